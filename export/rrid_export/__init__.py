@@ -1,0 +1,1 @@
+"""Export: the fused inference branch, ONNX files with their checks, and golden descriptors (extra ``export``)."""

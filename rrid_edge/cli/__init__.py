@@ -1,0 +1,11 @@
+"""The command line: one Typer application, one module for each group of commands.
+
+Heavy packages are imported inside command bodies only, so that ``--help`` costs nothing and one broken extra cannot
+take another command down.
+"""
+
+from __future__ import annotations
+
+from rrid_edge.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,67 @@
+"""The Typer application and the place where errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from rrid_edge import __version__
+from rrid_edge.errors import OutputError, RridEdgeError
+
+app = typer.Typer(
+    name="rrid-edge",
+    help="Person re-identification (RRID) from a trained network to verified deployment.",
+    epilog="First steps: rrid-edge demo-data demo && rrid-edge doctor",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rrid-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    context.obj = {"debug": debug}
+
+
+def main() -> None:
+    """Entry point of the command ``rrid-edge``: runs the application; errors become one line and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line with ``arguments`` and return its exit code (see :mod:`rrid_edge.errors`)."""
+    debug = "--debug" in arguments or bool(os.environ.get("RRID_EDGE_DEBUG"))
+    try:
+        app(args=arguments, prog_name="rrid-edge")
+    except SystemExit as leave:  # Typer ends every command so, its own usage errors with 2
+        return leave.code if isinstance(leave.code, int) else int(bool(leave.code))
+    except RridEdgeError as error:
+        return _fail(error, debug)
+    except OSError as error:
+        return _fail(OutputError(f"{error.filename or 'file system'}: {error.strerror or error}"), debug)
+    return 0
+
+
+def _fail(error: RridEdgeError, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"rrid-edge: {error.message}", file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,49 @@
+"""What the commands share: options, messages on stderr, progress bars, JSON on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+Advance = Callable[[int], None]
+"""Called with the number of items done since the last call."""
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(value: object) -> None:
+    """The machine-readable result, on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int | None) -> Iterator[Advance]:
+    """A progress bar on stderr; silent where stderr is not a terminal.
+
+    Args:
+        description: what is being done, in a few words.
+        total: items to do, or None where that is not known.
+
+    Yields:
+        A function to call with the number of items done since the last call.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,9 @@
+"""Engines: one contract for every runtime that turns images into descriptors, and ``open_engine``."""
+
+from __future__ import annotations
+
+from rrid_edge.engines.base import Engine
+from rrid_edge.engines.fake import FakeEngine
+from rrid_edge.engines.opening import open_engine
+
+__all__ = ["Engine", "FakeEngine", "open_engine"]

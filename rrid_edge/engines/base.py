@@ -1,0 +1,100 @@
+"""The engine contract, and what every engine shares: checking a batch and splitting it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from rrid_edge.errors import UsageError
+from rrid_edge.spec import ModelSpec
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Anything that turns images into descriptors; a context manager.
+
+    Attributes:
+        spec: input size, blocks, flip, fingerprint, precision.
+        runtime: what runs it, for people, for example ``openvino bf16``.
+        max_batch: images that one call to the runtime takes; larger batches are split by ``run``.
+    """
+
+    spec: ModelSpec
+    runtime: str
+    max_batch: int
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Descriptors of a batch.
+
+        Args:
+            images: uint8, shape (B, height, width, 3), RGB; B may be 0 or larger than ``max_batch``.
+
+        Returns:
+            float32, shape (B, D), rows of unit length; the caller owns the array.
+
+        Raises:
+            UsageError: another dtype or shape.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the runtime holds; safe to call twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class BatchEngine(ABC):
+    """Base of the engines here: checks the input, splits batches beyond ``max_batch``, answers B = 0."""
+
+    def __init__(self, spec: ModelSpec, runtime: str, max_batch: int) -> None:
+        self.spec = spec
+        self.runtime = runtime
+        self.max_batch = max_batch
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Descriptors of a batch; see :class:`Engine`."""
+        check_images(images, self.spec)
+        descriptors = np.empty((len(images), self.spec.dimension), np.float32)
+        for start in range(0, len(images), self.max_batch):
+            chunk = np.ascontiguousarray(images[start : start + self.max_batch])
+            descriptors[start : start + len(chunk)] = self._run_batch(chunk)
+        return descriptors
+
+    @abstractmethod
+    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Descriptors of 1 to ``max_batch`` images, contiguous and checked."""
+
+    def close(self) -> None:  # noqa: B027 - engines without resources need no closing
+        """Free what the runtime holds; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_images(images: NDArray[np.uint8], spec: ModelSpec) -> None:
+    """Refuse a batch that is not uint8 (B, height, width, 3).
+
+    Raises:
+        UsageError: says what came and what was expected.
+    """
+    expected = (spec.height_px, spec.width_px, 3)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+        raise UsageError(
+            f"images of dtype {images.dtype} and shape {images.shape} do not fit this model: expected uint8 "
+            f"(batch, {expected[0]}, {expected[1]}, 3), RGB; read files with rrid_edge.images.read_image"
+        )

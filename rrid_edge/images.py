@@ -1,0 +1,132 @@
+"""The image contract: the only way from a file to the pixels that a network sees.
+
+Training's evaluation, calibration, parity and the device all read images here, so they cannot disagree: Pillow decode,
+EXIF turn, RGB, bilinear resize (antialiased when shrinking) to (height, width), uint8. Scaling and normalisation are
+part of the model's graph, never of this module.
+
+What has no single right reading is refused, not repaired: truncated files, animations, CMYK, more than 8 bits a
+channel, transparency that hides pixels, and pictures too small or too large to be a crop of a person.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from rrid_edge.errors import ImageError
+
+MAX_PIXELS: Final = 64_000_000
+"""Largest accepted width x height: about twice an 8K video frame; a limit against decompression bombs."""
+MIN_SIDE_PX: Final = 8
+"""Smallest accepted width and height: below it there is no person to see."""
+
+_EIGHT_BIT_MODES: Final = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX"})
+
+
+def read_image(path: str | Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Decode one image file into the network's input.
+
+    Args:
+        path: the file.
+        height_px: rows of the result.
+        width_px: columns of the result.
+
+    Returns:
+        uint8 array of shape (height_px, width_px, 3), RGB.
+
+    Raises:
+        ImageError: the file is missing, unreadable, no image, truncated, or of a kind that is refused.
+    """
+    return resize(load_rgb(path), height_px, width_px)
+
+
+def resize(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Resize an RGB image to the network's input size.
+
+    Args:
+        image: Pillow image in mode RGB.
+        height_px: rows of the result.
+        width_px: columns of the result.
+
+    Returns:
+        uint8 array of shape (height_px, width_px, 3).
+    """
+    return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def load_rgb(path: str | Path) -> Image.Image:
+    """Decode one image file to RGB at its own size, turned as its EXIF orientation says.
+
+    Raises:
+        ImageError: as for :func:`read_image`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's size warning: the limit is checked below
+            with Image.open(path) as image:
+                _refuse_unreadable_kinds(path, image)
+                image.load()
+                return _to_rgb(path, image)
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(path, "no such file; expected an image, for example a JPEG crop of one person") from error
+    except IsADirectoryError as error:
+        raise ImageError(path, "this is a folder; expected an image file") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(path, "not an image that Pillow can read; expected JPEG, PNG, BMP or WebP") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(path, f"too many pixels; at most {MAX_PIXELS:,} are read: crop the person first") from error
+    except PermissionError as error:
+        raise ImageError(path, "permission denied; make the file readable") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError) as error:
+        # Pillow's decoders raise all of these on damaged data.
+        raise ImageError(path, f"damaged or truncated image ({error}); save or fetch it again") from error
+
+
+def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(path, f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read: crop the person first")
+    if width < MIN_SIDE_PX or height < MIN_SIDE_PX:
+        raise ImageError(
+            path, f"{width} x {height} pixels; expected at least {MIN_SIDE_PX} x {MIN_SIDE_PX}: give a larger crop"
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise ImageError(path, f"an animation or a file of {image.n_frames} pages; save one frame as JPEG or PNG")
+    if image.mode == "CMYK":
+        raise ImageError(path, "CMYK colours, whose RGB values depend on a print profile; convert the file to RGB")
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise ImageError(
+            path, f"pixel format {image.mode!r} (more than 8 bits a channel, or no RGB); convert the file to 8-bit RGB"
+        )
+    if _stored_bits(image) > 8:
+        raise ImageError(path, "more than 8 bits a channel; convert the file to 8-bit RGB")
+
+
+def _stored_bits(image: Image.Image) -> int:
+    """Bits a channel as stored: Pillow reads 16-bit RGB PNGs as 8-bit RGB without a word, so the file is asked."""
+    if image.format == "PNG" and image.tile:
+        raw_mode = image.tile[0][3]
+        return 16 if "16" in str(raw_mode) else 8
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, (8,))
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+    if image.format == "PPM" and image.tile:
+        maximum = image.tile[0][3]
+        return 16 if isinstance(maximum, tuple) and isinstance(maximum[-1], int) and maximum[-1] > 255 else 8
+    return 8
+
+
+def _to_rgb(path: str | Path, image: Image.Image) -> Image.Image:
+    turned = ImageOps.exif_transpose(image)
+    if "A" in turned.getbands() or "transparency" in turned.info:
+        turned = turned.convert("RGBA")
+        if turned.getchannel("A").getextrema()[0] != 255:
+            raise ImageError(path, "transparent pixels, whose colour is undefined; save the crop without transparency")
+    return turned.convert("RGB")

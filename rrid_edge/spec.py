@@ -1,0 +1,189 @@
+"""What a model is, apart from its weights: input size, descriptor blocks, mirrored view, precision, fingerprint.
+
+The specification travels inside the ONNX file (``metadata_props``, keys ``rrid.*``), beside a TensorRT engine (sidecar)
+and in the gallery's catalogue, so that no consumer can preprocess wrongly or compare descriptors of two networks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from rrid_edge.errors import ModelFileError, UsageError
+
+FORMAT_VERSION = 1
+INPUT_NAME = "images"
+OUTPUT_NAME = "descriptors"
+PRECISIONS = ("fp32", "fp16", "int8")
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+DEFAULT_STRIPES = (6, 4, 2)
+_PREFIX = "rrid."
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+
+
+def block_names(stripes: tuple[int, ...] = DEFAULT_STRIPES) -> tuple[str, ...]:
+    """Names of the descriptor's blocks in the published order.
+
+    Args:
+        stripes: number of horizontal stripes of each scale.
+
+    Returns:
+        First every scale's stripes from top to bottom, then one global block a scale: for (6, 4, 2) the 15 names
+        ``stripe-1-of-6`` ... ``stripe-2-of-2``, ``global-of-6``, ``global-of-4``, ``global-of-2``.
+    """
+    local = [f"stripe-{index + 1}-of-{count}" for count in stripes for index in range(count)]
+    return (*local, *(f"global-of-{count}" for count in stripes))
+
+
+def check_input_size(height_px: int, width_px: int, stripes: tuple[int, ...]) -> None:
+    """Refuse an input size that the network cannot divide into its stripes.
+
+    The feature map is 1/16 of the input, and each scale cuts its rows into equal stripes.
+
+    Raises:
+        UsageError: names the offending number and the nearest sizes that fit.
+    """
+    if not stripes or any(count < 2 for count in stripes) or len(set(stripes)) != len(stripes):
+        raise UsageError(
+            f"stripes {stripes} do not work: expected different whole numbers of at least 2, for example 6, 4, 2"
+        )
+    if width_px < 32 or width_px % 16:
+        raise UsageError(f"width {width_px} px does not fit: expected a multiple of 16, at least 32, for example 128")
+    rows = height_px // 16
+    bad = [count for count in stripes if height_px % 16 or rows % count or rows < count]
+    if height_px < 32 or bad:
+        step = 16 * math.lcm(*stripes)
+        below, above = max(step, height_px // step * step), max(step, -(-height_px // step) * step)
+        nearest = f"{above}" if below == above else f"{below} or {above}"
+        raise UsageError(
+            f"height {height_px} px does not fit: its feature map of height/16 rows cannot be cut into {bad or stripes} "
+            f"equal stripes; expected a multiple of {step}, for example {nearest}"
+        )
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The contract of one deployable model.
+
+    Attributes:
+        height_px: input rows.
+        width_px: input columns.
+        stripes: stripes of each scale, in the descriptor's order.
+        block_width: values of one block of the descriptor.
+        flip: True where the descriptor is the mean over the image and its mirror image.
+        precision: ``fp32``, ``fp16`` or ``int8``: how the weights are stored.
+        fingerprint: sha256 (hex) of the source network's inference weights and canonical settings; models of one
+            network in several precisions share it, and only descriptors of one fingerprint may be compared.
+        backbone: torchvision name of the backbone.
+        source_sha256: sha256 (hex) of the checkpoint file that was exported.
+        training_data: name of the data the network was trained on, or ``unknown``.
+        version: rrid-edge version that wrote the model.
+    """
+
+    height_px: int
+    width_px: int
+    fingerprint: str
+    stripes: tuple[int, ...] = DEFAULT_STRIPES
+    block_width: int = 256
+    flip: bool = True
+    precision: str = "fp32"
+    backbone: str = "resnet50"
+    source_sha256: str = ""
+    training_data: str = "unknown"
+    version: str = ""
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the descriptor's blocks, in order."""
+        return block_names(self.stripes)
+
+    @property
+    def dimension(self) -> int:
+        """Values of one descriptor."""
+        return len(self.blocks) * self.block_width
+
+    def with_precision(self, precision: str) -> ModelSpec:
+        """The same network in another precision."""
+        return replace(self, precision=precision)
+
+    def to_metadata(self) -> dict[str, str]:
+        """The specification as the ``rrid.*`` entries of an ONNX file's ``metadata_props``."""
+        values = asdict(self) | {"format": FORMAT_VERSION, "stripes": list(self.stripes), "blocks": list(self.blocks)}
+        return {_PREFIX + key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], *, where: str) -> ModelSpec:
+        """Read the ``rrid.*`` entries back.
+
+        Args:
+            metadata: all entries of the file.
+            where: name of the file, for the error line.
+
+        Raises:
+            ModelFileError: entries are absent, of a newer format, or contradict each other.
+        """
+        own = {key[len(_PREFIX) :]: value for key, value in metadata.items() if key.startswith(_PREFIX)}
+        if not own:
+            raise ModelFileError(
+                f"{where}: this model does not carry rrid-edge's metadata (keys 'rrid.*'), so its preprocessing is "
+                "unknown; export it with: rrid-edge export CHECKPOINT"
+            )
+        try:
+            spec = cls._parse(own)
+        except (KeyError, ValueError, TypeError, UsageError) as error:
+            raise ModelFileError(
+                f"{where}: the model's metadata is damaged ({_reason(error)}); export it again with: "
+                "rrid-edge export CHECKPOINT"
+            ) from error
+        return spec
+
+    @classmethod
+    def _parse(cls, own: Mapping[str, str]) -> ModelSpec:
+        version = int(own["format"])
+        if version > FORMAT_VERSION:
+            raise ValueError(f"format {version} is newer than this rrid-edge reads ({FORMAT_VERSION}): update rrid-edge")
+        stripes = tuple(int(count) for count in json.loads(own["stripes"]))
+        spec = cls(
+            height_px=int(own["height_px"]),
+            width_px=int(own["width_px"]),
+            stripes=stripes,
+            block_width=int(own["block_width"]),
+            flip={"true": True, "false": False}[own["flip"]],
+            precision=own["precision"],
+            fingerprint=own["fingerprint"],
+            backbone=own["backbone"],
+            source_sha256=own["source_sha256"],
+            training_data=own["training_data"],
+            version=own["version"],
+        )
+        check_input_size(spec.height_px, spec.width_px, stripes)
+        if spec.precision not in PRECISIONS:
+            raise ValueError(f"precision {spec.precision!r} is none of {', '.join(PRECISIONS)}")
+        if not _HEX64.fullmatch(spec.fingerprint):
+            raise ValueError("the fingerprint is not a sha256")
+        if spec.block_width < 1 or json.loads(own["blocks"]) != list(spec.blocks):
+            raise ValueError("the list of blocks does not follow from the stripes")
+        return spec
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing or unknown" if isinstance(error, KeyError) else str(error)
+
+
+def fingerprint(settings: Mapping[str, object], tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> str:
+    """sha256 (hex) over a network's canonical settings and its inference weights.
+
+    Args:
+        settings: JSON-serialisable settings that change the descriptor (size, stripes, backbone, flip ...).
+        tensors: name -> (dtype name, shape, little-endian bytes), in any order.
+    """
+    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(tensors):
+        dtype, shape, data = tensors[name]
+        digest.update(f"\n{name} {dtype} {list(shape)}\n".encode())
+        digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Training RRID: network, losses, data, loop and checkpoints (needs the extra ``train``)."""

@@ -1,0 +1,1 @@
+"""Data for training: the dataset layout, sampler, transforms and drawn demo pedestrians."""
