@@ -106,9 +106,9 @@ class ForeignGalleryError(GalleryError):
 
 
 def printable(path: str | Path) -> str:
-    """A path as one line of text: control characters and undecodable bytes are shown as escapes.
+    r"""A path as one line of text: control characters and undecodable bytes are shown as escapes.
 
-    Example: ``printable("a\\nb.jpg")`` is ``'a\\\\nb.jpg'``.
+    Example: a newline in a name is shown as ``\n``.
     """
     text = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

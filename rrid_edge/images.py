@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from rrid_edge.errors import ImageError
 
@@ -89,7 +89,7 @@ def load_rgb(path: str | Path) -> Image.Image:
         raise ImageError(path, f"damaged or truncated image ({error}); save or fetch it again") from error
 
 
-def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
+def _refuse_unreadable_kinds(path: str | Path, image: ImageFile.ImageFile) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(path, f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read: crop the person first")
@@ -97,8 +97,9 @@ def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
         raise ImageError(
             path, f"{width} x {height} pixels; expected at least {MIN_SIDE_PX} x {MIN_SIDE_PX}: give a larger crop"
         )
-    if getattr(image, "n_frames", 1) > 1:
-        raise ImageError(path, f"an animation or a file of {image.n_frames} pages; save one frame as JPEG or PNG")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(path, f"an animation or a file of {frames} pages; save one frame as JPEG or PNG")
     if image.mode == "CMYK":
         raise ImageError(path, "CMYK colours, whose RGB values depend on a print profile; convert the file to RGB")
     if image.mode not in _EIGHT_BIT_MODES:
@@ -109,7 +110,7 @@ def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
         raise ImageError(path, "more than 8 bits a channel; convert the file to 8-bit RGB")
 
 
-def _stored_bits(image: Image.Image) -> int:
+def _stored_bits(image: ImageFile.ImageFile) -> int:
     """Bits a channel as stored: Pillow reads 16-bit RGB PNGs as 8-bit RGB without a word, so the file is asked."""
     if image.format == "PNG" and image.tile:
         raw_mode = image.tile[0][3]

@@ -60,7 +60,7 @@ def check_input_size(height_px: int, width_px: int, stripes: tuple[int, ...]) ->
         below, above = max(step, height_px // step * step), max(step, -(-height_px // step) * step)
         nearest = f"{above}" if below == above else f"{below} or {above}"
         raise UsageError(
-            f"height {height_px} px does not fit: its feature map of height/16 rows cannot be cut into {bad or stripes} "
+            f"height {height_px} px does not fit: its map of height/16 rows cannot be cut into {bad or stripes} "
             f"equal stripes; expected a multiple of {step}, for example {nearest}"
         )
 
@@ -145,7 +145,9 @@ class ModelSpec:
     def _parse(cls, own: Mapping[str, str]) -> ModelSpec:
         version = int(own["format"])
         if version > FORMAT_VERSION:
-            raise ValueError(f"format {version} is newer than this rrid-edge reads ({FORMAT_VERSION}): update rrid-edge")
+            raise ValueError(
+                f"format {version} is newer than this rrid-edge reads ({FORMAT_VERSION}): update rrid-edge"
+            )
         stripes = tuple(int(count) for count in json.loads(own["stripes"]))
         spec = cls(
             height_px=int(own["height_px"]),

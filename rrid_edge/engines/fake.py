@@ -36,7 +36,9 @@ class FakeEngine(BatchEngine):
             grid -= grid.mean(axis=1, keepdims=True)
             # One row at a time: a matrix product may round differently with the batch's size.
             total += np.stack([row @ self._projection for row in grid]) + np.float32(1e-3)
-        return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), np.float32(1e-12))
+        lengths = np.sqrt(np.square(total).sum(axis=1, keepdims=True))
+        unit: NDArray[np.float32] = total / np.maximum(lengths, np.float32(1e-12))
+        return unit
 
 
 def fake_spec(name: str = "fake", *, height_px: int = 192, width_px: int = 64, block_width: int = 16) -> ModelSpec:
@@ -55,4 +57,5 @@ def _mean_colours(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     batch, height, width, _ = images.shape
     rows = np.add.reduceat(images.astype(np.float32), np.arange(8) * height // 8, axis=1)
     cells = np.add.reduceat(rows, np.arange(4) * width // 4, axis=2)
-    return cells.reshape(batch, -1) / np.float32(height * width / 32 * 255)
+    grid: NDArray[np.float32] = cells.reshape(batch, -1) / np.float32(height * width / 32 * 255)
+    return grid

@@ -1,0 +1,147 @@
+"""The inference branch: the trained network rewritten for speed, equal to it in value.
+
+The trained network does not know that this module exists. What is rewritten:
+
+- scaling and ImageNet normalisation are one multiplication and one addition in the graph, on uint8 input;
+- the mirrored image goes through beside its image (two views an image, adjacent), the mean and the L2 norm follow;
+- batch norms are folded into the convolutions before them;
+- the feature map is pooled once to a strip of lcm(stripes) rows: the stripes of all scales and the global maximum are
+  maxima of it;
+- the 15 local, 15 rest and 15 relation projections are three batched matrix products.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from rrid_train.model import RRID
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class InferenceBranch(nn.Module):
+    """uint8 images to unit descriptors.
+
+    Args:
+        model: the trained network; it is copied, not changed.
+        flip: True for the mean over image and mirrored image (published evaluation), False for the image alone.
+
+    Shapes:
+        input: uint8 (B, height, width, 3), RGB.
+        output: float32 (B, blocks x block_width), rows of unit length.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    part_weight: Tensor
+    part_bias: Tensor
+    rest_weight: Tensor
+    rest_bias: Tensor
+    relation_weight: Tensor
+    relation_bias: Tensor
+
+    def __init__(self, model: RRID, *, flip: bool = True) -> None:
+        super().__init__()
+        self.config = model.config
+        self.flip = flip
+        self.backbone = _folded_backbone(model)
+        self.strip_rows = math.lcm(*model.config.stripes)
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        self.register_buffer("scale", (1 / (255 * std)).reshape(3, 1, 1))
+        self.register_buffer("shift", (-mean / std).reshape(3, 1, 1))
+        for name, local, overall in (
+            ("part", "local", "max"),
+            ("rest", "rest", "rest"),
+            ("relation", "relation", "pooling"),
+        ):
+            weight, bias = _stacked_projections(model, local, overall)
+            self.register_buffer(f"{name}_weight", weight)
+            self.register_buffer(f"{name}_bias", bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Unit descriptors of uint8 images; see the class."""
+        pixels = images.float().permute(0, 3, 1, 2) * self.scale + self.shift
+        if not self.flip:
+            return _unit(self.blocks(pixels).flatten(1))
+        # stack/flatten keeps the batch size symbolic; chunk/cat froze it in the exported graph.
+        views = torch.stack([pixels, pixels.flip(3)], dim=1).flatten(0, 1)
+        features = self.blocks(views).flatten(1)
+        # The sum has the direction of the mean, and only the direction is left after the norm.
+        return _unit(features.reshape(-1, 2, features.shape[1]).sum(1))
+
+    def blocks(self, pixels: Tensor) -> Tensor:
+        """Descriptor blocks before mean and norm.
+
+        Args:
+            pixels: float, (N, 3, height, width), normalised.
+
+        Returns:
+            float, (N, blocks, block_width).
+        """
+        features = self.backbone(pixels)
+        rows, columns = features.shape[2:]
+        strip = F.max_pool2d(features, (rows // self.strip_rows, columns)).flatten(2)
+        parts, rests = self._pooled(strip)
+        part = torch.relu(torch.matmul(parts, self.part_weight) + self.part_bias)
+        rest = torch.relu(torch.matmul(rests, self.rest_weight) + self.rest_bias)
+        both = torch.cat([part, rest], dim=2)
+        relation = torch.relu(torch.matmul(both, self.relation_weight) + self.relation_bias)
+        return (part + relation).transpose(0, 1)
+
+    def _pooled(self, strip: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled vectors and their rests, each (blocks, N, channels), from the strip (N, channels, strip rows)."""
+        whole = strip.amax(2, keepdim=True)
+        parts, rests, contrasts = [], [], []
+        for count in self.config.stripes:
+            pooled = strip.reshape(strip.shape[0], strip.shape[1], count, -1).amax(3)
+            total = pooled.sum(2, keepdim=True)
+            parts.append(pooled)
+            rests.append((total - pooled) * (1 / (count - 1)))
+            contrasts.append((total - whole) * (1 / (count - 1)))
+        peaks = [whole] * len(contrasts)
+        return torch.cat([*parts, *peaks], 2).permute(2, 0, 1), torch.cat([*rests, *contrasts], 2).permute(2, 0, 1)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Rows scaled to unit length, in float32."""
+    features = features.float()
+    return features / features.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+
+
+def _folded_backbone(model: RRID) -> nn.Sequential:
+    """A copy of the backbone with every batch norm folded into the convolution before it."""
+    base: Any = copy.deepcopy(model.base).eval()
+    for parent in list(base.modules()):
+        names: dict[str, Any] = dict(parent.named_children())
+        for number in (1, 2, 3):
+            if f"conv{number}" in names and f"bn{number}" in names:
+                folded = fuse_conv_bn_eval(names[f"conv{number}"], names[f"bn{number}"])
+                setattr(parent, f"conv{number}", folded)
+                setattr(parent, f"bn{number}", nn.Identity())
+        downsample = names.get("downsample")
+        if isinstance(downsample, nn.Sequential):
+            parent.downsample = nn.Sequential(fuse_conv_bn_eval(downsample[0], downsample[1]))
+    stem = (base.conv1, base.relu, base.maxpool)
+    return nn.Sequential(*stem, base.layer1, base.layer2, base.layer3, base.layer4)
+
+
+def _stacked_projections(model: RRID, local: str, overall: str) -> tuple[Tensor, Tensor]:
+    """Weights (blocks, inputs, outputs) and biases (blocks, 1, outputs) of one kind of projection, norms folded in."""
+    stripes = model.config.stripes
+    modules = [model.get_submodule(f"{local}_{count}_conv_list.{index}") for count in stripes for index in range(count)]
+    modules += [model.get_submodule(f"global_{count}_{overall}_conv_list.0") for count in stripes]
+    weights, biases = [], []
+    for module in modules:
+        projection: Any = copy.deepcopy(module).eval()
+        folded: nn.Conv2d = fuse_conv_bn_eval(projection[0], projection[1])
+        assert folded.bias is not None
+        weights.append(folded.weight.detach().flatten(1).t())
+        biases.append(folded.bias.detach()[None])
+    return torch.stack(weights).contiguous(), torch.stack(biases)

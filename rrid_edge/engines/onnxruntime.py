@@ -1,0 +1,75 @@
+"""The ONNX Runtime engine on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.engines.base import BatchEngine
+from rrid_edge.errors import MissingExtraError, ModelFileError, printable
+from rrid_edge.onnx_file import read_spec
+from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME
+
+
+class OnnxRuntimeEngine(BatchEngine):
+    """Runs a model file on ONNX Runtime's CPU provider, in the precision that the file stores.
+
+    Args:
+        path: the ONNX file.
+        threads: threads of one operator; 0 lets the runtime choose (all cores).
+        max_batch: images a call.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        ModelFileError: the file does not keep the model contract, or the runtime refuses it.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0, max_batch: int = 32) -> None:
+        spec = read_spec(path)
+        runtime = import_onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session: Any = open_session(path, options, ["CPUExecutionProvider"])
+        super().__init__(spec, f"onnxruntime CPU {spec.precision}", max_batch)
+
+    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+        return result
+
+    def close(self) -> None:
+        """Free the session; safe to call twice."""
+        self._session = None
+
+
+def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types
+    """The package onnxruntime.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError.for_package("onnxruntime", "cpu", "running a model on ONNX Runtime") from error
+    return onnxruntime
+
+
+def open_session(path: Path, options: Any, providers: list[Any]) -> Any:  # noqa: ANN401 - the package has no types
+    """An inference session of a model file.
+
+    Raises:
+        ModelFileError: the runtime refuses the file.
+    """
+    try:
+        return import_onnxruntime().InferenceSession(str(path), options, providers=providers)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # the runtime's own exception classes are not public
+        raise ModelFileError(
+            f"{printable(path)}: ONNX Runtime cannot load this model ({str(error).splitlines()[0]}); export it again "
+            "with: rrid-edge export CHECKPOINT"
+        ) from error

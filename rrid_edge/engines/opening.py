@@ -1,0 +1,105 @@
+"""``open_engine``: from a model file to the best engine that this machine has for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+from rrid_edge.engines.base import Engine
+from rrid_edge.errors import MissingExtraError, UsageError, printable
+
+RUNTIMES = ("auto", "tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime")
+ENGINE_SUFFIXES = frozenset({".engine", ".plan"})
+
+
+def open_engine(
+    path: str | Path,
+    runtime: str = "auto",
+    *,
+    precision: str | None = None,
+    threads: int = 0,
+    max_batch: int = 32,
+    explain: Callable[[str], None] | None = None,
+) -> Engine:
+    """Open a model file on a runtime.
+
+    Args:
+        path: an ONNX file, or a TensorRT engine (``.engine``, ``.plan``).
+        runtime: one of :data:`RUNTIMES`. ``auto`` takes, in this order: TensorRT for an engine file; ONNX Runtime CUDA
+            where it is installed and a GPU answers; OpenVINO on an x86 CPU; ONNX Runtime on the CPU.
+        precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``); elsewhere the file's own counts.
+        threads: CPU threads; 0 lets the runtime choose.
+        max_batch: images a call.
+        explain: called with one line that says what ``auto`` chose and why the better ones were passed over.
+
+    Raises:
+        UsageError: no such file, an unknown runtime, or a precision that the runtime cannot be told.
+        MissingExtraError: the runtime is not installed.
+        ModelFileError: the file is damaged or does not fit.
+    """
+    path = Path(path)
+    if runtime not in RUNTIMES:
+        raise UsageError(f"runtime {runtime!r} is unknown: expected one of {', '.join(RUNTIMES)}")
+    if not path.is_file():
+        raise UsageError(
+            f"{printable(path)}: no such model file; give --model FILE, or make one with: rrid-edge export CHECKPOINT"
+        )
+    is_engine = path.suffix in ENGINE_SUFFIXES
+    if is_engine != (runtime == "tensorrt") and runtime != "auto":
+        wanted = "an engine file (.engine)" if runtime == "tensorrt" else "an ONNX file"
+        raise UsageError(f"{printable(path)}: runtime {runtime} needs {wanted}; choose --runtime auto or another file")
+    chosen, reasons = ("tensorrt", []) if is_engine else _choose(runtime, precision)
+    if runtime == "auto" and explain is not None:
+        passed = f" (passed over: {'; '.join(reasons)})" if reasons else ""
+        explain(f"runtime {chosen}{passed}")
+    return _open(path, chosen, precision=precision, threads=threads, max_batch=max_batch)
+
+
+def _choose(runtime: str, precision: str | None) -> tuple[str, list[str]]:
+    if runtime != "auto":
+        return runtime, []
+    reasons = ["tensorrt: this is no engine file"]
+    if (why_not := _why_not_cuda()) is None and precision is None:
+        return "onnxruntime-cuda", reasons
+    reasons.append(f"onnxruntime-cuda: {why_not or 'cannot be told a precision'}")
+    if platform.machine() not in ("x86_64", "AMD64"):
+        reasons.append(f"openvino: {platform.machine()} is no x86 CPU")
+    elif importlib.util.find_spec("openvino") is None:
+        reasons.append("openvino: not installed (pip install 'rrid-edge[cpu]')")
+    else:
+        return "openvino", reasons
+    return "onnxruntime", reasons
+
+
+def _why_not_cuda() -> str | None:
+    """Why ONNX Runtime cannot use a GPU here, or None where it can."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime-gpu is not installed"
+    # Looking for the provider's library costs nothing; importing onnxruntime costs 0.1 s.
+    package = importlib.util.find_spec("onnxruntime")
+    folder = Path(package.origin).parent if package is not None and package.origin else None
+    if folder is None or not any((folder / "capi").glob("*onnxruntime_providers_cuda*")):
+        return "the installed onnxruntime has no CUDA provider"
+    if not Path("/proc/driver/nvidia/version").exists() and not Path("/dev/nvhost-gpu").exists():
+        return "no NVIDIA driver"
+    return None
+
+
+def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_batch: int) -> Engine:
+    if runtime == "openvino":
+        from rrid_edge.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(path, precision=precision, threads=threads, max_batch=max_batch)
+    if precision is not None:
+        raise UsageError(
+            f"--precision {precision} works with --runtime openvino only; for {runtime} export the model in that precision"
+        )
+    if runtime == "onnxruntime":
+        from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(path, threads=threads, max_batch=max_batch)
+    raise MissingExtraError(
+        f"runtime {runtime} is not part of this version of rrid-edge: choose openvino or onnxruntime"
+    )

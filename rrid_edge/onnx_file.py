@@ -1,0 +1,253 @@
+"""Reading what an ONNX file says of itself, without the package ``onnx``.
+
+A device needs the metadata, the names, types and shapes of inputs and outputs, and where external weights lie. These
+few fields are read straight from the protobuf wire format (field numbers: ``onnx.proto``); weights are skipped. Every
+length is checked, so a truncated or foreign file ends in one line, not in a runtime's abort.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrid_edge.errors import ModelFileError, UsageError, printable
+from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+
+_ELEMENT_TYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    6: "int32",
+    7: "int64",
+    10: "float16",
+    11: "float64",
+    16: "bfloat16",
+}
+_EXPORT_HINT = "export it with: rrid-edge export CHECKPOINT"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output.
+
+    Attributes:
+        name: as in the graph.
+        dtype: NumPy's name of the element type.
+        shape: a number for a fixed axis, a name or None for a dynamic one.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+
+
+@dataclass(frozen=True)
+class OnnxHeader:
+    """What an ONNX file says of itself.
+
+    Attributes:
+        opset: version of the default operator set.
+        producer: the program that wrote it.
+        metadata: all of ``metadata_props``.
+        inputs: graph inputs that are not weights.
+        outputs: graph outputs.
+        external_files: names of files beside it that hold weights.
+    """
+
+    opset: int
+    producer: str
+    metadata: dict[str, str]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    external_files: tuple[str, ...]
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """The model contract of an ONNX file, after checking that its names, types and axes keep it.
+
+    Raises:
+        UsageError: no such file.
+        ModelFileError: not ONNX, truncated, without external weights, another network, or damaged metadata.
+    """
+    header = read_model_header(path)
+    spec = ModelSpec.from_metadata(header.metadata, where=printable(path))
+    _check_contract(path, header, spec)
+    return spec
+
+
+def read_model_header(path: Path) -> OnnxHeader:
+    """The header of any ONNX file.
+
+    Raises:
+        UsageError: no such file.
+        ModelFileError: not ONNX, truncated, or weights beside it are missing.
+    """
+    where = printable(path)
+    try:
+        with path.open("rb") as stream:
+            if path.stat().st_size == 0:
+                raise ModelFileError(f"{where}: this file is empty; {_EXPORT_HINT}")
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+                header = _parse_model(view)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"{where}: no such model file; give --model FILE, or {_EXPORT_HINT}") from error
+    except (ValueError, IndexError, UnicodeDecodeError) as error:
+        raise ModelFileError(f"{where}: not an ONNX file, or damaged ({error}); {_EXPORT_HINT}") from error
+    for name in header.external_files:
+        if Path(name).is_absolute() or ".." in Path(name).parts or not (path.parent / name).is_file():
+            raise ModelFileError(
+                f"{where}: its weights lie in {printable(name)!r}, which is not beside it; copy that file too, or "
+                f"{_EXPORT_HINT}"
+            )
+    return header
+
+
+def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:
+    expected = (
+        (header.inputs, INPUT_NAME, "uint8", (spec.height_px, spec.width_px, 3)),
+        (header.outputs, OUTPUT_NAME, "float32", (spec.dimension,)),
+    )
+    for tensors, name, dtype, shape in expected:
+        found = tensors[0] if len(tensors) == 1 else None
+        fits = found is not None and found.name == name and found.dtype == dtype and found.shape[1:] == shape
+        if not fits or found is None or isinstance(found.shape[0], int):
+            seen = ", ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors) or "nothing"
+            raise ModelFileError(
+                f"{printable(path)}: the graph does not keep its own metadata: expected {name} {dtype} "
+                f"['batch', {', '.join(map(str, shape))}], found {seen}; {_EXPORT_HINT}"
+            )
+
+
+def _parse_model(view: memoryview) -> OnnxHeader:
+    opset, producer, metadata, graph = 0, "", {}, None
+    for field, value in _fields(view):
+        if field == 2 and isinstance(value, memoryview):
+            producer = _text(value)
+        elif field == 7 and isinstance(value, memoryview):
+            graph = value
+        elif field == 8 and isinstance(value, memoryview):
+            entries = dict(_fields(value))
+            domain, version = entries.get(1), entries.get(2)
+            if not domain and isinstance(version, int):
+                opset = version
+        elif field == 14 and isinstance(value, memoryview):
+            key, text = _pair(value)
+            metadata[key] = text
+    if graph is None or opset == 0:
+        raise ValueError("it holds no graph or names no operator set")
+    inputs, outputs, weights, external = _parse_graph(graph)
+    return OnnxHeader(
+        opset, producer, metadata, tuple(item for item in inputs if item.name not in weights), outputs, external
+    )
+
+
+def _parse_graph(
+    view: memoryview,
+) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...], frozenset[str], tuple[str, ...]]:
+    inputs: list[TensorInfo] = []
+    outputs: list[TensorInfo] = []
+    weights: set[str] = set()
+    external: dict[str, None] = {}
+    for field, value in _fields(view):
+        if not isinstance(value, memoryview):
+            continue
+        if field == 11:
+            inputs.append(_tensor_info(value))
+        elif field == 12:
+            outputs.append(_tensor_info(value))
+        elif field == 5:
+            for part, content in _fields(value):
+                if part == 8 and isinstance(content, memoryview):
+                    weights.add(_text(content))
+                elif part == 13 and isinstance(content, memoryview):
+                    key, text = _pair(content)
+                    if key == "location":
+                        external[text] = None
+    return tuple(inputs), tuple(outputs), frozenset(weights), tuple(external)
+
+
+def _tensor_info(view: memoryview) -> TensorInfo:
+    name, dtype = "", "unknown"
+    shape: list[int | str | None] = []
+    for field, value in _fields(view):
+        if not isinstance(value, memoryview):
+            continue
+        if field == 1:
+            name = _text(value)
+        elif field == 2:
+            for part, tensor in _fields(value):
+                if part == 1 and isinstance(tensor, memoryview):
+                    dtype, shape = _tensor_type(tensor)
+    return TensorInfo(name, dtype, tuple(shape))
+
+
+def _tensor_type(view: memoryview) -> tuple[str, list[int | str | None]]:
+    dtype = "unknown"
+    shape: list[int | str | None] = []
+    for field, value in _fields(view):
+        if field == 1 and isinstance(value, int):
+            dtype = _ELEMENT_TYPES.get(value, f"type {value}")
+        elif field == 2 and isinstance(value, memoryview):
+            for part, axis in _fields(value):
+                if part == 1 and isinstance(axis, memoryview):
+                    entries = dict(_fields(axis))
+                    size, label = entries.get(1), entries.get(2)
+                    shape.append(
+                        _text(label) if isinstance(label, memoryview) else size if isinstance(size, int) else None
+                    )
+    return dtype, shape
+
+
+def _pair(view: memoryview) -> tuple[str, str]:
+    """Key and value of a StringStringEntryProto."""
+    entries = dict(_fields(view))
+    key, value = entries.get(1, memoryview(b"")), entries.get(2, memoryview(b""))
+    if not isinstance(key, memoryview) or not isinstance(value, memoryview):
+        raise ValueError("a metadata entry is no text")
+    return _text(key), _text(value)
+
+
+def _text(view: memoryview) -> str:
+    return bytes(view).decode("utf-8")
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Fields of one message: number, and an integer or the bytes of a length-delimited value."""
+    position = 0
+    while position < len(view):
+        key, position = _varint(view, position)
+        number, kind = key >> 3, key & 7
+        if number == 0:
+            raise ValueError("field number 0")
+        if kind == 0:
+            value, position = _varint(view, position)
+            yield number, value
+        elif kind == 2:
+            length, position = _varint(view, position)
+            yield number, view[position : _end(view, position, length)]
+            position += length
+        elif kind in (1, 5):
+            position = _end(view, position, 8 if kind == 1 else 4)
+        else:
+            raise ValueError(f"wire type {kind}")
+
+
+def _end(view: memoryview, position: int, length: int) -> int:
+    if position + length > len(view):
+        raise ValueError(f"it ends {position + length - len(view):,} bytes too early")
+    return position + length
+
+
+def _varint(view: memoryview, position: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        byte = view[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number is too long")

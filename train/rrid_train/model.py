@@ -1,0 +1,287 @@
+"""RRID: the relation network of Park & Ham, "Relation Network for Person Re-identification", AAAI 2020.
+
+The module and its tensors carry the names of the published network (``base.*`` for the backbone,
+``local_6_conv_list.0.0`` and so on for the head), so its weights load without a translation. It knows training only;
+the deployable form is ``rrid_export.branch``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rrid_edge.errors import CheckpointError, UsageError
+from rrid_edge.spec import BACKBONES, DEFAULT_STRIPES, block_names, check_input_size
+
+_BLOCKS_OF_LAYERS = {
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+    "resnet101": (True, (3, 4, 23, 3)),
+    "resnet152": (True, (3, 8, 36, 3)),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the network is made of.
+
+    Attributes:
+        backbone: torchvision name, one of resnet18, resnet34, resnet50, resnet101, resnet152.
+        height_px: input rows; the feature map's height/16 rows must divide into each number of stripes.
+        width_px: input columns, a multiple of 16.
+        stripes: horizontal stripes of each scale, in the descriptor's order.
+        block_width: values of one block of the descriptor.
+
+    Raises:
+        UsageError: a value that does not fit, by name.
+    """
+
+    backbone: str = "resnet50"
+    height_px: int = 384
+    width_px: int = 128
+    stripes: tuple[int, ...] = DEFAULT_STRIPES
+    block_width: int = 256
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise UsageError(f"backbone {self.backbone!r} is unknown: expected one of {', '.join(BACKBONES)}")
+        if self.block_width < 1:
+            raise UsageError(f"block width {self.block_width} does not work: expected a positive number, usually 256")
+        check_input_size(self.height_px, self.width_px, self.stripes)
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of the descriptor's blocks, in order."""
+        return block_names(self.stripes)
+
+
+class RRIDOutput(NamedTuple):
+    """What one forward pass gives.
+
+    Attributes:
+        blocks: float, (B, blocks, block_width): relation features of the stripes of every scale, then the global
+            contrastive features; 15 blocks for stripes (6, 4, 2).
+        logits: float, (heads, B, identities): classifiers on each relation feature, on each projected stripe, on each
+            projected rest, and for every scale on the global feature, its projected maximum and its projected
+            contrast; 45 heads for stripes (6, 4, 2).
+    """
+
+    blocks: Tensor
+    logits: Tensor
+
+
+class RRID(nn.Module):
+    """The network: backbone, one-vs-rest relation module, global contrastive pooling, classifiers.
+
+    Args:
+        config: sizes; see :class:`ModelConfig`.
+        num_identities: classes of the classifiers.
+    """
+
+    def __init__(self, config: ModelConfig, num_identities: int) -> None:
+        super().__init__()
+        if num_identities < 1:
+            raise UsageError(f"{num_identities} identities cannot be classified: expected at least 1")
+        self.config = config
+        self.num_identities = num_identities
+        self.base: nn.Module = _backbone(config.backbone)
+        channels = 2048 if _BLOCKS_OF_LAYERS[config.backbone][0] else 512
+        width = config.block_width
+        for kind, inputs in (("local", channels), ("rest", channels), ("relation", 2 * width)):
+            for count in config.stripes:
+                self.add_module(f"{kind}_{count}_conv_list", _projections(inputs, width, count))
+        for kind, inputs in (("max", channels), ("rest", channels), ("pooling", 2 * width)):
+            for count in config.stripes:
+                self.add_module(f"global_{count}_{kind}_conv_list", _projections(inputs, width, 1))
+        for kind in ("local", "rest", "local_rest"):
+            for count in config.stripes:
+                self.add_module(f"fc_{kind}_{count}_list", _classifiers(width, num_identities, count))
+        for kind in ("global", "global_max", "global_rest"):
+            for count in config.stripes:
+                self.add_module(f"fc_{kind}_{count}_list", _classifiers(width, num_identities, 1))
+
+    def forward(self, images: Tensor) -> RRIDOutput:
+        """Blocks and logits of a batch.
+
+        Args:
+            images: float, (B, 3, height, width), RGB in [0, 1], normalised with ImageNet mean and deviation.
+        """
+        return self.head(self.feature_map(images))
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The backbone's last map: (B, channels, height/16, width/16); its last stage keeps stride 1.
+
+        Raises:
+            UsageError: images of another size than the network was made for.
+        """
+        expected = (3, self.config.height_px, self.config.width_px)
+        if tuple(images.shape[1:]) != expected:
+            raise UsageError(
+                f"images of shape {tuple(images.shape)} do not fit the network: expected (batch, {expected})"
+            )
+        base = cast("Any", self.base)
+        stem = base.maxpool(base.relu(base.bn1(base.conv1(images))))
+        features: Tensor = base.layer4(base.layer3(base.layer2(base.layer1(stem))))
+        return features
+
+    def head(self, features: Tensor) -> RRIDOutput:
+        """Relation features, global contrastive features and logits of a feature map (paper, sections 3.2 and 3.3)."""
+        local_blocks: list[Tensor] = []
+        global_blocks: list[Tensor] = []
+        logits: dict[str, list[Tensor]] = {"local_rest": [], "local": [], "rest": [], "global": []}
+        rows, columns = features.shape[2:]
+        whole = F.max_pool2d(features, (rows, columns))
+        for count in self.config.stripes:
+            pooled = F.max_pool2d(features, (rows // count, columns))
+            total = pooled.sum(dim=2, keepdim=True)
+            for index in range(count):
+                part = pooled[:, :, index : index + 1]
+                rest = (total - part) / (count - 1)
+                feature, local, other = self._relate(
+                    f"{{}}_{count}_conv_list", ("local", "rest", "relation"), index, part, rest
+                )
+                local_blocks.append(feature)
+                logits["local_rest"].append(self._run(f"fc_local_rest_{count}_list", index, feature))
+                logits["local"].append(self._run(f"fc_local_{count}_list", index, local))
+                logits["rest"].append(self._run(f"fc_rest_{count}_list", index, other))
+            contrast = (total - whole) / (count - 1)
+            names = ("max", "rest", "pooling")
+            feature, peak, other = self._relate(f"global_{count}_{{}}_conv_list", names, 0, whole, contrast)
+            global_blocks.append(feature)
+            for kind, value in (("global", feature), ("global_max", peak), ("global_rest", other)):
+                logits["global"].append(self._run(f"fc_{kind}_{count}_list", 0, value))
+        return RRIDOutput(
+            torch.stack([*local_blocks, *global_blocks], dim=1),
+            torch.stack([*logits["local_rest"], *logits["local"], *logits["rest"], *logits["global"]]),
+        )
+
+    def _relate(
+        self, pattern: str, names: tuple[str, str, str], index: int, one: Tensor, rest: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Project both, relate the concatenation, add the projected ``one`` (paper, equations 2 and 4)."""
+        one_projected = self._run(pattern.format(names[0]), index, one)
+        rest_projected = self._run(pattern.format(names[1]), index, rest)
+        relation = self._run(pattern.format(names[2]), index, torch.cat([one_projected, rest_projected], dim=1))
+        return (one_projected + relation).flatten(1), one_projected.flatten(1), rest_projected.flatten(1)
+
+    def _run(self, name: str, index: int, value: Tensor) -> Tensor:
+        result: Tensor = self.get_submodule(f"{name}.{index}")(value)
+        return result
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the backbone: they start from ImageNet weights and learn slower."""
+        return self.base.parameters()
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """All other parameters."""
+        return (parameter for name, parameter in self.named_parameters() if not name.startswith("base."))
+
+    @classmethod
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], *, height_px: int = 384, width_px: int = 128, where: str = "state dict"
+    ) -> RRID:
+        """The network whose tensors these are; backbone, stripes, block width and identities are read off them.
+
+        Args:
+            state: tensors by their published names, without a ``module.`` prefix.
+            height_px: input rows (tensors do not tell).
+            width_px: input columns.
+            where: the file's name, for error lines.
+
+        Raises:
+            CheckpointError: no RRID network, or tensors missing, extra or of another shape; names the first and counts.
+        """
+        config, num_identities = infer_config(state, height_px=height_px, width_px=width_px, where=where)
+        model = cls(config, num_identities)
+        load_exactly(model, state, where=where)
+        return model
+
+
+def infer_config(state: Mapping[str, Tensor], *, height_px: int, width_px: int, where: str) -> tuple[ModelConfig, int]:
+    """Sizes and the number of identities from the names and shapes of a state dict.
+
+    Raises:
+        CheckpointError: the tensors are not those of an RRID network.
+    """
+    pattern = re.compile(r"local_(\d+)_conv_list\.0\.0\.weight")
+    stripes = tuple(int(found[1]) for name in state if (found := pattern.fullmatch(name)))
+    stripes = tuple(sorted(stripes, reverse=True))
+    bottleneck = "base.layer1.0.conv3.weight" in state
+    depths = tuple(
+        len({name.split(".")[2] for name in state if name.startswith(f"base.layer{layer}.")}) for layer in range(1, 5)
+    )
+    backbone = next((name for name, form in _BLOCKS_OF_LAYERS.items() if form == (bottleneck, depths)), None)
+    head = state.get(f"local_{stripes[0]}_conv_list.0.0.weight") if stripes else None
+    classifier = state.get(f"fc_local_{stripes[0]}_list.0.weight") if stripes else None
+    if backbone is None or head is None or classifier is None or head.ndim != 4 or classifier.ndim != 2:
+        raise CheckpointError(
+            f"{where}: these {len(state)} tensors are not an RRID network (expected 'base.*' of a torchvision ResNet, "
+            "'local_<stripes>_conv_list.*' and 'fc_local_<stripes>_list.*'); give a checkpoint of rrid-edge train or "
+            "the published network's weights"
+        )
+    config = ModelConfig(backbone, height_px, width_px, stripes, int(head.shape[0]))
+    return config, int(classifier.shape[0])
+
+
+def load_exactly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Load ``state`` into ``model`` where names and shapes agree one to one.
+
+    Raises:
+        CheckpointError: names the first missing, extra or misshapen tensor, and how many there are of each.
+    """
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    extra = [name for name in state if name not in expected]
+    misshapen = [name for name, tensor in state.items() if name in expected and tensor.shape != expected[name].shape]
+    faults = [
+        f"{len(names)} {kind} (first: {names[0]!r})"
+        for kind, names in (("missing", missing), ("unknown", extra), ("of another shape", misshapen))
+        if names
+    ]
+    if faults:
+        raise CheckpointError(
+            f"{where}: the tensors do not fit the network: {', '.join(faults)}; give the whole checkpoint of one "
+            "RRID network, as rrid-edge train or the published training writes it"
+        )
+    model.load_state_dict(dict(state), strict=False)
+
+
+def _backbone(name: str) -> nn.Module:
+    """A torchvision ResNet without its classifier and with stride 1 in its last stage."""
+    base: Any = torchvision.models.get_model(name, weights=None)
+    del base.fc, base.avgpool
+    first = base.layer4[0]
+    for convolution in (first.conv1, first.conv2, first.downsample[0]):
+        convolution.stride = (1, 1)
+    return cast("nn.Module", base)
+
+
+def _projections(inputs: int, outputs: int, count: int) -> nn.ModuleList:
+    """``count`` independent 1x1 convolution + batch norm + ReLU."""
+    return nn.ModuleList(_projection(inputs, outputs) for _ in range(count))
+
+
+def _projection(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 1)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_in", nonlinearity="relu")
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.bias)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _classifiers(inputs: int, num_identities: int, count: int) -> nn.ModuleList:
+    """``count`` independent linear classifiers, weights drawn with deviation 0.001 (published recipe)."""
+    heads = nn.ModuleList(nn.Linear(inputs, num_identities) for _ in range(count))
+    for head in heads:
+        assert isinstance(head, nn.Linear)
+        nn.init.normal_(head.weight, std=0.001)
+        nn.init.zeros_(head.bias)
+    return heads
