@@ -1,0 +1,65 @@
+# rrid-edge: every target sets up what it needs. PYTHON chooses the interpreter that makes .venv (3.10 or newer).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := demo
+RUN := runs/demo
+DATA ?=
+ARGS ?=
+
+.PHONY: help install check format test train demo bench wheel clean
+
+help: ## Show what each target does
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## Make .venv with everything a developer needs (once; about 6 GB, mostly PyTorch)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("rrid-edge needs Python 3.10 or newer; set PYTHON=python3.11, for example" if sys.version_info < (3, 10) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+check: install ## Lint, format, types and import direction, as CI runs them
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: install ## Run the tests (no GPU needed)
+	$(BIN)/python -m pytest $(ARGS)
+
+train: install ## Train on demo data, or on yours: make train DATA=path/to/dataset ARGS="--epochs 80"
+ifeq ($(DATA),)
+	$(BIN)/rrid-edge demo-data $(DEMO)
+	$(BIN)/rrid-edge train --preset demo --dataset-path $(DEMO) --exp-dir $(RUN) $(ARGS)
+else
+	$(BIN)/rrid-edge train --dataset-path $(DATA) $(ARGS)
+endif
+
+demo: install ## Train, export, index, match and prove parity on drawn people (about 6 minutes on two cores)
+	$(BIN)/rrid-edge demo-data $(DEMO)
+	$(BIN)/rrid-edge train --preset demo --dataset-path $(DEMO) --exp-dir $(RUN) --overwrite
+	$(BIN)/rrid-edge evaluate $(RUN)/best.safetensors --dataset $(DEMO)
+	$(BIN)/rrid-edge export $(RUN)/best.safetensors --output $(DEMO)/models --crops $(DEMO)/gallery
+	$(BIN)/rrid-edge index $(DEMO)/gallery --model $(DEMO)/models/rrid.onnx
+	$(BIN)/rrid-edge parity $(DEMO)/models/rrid.onnx --reference $(RUN)/best.safetensors --images $(DEMO)/gallery
+	$(BIN)/rrid-edge match $(DEMO)/query.jpg $(DEMO)/gallery --top-k 8 --sheet $(DEMO)/sheet.png
+
+bench: install ## Measure this machine: the fused model against the published loop, index against the bare engine
+	$(BIN)/rrid-edge bench $(ARGS)
+
+wheel: install ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove caches, builds, demo data and runs (keeps .venv and models/)
+	rm -rf build dist $(DEMO) $(RUN) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
