@@ -126,7 +126,7 @@ def _folded_backbone(model: RRID) -> nn.Sequential:
                 setattr(parent, f"conv{number}", folded)
                 setattr(parent, f"bn{number}", nn.Identity())
         downsample = names.get("downsample")
-        if isinstance(downsample, nn.Sequential):
+        if downsample is not None:
             parent.downsample = nn.Sequential(fuse_conv_bn_eval(downsample[0], downsample[1]))
     stem = (base.conv1, base.relu, base.maxpool)
     return nn.Sequential(*stem, base.layer1, base.layer2, base.layer3, base.layer4)

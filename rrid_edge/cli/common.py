@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
+
+from rrid_edge.errors import MissingExtraError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -19,6 +22,18 @@ Advance = Callable[[int], None]
 def say(line: str) -> None:
     """One line for the person at the terminal, on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def require(module: str, extra: str, purpose: str) -> None:
+    """Import ``module`` of this package, or say which extra brings what it needs.
+
+    Raises:
+        MissingExtraError: a package that it imports is not installed.
+    """
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.for_package(error.name or module, extra, purpose) from error
 
 
 def print_json(value: object) -> None:

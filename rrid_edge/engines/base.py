@@ -20,12 +20,14 @@ class Engine(Protocol):
 
     Attributes:
         spec: input size, blocks, flip, fingerprint, precision.
-        runtime: what runs it, for people, for example ``openvino bf16``.
+        runtime: what runs it, for people, for example ``openvino CPU bf16``.
+        arithmetic: precision it computes in (``fp32``, ``bf16``, ``fp16``, ``int8``): it decides parity's tolerance.
         max_batch: images that one call to the runtime takes; larger batches are split by ``run``.
     """
 
     spec: ModelSpec
     runtime: str
+    arithmetic: str
     max_batch: int
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -56,9 +58,10 @@ class Engine(Protocol):
 class BatchEngine(ABC):
     """Base of the engines here: checks the input, splits batches beyond ``max_batch``, answers B = 0."""
 
-    def __init__(self, spec: ModelSpec, runtime: str, max_batch: int) -> None:
+    def __init__(self, spec: ModelSpec, runtime: str, max_batch: int, *, arithmetic: str | None = None) -> None:
         self.spec = spec
         self.runtime = runtime
+        self.arithmetic = arithmetic or spec.precision
         self.max_batch = max_batch
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -94,7 +94,8 @@ def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_
         return OpenVinoEngine(path, precision=precision, threads=threads, max_batch=max_batch)
     if precision is not None:
         raise UsageError(
-            f"--precision {precision} works with --runtime openvino only; for {runtime} export the model in that precision"
+            f"--precision {precision} works with --runtime openvino only; for {runtime} "
+            "export the model in that precision"
         )
     if runtime == "onnxruntime":
         from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine

@@ -59,8 +59,8 @@ class OpenVinoEngine(BatchEngine):
                 "rrid-edge export CHECKPOINT"
             ) from error
         used = _precision_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
-        arithmetic = used if spec.precision == "fp32" else f"{spec.precision} ({used})"
-        super().__init__(spec, f"openvino {device} {arithmetic}", max_batch)
+        arithmetic = used if spec.precision == "fp32" else spec.precision
+        super().__init__(spec, f"openvino {device} {arithmetic}", max_batch, arithmetic=arithmetic)
         self._request: Any = compiled.create_infer_request()
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

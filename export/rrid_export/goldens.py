@@ -1,0 +1,62 @@
+"""Golden descriptors: images and what PyTorch answered for them, so that a machine without torch can check parity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rrid_edge.errors import UsageError, printable
+from rrid_edge.files import list_images
+from rrid_edge.gallery.naming import read_labels
+from rrid_edge.images import read_image
+from rrid_edge.parity import Goldens, Labels
+from rrid_edge.spec import ModelSpec
+from rrid_export.source import SourceNetwork
+from rrid_export.torch_engine import TorchEngine
+
+_DRAWN_IMAGES = 16
+
+
+def make_goldens(source: SourceNetwork, *, flip: bool, crops: Path | None, count: int) -> Goldens:
+    """Run the trained network in PyTorch over crops.
+
+    Args:
+        source: the network.
+        flip: mean over image and mirrored image.
+        crops: folder of real crops, of which ``count`` evenly spaced ones are taken; None takes drawn patterns, which
+            prove a float32 model only.
+        count: crops to take at most.
+
+    Raises:
+        UsageError: the folder is missing or holds fewer than two images.
+        ImageError: a crop cannot be read.
+    """
+    with TorchEngine(source, flip=flip, max_batch=8) as engine:
+        images, names = _drawn_patterns(engine.spec) if crops is None else _read_crops(crops, engine.spec, count)
+        persons, cameras = read_labels(names)
+        return Goldens(images, engine.run(images), names, engine.spec.fingerprint, Labels(persons, cameras))
+
+
+def _read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    paths = list_images(folder)
+    if len(paths) < 2:
+        raise UsageError(f"{printable(folder)}: {len(paths)} image(s) found; expected a folder with at least 2 crops")
+    chosen = [paths[index * len(paths) // min(count, len(paths))] for index in range(min(count, len(paths)))]
+    images = np.stack([read_image(path, spec.height_px, spec.width_px) for path in chosen])
+    return images, tuple(path.relative_to(folder).as_posix() for path in chosen)
+
+
+def _drawn_patterns(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Smooth random colours with some noise, the same on every machine."""
+    generator = np.random.default_rng(0)
+    size = (spec.width_px, spec.height_px)
+    images = []
+    for _ in range(_DRAWN_IMAGES):
+        coarse = Image.fromarray(generator.integers(0, 256, (12, 4, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize(size, Image.Resampling.BILINEAR), dtype=np.int16)
+        noise = generator.integers(-12, 13, smooth.shape, dtype=np.int16)
+        images.append(np.clip(smooth + noise, 0, 255).astype(np.uint8))
+    return np.stack(images), tuple(f"pattern {index}" for index in range(_DRAWN_IMAGES))

@@ -1,0 +1,63 @@
+"""PyTorch behind the engine contract: the reference that every other engine is compared with.
+
+It runs the *trained network as it is*, image and mirrored image in two passes, as the published evaluation does: not the
+rewritten inference branch, whose equality is one of the things to be proved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from rrid_edge.engines.base import BatchEngine
+from rrid_edge.spec import ModelSpec
+from rrid_export.branch import IMAGENET_MEAN, IMAGENET_STD
+from rrid_export.source import SourceNetwork, load_source
+
+
+class TorchEngine(BatchEngine):
+    """The trained network in PyTorch, float32.
+
+    Args:
+        source: the network and where it came from.
+        flip: mean over image and mirrored image.
+        device: PyTorch's name of the device.
+        max_batch: images a pass.
+    """
+
+    def __init__(
+        self, source: SourceNetwork, *, flip: bool = True, device: str = "cpu", max_batch: int = 32
+    ) -> None:
+        spec: ModelSpec = source.spec(flip=flip)
+        super().__init__(spec, f"torch {device} fp32", max_batch)
+        self.device = torch.device(device)
+        self.network = source.model.eval().to(self.device)
+        self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).reshape(3, 1, 1)
+        self._std = torch.tensor(IMAGENET_STD, device=self.device).reshape(3, 1, 1)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        flip: bool = True,
+        height_px: int | None = None,
+        width_px: int | None = None,
+        device: str = "cpu",
+    ) -> TorchEngine:
+        """Open a checkpoint; see :func:`rrid_export.source.load_source` for what is read and what is refused."""
+        return cls(load_source(Path(path), height_px=height_px, width_px=width_px), flip=flip, device=device)
+
+    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+            pixels = (pixels - self._mean) / self._std
+            features = self.network(pixels).blocks.flatten(1)
+            if self.spec.flip:
+                features = (features + self.network(pixels.flip(3)).blocks.flatten(1)) / 2
+            descriptors: NDArray[np.float32] = F.normalize(features.float()).cpu().numpy()
+        return descriptors

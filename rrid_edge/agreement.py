@@ -1,0 +1,132 @@
+"""How far two sets of descriptors of the same images agree: as vectors, and as rankings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.errors import UsageError
+
+Descriptors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of descriptors with a reference, over N images.
+
+    Attributes:
+        images: N.
+        min_cosine: the worst image's cosine with its reference.
+        p1_cosine: first percentile of the cosines.
+        mean_cosine: mean of the cosines.
+        max_abs_difference: largest absolute difference of one value.
+        worst_block: name of the descriptor block with the lowest mean cosine.
+        worst_block_cosine: that mean.
+        worst_image: index of the image with the lowest cosine.
+        top1_agreement: share of images whose nearest other image is the same in both, in [0, 1].
+        top10_agreement: mean share of the 10 nearest other images that both have in common, in [0, 1].
+        top10_identical: True where all rankings agree in their first 10 places, order included.
+        kendall_tau: mean Kendall rank correlation of the two rankings of the other images, in [-1, 1].
+    """
+
+    images: int
+    min_cosine: float
+    p1_cosine: float
+    mean_cosine: float
+    max_abs_difference: float
+    worst_block: str
+    worst_block_cosine: float
+    worst_image: int
+    top1_agreement: float
+    top10_agreement: float
+    top10_identical: bool
+    kendall_tau: float
+
+
+def compare(reference: Descriptors, other: Descriptors, blocks: tuple[str, ...]) -> Agreement:
+    """Compare two sets of descriptors, row by row and as rankings of each image against all others.
+
+    Args:
+        reference: float32 (N, D).
+        other: float32 (N, D), the same images in the same order.
+        blocks: names of the D / width blocks, in order.
+
+    Raises:
+        UsageError: shapes differ, fewer than two images, or values that are not finite.
+    """
+    if reference.shape != other.shape or reference.ndim != 2 or len(reference) < 2:
+        raise UsageError(
+            f"descriptors of shapes {reference.shape} and {other.shape} cannot be compared: expected the same (N, D) "
+            "with at least 2 images"
+        )
+    if not (np.isfinite(reference).all() and np.isfinite(other).all()):
+        raise UsageError("the descriptors hold values that are not finite (NaN or infinity): the model is damaged")
+    cosines = row_cosines(reference, other)
+    by_block = _block_cosines(reference, other, len(blocks))
+    worst = int(by_block.argmin())
+    ranks_reference, ranks_other = rankings(reference), rankings(other)
+    depth = min(10, ranks_reference.shape[1])
+    shared = [
+        len(np.intersect1d(one[:depth], two[:depth])) / depth
+        for one, two in zip(ranks_reference, ranks_other, strict=True)
+    ]
+    return Agreement(
+        images=len(reference),
+        min_cosine=float(cosines.min()),
+        p1_cosine=float(np.percentile(cosines, 1)),
+        mean_cosine=float(cosines.mean()),
+        max_abs_difference=float(np.abs(reference - other).max()),
+        worst_block=blocks[worst],
+        worst_block_cosine=float(by_block[worst]),
+        worst_image=int(cosines.argmin()),
+        top1_agreement=float((ranks_reference[:, 0] == ranks_other[:, 0]).mean()),
+        top10_agreement=float(np.mean(shared)),
+        top10_identical=bool((ranks_reference[:, :depth] == ranks_other[:, :depth]).all()),
+        kendall_tau=float(np.mean([_kendall(one, two) for one, two in zip(ranks_reference, ranks_other, strict=True)])),
+    )
+
+
+def row_cosines(one: Descriptors, two: Descriptors) -> NDArray[np.float64]:
+    """Cosine of each pair of rows, computed in float64; 0 where a row is all zero."""
+    first, second = one.astype(np.float64), two.astype(np.float64)
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    products = np.einsum("nd,nd->n", first, second)
+    cosines: NDArray[np.float64] = products / np.where(lengths > 0, lengths, 1)
+    return cosines
+
+
+def rankings(descriptors: Descriptors) -> NDArray[np.int64]:
+    """For each image all others, nearest first: int64 (N, N - 1).
+
+    Two distances that differ by less than float32 can tell (1e-6) are a tie, and ties go by index: otherwise equal crops
+    would be ordered by rounding, and no two runtimes could agree.
+    """
+    values = descriptors.astype(np.float64)
+    similarity = np.round(values @ values.T, 6)
+    np.fill_diagonal(similarity, -np.inf)
+    order: NDArray[np.int64] = np.argsort(-similarity, axis=1, kind="stable")[:, :-1]
+    return order
+
+
+def _block_cosines(reference: Descriptors, other: Descriptors, count: int) -> NDArray[np.float64]:
+    """Mean cosine of every block."""
+    width = reference.shape[1] // count
+    return np.array(
+        [
+            row_cosines(reference[:, start : start + width], other[:, start : start + width]).mean()
+            for start in range(0, count * width, width)
+        ]
+    )
+
+
+def _kendall(one: NDArray[np.int64], two: NDArray[np.int64]) -> float:
+    """Kendall's tau of two orders of the same items (no ties): 1 minus twice the share of inverted pairs."""
+    if len(one) < 2:
+        return 1.0
+    place = np.empty(int(one.max()) + 1, np.int64)
+    place[two] = np.arange(len(two))
+    sequence = place[one]
+    inverted = int(sum((sequence[index + 1 :] < value).sum() for index, value in enumerate(sequence[:-1])))
+    return 1 - 4 * inverted / (len(one) * (len(one) - 1))
