@@ -1,0 +1,183 @@
+"""What this machine has: processors, drivers, runtimes and packages, and the command that mends each gap.
+
+Nothing is installed or changed here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+STATES = ("ok", "missing", "problem", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report.
+
+    Attributes:
+        name: what was looked at.
+        state: ``ok``; ``missing`` (optional, absent); ``problem`` (present, does not work); ``note``.
+        detail: version or reason.
+        remedy: the one command that mends it, or empty.
+    """
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """All findings, from the processor up to the packages. Imports no runtime: broken ones cannot take it down."""
+    return [
+        Finding("python", "ok" if _python_fits() else "problem", platform.python_version(), _python_remedy()),
+        _processor(),
+        *_jetpack(),
+        *_gpu(),
+        *_runtimes(),
+        *_training(),
+        *_numpy(),
+    ]
+
+
+def _python_fits() -> bool:
+    return tuple(map(int, platform.python_version_tuple()[:2])) >= (3, 10)
+
+
+def _python_remedy() -> str:
+    return "" if _python_fits() else "install Python 3.10 or newer"
+
+
+def _processor() -> Finding:
+    flags = _cpu_flags()
+    abilities = [
+        name for flag, name in (("amx_bf16", "AMX bf16"), ("avx512_bf16", "AVX-512 bf16"), ("avx2", "AVX2")) if flag in flags
+    ]
+    detail = f"{processor_name()}, {os.cpu_count()} cores, {abilities[0] if abilities else 'no bf16'}"
+    return Finding("processor", "ok", detail)
+
+
+def processor_name() -> str:
+    """The CPU's name as the kernel tells it, or its architecture."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.machine()
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    found = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+def _jetpack() -> list[Finding]:
+    """Jetsons carry TensorRT as a system package; it must not be replaced from PyPI."""
+    release = Path("/etc/nv_tegra_release")
+    if not release.exists():
+        return []
+    line = release.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip("# ")
+    findings = [Finding("jetpack", "ok", line)]
+    if importlib.util.find_spec("tensorrt") is None:
+        findings.append(
+            Finding(
+                "tensorrt",
+                "problem",
+                "JetPack's own TensorRT is not visible from this environment (never pip install tensorrt over it)",
+                "python3 -m venv --system-site-packages .venv",
+            )
+        )
+    return findings
+
+
+def _gpu() -> list[Finding]:
+    driver = Path("/proc/driver/nvidia/version")
+    tegra = Path("/dev/nvhost-gpu").exists() or Path("/dev/nvgpu").exists()
+    if not driver.exists() and not tegra:
+        return [Finding("gpu", "note", "no NVIDIA driver: CPU runtimes are used")]
+    detail = driver.read_text(encoding="utf-8", errors="replace").splitlines()[0] if driver.exists() else "Tegra"
+    findings = [Finding("gpu", "ok", re.sub(r"\s+", " ", detail))]
+    remedy = "pip install 'rrid-edge[gpu]'"
+    for package, name in (("cuda-bindings", "cuda"), ("tensorrt", "tensorrt")):
+        version = _version(package)
+        if version:
+            findings.append(Finding(name, "ok", f"{package} {version}"))
+        elif not Path("/etc/nv_tegra_release").exists():
+            findings.append(Finding(name, "missing", f"{package} is not installed", remedy))
+    return findings
+
+
+def _runtimes() -> list[Finding]:
+    cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
+    findings = []
+    if cpu and gpu:
+        findings.append(
+            Finding(
+                "onnxruntime",
+                "problem",
+                "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files",
+                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'rrid-edge[gpu]'",
+            )
+        )
+    elif cpu or gpu:
+        findings.append(Finding("onnxruntime", "ok", f"{cpu or gpu} ({'CPU' if cpu else 'CUDA'} build)"))
+    else:
+        findings.append(Finding("onnxruntime", "missing", "not installed", "pip install 'rrid-edge[cpu]'"))
+    openvino = _version("openvino")
+    if openvino:
+        findings.append(Finding("openvino", "ok", openvino))
+    elif platform.machine() in ("x86_64", "AMD64"):
+        findings.append(Finding("openvino", "missing", "not installed", "pip install 'rrid-edge[cpu]'"))
+    return findings
+
+
+def _training() -> list[Finding]:
+    torch, torchvision = _version("torch"), _version("torchvision")
+    if not torch:
+        return [Finding("torch", "missing", "not installed: training and export need it", "pip install 'rrid-edge[train]'")]
+    findings = [Finding("torch", "ok", torch)]
+    if not torchvision:
+        findings.append(Finding("torchvision", "missing", "not installed", "pip install 'rrid-edge[train]'"))
+        return findings
+    wanted = _required_torch()
+    if wanted and wanted != torch.split("+")[0]:
+        detail = f"{torchvision} was built for torch {wanted}, but {torch} is installed"
+        findings.append(Finding("torchvision", "problem", detail, f"pip install torch=={wanted} torchvision=={torchvision}"))
+    else:
+        findings.append(Finding("torchvision", "ok", torchvision))
+    return findings
+
+
+def _required_torch() -> str | None:
+    """The torch version that the installed torchvision names as its only partner."""
+    for line in importlib.metadata.requires("torchvision") or []:
+        if found := re.match(r"torch\s*\(?==\s*([\w.]+)", line):
+            return found[1]
+    return None
+
+
+def _numpy() -> list[Finding]:
+    version = _version("numpy")
+    torch = _version("torch")
+    if version and torch and int(version.split(".")[0]) >= 2 and tuple(map(int, torch.split(".")[:2])) < (2, 3):
+        detail = f"{version} does not work with torch {torch}, which was built for NumPy 1"
+        return [Finding("numpy", "problem", detail, "pip install 'numpy<2'")]
+    return [Finding("numpy", "ok", version or "?")]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
