@@ -57,7 +57,9 @@ def _python_remedy() -> str:
 def _processor() -> Finding:
     flags = _cpu_flags()
     abilities = [
-        name for flag, name in (("amx_bf16", "AMX bf16"), ("avx512_bf16", "AVX-512 bf16"), ("avx2", "AVX2")) if flag in flags
+        name
+        for flag, name in (("amx_bf16", "AMX bf16"), ("avx512_bf16", "AVX-512 bf16"), ("avx2", "AVX2"))
+        if flag in flags
     ]
     detail = f"{processor_name()}, {os.cpu_count()} cores, {abilities[0] if abilities else 'no bf16'}"
     return Finding("processor", "ok", detail)
@@ -145,7 +147,9 @@ def _runtimes() -> list[Finding]:
 def _training() -> list[Finding]:
     torch, torchvision = _version("torch"), _version("torchvision")
     if not torch:
-        return [Finding("torch", "missing", "not installed: training and export need it", "pip install 'rrid-edge[train]'")]
+        return [
+            Finding("torch", "missing", "not installed: training and export need it", "pip install 'rrid-edge[train]'")
+        ]
     findings = [Finding("torch", "ok", torch)]
     if not torchvision:
         findings.append(Finding("torchvision", "missing", "not installed", "pip install 'rrid-edge[train]'"))
@@ -153,7 +157,9 @@ def _training() -> list[Finding]:
     wanted = _required_torch()
     if wanted and wanted != torch.split("+")[0]:
         detail = f"{torchvision} was built for torch {wanted}, but {torch} is installed"
-        findings.append(Finding("torchvision", "problem", detail, f"pip install torch=={wanted} torchvision=={torchvision}"))
+        findings.append(
+            Finding("torchvision", "problem", detail, f"pip install torch=={wanted} torchvision=={torchvision}")
+        )
     else:
         findings.append(Finding("torchvision", "ok", torchvision))
     return findings

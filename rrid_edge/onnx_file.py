@@ -89,8 +89,8 @@ def read_model_header(path: Path) -> OnnxHeader:
         with path.open("rb") as stream:
             if path.stat().st_size == 0:
                 raise ModelFileError(f"{where}: this file is empty; {_EXPORT_HINT}")
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-                header = _parse_model(view)
+            # Not closed by hand: an error's traceback still holds views of it; the last of them unmaps the file.
+            header = _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(f"{where}: no such model file; give --model FILE, or {_EXPORT_HINT}") from error
     except (ValueError, IndexError, UnicodeDecodeError) as error:

@@ -38,7 +38,9 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(0.99999, 1.0, True, 0.0005, "float32 rounding through 53 convolutions stays below 1e-6 a value"),
     "fp16": Tolerance(0.999, 0.995, False, 0.001, "11-bit significands; measured 0.99998 on a folded ResNet-50"),
-    "bf16": Tolerance(0.999, 0.995, False, 0.001, "8-bit significands with float32 sums; measured 0.99998 on ResNet-50"),
+    "bf16": Tolerance(
+        0.999, 0.995, False, 0.001, "8-bit significands with float32 sums; measured 0.99998 on ResNet-50"
+    ),
     "int8": Tolerance(0.98, 0.98, False, 0.005, "8-bit weights and activations after calibration"),
 }
 """By the precision an engine computes in."""
@@ -188,8 +190,7 @@ def _mean_ap(descriptors: NDArray[np.float32], labels: Labels | None) -> float |
     known = (labels.persons > 0) & (labels.cameras >= 0)
     persons, cameras = labels.persons[known], labels.cameras[known]
     across = [
-        bool(((persons == person) & (cameras != camera)).any())
-        for person, camera in zip(persons, cameras, strict=True)
+        bool(((persons == person) & (cameras != camera)).any()) for person, camera in zip(persons, cameras, strict=True)
     ]
     if not any(across):
         return None
@@ -258,7 +259,9 @@ def load_goldens(path: Path) -> Goldens:
                 Labels(stored["persons"], stored["cameras"]),
             )
     except FileNotFoundError as error:
-        raise UsageError(f"{printable(path)}: no such goldens file; rrid-edge export writes it beside the model") from error
+        raise UsageError(
+            f"{printable(path)}: no such goldens file; rrid-edge export writes it beside the model"
+        ) from error
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelFileError(
             f"{printable(path)}: not a goldens file, or damaged ({error}); write it again with: rrid-edge export CHECKPOINT"

@@ -66,7 +66,11 @@ def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
     graph = onnx.load_model(str(path), load_external_data=False).graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
-    _check("names", ([value.name for value in inputs], [value.name for value in graph.output]), ([INPUT_NAME], [OUTPUT_NAME]))
+    _check(
+        "names",
+        ([value.name for value in inputs], [value.name for value in graph.output]),
+        ([INPUT_NAME], [OUTPUT_NAME]),
+    )
     axes = [value.type.tensor_type.shape.dim[0].HasField("dim_param") for value in (inputs[0], graph.output[0])]
     _check("axes (batch dynamic)", axes, [True, True])
     shapes = [_shape(value) for value in (inputs[0], graph.output[0])]

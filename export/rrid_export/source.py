@@ -75,14 +75,18 @@ def load_source(path: Path, *, height_px: int | None = None, width_px: int | Non
         CheckpointError: no RRID network, or tensors missing, extra or of another shape.
     """
     if not path.is_file():
-        raise UsageError(f"{printable(path)}: no such checkpoint; give a file that rrid-edge train or the published training wrote")
+        raise UsageError(
+            f"{printable(path)}: no such checkpoint; give a file that rrid-edge train or the published training wrote"
+        )
     training_data = "unknown"
     if is_checkpoint(path):
         checkpoint = load_checkpoint(path)
         config, state = checkpoint.model, checkpoint.state
         for name, wanted, stored in (("height", height_px, config.height_px), ("width", width_px, config.width_px)):
             if wanted not in (None, stored):
-                raise UsageError(f"--{name} {wanted} contradicts {printable(path)}, trained at {stored} px: leave it out")
+                raise UsageError(
+                    f"--{name} {wanted} contradicts {printable(path)}, trained at {stored} px: leave it out"
+                )
         model = RRID(config, checkpoint.num_identities)
         training_data = checkpoint.training_data
         from rrid_train.model import load_exactly

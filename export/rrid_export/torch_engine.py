@@ -29,9 +29,7 @@ class TorchEngine(BatchEngine):
         max_batch: images a pass.
     """
 
-    def __init__(
-        self, source: SourceNetwork, *, flip: bool = True, device: str = "cpu", max_batch: int = 32
-    ) -> None:
+    def __init__(self, source: SourceNetwork, *, flip: bool = True, device: str = "cpu", max_batch: int = 32) -> None:
         spec: ModelSpec = source.spec(flip=flip)
         super().__init__(spec, f"torch {device} fp32", max_batch)
         self.device = torch.device(device)

@@ -7,6 +7,8 @@ take another command down.
 from __future__ import annotations
 
 from rrid_edge.cli import demo as _demo  # noqa: F401
+from rrid_edge.cli import export as _export  # noqa: F401
+from rrid_edge.cli import inspect as _inspect  # noqa: F401
 from rrid_edge.cli.app import main
 
 __all__ = ["main"]

@@ -48,7 +48,9 @@ def export(
     export_onnx(InferenceBranch(source.model, flip=flip).eval(), spec, path)
     goldens_path, report = make_goldens(source, path, flip=flip, crops=crops, count=_GOLDEN_CROPS)
     if as_json:
-        print_json({"model": str(path), "goldens": str(goldens_path), "spec": spec.to_metadata(), "parity": report.to_dict()})
+        print_json(
+            {"model": str(path), "goldens": str(goldens_path), "spec": spec.to_metadata(), "parity": report.to_dict()}
+        )
         return
     print(describe(path))
     print(

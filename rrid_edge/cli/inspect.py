@@ -18,7 +18,9 @@ from rrid_edge.errors import printable
     help="Print what a model is: input size, blocks, precision, fingerprint. Needs no runtime.",
 )
 def info(
-    model: Annotated[Path | None, typer.Argument(help="The model file; the one that commands would choose if left out.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="The model file; the one that commands would choose if left out.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.models import choose_model

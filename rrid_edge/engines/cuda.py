@@ -1,0 +1,249 @@
+"""CUDA without torch: a thin layer over NVIDIA's ``cuda-bindings`` that turns error codes into typed errors.
+
+Every call of ``cuda.bindings.runtime`` returns a tuple whose first item is the error; the calls used here have the same
+signatures in 12.9 and 13. Addresses and handles are passed on as plain integers, which is what TensorRT takes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from rrid_edge.errors import MissingExtraError, RridEdgeError, UsageError
+
+_JETSON_RELEASE = Path("/etc/nv_tegra_release")
+_NO_GPU_ERRORS = frozenset({"cudaErrorNoDevice", "cudaErrorInsufficientDriver", "cudaErrorStubLibrary"})
+
+
+@dataclass(frozen=True)
+class Device:
+    """The GPU in use (device 0; ``CUDA_VISIBLE_DEVICES`` chooses another).
+
+    Attributes:
+        name: as CUDA gives it.
+        compute_capability: for example ``8.7``.
+        memory_bytes: memory of the device; on a Jetson it is shared with the CPU.
+    """
+
+    name: str
+    compute_capability: str
+    memory_bytes: int
+
+
+def import_cuda_runtime() -> Any:  # noqa: ANN401 - the package has no types
+    """NVIDIA's ``cuda.bindings.runtime``.
+
+    Raises:
+        MissingExtraError: it is not installed, or finds no CUDA library.
+    """
+    # Read when CUDA starts: kernels are loaded when first used, which saves hundreds of MiB on a Jetson.
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise MissingExtraError.for_package("cuda-bindings", "gpu", "using an NVIDIA GPU") from error
+    return runtime
+
+
+def is_jetson() -> bool:
+    """Whether this machine is an NVIDIA Jetson."""
+    return _JETSON_RELEASE.exists()
+
+
+class Cuda:
+    """The CUDA runtime of this process, after a device has answered.
+
+    Raises:
+        MissingExtraError: no package, no driver or no GPU. TensorRT crashes the process in that case, so this is
+            always asked first.
+    """
+
+    def __init__(self) -> None:
+        self._runtime = import_cuda_runtime()
+        try:
+            error, count = self._runtime.cudaGetDeviceCount()
+        except RuntimeError as failure:  # cuda-bindings 12 raises where libcuda.so.1 is absent
+            raise _no_gpu(str(failure)) from failure
+        if error != self._runtime.cudaError_t.cudaSuccess:
+            raise _no_gpu(error.name)
+        if not count:
+            raise _no_gpu("0 devices")
+
+    def device(self) -> Device:
+        """Name and abilities of device 0."""
+        properties = self._take("reading the GPU's properties", self._runtime.cudaGetDeviceProperties(0))
+        name = properties.name.split(b"\0", 1)[0].decode("utf-8", "replace")
+        return Device(name, f"{properties.major}.{properties.minor}", int(properties.totalGlobalMem))
+
+    def select_device(self) -> None:
+        """Make device 0 the calling thread's device; every thread that uses CUDA needs this once."""
+        self._take("choosing the GPU", self._runtime.cudaSetDevice(0))
+
+    def free_memory_bytes(self) -> int:
+        """Device memory that is free now."""
+        free, _total = self._take("reading the free memory", self._runtime.cudaMemGetInfo())
+        return int(free)
+
+    def allocate(self, size_bytes: int) -> int:
+        """Address of new device memory.
+
+        Raises:
+            UsageError: the device has no room.
+        """
+        return int(self._take(f"allocating {_mib(size_bytes)}", self._runtime.cudaMalloc(size_bytes)))
+
+    def free(self, address: int) -> None:
+        """Free device memory."""
+        self._take("freeing device memory", self._runtime.cudaFree(address))
+
+    def allocate_host(self, size_bytes: int) -> int:
+        """Address of new pinned host memory, which copies to and from the device without a detour.
+
+        Raises:
+            UsageError: there is no room.
+        """
+        purpose = f"allocating {_mib(size_bytes)} of pinned host memory"
+        return int(self._take(purpose, self._runtime.cudaMallocHost(size_bytes)))
+
+    def free_host(self, address: int) -> None:
+        """Free pinned host memory."""
+        self._take("freeing pinned host memory", self._runtime.cudaFreeHost(address))
+
+    def create_stream(self) -> int:
+        """Handle of a new stream that does not wait for the default stream."""
+        made = self._runtime.cudaStreamCreateWithFlags(self._runtime.cudaStreamNonBlocking)
+        return int(self._take("making a stream", made))
+
+    def destroy_stream(self, stream: int) -> None:
+        """Destroy a stream."""
+        self._take("destroying a stream", self._runtime.cudaStreamDestroy(stream))
+
+    def synchronize(self, stream: int) -> None:
+        """Wait until a stream's work is done; errors of that work appear here."""
+        self._take("running on the GPU", self._runtime.cudaStreamSynchronize(stream))
+
+    def create_event(self) -> int:
+        """Handle of a new event without time stamps."""
+        made = self._runtime.cudaEventCreateWithFlags(self._runtime.cudaEventDisableTiming)
+        return int(self._take("making an event", made))
+
+    def destroy_event(self, event: int) -> None:
+        """Destroy an event."""
+        self._take("destroying an event", self._runtime.cudaEventDestroy(event))
+
+    def record(self, event: int, stream: int) -> None:
+        """Let an event mark the end of what a stream has to do so far."""
+        self._take("recording an event", self._runtime.cudaEventRecord(event, stream))
+
+    def wait(self, stream: int, event: int) -> None:
+        """Let a stream's later work wait for an event, without holding up the CPU."""
+        self._take("waiting for an event", self._runtime.cudaStreamWaitEvent(stream, event, 0))
+
+    def copy_to_device(self, device: int, host: int, size_bytes: int, stream: int) -> None:
+        """Copy from pinned host memory to the device, in the stream's order."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._take("copying to the GPU", self._runtime.cudaMemcpyAsync(device, host, size_bytes, kind, stream))
+
+    def copy_to_host(self, host: int, device: int, size_bytes: int, stream: int) -> None:
+        """Copy from the device to pinned host memory, in the stream's order."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._take("copying from the GPU", self._runtime.cudaMemcpyAsync(host, device, size_bytes, kind, stream))
+
+    def capture(self, stream: int, enqueue: Callable[[], bool]) -> int | None:
+        """Record what ``enqueue`` puts on a stream as an executable graph.
+
+        Args:
+            stream: the stream that ``enqueue`` uses; it must be idle.
+            enqueue: puts the work on the stream; False where it was refused.
+
+        Returns:
+            Handle of the graph, or None where this work cannot be captured; the stream is usable in both cases.
+        """
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._take("beginning a capture", self._runtime.cudaStreamBeginCapture(stream, mode))
+        accepted = False
+        try:
+            accepted = enqueue()
+        finally:
+            # Always ended, or the stream stays in capture and every later call on it fails.
+            error, graph = self._runtime.cudaStreamEndCapture(stream)
+        success = self._runtime.cudaError_t.cudaSuccess
+        executable = None
+        if accepted and error == success:
+            error, executable = self._runtime.cudaGraphInstantiate(graph, 0)
+        if graph is not None and int(graph):
+            self._runtime.cudaGraphDestroy(graph)
+        if not accepted or error != success or executable is None:
+            self._runtime.cudaGetLastError()  # clears the failure, so that the next call does not report it
+            return None
+        return int(executable)
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Replay a captured graph on a stream."""
+        self._take("launching a CUDA graph", self._runtime.cudaGraphLaunch(graph, stream))
+
+    def destroy_graph(self, graph: int) -> None:
+        """Destroy an executable graph."""
+        self._take("destroying a CUDA graph", self._runtime.cudaGraphExecDestroy(graph))
+
+    def _take(self, doing: str, answer: tuple[Any, ...]) -> Any:  # noqa: ANN401 - one, several or no values
+        error, *values = answer
+        if error != self._runtime.cudaError_t.cudaSuccess:
+            raise self._failure(doing, error)
+        return values[0] if len(values) == 1 else tuple(values)
+
+    def _failure(self, doing: str, error: Any) -> RridEdgeError:  # noqa: ANN401 - the package has no types
+        if error == self._runtime.cudaError_t.cudaErrorMemoryAllocation:
+            status, free, total = self._runtime.cudaMemGetInfo()
+            known = status == self._runtime.cudaError_t.cudaSuccess
+            room = f"{_mib(free)} of {_mib(total)} are free" if known else "its memory is full"
+            return out_of_memory(doing, room)
+        if error.name in _NO_GPU_ERRORS:
+            return _no_gpu(error.name)
+        status, text = self._runtime.cudaGetErrorString(error)
+        reason = text.decode("utf-8", "replace") if isinstance(text, bytes) else "no description"
+        return RridEdgeError(
+            f"{doing} failed with {error.name} ({reason}); look for the GPU's own errors in the system log "
+            "(dmesg | grep -i nv), then start again"
+        )
+
+
+def host_array(address: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """A NumPy array over memory at an address; it does not own the memory.
+
+    Args:
+        address: start of at least ``prod(shape)`` elements.
+        shape: of the array.
+        dtype: of the array.
+    """
+    kind = np.dtype(dtype)
+    size = kind.itemsize
+    for length in shape:
+        size *= length
+    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), kind).reshape(shape)
+
+
+def out_of_memory(doing: str, room: str) -> UsageError:
+    """The one line for a full device."""
+    return UsageError(
+        f"the GPU's memory does not suffice: {doing} failed, {room}; close other programs on the GPU, or use an engine "
+        "with a smaller largest batch (rrid-edge export --max-batch 8)"
+    )
+
+
+def _no_gpu(reason: str) -> MissingExtraError:
+    return MissingExtraError(
+        f"no NVIDIA GPU answers here ({reason}): TensorRT needs a GPU and its driver; check with nvidia-smi, or use the "
+        "ONNX file on the CPU with --runtime openvino or --runtime onnxruntime"
+    )
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):,.1f} MiB"

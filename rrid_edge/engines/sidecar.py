@@ -1,0 +1,315 @@
+"""The sidecar ``<engine>.json``: what a TensorRT plan is, where it runs, and the proof of its precision.
+
+The metadata stands beside the plan and never inside it, so that trtexec and C++ keep reading the plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rrid_edge.errors import ModelFileError, printable
+from rrid_edge.files import write_json
+from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+
+SIDECAR_FORMAT = 1
+# Majors a version-compatible plan may cross, oldest first (NVIDIA's support matrix; there was no TensorRT 9 release).
+_COMPATIBLE_MAJORS = (8, 10, 11)
+_AMPERE = (8, 0)
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan is bound to.
+
+    Attributes:
+        tensorrt: full version of TensorRT, for example ``10.3.0``.
+        gpu: the GPU's name, as CUDA gives it.
+        compute_capability: for example ``8.7``.
+    """
+
+    tensorrt: str
+    gpu: str
+    compute_capability: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The batch sizes of the plan's one optimisation profile, in images."""
+
+    min_batch: int
+    opt_batch: int
+    max_batch: int
+
+
+@dataclass(frozen=True)
+class BuildFlags:
+    """How the plan was built, where that changes what it needs or what it computes.
+
+    Attributes:
+        strongly_typed: the types of the ONNX were obeyed (TensorRT 10 and later); False where builder flags chose.
+        version_compatible: runs on this and later TensorRT versions.
+        hardware_compatible: runs on every GPU from compute capability 8.0 on.
+        strip_weights: the plan lies without its weights, which come from the ONNX at load time.
+        tf32: float32 products may be rounded to TF32.
+        workspace_mib: limit of the builder's scratch memory.
+        optimization_level: the builder's effort, 0 to 5; None is TensorRT's default.
+    """
+
+    strongly_typed: bool
+    version_compatible: bool
+    hardware_compatible: bool
+    strip_weights: bool
+    tf32: bool
+    workspace_mib: int
+    optimization_level: int | None
+
+
+@dataclass(frozen=True)
+class PrecisionProof:
+    """Layers of the built engine by the type they compute in, from TensorRT's inspector.
+
+    Attributes:
+        half: layers that carry float16.
+        int8: layers that carry int8.
+        single: layers that carry float32 alone.
+        other: layers without floating-point tensors (shape arithmetic, uint8 copies).
+    """
+
+    half: int
+    int8: int
+    single: int
+    other: int
+
+
+@dataclass(frozen=True)
+class EngineSidecar:
+    """Everything known of one plan file.
+
+    Attributes:
+        spec: the model contract, with the precision the plan was proved to have.
+        machine: where it was built and where it runs.
+        profile: batch sizes it takes.
+        onnx_name: file name of the source ONNX.
+        onnx_sha256: sha256 (hex) of that file.
+        plan_sha256: sha256 (hex) of the plan.
+        plan_bytes: size of the plan.
+        build_s: seconds that the build took.
+        flags: how it was built.
+        proof: what the inspector counted.
+    """
+
+    spec: ModelSpec
+    machine: Machine
+    profile: Profile
+    onnx_name: str
+    onnx_sha256: str
+    plan_sha256: str
+    plan_bytes: int
+    build_s: float
+    flags: BuildFlags
+    proof: PrecisionProof
+
+    def to_json(self) -> dict[str, object]:
+        """The sidecar as JSON values; also says names, types and shapes, for readers without this package."""
+        spec = self.spec
+        return {
+            "format": SIDECAR_FORMAT,
+            **asdict(self.machine),
+            "precision": spec.precision,
+            "fingerprint": spec.fingerprint,
+            "blocks": list(spec.blocks),
+            "input": {"name": INPUT_NAME, "dtype": "uint8", "shape": ["batch", spec.height_px, spec.width_px, 3]},
+            "output": {"name": OUTPUT_NAME, "dtype": "float32", "shape": ["batch", spec.dimension]},
+            "profile": asdict(self.profile),
+            "source_onnx": {"name": self.onnx_name, "sha256": self.onnx_sha256},
+            "plan": {"sha256": self.plan_sha256, "bytes": self.plan_bytes},
+            "build_s": round(self.build_s, 3),
+            "flags": asdict(self.flags),
+            "precision_proof": asdict(self.proof),
+            "metadata": spec.to_metadata(),
+        }
+
+    def write(self, engine_path: Path) -> None:
+        """Write ``<engine>.json`` atomically.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_json(sidecar_path(engine_path), self.to_json())
+
+    @classmethod
+    def read(cls, engine_path: Path) -> EngineSidecar:
+        """Read and check the sidecar of an engine file.
+
+        Raises:
+            ModelFileError: absent, not JSON, of a newer format, or its entries are missing, of another type, or
+                contradict each other.
+        """
+        path = sidecar_path(engine_path)
+        where = printable(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ModelFileError(
+                f"{where}: cannot be read ({error.strerror or error}), so nothing says what {engine_path.name} is; copy "
+                f"it from where the engine was built, or rebuild with: {rebuild_command(engine_path, None)}"
+            ) from error
+        except ValueError as error:
+            raise _damaged(engine_path, f"not JSON: {error}") from error
+        try:
+            return _parse(values, where)
+        except (KeyError, TypeError, ValueError) as error:
+            missing = isinstance(error, KeyError)
+            raise _damaged(engine_path, f"{error.args[0]!r} is missing" if missing else str(error)) from error
+
+    def check_fits(self, machine: Machine, engine_path: Path) -> None:
+        """Refuse a plan that was built for another machine.
+
+        Raises:
+            ModelFileError: names what differs and the command that rebuilds.
+        """
+        wrong: list[str] = []
+        if not self._fits_version(machine.tensorrt):
+            wrong.append(f"TensorRT {self.machine.tensorrt} (here {machine.tensorrt})")
+        if not self._fits_gpu(machine):
+            wrong.append(
+                f"{self.machine.gpu}, compute capability {self.machine.compute_capability} "
+                f"(here {machine.gpu}, {machine.compute_capability})"
+            )
+        if wrong:
+            raise ModelFileError(
+                f"{printable(engine_path)}: this engine was built for {' and '.join(wrong)}; build it for this machine "
+                f"with: {rebuild_command(engine_path, self.onnx_name)}"
+            )
+
+    def check_plan(self, plan: bytes, engine_path: Path) -> None:
+        """Refuse a plan whose bytes are not those that were built: deserialising a plan is running its code.
+
+        Raises:
+            ModelFileError: another size or sha256.
+        """
+        if len(plan) != self.plan_bytes:
+            found = f"it holds {len(plan):,} bytes, expected {self.plan_bytes:,}"
+        elif hashlib.sha256(plan).hexdigest() != self.plan_sha256:
+            found = "its sha256 is not the one in its sidecar"
+        else:
+            return
+        raise ModelFileError(
+            f"{printable(engine_path)}: the engine file is damaged or was exchanged ({found}); rebuild it with: "
+            f"{rebuild_command(engine_path, self.onnx_name)}"
+        )
+
+    def _fits_version(self, version: str) -> bool:
+        if version == self.machine.tensorrt:
+            return True
+        built, here = version_numbers(self.machine.tensorrt), version_numbers(version)
+        return self.flags.version_compatible and here >= built and here[0] in _COMPATIBLE_MAJORS
+
+    def _fits_gpu(self, machine: Machine) -> bool:
+        if self.flags.hardware_compatible:
+            return version_numbers(machine.compute_capability) >= _AMPERE
+        return (machine.gpu, machine.compute_capability) == (self.machine.gpu, self.machine.compute_capability)
+
+
+def sidecar_path(engine_path: Path) -> Path:
+    """``<engine>.json``: ``rrid.fp16.engine`` -> ``rrid.fp16.engine.json``."""
+    return engine_path.with_name(engine_path.name + ".json")
+
+
+def rebuild_command(engine_path: Path, onnx_name: str | None) -> str:
+    """The command that builds this engine again, on this machine."""
+    onnx_path = engine_path.with_name(onnx_name) if onnx_name else engine_path.with_suffix(".onnx")
+    return f"rrid-edge export {printable(onnx_path)}"
+
+
+def version_numbers(text: str) -> tuple[int, ...]:
+    """``10.3.0`` as numbers; what is no number ends the list.
+
+    Raises:
+        ValueError: it does not begin with a number.
+    """
+    match = re.match(r"\d+(?:\.\d+)*", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no version")
+    return tuple(int(part) for part in match.group().split("."))
+
+
+def _damaged(engine_path: Path, reason: str) -> ModelFileError:
+    return ModelFileError(
+        f"{printable(sidecar_path(engine_path))}: this engine's sidecar is damaged ({reason}); rebuild the engine with: "
+        f"{rebuild_command(engine_path, None)}"
+    )
+
+
+def _parse(values: Any, where: str) -> EngineSidecar:  # noqa: ANN401 - whatever the JSON file holds
+    if not isinstance(values, dict):
+        raise TypeError("expected a JSON object")
+    version = _typed(values, "format", int)
+    if version > SIDECAR_FORMAT:
+        raise ValueError(f"format {version} is newer than this rrid-edge reads ({SIDECAR_FORMAT}): update rrid-edge")
+    metadata: dict[str, str] = _typed(values, "metadata", dict)
+    spec = ModelSpec.from_metadata(metadata, where=where)
+    if (values["fingerprint"], values["precision"]) != (spec.fingerprint, spec.precision):
+        raise ValueError("fingerprint or precision contradict the metadata")
+    profile = Profile(**_integers(_typed(values, "profile", dict), "min_batch", "opt_batch", "max_batch"))
+    if not 1 <= profile.min_batch <= profile.opt_batch <= profile.max_batch:
+        raise ValueError("the profile is not 1 <= min <= opt <= max")
+    source, plan = _typed(values, "source_onnx", dict), _typed(values, "plan", dict)
+    machine = Machine(**{key: _typed(values, key, str) for key in ("tensorrt", "gpu", "compute_capability")})
+    version_numbers(machine.tensorrt)
+    version_numbers(machine.compute_capability)
+    return EngineSidecar(
+        spec=spec,
+        machine=machine,
+        profile=profile,
+        onnx_name=_file_name(_typed(source, "name", str)),
+        onnx_sha256=_hash(_typed(source, "sha256", str)),
+        plan_sha256=_hash(_typed(plan, "sha256", str)),
+        plan_bytes=_typed(plan, "bytes", int),
+        build_s=float(values["build_s"]),
+        flags=_flags(_typed(values, "flags", dict)),
+        proof=PrecisionProof(
+            **_integers(_typed(values, "precision_proof", dict), "half", "int8", "single", "other"),
+        ),
+    )
+
+
+def _flags(values: Mapping[str, Any]) -> BuildFlags:
+    names = ("strongly_typed", "version_compatible", "hardware_compatible", "strip_weights", "tf32")
+    level = values["optimization_level"]
+    return BuildFlags(
+        **{name: _typed(values, name, bool) for name in names},
+        workspace_mib=_typed(values, "workspace_mib", int),
+        optimization_level=None if level is None else _typed(values, "optimization_level", int),
+    )
+
+
+def _integers(values: Mapping[str, Any], *names: str) -> dict[str, int]:
+    return {name: _typed(values, name, int) for name in names}
+
+
+def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 - the kind is an argument
+    value = values[name]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{name!r} is {value!r}, expected {kind.__name__}")
+    return value
+
+
+def _hash(text: str) -> str:
+    if not _HEX64.fullmatch(text):
+        raise ValueError(f"{text!r} is no sha256")
+    return text
+
+
+def _file_name(text: str) -> str:
+    # The name ends up in a path that is read: it must not lead out of the engine's folder.
+    if not text or Path(text).name != text:
+        raise ValueError(f"source_onnx {text!r} is no plain file name")
+    return text

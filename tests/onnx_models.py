@@ -1,0 +1,53 @@
+"""Tiny ONNX models that keep the model contract, for tests that need a file but no trained network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+
+
+def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelProto:
+    """uint8 images -> mean colours of 6 x 2 cells -> random projection -> unit descriptors."""
+    spec = spec or fake_spec()
+    cells = (spec.height_px // 6, spec.width_px // 2)
+    weight = np.random.default_rng(seed).standard_normal((36, spec.dimension)).astype(np.float32)
+    constants = {
+        "weight": weight,
+        "half": np.float32(127.5),
+        "flat": np.array([0, 36], np.int64),
+        "small": np.float32(1e-6),
+    }
+    nodes = [
+        helper.make_node("Cast", [INPUT_NAME], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["channels", "half"], ["centred"]),
+        helper.make_node("AveragePool", ["centred"], ["pooled"], kernel_shape=cells, strides=cells),
+        helper.make_node("Reshape", ["pooled", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "weight"], ["features"]),
+        helper.make_node("ReduceL2", ["features"], ["norm"], axes=[1], keepdims=1),
+        helper.make_node("Max", ["norm", "small"], ["length"]),
+        helper.make_node("Div", ["features", "length"], [OUTPUT_NAME]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["batch", spec.height_px, spec.width_px, 3])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", spec.dimension])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, spec.to_metadata())
+    return model
+
+
+def save_tiny_model(path: Path, spec: ModelSpec | None = None, *, seed: int = 0) -> Path:
+    """Write :func:`tiny_model` to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save_model(tiny_model(spec, seed=seed), str(path))
+    return path

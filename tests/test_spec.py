@@ -1,0 +1,95 @@
+"""The model contract as data: metadata there and back, sizes, fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.spec import ModelSpec, block_names, check_input_size, fingerprint
+
+
+def test_blocks_stand_in_the_published_order():
+    names = block_names()
+    assert len(names) == 15
+    assert names[0] == "stripe-1-of-6"
+    assert names[5:7] == ("stripe-6-of-6", "stripe-1-of-4")
+    assert names[10:] == ("stripe-1-of-2", "stripe-2-of-2", "global-of-6", "global-of-4", "global-of-2")
+
+
+def test_published_network_gives_3840_values():
+    spec = dataclasses.replace(fake_spec(), height_px=384, width_px=128, block_width=256)
+    assert spec.dimension == 3840
+
+
+def test_metadata_comes_back_equal():
+    spec = dataclasses.replace(fake_spec(), flip=False, training_data="Market-1501 \u00fc", version="1.2.3")
+    assert ModelSpec.from_metadata(spec.to_metadata(), where="x") == spec
+    assert all(key.startswith("rrid.") for key in spec.to_metadata())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rrid.height_px", "abc"),
+        ("rrid.height_px", "100"),
+        ("rrid.flip", "maybe"),
+        ("rrid.fingerprint", "1234"),
+        ("rrid.blocks", '["one"]'),
+        ("rrid.stripes", "[6, 4"),
+        ("rrid.precision", "fp8"),
+        ("rrid.format", "99"),
+        ("rrid.block_width", None),
+    ],
+)
+def test_damaged_metadata_is_refused_in_one_line(key, value):
+    metadata = fake_spec().to_metadata()
+    if value is None:
+        del metadata[key]
+    else:
+        metadata[key] = value
+    with pytest.raises(ModelFileError, match=r"model\.onnx: the model's metadata is damaged") as refusal:
+        ModelSpec.from_metadata(metadata, where="model.onnx")
+    assert refusal.value.exit_code == 4
+
+
+def test_foreign_metadata_is_refused():
+    with pytest.raises(ModelFileError, match="does not carry rrid-edge's metadata"):
+        ModelSpec.from_metadata({"author": "someone"}, where="model.onnx")
+
+
+@pytest.mark.parametrize("size", [(384, 128), (192, 64), (576, 256)])
+def test_sizes_that_fit(size):
+    check_input_size(*size, (6, 4, 2))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "stripes", "words"),
+    [
+        (256, 128, (6, 4, 2), r"height 256 px does not fit.*\[6\].*multiple of 192, for example 192 or 384"),
+        (380, 128, (6, 4, 2), "height 380 px.*for example 192 or 384"),
+        (0, 128, (6, 4, 2), "height 0 px"),
+        (384, 100, (6, 4, 2), "width 100 px.*multiple of 16"),
+        (384, 128, (6, 1), r"stripes \(6, 1\)"),
+        (384, 128, (), "stripes"),
+        (384, 128, (4, 4), "stripes"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(height, width, stripes, words):
+    with pytest.raises(UsageError, match=words):
+        check_input_size(height, width, stripes)
+
+
+def test_fingerprint_depends_on_settings_names_shapes_and_values_not_on_order():
+    one = {"a": ("float32", (2,), b"12345678"), "b": ("float32", (1,), b"1234")}
+    base = fingerprint({"flip": True}, one)
+    assert base == fingerprint({"flip": True}, dict(reversed(list(one.items()))))
+    others = [
+        fingerprint({"flip": False}, one),
+        fingerprint({"flip": True}, {**one, "b": ("float32", (1,), b"1235")}),
+        fingerprint({"flip": True}, {"a": one["a"], "c": one["b"]}),
+        fingerprint({"flip": True}, {**one, "a": ("float32", (1, 2), b"12345678")}),
+    ]
+    assert len({base, *others}) == 5
