@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 from rrid_train.data.pedestrian import Colour, Garment, Person
+from rrid_train.data.shapes import box, cloth, draw_shapes, shaded, taper
 
 SUPERSAMPLE: Final = 4
 _ARM_SHADE = 0.86
@@ -107,15 +106,15 @@ class _Sketch:
     def shadow(self) -> None:
         """The darker ground under the feet."""
         x, y = self.at(0, 0.985)
-        self.pen.ellipse(_box(x, y, 0.16 * self.unit, 0.022 * self.unit), fill=(0, 0, 0, 80))
+        self.pen.ellipse(box(x, y, 0.16 * self.unit, 0.022 * self.unit), fill=(0, 0, 0, 80))
 
     def limb(
         self, points: list[tuple[float, float]], widths: list[float], fill: Colour | Garment, shade: float
     ) -> None:
         """A chain of tapered segments with round joints; ``widths`` (body heights) belong to the points."""
         radii = [width * self.unit / 2 for width in widths]
-        polygons = [_taper(*pair) for pair in zip(points[:-1], points[1:], radii[:-1], radii[1:], strict=True)]
-        circles = [_box(x, y, radius, radius) for (x, y), radius in zip(points, radii, strict=True)]
+        polygons = [taper(*pair) for pair in zip(points[:-1], points[1:], radii[:-1], radii[1:], strict=True)]
+        circles = [box(x, y, radius, radius) for (x, y), radius in zip(points, radii, strict=True)]
         self.fill(polygons, circles, fill, shade)
 
     def fill(
@@ -128,16 +127,18 @@ class _Sketch:
         """Fill shapes with a colour, or with a garment's cloth that hangs from the shoulders or the waist."""
         if isinstance(fill, Garment) and fill.pattern not in ("plain", "print"):
             mask = Image.new("L", self.canvas.size)
-            _draw_shapes(ImageDraw.Draw(mask), polygons, ellipses, 255)
-            box = mask.getbbox()
-            if box is not None:
+            draw_shapes(ImageDraw.Draw(mask), polygons, ellipses, 255)
+            bounds = mask.getbbox()
+            if bounds is not None:
                 top = self.at(0, 0.17 if fill.cut in ("long", "short") else 0.46)[1]
                 across, down = round(self.origin_x) - 256, round(top) - 128
-                cloth = _cloth(fill, shade).crop((box[0] - across, box[1] - down, box[2] - across, box[3] - down))
-                self.canvas.paste(cloth, box, mask.crop(box))
+                piece = cloth(fill, shade).crop(
+                    (bounds[0] - across, bounds[1] - down, bounds[2] - across, bounds[3] - down)
+                )
+                self.canvas.paste(piece, bounds, mask.crop(bounds))
             return
         colour = fill.colour if isinstance(fill, Garment) else fill
-        _draw_shapes(self.pen, polygons, ellipses, _shaded(colour, shade))
+        draw_shapes(self.pen, polygons, ellipses, shaded(colour, shade))
 
     def leg(self, side: int, shade: float) -> None:
         """Shoe, skin and trouser leg of one side (+1 left, -1 right)."""
@@ -186,13 +187,13 @@ class _Sketch:
             self.print_on(upper.accent)
         if self.cos > 0.35:  # the open collar
             x, y = self.at(0, 0.168, 0.03)
-            self.pen.ellipse(_box(x, y, 0.028 * self.unit, 0.02 * self.unit), fill=self.person.skin)
+            self.pen.ellipse(box(x, y, 0.028 * self.unit, 0.02 * self.unit), fill=self.person.skin)
 
     def print_on(self, colour: Colour) -> None:
         """A printed block on chest and back."""
         x, y = self.at(0, 0.29, 0.04 if self.cos > 0 else -0.04)
         half = 0.062 * self.girth * abs(self.cos) * self.unit
-        self.pen.rounded_rectangle(_box(x, y, half, 0.05 * self.unit), radius=0.02 * self.unit, fill=colour)
+        self.pen.rounded_rectangle(box(x, y, half, 0.05 * self.unit), radius=0.02 * self.unit, fill=colour)
 
     def arm(self, side: int, shade: float) -> None:
         """Sleeve, skin and hand of one side; arms swing against the legs."""
@@ -218,19 +219,19 @@ class _Sketch:
         unit, hair = self.unit, self.person.hair
         x, y = self.at(0, 0.075)
         if hair.style == "bald":
-            self.pen.ellipse(_box(x, y, 0.047 * unit, 0.064 * unit), fill=self.person.skin)
+            self.pen.ellipse(box(x, y, 0.047 * unit, 0.064 * unit), fill=self.person.skin)
         else:
-            self.pen.ellipse(_box(x, y - 0.004 * unit, 0.052 * unit, 0.068 * unit), fill=hair.colour)
+            self.pen.ellipse(box(x, y - 0.004 * unit, 0.052 * unit, 0.068 * unit), fill=hair.colour)
         if hair.style == "bun":
             bun_x, bun_y = self.at(0, 0.03, -0.05)
-            self.pen.ellipse(_box(bun_x, bun_y, 0.028 * unit, 0.028 * unit), fill=hair.colour)
+            self.pen.ellipse(box(bun_x, bun_y, 0.028 * unit, 0.028 * unit), fill=hair.colour)
         if self.cos > -0.5:
             turn = self.sin * 0.018 * unit
             half = (0.03 + 0.012 * max(self.cos, 0)) * unit
-            self.pen.ellipse(_box(x + turn, y + 0.014 * unit, half, 0.05 * unit), fill=self.person.skin)
+            self.pen.ellipse(box(x + turn, y + 0.014 * unit, half, 0.05 * unit), fill=self.person.skin)
             if self.cos > 0.2:
-                eyes = _box(x + turn * 1.4, y + 0.005 * unit, half * 0.7, 0.006 * unit)
-                self.pen.rectangle(eyes, fill=_shaded(self.person.skin, 0.6))
+                eyes = box(x + turn * 1.4, y + 0.005 * unit, half * 0.7, 0.006 * unit)
+                self.pen.rectangle(eyes, fill=shaded(self.person.skin, 0.6))
 
     def long_hair(self) -> None:
         """Hair down to the shoulders, behind the head."""
@@ -239,7 +240,7 @@ class _Sketch:
         x, y = self.at(0, 0.125, -0.025)
         half = self.half_width(0.054, 0.04) * self.unit
         self.pen.rounded_rectangle(
-            _box(x, y, half, 0.085 * self.unit), radius=0.03 * self.unit, fill=self.person.hair.colour
+            box(x, y, half, 0.085 * self.unit), radius=0.03 * self.unit, fill=self.person.hair.colour
         )
 
     def hat(self) -> None:
@@ -249,14 +250,14 @@ class _Sketch:
             return
         x, y = self.at(0, 0.062)
         depth = 0.068 if hat.kind == "beanie" else 0.06
-        self.pen.chord(_box(x, y, 0.056 * unit, depth * unit), 180, 360, fill=hat.colour)
+        self.pen.chord(box(x, y, 0.056 * unit, depth * unit), 180, 360, fill=hat.colour)
         if hat.kind == "beanie":
-            self.pen.rectangle(_box(x, y - 0.002 * unit, 0.056 * unit, 0.012 * unit), fill=_shaded(hat.colour, 0.8))
+            self.pen.rectangle(box(x, y - 0.002 * unit, 0.056 * unit, 0.012 * unit), fill=shaded(hat.colour, 0.8))
         else:
             peak_x, peak_y = self.at(0, 0.058, 0.055)
             half = self.half_width(0.045, 0.032) * unit
             if self.cos > -0.5:
-                self.pen.ellipse(_box(peak_x, peak_y, half, 0.012 * unit), fill=_shaded(hat.colour, 0.75))
+                self.pen.ellipse(box(peak_x, peak_y, half, 0.012 * unit), fill=shaded(hat.colour, 0.75))
 
     def backpack(self) -> None:
         """The sack on the back."""
@@ -265,9 +266,9 @@ class _Sketch:
             return
         x, y = self.at(0, 0.31, -0.095)
         half = self.half_width(0.088, 0.055) * self.unit
-        self.pen.rounded_rectangle(_box(x, y, half, 0.12 * self.unit), radius=0.035 * self.unit, fill=bag.colour)
-        pocket = _box(x, y + 0.055 * self.unit, half * 0.7, 0.04 * self.unit)
-        self.pen.rounded_rectangle(pocket, radius=0.012 * self.unit, fill=_shaded(bag.colour, 0.78))
+        self.pen.rounded_rectangle(box(x, y, half, 0.12 * self.unit), radius=0.035 * self.unit, fill=bag.colour)
+        pocket = box(x, y + 0.055 * self.unit, half * 0.7, 0.04 * self.unit)
+        self.pen.rounded_rectangle(pocket, radius=0.012 * self.unit, fill=shaded(bag.colour, 0.78))
 
     def straps(self) -> None:
         """The backpack's straps, seen from the front."""
@@ -289,58 +290,5 @@ class _Sketch:
         half = self.half_width(0.05, 0.085) * self.unit
         hidden = self.sin < -0.6  # the right hip is turned away: only an edge shows
         self.pen.rounded_rectangle(
-            _box(x, y, half, 0.062 * self.unit * (0.5 if hidden else 1)), radius=0.014 * self.unit, fill=bag.colour
+            box(x, y, half, 0.062 * self.unit * (0.5 if hidden else 1)), radius=0.014 * self.unit, fill=bag.colour
         )
-
-
-@lru_cache(maxsize=512)
-def _cloth(garment: Garment, shade: float) -> Image.Image:
-    """A piece of cloth of 512 x 768 px; the garment's upper edge lies at row 128, the body's axis at column 256."""
-    cloth = Image.new("RGBA", (512, 768), _shaded(garment.colour, shade))
-    pen, accent = ImageDraw.Draw(cloth), _shaded(garment.accent, shade)
-    if garment.pattern in ("hoops", "checks"):
-        for y in range(0, 768, 44):
-            pen.rectangle((0, y, 512, y + 19), fill=accent)
-    if garment.pattern in ("stripes", "checks"):
-        for x in range(10, 512, 34):
-            pen.rectangle((x, 0, x + 11, 768), fill=accent)
-    if garment.pattern == "two-tone":
-        edge = 128 + (76 if garment.cut in ("long", "short") else 92)
-        pen.rectangle((0, edge, 512, 768), fill=accent)
-    return cloth
-
-
-def _draw_shapes(
-    pen: ImageDraw.ImageDraw,
-    polygons: list[list[tuple[float, float]]],
-    ellipses: list[tuple[float, float, float, float]],
-    fill: Colour | int,
-) -> None:
-    for polygon in polygons:
-        pen.polygon(polygon, fill=fill)
-    for ellipse in ellipses:
-        pen.ellipse(ellipse, fill=fill)
-
-
-def _taper(
-    start: tuple[float, float], end: tuple[float, float], start_radius: float, end_radius: float
-) -> list[tuple[float, float]]:
-    """Corners of a segment that narrows from one radius to another."""
-    direction = np.subtract(end, start)
-    length = float(np.hypot(*direction)) or 1.0
-    normal_x, normal_y = -float(direction[1]) / length, float(direction[0]) / length
-    return [
-        (start[0] + normal_x * start_radius, start[1] + normal_y * start_radius),
-        (end[0] + normal_x * end_radius, end[1] + normal_y * end_radius),
-        (end[0] - normal_x * end_radius, end[1] - normal_y * end_radius),
-        (start[0] - normal_x * start_radius, start[1] - normal_y * start_radius),
-    ]
-
-
-def _box(x: float, y: float, half_width: float, half_height: float) -> tuple[float, float, float, float]:
-    return x - half_width, y - half_height, x + half_width, y + half_height
-
-
-def _shaded(colour: Colour, shade: float) -> Colour:
-    red, green, blue = (min(255, round(value * shade)) for value in colour)
-    return red, green, blue

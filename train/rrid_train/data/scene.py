@@ -77,20 +77,20 @@ class Camera:
 
 def draw_cameras(count: int, generator: np.random.Generator) -> tuple[Camera, ...]:
     """``count`` cameras whose light and blur are spread evenly, in an order by lot, so that every set has dark ones."""
-    lights = generator.permutation(np.linspace(0.62, 1.24, count))
+    lights = generator.permutation(np.linspace(0.8, 1.16, count))
     blurs = generator.permutation(np.linspace(0.0, 0.85, count))
-    warmths = generator.permutation(np.linspace(-0.2, 0.2, count))
+    warmths = generator.permutation(np.linspace(-0.1, 0.1, count))
     cameras = []
     for index in range(count):
         favourite = index % 3
         views = [0.7 if view == favourite else 0.15 for view in range(3)]
-        warm, tint = float(warmths[index]), float(generator.uniform(-0.06, 0.06))
+        warm, tint = float(warmths[index]), float(generator.uniform(-0.04, 0.04))
         cameras.append(
             Camera(
                 place=_PLACES[index % len(_PLACES)],
                 light=float(lights[index]),
                 balance=(1 + warm, 1 + tint, 1 - warm),
-                gamma=float(generator.uniform(0.8, 1.3)),
+                gamma=float(generator.uniform(0.88, 1.16)),
                 slope=float(generator.uniform(-0.3, 0.3)),
                 blur_px=float(blurs[index]),
                 noise=float(generator.uniform(1.5, 6)),
@@ -150,11 +150,11 @@ def _blend(cut_out: NDArray[np.float32], background: NDArray[np.float32], slope:
 def _expose(values: NDArray[np.float32], camera: Camera, generator: np.random.Generator) -> NDArray[np.uint8]:
     """Light falling from one side, white balance, gamma and sensor noise, each varying a little from shot to shot."""
     ramp = np.linspace(1 + camera.slope / 2, 1 - camera.slope / 2, WIDTH_PX, dtype=np.float32)
-    gains = camera.light * np.asarray(camera.balance) * generator.uniform(0.95, 1.05, 3) * generator.uniform(0.88, 1.12)
+    gains = camera.light * np.asarray(camera.balance) * generator.uniform(0.95, 1.05, 3) * generator.uniform(0.93, 1.07)
     lit = values * ramp[None, :, None] * gains.astype(np.float32) / np.float32(255)
     exposed = np.clip(lit, 0, 1) ** np.float32(camera.gamma) * np.float32(255)
     exposed += generator.standard_normal(exposed.shape, dtype=np.float32) * np.float32(camera.noise)
-    return np.clip(np.rint(exposed), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(exposed), 0, 255), dtype=np.uint8)
 
 
 def _cut_background(camera: Camera, generator: np.random.Generator) -> NDArray[np.float32]:
