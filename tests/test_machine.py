@@ -1,0 +1,55 @@
+"""What the doctor finds, on machines that are imitated."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+
+from rrid_edge import machine
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Pretend that exactly these distributions are installed."""
+    versions: dict[str, str] = {"numpy": "2.2.0"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _name: ["torch (==2.15.0)", "numpy"])
+    return versions
+
+
+def _named(name: str) -> machine.Finding:
+    return next(finding for finding in machine.examine() if finding.name == name)
+
+
+def test_missing_packages_have_their_command(installed):
+    assert _named("onnxruntime").state == "missing"
+    assert _named("onnxruntime").remedy == "pip install 'rrid-edge[cpu]'"
+    assert _named("torch").remedy == "pip install 'rrid-edge[train]'"
+
+
+def test_both_builds_of_onnxruntime_are_a_problem(installed):
+    installed.update({"onnxruntime": "1.30", "onnxruntime-gpu": "1.30"})
+    finding = _named("onnxruntime")
+    assert finding.state == "problem"
+    assert finding.remedy.startswith("pip uninstall")
+
+
+def test_torchvision_of_another_torch_is_a_problem(installed):
+    installed.update({"torch": "2.13.0", "torchvision": "0.30.0"})
+    finding = _named("torchvision")
+    assert finding.state == "problem"
+    assert finding.remedy == "pip install torch==2.15.0 torchvision==0.30.0"
+    installed["torch"] = "2.15.0+cpu"
+    assert _named("torchvision").state == "ok"
+
+
+def test_numpy_2_with_an_old_torch_is_a_problem(installed):
+    installed.update({"torch": "2.1.0", "torchvision": "0.16.0"})
+    assert _named("numpy").remedy == "pip install 'numpy<2'"
