@@ -179,7 +179,7 @@ class _Sketch:
         self.limb([self.at(0, 0.11), self.at(0, 0.18)], [0.055, 0.062], self.person.skin, 0.88)
         shoulder, chest = self.half_width(0.105, 0.05) * girth, self.half_width(0.1, 0.068) * girth
         waist, hip = self.half_width(0.088, 0.066) * girth, self.half_width(0.098, 0.076) * girth
-        sides = [(0.035, 0.163), (shoulder, 0.187), (chest, 0.28), (waist, 0.4), (hip, 0.52)]
+        sides = [(0.032, 0.162), (shoulder * 0.72, 0.178), (shoulder, 0.204), (chest, 0.28), (waist, 0.4), (hip, 0.52)]
         right = [self.offset(across, y) for across, y in sides]
         left = [self.offset(-across, y) for across, y in reversed(sides)]
         self.fill([right + left], [], upper)
@@ -199,12 +199,12 @@ class _Sketch:
         """Sleeve, skin and hand of one side; arms swing against the legs."""
         swing, girth = -0.8 * self.pose.stride * side, self.girth
         x = side * 0.108 * girth
-        elbow = (0.212 + 0.16 * math.cos(swing), 0.16 * math.sin(swing))
+        elbow = (0.222 + 0.155 * math.cos(swing), 0.16 * math.sin(swing))
         hand = (
             elbow[0] + 0.15 * math.cos(swing + self.pose.elbow),
             elbow[1] + 0.15 * math.sin(swing + self.pose.elbow),
         )
-        points = [self.at(x * 0.97, 0.212), self.at(x * 1.18, *elbow), self.at(x * 1.15, *hand)]
+        points = [self.at(x * 0.94, 0.222), self.at(x * 1.18, *elbow), self.at(x * 1.15, *hand)]
         widths = [0.058 * (0.6 + 0.4 * girth), 0.05 * (0.6 + 0.4 * girth), 0.036]
         self.limb(points, widths, self.person.skin, shade)
         if self.person.upper.cut == "long":
