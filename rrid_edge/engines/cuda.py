@@ -7,6 +7,7 @@ signatures in 12.9 and 13. Addresses and handles are passed on as plain integers
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -223,11 +224,9 @@ def host_array(address: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArra
         shape: of the array.
         dtype: of the array.
     """
-    kind = np.dtype(dtype)
-    size = kind.itemsize
-    for length in shape:
-        size *= length
-    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), kind).reshape(shape)
+    size_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = memoryview((ctypes.c_uint8 * size_bytes).from_address(address)).cast("B")
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 def out_of_memory(doing: str, room: str) -> UsageError:
@@ -240,8 +239,8 @@ def out_of_memory(doing: str, room: str) -> UsageError:
 
 def _no_gpu(reason: str) -> MissingExtraError:
     return MissingExtraError(
-        f"no NVIDIA GPU answers here ({reason}): TensorRT needs a GPU and its driver; check with nvidia-smi, or use the "
-        "ONNX file on the CPU with --runtime openvino or --runtime onnxruntime"
+        f"no NVIDIA GPU answers here ({reason}): TensorRT needs a GPU and its driver; check with nvidia-smi, or use "
+        "the ONNX file on the CPU with --runtime openvino or --runtime onnxruntime"
     )
 
 

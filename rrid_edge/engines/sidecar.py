@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rrid_edge.errors import ModelFileError, printable
-from rrid_edge.files import write_json
+from rrid_edge.files import write_text
 from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1
@@ -136,13 +136,17 @@ class EngineSidecar:
             "metadata": spec.to_metadata(),
         }
 
+    def to_text(self) -> str:
+        """The content of the sidecar file."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
     def write(self, engine_path: Path) -> None:
         """Write ``<engine>.json`` atomically.
 
         Raises:
             OutputError: it cannot be written.
         """
-        write_json(sidecar_path(engine_path), self.to_json())
+        write_text(sidecar_path(engine_path), self.to_text())
 
     @classmethod
     def read(cls, engine_path: Path) -> EngineSidecar:
@@ -158,8 +162,8 @@ class EngineSidecar:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ModelFileError(
-                f"{where}: cannot be read ({error.strerror or error}), so nothing says what {engine_path.name} is; copy "
-                f"it from where the engine was built, or rebuild with: {rebuild_command(engine_path, None)}"
+                f"{where}: cannot be read ({error.strerror or error}), so nothing says what {engine_path.name} is; "
+                f"copy it from where the engine was built, or rebuild with: {rebuild_command(engine_path, None)}"
             ) from error
         except ValueError as error:
             raise _damaged(engine_path, f"not JSON: {error}") from error
@@ -243,8 +247,8 @@ def version_numbers(text: str) -> tuple[int, ...]:
 
 def _damaged(engine_path: Path, reason: str) -> ModelFileError:
     return ModelFileError(
-        f"{printable(sidecar_path(engine_path))}: this engine's sidecar is damaged ({reason}); rebuild the engine with: "
-        f"{rebuild_command(engine_path, None)}"
+        f"{printable(sidecar_path(engine_path))}: this engine's sidecar is damaged ({reason}); rebuild the engine "
+        f"with: {rebuild_command(engine_path, None)}"
     )
 
 

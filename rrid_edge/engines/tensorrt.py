@@ -9,31 +9,23 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine, check_images
-from rrid_edge.engines.cuda import Cuda, host_array, out_of_memory
-from rrid_edge.engines.sidecar import EngineSidecar, rebuild_command
-from rrid_edge.engines.tensorrt_api import (
-    check_tensors,
-    generation,
-    is_out_of_memory,
-    last_error,
-    load_tensorrt,
-    make_logger,
-    this_machine,
-)
-from rrid_edge.errors import ModelFileError, RridEdgeError, UsageError, printable
-from rrid_edge.files import sha256_of_file
+from rrid_edge.engines.cuda import Cuda, host_array
+from rrid_edge.engines.sidecar import EngineSidecar
+from rrid_edge.engines.tensorrt_api import check_tensors, load_tensorrt, this_machine
+from rrid_edge.engines.tensorrt_plan import load_plan
+from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-# One graph holds a few MiB on the device; a caller with ever new batch sizes must not fill it.
+# A graph holds memory on the device: a caller with ever new batch sizes must not fill it. 16 sizes in two slots.
 MAX_GRAPHS = 32
 
 
@@ -59,11 +51,11 @@ class TensorRTEngine(BatchEngine):
     """Runs a plan on TensorRT 8.6, 10.x or 11.x.
 
     Two slots of pinned and device buffers are made once for the largest batch. A batch beyond it is split, and while
-    one part computes, the next is copied in and the last one out. From the second use of a batch size on, its work is
+    one part computes, the next is copied in and the last one out. From the third use of a batch size on, its work is
     replayed as a CUDA graph; where a graph cannot be captured the ordinary way goes on.
 
-    One call runs at a time: threads may share an engine, but wait for each other. For parallel work open one engine a
-    thread.
+    One call runs at a time: threads may share an engine, but wait for each other (a context of TensorRT is not
+    thread-safe). For parallel work open one engine a thread.
 
     Args:
         path: the plan; its sidecar ``<path>.json`` lies beside it.
@@ -73,35 +65,34 @@ class TensorRTEngine(BatchEngine):
     Raises:
         MissingExtraError: no GPU, driver, cuda-bindings or TensorRT.
         ModelFileError: a missing or damaged sidecar, an engine of another machine, a damaged plan.
-        UsageError: the device's memory does not suffice, or ``max_batch`` is too small.
+        UsageError: the device's memory does not suffice, or ``max_batch`` is below the profile.
     """
 
     def __init__(self, path: Path, *, max_batch: int | None = None, graphs: bool = True) -> None:
-        sidecar = EngineSidecar.read(path)
+        self.sidecar = EngineSidecar.read(path)
         self._cuda = Cuda()  # before TensorRT, whose Runtime crashes the process where no GPU answers
+        self._cuda.select_device()
         self._trt: ModuleType = load_tensorrt()
         machine = this_machine(self._trt, self._cuda)
-        sidecar.check_fits(machine, path)
-        self.sidecar = sidecar
-        self._path = path
-        self._lock = threading.Lock()
-        self._errors: list[str] = []
-        self._logger: trt.ILogger = make_logger(self._trt, self._errors)
-        # Logger and runtime live as long as the engine, which calls both.
-        self._runtime: trt.Runtime = self._trt.Runtime(self._logger)
-        self._engine: trt.ICudaEngine = self._deserialize()
-        profile = check_tensors(self._trt, self._engine, sidecar.spec, path)
-        self._min_batch = profile.min_batch
-        largest = min(max_batch or profile.max_batch, profile.max_batch)
-        if largest < max(1, profile.min_batch):
-            raise UsageError(f"a largest batch of {max_batch} does not work: this engine takes {profile.min_batch} up")
+        self.sidecar.check_fits(machine, path)
+        self._plan = load_plan(self._trt, path, self.sidecar)
+        profile = check_tensors(self._trt, self._plan.engine, self.sidecar.spec, path)
+        largest = profile.max_batch if max_batch is None else min(max_batch, profile.max_batch)
+        if largest < profile.min_batch:
+            raise UsageError(
+                f"a largest batch of {largest} does not work with {printable(path)}: it takes {profile.min_batch} to "
+                f"{profile.max_batch} images a call"
+            )
         version = ".".join(machine.tensorrt.split(".")[:2])
-        super().__init__(sidecar.spec, f"tensorrt {version} · {machine.gpu}", largest)
-        self._context: trt.IExecutionContext = self._create_context()
-        self._context_batch = 0
+        super().__init__(self.sidecar.spec, f"tensorrt {version} · {machine.gpu}", largest)
+        self._min_batch = profile.min_batch
         self._graphs_wanted = graphs
+        self._lock = threading.Lock()
         self._owned = ExitStack()
         self._closed = False
+        self._slots: tuple[_Slot, ...] = ()
+        self._context_batch = 0
+        self._context: trt.IExecutionContext = self._create_context()
         try:
             self._stream = self._own(self._cuda.create_stream(), self._cuda.destroy_stream)
             self._slots = (self._make_slot(), self._make_slot())
@@ -115,7 +106,7 @@ class TensorRTEngine(BatchEngine):
         descriptors = np.empty((len(images), self.spec.dimension), np.float32)
         with self._lock:
             if self._closed:
-                raise UsageError(f"{printable(self._path)}: this engine was closed; open it again")
+                raise UsageError(f"{printable(self._plan.path)}: this engine was closed; open it again")
             self._cuda.select_device()
             try:
                 self._run_split(images, descriptors)
@@ -130,14 +121,13 @@ class TensorRTEngine(BatchEngine):
             if self._closed:
                 return
             self._closed = True
+            self._abandon()
+            # After a fault of the device every free fails too, and the fault itself was already reported.
             with suppress(RridEdgeError):
-                self._abandon()
-            self._owned.close()
+                self._owned.close()
             self._slots = ()
-            # In this order: a context uses its engine, an engine its runtime, both the logger.
-            self._context = None
-            self._engine = None
-            self._runtime = None
+            self._context = None  # before its engine
+            self._plan.release()
 
     @property
     def graph_batches(self) -> tuple[int, ...]:
@@ -157,7 +147,7 @@ class TensorRTEngine(BatchEngine):
             self._collect(slot)
 
     def _submit(self, slot: _Slot, images: NDArray[np.uint8]) -> None:
-        """Queue copy in, compute and copy out of one part; returns at once."""
+        """Queue copy in, compute and copy out of one part; returns without waiting for them."""
         count = len(images)
         batch = max(count, self._min_batch)
         slot.images[:count] = images
@@ -185,10 +175,10 @@ class TensorRTEngine(BatchEngine):
             return
         self._set_batch(batch)
         if not self._enqueue(slot):
-            raise self._refused(f"running a batch of {batch}")
+            raise self._plan.refused(f"running a batch of {batch}")
         slot.uses[batch] += 1
-        # Sizes that come once (the rest of a split) are not worth a graph. The capture comes after an ordinary
-        # enqueue of the same shape, which lets TensorRT do its late set-up outside the graph.
+        # A size that comes once (the rest of a split) is not worth a graph. The capture follows an ordinary enqueue of
+        # the same shape and addresses, which lets TensorRT do its late set-up outside the graph.
         if self._graphs_wanted and slot.uses[batch] == 2 and sum(len(one.graphs) for one in self._slots) < MAX_GRAPHS:
             self._capture(slot, batch)
 
@@ -196,25 +186,22 @@ class TensorRTEngine(BatchEngine):
         self._cuda.synchronize(self._stream)
         graph = self._cuda.capture(self._stream, lambda: self._enqueue(slot))
         if graph is None:
-            self._graphs_wanted = False  # the network, not the batch, is what cannot be captured
+            self._graphs_wanted = False  # it is the network that cannot be captured, whatever the batch
+            self._plan.errors.clear()
             return
         slot.graphs[batch] = self._own(graph, self._cuda.destroy_graph)
 
     def _set_batch(self, batch: int) -> None:
         if batch == self._context_batch:
             return
-        # The context is about to change under work that may still read its shapes.
+        # Work in flight may still read the context's shapes.
         self._cuda.synchronize(self._stream)
         self._context_batch = 0
         shape = self._trt.Dims([batch, self.spec.height_px, self.spec.width_px, 3])
         if not self._context.set_input_shape(INPUT_NAME, shape) or self._context.infer_shapes():
-            raise self._refused(f"a batch of {batch}")
-        found = tuple(self._context.get_tensor_shape(OUTPUT_NAME))
-        if found != (batch, self.spec.dimension):
-            raise ModelFileError(
-                f"{printable(self._path)}: the engine answers a batch of {batch} with shape {found}, expected "
-                f"{(batch, self.spec.dimension)}; rebuild it with: {self._rebuild()}"
-            )
+            raise self._plan.refused(f"a batch of {batch}")
+        if tuple(self._context.get_tensor_shape(OUTPUT_NAME)) != (batch, self.spec.dimension):
+            raise self._plan.refused(f"to give {batch} descriptors of {self.spec.dimension} values")
         self._context_batch = batch
 
     def _enqueue(self, slot: _Slot) -> bool:
@@ -231,34 +218,11 @@ class TensorRTEngine(BatchEngine):
             slot.result = None
             with suppress(RridEdgeError):
                 self._cuda.synchronize(slot.stream)
-        with suppress(RridEdgeError):
-            self._cuda.synchronize(self._stream)
-
-    def _deserialize(self) -> trt.ICudaEngine:
-        try:
-            plan = self._path.read_bytes()
-        except OSError as error:
-            raise UsageError(
-                f"{printable(self._path)}: cannot be read ({error.strerror or error}); give --model FILE"
-            ) from error
-        self.sidecar.check_plan(plan, self._path)
-        if self.sidecar.flags.version_compatible:
-            # Such a plan brings its own runtime code; its sha256 was checked above.
-            self._runtime.engine_host_code_allowed = True
-        engine: trt.ICudaEngine = self._runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise self._refused("loading the engine")
-        if self.sidecar.flags.strip_weights:
-            onnx_path = self._path.with_name(self.sidecar.onnx_name)
-            check_source(onnx_path, self.sidecar, self._path)
-            if generation(self._trt) < 10 or not refit_trt10_11(self._trt, engine, self._logger, onnx_path):
-                raise self._refused(f"taking the weights from {printable(onnx_path)}")
-        return engine
 
     def _create_context(self) -> trt.IExecutionContext:
-        context: trt.IExecutionContext = self._engine.create_execution_context()
+        context = self._plan.engine.create_execution_context()
         if context is None:
-            raise self._refused("making an execution context")
+            raise self._plan.refused("making an execution context")
         return context
 
     def _make_slot(self) -> _Slot:
@@ -283,37 +247,3 @@ class TensorRTEngine(BatchEngine):
     def _own(self, handle: int, release: Callable[[int], None]) -> int:
         self._owned.callback(release, handle)
         return handle
-
-    def _refused(self, doing: str) -> RridEdgeError:
-        reason = last_error(self._errors)
-        if is_out_of_memory(self._errors):
-            self._errors.clear()
-            return out_of_memory(doing, reason)
-        return ModelFileError(
-            f"{printable(self._path)}: TensorRT refused {doing} ({reason}); rebuild the engine with: {self._rebuild()}"
-        )
-
-    def _rebuild(self) -> str:
-        return rebuild_command(self._path, self.sidecar.onnx_name)
-
-
-def check_source(onnx_path: Path, sidecar: EngineSidecar, engine_path: Path) -> None:
-    """Refuse the weights of another ONNX file for a plan that was stripped of its own.
-
-    Raises:
-        ModelFileError: the file is absent or is not the one that the plan was built from.
-    """
-    if onnx_path.is_file() and sha256_of_file(onnx_path) == sidecar.onnx_sha256:
-        return
-    found = "is another file" if onnx_path.is_file() else "is not there"
-    raise ModelFileError(
-        f"{printable(engine_path)}: this engine was built without weights and takes them from {printable(onnx_path)}, "
-        f"which {found}; put the ONNX file that it was built from beside it"
-    )
-
-
-def refit_trt10_11(trt: ModuleType, engine: trt.ICudaEngine, logger: Any, onnx_path: Path) -> bool:  # noqa: ANN401
-    """Fill a stripped engine with the weights of its ONNX file; False where TensorRT refuses."""
-    refitter = trt.Refitter(engine, logger)
-    parser = trt.OnnxParserRefitter(refitter, logger)
-    return bool(parser.refit_from_file(str(onnx_path)) and refitter.refit_cuda_engine())

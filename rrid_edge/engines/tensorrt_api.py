@@ -35,8 +35,8 @@ def load_tensorrt() -> ModuleType:
     except ImportError as error:
         jetson = platform.machine() == "aarch64"
         mend = (
-            "on a Jetson it comes with JetPack (apt install tensorrt): use a venv made with --system-site-packages, and "
-            "never pip install it there"
+            "on a Jetson it comes with JetPack (apt install tensorrt): use a venv made with --system-site-packages, "
+            "and never pip install it there"
             if jetson
             else "pip install 'rrid-edge[gpu]'"
         )

@@ -1,0 +1,200 @@
+"""Building a TensorRT engine from an ONNX file, on its own device; needs tensorrt, neither torch nor onnx."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from rrid_edge.engines.cuda import Cuda, out_of_memory
+from rrid_edge.engines.sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, sidecar_path
+from rrid_edge.engines.tensorrt_api import (
+    check_tensors,
+    generation,
+    is_out_of_memory,
+    last_error,
+    load_tensorrt,
+    make_logger,
+    this_machine,
+)
+from rrid_edge.errors import ArtefactError, RridEdgeError, UsageError, printable
+from rrid_edge.files import atomic_output, sha256_of_file
+from rrid_edge.onnx_file import read_spec
+from rrid_edge.spec import ModelSpec
+from rrid_export.tensorrt_network import BuildSettings, check_settings, configure, is_strongly_typed, parse_network
+from rrid_export.tensorrt_progress import PROGRESS_TOTAL, BuildProgress, watch_trt10_11
+from rrid_export.tensorrt_proof import check_precision, count_layers, inspect_engine
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+__all__ = ["PROGRESS_TOTAL", "BuildSettings", "build_engine", "timing_cache_path"]
+
+
+def build_engine(
+    onnx_path: Path,
+    engine_path: Path,
+    settings: BuildSettings | None = None,
+    *,
+    advance: Callable[[int], None] | None = None,
+) -> EngineSidecar:
+    """Build an engine, prove its precision, and write plan and sidecar; a failure leaves nothing behind.
+
+    Args:
+        onnx_path: a model of this package; precision lives in the ONNX, so an fp16 engine comes from an fp16 ONNX.
+        engine_path: the plan to write; the sidecar is ``<engine_path>.json``.
+        settings: batch sizes, memory, compatibility; the defaults if None.
+        advance: called with thousandths of the build done since its last call, :data:`PROGRESS_TOTAL` in all.
+            TensorRT 8.6 reports nothing before the end.
+
+    Returns:
+        The sidecar that was written.
+
+    Raises:
+        MissingExtraError: no GPU, driver, cuda-bindings or TensorRT.
+        ModelFileError: the ONNX is damaged, another network's, or TensorRT's parser refuses it.
+        UsageError: an option that this version or GPU does not have; another precision than the file's; no memory.
+        ArtefactError: TensorRT built nothing.
+        CheckFailedError: the built engine is not of the precision it was built as.
+        OutputError: the files cannot be written.
+    """
+    settings = settings or BuildSettings()
+    spec = read_spec(onnx_path)
+    if settings.precision not in (None, spec.precision):
+        raise UsageError(
+            f"{printable(onnx_path)}: this model is stored in {spec.precision}, and an engine takes its precision from "
+            f"there: make the {settings.precision} file first, with: rrid-edge export CHECKPOINT --{settings.precision}"
+        )
+    cuda = Cuda()  # before TensorRT, whose Builder and Runtime fail without a word or crash where no GPU answers
+    cuda.select_device()
+    trt = load_tensorrt()
+    build = _Build(trt, onnx_path, spec, this_machine(trt, cuda), settings, BuildProgress(advance or _ignore))
+    check_settings(trt, settings, build.machine)
+    started = time.perf_counter()
+    plan, timing_cache = build.make_plan(engine_path)
+    build_s = time.perf_counter() - started
+    proof = build.prove(plan, engine_path)
+    sidecar = build.describe(plan, proof, build_s)
+    _write(engine_path, plan, sidecar)
+    if timing_cache:
+        _write_bytes(timing_cache_path(settings, engine_path, build.machine), timing_cache)
+    build.progress.complete()
+    return sidecar
+
+
+def timing_cache_path(settings: BuildSettings, engine_path: Path, machine: Machine) -> Path:
+    """The timing cache of this TensorRT version and compute capability; kernel times of others are of no use."""
+    folder = settings.timing_cache_folder or engine_path.parent
+    return folder / f"tensorrt-{machine.tensorrt}-sm{machine.compute_capability.replace('.', '')}.timing"
+
+
+@dataclass
+class _Build:
+    """One build in progress."""
+
+    trt: ModuleType
+    onnx_path: Path
+    spec: ModelSpec
+    machine: Machine
+    settings: BuildSettings
+    progress: BuildProgress
+    errors: list[str] = field(default_factory=list)
+
+    def make_plan(self, engine_path: Path) -> tuple[bytes, bytes]:
+        """The serialised plan and the timing cache."""
+        logger = make_logger(self.trt, self.errors)
+        builder = self.trt.Builder(logger)
+        network, _parser = parse_network(self.trt, builder, logger, self.onnx_path, self.settings)
+        config = configure(self.trt, builder, network, self.spec, self.settings)
+        _load_timing_cache(self.trt, config, timing_cache_path(self.settings, engine_path, self.machine))
+        if generation(self.trt) >= 10:
+            watch_trt10_11(self.trt, config, self.progress)
+        plan = builder.build_serialized_network(network, config)
+        if self.progress.interrupted:
+            raise KeyboardInterrupt
+        if plan is None:
+            raise self._refused(f"building an engine with {self.settings.workspace_mib} MiB of workspace")
+        cache = config.get_timing_cache()
+        return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+
+    def prove(self, plan: bytes, engine_path: Path) -> PrecisionProof:
+        """What the built engine computes in; refuses one that is not what was asked for."""
+        self.errors.clear()
+        logger = make_logger(self.trt, self.errors)
+        runtime = self.trt.Runtime(logger)
+        if self.settings.version_compatible:
+            runtime.engine_host_code_allowed = True  # this process built the plan
+        engine = runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise self._refused("loading the engine it just built")
+        check_tensors(self.trt, engine, self.spec, engine_path)
+        context = engine.create_execution_context()
+        if context is None:
+            raise self._refused("making a context of the engine it just built")
+        information = inspect_engine(self.trt, engine, context, self.spec, self.settings.opt_batch)
+        proof = count_layers(information)
+        check_precision(proof, self.spec.precision)
+        return proof
+
+    def describe(self, plan: bytes, proof: PrecisionProof, build_s: float) -> EngineSidecar:
+        """The sidecar of the plan."""
+        settings = self.settings
+        return EngineSidecar(
+            spec=self.spec,
+            machine=self.machine,
+            profile=settings.profile,
+            onnx_name=self.onnx_path.name,
+            onnx_sha256=sha256_of_file(self.onnx_path),
+            plan_sha256=hashlib.sha256(plan).hexdigest(),
+            plan_bytes=len(plan),
+            build_s=build_s,
+            flags=BuildFlags(
+                strongly_typed=is_strongly_typed(self.trt, settings),
+                version_compatible=settings.version_compatible,
+                hardware_compatible=settings.hardware_compatible,
+                strip_weights=settings.strip_weights,
+                tf32=settings.tf32,
+                workspace_mib=settings.workspace_mib,
+                optimization_level=settings.optimization_level,
+            ),
+            proof=proof,
+        )
+
+    def _refused(self, doing: str) -> RridEdgeError:
+        reason = last_error(self.errors)
+        if is_out_of_memory(self.errors):
+            return out_of_memory(doing, reason)
+        return ArtefactError(
+            f"{printable(self.onnx_path)}: TensorRT {self.trt.__version__} refused {doing} ({reason}); nothing was "
+            "written; try more workspace, or use the ONNX file with --runtime onnxruntime-cuda"
+        )
+
+
+def _load_timing_cache(trt: ModuleType, config: trt.IBuilderConfig, path: Path) -> None:
+    """Use the kernel times of earlier builds; a cache that TensorRT does not take is started anew."""
+    kept = path.read_bytes() if path.is_file() else b""
+    for content in (kept, b""):
+        cache = config.create_timing_cache(content)
+        # A mismatch of GPU or driver is not ignored: times of another GPU choose slow kernels.
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
+
+
+def _write(engine_path: Path, plan: bytes, sidecar: EngineSidecar) -> None:
+    """Plan and sidecar, both or neither: both lie complete under temporary names before either is renamed."""
+    with atomic_output(sidecar_path(engine_path)) as partial_sidecar, atomic_output(engine_path) as partial_plan:
+        partial_plan.write_bytes(plan)
+        partial_sidecar.write_text(sidecar.to_text(), encoding="utf-8")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with atomic_output(path) as partial:
+        partial.write_bytes(content)
+
+
+def _ignore(_done: int) -> None:
+    pass

@@ -1,0 +1,98 @@
+"""From a plan file to a live TensorRT engine: checked bytes, deserialised, stripped weights put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from rrid_edge.engines.cuda import out_of_memory
+from rrid_edge.engines.sidecar import EngineSidecar, rebuild_command
+from rrid_edge.engines.tensorrt_api import generation, is_out_of_memory, last_error, make_logger
+from rrid_edge.errors import ModelFileError, RridEdgeError, UsageError, printable
+from rrid_edge.files import sha256_of_file
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+
+@dataclass
+class LoadedPlan:
+    """A deserialised plan with what must live as long as it does.
+
+    TensorRT's engine calls its logger and its runtime; both are kept beside it. :meth:`release` lets go of them in the
+    order in which they depend on each other.
+    """
+
+    path: Path
+    sidecar: EngineSidecar
+    errors: list[str] = field(default_factory=list)
+    logger: trt.ILogger = None
+    runtime: trt.Runtime = None
+    engine: trt.ICudaEngine = None
+
+    def refused(self, doing: str) -> RridEdgeError:
+        """The error for something that TensorRT answered with None or False, with the reason from its log."""
+        reason, full = last_error(self.errors), is_out_of_memory(self.errors)
+        self.errors.clear()
+        if full:
+            return out_of_memory(doing, reason)
+        return ModelFileError(
+            f"{printable(self.path)}: TensorRT refused {doing} ({reason}); rebuild the engine with: "
+            f"{rebuild_command(self.path, self.sidecar.onnx_name)}"
+        )
+
+    def release(self) -> None:
+        """Let go of engine, runtime and logger."""
+        self.engine = None
+        self.runtime = None
+        self.logger = None
+
+
+def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan:
+    """Deserialise a plan whose bytes are those of its sidecar.
+
+    CUDA must have answered before (:class:`rrid_edge.engines.cuda.Cuda`): ``trt.Runtime`` crashes the process where no
+    GPU does.
+
+    Raises:
+        UsageError: the file cannot be read, or the device's memory does not suffice.
+        ModelFileError: damaged bytes, a plan that TensorRT refuses, or the source ONNX of a stripped plan is missing.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{printable(path)}: cannot be read ({error.strerror or error}); give --model FILE") from error
+    sidecar.check_plan(content, path)
+    plan = LoadedPlan(path, sidecar)
+    plan.logger = make_logger(trt, plan.errors)
+    plan.runtime = trt.Runtime(plan.logger)
+    if sidecar.flags.version_compatible:
+        plan.runtime.engine_host_code_allowed = True  # such a plan brings its own runtime code; its sha256 was checked
+    plan.engine = plan.runtime.deserialize_cuda_engine(content)
+    if plan.engine is None:
+        raise plan.refused("loading the engine")
+    if sidecar.flags.strip_weights:
+        onnx_path = path.with_name(sidecar.onnx_name)
+        _check_source(onnx_path, plan)
+        if generation(trt) < 10 or not _refit_trt10_11(trt, plan.engine, plan.logger, onnx_path):
+            raise plan.refused(f"the weights of {printable(onnx_path)}")
+    return plan
+
+
+def _check_source(onnx_path: Path, plan: LoadedPlan) -> None:
+    if onnx_path.is_file() and sha256_of_file(onnx_path) == plan.sidecar.onnx_sha256:
+        return
+    found = "is another file" if onnx_path.is_file() else "is not there"
+    raise ModelFileError(
+        f"{printable(plan.path)}: this engine was built without weights and takes them from {printable(onnx_path)}, "
+        f"which {found}; put the ONNX file that it was built from beside it"
+    )
+
+
+def _refit_trt10_11(trt: ModuleType, engine: trt.ICudaEngine, logger: trt.ILogger, onnx_path: Path) -> bool:
+    """Fill a stripped engine with the weights of its ONNX file; False where TensorRT refuses."""
+    refitter = trt.Refitter(engine, logger)
+    parser = trt.OnnxParserRefitter(refitter, logger)
+    return bool(parser.refit_from_file(str(onnx_path)) and refitter.refit_cuda_engine())
