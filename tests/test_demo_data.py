@@ -1,0 +1,238 @@
+"""The drawn demo data: same bytes, a valid layout, honest near-twins, neither trivial nor hopeless."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rrid_edge.cli.app import run
+from rrid_edge.errors import OutputError, UsageError
+from rrid_train.data.demo_plan import draw_people, plan_demo
+from rrid_train.data.pedestrian import TWIN_PARTS, Person
+from rrid_train.data.synthetic import DemoConfig, count_files, write_demo_data
+
+CONFIG = DemoConfig(seed=5, identities=30, cameras=4, images_per_camera=2)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "data"
+    write_demo_data(out, CONFIG)
+    return out
+
+
+def hashes(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def read(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process(demo, tmp_path):
+    config = ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(CONFIG).items())
+    code = (
+        "import sys, pathlib; from rrid_train.data.synthetic import *; "
+        f"write_demo_data(pathlib.Path(sys.argv[1]), DemoConfig({config}))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, env={"PYTHONHASHSEED": "99"})
+    assert hashes(tmp_path / "again") == hashes(demo)
+
+
+def test_another_seed_gives_other_people(tmp_path):
+    small = DemoConfig(identities=6, cameras=2, images_per_camera=2)
+    write_demo_data(tmp_path / "a", small)
+    write_demo_data(tmp_path / "b", dataclasses.replace(small, seed=1))
+    a, b = hashes(tmp_path / "a"), hashes(tmp_path / "b")
+    assert a.keys() == b.keys()
+    assert not {name for name in a if name.endswith(".jpg") and a[name] == b[name]}
+
+
+def test_drawing_does_not_need_torch():
+    code = "import sys; import rrid_train.data.synthetic; assert not {'torch', 'torchvision'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_dataset_lists_exactly_the_files_that_exist(demo):
+    meta = read(demo / "meta.json")
+    listed = [name for cameras in meta["identities"] for names in cameras for name in names]
+    assert len(meta["identities"]) == 30
+    assert all(len(cameras) == 4 and all(len(names) == 2 for names in cameras) for cameras in meta["identities"])
+    assert sorted(listed) == sorted(path.name for path in (demo / "images").iterdir())
+    for identity, cameras in enumerate(meta["identities"]):
+        for camera, names in enumerate(cameras):
+            for name in names:
+                assert re.fullmatch(rf"{identity:08d}_{camera:02d}_\d{{4}}\.jpg", name)
+
+
+def test_training_and_test_people_are_disjoint_and_complete(demo):
+    (split,) = read(demo / "splits.json")
+    assert split["trainval"] == list(range(20))
+    assert split["query"] == split["gallery"] == list(range(20, 30))
+    (test,) = read(demo / "test.json")
+    assert len(test["query"]) == 10 * 4
+    assert len(test["gallery"]) == 10 * 4
+    names = [name for part in ("query", "gallery") for name, _, _ in test[part]]
+    assert len(set(names)) == len(names)
+    for part in ("query", "gallery"):
+        for name, identity, camera in test[part]:
+            assert identity in split[part]
+            assert name.startswith(f"{identity:08d}_{camera:02d}_")
+            assert (demo / "images" / name).is_file()
+
+
+def test_every_picture_is_a_64_x_128_jpeg(demo):
+    pictures = list(demo.rglob("*.jpg"))
+    assert len(pictures) == count_files(CONFIG)
+    for path in pictures:
+        with Image.open(path) as image:
+            image.load()
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 128))
+    assert len(set(hashes(demo).values())) == len(hashes(demo))  # no two files alike
+
+
+def test_the_queries_can_be_found_in_the_gallery_under_other_cameras(demo):
+    truth = read(demo / "demo.json")
+    assert truth["complete"] is True
+    gallery = [re.fullmatch(r"(\d{4})_c(\d+)s1_\d{6}_00\.jpg", path.name) for path in (demo / "gallery").iterdir()]
+    seen = [(match[1], int(match[2])) for match in gallery]
+    assert len(seen) == len(set(seen)) == 10 * 4 - 2
+    assert {person for person, _ in seen} == {f"{identity:04d}" for identity in range(20, 30)}
+    for question in (truth["query"], truth["queries"]):
+        assert (question["person"], question["camera"]) not in seen
+        assert sum(person == question["person"] for person, _ in seen) == 3
+    assert (demo / truth["query"]["file"]).is_file()
+    files = truth["queries"]["files"]
+    assert sorted(files) == sorted(f"queries/{path.name}" for path in (demo / "queries").iterdir())
+    assert len(files) == 3
+    for name in files:
+        assert Path(name).name.startswith(f"{truth['queries']['person']}_c{truth['queries']['camera']}s1_")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_near_twins_differ_in_one_part_only_and_stay_on_one_side_of_the_split(seed):
+    config = DemoConfig(seed=seed, identities=90)
+    people, twins = draw_people(config)
+    assert len(twins) >= 25
+    assert {pair.part for pair in twins} == set(TWIN_PARTS)
+    for pair in twins:
+        one, other = (people[identity] for identity in pair.identities)
+        differing = [f.name for f in dataclasses.fields(Person) if getattr(one, f.name) != getattr(other, f.name)]
+        assert differing == [pair.part]
+        assert len({identity < config.training_identities for identity in pair.identities}) == 1
+    strangers = [people[i] for i in range(90) if i not in {pair.identities[1] for pair in twins}]
+    assert len(set(strangers)) == len(strangers)
+
+
+def test_twins_are_told_apart_in_pixels_by_the_same_shot():
+    plan = plan_demo(DemoConfig(identities=60, images_per_camera=2))
+    for pair in plan.twins:
+        pictures = []
+        for identity in pair.identities:
+            swapped = dataclasses.replace(plan, people=(plan.people[identity],) * len(plan.people))
+            shots = [shot for shot in plan.images if shot.identity == 0]
+            pictures.append([swapped.draw(shot) for shot in shots])
+        differ = sum(one != other for one, other in zip(*pictures, strict=True))
+        assert differ >= len(pictures[0]) - 3, pair  # an occluder or the body may hide the part now and then
+
+
+def mean_ap(features, query, gallery) -> float:
+    """Mean average precision, written out: same person by the same camera left out."""
+    values = []
+    for name, person, camera in query:
+        rest = [row for row in gallery if not (row[1] == person and row[2] == camera)]
+        rest.sort(key=lambda row: float(np.linalg.norm(features[name] - features[row[0]])))
+        hits = [row[1] == person for row in rest]
+        values.append(np.mean([sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(hits) if hit]))
+    return float(np.mean(values))
+
+
+def colour_by_stripe(jpeg: bytes):
+    pixels = np.asarray(Image.open(io.BytesIO(jpeg)))[4:124, 16:48]
+    stripes = [np.histogramdd(part.reshape(-1, 3), bins=8, range=[(0, 256)] * 3)[0] for part in np.split(pixels, 6)]
+    return np.sqrt(np.concatenate([stripe.ravel() / stripe.sum() for stripe in stripes]))
+
+
+def test_colours_alone_rank_better_than_chance_and_far_from_perfectly():
+    plan = plan_demo(DemoConfig(identities=90, images_per_camera=2))
+    rows = [(shot.name, shot.identity, shot.camera) for shot in plan.images if shot.identity >= 60]
+    query, gallery = rows[::2], rows[1::2]
+    features = {shot.name: colour_by_stripe(plan.draw(shot)) for shot in plan.images if shot.identity >= 60}
+    chance = np.random.default_rng(0)
+    by_colour = mean_ap(features, query, gallery)
+    by_chance = mean_ap({name: chance.normal(size=8) for name in features}, query, gallery)
+    assert by_colour > 2 * by_chance
+    assert by_colour < 0.4
+
+
+def test_an_earlier_set_is_replaced_and_other_files_stay(tmp_path):
+    out = tmp_path / "demo"
+    write_demo_data(out, DemoConfig(identities=9, cameras=2, images_per_camera=2))
+    (out / "gallery" / "index.db").write_text("mine", encoding="utf-8")
+    small = DemoConfig(identities=6, cameras=2, images_per_camera=2)
+    drawn = []
+    summary = write_demo_data(out, small, advance=drawn.append)
+    assert sum(drawn) == count_files(small) == len(list(out.rglob("*.jpg")))
+    assert summary.images == 24
+    assert len(list((out / "images").iterdir())) == 24
+    assert (out / "gallery" / "index.db").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
+    (tmp_path / "images").mkdir()
+    mine = tmp_path / "images" / "holiday.jpg"
+    mine.write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"holds something else than demo data; give a new or empty folder"):
+        write_demo_data(tmp_path, DemoConfig(identities=6))
+    (tmp_path / "demo.json").write_text('{"kind": "something else"}', encoding="utf-8")
+    with pytest.raises(OutputError, match="something else"):
+        write_demo_data(tmp_path, DemoConfig(identities=6))
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "out").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match="this is a file; give the name of a folder"):
+        write_demo_data(tmp_path / "out", DemoConfig(identities=6))
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"file.*cannot be written .*; give a folder on a writable file system"):
+        write_demo_data(tmp_path / "file" / "out", DemoConfig(identities=6))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", -1), ("identities", 5), ("identities", 10_000), ("cameras", 1), ("images_per_camera", 1)],
+)
+def test_settings_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(UsageError, match=rf"{field.replace('_', ' ')} {value} does not work: expected \d+ to \d+"):
+        DemoConfig(**{field: value})
+
+
+def test_the_command_writes_the_folder_and_says_what_is_there(tmp_path, capsys):
+    out = tmp_path / "demo"
+    options = ["--identities", "6", "--cameras", "2", "--images-per-camera", "2", "--seed", "3"]
+    assert run(["demo-data", str(out), *options]) == 0
+    assert "24 images, 6 people, 2 cameras" in capsys.readouterr().out
+    first = hashes(out)
+    assert run(["demo-data", str(out), *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 24
+    assert hashes(out) == first
+    assert run(["demo-data", str(out), "--cameras", "1"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "rrid-edge: cameras 1 does not work: expected 2 to 32\n"
