@@ -1,0 +1,74 @@
+"""The exported model against the network as the published evaluation runs it: image and mirrored image in two passes.
+
+Run: python benchmarks/fused_model.py [CHECKPOINT] [--batch 8] [--threads 2] [--repetitions 5]
+Without a checkpoint it takes a ResNet-50 RRID at 384 x 128 with random weights: speed does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rrid_edge.agreement import row_cosines
+from rrid_edge.engines import open_engine
+from rrid_edge.machine import processor_name
+from rrid_edge.timing import interleave
+from rrid_export.branch import InferenceBranch
+from rrid_export.onnx import export_onnx
+from rrid_export.source import SourceNetwork, load_source
+from rrid_export.torch_engine import TorchEngine
+from rrid_train.model import RRID, ModelConfig
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="?", type=Path)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repetitions", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    if arguments.checkpoint:
+        source = load_source(arguments.checkpoint)
+    else:
+        source = SourceNetwork(RRID(ModelConfig(), 751).eval(), Path("random"), "", "none")
+    spec = source.spec()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rrid.onnx"
+        export_onnx(InferenceBranch(source.model).eval(), spec, path)
+        published = TorchEngine(source)
+        engines = {
+            "published, PyTorch eager": published,
+            "ONNX Runtime fp32": open_engine(path, "onnxruntime", threads=arguments.threads),
+            "OpenVINO fp32": open_engine(path, "openvino", precision="fp32", threads=arguments.threads),
+            "OpenVINO default": open_engine(path, "openvino", threads=arguments.threads),
+        }
+        shape = (arguments.batch, spec.height_px, spec.width_px, 3)
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        timings = interleave(
+            {name: lambda engine=engine: engine.run(images) for name, engine in engines.items()},
+            repetitions=arguments.repetitions,
+        )
+        expected = published.run(images)
+        base = timings["published, PyTorch eager"].median
+        print(
+            f"{processor_name()}, {arguments.threads} threads, batch {arguments.batch}, {spec.backbone} {shape[1]} x {shape[2]}"
+        )
+        print(f"{'':<28}{'ms a batch':>12}{'spread':>9}{'images/s':>10}{'ratio':>8}{'min cosine':>12}  runtime")
+        for name, engine in engines.items():
+            timing = timings[name]
+            cosine = row_cosines(expected, engine.run(images)).min()
+            print(
+                f"{name:<28}{timing.median * 1000:>12.1f}{timing.spread:>9.1%}{arguments.batch / timing.median:>10.1f}"
+                f"{base / timing.median:>8.2f}{cosine:>12.6f}  {engine.runtime}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Latency, throughput and parity of several engines, measured in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.bench.probe import LoadCost, measure_load
+from rrid_edge.bench.report import EngineRow
+from rrid_edge.bench.variants import Variant
+from rrid_edge.engines.base import Engine
+from rrid_edge.parity import Goldens, check_parity
+from rrid_edge.timing import Timing, interleave
+
+Images = NDArray[np.uint8]
+
+
+def measure_engines(
+    variants: Sequence[Variant],
+    goldens: Goldens,
+    *,
+    batches: Sequence[int],
+    repetitions: int,
+    threads: int,
+    advance: Callable[[int], None],
+) -> list[EngineRow]:
+    """One row a variant; all engines are open at once and take turns.
+
+    Args:
+        variants: at least one; the first is what the table's ratios refer to.
+        goldens: images to run and the reference's descriptors for them.
+        batches: batch sizes of the throughput columns.
+        repetitions: timed repetitions of each batch; latency takes five times as many.
+        threads: CPU threads, for the processes that measure loading.
+        advance: called after each measurement.
+    """
+    costs = [_cost(variant, threads, advance) for variant in variants]
+    engines = [variant.open() for variant in variants]
+    try:
+        latency = _timings(engines, goldens.images, 1, 5 * repetitions)
+        advance(len(engines))
+        throughput = {}
+        for batch in batches:
+            throughput[batch] = _timings(engines, goldens.images, batch, repetitions)
+            advance(len(engines))
+        return [
+            _row(variant, engine, goldens, cost, latency[index], {batch: throughput[batch][index] for batch in batches})
+            for index, (variant, engine, cost) in enumerate(zip(variants, engines, costs, strict=True))
+        ]
+    finally:
+        for engine in engines:
+            engine.close()
+
+
+def _cost(variant: Variant, threads: int, advance: Callable[[int], None]) -> LoadCost | None:
+    cost = measure_load(variant.path, variant.runtime, variant.precision, threads) if variant.path else None
+    advance(1)
+    return cost
+
+
+def _timings(engines: Sequence[Engine], images: Images, batch: int, repetitions: int) -> list[Timing]:
+    sample = np.ascontiguousarray(images[np.arange(batch) % len(images)])
+    ways = {str(index): _runner(engine, sample) for index, engine in enumerate(engines)}
+    return list(interleave(ways, repetitions=repetitions, warm_up=2).values())
+
+
+def _runner(engine: Engine, sample: Images) -> Callable[[], object]:
+    return lambda: engine.run(sample)
+
+
+def _row(
+    variant: Variant,
+    engine: Engine,
+    goldens: Goldens,
+    cost: LoadCost | None,
+    latency: Timing,
+    throughput: dict[int, Timing],
+) -> EngineRow:
+    parity = check_parity(
+        engine,
+        goldens.images,
+        goldens.descriptors,
+        reference_name="goldens",
+        reference_fingerprint=goldens.fingerprint,
+        labels=goldens.labels,
+    )
+    known = parity.map_engine is not None and parity.map_reference is not None
+    return EngineRow(
+        name=variant.name,
+        runtime=engine.runtime,
+        arithmetic=engine.arithmetic,
+        model_mb=variant.path.stat().st_size / 1e6 if variant.path else None,
+        load_cold_s=cost.cold_s if cost else None,
+        load_warm_s=cost.warm_s if cost else None,
+        memory_mib=cost.memory_mib if cost else None,
+        device_memory_mib=None,
+        latency_p50_ms=latency.percentile_ms(50),
+        latency_p90_ms=latency.percentile_ms(90),
+        latency_p99_ms=latency.percentile_ms(99),
+        images_per_s={batch: batch / timing.median for batch, timing in throughput.items()},
+        spread={batch: timing.spread for batch, timing in throughput.items()},
+        min_cosine=parity.agreement.min_cosine,
+        top1_agreement=parity.agreement.top1_agreement,
+        map_change=parity.map_engine - parity.map_reference if known else None,  # type: ignore[operator]
+    )
