@@ -1,0 +1,230 @@
+"""Contact sheets: queries as rows, each with its ranked crops, to look at instead of reading a table.
+
+The border of a crop is green where its person is the query's, red where it is another one, grey where the file names do
+not tell. The bar at its right shows, stripe by stripe from head to feet, how much the finest stripes of the descriptor
+carried the score (blue) or spoke against it (orange).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageDraw, ImageFont
+
+from rrid_edge.errors import OutputError, UsageError, printable
+from rrid_edge.files import atomic_output
+from rrid_edge.match import MatchResult
+from rrid_edge.report_parts import (
+    DIFFERENT,
+    SAME,
+    UNKNOWN,
+    Thumbnail,
+    check_block_scores,
+    finest_stripes,
+    largest_share,
+    read_thumbnail,
+    stripe_shares,
+    verdict,
+)
+
+CROP_PX: Final = (96, 192)
+"""Width and height of the box that a crop is fitted into."""
+BORDER_COLOURS: Final = {SAME: (22, 150, 72), DIFFERENT: (206, 44, 44), UNKNOWN: (150, 154, 160)}
+FOR_COLOUR: Final = (44, 112, 190)
+AGAINST_COLOUR: Final = (232, 138, 30)
+MAX_SHEET_PIXELS: Final = 100_000_000
+"""Largest sheet: above it viewers give up; a report has no such limit."""
+SHEET_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+
+_BORDER, _BAR, _GAP, _LINE = 4, 16, 12, 18
+_MARGIN, _FOOTER, _MOST_QUERY_IMAGES = 20, 34, 3
+_CELL = (CROP_PX[0] + 2 * _BORDER + 3 + _BAR + _GAP, CROP_PX[1] + 2 * _BORDER + 2 * _LINE + 14)
+_QUERY_CELL_WIDTH = CROP_PX[0] + 2 * _BORDER + _GAP
+_PAPER, _INK, _FAINT, _BLANK = (255, 255, 255), (28, 30, 34), (104, 108, 116), (226, 228, 232)
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things stand on one sheet, in pixels."""
+
+    columns: int
+    query_images: int
+    row_lines: tuple[int, ...]
+
+    @property
+    def first_crop_x(self) -> int:
+        return _MARGIN + self.query_images * _QUERY_CELL_WIDTH + _GAP
+
+    @property
+    def size(self) -> tuple[int, int]:
+        # Never narrower than three crops: the footer and the words of an empty answer need the room.
+        width = self.first_crop_x + max(3, self.columns) * _CELL[0] + _MARGIN
+        return width, _MARGIN + sum(self.row_lines) * _CELL[1] + len(self.row_lines) * _GAP + _FOOTER
+
+
+def contact_sheet(
+    results: Sequence[MatchResult],
+    gallery_root: Path,
+    *,
+    block_names: tuple[str, ...],
+    columns: int = 10,
+    footer: str = "",
+) -> Image.Image:
+    """Draw the answers to one or several queries.
+
+    Args:
+        results: one row each; a query of several images shows the first three.
+        gallery_root: folder that the paths of the matches are relative to.
+        block_names: the model's descriptor blocks, in order.
+        columns: crops beside each other; further matches continue on the next line.
+        footer: last line, for model and engine.
+
+    Returns:
+        RGB image. A crop that cannot be read is drawn as a grey box with the reason.
+
+    Raises:
+        UsageError: no results, no columns, block scores that are not this model's, or a sheet too large to look at.
+    """
+    if not results:
+        raise UsageError("there is no answer to draw; give at least one query image")
+    if columns < 1:
+        raise UsageError(f"{columns} columns do not work; expected at least 1")
+    check_block_scores(results, block_names)
+    layout = _plan(results, columns)
+    if layout.size[0] * layout.size[1] > MAX_SHEET_PIXELS:
+        raise UsageError(
+            f"the sheet would have {layout.size[0]} x {layout.size[1]} pixels; draw fewer queries or matches "
+            "(--top-k), or write a report instead (--report)"
+        )
+    sheet = Image.new("RGB", layout.size, _PAPER)
+    pen = _Pen(sheet)
+    top = _MARGIN
+    for result, lines in zip(results, layout.row_lines, strict=True):
+        _draw_row(pen, result, gallery_root, block_names, layout, top)
+        top += lines * _CELL[1]
+        pen.draw.line((_MARGIN, top, sheet.width - _MARGIN, top), fill=_BLANK)
+        top += _GAP
+    pen.text((_MARGIN, sheet.height - _FOOTER + 4), footer, sheet.width - 2 * _MARGIN, _FAINT)
+    return sheet
+
+
+def write_sheet(path: Path, image: Image.Image) -> None:
+    """Write a contact sheet as PNG, JPEG or WebP, by the ending of its name.
+
+    Raises:
+        OutputError: another ending, or the file cannot be written.
+    """
+    if path.suffix.lower() not in SHEET_SUFFIXES:
+        endings = ", ".join(sorted(SHEET_SUFFIXES))
+        raise OutputError(f"{printable(path)}: a contact sheet is an image; end its name in one of {endings}")
+    with atomic_output(path) as partial:
+        image.save(partial)
+
+
+class _Pen:
+    """Draws on a sheet in one font; every text fits its space."""
+
+    def __init__(self, sheet: Image.Image) -> None:
+        self.sheet, self.draw = sheet, ImageDraw.Draw(sheet)
+        self.font: _Font = ImageFont.load_default(size=14)
+        self.small: _Font = ImageFont.load_default(size=11)
+
+    def text(self, place: tuple[int, int], text: str, width: int, colour: tuple[int, int, int] = _INK) -> None:
+        """One line, cut with dots where it is too long."""
+        self.draw.text(place, self._cut(printable(text), width, self.font), fill=colour, font=self.font)
+
+    def paragraph(self, place: tuple[int, int], text: str, width: int, height: int) -> None:
+        """Small lines broken between words, as many as fit."""
+        lines: list[str] = [""]
+        for word in printable(text).split():
+            longer = f"{lines[-1]} {word}".strip()
+            if self.draw.textlength(longer, font=self.small) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        shown = [line for line in lines if line][: height // 14]
+        for number, line in enumerate(shown):
+            place_of_line = (place[0], place[1] + 14 * number)
+            self.draw.text(place_of_line, self._cut(line, width, self.small), fill=_FAINT, font=self.small)
+
+    def crop(self, corner: tuple[int, int], thumbnail: Thumbnail, border: tuple[int, int, int]) -> None:
+        """A crop, or the reason why there is none, in its box with a border."""
+        x, y = corner
+        right, bottom = x + CROP_PX[0] + 2 * _BORDER - 1, y + CROP_PX[1] + 2 * _BORDER - 1
+        self.draw.rectangle((x, y, right, bottom), fill=_BLANK, outline=border, width=_BORDER)
+        if thumbnail.image is None:
+            self.paragraph((x + _BORDER + 5, y + _BORDER + 8), thumbnail.problem, CROP_PX[0] - 10, CROP_PX[1] - 16)
+            return
+        image = thumbnail.image
+        left = x + _BORDER + (CROP_PX[0] - image.width) // 2
+        self.sheet.paste(image, (left, y + _BORDER + (CROP_PX[1] - image.height) // 2))
+
+    def part_bar(self, corner: tuple[int, int], shares: tuple[float, ...], full: float, stripes: int) -> None:
+        """Six (or as many as the model has) bars from head to feet; ``full`` is the share of the longest bar."""
+        x, y = corner
+        for stripe in range(stripes):
+            top, bottom = y + CROP_PX[1] * stripe // stripes, y + CROP_PX[1] * (stripe + 1) // stripes - 3
+            self.draw.rectangle((x, top, x + _BAR - 1, bottom), fill=_BLANK)
+            if shares and round(abs(shares[stripe]) / full * _BAR) > 0:
+                length = round(abs(shares[stripe]) / full * _BAR)
+                colour = FOR_COLOUR if shares[stripe] > 0 else AGAINST_COLOUR
+                self.draw.rectangle((x, top, x + length - 1, bottom), fill=colour)
+
+    def _cut(self, text: str, width: int, font: _Font) -> str:
+        if self.draw.textlength(text, font=font) <= width:
+            return text
+        while text and self.draw.textlength(text + "...", font=font) > width:
+            text = text[:-1]
+        return text + "..."
+
+
+def _plan(results: Sequence[MatchResult], columns: int) -> _Layout:
+    columns = max(1, min(columns, max(len(result.matches) for result in results)))
+    return _Layout(
+        columns=columns,
+        query_images=max(1, min(_MOST_QUERY_IMAGES, max(len(result.query) for result in results))),
+        row_lines=tuple(max(1, -(-len(result.matches) // columns)) for result in results),
+    )
+
+
+def _draw_row(
+    pen: _Pen, result: MatchResult, root: Path, block_names: tuple[str, ...], layout: _Layout, top: int
+) -> None:
+    _draw_query(pen, result, layout, top)
+    if not result.matches:
+        limit = "" if result.threshold is None else f" at a score of {result.threshold:.3f} or more"
+        place_of_words = (layout.first_crop_x, top + CROP_PX[1] // 2)
+        pen.text(place_of_words, f"no match in the gallery{limit}", layout.size[0] - layout.first_crop_x, _FAINT)
+        return
+    full, stripes = largest_share(result, block_names), len(finest_stripes(block_names))
+    for place, match in enumerate(result.matches):
+        line, column = divmod(place, layout.columns)
+        x, y = layout.first_crop_x + column * _CELL[0], top + line * _CELL[1]
+        pen.crop((x, y), read_thumbnail(root / match.path, *CROP_PX), BORDER_COLOURS[verdict(result, match)])
+        bar_x = x + CROP_PX[0] + 2 * _BORDER + 3
+        pen.part_bar((bar_x, y + _BORDER), stripe_shares(match, block_names), full, stripes)
+        label_y = y + CROP_PX[1] + 2 * _BORDER + 3
+        pen.text((x, label_y), f"{match.rank}   {match.score:.3f}", _CELL[0] - _GAP)
+        pen.text((x, label_y + _LINE), _origin(match.camera, match.person), _CELL[0] - _GAP, _FAINT)
+
+
+def _draw_query(pen: _Pen, result: MatchResult, layout: _Layout, top: int) -> None:
+    for place, path in enumerate(result.query[: layout.query_images]):
+        pen.crop((_MARGIN + place * _QUERY_CELL_WIDTH, top), read_thumbnail(path, *CROP_PX), _INK)
+    label_y = top + CROP_PX[1] + 2 * _BORDER + 3
+    more = len(result.query) - layout.query_images
+    title = "query" if more <= 0 else f"query (+{more} more)"
+    width = layout.query_images * _QUERY_CELL_WIDTH - _GAP
+    pen.text((_MARGIN, label_y), title, width)
+    origin = _origin(result.camera, result.person) or " ".join(Path(path).name for path in result.query)
+    pen.text((_MARGIN, label_y + _LINE), origin, width, _FAINT)
+
+
+def _origin(camera: int | None, person: str | None) -> str:
+    """Camera and person as far as they are known."""
+    parts = [f"cam {camera}" if camera is not None else "", f"id {person}" if person is not None else ""]
+    return " · ".join(part for part in parts if part)

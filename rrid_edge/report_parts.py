@@ -1,0 +1,98 @@
+"""What contact sheets and HTML reports share: thumbnails, the verdict on a match, the share of the stripes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from rrid_edge.errors import ImageError, UsageError
+from rrid_edge.images import load_rgb
+from rrid_edge.match import Match, MatchResult
+
+_STRIPE_NAME = re.compile(r"stripe-(\d+)-of-(\d+)")
+
+SAME, DIFFERENT, UNKNOWN = "same", "different", "unknown"
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A crop made small, or the reason why it cannot be shown.
+
+    Attributes:
+        image: RGB image that fits the wanted box, or None.
+        problem: why there is no image; empty where there is one.
+    """
+
+    image: Image.Image | None
+    problem: str = ""
+
+
+def read_thumbnail(path: str | Path, width_px: int, height_px: int) -> Thumbnail:
+    """Read a crop and fit it into a box, keeping its proportions; small crops are enlarged."""
+    try:
+        image = load_rgb(path)
+    except ImageError as error:
+        return Thumbnail(None, error.reason)
+    scale = min(width_px / image.width, height_px / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return Thumbnail(image.resize(size, Image.Resampling.BICUBIC))
+
+
+def verdict(result: MatchResult, match: Match) -> str:
+    """``same`` or ``different`` person as the query's, by the file names; ``unknown`` where either does not tell."""
+    if result.person is None or match.person is None:
+        return UNKNOWN
+    return SAME if result.person == match.person else DIFFERENT
+
+
+def finest_stripes(block_names: tuple[str, ...]) -> tuple[int, ...]:
+    """Positions of the finest scale's stripes among the blocks, from head to feet.
+
+    Args:
+        block_names: names as :func:`rrid_edge.spec.block_names` gives them.
+
+    Raises:
+        UsageError: no name is that of a stripe.
+    """
+    found = [(int(name[2]), int(name[1]), place) for place, name in _stripes(block_names)]
+    if not found:
+        raise UsageError(f"none of the {len(block_names)} block names is a stripe's; expected stripe-1-of-6 and so on")
+    finest = max(count for count, _, _ in found)
+    return tuple(place for count, _, place in sorted(found) if count == finest)
+
+
+def check_block_scores(results: Sequence[MatchResult], block_names: tuple[str, ...]) -> None:
+    """Refuse matches whose block scores do not belong to these blocks; matches without block scores are fine.
+
+    Raises:
+        UsageError: names the first such match.
+    """
+    for result in results:
+        for match in result.matches:
+            if match.block_scores and len(match.block_scores) != len(block_names):
+                raise UsageError(
+                    f"the match of rank {match.rank} has {len(match.block_scores)} block scores; expected "
+                    f"{len(block_names)}, one for each block of the model: match again with this model"
+                )
+
+
+def stripe_shares(match: Match, block_names: tuple[str, ...]) -> tuple[float, ...]:
+    """The finest stripes' shares of a match's score, from head to feet; empty where they are not known."""
+    if not match.block_scores:
+        return ()
+    return tuple(match.block_scores[place] for place in finest_stripes(block_names))
+
+
+def largest_share(result: MatchResult, block_names: tuple[str, ...]) -> float:
+    """Largest absolute stripe share among a query's matches: the full length of their part bars."""
+    shares = (abs(share) for match in result.matches for share in stripe_shares(match, block_names))
+    return max(shares, default=0.0) or 1.0
+
+
+def _stripes(block_names: tuple[str, ...]) -> list[tuple[int, re.Match[str]]]:
+    matched = ((place, _STRIPE_NAME.fullmatch(name)) for place, name in enumerate(block_names))
+    return [(place, name) for place, name in matched if name is not None]
