@@ -7,6 +7,7 @@ carried the score (blue) or spoke against it (orange).
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,9 +178,10 @@ class _Pen:
     def _cut(self, text: str, width: int, font: _Font) -> str:
         if self.draw.textlength(text, font=font) <= width:
             return text
-        while text and self.draw.textlength(text + "...", font=font) > width:
-            text = text[:-1]
-        return text + "..."
+        fits = bisect.bisect_right(
+            range(len(text)), width, key=lambda length: self.draw.textlength(text[:length] + "...", font=font)
+        )
+        return text[: max(0, fits - 1)] + "..."
 
 
 def _plan(results: Sequence[MatchResult], columns: int) -> _Layout:

@@ -1,0 +1,318 @@
+"""Contact sheets and HTML reports: what stands where, what is escaped, what a browser makes of it."""
+
+import base64
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rrid_edge.errors import OutputError, UsageError
+from rrid_edge.match import Match, MatchResult
+from rrid_edge.report import (
+    AGAINST_COLOUR,
+    BORDER_COLOURS,
+    CROP_PX,
+    FOR_COLOUR,
+    SHEET_SUFFIXES,
+    contact_sheet,
+    write_sheet,
+)
+from rrid_edge.report_html import html_report, write_report
+from rrid_edge.report_parts import DIFFERENT, SAME, UNKNOWN, finest_stripes, read_thumbnail, stripe_shares
+from rrid_edge.spec import block_names
+
+NAMES = block_names()
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+GREEN, RED, GREY = (BORDER_COLOURS[key] for key in (SAME, DIFFERENT, UNKNOWN))
+
+
+def block_scores(*stripes: float) -> tuple[float, ...]:
+    return (*stripes, *([0.0] * (len(NAMES) - len(stripes))))
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    for name, colour in (("0001_c2.png", (250, 0, 250)), ("0002_c3.png", (0, 250, 250)), ("x.png", (250, 250, 0))):
+        Image.new("RGB", (64, 128), colour).save(tmp_path / name)
+    Image.new("RGB", (64, 128), (1, 2, 250)).save(tmp_path / "query.png")
+    return tmp_path
+
+
+@pytest.fixture
+def result(gallery):
+    return MatchResult(
+        query=(str(gallery / "query.png"),),
+        person="0001",
+        camera=1,
+        matches=(
+            Match(1, 0.9, "0001_c2.png", 2, "0001", block_scores(0.2, -0.1)),
+            Match(2, 0.8, "0002_c3.png", 10, "0002", block_scores(0.1)),
+            Match(3, -0.25, "x.png"),
+        ),
+    )
+
+
+def count(image: Image.Image, colour: tuple[int, int, int]) -> int:
+    return int((np.asarray(image) == colour).all(axis=2).sum())
+
+
+def columns_of(image: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.flatnonzero((np.asarray(image) == colour).all(axis=2).any(axis=0))
+
+
+def rows_of(image: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.flatnonzero((np.asarray(image) == colour).all(axis=2).any(axis=1))
+
+
+def test_crops_stand_in_the_order_of_their_rank_inside_the_border_of_their_verdict(gallery, result):
+    sheet = contact_sheet([result], gallery, block_names=NAMES)
+    expected = (((250, 0, 250), GREEN), ((0, 250, 250), RED), ((250, 250, 0), GREY))
+    last = columns_of(sheet, (1, 2, 250)).max()  # the query's crop comes first
+    for colour, border in expected:
+        crop, frame = columns_of(sheet, colour), columns_of(sheet, border)
+        assert count(sheet, colour) == CROP_PX[0] * CROP_PX[1]
+        assert last < frame.min() < crop.min() < crop.max() < frame.max()
+        last = frame.max()
+
+
+@pytest.mark.parametrize("person", [None, "0001"])
+def test_the_border_is_grey_where_a_person_is_not_known(gallery, result, person):
+    matches = (Match(1, 0.9, "x.png", 2, None if person else "0001"),)
+    unknown = MatchResult(query=result.query, person=person, matches=matches)
+    sheet = contact_sheet([unknown], gallery, block_names=NAMES)
+    assert count(sheet, GREY) > 1000
+    assert count(sheet, GREEN) == count(sheet, RED) == 0
+
+
+def test_the_part_bar_shows_head_to_feet_what_carried_the_score_and_what_spoke_against_it(gallery, result):
+    sheet = contact_sheet([result], gallery, block_names=NAMES)
+    crop = rows_of(sheet, (250, 0, 250))
+    carried, against = rows_of(sheet, FOR_COLOUR), rows_of(sheet, AGAINST_COLOUR)
+    sixth = CROP_PX[1] / 6
+    assert carried.min() - crop.min() == 0
+    assert sixth - 4 <= np.ptp(carried) <= sixth
+    assert against.min() - crop.min() == pytest.approx(sixth, abs=1)
+    # The shares are 0.2, -0.1 and, on the second crop, 0.1: lengths 2 : 1 : 1 at equal heights.
+    height = len(carried)
+    assert count(sheet, FOR_COLOUR) == pytest.approx(3 * count(sheet, AGAINST_COLOUR), abs=2 * height)
+
+
+def test_more_matches_than_columns_continue_on_the_next_line(gallery, result):
+    sheet = contact_sheet([result], gallery, block_names=NAMES, columns=1)
+    tops = [rows_of(sheet, colour).min() for colour in ((250, 0, 250), (0, 250, 250), (250, 250, 0))]
+    assert tops[0] + CROP_PX[1] < tops[1]
+    assert tops[1] + CROP_PX[1] < tops[2] < sheet.height - CROP_PX[1]
+    assert len({columns_of(sheet, colour).min() for colour in ((250, 0, 250), (0, 250, 250), (250, 250, 0))}) == 1
+
+
+def test_each_query_is_a_row_and_several_images_of_one_stand_beside_each_other(gallery, result):
+    several = MatchResult(query=(str(gallery / "query.png"),) * 5, matches=result.matches[:1])
+    sheet = contact_sheet([result, several], gallery, block_names=NAMES)
+    assert count(sheet, (1, 2, 250)) == (1 + 3) * CROP_PX[0] * CROP_PX[1]
+    assert np.ptp(rows_of(sheet, (250, 0, 250))) > CROP_PX[1]
+
+
+def test_footer_and_labels_are_drawn(gallery, result):
+    with_footer = contact_sheet([result], gallery, block_names=NAMES, footer="model rrid.onnx")
+    without = contact_sheet([result], gallery, block_names=NAMES)
+    changed = np.flatnonzero((np.asarray(with_footer) != np.asarray(without)).any(axis=(1, 2)))
+    assert changed.min() > rows_of(without, GREEN).max() + 20
+    assert with_footer.size == without.size
+    renamed = MatchResult(query=result.query, person="0001", matches=(Match(1, 0.9, "x.png", 2, "0001" * 40),))
+    contact_sheet([renamed], gallery, block_names=NAMES, footer="very long " * 200)  # is cut, does not fail
+
+
+def test_an_unreadable_crop_is_a_grey_box_with_the_reason(gallery, result):
+    (gallery / "broken.jpg").write_bytes(b"no image")
+    matches = (Match(1, 0.9, "broken.jpg"), Match(2, 0.8, "gone\n<b>.jpg"))
+    broken = MatchResult(query=(str(gallery / "query.png"),), matches=matches)
+    sheet = contact_sheet([broken], gallery, block_names=NAMES)
+    assert count(sheet, (226, 228, 232)) > 1.5 * CROP_PX[0] * CROP_PX[1]
+    document = html_report([broken], gallery, block_names=NAMES)
+    assert "no such file" in document
+    assert "gone\\n&lt;b&gt;.jpg" in document
+
+
+def test_no_match_is_said(gallery, result):
+    empty = MatchResult(query=result.query, matches=(), threshold=0.7)
+    blank = contact_sheet([MatchResult(query=result.query, matches=())], gallery, block_names=NAMES)
+    assert np.any(np.asarray(contact_sheet([empty], gallery, block_names=NAMES)) != np.asarray(blank))
+    document = html_report([empty], gallery, block_names=NAMES)
+    assert "no match in the gallery at a score of 0.700 or more" in document
+    assert "<table>" not in document
+
+
+def test_a_crop_keeps_its_proportions(tmp_path):
+    Image.new("RGB", (100, 50)).save(tmp_path / "wide.png")
+    assert read_thumbnail(tmp_path / "wide.png", 96, 192).image.size == (96, 48)
+    Image.new("RGB", (10, 80)).save(tmp_path / "tall.png")
+    assert read_thumbnail(tmp_path / "tall.png", 96, 192).image.size == (24, 192)
+
+
+def test_the_finest_stripes_are_found_by_name():
+    assert finest_stripes(NAMES) == (0, 1, 2, 3, 4, 5)
+    assert finest_stripes(block_names((2, 4))) == (2, 3, 4, 5)
+    match = Match(1, 0.5, "a.jpg", block_scores=tuple(range(15)))
+    assert stripe_shares(match, NAMES) == (0, 1, 2, 3, 4, 5)
+    assert stripe_shares(Match(1, 0.5, "a.jpg"), NAMES) == ()
+    with pytest.raises(UsageError, match=r"none of the 1 block names is a stripe's; expected stripe-1-of-6"):
+        finest_stripes(("global-of-6",))
+
+
+@pytest.mark.parametrize("draw", [contact_sheet, html_report])
+def test_wrong_input_is_refused_by_name(draw, gallery, result):
+    with pytest.raises(UsageError, match="give at least one query image"):
+        draw([], gallery, block_names=NAMES)
+    foreign = MatchResult(query=result.query, matches=(Match(4, 0.5, "x.png", block_scores=(0.5,)),))
+    with pytest.raises(UsageError, match=r"match of rank 4 has 1 block scores; expected 15.*: match again"):
+        draw([foreign], gallery, block_names=NAMES)
+
+
+def test_sheets_that_cannot_be_are_refused(gallery, result, tmp_path):
+    with pytest.raises(UsageError, match="0 columns do not work; expected at least 1"):
+        contact_sheet([result], gallery, block_names=NAMES, columns=0)
+    with pytest.raises(UsageError, match=r"the sheet would have \d+ x \d+ pixels; draw fewer .*--report"):
+        contact_sheet([result] * 1000, gallery, block_names=NAMES)
+    image = Image.new("RGB", (8, 8))
+    with pytest.raises(OutputError, match=r"sheet\.txt: a contact sheet is an image; end its name in one of \.jpeg"):
+        write_sheet(tmp_path / "sheet.txt", image)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_sheet(gallery / "query.png" / "sheet.png", image)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_report(gallery / "query.png" / "report.html", "")
+
+
+@pytest.mark.parametrize("suffix", sorted(SHEET_SUFFIXES))
+def test_a_sheet_is_written_in_the_format_of_its_name(tmp_path, suffix):
+    write_sheet(tmp_path / f"sheet{suffix}", Image.new("RGB", (40, 30), (200, 10, 10)))
+    with Image.open(tmp_path / f"sheet{suffix}") as image:
+        assert (image.format, image.size) == ({".png": "PNG", ".webp": "WEBP"}.get(suffix, "JPEG"), (40, 30))
+    assert [path.name for path in tmp_path.iterdir()] == [f"sheet{suffix}"]
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes, table rows with their cells' text, and whether all tags are closed."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.open: list[str] = []
+        self.feed(document)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+
+
+def test_a_report_is_one_whole_document_with_the_thumbnails_inside(gallery, result):
+    outline = Outline(html_report([result, result], gallery, block_names=NAMES, footer="model & engine"))
+    assert outline.open == []
+    heading, *rows = outline.rows[:4]
+    assert heading == ["rank", "crop", "score", "parts", "camera", "person", "verdict", "path"]
+    assert rows == [
+        ["1", "", "0.900", "", "2", "0001", "same person", "0001_c2.png"],
+        ["2", "", "0.800", "", "10", "0002", "another person", "0002_c3.png"],
+        ["3", "", "-0.250", "", "", "", "not known", "x.png"],
+    ]
+    pictures = [attributes for tag, attributes in outline.tags if tag == "img"]
+    assert len(pictures) == 2 * 4
+    prefix = "data:image/jpeg;base64,"
+    for attributes, colour in zip(pictures, [(1, 2, 250), (250, 0, 250), (0, 250, 250), (250, 250, 0)], strict=False):
+        assert attributes["src"].startswith(prefix)
+        with Image.open(io.BytesIO(base64.b64decode(attributes["src"].removeprefix(prefix)))) as image:
+            assert image.size == (64, 128)
+            assert np.abs(np.asarray(image, dtype=int).mean((0, 1)) - colour).max() < 6
+    assert not [tag for tag, _ in outline.tags if tag in ("link", "iframe", "object", "base")]
+    assert not [value for _, attributes in outline.tags for key, value in attributes.items() if key == "href"]
+
+
+def test_a_report_shows_the_share_of_every_block(gallery, result):
+    document = html_report([result], gallery, block_names=NAMES)
+    (first, _) = re.findall(r'<div class="parts" title="([^"]*)">', document)
+    assert first.splitlines()[:2] == ["stripe-1-of-6: +0.2000", "stripe-2-of-6: -0.1000"]
+    assert len(first.splitlines()) == 15
+    assert '<i class="for" style="width:100%">' in document
+    assert '<i class="against" style="width:50%">' in document
+
+
+HOSTILE = '"><script>document.title="owned"</script><img src=x onerror=alert(1)>&amp;\udcff\n\u202e.jpg'
+
+
+def hostile_report(gallery) -> str:
+    match = Match(1, 0.5, HOSTILE, 1, "<b>1</b>")
+    result = MatchResult(query=(str(gallery / HOSTILE),), matches=(match,), person="</h2><i>", camera=2)
+    return html_report([result], gallery, block_names=NAMES, footer="</footer><script>1</script>")
+
+
+def test_markup_in_names_shows_as_text(gallery):
+    document = hostile_report(gallery)
+    document.encode("utf-8")
+    outline = Outline(document)
+    assert outline.open == []
+    assert [tag for tag, _ in outline.tags].count("script") == 1
+    assert not [attributes for _, attributes in outline.tags if "onerror" in attributes]
+    assert '"><script>document.title="owned"</script>' in outline.rows[1][-1]
+    assert "\n" not in outline.rows[1][-1]
+    assert "\u202e" not in document  # a name cannot turn the line's direction round
+    assert outline.rows[1][5] == "<b>1</b>"
+
+
+def in_browser(tmp_path, document: str, script: str) -> str:
+    """The title that ``script`` sets after the page has loaded in a headless browser."""
+    page = tmp_path / "page.html"
+    write_report(page, document.replace("</body>", f"<script>{script}</script></body>"))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    return re.search(r"<title>(.*?)</title>", done.stdout)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_browser_sorts_by_the_heading_that_is_clicked(tmp_path, gallery, result):
+    script = """
+      const order = () => [...document.querySelectorAll("tbody tr")].map(row => row.cells[0].innerText).join("");
+      const click = number => document.querySelectorAll("th")[number].querySelector("button").click();
+      const seen = [order()];
+      for (const number of [2, 2, 4, 4, 7, 7, 0, 0]) { click(number); seen.push(order()); }
+      seen.push(document.querySelector("th").getAttribute("aria-sort"));
+      seen.push(String([...document.images].every(image => image.complete && image.naturalWidth === 64)));
+      document.title = seen.join(" ");
+    """
+    title = in_browser(tmp_path, html_report([result], gallery, block_names=NAMES), script)
+    # Score up and down; camera as numbers (2 before 10), unknown last both ways; path up and down; rank up and down.
+    assert title.split() == ["123", "321", "123", "123", "213", "123", "321", "123", "321", "descending", "true"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_browser_runs_no_markup_of_a_file_name(tmp_path, gallery):
+    script = """
+      const cells = document.querySelectorAll("tbody tr")[0].cells;
+      const safe = document.title !== "owned" && cells[7].innerText.startsWith('"><script>document.title="owned"')
+        && document.querySelectorAll("script").length === 2 && !document.querySelector("[onerror]");
+      document.title = safe ? "safe" : "owned";
+    """
+    assert in_browser(tmp_path, hostile_report(gallery), script) == "safe"
