@@ -8,6 +8,7 @@ carried the score (blue) or spoke against it (orange).
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,9 +179,11 @@ class _Pen:
     def _cut(self, text: str, width: int, font: _Font) -> str:
         if self.draw.textlength(text, font=font) <= width:
             return text
-        fits = bisect.bisect_right(
-            range(len(text)), width, key=lambda length: self.draw.textlength(text[:length] + "...", font=font)
-        )
+
+        def width_of(length: int) -> int:
+            return math.ceil(self.draw.textlength(text[:length] + "...", font=font))
+
+        fits = bisect.bisect_right(range(len(text)), width, key=width_of)
         return text[: max(0, fits - 1)] + "..."
 
 
