@@ -1,0 +1,226 @@
+"""Nearest neighbours among two sets of unit descriptors, and sparse rows: the parts under :mod:`rrid_edge.rerank`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+_BLOCK = 1024
+"""Images a side of one block of the distance matrix: 4 MiB, which stays in the cache while it is searched."""
+_KEPT_FACTOR = 3
+"""Neighbours kept for each one asked for, so that most neighbours' neighbours find their distance in the table."""
+_PAIR_BLOCK = 4096
+"""Pairs whose distance is computed at once."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Every image's nearest images, itself first, and the squared distances to them.
+
+    Attributes:
+        index: int32, shape (images, kept), nearest first.
+        squared: float32, shape (images, kept).
+        largest: float32, shape (images,): the largest squared distance of each image to any other.
+        parts: the descriptors: queries, gallery.
+    """
+
+    index: NDArray[np.int32]
+    squared: NDArray[np.float32]
+    largest: NDArray[np.float32]
+    parts: tuple[NDArray[np.float32], NDArray[np.float32]]
+
+    def normalised(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Squared distances of pairs of images, divided by the first one's largest.
+
+        Args:
+            row: int, shape (pairs,).
+            column: int, shape (pairs,).
+
+        Returns:
+            float32, shape (pairs,).
+        """
+        images, kept = self.index.shape
+        keys = (np.arange(images, dtype=np.int64)[:, None] * images + self.index).ravel()
+        order = np.argsort(keys)
+        wanted = row.astype(np.int64) * images + column
+        place = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), images * kept - 1)]
+        values = self.squared.ravel()[place]
+        missing = np.flatnonzero(keys[place] != wanted)
+        for start in range(0, len(missing), _PAIR_BLOCK):
+            pairs = missing[start : start + _PAIR_BLOCK]
+            products = np.einsum("ij,ij->i", self._rows(row[pairs]), self._rows(column[pairs]))
+            values[pairs] = np.maximum(2 - 2 * products, 0)
+        answer: NDArray[np.float32] = values / self.largest[row]
+        return answer
+
+    def _rows(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        query, gallery = self.parts
+        rows = np.empty((len(numbers), query.shape[1]), np.float32)
+        is_query = numbers < len(query)
+        rows[is_query] = query[numbers[is_query]]
+        rows[~is_query] = gallery[numbers[~is_query] - len(query)]
+        return rows
+
+
+def nearest_neighbours(
+    query: NDArray[np.float32], gallery: NDArray[np.float32], count: int
+) -> tuple[Neighbours, NDArray[np.float32]]:
+    """Find every image's nearest images among queries and gallery together.
+
+    The matrix of distances is symmetric: each block of it is computed once and read both ways.
+
+    Args:
+        query: shape (queries, D), unit rows.
+        gallery: shape (gallery, D), unit rows.
+        count: neighbours needed beside the image itself; more are kept.
+
+    Returns:
+        The neighbours, and the squared distances (queries, gallery) divided by each query's largest.
+    """
+    images = len(query) + len(gallery)
+    kept = min(images, _KEPT_FACTOR * count + 1)
+    table = _Table(images, kept)
+    between = np.empty((len(query), len(gallery)), np.float32)
+    blocks = [*_cut(query, 0), *_cut(gallery, len(query))]
+    for number, (first, rows) in enumerate(blocks):
+        for second, others in blocks[number:]:
+            squared = rows @ others.T
+            squared *= -2
+            squared += 2
+            np.maximum(squared, 0, out=squared)
+            if first == second:
+                np.fill_diagonal(squared, 0)
+            if first < len(query) <= second:
+                between[first : first + len(rows), second - len(query) : second - len(query) + len(others)] = squared
+            table.offer(first, second, squared)
+            if first != second:
+                table.offer(second, first, np.ascontiguousarray(squared.T))
+    index, distances, largest = table.finished()
+    between /= largest[: len(query), None]
+    return Neighbours(index, distances, largest, (query, gallery)), between
+
+
+def _cut(rows: NDArray[np.float32], offset: int) -> list[tuple[int, NDArray[np.float32]]]:
+    return [(offset + start, rows[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK)]
+
+
+class _Table:
+    """The nearest so far, for every image."""
+
+    def __init__(self, images: int, kept: int) -> None:
+        self._kept = kept
+        self._index = np.full((images, kept), -1, np.int32)
+        self._squared = np.full((images, kept), np.inf, np.float32)
+        self._largest = np.zeros(images, np.float32)
+
+    def offer(self, first: int, second: int, squared: NDArray[np.float32]) -> None:
+        """Distances of images ``first`` ... to images ``second`` ...: keep what is nearer than what is known."""
+        rows = slice(first, first + len(squared))
+        np.maximum(self._largest[rows], squared.max(axis=1), out=self._largest[rows])
+        kept = self._kept
+        if squared.shape[1] > kept:
+            place = np.argpartition(squared, kept - 1, axis=1)[:, :kept]
+            squared = np.take_along_axis(squared, place, axis=1)
+        else:
+            place = np.broadcast_to(np.arange(squared.shape[1]), squared.shape)
+        values = np.concatenate([self._squared[rows], squared], axis=1)
+        numbers = np.concatenate([self._index[rows], (place + second).astype(np.int32)], axis=1)
+        best = np.argpartition(values, kept - 1, axis=1)[:, :kept]
+        self._squared[rows] = np.take_along_axis(values, best, axis=1)
+        self._index[rows] = np.take_along_axis(numbers, best, axis=1)
+
+    def finished(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+        """Nearest first, the image itself before its exact copies."""
+        itself = self._index == np.arange(len(self._index))[:, None]
+        order = np.argsort(np.where(itself, -1, self._squared), axis=1, kind="stable")
+        # Identical images have no largest distance to divide by; any divisor keeps their zeros.
+        largest = np.where(self._largest > 0, self._largest, 1).astype(np.float32)
+        return np.take_along_axis(self._index, order, axis=1), np.take_along_axis(self._squared, order, axis=1), largest
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """A matrix with few values a row (CSR).
+
+    Attributes:
+        starts: int64, shape (rows + 1,): where each row's values begin.
+        index: int64: columns, ascending within a row.
+        values: float64.
+        columns: number of columns.
+    """
+
+    starts: NDArray[np.int64]
+    index: NDArray[np.int64]
+    values: NDArray[np.float64]
+    columns: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.starts) - 1
+
+    @classmethod
+    def from_sorted(
+        cls,
+        row: NDArray[np.int64],
+        column: NDArray[np.int64],
+        values: NDArray[np.floating],
+        rows: int,
+        columns: int = 0,
+    ) -> Self:
+        """From entries in ascending order of row, then column; square unless ``columns`` is given."""
+        starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))]).astype(np.int64)
+        return cls(starts, column.astype(np.int64), values.astype(np.float64), columns or rows)
+
+    @classmethod
+    def stacked(cls, parts: Sequence[SparseRows]) -> Self:
+        """The parts' rows one after another."""
+        lengths = np.concatenate([part.lengths() for part in parts])
+        return cls(
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            np.concatenate([part.index for part in parts]),
+            np.concatenate([part.values for part in parts]),
+            parts[0].columns,
+        )
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Values in each row."""
+        return np.diff(self.starts)
+
+    def entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Row, column and value of every entry."""
+        return np.repeat(np.arange(self.rows), self.lengths()), self.index, self.values
+
+    def with_unit_sums(self) -> SparseRows:
+        """Every row divided by its sum; no row is empty."""
+        sums = np.add.reduceat(self.values, self.starts[:-1])
+        return SparseRows(self.starts, self.index, self.values / np.repeat(sums, self.lengths()), self.columns)
+
+    def part(self, first: int, last: int) -> SparseRows:
+        """Rows ``first`` to ``last`` - 1."""
+        starts = self.starts[first : last + 1]
+        taken = slice(starts[0], starts[-1])
+        return SparseRows(starts - starts[0], self.index[taken], self.values[taken], self.columns)
+
+    def transposed(self, columns: int) -> SparseRows:
+        """The matrix with rows and columns exchanged; ``columns`` of this one become its rows."""
+        row, column, value = self.entries()
+        order = np.argsort(column, kind="stable")
+        return SparseRows.from_sorted(column[order], row[order], value[order], columns, self.rows)
+
+    def mean_of(self, groups: NDArray[np.int32]) -> SparseRows:
+        """One row for each group: the mean of the rows it names. ``groups``: shape (groups, size)."""
+        chosen = groups.ravel()
+        lengths = self.lengths()[chosen]
+        offsets = np.cumsum(lengths) - lengths
+        place = np.arange(int(lengths.sum())) + np.repeat(self.starts[chosen] - offsets, lengths)
+        group = np.repeat(np.repeat(np.arange(len(groups)), groups.shape[1]), lengths)
+        keys = group * self.columns + self.index[place]
+        order = np.argsort(keys)
+        unique, first = np.unique(keys[order], return_index=True)
+        sums = np.add.reduceat(self.values[place][order], first) / groups.shape[1]
+        return SparseRows.from_sorted(unique // self.columns, unique % self.columns, sums, len(groups), self.columns)

@@ -1,0 +1,157 @@
+"""Where the right answers of one query stand in its ranking: the arithmetic under :mod:`rrid_edge.metrics`.
+
+Only the places of the right answers matter, and they are few. So a row of distances is sorted by value, which is twice
+as fast as sorting its indices, and each right answer's place is looked up in it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rrid_edge.errors import UsageError
+
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Places of one query's right answers, nearest first.
+
+    Attributes:
+        position: int64, shape (right,): rank of each, 1 for the best; among equal distances wrong items come first.
+        wrong: int64, shape (right,): wrong items before each.
+        group_right: int64, shape (right,): right answers at its distance or nearer.
+        group_all: int64, shape (right,): items at its distance or nearer.
+    """
+
+    position: NDArray[np.int64]
+    wrong: NDArray[np.int64]
+    group_right: NDArray[np.int64]
+    group_all: NDArray[np.int64]
+
+
+def ranks_of(ordered: NDArray[np.floating], right: NDArray[np.floating], left_out: NDArray[np.floating]) -> Ranks:
+    """Look the right answers up in a sorted row.
+
+    Args:
+        ordered: all distances of the row, ascending.
+        right: distances of the right answers, in any order.
+        left_out: distances that are in ``ordered`` and do not count.
+    """
+    right = np.sort(right)
+    group_all = np.searchsorted(ordered, right, side="right")
+    if len(left_out):
+        group_all = group_all - np.searchsorted(np.sort(left_out), right, side="right")
+    group_right = np.searchsorted(right, right, side="right")
+    wrong = group_all - group_right
+    return Ranks(wrong + np.arange(1, len(right) + 1), wrong, group_right, group_all)
+
+
+def average_precision(ranks: Ranks, rule: str) -> float:
+    """Average precision of one query; ``rule`` as in :func:`rrid_edge.metrics.evaluate_ranking`."""
+    if rule == "step":
+        return float(np.mean(ranks.group_right / ranks.group_all))
+    found = np.arange(1, len(ranks.position) + 1)
+    # Precision just before each right answer; before the first item of all it is 1 by the official code's definition.
+    before = np.where(ranks.position > 1, (found - 1) / np.maximum(ranks.position - 1, 1), 1.0)
+    return float(np.mean((before + found / ranks.position) / 2))
+
+
+class GalleryIndex:
+    """The gallery's labels without junk, ready to answer which items are right for a query.
+
+    Attributes:
+        columns: columns that are no junk, or None where all are kept; every other index counts within them.
+        pids: int64: identities of the kept columns.
+        cams: int64: cameras of the kept columns.
+    """
+
+    def __init__(self, pids: NDArray[np.int64], cams: NDArray[np.int64], junk_pid: int | None) -> None:
+        kept = np.flatnonzero(pids != junk_pid) if junk_pid is not None else np.arange(len(pids))
+        self.columns = kept if len(kept) < len(pids) else None
+        self.pids, self.cams = pids[kept], cams[kept]
+        order = np.argsort(self.pids, kind="stable")
+        identities, starts = np.unique(self.pids[order], return_index=True)
+        self._members = dict(zip(identities.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+
+    def split(self, pid: int, camera: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Columns of a query's right answers, and columns that are left out (its identity and camera)."""
+        own = self._members.get(int(pid), _NONE)
+        same_camera = self.cams[own] == camera
+        return own[~same_camera], own[same_camera]
+
+
+class SingleShot:
+    """CMC with one gallery item drawn for each identity, as CUHK03 is evaluated (Li et al., CVPR 2014).
+
+    Args:
+        index: the gallery.
+        draws: galleries drawn for each query.
+        seed: of the draws; queries are to be asked in a fixed order.
+    """
+
+    def __init__(self, index: GalleryIndex, draws: int, seed: int) -> None:
+        self._index, self._draws = index, draws
+        self._random = np.random.default_rng(seed)
+        self._by_camera: dict[int, tuple[NDArray[np.int64], ...]] = {}
+
+    def hits(self, row: NDArray[np.floating], pid: int, camera: int, deepest: int) -> NDArray[np.float64]:
+        """Share of the draws whose right item has exactly 0, 1, ... ``deepest`` - 1 wrong ones before it."""
+        columns, identities, starts, counts = self._other_cameras(int(camera))
+        picks = starts + (self._random.random((self._draws, len(identities))) * counts).astype(np.int64)
+        drawn = row[columns[picks]]
+        own = int(np.searchsorted(identities, pid))
+        wrong = np.count_nonzero(drawn <= drawn[:, own : own + 1], axis=1) - 1
+        return np.bincount(np.minimum(wrong, deepest), minlength=deepest + 1)[:-1] / self._draws
+
+    def _other_cameras(self, camera: int) -> tuple[NDArray[np.int64], ...]:
+        if camera not in self._by_camera:
+            columns = np.flatnonzero(self._index.cams != camera)
+            columns = columns[np.argsort(self._index.pids[columns], kind="stable")]
+            identities, starts, counts = np.unique(self._index.pids[columns], return_index=True, return_counts=True)
+            self._by_camera[camera] = (columns, identities, starts, counts)
+        return self._by_camera[camera]
+
+
+class CameraTally:
+    """Sums over the valid queries of every pair of cameras."""
+
+    def __init__(self, index: GalleryIndex) -> None:
+        self._index = index
+        self._columns = {int(camera): np.flatnonzero(index.cams == camera) for camera in np.unique(index.cams)}
+        self._sums: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0, 0.0, 0])
+
+    def add(self, row: NDArray[np.floating], pid: int, camera: int, rule: str) -> None:
+        """Count one query against every other camera that saw its identity."""
+        right, _ = self._index.split(pid, camera)
+        for other in np.unique(self._index.cams[right]).tolist():
+            ordered = np.sort(row[self._columns[other]])
+            ranks = ranks_of(ordered, row[right[self._index.cams[right] == other]], row[:0])
+            sums = self._sums[int(camera), other]
+            sums[0] += 1
+            sums[1] += average_precision(ranks, rule)
+            sums[2] += ranks.wrong[0] == 0
+
+    def entries(self) -> Iterator[tuple[int, int, int, float, float]]:
+        """(query camera, gallery camera, queries, mean AP, rank 1), in order of the cameras."""
+        for (camera, other), (queries, precision, first) in sorted(self._sums.items()):
+            yield camera, other, int(queries), precision / queries, float(first) / queries
+
+
+def checked_label(name: str, values: ArrayLike, expected: int) -> NDArray[np.int64]:
+    """One array of identities or cameras as int64.
+
+    Raises:
+        UsageError: not whole numbers, or another length than ``expected``.
+    """
+    array = np.asarray(values)
+    if array.shape != (expected,) or (expected and not np.issubdtype(array.dtype, np.integer)):
+        raise UsageError(
+            f"{name} of dtype {array.dtype} and shape {array.shape}: expected {expected} whole numbers, one an item"
+        )
+    return array.astype(np.int64)
