@@ -17,13 +17,11 @@ import math
 from typing import Any
 
 import torch
+from rrid_train.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rrid_train.model import RRID
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class InferenceBranch(nn.Module):

@@ -59,8 +59,8 @@ def count_layers(information: str) -> PrecisionProof:
         layers = json.loads(information)["Layers"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckFailedError(
-            f"the engine's precision cannot be proved: the inspector's answer is unusable ({error}); report it with the "
-            "version of TensorRT"
+            f"the engine's precision cannot be proved: the inspector's answer is unusable ({error}); report it with "
+            "the version of TensorRT"
         ) from error
     if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
         raise CheckFailedError(

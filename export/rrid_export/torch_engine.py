@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.spec import ModelSpec
-from rrid_export.branch import IMAGENET_MEAN, IMAGENET_STD
 from rrid_export.source import SourceNetwork, load_source
+from rrid_train.data.transforms import normalise
 
 
 class TorchEngine(BatchEngine):
@@ -34,8 +34,6 @@ class TorchEngine(BatchEngine):
         super().__init__(spec, f"torch {device} fp32", max_batch)
         self.device = torch.device(device)
         self.network = source.model.eval().to(self.device)
-        self._mean = torch.tensor(IMAGENET_MEAN, device=self.device).reshape(3, 1, 1)
-        self._std = torch.tensor(IMAGENET_STD, device=self.device).reshape(3, 1, 1)
 
     @classmethod
     def from_checkpoint(
@@ -52,8 +50,7 @@ class TorchEngine(BatchEngine):
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
-            pixels = (pixels - self._mean) / self._std
+            pixels = normalise(torch.from_numpy(images).to(self.device))
             features = self.network(pixels).blocks.flatten(1)
             if self.spec.flip:
                 features = (features + self.network(pixels.flip(3)).blocks.flatten(1)) / 2

@@ -1,0 +1,106 @@
+"""From a file to a training image: the image contract, then mirror and random erasing, then the network's scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rrid_edge.images import read_image
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a training image (published recipe as defaults).
+
+    Attributes:
+        flip: probability of mirroring.
+        erase: probability of erasing one rectangle.
+        erase_area: smallest and largest area of the rectangle, as a share of the image.
+        erase_aspect: smallest height/width; the largest is its inverse.
+    """
+
+    flip: float = 0.5
+    erase: float = 0.75
+    erase_area: tuple[float, float] = (0.02, 0.2)
+    erase_aspect: float = 0.3
+
+
+class TrainingImages(Dataset[tuple[Tensor, int]]):
+    """Augmented uint8 images and identities.
+
+    An image's augmentation depends on (seed, epoch, position in the epoch) alone, so neither the number of workers nor
+    an interruption changes what the network sees.
+
+    Args:
+        paths: image files.
+        identities: identity of each, in [0, identities).
+        height_px: rows.
+        width_px: columns.
+        augmentation: settings.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        identities: Sequence[int],
+        *,
+        height_px: int,
+        width_px: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self._paths, self._identities = list(paths), list(identities)
+        self._size = (height_px, width_px)
+        self._augmentation, self._seed = augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, int]:
+        """uint8 (height, width, 3) and the identity of (sample index, epoch, position)."""
+        index, epoch, position = item
+        generator = np.random.default_rng([self._seed, epoch, position, 2])
+        pixels = augment(read_image(self._paths[index], *self._size), self._augmentation, generator)
+        return torch.from_numpy(pixels), self._identities[index]
+
+
+def augment(
+    pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A mirrored and erased copy of one image, uint8 (height, width, 3)."""
+    result = pixels[:, ::-1].copy() if generator.random() < augmentation.flip else pixels.copy()
+    if generator.random() < augmentation.erase:
+        _erase(result, augmentation, generator)
+    return result
+
+
+def _erase(pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator) -> None:
+    """Paint one rectangle in one random colour (Zhong et al., "Random Erasing Data Augmentation", AAAI 2020)."""
+    height, width, _ = pixels.shape
+    for _ in range(100):  # a rectangle that does not fit is drawn again
+        area = generator.uniform(*augmentation.erase_area) * height * width
+        aspect = generator.uniform(augmentation.erase_aspect, 1 / augmentation.erase_aspect)
+        rows, columns = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < rows < height and 0 < columns < width:
+            top, left = int(generator.integers(0, height - rows + 1)), int(generator.integers(0, width - columns + 1))
+            pixels[top : top + rows, left : left + columns] = generator.integers(0, 256, 3, dtype=np.uint8)
+            return
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 (B, height, width, 3) to the network's float32 (B, 3, height, width): [0, 1], ImageNet mean and deviation."""
+    mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).reshape(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=pixels.device).reshape(3, 1, 1)
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
