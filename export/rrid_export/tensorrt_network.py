@@ -218,9 +218,13 @@ def _hold_tail_trt8_10(trt: ModuleType, network: trt.INetworkDefinition) -> int:
         if layer is None or layer.type in (trt.LayerType.CAST, trt.LayerType.CONSTANT, trt.LayerType.SHAPE):
             continue
         held += _hold_layer_trt8_10(trt, layer)
-        inputs = (layer.get_input(index) for index in range(layer.num_inputs))
-        waiting += [tensor.name for tensor in inputs if tensor is not None]
+        waiting += _input_names_trt8_10(layer)
     return held
+
+
+def _input_names_trt8_10(layer: trt.ILayer) -> list[str]:
+    inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+    return [tensor.name for tensor in inputs if tensor is not None]
 
 
 def _makers_trt8_10(network: trt.INetworkDefinition) -> dict[str, trt.ILayer]:
