@@ -17,11 +17,12 @@ import math
 from typing import Any
 
 import torch
-from rrid_train.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from rrid_train.model import RRID
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from rrid_train.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from rrid_train.model import RRID
 
 
 class InferenceBranch(nn.Module):

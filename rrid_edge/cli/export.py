@@ -10,8 +10,6 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, require, say
 
-_GOLDEN_CROPS = 64
-
 
 @app.command(
     epilog="Example: rrid-edge export runs/demo/best.safetensors --crops demo/gallery",
@@ -35,26 +33,21 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     require("rrid_export.onnx", "export", "exporting a model")
-    from rrid_export.goldens import make_goldens
+    from rrid_export.onnx import describe
+    from rrid_export.pipeline import export_model
     from rrid_export.source import load_source
 
-    from rrid_export.branch import InferenceBranch
-    from rrid_export.onnx import describe, export_onnx
-
     source = load_source(checkpoint, height_px=height, width_px=width)
-    spec = source.spec(flip=flip)
-    path = output / "rrid.onnx"
-    say(f"{source.describe()}; writing {path}")
-    export_onnx(InferenceBranch(source.model, flip=flip).eval(), spec, path)
-    goldens_path, report = make_goldens(source, path, flip=flip, crops=crops, count=_GOLDEN_CROPS)
+    say(f"{source.describe()}; writing {output / 'rrid.onnx'}")
+    result = export_model(source, output, flip=flip, crops=crops)
     if as_json:
-        print_json(
-            {"model": str(path), "goldens": str(goldens_path), "spec": spec.to_metadata(), "parity": report.to_dict()}
-        )
+        print_json({"model": str(result.model), "goldens": str(result.goldens), "parity": result.parity.to_dict()})
         return
-    print(describe(path))
+    print(describe(result.model))
     print(
-        f"parity with PyTorch: minimum cosine {report.agreement.min_cosine:.7f} over {report.agreement.images} images "
-        f"({goldens_path})"
+        f"parity with PyTorch over {result.parity.agreement.images} images: minimum cosine "
+        f"{result.parity.agreement.min_cosine:.7f} ({result.report})"
     )
-    print(f"fingerprint {spec.fingerprint[:12]}; next: rrid-edge match query.jpg gallery/")
+    print(
+        f"fingerprint {result.parity.fingerprint[:12]}; next: rrid-edge match query.jpg gallery/ --model {result.model}"
+    )

@@ -92,7 +92,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         facts = json.loads(facts_text)
         if facts["format"] > _FORMAT:
-            raise CheckpointError(f"{where}: format {facts['format']} is newer than this rrid-edge reads; update rrid-edge")
+            raise CheckpointError(
+                f"{where}: format {facts['format']} is newer than this rrid-edge reads; update rrid-edge"
+            )
         model = ModelConfig(**{**facts["model"], "stripes": tuple(facts["model"]["stripes"])})
         with safe_open(path, framework="pt") as stored:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
@@ -106,7 +108,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             state,
         )
     except (KeyError, TypeError, ValueError, SafetensorError, OSError) as error:
-        raise CheckpointError(f"{where}: the checkpoint's configuration is damaged ({error}); take another one") from error
+        raise CheckpointError(
+            f"{where}: the checkpoint's configuration is damaged ({error}); take another one"
+        ) from error
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -140,5 +144,7 @@ def load_training_state(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds on damaged data
         reason = str(error).strip().splitlines()[0][:120]
-        raise CheckpointError(f"{printable(path)}: the training state is damaged ({reason}); start a new run") from error
+        raise CheckpointError(
+            f"{printable(path)}: the training state is damaged ({reason}); start a new run"
+        ) from error
     return state

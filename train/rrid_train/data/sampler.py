@@ -62,6 +62,7 @@ class IdentitySampler(Sampler[list[Item]]):
         self._images_per_identity = images_per_identity
         self._seed, self._rank, self._world = seed, rank, world
         self.epoch = 0
+        self.start = 0
 
     def __len__(self) -> int:
         """Batches an epoch; the rest that would hold a single group is left out (nothing to contrast it with)."""
@@ -69,9 +70,9 @@ class IdentitySampler(Sampler[list[Item]]):
         return full + (rest >= 2 * self._world or (full == 0 and rest >= 2))
 
     def __iter__(self) -> Iterator[list[Item]]:
-        """This process's part of every batch of the epoch ``self.epoch``."""
+        """This process's part of every batch of the epoch ``self.epoch``, from batch ``self.start`` on."""
         groups = self._draw()
-        for batch in range(len(self)):
+        for batch in range(self.start, len(self)):
             start = batch * self._groups_per_batch
             chosen = list(range(start, min(start + self._groups_per_batch, len(groups))))
             while len(chosen) % self._world:

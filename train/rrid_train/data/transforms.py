@@ -76,11 +76,9 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(pixels), self._identities[index]
 
 
-def augment(
-    pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator
-) -> NDArray[np.uint8]:
+def augment(pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator) -> NDArray[np.uint8]:
     """A mirrored and erased copy of one image, uint8 (height, width, 3)."""
-    result = pixels[:, ::-1].copy() if generator.random() < augmentation.flip else pixels.copy()
+    result: NDArray[np.uint8] = pixels[:, ::-1].copy() if generator.random() < augmentation.flip else pixels.copy()
     if generator.random() < augmentation.erase:
         _erase(result, augmentation, generator)
     return result

@@ -1,0 +1,79 @@
+"""The way from a checkpoint to a model that has proved itself: ONNX, goldens, parity report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
+from rrid_edge.errors import CheckFailedError
+from rrid_edge.files import write_json
+from rrid_edge.parity import ParityReport, check_parity, save_goldens
+from rrid_export.branch import InferenceBranch
+from rrid_export.goldens import make_goldens
+from rrid_export.onnx import export_onnx
+from rrid_export.source import SourceNetwork
+
+GOLDEN_CROPS = 64
+"""Crops whose descriptors are kept: 64 at 384 x 128 are about 6 MB."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export wrote.
+
+    Attributes:
+        model: the ONNX file.
+        goldens: images and PyTorch's descriptors of them.
+        report: the parity report as JSON.
+        parity: the same as data.
+    """
+
+    model: Path
+    goldens: Path
+    report: Path
+    parity: ParityReport
+
+
+def export_model(source: SourceNetwork, output: Path, *, flip: bool = True, crops: Path | None = None) -> ExportResult:
+    """Export ``source`` to ``output/rrid.onnx`` with goldens and a parity report beside it.
+
+    The trained network in PyTorch is asked first, image and mirrored image in two passes; the written file has to answer
+    likewise before it gets its name.
+
+    Args:
+        source: the trained network.
+        output: folder to write to.
+        flip: average with the mirrored image.
+        crops: folder of real crops for the goldens, or None for drawn patterns.
+
+    Raises:
+        CheckFailedError: the file does not keep the contract or does not answer as PyTorch; nothing is left behind.
+        OutputError: the folder cannot be written.
+    """
+    spec = source.spec(flip=flip)
+    goldens = make_goldens(source, flip=flip, crops=crops, count=GOLDEN_CROPS)
+    reports: list[ParityReport] = []
+
+    def prove(path: Path) -> None:
+        with OnnxRuntimeEngine(path) as engine:
+            report = check_parity(
+                engine,
+                goldens.images,
+                goldens.descriptors,
+                reference_name="PyTorch, two passes",
+                reference_fingerprint=goldens.fingerprint,
+                labels=goldens.labels,
+            )
+        if not report.passed:
+            raise CheckFailedError(
+                f"the exported file does not answer as PyTorch: {'; '.join(report.failures)}; nothing was kept"
+            )
+        reports.append(report)
+
+    model = output / "rrid.onnx"
+    export_onnx(InferenceBranch(source.model, flip=flip).eval(), spec, model, accept=prove)
+    goldens_path, report_path = output / "rrid.goldens.npz", output / "parity.json"
+    save_goldens(goldens_path, goldens)
+    write_json(report_path, reports[0].to_dict())
+    return ExportResult(model, goldens_path, report_path, reports[0])

@@ -1,0 +1,298 @@
+"""Datasets on disk: the RRID layout, and Market-1501-style folders read directly.
+
+The RRID layout is a folder with ``images/<pid 8 digits>_<camera 2>_<number 4>.jpg``, ``meta.json`` ("identities":
+[pid][camera] -> file names), ``splits.json`` (a list of {"trainval", "query", "gallery"} lists of identities) and
+``test.json`` (a list of {"query", "gallery"} lists of [file name, pid, camera]).
+
+Training identities are renumbered 0 .. n-1 in ascending order of their number in the dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rrid_edge.errors import DatasetError, UsageError, printable
+
+DATASET_TYPES = ("auto", "rrid", "market1501", "dukemtmc")
+JUNK = -1
+_MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+_MARKET_NAME = re.compile(r"(-1|\d+)_c(\d+)")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image.
+
+    Attributes:
+        path: the file.
+        pid: identity; in a dataset's ``train`` renumbered from 0, elsewhere as in the dataset (-1 junk, 0 distractor).
+        camera: camera number as in the dataset.
+    """
+
+    path: Path
+    pid: int
+    camera: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset, split.
+
+    Attributes:
+        name: for people and for checkpoints.
+        root: its folder.
+        train: what to train on.
+        val_query: queries of the identities held out of training; empty with ``combine_trainval``.
+        val_gallery: their gallery: all images of the held-out identities.
+        query: test queries.
+        gallery: test gallery.
+    """
+
+    name: str
+    root: Path
+    train: tuple[Sample, ...]
+    val_query: tuple[Sample, ...]
+    val_gallery: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+
+    @property
+    def num_train_identities(self) -> int:
+        """Identities to classify."""
+        return len({sample.pid for sample in self.train})
+
+    def table(self) -> str:
+        """subset | identities | images, as lines of text."""
+        rows = [
+            ("subset", "identities", "images"),
+            *(
+                (
+                    name,
+                    f"{len({sample.pid for sample in samples if sample.pid > 0 or samples is not self.gallery}):,}",
+                    f"{len(samples):,}",
+                )
+                for name, samples in (
+                    ("train", self.train),
+                    ("val query", self.val_query),
+                    ("val gallery", self.val_gallery),
+                    ("query", self.query),
+                    ("gallery", self.gallery),
+                )
+            ),
+        ]
+        return "\n".join(f"{name:<12}{identities:>12}{images:>10}" for name, identities, images in rows)
+
+
+def load_dataset(
+    path: str | Path,
+    *,
+    dataset_type: str = "auto",
+    split: int = 0,
+    splits_file: str | None = None,
+    num_val: float = 0.3,
+    combine_trainval: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """Read and check a dataset.
+
+    Args:
+        path: its folder.
+        dataset_type: one of :data:`DATASET_TYPES`; ``auto`` looks at what the folder holds.
+        split: which entry of ``splits.json`` and ``test.json``.
+        splits_file: another file name than ``splits.json``.
+        num_val: identities of trainval held out for validation: a share below 1, or a count.
+        combine_trainval: train on all of trainval and hold nobody out.
+        seed: of the choice of held-out identities.
+
+    Raises:
+        UsageError: no such folder, an unknown type, split or number of validation identities.
+        DatasetError: the layout contradicts itself; names the first offending entry and the count.
+    """
+    root = Path(path)
+    if dataset_type not in DATASET_TYPES:
+        raise UsageError(f"dataset type {dataset_type!r} is unknown: expected one of {', '.join(DATASET_TYPES)}")
+    if not root.is_dir():
+        raise UsageError(
+            f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data or rrid-edge prepare"
+        )
+    kind = _kind(root) if dataset_type == "auto" else dataset_type
+    if kind == "rrid":
+        trainval, query, gallery = _read_rrid(root, split, splits_file or "splits.json")
+    else:
+        trainval, query, gallery = _read_market(root)
+    _refuse_shared_identities(root, trainval, [*query, *gallery])
+    kept, held = _hold_out(trainval, 0 if combine_trainval else num_val, seed)
+    numbers = {pid: index for index, pid in enumerate(sorted({sample.pid for sample in kept}))}
+    train = tuple(Sample(sample.path, numbers[sample.pid], sample.camera) for sample in kept)
+    if len(numbers) < 2:
+        raise DatasetError(f"{printable(root)}: {len(numbers)} training identities; expected at least 2")
+    return Dataset(_name(root), root, train, _first_of_each_camera(held), tuple(held), tuple(query), tuple(gallery))
+
+
+def _kind(root: Path) -> str:
+    if (root / "meta.json").is_file():
+        return "rrid"
+    if all((root / name).is_dir() for name in _MARKET_FOLDERS):
+        return "market1501"
+    raise DatasetError(
+        f"{printable(root)}: neither the RRID layout (meta.json) nor a Market-1501-style folder "
+        f"({', '.join(_MARKET_FOLDERS)}); bring it into form with: rrid-edge prepare"
+    )
+
+
+def _name(root: Path) -> str:
+    meta = root / "meta.json"
+    if meta.is_file():
+        content = _json(meta)
+        if isinstance(content, dict) and isinstance(content.get("name"), str):
+            return str(content["name"])
+    return root.resolve().name
+
+
+def _hold_out(samples: list[Sample], num_val: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    pids = sorted({sample.pid for sample in samples})
+    count = int(num_val * len(pids)) if 0 < num_val < 1 else int(num_val)
+    if num_val < 0 or (num_val >= 1 and num_val != count) or count > len(pids) - 2:
+        raise UsageError(f"num-val {num_val} does not fit {len(pids)} identities: expected a share below 1 or a count")
+    held = set(np.random.default_rng([seed, 3]).permutation(pids)[:count].tolist())
+    return [sample for sample in samples if sample.pid not in held], [
+        sample for sample in samples if sample.pid in held
+    ]
+
+
+def _first_of_each_camera(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """One query an identity and camera: its first image."""
+    first: dict[tuple[int, int], Sample] = {}
+    for sample in samples:
+        first.setdefault((sample.pid, sample.camera), sample)
+    return tuple(first.values())
+
+
+def _refuse_shared_identities(root: Path, trainval: Sequence[Sample], test: Sequence[Sample]) -> None:
+    training = {sample.pid for sample in trainval}
+    shared = sorted({sample.pid for sample in test if sample.pid in training and sample.pid > 0})
+    zero_shared = 0 in training and any(sample.pid == 0 for sample in test)
+    shared = [0, *shared] if zero_shared else shared
+    if shared:
+        raise DatasetError(
+            f"{printable(root)}: identity {shared[0]} is both in training and in test ({len(shared)} in all); "
+            "mend the split: such a result would prove nothing"
+        )
+
+
+def _read_rrid(root: Path, split: int, splits_file: str) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    identities = _identities(root)
+    entry = _entry(root / splits_file, split)
+    trainval = [
+        Sample(root / "images" / name, pid, camera)
+        for pid in _pids(root / splits_file, entry, len(identities))
+        for camera, names in enumerate(identities[pid])
+        for name in names
+    ]
+    test = _entry(root / "test.json", split)
+    query, gallery = (_test_samples(root, test, part) for part in ("query", "gallery"))
+    everything = {sample.path for sample in (*trainval, *query, *gallery)}
+    missing = sorted(path for path in everything if not path.is_file())
+    if missing:
+        raise DatasetError(
+            f"{printable(root)}: the image {printable(missing[0].relative_to(root))} is listed but missing "
+            f"({len(missing)} in all); copy the images, or prepare the dataset again"
+        )
+    return trainval, query, gallery
+
+
+def _identities(root: Path) -> list[list[list[str]]]:
+    content = _json(root / "meta.json")
+    identities = content.get("identities") if isinstance(content, dict) else None
+    good = isinstance(identities, list) and all(
+        isinstance(cameras, list)
+        and all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in cameras)
+        for cameras in identities
+    )
+    if not good or identities is None:
+        raise DatasetError(
+            f'{printable(root / "meta.json")}: expected "identities": [pid][camera] -> list of file names'
+        )
+    seen: dict[str, int] = {}
+    for pid, cameras in enumerate(identities):
+        for name in (name for names in cameras for name in names):
+            if seen.setdefault(name, pid) != pid:
+                raise DatasetError(
+                    f"{printable(root / 'meta.json')}: {name!r} is listed for identities {seen[name]} and {pid}"
+                )
+    checked: list[list[list[str]]] = identities
+    return checked
+
+
+def _pids(path: Path, entry: dict[str, Any], count: int) -> list[int]:
+    pids = entry.get("trainval")
+    if not isinstance(pids, list) or not all(isinstance(pid, int) for pid in pids):
+        raise DatasetError(f'{printable(path)}: expected "trainval": list of identity numbers')
+    twice = sorted({pid for pid in pids if pids.count(pid) > 1})
+    if twice:
+        raise DatasetError(f"{printable(path)}: identity {twice[0]} is listed twice in trainval ({len(twice)} in all)")
+    unknown = [pid for pid in pids if not 0 <= pid < count]
+    if unknown:
+        raise DatasetError(
+            f"{printable(path)}: identity {unknown[0]} is not in meta.json, which has {count} ({len(unknown)} in all)"
+        )
+    return pids
+
+
+def _test_samples(root: Path, entry: dict[str, Any], part: str) -> list[Sample]:
+    rows = entry.get(part)
+    where = printable(root / "test.json")
+    if not isinstance(rows, list):
+        raise DatasetError(f'{where}: expected "{part}": list of [file name, pid, camera]')
+    for row in rows:
+        if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], str)):
+            raise DatasetError(f"{where}: the entry {row!r} of {part} is not [file name, pid, camera]")
+    return [Sample(root / "images" / name, int(pid), int(camera)) for name, pid, camera in rows]
+
+
+def _entry(path: Path, split: int) -> dict[str, Any]:
+    content = _json(path)
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise DatasetError(f"{printable(path)}: expected a list of splits")
+    if not 0 <= split < len(content):
+        raise UsageError(f"{printable(path)}: split {split} does not exist; expected 0 to {len(content) - 1}")
+    entry: dict[str, Any] = content[split]
+    return entry
+
+
+def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{printable(path)}: missing from the RRID layout; prepare the dataset again") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{printable(path)}: wrong JSON ({error}); prepare the dataset again") from error
+
+
+def _read_market(root: Path) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    train, query, gallery = (_market_folder(root / name) for name in _MARKET_FOLDERS)
+    return [sample for sample in train if sample.pid > 0], query, gallery
+
+
+def _market_folder(folder: Path) -> list[Sample]:
+    """Samples of ``0002_c1s1_000451_03.jpg`` or ``0002_c2_f0046182.jpg``, in the order of their names."""
+    if not folder.is_dir():
+        raise DatasetError(f"{printable(folder)}: this folder of the dataset is missing")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
+    named = [(path, _MARKET_NAME.match(path.name)) for path in paths]
+    odd = [path for path, found in named if found is None]
+    if odd or not paths:
+        what = (
+            f"{printable(odd[0].name)} is not named <pid>_c<camera>... ({len(odd)} in all)"
+            if odd
+            else "no images in it"
+        )
+        raise DatasetError(f"{printable(folder)}: {what}")
+    return [Sample(path, int(found[1]), int(found[2])) for path, found in named if found is not None]

@@ -1,0 +1,64 @@
+"""Validation inside training, by the published evaluation: mean of image and mirrored image, unit length, mAP and CMC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from rrid_edge.images import read_image
+from rrid_edge.metrics import evaluate_ranking
+from rrid_train.config import TrainConfig
+from rrid_train.data.layout import Sample
+from rrid_train.data.transforms import normalise
+
+
+def validate(
+    network: nn.Module, config: TrainConfig, device: torch.device, query: Sequence[Sample], gallery: Sequence[Sample]
+) -> dict[str, float]:
+    """mAP and CMC of ``network`` (left in evaluation mode) on labelled crops, all in [0, 1]."""
+    network.eval()
+    queries = extract(network, config, device, [sample.path for sample in query])
+    crops = extract(network, config, device, [sample.path for sample in gallery])
+    metrics = evaluate_ranking(
+        2 - 2 * (queries @ crops.T),
+        [sample.pid for sample in query],
+        [sample.pid for sample in gallery],
+        [sample.camera for sample in query],
+        [sample.camera for sample in gallery],
+    )
+    return {"mAP": metrics.mean_ap, **{f"rank-{rank}": value for rank, value in metrics.cmc.items()}}
+
+
+def extract(
+    network: nn.Module, config: TrainConfig, device: torch.device, paths: Sequence[Path], *, batch: int = 64
+) -> NDArray[np.float32]:
+    """Unit descriptors of image files: float32 (N, D)."""
+    rows = []
+    with ThreadPoolExecutor(max_workers=max(1, config.num_workers)) as pool, torch.inference_mode():
+        for start in range(0, len(paths), batch):
+            chunk = paths[start : start + batch]
+            images = np.stack(list(pool.map(lambda path: read_image(path, config.height, config.width), chunk)))
+            pixels = to_input(torch.from_numpy(images), config, device)
+            with autocast(config, device):
+                features = network(pixels).blocks.float() + network(pixels.flip(3)).blocks.float()
+            rows.append(F.normalize(features.flatten(1)).cpu().numpy())
+    return np.concatenate(rows)
+
+
+def to_input(images: torch.Tensor, config: TrainConfig, device: torch.device) -> torch.Tensor:
+    """uint8 (B, height, width, 3) to the network's input on ``device``, in the memory layout of the settings."""
+    pixels = normalise(images.to(device, non_blocking=True))
+    return pixels.contiguous(memory_format=torch.channels_last) if config.channels_last else pixels.contiguous()
+
+
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """Mixed precision as the settings say."""
+    dtype = torch.float16 if config.amp == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=config.amp != "none")
