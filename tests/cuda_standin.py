@@ -1,5 +1,7 @@
 """A CUDA runtime in memory, as lazy as the real one may be: work runs when it is waited for, and not before.
 
+Or, with ``greedy``, every other stream runs ahead of the one that is waited for, as far as events let it.
+
 A missing synchronisation therefore shows as wrong numbers, a forgotten ``free`` as a live handle, a copy past a
 buffer's end as an assertion. Signatures follow ``cuda.bindings.runtime``; ``test_cuda.py`` compares them where that is
 installed.
@@ -81,6 +83,7 @@ class CudaStandin:
         self.capability = (8, 7)
         self.memory = 1 << 33
         self.devices = 1
+        self.greedy = False
         self.driver_error = OK
         self.capture_error = OK
         self.sync_error = OK
@@ -175,6 +178,9 @@ class CudaStandin:
         found = self.streams[int(stream)]
         if found.captured is not None:
             return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
+        for other in self.streams.values() if self.greedy else ():
+            if other is not found:
+                other.run()
         found.run()
         return (self.sync_error,)
 

@@ -50,7 +50,7 @@ class TensorRTStandin:
         self.stray_enqueue_failures = 0
         self.module: ModuleType = build_module(version, self._behaviour(), self.log)
 
-    def make(self, name: str, **state: object) -> Any:
+    def make(self, name: str, /, **state: object) -> Any:
         """An object of a class that has no constructor for users."""
         made = object.__new__(getattr(self.module, name))
         for key, value in state.items():

@@ -62,7 +62,7 @@ class BuildProgress:
             return 0.0
         done, steps = self._phases[phase]
         inner = [self._share(child) for child, parent in self._parents.items() if parent == phase]
-        return min(1.0, (done + min(0.999, max(inner, default=0.0))) / steps)
+        return min(1.0, (done + max(inner, default=0.0)) / steps)
 
     def _report(self, share: float) -> None:
         reached = int(share * PROGRESS_TOTAL)

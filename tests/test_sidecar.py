@@ -1,0 +1,195 @@
+"""The sidecar of an engine: written, read back, and refused when damaged or of another machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.engines.sidecar import (
+    BuildFlags,
+    EngineSidecar,
+    Machine,
+    PrecisionProof,
+    Profile,
+    sidecar_path,
+    version_numbers,
+)
+from rrid_edge.errors import ModelFileError
+
+FLAGS = BuildFlags(
+    strongly_typed=True,
+    version_compatible=False,
+    hardware_compatible=False,
+    strip_weights=False,
+    tf32=False,
+    workspace_mib=512,
+    optimization_level=None,
+)
+HERE = Machine("10.3.0", "Orin", "8.7")
+SIDECAR = EngineSidecar(
+    spec=fake_spec().with_precision("fp16"),
+    machine=HERE,
+    profile=Profile(1, 8, 32),
+    onnx_name="rrid.fp16.onnx",
+    onnx_sha256="a" * 64,
+    plan_sha256="ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",  # sha256 of b"abc" (FIPS 180)
+    plan_bytes=3,
+    build_s=12.5,
+    flags=FLAGS,
+    proof=PrecisionProof(half=50, int8=0, single=6, other=2),
+)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    path = tmp_path / "rrid.fp16.engine"
+    SIDECAR.write(path)
+    return path
+
+
+def test_comes_back_as_it_was_written(engine):
+    assert EngineSidecar.read(engine) == SIDECAR
+    assert sidecar_path(engine).name == "rrid.fp16.engine.json"
+
+
+def test_other_readers_find_names_types_and_shapes(engine):
+    values = json.loads(sidecar_path(engine).read_text())
+    assert values["input"] == {"name": "images", "dtype": "uint8", "shape": ["batch", 192, 64, 3]}
+    assert values["output"] == {"name": "descriptors", "dtype": "float32", "shape": ["batch", 240]}
+    assert values["precision"] == "fp16"
+    assert values["tensorrt"] == "10.3.0"
+    assert len(values["blocks"]) == 15
+
+
+def test_a_fitting_plan_passes(engine):
+    SIDECAR.check_fits(HERE, engine)
+    SIDECAR.check_plan(b"abc", engine)
+
+
+@pytest.mark.parametrize(("plan", "complaint"), [(b"ab", "2 bytes, expected 3"), (b"abd", "sha256")])
+def test_other_bytes_are_refused(engine, plan, complaint):
+    with pytest.raises(ModelFileError, match=complaint):
+        SIDECAR.check_plan(plan, engine)
+
+
+@pytest.mark.parametrize(
+    ("here", "complaint"),
+    [
+        (Machine("10.3.1", "Orin", "8.7"), r"TensorRT 10\.3\.0 \(here 10\.3\.1\);"),
+        (Machine("10.3.0", "Xavier", "7.2"), r"Orin, compute capability 8\.7 \(here Xavier, 7\.2\);"),
+        (Machine("10.3.0", "Thor", "8.7"), "here Thor"),
+        (Machine("8.6.2", "Xavier", "7.2"), "TensorRT .* and Orin"),
+    ],
+)
+def test_another_machine_is_told_how_to_rebuild(engine, here, complaint):
+    with pytest.raises(ModelFileError, match=complaint) as caught:
+        SIDECAR.check_fits(here, engine)
+    assert caught.value.message.endswith(f"rrid-edge export {engine.parent / 'rrid.fp16.onnx'}")
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "fits"),
+    [
+        ("10.3.0", "10.3.0", True),
+        ("10.3.0", "10.13.3.9", True),
+        ("8.6.1", "10.3.0", True),
+        ("10.3.0", "11.4.0", True),
+        ("10.13.3.9", "10.3.0", False),
+        ("11.4.0", "10.16.1", False),
+    ],
+)
+def test_version_compatible_plans_go_forward_only(engine, built, here, fits):
+    flags = replace(FLAGS, version_compatible=True)
+    sidecar = replace(SIDECAR, machine=replace(HERE, tensorrt=built), flags=flags)
+    machine = replace(HERE, tensorrt=here)
+    if fits:
+        sidecar.check_fits(machine, engine)
+    else:
+        with pytest.raises(ModelFileError, match="here"):
+            sidecar.check_fits(machine, engine)
+
+
+@pytest.mark.parametrize(("capability", "fits"), [("8.0", True), ("9.0", True), ("10.0", True), ("7.5", False)])
+def test_hardware_compatible_plans_run_from_ampere_on(engine, capability, fits):
+    sidecar = replace(SIDECAR, flags=replace(FLAGS, hardware_compatible=True))
+    machine = Machine("10.3.0", "another", capability)
+    if fits:
+        sidecar.check_fits(machine, engine)
+    else:
+        with pytest.raises(ModelFileError, match="another"):
+            sidecar.check_fits(machine, engine)
+
+
+def _change(*keys: str, value: object):
+    def change(values):
+        for key in keys[:-1]:
+            values = values[key]
+        values[keys[-1]] = value
+
+    return change
+
+
+def _remove(*keys: str):
+    def change(values):
+        for key in keys[:-1]:
+            values = values[key]
+        del values[keys[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (_change("format", value=2), "newer than this rrid-edge reads"),
+        (_change("format", value="1"), "expected int"),
+        (_remove("plan"), "'plan' is missing"),
+        (_remove("flags", "tf32"), "'tf32' is missing"),
+        (_change("flags", "tf32", value=1), "expected bool"),
+        (_change("flags", "optimization_level", value="high"), "expected int"),
+        (_change("plan", "sha256", value="abc"), "no sha256"),
+        (_change("plan", "bytes", value=True), "expected int"),
+        (_change("tensorrt", value="new"), "no version"),
+        (_change("gpu", value=None), "expected str"),
+        (_change("compute_capability", value="x"), "no version"),
+        (_change("profile", "max_batch", value=4), "min <= opt <= max"),
+        (_change("profile", "min_batch", value=0), "1 <= min"),
+        (_change("precision", value="fp32"), "contradict"),
+        (_change("fingerprint", value="0" * 64), "contradict"),
+        (_change("source_onnx", "name", value="../evil.onnx"), "plain file name"),
+        (_change("source_onnx", "name", value=""), "plain file name"),
+        (_change("metadata", value=[]), "expected dict"),
+        (_remove("metadata", "rrid.flip"), "metadata is damaged"),
+        (_change("build_s", value="long"), "could not convert"),
+        (_change("precision_proof", value=3), "expected dict"),
+    ],
+)
+def test_a_damaged_sidecar_is_one_line(engine, change, complaint):
+    values = json.loads(sidecar_path(engine).read_text())
+    change(values)
+    sidecar_path(engine).write_text(json.dumps(values))
+    with pytest.raises(ModelFileError, match=complaint) as caught:
+        EngineSidecar.read(engine)
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe"])
+def test_content_that_is_no_sidecar(engine, content):
+    sidecar_path(engine).write_bytes(content)
+    with pytest.raises(ModelFileError, match="damaged"):
+        EngineSidecar.read(engine)
+
+
+def test_an_absent_sidecar_says_how_to_get_one(tmp_path):
+    with pytest.raises(ModelFileError, match=r"nothing says what m\.engine is.*rrid-edge export"):
+        EngineSidecar.read(tmp_path / "m.engine")
+
+
+def test_versions_are_compared_as_numbers():
+    assert version_numbers("10.16.1.11") > version_numbers("10.3.0")
+    assert version_numbers("10.3.0.30-1+cuda12.5") == (10, 3, 0, 30)
