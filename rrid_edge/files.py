@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rrid_edge.errors import OutputError, printable
+from rrid_edge.errors import OutputError, UsageError, printable
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
@@ -44,6 +44,64 @@ def atomic_output(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All image files below a folder, sorted by path; see :func:`walk_images` for what is left out.
+
+    Raises:
+        UsageError: no such folder.
+    """
+    return walk_images(folder)[0]
+
+
+def walk_images(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Image files below a folder by their suffix, sorted by the bytes of their paths, and what was left out with a reason.
+
+    Hidden files and folders are no part of a gallery and are not mentioned. Links to folders are not followed (they can
+    lead in circles), special files (pipes, devices, sockets) are not opened.
+
+    Raises:
+        UsageError: no such folder, or no folder.
+    """
+    if not folder.is_dir():
+        what = "no such folder" if not folder.exists() else "this is a file, not a folder"
+        raise UsageError(f"{printable(folder)}: {what}; give a folder of image files")
+    images: list[Path] = []
+    skipped: list[tuple[Path, str]] = []
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            entries = list(os.scandir(current))
+        except OSError as error:
+            skipped.append((current, f"this folder cannot be read ({error.strerror})"))
+            continue
+        for entry in entries:
+            path = current / entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                reason = _why_not_image(entry)
+                if reason is None:
+                    images.append(path)
+                else:
+                    skipped.append((path, reason))
+            elif entry.is_symlink() and entry.is_dir():
+                skipped.append((path, "a link to a folder is not followed"))
+    return sorted(images, key=os.fsencode), sorted(skipped, key=lambda item: os.fsencode(item[0]))
+
+
+def _why_not_image(entry: os.DirEntry[str]) -> str | None:
+    """Why a file with an image's suffix is not opened, or None."""
+    try:
+        if entry.is_file():
+            return None
+        return "a broken link" if entry.is_symlink() and not Path(entry.path).exists() else "no ordinary file"
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
 
 
 def sync_path(path: Path) -> None:

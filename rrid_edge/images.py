@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,11 @@ def read_image(path: str | Path, height_px: int, width_px: int) -> NDArray[np.ui
     return resize(load_rgb(path), height_px, width_px)
 
 
+def read_image_bytes(stream: BinaryIO, path: str | Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Like :func:`read_image`, from bytes that were read already; ``path`` names them in errors."""
+    return resize(load_rgb(path, stream), height_px, width_px)
+
+
 def resize(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint8]:
     """Resize an RGB image to the network's input size.
 
@@ -59,8 +64,12 @@ def resize(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint
     return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
-def load_rgb(path: str | Path) -> Image.Image:
-    """Decode one image file to RGB at its own size, turned as its EXIF orientation says.
+def load_rgb(path: str | Path, stream: BinaryIO | None = None) -> Image.Image:
+    """Decode one image to RGB at its own size, turned as its EXIF orientation says.
+
+    Args:
+        path: the file, or the name of what ``stream`` holds.
+        stream: its bytes, where they were read already.
 
     Raises:
         ImageError: as for :func:`read_image`.
@@ -68,7 +77,7 @@ def load_rgb(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's size warning: the limit is checked below
-            with Image.open(path) as image:
+            with Image.open(stream or path) as image:
                 _refuse_unreadable_kinds(path, image)
                 image.load()
                 return _to_rgb(path, image)

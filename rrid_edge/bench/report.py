@@ -140,7 +140,11 @@ class BenchReport:
     def table(self) -> str:
         """The report for a terminal."""
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        lines = [f"machine  {machine}", f"model    {self.model} ({self.fingerprint[:12]}), parity against {self.reference}", ""]
+        lines = [
+            f"machine  {machine}",
+            f"model    {self.model} ({self.fingerprint[:12]}), parity against {self.reference}",
+            "",
+        ]
         lines += self._engine_lines()
         lines += self._pipeline_lines()
         lines += self._search_lines()
@@ -191,7 +195,10 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells as lines: the first column to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
 

@@ -57,7 +57,9 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"pattern {pattern!r} is no regular expression ({error}); presets: {', '.join(PRESETS)}, none") from error
+        raise UsageError(
+            f"pattern {pattern!r} is no regular expression ({error}); presets: {', '.join(PRESETS)}, none"
+        ) from error
     if not _GROUPS & expression.groupindex.keys():
         raise UsageError(
             f"pattern {pattern!r} names no group: expected (?P<person>...), (?P<camera>...) or (?P<time>...), or a preset: "

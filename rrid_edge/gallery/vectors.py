@@ -99,7 +99,9 @@ def check_file(path: Path, form: VectorFormat, rows: int) -> None:
     with path.open("rb") as stream:
         header = stream.read(HEADER_BYTES)
     if header != form.header():
-        raise GalleryError(f"{printable(path)}: the vector file's header is damaged or foreign; remove the index folder and index again")
+        raise GalleryError(
+            f"{printable(path)}: the vector file's header is damaged or foreign; remove the index folder and index again"
+        )
     expected = HEADER_BYTES + rows * form.row_bytes
     if path.stat().st_size < expected:
         raise GalleryError(

@@ -1,0 +1,156 @@
+"""The ONNX Runtime engine on an NVIDIA GPU: pinned memory, its own stream, inputs and outputs bound to device memory."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.engines.base import BatchEngine
+from rrid_edge.engines.cuda import Cuda, host_array, out_of_memory
+from rrid_edge.engines.onnxruntime import import_onnxruntime, open_session
+from rrid_edge.errors import MissingExtraError, ModelFileError, RridEdgeError, UsageError, printable
+from rrid_edge.onnx_file import read_spec
+from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME
+
+PROVIDER = "CUDAExecutionProvider"
+
+
+class OnnxRuntimeCudaEngine(BatchEngine):
+    """Runs a model file on ONNX Runtime's CUDA provider, in the precision that the file stores.
+
+    Buffers are made once for the largest batch: pinned on the host, their twins on the device, both bound to the
+    session, which computes on this engine's own stream. One call runs at a time: threads may share an engine, but wait
+    for each other.
+
+    Args:
+        path: the ONNX file.
+        max_batch: images a call.
+
+    Raises:
+        MissingExtraError: no GPU, driver or cuda-bindings, or an onnxruntime without a working CUDA provider.
+        ModelFileError: the file does not keep the model contract, or the runtime refuses it.
+        UsageError: the device's memory does not suffice.
+    """
+
+    def __init__(self, path: Path, *, max_batch: int = 32) -> None:
+        spec = read_spec(path)
+        runtime = import_onnxruntime()
+        if PROVIDER not in runtime.get_available_providers():
+            raise _no_provider("the installed onnxruntime was built without it")
+        self._cuda = Cuda()
+        self._cuda.select_device()
+        super().__init__(spec, f"onnxruntime CUDA {spec.precision}", max_batch)
+        self._path = path
+        self._lock = threading.Lock()
+        self._bindings: dict[int, Any] = {}
+        self._owned = ExitStack()
+        try:
+            self._stream = self._own(self._cuda.create_stream(), self._cuda.destroy_stream)
+            self._session: Any = _open_on_gpu(runtime, path, self._stream)
+            self._make_buffers()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free session, buffers and stream; safe to call twice."""
+        with self._lock:
+            self._bindings.clear()
+            self._session = None  # before the stream it computes on
+            with suppress(RridEdgeError):  # after a fault of the device every free fails too
+                self._owned.close()
+
+    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        count = len(images)
+        with self._lock:
+            if self._session is None:
+                raise UsageError(f"{printable(self._path)}: this engine was closed; open it again")
+            self._cuda.select_device()
+            self._host_images[:count] = images
+            cuda, stream = self._cuda, self._stream
+            cuda.copy_to_device(self._device_input, self._pinned_input, self._host_images[:count].nbytes, stream)
+            self._compute(count)
+            output_bytes = self._host_descriptors[:count].nbytes
+            cuda.copy_to_host(self._pinned_output, self._device_output, output_bytes, stream)
+            cuda.synchronize(stream)
+            return self._host_descriptors[:count].copy()
+
+    def _compute(self, count: int) -> None:
+        try:
+            self._session.run_with_iobinding(self._binding(count))
+        except Exception as error:  # the runtime's own exception classes are not public
+            reason = str(error).splitlines()[0]
+            if "memory" in reason.lower():
+                raise out_of_memory(f"running a batch of {count}", reason) from error
+            raise ModelFileError(
+                f"{printable(self._path)}: ONNX Runtime cannot run this model on the GPU ({reason}); try --runtime "
+                "onnxruntime, or export the model again with: rrid-edge export CHECKPOINT"
+            ) from error
+
+    def _binding(self, count: int) -> Any:  # noqa: ANN401 - the package has no types
+        """Input and output of one batch size, bound to the device buffers."""
+        if count not in self._bindings:
+            binding = self._session.io_binding()
+            shape = (count, self.spec.height_px, self.spec.width_px, 3)
+            binding.bind_input(INPUT_NAME, "cuda", 0, np.uint8, shape, self._device_input)
+            descriptors = (count, self.spec.dimension)
+            binding.bind_output(OUTPUT_NAME, "cuda", 0, np.float32, descriptors, self._device_output)
+            self._bindings[count] = binding
+        return self._bindings[count]
+
+    def _make_buffers(self) -> None:
+        cuda = self._cuda
+        image_shape = (self.max_batch, self.spec.height_px, self.spec.width_px, 3)
+        descriptor_shape = (self.max_batch, self.spec.dimension)
+        image_bytes, descriptor_bytes = math.prod(image_shape), 4 * math.prod(descriptor_shape)
+        self._pinned_input = self._own(cuda.allocate_host(image_bytes), cuda.free_host)
+        self._pinned_output = self._own(cuda.allocate_host(descriptor_bytes), cuda.free_host)
+        self._device_input = self._own(cuda.allocate(image_bytes), cuda.free)
+        self._device_output = self._own(cuda.allocate(descriptor_bytes), cuda.free)
+        self._host_images = host_array(self._pinned_input, image_shape, np.uint8)
+        self._host_descriptors = host_array(self._pinned_output, descriptor_shape, np.float32)
+
+    def _own(self, handle: int, release: Callable[[int], None]) -> int:
+        self._owned.callback(release, handle)
+        return handle
+
+
+def cuda_providers(stream: int) -> list[Any]:
+    """Providers of a session that computes on ``stream`` of device 0.
+
+    TF32 is off, because parity of fp32 needs all 24 bits. Convolution kernels are chosen by rule: the default measures
+    all of them again for every new batch size.
+    """
+    options = {
+        "device_id": "0",
+        "user_compute_stream": str(stream),
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
+    return [(PROVIDER, options), "CPUExecutionProvider"]
+
+
+def _open_on_gpu(runtime: Any, path: Path, stream: int) -> Any:  # noqa: ANN401 - the package has no types
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    if hasattr(runtime, "preload_dlls"):  # finds CUDA and cuDNN where pip put them
+        runtime.preload_dlls()
+    session = open_session(path, options, cuda_providers(stream))
+    # Without its libraries the provider is dropped with a warning, and all would run on the CPU.
+    if PROVIDER not in session.get_providers():
+        raise _no_provider("it did not start: CUDA or cuDNN libraries are missing")
+    return session
+
+
+def _no_provider(reason: str) -> MissingExtraError:
+    return MissingExtraError(
+        f"ONNX Runtime's CUDA provider is not usable ({reason}): pip uninstall onnxruntime, then pip install "
+        "'rrid-edge[gpu]'; or use --runtime onnxruntime on the CPU"
+    )

@@ -1,0 +1,220 @@
+"""The catalogue of the local store: SQLite in WAL mode, synchronous to the disk; its commit is the only commit point."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rrid_edge.errors import GalleryError, printable
+from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.spec import ModelSpec
+
+FILE_NAME = "meta.sqlite"
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE row (
+    slot INTEGER PRIMARY KEY,
+    path BLOB NOT NULL,
+    sha256 TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    camera INTEGER,
+    person TEXT,
+    time INTEGER,
+    crc32 INTEGER NOT NULL,
+    check32 INTEGER NOT NULL,
+    dead INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX live_path ON row (path) WHERE dead = 0;
+"""
+_COLUMNS = "slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32"
+
+
+class Catalogue:
+    """Rows and facts of one local gallery.
+
+    Args:
+        folder: of the index.
+        read_only: open without the right to write; a read-only file system is opened as immutable.
+
+    Raises:
+        GalleryError: no database, damaged, or of a newer format.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool) -> None:
+        self.path = folder / FILE_NAME
+        self._connection = _connect(self.path, read_only=read_only)
+        with self._guarded():
+            found = self._connection.execute("SELECT value FROM info WHERE key = 'format'").fetchone()
+        if found is None or int(found[0]) > FORMAT:
+            version = "unknown" if found is None else found[0]
+            self.close()
+            raise GalleryError(
+                f"{printable(self.path)}: index format {version} is newer than this rrid-edge reads ({FORMAT}); update rrid-edge"
+            )
+
+    @classmethod
+    def create(cls, folder: Path, spec: ModelSpec, dtype: str) -> None:
+        """Make an empty catalogue.
+
+        Raises:
+            GalleryError: it cannot be written.
+        """
+        path = folder / FILE_NAME
+        facts = {"format": str(FORMAT), "dtype": dtype, "generation": "0", "slots": "0", "model": ""}
+        facts["spec"] = json.dumps(spec.to_metadata())
+        connection = _connect(path, read_only=False, create=True)
+        try:
+            with connection:
+                connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
+                connection.executemany("INSERT INTO info VALUES (?, ?)", facts.items())
+        except sqlite3.Error as error:
+            raise _damaged(path, error) from error
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _damaged(self.path, error) from error
+
+    @contextlib.contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        """One snapshot for reading, or one commit."""
+        with self._guarded():
+            self._connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            try:
+                yield self._connection
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def facts(self) -> dict[str, str]:
+        """All of the table ``info``."""
+        with self._guarded():
+            return dict(self._connection.execute("SELECT key, value FROM info").fetchall())
+
+    def set_fact(self, key: str, value: str) -> None:
+        """Change one fact, in its own commit."""
+        with self.transaction(write=True) as connection:
+            connection.execute("INSERT OR REPLACE INTO info VALUES (?, ?)", (key, value))
+
+    def data_version(self) -> int:
+        """Changes whenever another process committed."""
+        with self._guarded():
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def rows(self) -> list[GalleryRow]:
+        """All live rows by path.
+
+        Raises:
+            GalleryError: a row does not fit its own checksum.
+        """
+        with self._guarded():
+            found = self._connection.execute(f"SELECT {_COLUMNS} FROM row WHERE dead = 0 ORDER BY path").fetchall()  # noqa: S608 - a constant
+        rows = []
+        for slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32 in found:
+            row = GalleryRow(os.fsdecode(path), sha256, size, mtime_ns, camera, person, time, slot, crc32)
+            if row_check(row, row.slot, row.crc32) != check32:
+                raise GalleryError(
+                    f"{printable(self.path)}: the entry of {printable(row.path)} is damaged; remove the index folder and index again"
+                )
+            rows.append(row)
+        return rows
+
+    def insert(
+        self, connection: sqlite3.Connection, rows: Sequence[NewRow], first_slot: int, crcs: Sequence[int]
+    ) -> None:
+        """Add rows at consecutive slots; live rows of the same paths die. Part of a transaction."""
+        connection.executemany(
+            "UPDATE row SET dead = 1 WHERE path = ? AND dead = 0", [(os.fsencode(row.path),) for row in rows]
+        )
+        connection.executemany(
+            f"INSERT INTO row ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
+            [
+                (
+                    first_slot + index,
+                    os.fsencode(row.path),
+                    row.sha256,
+                    row.size,
+                    row.mtime_ns,
+                    row.camera,
+                    row.person,
+                    row.time,
+                    crc,
+                    row_check(row, first_slot + index, crc),
+                )
+                for index, (row, crc) in enumerate(zip(rows, crcs, strict=True))
+            ],
+        )
+        connection.execute("UPDATE info SET value = ? WHERE key = 'slots'", (str(first_slot + len(rows)),))
+
+    def update_stat(self, rows: Sequence[GalleryRow]) -> None:
+        """Record new sizes and times of files whose content is the same, in one commit."""
+        with self.transaction(write=True) as connection:
+            connection.executemany(
+                "UPDATE row SET size = ?, mtime_ns = ?, check32 = ? WHERE slot = ?",
+                [(row.size, row.mtime_ns, row_check(row, row.slot, row.crc32), row.slot) for row in rows],
+            )
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the database and empty it."""
+        with self._guarded():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def check_integrity(self) -> None:
+        """Let SQLite check its own pages.
+
+        Raises:
+            GalleryError: they are damaged.
+        """
+        with self._guarded():
+            answer = self._connection.execute("PRAGMA integrity_check").fetchone()[0]
+        if answer != "ok":
+            raise _damaged(self.path, str(answer))
+
+    def close(self) -> None:
+        """Close the database; safe to call twice."""
+        self._connection.close()
+
+
+def row_check(row: NewRow, slot: int, crc: int) -> int:
+    """CRC-32 over everything a row says, so that a flipped bit in the catalogue is found."""
+    values = (slot, row.sha256, row.size, row.mtime_ns, row.camera, row.person, row.time, crc)
+    return zlib.crc32(os.fsencode(row.path) + repr(values).encode("utf-8", "surrogateescape"))
+
+
+def _connect(path: Path, *, read_only: bool, create: bool = False) -> sqlite3.Connection:
+    if not create and not path.is_file():
+        raise GalleryError(f"{printable(path.parent)}: no index here; make one with: rrid-edge index FOLDER")
+    mode = "ro" if read_only else "rwc" if create else "rw"
+    # A read-only medium cannot hold the shared-memory file of the log: nobody can write there, so nothing is missed.
+    frozen = "&immutable=1" if read_only and not os.access(path.parent, os.W_OK) else ""
+    uri = f"{path.absolute().as_uri()}?mode={mode}{frozen}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+    except sqlite3.Error as error:
+        raise _damaged(path, error) from error
+    return connection
+
+
+def _damaged(path: Path, error: object) -> GalleryError:
+    return GalleryError(
+        f"{printable(path)}: the index cannot be read or written ({error}); free the disk or close other programs, or remove "
+        "the index folder and index again"
+    )

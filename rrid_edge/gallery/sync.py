@@ -1,0 +1,195 @@
+"""Keeping a gallery in step with its folder: what is new is added, what changed is embedded again, what is gone goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.embed import EmbeddedBatch, embed_files
+from rrid_edge.engines.base import Engine
+from rrid_edge.errors import UsageError, printable
+from rrid_edge.files import walk_images
+from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.naming import NameFacts, name_reader
+
+INDEX_FOLDER = ".rrid-edge"
+COMMIT_ROWS = 256
+"""Rows of one commit: each costs 1 to 3 ms on a good disk, more on eMMC."""
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """How to index.
+
+    Attributes:
+        pattern: what names tell; see :func:`rrid_edge.gallery.naming.name_reader`.
+        workers: decoding threads, or None.
+        batch: images a call of the engine, or None.
+    """
+
+    pattern: str = "auto"
+    workers: int | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What one indexing did.
+
+    Attributes:
+        rows: crops in the gallery afterwards.
+        added: crops that are new.
+        changed: crops whose content changed, or whose stored vector was damaged.
+        removed: crops whose file is gone or no longer readable.
+        unchanged: crops left as they were.
+        failed: files that could not be read, with the reason.
+        skipped: links and special files that were not opened, with the reason.
+    """
+
+    rows: int
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    failed: tuple[tuple[str, str], ...] = field(default=())
+    skipped: tuple[tuple[str, str], ...] = field(default=())
+
+
+def index_place(folder: Path, store: Path | None = None) -> Path:
+    """Where the index of a folder lies: in the folder itself, or where the user wants it."""
+    return store if store is not None else folder / INDEX_FOLDER
+
+
+def index_folder(
+    folder: Path,
+    gallery: LocalGallery,
+    engine: Engine,
+    settings: IndexSettings | None = None,
+    *,
+    begin: Callable[[int], None] = lambda _total: None,
+    advance: Callable[[int], None] = lambda _done: None,
+) -> IndexReport:
+    """Bring ``gallery`` in step with ``folder``.
+
+    Files are compared by size and modification time, then by content: a file that was only touched is not embedded
+    again. Batches are committed as they come; after a kill the next run goes on.
+
+    Args:
+        folder: of crops.
+        gallery: open for writing.
+        engine: of the gallery's model.
+        settings: pattern, threads, batch.
+        begin: called with the number of files to embed.
+        advance: called with the number of files done since the last call.
+
+    Raises:
+        UsageError: no such folder.
+        OutputError: the disk refused; what was committed stays.
+    """
+    settings = settings or IndexSettings()
+    reader = name_reader(settings.pattern)
+    images, skipped = walk_images(folder)
+    here = {path.relative_to(folder).as_posix(): path for path in images}
+    stored = {row.path: row for row in gallery.rows()}
+    damaged = {row.path for row in gallery.verify().damaged}
+    gone = [path for path in stored if path not in here]
+    waiting = [name for name, path in here.items() if name in damaged or not _same_stat(stored.get(name), path)]
+    if gone:
+        gallery.remove(gone)
+    begin(len(waiting))
+    writer = _Writer(folder, gallery, stored, damaged, reader)
+    for batch in embed_files(engine, [here[name] for name in waiting], workers=settings.workers, batch=settings.batch):
+        writer.take(batch)
+        advance(batch.done)
+    writer.commit()
+    lost = [name for name, _ in writer.failed if name in stored]
+    if lost:
+        gallery.remove(lost)
+    unchanged = len(here) - writer.added - writer.changed - len(writer.failed)
+    return IndexReport(
+        rows=gallery.info.rows,
+        added=writer.added,
+        changed=writer.changed,
+        removed=len(gone) + len(lost),
+        unchanged=unchanged,
+        failed=tuple(writer.failed),
+        skipped=tuple((str(path), reason) for path, reason in skipped),
+    )
+
+
+def _same_stat(row: GalleryRow | None, path: Path) -> bool:
+    if row is None:
+        return False
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (row.size, row.mtime_ns)
+
+
+class _Writer:
+    """Collects embedded batches and commits them some hundred rows at a time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        gallery: LocalGallery,
+        stored: dict[str, GalleryRow],
+        damaged: set[str],
+        reader: Callable[[str], NameFacts],
+    ) -> None:
+        self._folder, self._gallery, self._stored, self._damaged = folder, gallery, stored, damaged
+        self._reader = reader
+        self._rows: list[NewRow] = []
+        self._vectors: list[NDArray[np.float32]] = []
+        self._touched: list[GalleryRow] = []
+        self.added = self.changed = 0
+        self.failed: list[tuple[str, str]] = []
+
+    def take(self, batch: EmbeddedBatch) -> None:
+        self.failed += [(path.relative_to(self._folder).as_posix(), reason) for path, reason in batch.failed]
+        for facts, vector in zip(batch.files, batch.descriptors, strict=True):
+            name = facts.path.relative_to(self._folder).as_posix()
+            old = self._stored.get(name)
+            if old is not None and old.sha256 == facts.sha256 and name not in self._damaged:
+                self._touched.append(replace(old, size=facts.size, mtime_ns=facts.mtime_ns))
+                continue
+            told = self._reader(name)
+            self._rows.append(
+                NewRow(
+                    name,
+                    facts.sha256,
+                    facts.size,
+                    facts.mtime_ns,
+                    told.camera,
+                    told.person,
+                    told.time,
+                )
+            )
+            self._vectors.append(vector)
+            self.added += old is None
+            self.changed += old is not None
+        if len(self._rows) >= COMMIT_ROWS:
+            self.commit()
+
+    def commit(self) -> None:
+        if self._rows:
+            self._gallery.add(self._rows, np.stack(self._vectors))
+        self._gallery.update_stat(self._touched)
+        self._rows, self._vectors, self._touched = [], [], []
+
+
+def refuse_empty(folder: Path, report: IndexReport) -> None:
+    """Refuse a folder that gave no gallery at all.
+
+    Raises:
+        UsageError: no image was found, or none could be read.
+    """
+    if report.rows == 0:
+        what = f"none of its {len(report.failed)} images could be read" if report.failed else "no images in it"
+        raise UsageError(f"{printable(folder)}: {what}; give a folder of crops (JPEG, PNG, BMP, WebP)")
