@@ -51,9 +51,11 @@ class OnnxRuntimeCudaEngine(BatchEngine):
         self._lock = threading.Lock()
         self._bindings: dict[int, Any] = {}
         self._owned = ExitStack()
+        self._session: Any = None
+        self._stream: int | None = None
         try:
             self._stream = self._own(self._cuda.create_stream(), self._cuda.destroy_stream)
-            self._session: Any = _open_on_gpu(runtime, path, self._stream)
+            self._session = _open_on_gpu(runtime, path, self._stream)
             self._make_buffers()
         except BaseException:
             self.close()
@@ -64,13 +66,18 @@ class OnnxRuntimeCudaEngine(BatchEngine):
         with self._lock:
             self._bindings.clear()
             self._session = None  # before the stream it computes on
-            with suppress(RridEdgeError):  # after a fault of the device every free fails too
+            # A call that failed may have left a copy in flight; after a fault of the device every call here fails too.
+            with suppress(RridEdgeError):
+                if self._stream is not None:
+                    self._cuda.synchronize(self._stream)
+            with suppress(RridEdgeError):
                 self._owned.close()
+            self._stream = None
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         count = len(images)
         with self._lock:
-            if self._session is None:
+            if self._session is None or self._stream is None:
                 raise UsageError(f"{printable(self._path)}: this engine was closed; open it again")
             self._cuda.select_device()
             self._host_images[:count] = images
@@ -80,7 +87,8 @@ class OnnxRuntimeCudaEngine(BatchEngine):
             output_bytes = self._host_descriptors[:count].nbytes
             cuda.copy_to_host(self._pinned_output, self._device_output, output_bytes, stream)
             cuda.synchronize(stream)
-            return self._host_descriptors[:count].copy()
+            descriptors: NDArray[np.float32] = self._host_descriptors[:count].copy()
+            return descriptors
 
     def _compute(self, count: int) -> None:
         try:
