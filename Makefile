@@ -50,7 +50,7 @@ demo: install ## Train, export, index, match and prove parity on drawn people (a
 	$(BIN)/rrid-edge train --preset demo --dataset-path $(DEMO) --exp-dir $(RUN) --overwrite
 	$(BIN)/rrid-edge evaluate $(RUN)/best.safetensors --dataset $(DEMO)
 	$(BIN)/rrid-edge export $(RUN)/best.safetensors --output $(DEMO)/models --crops $(DEMO)/gallery
-	$(BIN)/rrid-edge index $(DEMO)/gallery --model $(DEMO)/models/rrid.onnx
+	$(BIN)/rrid-edge index $(DEMO)/gallery --model $(DEMO)/models/rrid.onnx --rebuild
 	$(BIN)/rrid-edge parity $(DEMO)/models/rrid.onnx --reference $(RUN)/best.safetensors --images $(DEMO)/gallery
 	$(BIN)/rrid-edge match $(DEMO)/query.jpg $(DEMO)/gallery --top-k 8 --sheet $(DEMO)/sheet.png
 

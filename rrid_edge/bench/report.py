@@ -179,7 +179,8 @@ class BenchReport:
         return [
             f"files to index ({row.name}): {row.end_to_end_images_per_s:.1f} images/s, {row.share:.2f} of the engine alone "
             f"({row.engine_images_per_s:.1f}); decode {row.decode_images_per_s:.0f}, store {row.store_images_per_s:.0f} "
-            f"images/s; limited by {row.limiting_stage} (batch {row.batch}, {row.workers} decoding threads, {row.files} files)"
+            f"images/s; limited by {row.limiting_stage} "
+            f"(batch {row.batch}, {row.workers} decoding threads, {row.files} files)"
             for row in self.pipeline
         ]
 

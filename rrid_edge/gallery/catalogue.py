@@ -57,7 +57,8 @@ class Catalogue:
             version = "unknown" if found is None else found[0]
             self.close()
             raise GalleryError(
-                f"{printable(self.path)}: index format {version} is newer than this rrid-edge reads ({FORMAT}); update rrid-edge"
+                f"{printable(self.path)}: index format {version} is newer than this rrid-edge reads ({FORMAT}); "
+                "update rrid-edge"
             )
 
     @classmethod
@@ -128,7 +129,8 @@ class Catalogue:
             row = GalleryRow(os.fsdecode(path), sha256, size, mtime_ns, camera, person, time, slot, crc32)
             if row_check(row, row.slot, row.crc32) != check32:
                 raise GalleryError(
-                    f"{printable(self.path)}: the entry of {printable(row.path)} is damaged; remove the index folder and index again"
+                    f"{printable(self.path)}: the entry of {printable(row.path)} is damaged; index again "
+                    "with: rrid-edge index FOLDER --rebuild"
                 )
             rows.append(row)
         return rows

@@ -132,7 +132,7 @@ class LocalGallery:
             raise ForeignGalleryError(
                 f"{printable(self.folder)}: this gallery was indexed with another model ({own.backbone}, fingerprint "
                 f"{own.fingerprint[:12]}) than the one given ({spec.backbone}, {spec.fingerprint[:12]}): give that model "
-                "with --model, or remove the index folder and index again"
+                "with --model, or index again with: rrid-edge index FOLDER --rebuild"
             )
 
     def _recover(self) -> None:
@@ -169,7 +169,7 @@ class LocalGallery:
             )
         with self._closing_on_failure():
             position = files.HEADER_BYTES + snapshot.info.slots * snapshot.form.row_bytes
-            _append(snapshot.path, memoryview(stored), position)
+            _append(snapshot.path, stored.tobytes(), position)
             with self._catalogue.transaction(write=True) as connection:
                 self._catalogue.insert(connection, rows, snapshot.info.slots, files.checksums(stored))
 
@@ -221,7 +221,7 @@ class LocalGallery:
             files.create(target, form)
             for start in range(0, len(rows), 256):
                 chunk = np.ascontiguousarray(old[[row.slot for row in rows[start : start + 256]]])
-                _append(target, memoryview(chunk), files.HEADER_BYTES + start * form.row_bytes)
+                _append(target, chunk.tobytes(), files.HEADER_BYTES + start * form.row_bytes)
             sync_path(self.folder)
             with self._catalogue.transaction(write=True) as connection:
                 connection.execute("DELETE FROM row")
@@ -355,11 +355,30 @@ class LocalGallery:
         self.close()
 
 
+def remove_index(folder: Path) -> None:
+    """Remove an index, and nothing else that may lie in its folder.
+
+    Raises:
+        GalleryError: another process is writing it.
+    """
+    if not folder.is_dir():
+        return
+    lock = _take_lock(folder)
+    try:
+        for pattern in (f"{FILE_NAME}*", "vec.*", "cache.*", "writer.lock"):
+            for file in folder.glob(pattern):
+                file.unlink()
+        with contextlib.suppress(OSError):  # something of the user's lies in it
+            folder.rmdir()
+    finally:
+        os.close(lock)
+
+
 def _vector_name(form: files.VectorFormat) -> str:
     return f"vec.{form.generation}.{'f16' if form.dtype == 'float16' else 'f32'}"
 
 
-def _append(path: Path, data: memoryview, position: int) -> None:
+def _append(path: Path, data: bytes, position: int) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
         files.write_all(descriptor, data, position)

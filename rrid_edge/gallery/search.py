@@ -36,7 +36,8 @@ def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: i
     if len(own) <= top_k:
         return allowed
     border = np.partition(own, len(own) - top_k)[len(own) - top_k]
-    return allowed[own >= border - 2 * ROUNDING]
+    chosen: NDArray[np.int64] = allowed[own >= border - 2 * ROUNDING]
+    return chosen
 
 
 def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -122,6 +122,16 @@ def index_folder(
     )
 
 
+def out_of_step(folder: Path, gallery: LocalGallery) -> bool:
+    """Whether the folder holds other files than the index, by name, size and modification time.
+
+    A file that could not be read is not in the index, so it is looked at again each time.
+    """
+    here = {path.relative_to(folder).as_posix(): path for path in walk_images(folder)[0]}
+    stored = {row.path: row for row in gallery.rows()}
+    return here.keys() != stored.keys() or any(not _same_stat(stored[name], path) for name, path in here.items())
+
+
 def _same_stat(row: GalleryRow | None, path: Path) -> bool:
     if row is None:
         return False

@@ -1,0 +1,142 @@
+"""``rrid-edge gallery``: looking into an index and keeping it well."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rrid_edge.cli.app import app
+from rrid_edge.cli.common import JsonOption, print_json, say
+from rrid_edge.cli.opening import StoreOption
+from rrid_edge.errors import CheckFailedError, UsageError, printable
+
+gallery_app = typer.Typer(help="Look into an index and keep it well.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(gallery_app, name="gallery")
+
+FolderArgument = Annotated[Path, typer.Argument(help="The indexed folder of crops.")]
+
+
+@gallery_app.command("list", epilog="Example: rrid-edge gallery list demo/gallery", help="List the crops of an index.")
+def list_crops(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.sync import index_place
+
+    with LocalGallery(index_place(folder, store)) as gallery:
+        rows, info = gallery.rows(), gallery.info
+    if as_json:
+        print_json({"info": asdict(info), "rows": [asdict(row) for row in rows]})
+        return
+    for row in rows:
+        camera = "-" if row.camera is None else row.camera
+        print(f"{row.person or '-':>8}  {camera:>4}  {printable(row.path)}")
+    say(f"{info.rows} crops, {info.dtype}, model {info.spec.fingerprint[:12]}, {info.slots - info.rows} dead slots")
+
+
+@gallery_app.command(
+    "verify",
+    epilog="Example: rrid-edge gallery verify demo/gallery",
+    help="Check every stored descriptor against its checksum; exit 1 and names where one is damaged.",
+)
+def verify(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.sync import index_place
+
+    with LocalGallery(index_place(folder, store)) as gallery:
+        found = gallery.verify()
+    if as_json:
+        print_json({"rows": found.rows, "damaged": [row.path for row in found.damaged]})
+    else:
+        for row in found.damaged:
+            print(f"damaged: {printable(row.path)}")
+        print(f"{found.rows} rows, {len(found.damaged)} damaged")
+    if found.damaged:
+        raise CheckFailedError(
+            f"{printable(folder)}: {len(found.damaged)} stored descriptors are damaged (not served); embed them again with: "
+            "rrid-edge index FOLDER"
+        )
+
+
+@gallery_app.command(
+    "compact", epilog="Example: rrid-edge gallery compact demo/gallery", help="Free the room of crops that are gone."
+)
+def compact(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.sync import index_place
+
+    with LocalGallery(index_place(folder, store), write=True) as gallery:
+        freed = gallery.compact()
+        rows = gallery.info.rows
+    if as_json:
+        print_json({"freed": freed, "rows": rows})
+        return
+    print(f"{freed} slots freed, {rows} crops kept")
+
+
+@gallery_app.command(
+    "forget",
+    epilog="Example: rrid-edge gallery forget demo/gallery --person 0082",
+    help="Remove crops from the index and overwrite their descriptors on the disk. The image files stay: the next index "
+    "takes them in again unless they are removed.",
+)
+def forget(
+    folder: FolderArgument,
+    paths: Annotated[list[str] | None, typer.Argument(help="Crops, as gallery list names them.")] = None,
+    person: Annotated[str | None, typer.Option(help="All crops of this person.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.sync import index_place
+
+    if not paths and person is None:
+        raise UsageError("nothing to forget: name crops, or give --person ID")
+    with LocalGallery(index_place(folder, store), write=True) as gallery:
+        rows = gallery.rows()
+        unknown = set(paths or ()) - {row.path for row in rows}
+        if unknown:
+            raise UsageError(
+                f"{printable(min(unknown))}: not in the index ({len(unknown)} in all); see rrid-edge gallery list"
+            )
+        chosen = [row.path for row in rows if row.path in set(paths or ()) or (person and row.person == person)]
+        if not chosen:
+            raise UsageError(f"person {person!r} is not in the index; see rrid-edge gallery list")
+        count = gallery.remove(chosen, overwrite=True)
+    if as_json:
+        print_json({"forgotten": count})
+        return
+    print(f"{count} crops forgotten, their descriptors overwritten")
+
+
+@gallery_app.command(
+    "export",
+    epilog="Example: rrid-edge gallery export demo/gallery descriptors.npz",
+    help="Write paths, cameras, persons and descriptors into a NumPy file.",
+)
+def export(
+    folder: FolderArgument,
+    output: Annotated[Path, typer.Argument(help="File to write (.npz).")],
+    store: StoreOption = None,
+) -> None:
+    import numpy as np
+
+    from rrid_edge.files import atomic_output
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.sync import index_place
+
+    if output.suffix != ".npz":
+        raise UsageError(f"{printable(output)}: expected a name that ends in .npz")
+    with LocalGallery(index_place(folder, store)) as gallery:
+        rows = gallery.rows()
+        vectors = gallery.vectors(rows)
+    with atomic_output(output) as partial:
+        np.savez_compressed(
+            partial,
+            descriptors=vectors,
+            paths=np.array([printable(row.path) for row in rows], np.str_),
+            cameras=np.array([-1 if row.camera is None else row.camera for row in rows], np.int64),
+            persons=np.array([row.person or "" for row in rows], np.str_),
+        )
+    print(f"{printable(output)}: {len(rows)} descriptors of {vectors.shape[1]} values")

@@ -1,0 +1,215 @@
+"""``rrid-edge match``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rrid_edge.cli.app import app
+from rrid_edge.cli.common import JsonOption, print_json, say
+from rrid_edge.cli.opening import (
+    ModelOption,
+    PatternOption,
+    PrecisionOption,
+    RuntimeOption,
+    StoreOption,
+    ThreadsOption,
+    gallery_model,
+    open_model,
+    run_index,
+)
+from rrid_edge.errors import ImageError, UsageError, printable
+
+if TYPE_CHECKING:
+    from rrid_edge.engines.base import Engine
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.match import MatchResult, Query
+
+
+@app.command(
+    epilog="Example: rrid-edge match demo/query.jpg demo/gallery --top-k 8 --sheet demo/sheet.png",
+    help="Find the crops of a gallery that show the person of the query images. Several images are of one person and "
+    "averaged; of a folder of queries, every image is a query of its own. The gallery is indexed when it must be.",
+)
+def match(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="QUERY... GALLERY", help="Query images, then the gallery folder.")
+    ],
+    model: ModelOption = None,
+    store: StoreOption = None,
+    pattern: PatternOption = "auto",
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = 0,
+    top_k: Annotated[int, typer.Option(help="Matches of a query.")] = 10,
+    exclude_same_camera: Annotated[
+        bool, typer.Option("--exclude-same-camera", help="Leave out crops of the query's own camera.")
+    ] = False,
+    camera: Annotated[list[int] | None, typer.Option(help="Only this camera; may be given several times.")] = None,
+    since: Annotated[int | None, typer.Option(help="Only crops of this time (frame number) or later.")] = None,
+    until: Annotated[int | None, typer.Option(help="Only crops of this time or earlier.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Lowest score of a match: below it the answer is 'no match'.")
+    ] = None,
+    fuse: Annotated[str, typer.Option(help="Several query images: mean (of descriptors) or max (of scores).")] = "mean",
+    expand: Annotated[int, typer.Option(help="Average query expansion over so many nearest crops; 0 is off.")] = 0,
+    explain: Annotated[bool, typer.Option("--explain", help="Print which stripes carried each match.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet into this PNG.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    from rrid_edge.gallery.base import SearchFilter
+    from rrid_edge.gallery.sync import IndexSettings, index_place
+    from rrid_edge.match import MatchSettings
+    from rrid_edge.match import match as rank
+
+    if len(paths) < 2:
+        raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
+    *query_paths, folder = paths
+    groups = _query_files(query_paths, folder)
+    place = index_place(folder, store)
+    path, engine = open_model(model, gallery_model(place), runtime, precision, threads)
+    rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=_own_names(groups, folder))
+    settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand)
+    with engine:
+        queries = [_embed_query(engine, files, pattern) for files in groups]
+        with _gallery_in_step(folder, place, path, engine, IndexSettings(pattern)) as gallery:
+            results = [rank(gallery, query, settings) for query in queries]
+            footer = f"{path.name} {engine.spec.fingerprint[:12]} · {engine.runtime} · {gallery.info.rows} crops"
+    blocks = engine.spec.blocks
+    _draw(results, folder, blocks, footer, sheet, report)
+    if as_json:
+        print_json(
+            {
+                "gallery": str(folder),
+                "model": str(path),
+                "runtime": engine.runtime,
+                "results": [asdict(r) for r in results],
+            }
+        )
+        return
+    for result in results:
+        _print_result(result, blocks if explain else ())
+    for written in (sheet, report):
+        if written is not None:
+            print(f"written: {printable(written)}")
+
+
+def _query_files(paths: list[Path], gallery: Path) -> list[tuple[Path, ...]]:
+    """Files of every person to look for.
+
+    Raises:
+        ImageError: a query that is not there.
+        UsageError: the gallery is no folder, or a query folder without images.
+    """
+    from rrid_edge.files import list_images
+
+    if not gallery.is_dir():
+        what = "this is a file" if gallery.exists() else "no such folder"
+        raise UsageError(f"{printable(gallery)}: {what}; the last argument is the gallery: a folder of crops")
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise ImageError(missing, "no such file; expected an image, for example a JPEG crop of one person")
+    folders = [path for path in paths if path.is_dir()]
+    if not folders:
+        return [tuple(paths)]
+    if len(folders) != len(paths):
+        raise UsageError("the queries are files and folders: give image files of one person, or folders of queries")
+    files: list[tuple[Path, ...]] = [(file,) for folder in folders for file in list_images(folder)]
+    if not files:
+        raise UsageError(f"{printable(folders[0])}: no images in it; give query images")
+    return files
+
+
+def _own_names(groups: list[tuple[Path, ...]], folder: Path) -> frozenset[str]:
+    """Names of queries that are crops of the gallery: finding the very same file proves nothing."""
+    root = folder.resolve()
+    own = [file.resolve() for files in groups for file in files]
+    names = frozenset(file.relative_to(root).as_posix() for file in own if file.is_relative_to(root))
+    if names:
+        say(f"left out of the answers: {len(names)} query image(s) that lie in the gallery themselves")
+    return names
+
+
+def _embed_query(engine: Engine, files: tuple[Path, ...], pattern: str) -> Query:
+    import numpy as np
+
+    from rrid_edge.gallery.naming import name_reader
+    from rrid_edge.images import read_image
+    from rrid_edge.match import Query
+
+    reader = name_reader(pattern)
+    facts = [reader(file.name) for file in files]
+    images = np.stack([read_image(file, engine.spec.height_px, engine.spec.width_px) for file in files])
+    persons = {fact.person for fact in facts if fact.person is not None}
+    cameras = {fact.camera for fact in facts if fact.camera is not None}
+    return Query(
+        tuple(str(file) for file in files),
+        engine.run(images),
+        persons.pop() if len(persons) == 1 else None,
+        cameras.pop() if len(cameras) == 1 else None,
+    )
+
+
+def _gallery_in_step(folder: Path, place: Path, model: Path, engine: Engine, settings: object) -> LocalGallery:
+    """The gallery, indexed where it must be: there is no index, or the folder has changed since."""
+    from rrid_edge.gallery.catalogue import FILE_NAME
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.sync import IndexSettings, out_of_step, refuse_empty
+
+    assert isinstance(settings, IndexSettings)
+    if (place / FILE_NAME).is_file():
+        gallery = LocalGallery(place, spec=engine.spec)
+        if not out_of_step(folder, gallery):
+            return gallery
+        gallery.close()
+    with LocalGallery.create(place, engine.spec) as writer:
+        report = run_index(folder, writer, engine, settings)
+        writer.set_model(model.resolve())
+        refuse_empty(folder, report)
+        say(f"indexed {report.added + report.changed} crops, removed {report.removed}")
+    return LocalGallery(place, spec=engine.spec)
+
+
+def _draw(
+    results: list[MatchResult],
+    folder: Path,
+    blocks: tuple[str, ...],
+    footer: str,
+    sheet: Path | None,
+    report: Path | None,
+) -> None:
+    if sheet is not None:
+        from rrid_edge.report import contact_sheet, write_sheet
+
+        write_sheet(sheet, contact_sheet(results, folder, block_names=blocks, footer=footer))
+    if report is not None:
+        from rrid_edge.report_html import html_report, write_report
+
+        write_report(report, html_report(results, folder, block_names=blocks, footer=footer))
+
+
+def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
+    names = ", ".join(printable(file) for file in result.query)
+    who = "".join(
+        f", {word} {value}"
+        for word, value in (("person", result.person), ("camera", result.camera))
+        if value is not None
+    )
+    print(f"query {names}{who}")
+    if not result.matches:
+        limit = f" (no score reaches {result.threshold})" if result.threshold is not None else ""
+        print(f"no match in the gallery{limit}")
+        return
+    print(f"{'rank':>4}  {'score':>6}  {'camera':>6}  {'person':>8}  path")
+    for found in result.matches:
+        camera = "-" if found.camera is None else found.camera
+        print(f"{found.rank:>4}  {found.score:>6.3f}  {camera:>6}  {found.person or '-':>8}  {printable(found.path)}")
+        if blocks:
+            order = sorted(zip(blocks, found.block_scores, strict=True), key=lambda pair: -pair[1])
+            carried = ", ".join(f"{name} {share:+.3f}" for name, share in order[:3])
+            against = ", ".join(f"{name} {share:+.3f}" for name, share in order[-2:])
+            print(f"{'':>4}  carried by {carried}; least by {against}")

@@ -1,0 +1,77 @@
+"""What ``index``, ``match`` and others do first: choose a model, open an engine, bring a gallery in step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rrid_edge.cli.common import progress, say
+
+if TYPE_CHECKING:
+    from rrid_edge.engines.base import Engine
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.sync import IndexReport, IndexSettings
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", help="Model file; else RRID_EDGE_MODEL, the gallery's own, or the best in models/."),
+]
+RuntimeOption = Annotated[str, typer.Option(help="auto, tensorrt, onnxruntime-cuda, openvino or onnxruntime.")]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="Arithmetic to force on OpenVINO: fp32, bf16 or fp16; its own choice otherwise.")
+]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="CPU threads; 0 lets the runtime choose.")]
+StoreOption = Annotated[Path | None, typer.Option(help="Folder of the index, if not GALLERY/.rrid-edge.")]
+PatternOption = Annotated[
+    str,
+    typer.Option(help="What names tell: auto, market1501, dukemtmc, cuhk03, rrid, none, or a regular expression."),
+]
+
+
+def open_model(
+    model: Path | None, gallery_model: Path | None, runtime: str, precision: str | None, threads: int = 0
+) -> tuple[Path, Engine]:
+    """Choose a model, say which and why, and open it."""
+    from rrid_edge.engines import open_engine
+    from rrid_edge.errors import printable
+    from rrid_edge.models import choose_model
+
+    path, why = choose_model(model, gallery_model)
+    reasons: list[str] = []
+    engine = open_engine(path, runtime, precision=precision, threads=threads, explain=reasons.append)
+    say(f"model {printable(path)} ({why}), {'; '.join(reasons) or 'runtime as asked'}: {engine.runtime}")
+    return path, engine
+
+
+def gallery_model(place: Path) -> Path | None:
+    """The model file that an index was made with, if there is an index and it remembers."""
+    from rrid_edge.gallery.catalogue import FILE_NAME
+    from rrid_edge.gallery.local import LocalGallery
+
+    if not (place / FILE_NAME).is_file():
+        return None
+    with LocalGallery(place) as gallery:
+        return Path(gallery.info.model) if gallery.info.model else None
+
+
+def run_index(folder: Path, gallery: LocalGallery, engine: Engine, settings: IndexSettings) -> IndexReport:
+    """Index with a progress bar; files that could not be read are named on stderr."""
+    import contextlib
+    from collections.abc import Callable
+
+    from rrid_edge.errors import printable
+    from rrid_edge.gallery.sync import index_folder
+
+    with contextlib.ExitStack() as stack:
+        advance: list[Callable[[int], None]] = [lambda _done: None]
+
+        def begin(total: int) -> None:
+            if total:
+                advance[0] = stack.enter_context(progress("indexing", total))
+
+        report = index_folder(folder, gallery, engine, settings, begin=begin, advance=lambda done: advance[0](done))
+    for path, reason in (*report.failed, *report.skipped):
+        say(f"left out {printable(path)}: {reason}")
+    return report
