@@ -161,6 +161,12 @@ class CudaStandin:
         self.streams[int(stream)].add(lambda: ctypes.memmove(dst, src, count))
         return (OK,)
 
+    def cudaMemcpy(self, dst, src, count, kind):
+        device = dst if kind == cudaMemcpyKind.cudaMemcpyHostToDevice else src
+        assert len(self.device_memory[device]) >= count, "a copy runs past the end of a device buffer"
+        ctypes.memmove(dst, src, count)
+        return (OK,)
+
     # -- streams and events -------------------------------------------------------------------------------------------
 
     def cudaStreamCreateWithFlags(self, flags):
@@ -168,6 +174,9 @@ class CudaStandin:
         number = self._number()
         self.streams[number] = Stream()
         return OK, Handle(number)
+
+    def cudaStreamCreate(self):
+        return self.cudaStreamCreateWithFlags(self.cudaStreamNonBlocking)
 
     def cudaStreamDestroy(self, stream):
         gone = self.streams.pop(int(stream))

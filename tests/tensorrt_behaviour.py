@@ -74,6 +74,8 @@ class TensorRTStandin:
             raise SystemError("the real TensorRT would crash the process here: nobody asked CUDA for a device")
 
     def error(self, logger: Any, message: str) -> None:
+        if type(logger) is self.module.Logger:
+            return  # NVIDIA's own logger prints
         logger.log(self.module.ILogger.WARNING, "a warning that must not be taken for the reason")
         logger.log(self.module.ILogger.ERROR, message)
 
@@ -134,6 +136,7 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         return True
 
     return {
+        "Logger.__init__": lambda self, min_severity=None: setattr(self, "fake_ready", True),
         "ILogger.__init__": lambda self: setattr(self, "fake_ready", True),
         "Builder.__init__": new_builder,
         "Builder.create_network": new_network,

@@ -140,7 +140,7 @@ def _class(module: ModuleType, name: str, api: Api, behaviour: Mapping[str, Beha
         object.__setattr__(self, attribute, value)
 
     namespace["__setattr__"] = set_attribute
-    made = type(name, (), namespace)
+    made = type(name, (module.ILogger,) if name == "Logger" else (), namespace)
     if name == "Dims":
         made.__iter__ = lambda self: iter(self.fake_shape)
         made.__len__ = lambda self: len(self.fake_shape)

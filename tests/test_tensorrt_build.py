@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -316,6 +318,16 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(recent, onnx_path, tmp_p
     with pytest.raises(OutputError):
         build_engine(onnx_path, target)
     assert not target.with_name("taken.engine.json").exists()
+
+
+def test_building_needs_neither_torch_nor_onnx():
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'onnx', 'onnxruntime', 'tensorrt'): sys.modules[name] = None\n"
+        "import rrid_export.tensorrt, rrid_export.triton, rrid_edge.engines.tensorrt\n"
+        "import rrid_edge.engines.onnxruntime_cuda\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def _information(**changes: object) -> str:

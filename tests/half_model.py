@@ -1,0 +1,99 @@
+"""A small convolutional network in mixed precision that keeps the model contract, and the same in PyTorch, float32.
+
+Weights are scaled so that activations stay near 1: fp16 then loses what fp16 must lose, and nothing through bad
+conditioning. Input scaling and the norm are float32, everything between is float16 where ``precision`` says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+
+CHANNELS = (3, 32, 64, 64, 64)
+
+
+def half_spec(precision: str = "fp16") -> ModelSpec:
+    return fake_spec("half", height_px=192, width_px=64, block_width=16).with_precision(precision)
+
+
+def _weights(spec: ModelSpec) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(7)
+    weights = {}
+    for index, (inputs, outputs) in enumerate(itertools.pairwise(CHANNELS)):
+        shape = (outputs, inputs, 3, 3)
+        weights[f"conv{index}"] = generator.standard_normal(shape) * np.sqrt(2 / (9 * inputs))
+    inputs = 6 * CHANNELS[-1]  # six stripes of the 12 x 4 map
+    weights["head"] = generator.standard_normal((inputs, spec.dimension)) / np.sqrt(inputs)
+    return {name: value.astype(np.float32) for name, value in weights.items()}
+
+
+def save_half_model(path: Path, precision: str = "fp16") -> Path:
+    """Write the ONNX file, ``fp16`` (mixed) or ``fp32``."""
+    spec = half_spec(precision)
+    kind, dtype = (TensorProto.FLOAT16, np.float16) if precision == "fp16" else (TensorProto.FLOAT, np.float32)
+    constants = {name: value.astype(dtype) for name, value in _weights(spec).items()}
+    constants |= {"scale": np.float32(1 / 64), "middle": np.float32(127.5), "flat": np.array([0, -1], np.int64)}
+    constants |= {"small": np.float32(1e-6)}
+    nodes = [
+        helper.make_node("Cast", [INPUT_NAME], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["channels", "middle"], ["centred"]),
+        helper.make_node("Mul", ["centred", "scale"], ["scaled"]),
+        helper.make_node("Cast", ["scaled"], ["x0"], to=kind),
+    ]
+    last = len(CHANNELS) - 1
+    for index in range(last):
+        names = [f"x{index}", f"conv{index}"]
+        nodes.append(
+            helper.make_node("Conv", names, [f"c{index}"], pads=[1, 1, 1, 1], strides=[2, 2], kernel_shape=[3, 3])
+        )
+        nodes.append(helper.make_node("Relu", [f"c{index}"], [f"x{index + 1}"]))
+    nodes += [
+        helper.make_node("MaxPool", [f"x{last}"], ["pooled"], kernel_shape=[2, 4], strides=[2, 4]),
+        helper.make_node("Reshape", ["pooled", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "head"], ["features"]),
+        helper.make_node("Cast", ["features"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceL2", ["wide"], ["norm"], axes=[1], keepdims=1),
+        helper.make_node("Max", ["norm", "small"], ["length"]),
+        helper.make_node("Div", ["wide", "length"], [OUTPUT_NAME]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "half",
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["batch", spec.height_px, spec.width_px, 3])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", spec.dimension])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, spec.to_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save_model(model, str(path))
+    return path
+
+
+@torch.inference_mode()
+def half_reference(images: np.ndarray) -> np.ndarray:
+    """What the network answers in PyTorch, in float32 throughout."""
+    weights = {name: torch.from_numpy(value) for name, value in _weights(half_spec()).items()}
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 64
+    for index in range(len(CHANNELS) - 1):
+        x = torch.relu(torch.nn.functional.conv2d(x, weights[f"conv{index}"], stride=2, padding=1))
+    x = torch.nn.functional.max_pool2d(x, (2, 4), (2, 4)).flatten(1) @ weights["head"]
+    return torch.nn.functional.normalize(x).numpy()
+
+
+def smooth_images(count: int, seed: int = 0) -> np.ndarray:
+    """Pictures of large smooth patches, unlike each other: noise alone gives near-equal descriptors."""
+    generator = np.random.default_rng(seed)
+    spec = half_spec()
+    patches = generator.integers(0, 256, (count, spec.height_px // 16, spec.width_px // 16, 3), dtype=np.uint8)
+    return patches.repeat(16, axis=1).repeat(16, axis=2)
