@@ -19,7 +19,10 @@ def _commands() -> list[tuple[str, ...]]:
 
     names = [(command.name or command.callback.__name__.replace("_", "-"),) for command in app.registered_commands]
     for group in app.registered_groups:
-        names += [(group.name, command.name or command.callback.__name__) for command in group.typer_instance.registered_commands]
+        names += [
+            (group.name, command.name or command.callback.__name__)
+            for command in group.typer_instance.registered_commands
+        ]
     return names
 
 
@@ -47,7 +50,9 @@ def test_wrong_options_end_with_2():
 
 
 def test_help_imports_neither_numpy_nor_a_runtime():
-    code = "import sys, rrid_edge.cli; from rrid_edge.cli.app import run; run(['--help']); print(*sys.modules, sep='\\n')"
+    code = (
+        "import sys, rrid_edge.cli; from rrid_edge.cli.app import run; run(['--help']); print(*sys.modules, sep='\\n')"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in result.stdout.split()}
     assert not loaded & {"numpy", "torch", "onnx", "onnxruntime", "openvino", "PIL", "rich"}

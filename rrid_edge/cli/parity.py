@@ -1,0 +1,168 @@
+"""``rrid-edge parity``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rrid_edge.cli.app import app
+from rrid_edge.cli.common import JsonOption, print_json, require, say
+from rrid_edge.cli.opening import PrecisionOption, RuntimeOption, ThreadsOption, open_model
+from rrid_edge.errors import CheckFailedError, ImageError, UsageError, printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rrid_edge.engines.base import Engine
+    from rrid_edge.parity import Goldens, Labels, ParityReport
+    from rrid_edge.spec import ModelSpec
+
+_CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
+
+
+@app.command(
+    epilog="Example: rrid-edge parity demo/models/rrid.onnx --reference runs/demo/best.safetensors --images demo/gallery",
+    help="Prove that an engine answers as its reference does; exit 1 where it does not. The reference is a checkpoint "
+    "(PyTorch runs it), another model file, or goldens that export saved (no PyTorch needed).",
+)
+def parity(
+    model: Annotated[
+        Path | None, typer.Argument(help="Model file under test; the one commands would choose if left out.")
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint, model file or goldens (.npz); the goldens beside the model if left out."),
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of real crops; goldens bring their own.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Crops to take at most, evenly spaced.")] = 200,
+    runtime: RuntimeOption = "auto",
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Report to write; parity.json beside the model if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    from rrid_edge.files import write_json
+    from rrid_edge.parity import check_parity
+
+    path, engine = open_model(model, None, runtime, precision, threads)
+    with engine:
+        goldens, name = _reference(reference, path, engine, images, count)
+        report = check_parity(
+            engine,
+            goldens.images,
+            goldens.descriptors,
+            reference_name=name,
+            reference_fingerprint=goldens.fingerprint,
+            labels=goldens.labels,
+        )
+    report_path = output or path.with_name("parity.json")
+    write_json(report_path, report.to_dict())
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print(report, report_path)
+    if not report.passed:
+        raise CheckFailedError(
+            f"parity failed: {'; '.join(report.failures)}; do not deploy {printable(path)} as it runs here"
+        )
+
+
+def _reference(
+    reference: Path | None, model: Path, engine: Engine, folder: Path | None, count: int
+) -> tuple[Goldens, str]:
+    """Images, the reference's descriptors of them, and its name."""
+    import numpy as np
+
+    from rrid_edge.engines.opening import ENGINE_SUFFIXES
+    from rrid_edge.parity import Goldens, load_goldens
+
+    path = reference or model.with_name(model.name.split(".")[0] + ".goldens.npz")
+    if path.suffix == ".npz":
+        if folder is not None:
+            raise UsageError(
+                f"goldens bring their own images: leave out --images, or give --reference CHECKPOINT ({printable(path)})"
+            )
+        return load_goldens(path), f"goldens {printable(path)}"
+    if folder is None:
+        raise UsageError(f"the reference {printable(path)} needs crops to look at: give --images FOLDER")
+    pixels, names, labels = _read_crops(folder, engine.spec, count)
+    if path.suffix in _CHECKPOINT_SUFFIXES:
+        other = _torch_engine(path, engine.spec)
+    elif path.suffix in (".onnx", *ENGINE_SUFFIXES):
+        from rrid_edge.engines import open_engine
+
+        other = open_engine(path)
+    else:
+        raise UsageError(
+            f"{printable(path)}: no reference: expected a checkpoint ({', '.join(_CHECKPOINT_SUFFIXES)}), a model file or "
+            "goldens (.npz)"
+        )
+    with other:
+        same = other.spec.fingerprint == engine.spec.fingerprint  # if not, check_parity refuses it by name
+        descriptors = other.run(pixels) if same else np.empty((0, 0), np.float32)
+        goldens = Goldens(pixels, descriptors, names, other.spec.fingerprint, labels)
+        return goldens, f"{printable(path)} on {other.runtime}"
+
+
+def _torch_engine(path: Path, spec: ModelSpec) -> Engine:
+    require("rrid_export.torch_engine", "export", "running the reference in PyTorch")
+    from rrid_export.source import load_source
+    from rrid_export.torch_engine import TorchEngine
+    from rrid_train.checkpoint import is_checkpoint
+
+    size = {} if is_checkpoint(path) else {"height_px": spec.height_px, "width_px": spec.width_px}
+    return TorchEngine(load_source(path, **size), flip=spec.flip, max_batch=16)
+
+
+def _read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
+    """Up to ``count`` readable crops, evenly spaced; broken ones are named on stderr."""
+    import numpy as np
+
+    from rrid_edge.files import list_images
+    from rrid_edge.gallery.naming import read_labels
+    from rrid_edge.images import read_image
+    from rrid_edge.parity import Labels
+
+    paths = list_images(folder)
+    taken = min(count, len(paths))
+    pixels, names = [], []
+    for path in (paths[index * len(paths) // taken] for index in range(taken)):
+        try:
+            pixels.append(read_image(path, spec.height_px, spec.width_px))
+        except ImageError as error:
+            say(f"left out {error.message}")
+        else:
+            names.append(path.relative_to(folder).as_posix())
+    if len(pixels) < 2:
+        raise UsageError(
+            f"{printable(folder)}: {len(pixels)} readable image(s); expected a folder of at least 2 crops, better 100"
+        )
+    return np.stack(pixels), tuple(names), Labels(*read_labels(names))
+
+
+def _print(report: ParityReport, path: Path) -> None:
+    agreement, tolerance = report.agreement, report.tolerance
+    rows = [
+        ("minimum cosine", f"{agreement.min_cosine:.7f}", f">= {tolerance.min_cosine}"),
+        ("1st percentile", f"{agreement.p1_cosine:.7f}", ""),
+        ("mean cosine", f"{agreement.mean_cosine:.7f}", ""),
+        ("largest difference", f"{agreement.max_abs_difference:.2e}", ""),
+        ("worst block", f"{agreement.worst_block_cosine:.7f}", agreement.worst_block),
+        ("top-1 agreement", f"{agreement.top1_agreement:.2%}", f">= {tolerance.top1:.1%}"),
+        ("top-10 agreement", f"{agreement.top10_agreement:.2%}", "identical" if tolerance.top10_identical else ""),
+        ("Kendall tau", f"{agreement.kendall_tau:.6f}", ""),
+        ("any batch", f"{report.batch_min_cosine:.7f}", f">= {tolerance.min_cosine}"),
+    ]
+    if report.map_reference is not None and report.map_engine is not None:
+        change = report.map_engine - report.map_reference
+        rows.append(("mAP change", f"{change:+.4f}", f">= -{tolerance.max_map_loss}"))
+    print(f"engine     {report.engine} ({report.arithmetic})")
+    print(f"reference  {report.reference}, {agreement.images} images")
+    for name, value, limit in rows:
+        print(f"{name:<20}{value:>12}  {limit}")
+    print(f"{'PASSED' if report.passed else 'FAILED'}  ({printable(path)})")

@@ -1,0 +1,78 @@
+"""The identity sampler against its description."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from rrid_edge.errors import UsageError
+from rrid_train.data.sampler import IdentitySampler
+
+IDENTITIES = [pid for pid in range(6) for _ in range(5)] + [6]  # 31 images; the last identity has one only
+
+
+def _sampler(**options):
+    settings = {"batch_size": 16, "images_per_identity": 4, "seed": 3} | options
+    return IdentitySampler(IDENTITIES, **settings)
+
+
+def test_an_epoch_has_one_group_an_image_less_a_rest_of_one():
+    batches = list(_sampler())
+    assert len(batches) == len(_sampler()) == 8  # 31 groups: 7 batches of 4 groups, one of 3
+    groups = [tuple(batch[start : start + 4]) for batch in batches for start in range(0, len(batch), 4)]
+    assert len(groups) == 31
+    per_identity = Counter(IDENTITIES[group[0][0]] for group in groups)
+    assert per_identity == Counter(IDENTITIES)  # every image once an anchor
+
+
+def test_a_group_holds_one_identity_without_repetition_where_it_can():
+    for batch in _sampler():
+        for start in range(0, len(batch), 4):
+            indices = [index for index, _, _ in batch[start : start + 4]]
+            pids = {IDENTITIES[index] for index in indices}
+            assert len(pids) == 1
+            assert len(set(indices)) == (1 if pids == {6} else 4)
+
+
+def test_positions_are_unique_in_an_epoch():
+    positions = [position for batch in _sampler() for _, _, position in batch]
+    assert len(set(positions)) == len(positions)
+
+
+def test_epochs_differ_and_repeat_with_the_seed():
+    first, second = _sampler(), _sampler()
+    assert list(first) == list(second)
+    second.epoch = 1
+    assert list(first) != list(second)
+    assert list(first) != list(_sampler(seed=4))
+
+
+def test_starting_later_gives_the_rest_of_the_same_epoch():
+    later = _sampler()
+    later.start = 3
+    assert list(later) == list(_sampler())[3:]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_the_same_batches(world):
+    size = 12 * world
+    alone = list(_sampler(batch_size=size))
+    shares = [list(_sampler(batch_size=size, rank=rank, world=world)) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    for number, batch in enumerate(alone[: len(shares[0])]):
+        together = [item for share in shares for item in share[number]]
+        assert {index for index, _, _ in batch} <= {index for index, _, _ in together}
+        if len(batch) == size:
+            assert sorted(together) == sorted(batch)
+
+
+@pytest.mark.parametrize(("batch", "words"), [(6, "batch size 6"), (4, "batch size 4")])
+def test_batches_that_do_not_fit(batch, words):
+    with pytest.raises(UsageError, match=words):
+        _sampler(batch_size=batch)
+
+
+def test_one_identity_cannot_be_told_apart():
+    with pytest.raises(UsageError, match="1 identities cannot be told apart"):
+        IdentitySampler([0, 0, 0, 0], batch_size=8, images_per_identity=4, seed=0)
