@@ -130,6 +130,7 @@ def test_runtime_and_file_must_fit_each_other(tmp_path):
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_graph_that_the_runtime_refuses_ends_in_one_line(tmp_path, runtime):
     import onnx
+
     from onnx_models import tiny_model
 
     model = tiny_model()

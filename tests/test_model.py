@@ -22,9 +22,8 @@ def published() -> RRID:
 
 def test_tensors_carry_the_published_names_shapes_and_order(published):
     expected = json.loads((reference.DATA / "rrid_state_dict.json").read_text())
-    assert [(name, list(tensor.shape)) for name, tensor in published.state_dict().items()] == list(
-        (name, shape) for name, shape in expected.items()
-    )
+    found = [(name, list(tensor.shape)) for name, tensor in published.state_dict().items()]
+    assert found == list(expected.items())
 
 
 def test_blocks_and_logits_equal_the_published_network(published):
@@ -103,7 +102,7 @@ def test_wrong_sizes_are_refused_by_name():
         ModelConfig(block_width=0)
     with pytest.raises(UsageError, match="0 identities"):
         RRID(TINY, 0)
-    with pytest.raises(UsageError, match="images of shape .1, 3, 96, 48. do not fit"):
+    with pytest.raises(UsageError, match=r"images of shape .1, 3, 96, 48. do not fit"):
         RRID(TINY, 5)(torch.zeros(1, 3, 96, 48))
 
 

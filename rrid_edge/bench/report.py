@@ -186,7 +186,7 @@ class BenchReport:
 
     def _search_lines(self) -> list[str]:
         return [
-            f"search {row.rows:,} rows, {row.queries} quer{'y' if row.queries == 1 else 'ies'}: p50 {row.search_p50_ms:.1f} ms, "
+            f"search {row.rows:,} rows, queries at once {row.queries}: p50 {row.search_p50_ms:.1f} ms, "
             f"p90 {row.search_p90_ms:.1f} ms, open {row.open_ms:.1f} ms ({row.mode}, {row.rescored:,} rows rescored)"
             for row in self.search
         ]

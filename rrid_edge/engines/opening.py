@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import MissingExtraError, UsageError, printable
+from rrid_edge.errors import UsageError, printable
 
 RUNTIMES = ("auto", "tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime")
 ENGINE_SUFFIXES = frozenset({".engine", ".plan"})
@@ -31,7 +31,7 @@ def open_engine(
             where it is installed and a GPU answers; OpenVINO on an x86 CPU; ONNX Runtime on the CPU.
         precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``); elsewhere the file's own counts.
         threads: CPU threads; 0 lets the runtime choose.
-        max_batch: images a call.
+        max_batch: images a call; a TensorRT engine takes what its profile allows.
         explain: called with one line that says what ``auto`` chose and why the better ones were passed over.
 
     Raises:
@@ -101,6 +101,10 @@ def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_
         from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(path, threads=threads, max_batch=max_batch)
-    raise MissingExtraError(
-        f"runtime {runtime} is not part of this version of rrid-edge: choose openvino or onnxruntime"
-    )
+    if runtime == "onnxruntime-cuda":
+        from rrid_edge.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+
+        return OnnxRuntimeCudaEngine(path, max_batch=max_batch)
+    from rrid_edge.engines.tensorrt import TensorRTEngine
+
+    return TensorRTEngine(path)
