@@ -11,6 +11,9 @@ from rrid_edge.errors import UsageError
 
 Descriptors = NDArray[np.float32]
 
+TIE = 2e-6
+"""Reference scores nearer than this are a tie: float32 cannot tell them apart, so no two runtimes could agree on them."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -25,9 +28,9 @@ class Agreement:
         worst_block: name of the descriptor block with the lowest mean cosine.
         worst_block_cosine: that mean.
         worst_image: index of the image with the lowest cosine.
-        top1_agreement: share of images whose nearest other image is the same in both, in [0, 1].
-        top10_agreement: mean share of the 10 nearest other images that both have in common, in [0, 1].
-        top10_identical: True where all rankings agree in their first 10 places, order included.
+        top1_agreement: share of images whose nearest other image is the reference's, or tied with it (:data:`TIE`).
+        top10_agreement: mean share of the 10 nearest other images that are among the reference's 10, or tied with them.
+        top10_identical: True where all rankings agree in their first 10 places, order included, ties apart.
         kendall_tau: mean Kendall rank correlation of the two rankings of the other images, in [-1, 1].
     """
 
@@ -66,12 +69,12 @@ def compare(reference: Descriptors, other: Descriptors, blocks: tuple[str, ...])
     cosines = row_cosines(reference, other)
     by_block = _block_cosines(reference, other, len(blocks))
     worst = int(by_block.argmin())
-    ranks_reference, ranks_other = rankings(reference), rankings(other)
+    similarity = _similarity(reference)
+    ranks_reference, ranks_other = _order(similarity), rankings(other)
     depth = min(10, ranks_reference.shape[1])
-    shared = [
-        len(np.intersect1d(one[:depth], two[:depth])) / depth
-        for one, two in zip(ranks_reference, ranks_other, strict=True)
-    ]
+    # The reference's scores of what stands in the first places of both rankings: (N, depth) each.
+    own = np.take_along_axis(similarity, ranks_reference[:, :depth], axis=1)
+    theirs = np.take_along_axis(similarity, ranks_other[:, :depth], axis=1)
     return Agreement(
         images=len(reference),
         min_cosine=float(cosines.min()),
@@ -81,9 +84,9 @@ def compare(reference: Descriptors, other: Descriptors, blocks: tuple[str, ...])
         worst_block=blocks[worst],
         worst_block_cosine=float(by_block[worst]),
         worst_image=int(cosines.argmin()),
-        top1_agreement=float((ranks_reference[:, 0] == ranks_other[:, 0]).mean()),
-        top10_agreement=float(np.mean(shared)),
-        top10_identical=bool((ranks_reference[:, :depth] == ranks_other[:, :depth]).all()),
+        top1_agreement=float((theirs[:, 0] >= own[:, 0] - TIE).mean()),
+        top10_agreement=float((theirs >= own[:, -1:] - TIE).mean()),
+        top10_identical=bool((np.abs(theirs - own) <= TIE).all()),
         kendall_tau=float(np.mean([_kendall(one, two) for one, two in zip(ranks_reference, ranks_other, strict=True)])),
     )
 
@@ -98,14 +101,19 @@ def row_cosines(one: Descriptors, two: Descriptors) -> NDArray[np.float64]:
 
 
 def rankings(descriptors: Descriptors) -> NDArray[np.int64]:
-    """For each image all others, nearest first: int64 (N, N - 1).
+    """For each image all others, nearest first, equal scores by index: int64 (N, N - 1)."""
+    return _order(_similarity(descriptors))
 
-    Two distances that differ by less than float32 can tell (1e-6) are a tie, and ties go by index: otherwise equal crops
-    would be ordered by rounding, and no two runtimes could agree.
-    """
+
+def _similarity(descriptors: Descriptors) -> NDArray[np.float64]:
+    """Cosine of every image with every other; minus infinity with itself: float64 (N, N)."""
     values = descriptors.astype(np.float64)
-    similarity = np.round(values @ values.T, 6)
+    similarity: NDArray[np.float64] = values @ values.T
     np.fill_diagonal(similarity, -np.inf)
+    return similarity
+
+
+def _order(similarity: NDArray[np.float64]) -> NDArray[np.int64]:
     order: NDArray[np.int64] = np.argsort(-similarity, axis=1, kind="stable")[:, :-1]
     return order
 

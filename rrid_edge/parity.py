@@ -250,7 +250,7 @@ def load_goldens(path: Path) -> Goldens:
     from rrid_edge.errors import ModelFileError, printable
 
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return Goldens(
                 stored["images"],
                 stored["descriptors"],

@@ -94,9 +94,7 @@ def _reference(
     if path.suffix in _CHECKPOINT_SUFFIXES:
         other = _torch_engine(path, engine.spec)
     elif path.suffix in (".onnx", *ENGINE_SUFFIXES):
-        from rrid_edge.engines import open_engine
-
-        other = open_engine(path)
+        other = _exact_engine(path)
     else:
         raise UsageError(
             f"{printable(path)}: no reference: expected a checkpoint ({', '.join(_CHECKPOINT_SUFFIXES)}), a model file or "
@@ -107,6 +105,20 @@ def _reference(
         descriptors = other.run(pixels) if same else np.empty((0, 0), np.float32)
         goldens = Goldens(pixels, descriptors, names, other.spec.fingerprint, labels)
         return goldens, f"{printable(path)} on {other.runtime}"
+
+
+def _exact_engine(path: Path) -> Engine:
+    """A model file on the runtime that computes most exactly: a reference in bfloat16 would prove little."""
+    import importlib.util
+
+    from rrid_edge.engines import open_engine
+    from rrid_edge.engines.opening import ENGINE_SUFFIXES
+
+    if path.suffix in ENGINE_SUFFIXES:
+        return open_engine(path)
+    if importlib.util.find_spec("onnxruntime") is not None:
+        return open_engine(path, "onnxruntime")
+    return open_engine(path, "openvino", precision="fp32")
 
 
 def _torch_engine(path: Path, spec: ModelSpec) -> Engine:
