@@ -299,9 +299,7 @@ def test_two_processes_equal_one_that_averages_their_gradients(config, tmp_path)
         trainer.step += 1
     assert (trainer.model.base.conv1.weight - before).abs().max() > 1e-3  # far more than the tolerance
     for name, parameter in trainer.model.named_parameters():
-        torch.testing.assert_close(
-            two[name], parameter.detach(), rtol=1e-4, atol=1e-5, msg=lambda text: f"{name}: {text}"
-        )
+        torch.testing.assert_close(two[name], parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_validation_time_is_no_training_time(config):

@@ -74,7 +74,7 @@ def test_a_file_that_tries_to_run_code_is_refused_and_named(tmp_path, zipped, wh
 
 def test_other_ways_to_run_code_are_refused(tmp_path):
     torch.save({"weight": torch.zeros(1), "extra": _Sneaky()}, tmp_path / "sneaky.pth")
-    with pytest.raises(CheckpointError, match="it tries to call .*Popen"):
+    with pytest.raises(CheckpointError, match=r"it tries to call .*Popen"):
         load_state_dict_file(tmp_path / "sneaky.pth")
     # A bare pickle with no PyTorch around it.
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(_Malicious(tmp_path / "marker")))
