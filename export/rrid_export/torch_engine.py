@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.spec import ModelSpec
+from rrid_export.branch import InferenceBranch
 from rrid_export.source import SourceNetwork, load_source
 from rrid_train.data.transforms import normalise
 
@@ -27,11 +29,16 @@ class TorchEngine(BatchEngine):
         flip: mean over image and mirrored image.
         device: PyTorch's name of the device.
         max_batch: images a pass.
+        threads: CPU threads of the whole process; 0 leaves them as they are.
     """
 
-    def __init__(self, source: SourceNetwork, *, flip: bool = True, device: str = "cpu", max_batch: int = 32) -> None:
+    def __init__(
+        self, source: SourceNetwork, *, flip: bool = True, device: str = "cpu", max_batch: int = 32, threads: int = 0
+    ) -> None:
         spec: ModelSpec = source.spec(flip=flip)
         super().__init__(spec, f"torch {device} fp32", max_batch)
+        if threads:
+            torch.set_num_threads(threads)
         self.device = torch.device(device)
         self.network = source.model.eval().to(self.device)
 
@@ -44,9 +51,12 @@ class TorchEngine(BatchEngine):
         height_px: int | None = None,
         width_px: int | None = None,
         device: str = "cpu",
-    ) -> TorchEngine:
+        threads: int = 0,
+    ) -> Self:
         """Open a checkpoint; see :func:`rrid_export.source.load_source` for what is read and what is refused."""
-        return cls(load_source(Path(path), height_px=height_px, width_px=width_px), flip=flip, device=device)
+        return cls(
+            load_source(Path(path), height_px=height_px, width_px=width_px), flip=flip, device=device, threads=threads
+        )
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -55,4 +65,27 @@ class TorchEngine(BatchEngine):
             if self.spec.flip:
                 features = (features + self.network(pixels.flip(3)).blocks.flatten(1)) / 2
             descriptors: NDArray[np.float32] = F.normalize(features.float()).cpu().numpy()
+        return descriptors
+
+
+class CompiledTorchEngine(TorchEngine):
+    """The strongest plain PyTorch: the inference branch through ``torch.compile``, channels-last, bf16 on a CPU.
+
+    A yardstick for benchmarks, not a reference. Arguments as for :class:`TorchEngine`.
+    """
+
+    def __init__(
+        self, source: SourceNetwork, *, flip: bool = True, device: str = "cpu", max_batch: int = 32, threads: int = 0
+    ) -> None:
+        super().__init__(source, flip=flip, device=device, max_batch=max_batch, threads=threads)
+        self._dtype = torch.bfloat16 if self.device.type == "cpu" else torch.float16
+        self.arithmetic = "bf16" if self.device.type == "cpu" else "fp16"
+        self.runtime = f"torch.compile {device} {self.arithmetic}"
+        branch = InferenceBranch(source.model, flip=flip).eval().to(self.device)
+        branch.backbone.to(memory_format=torch.channels_last)
+        self._compiled = torch.compile(branch, dynamic=False)
+
+    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), torch.autocast(self.device.type, self._dtype):
+            descriptors: NDArray[np.float32] = self._compiled(torch.from_numpy(images).to(self.device)).cpu().numpy()
         return descriptors

@@ -1,0 +1,63 @@
+"""Searching galleries of several sizes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.bench.report import SearchRow
+from rrid_edge.gallery.base import NewRow
+from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.parity import Goldens
+from rrid_edge.spec import ModelSpec
+from rrid_edge.timing import interleave
+
+_CHUNK = 4096
+
+
+def spread_descriptors(goldens: Goldens, count: int, *, seed: int = 0) -> NDArray[np.float32]:
+    """``count`` unit descriptors like the network's own: mixtures of two real ones with a little noise, (count, D)."""
+    generator = np.random.default_rng(seed)
+    real = goldens.descriptors
+    one, two = generator.integers(0, len(real), (2, count))
+    share = generator.uniform(0.6, 1, (count, 1)).astype(np.float32)
+    noise = generator.standard_normal((count, real.shape[1])).astype(np.float32) / np.float32(np.sqrt(real.shape[1]))
+    values = share * real[one] + (1 - share) * real[two] + np.float32(0.2) * noise
+    unit: NDArray[np.float32] = values / np.linalg.norm(values, axis=1, keepdims=True)
+    return unit
+
+
+def measure_search(
+    spec: ModelSpec, goldens: Goldens, folder: Path, *, sizes: list[int], repetitions: int
+) -> list[SearchRow]:
+    """One row a gallery size and number of queries."""
+    rows: list[SearchRow] = []
+    for size in sizes:
+        place = folder / f"gallery-{size}"
+        with LocalGallery.create(place, spec) as gallery:
+            for start in range(0, size, _CHUNK):
+                count = min(_CHUNK, size - start)
+                names = [NewRow(f"{start + index:08d}.jpg", "0" * 64, 1, 1) for index in range(count)]
+                gallery.add(names, spread_descriptors(goldens, count, seed=start))
+        rows += [_measure(place, spread_descriptors(goldens, queries, seed=1), size, repetitions) for queries in (1, 64)]
+    return rows
+
+
+def _measure(place: Path, queries: NDArray[np.float32], size: int, repetitions: int) -> SearchRow:
+    start = time.perf_counter()
+    with LocalGallery(place) as gallery:
+        open_ms = (time.perf_counter() - start) * 1000
+        result = gallery.search(queries, 10)
+        timing = interleave({"search": lambda: gallery.search(queries, 10)}, repetitions=repetitions)["search"]
+    return SearchRow(
+        rows=size,
+        queries=len(queries),
+        open_ms=open_ms,
+        search_p50_ms=timing.percentile_ms(50),
+        search_p90_ms=timing.percentile_ms(90),
+        mode=result.mode,
+        rescored=result.rescored,
+    )

@@ -1,0 +1,93 @@
+"""The benchmark's report: complete, and consistent with itself."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from commands import refused, rrid_edge
+from onnx_models import save_tiny_model
+from rrid_edge.engines import open_engine
+from rrid_edge.parity import Goldens, Labels, save_goldens
+from rrid_edge.timing import Timing, interleave
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """One quick run on a tiny model: the JSON and where the chart is."""
+    folder = tmp_path_factory.mktemp("bench")
+    path = save_tiny_model(folder / "rrid.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (12, 192, 64, 3), dtype=np.uint8)
+    with open_engine(path, "onnxruntime") as engine:
+        labels = Labels(np.arange(12) % 4 + 1, np.arange(12) // 4)
+        save_goldens(folder / "rrid.goldens.npz", Goldens(images, engine.run(images), ("x",) * 12, engine.spec.fingerprint, labels))
+    outcome = rrid_edge("bench", "--quick", "--model", path, "--threads", 1, "--json", "--chart", folder / "chart.png")
+    assert outcome.code == 0, outcome
+    return json.loads(outcome.out), folder
+
+
+def test_every_row_is_complete(report):
+    content, _ = report
+    assert {"processor", "cores", "python", "rrid-edge", "onnxruntime", "openvino"} <= content["machine"].keys()
+    runtimes = {(row["runtime"].split()[0], row["arithmetic"]) for row in content["engines"]}
+    assert {("onnxruntime", "fp32"), ("openvino", "fp32")} <= runtimes
+    for row in content["engines"]:
+        missing = [name for name, value in row.items() if value is None and name != "device_memory_mib"]
+        assert not missing
+        assert row["images_per_s"].keys() == {"1", "8"}
+    assert any("onnxruntime-cuda" in reason for reason in content["passed_over"])
+    assert [(row["rows"], row["queries"]) for row in content["search"]] == [(1000, 1), (1000, 64), (10000, 1), (10000, 64)]
+
+
+def test_the_report_is_consistent_with_itself(report):
+    content, _ = report
+    for row in content["engines"]:
+        assert row["latency_p50_ms"] <= row["latency_p90_ms"] <= row["latency_p99_ms"]
+        assert row["memory_mib"] > 10
+        assert 0.99 < row["min_cosine"] <= 1 + 1e-9
+        assert 0 <= row["top1_agreement"] <= 1
+    (pipeline,) = content["pipeline"]
+    rates = {
+        "decode": pipeline["decode_images_per_s"],
+        "compute": pipeline["engine_images_per_s"],
+        "store": pipeline["store_images_per_s"],
+    }
+    assert pipeline["limiting_stage"] == min(rates, key=rates.get)
+    assert pipeline["end_to_end_images_per_s"] <= 1.05 * pipeline["engine_images_per_s"]
+    for row in content["search"]:
+        assert row["search_p50_ms"] <= row["search_p90_ms"]
+
+
+def test_the_chart_is_a_picture(report):
+    with Image.open(report[1] / "chart.png") as chart:
+        assert chart.size == (900, 560)
+
+
+def test_table_names_every_engine(report):
+    outcome = rrid_edge("bench", "--quick", "--model", report[1] / "rrid.onnx", "--threads", 1)
+    assert all(row["name"] in outcome.out for row in report[0]["engines"])
+    assert "files to index" in outcome.out
+
+
+def test_refusals(tmp_path):
+    path = save_tiny_model(tmp_path / "rrid.onnx")
+    refused(rrid_edge("bench", "--model", path), 2, "no such goldens file")
+    refused(rrid_edge("bench", "--model", path, "--against", "boxes"), 2, "--against 'boxes' is unknown")
+    refused(rrid_edge("bench", "--model", path, "--against", "published"), 2, "give --checkpoint FILE")
+
+
+def test_ways_take_turns():
+    order: list[str] = []
+    timings = interleave({name: lambda name=name: order.append(name) for name in "ab"}, repetitions=3, warm_up=1)
+    assert order == ["a", "b", "a", "b", "a", "b", "a", "b"]
+    assert len(timings["a"].seconds) == 3
+
+
+def test_timing_measures_the_wall():
+    timing = interleave({"sleep": lambda: time.sleep(0.01)}, repetitions=3)["sleep"]
+    assert timing.median >= 0.01
+    assert Timing((1.0, 2.0, 3.0)).percentile_ms(50) == 2000
