@@ -24,7 +24,10 @@ def report(tmp_path_factory):
     images = np.random.default_rng(0).integers(0, 256, (12, 192, 64, 3), dtype=np.uint8)
     with open_engine(path, "onnxruntime") as engine:
         labels = Labels(np.arange(12) % 4 + 1, np.arange(12) // 4)
-        save_goldens(folder / "rrid.goldens.npz", Goldens(images, engine.run(images), ("x",) * 12, engine.spec.fingerprint, labels))
+        save_goldens(
+            folder / "rrid.goldens.npz",
+            Goldens(images, engine.run(images), ("x",) * 12, engine.spec.fingerprint, labels),
+        )
     outcome = rrid_edge("bench", "--quick", "--model", path, "--threads", 1, "--json", "--chart", folder / "chart.png")
     assert outcome.code == 0, outcome
     return json.loads(outcome.out), folder
@@ -40,7 +43,12 @@ def test_every_row_is_complete(report):
         assert not missing
         assert row["images_per_s"].keys() == {"1", "8"}
     assert any("onnxruntime-cuda" in reason for reason in content["passed_over"])
-    assert [(row["rows"], row["queries"]) for row in content["search"]] == [(1000, 1), (1000, 64), (10000, 1), (10000, 64)]
+    assert [(row["rows"], row["queries"]) for row in content["search"]] == [
+        (1000, 1),
+        (1000, 64),
+        (10000, 1),
+        (10000, 64),
+    ]
 
 
 def test_the_report_is_consistent_with_itself(report):

@@ -42,7 +42,9 @@ def measure_search(
                 count = min(_CHUNK, size - start)
                 names = [NewRow(f"{start + index:08d}.jpg", "0" * 64, 1, 1) for index in range(count)]
                 gallery.add(names, spread_descriptors(goldens, count, seed=start))
-        rows += [_measure(place, spread_descriptors(goldens, queries, seed=1), size, repetitions) for queries in (1, 64)]
+        rows += [
+            _measure(place, spread_descriptors(goldens, queries, seed=1), size, repetitions) for queries in (1, 64)
+        ]
     return rows
 
 

@@ -120,7 +120,7 @@ def load_dataset(
         raise UsageError(f"dataset type {dataset_type!r} is unknown: expected one of {', '.join(DATASET_TYPES)}")
     if not root.is_dir():
         raise UsageError(
-            f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data or rrid-edge prepare"
+            f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data, or give a Market-1501-style folder"
         )
     kind = _kind(root) if dataset_type == "auto" else dataset_type
     if kind == "rrid":
@@ -143,7 +143,7 @@ def _kind(root: Path) -> str:
         return "market1501"
     raise DatasetError(
         f"{printable(root)}: neither the RRID layout (meta.json) nor a Market-1501-style folder "
-        f"({', '.join(_MARKET_FOLDERS)}); bring it into form with: rrid-edge prepare"
+        f"({', '.join(_MARKET_FOLDERS)}); give the folder that holds them"
     )
 
 
@@ -203,7 +203,7 @@ def _read_rrid(root: Path, split: int, splits_file: str) -> tuple[list[Sample], 
     if missing:
         raise DatasetError(
             f"{printable(root)}: the image {printable(missing[0].relative_to(root))} is listed but missing "
-            f"({len(missing)} in all); copy the images, or prepare the dataset again"
+            f"({len(missing)} in all); copy the images, or mend the lists"
         )
     return trainval, query, gallery
 
@@ -271,9 +271,9 @@ def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DatasetError(f"{printable(path)}: missing from the RRID layout; prepare the dataset again") from error
+        raise DatasetError(f"{printable(path)}: missing from the RRID layout; copy the dataset again") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{printable(path)}: wrong JSON ({error}); prepare the dataset again") from error
+        raise DatasetError(f"{printable(path)}: wrong JSON ({error}); copy the file again") from error
 
 
 def _read_market(root: Path) -> tuple[list[Sample], list[Sample], list[Sample]]:
