@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import reference
 from commands import refused, rrid_edge
 from pictures import save_crops
+from rrid_edge.agreement import row_cosines
 from rrid_edge.engines import open_engine
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.onnx_file import read_spec
@@ -178,6 +179,41 @@ def test_command_with_crops_and_other_size(tmp_path):
     assert result["parity"]["agreement"]["images"] == 8
     again = load_source(tmp_path / "tiny.pth", height_px=96, width_px=32)
     assert read_spec(tmp_path / "models" / "rrid.onnx").fingerprint == again.spec().fingerprint
+
+
+def test_half_precision_is_half_the_size_and_answers_alike(tmp_path):
+    """Float16 weights, float32 islands at both ends; without TensorRT the engine is named as missing, with exit 3."""
+    torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
+    size = ("--height", 96, "--width", 32)
+    outcome = rrid_edge(
+        "export", tmp_path / "tiny.pth", "-o", tmp_path / "m", *size, "--fp16", "--triton", tmp_path / "t"
+    )
+    refused(
+        outcome,
+        3,
+        "rrid.fp16.onnx is written, its TensorRT engine was not built",
+        "on the device run: rrid-edge export",
+    )
+    full, half = tmp_path / "m" / "rrid.onnx", tmp_path / "m" / "rrid.fp16.onnx"
+    assert half.stat().st_size <= 0.52 * full.stat().st_size
+    spec = read_spec(half)
+    assert (spec.precision, spec.fingerprint) == ("fp16", read_spec(full).fingerprint)
+    images = _random_images(5, TINY)
+    with open_engine(full, "onnxruntime") as one, open_engine(half, "onnxruntime") as two:
+        assert row_cosines(one.run(images), two.run(images)).min() > 0.999
+    types = {node.op_type: node for node in onnx.load(half).graph.node}
+    assert next(iter(onnx.load(half).graph.node)).op_type == "Cast"  # uint8 meets Cast first
+    assert "Conv" in types
+    assert json.loads((tmp_path / "m" / "parity.fp16.json").read_text())["passed"]
+    assert (tmp_path / "t").is_dir()
+    refused(rrid_edge("export", half), 3, "TensorRT")
+
+
+def test_weights_beyond_float16_are_refused(tiny):
+    branch = InferenceBranch(tiny.model).eval()
+    branch.part_bias[0, 0, 0] = 1e6
+    with pytest.raises(CheckFailedError, match="'part_bias' exceed float16"):
+        branch.to_half()
 
 
 def test_refusals(tmp_path):

@@ -21,8 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rrid_edge.errors import CheckFailedError
 from rrid_train.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rrid_train.model import RRID
+
+_LARGEST_HALF = 65504.0
 
 
 class InferenceBranch(nn.Module):
@@ -49,6 +52,7 @@ class InferenceBranch(nn.Module):
     def __init__(self, model: RRID, *, flip: bool = True) -> None:
         super().__init__()
         self.config = model.config
+        self.compute_dtype = torch.float32
         self.flip = flip
         self.backbone = _folded_backbone(model)
         self.strip_rows = math.lcm(*model.config.stripes)
@@ -66,14 +70,35 @@ class InferenceBranch(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Unit descriptors of uint8 images; see the class."""
-        pixels = images.float().permute(0, 3, 1, 2) * self.scale + self.shift
+        pixels = (images.float().permute(0, 3, 1, 2) * self.scale + self.shift).to(self.compute_dtype)
         if not self.flip:
             return _unit(self.blocks(pixels).flatten(1))
         # stack/flatten keeps the batch size symbolic; chunk/cat froze it in the exported graph.
         views = torch.stack([pixels, pixels.flip(3)], dim=1).flatten(0, 1)
-        features = self.blocks(views).flatten(1)
+        features = self.blocks(views).flatten(1).float()
         # The sum has the direction of the mean, and only the direction is left after the norm.
         return _unit(features.reshape(-1, 2, features.shape[1]).sum(1))
+
+    def to_half(self) -> InferenceBranch:
+        """Change this branch to float16 weights and arithmetic, and return it.
+
+        Two islands stay float32: scaling and normalisation of the pixels, and everything from the sum of the two views on:
+        an L2 norm in float16 overflows without a word. Batch norms were folded in float32 before: folding in float16
+        doubles the error.
+
+        Raises:
+            CheckFailedError: a weight that float16 cannot hold.
+        """
+        for name, tensor in (*self.named_parameters(), *self.named_buffers()):
+            if not bool((tensor.abs() < _LARGEST_HALF).all()):
+                raise CheckFailedError(f"the weights {name!r} exceed float16 (65504): export this network in fp32")
+        self.backbone.half()
+        for kind in ("part", "rest", "relation"):
+            for what in ("weight", "bias"):
+                name = f"{kind}_{what}"
+                self.register_buffer(name, getattr(self, name).half())
+        self.compute_dtype = torch.float16
+        return self
 
     def blocks(self, pixels: Tensor) -> Tensor:
         """Descriptor blocks before mean and norm.

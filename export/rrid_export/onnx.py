@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, version_converter
 
+from rrid_edge.agreement import row_cosines
 from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import atomic_output
@@ -28,6 +29,7 @@ _TRACED_OPSET = 18
 _TRACED_BATCH = 2
 _CHECKED_BATCHES = (1, 3, 5)
 _VALUE_TOLERANCE = 1e-5
+_HALF_COSINE = 0.999
 
 
 def export_onnx(
@@ -36,7 +38,7 @@ def export_onnx(
     """Write ``branch`` as an ONNX file that keeps the model contract, and check it.
 
     Args:
-        branch: in evaluation mode.
+        branch: in evaluation mode, in the precision of ``spec``.
         spec: becomes the file's metadata.
         path: the final name; nothing appears there unless every check passes.
         accept: a further check of the written file, which raises where it fails.
@@ -83,15 +85,19 @@ def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
 
 
 def _check_values(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
+    """Values at batches that were not traced: equal in float32, near in float16 (compared with float16 in PyTorch)."""
     generator = np.random.default_rng(0)
     with OnnxRuntimeEngine(path) as engine:
         for batch in _CHECKED_BATCHES:
             images = generator.integers(0, 256, (batch, spec.height_px, spec.width_px, 3), dtype=np.uint8)
-            difference = float(np.abs(engine.run(images) - run_branch(branch, images)).max())
-            if not difference <= _VALUE_TOLERANCE:
+            found, expected = engine.run(images), run_branch(branch, images)
+            difference = float(np.abs(found - expected).max())
+            cosine = float(row_cosines(found, expected).min())
+            good = difference <= _VALUE_TOLERANCE if spec.precision == "fp32" else cosine >= _HALF_COSINE
+            if not good:
                 raise CheckFailedError(
                     f"the exported file answers otherwise than PyTorch at batch {batch}: largest difference {difference:.2e}, "
-                    f"expected at most {_VALUE_TOLERANCE:.0e}; nothing was kept: try other torch and onnx versions"
+                    f"minimum cosine {cosine:.6f}; nothing was kept: try other torch and onnx versions"
                 )
 
 

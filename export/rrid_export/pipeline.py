@@ -35,8 +35,10 @@ class ExportResult:
     parity: ParityReport
 
 
-def export_model(source: SourceNetwork, output: Path, *, flip: bool = True, crops: Path | None = None) -> ExportResult:
-    """Export ``source`` to ``output/rrid.onnx`` with goldens and a parity report beside it.
+def export_model(
+    source: SourceNetwork, output: Path, *, flip: bool = True, crops: Path | None = None, half: bool = False
+) -> ExportResult:
+    """Export ``source`` to ``output/rrid.onnx`` (or ``rrid.fp16.onnx``) with goldens and a parity report beside it.
 
     The trained network in PyTorch is asked first, image and mirrored image in two passes; the written file has to answer
     likewise before it gets its name.
@@ -46,12 +48,14 @@ def export_model(source: SourceNetwork, output: Path, *, flip: bool = True, crop
         output: folder to write to.
         flip: average with the mirrored image.
         crops: folder of real crops for the goldens, or None for drawn patterns.
+        half: write the float16 model. A CPU computes its float16 operations in float32, so parity here proves the file, not
+            yet the arithmetic of the device: run ``rrid-edge parity`` there.
 
     Raises:
         CheckFailedError: the file does not keep the contract or does not answer as PyTorch; nothing is left behind.
         OutputError: the folder cannot be written.
     """
-    spec = source.spec(flip=flip)
+    spec = source.spec(flip=flip).with_precision("fp16" if half else "fp32")
     goldens = make_goldens(source, flip=flip, crops=crops, count=GOLDEN_CROPS)
     reports: list[ParityReport] = []
 
@@ -71,9 +75,11 @@ def export_model(source: SourceNetwork, output: Path, *, flip: bool = True, crop
             )
         reports.append(report)
 
-    model = output / "rrid.onnx"
-    export_onnx(InferenceBranch(source.model, flip=flip).eval(), spec, model, accept=prove)
-    goldens_path, report_path = output / "rrid.goldens.npz", output / "parity.json"
+    branch = InferenceBranch(source.model, flip=flip).eval()
+    model = output / ("rrid.fp16.onnx" if half else "rrid.onnx")
+    export_onnx(branch.to_half() if half else branch, spec, model, accept=prove)
+    goldens_path = output / "rrid.goldens.npz"
+    report_path = output / ("parity.fp16.json" if half else "parity.json")
     save_goldens(goldens_path, goldens)
     write_json(report_path, reports[0].to_dict())
     return ExportResult(model, goldens_path, report_path, reports[0])

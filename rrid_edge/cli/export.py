@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, require, say
+from rrid_edge.cli.common import JsonOption, print_json, progress, require, say
+from rrid_edge.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from rrid_export.tensorrt import BuildSettings
 
 
 @app.command(
     epilog="Example: rrid-edge export runs/demo/best.safetensors --crops demo/gallery",
-    help="Export a trained network to an ONNX file that holds the whole way from uint8 pixels to descriptors.",
+    help="Export a trained network to an ONNX file that holds the whole way from uint8 pixels to descriptors; with --fp16 "
+    "also to a float16 one and, where TensorRT is, to its engine. Given an ONNX file of this package, build the engine.",
 )
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint of rrid-edge train, or the published network's weights.")
+        Path,
+        typer.Argument(
+            help="A checkpoint of rrid-edge train, the published network's weights, or an exported ONNX file."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("models"),
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also the float16 model and its TensorRT engine.")] = False,
     flip: Annotated[
         bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image (another model without).")
     ] = True,
@@ -30,24 +39,106 @@ def export(
     crops: Annotated[
         Path | None, typer.Option(help="Folder of real crops for the golden descriptors; drawn noise without it.")
     ] = None,
+    triton: Annotated[Path | None, typer.Option(help="Also write a Triton model repository here.")] = None,
+    min_batch: Annotated[int, typer.Option(min=1, help="Engine: smallest batch.")] = 1,
+    opt_batch: Annotated[int, typer.Option(min=1, help="Engine: batch it is tuned for.")] = 8,
+    max_batch: Annotated[int, typer.Option(min=1, help="Engine: largest batch.")] = 32,
+    workspace: Annotated[int, typer.Option(min=1, help="Engine: scratch memory of the builder in MiB.")] = 1024,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Engine: for newer TensorRT versions too.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="Engine: for other GPUs too (not on Jetson).")
+    ] = False,
+    strip_weights: Annotated[bool, typer.Option("--strip-weights", help="Engine: without its weights.")] = False,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_export.tensorrt import BuildSettings
+
+    settings = BuildSettings(
+        min_batch=min_batch,
+        opt_batch=opt_batch,
+        max_batch=max_batch,
+        workspace_mib=workspace,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        strip_weights=strip_weights,
+    )
+    if checkpoint.suffix == ".onnx":
+        written = _build(checkpoint, checkpoint.with_suffix(".engine"), settings)
+        facts: dict[str, object] = {"engine": str(written)}
+    else:
+        facts = _export_network(checkpoint, output, flip, height, width, crops, fp16, quiet=as_json)
+        written = output / ("rrid.fp16.onnx" if fp16 else "rrid.onnx")
+    if triton is not None:
+        from rrid_export.triton import write_triton_repository
+
+        facts["triton"] = str(write_triton_repository(written, triton))
+        say(f"written: {facts['triton']}")
+    if as_json:
+        print_json(facts)
+    if fp16 and checkpoint.suffix != ".onnx":
+        _build_here(written, settings)
+
+
+def _export_network(
+    checkpoint: Path,
+    output: Path,
+    flip: bool,
+    height: int | None,
+    width: int | None,
+    crops: Path | None,
+    fp16: bool,
+    *,
+    quiet: bool,
+) -> dict[str, object]:
+    """Write the ONNX files of a checkpoint; returns what was written."""
     require("rrid_export.onnx", "export", "exporting a model")
     from rrid_export.onnx import describe
     from rrid_export.pipeline import export_model
     from rrid_export.source import load_source
 
     source = load_source(checkpoint, height_px=height, width_px=width)
-    say(f"{source.describe()}; writing {output / 'rrid.onnx'}")
-    result = export_model(source, output, flip=flip, crops=crops)
-    if as_json:
-        print_json({"model": str(result.model), "goldens": str(result.goldens), "parity": result.parity.to_dict()})
-        return
-    print(describe(result.model))
-    print(
-        f"parity with PyTorch over {result.parity.agreement.images} images: minimum cosine "
-        f"{result.parity.agreement.min_cosine:.7f} ({result.report})"
-    )
-    print(
-        f"fingerprint {result.parity.fingerprint[:12]}; next: rrid-edge match query.jpg gallery/ --model {result.model}"
-    )
+    say(f"{source.describe()}; writing to {output}")
+    facts: dict[str, object] = {}
+    for half in (False, True) if fp16 else (False,):
+        result = export_model(source, output, flip=flip, crops=crops, half=half)
+        name = "fp16" if half else "fp32"
+        facts[f"model_{name}" if half else "model"] = str(result.model)
+        facts[f"parity_{name}" if half else "parity"] = result.parity.to_dict()
+        facts["goldens"] = str(result.goldens)
+        if not quiet:
+            print(describe(result.model))
+            print(
+                f"parity with PyTorch over {result.parity.agreement.images} images: minimum cosine "
+                f"{result.parity.agreement.min_cosine:.7f} ({result.report})"
+            )
+    if not quiet:
+        fingerprint = source.spec(flip=flip).fingerprint[:12]
+        print(f"fingerprint {fingerprint}; next: rrid-edge match query.jpg gallery/ --model {result.model}")
+    return facts
+
+
+def _build(onnx: Path, engine: Path, settings: BuildSettings) -> Path:
+    """Build the TensorRT engine of an ONNX file, with a progress bar."""
+    from rrid_export.tensorrt import PROGRESS_TOTAL, build_engine
+
+    with progress("building the engine", PROGRESS_TOTAL) as advance:
+        sidecar = build_engine(onnx, engine, settings, advance=advance)
+    print(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s:.0f} s")
+    return engine
+
+
+def _build_here(onnx: Path, settings: BuildSettings) -> None:
+    """Build the engine on this machine, or say what was not built and what to run on the device.
+
+    Raises:
+        MissingExtraError: TensorRT or a GPU is not here.
+    """
+    try:
+        _build(onnx, onnx.with_suffix(".engine"), settings)
+    except MissingExtraError as error:
+        raise MissingExtraError(
+            f"{onnx} is written, its TensorRT engine was not built ({error.message}); "
+            f"on the device run: rrid-edge export {onnx}"
+        ) from error
