@@ -11,7 +11,7 @@ from rrid_edge.bench.report import BenchReport
 from rrid_edge.files import atomic_output
 
 _SIZE = (900, 560)
-_FRAME = (90, 40, 880, 460)
+_FRAME = (90, 40, 880, 440)
 _INK, _GRID, _PAPER = (30, 30, 36), (225, 225, 230), (255, 255, 255)
 _COLOURS = (
     (42, 111, 187),
