@@ -51,6 +51,7 @@ class Catalogue:
     def __init__(self, folder: Path, *, read_only: bool) -> None:
         self.path = folder / FILE_NAME
         self._connection = _connect(self.path, read_only=read_only)
+        self._read: tuple[tuple[int, int], list[GalleryRow]] | None = None
         with self._guarded():
             found = self._connection.execute("SELECT value FROM info WHERE key = 'format'").fetchone()
         if found is None or int(found[0]) > FORMAT:
@@ -116,12 +117,18 @@ class Catalogue:
         with self._guarded():
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
-    def rows(self) -> list[GalleryRow]:
-        """All live rows by path.
+    def rows(self, *, fresh: bool = False) -> list[GalleryRow]:
+        """All live rows by path; read again only when somebody committed since, or when ``fresh`` is asked for.
 
         Raises:
             GalleryError: a row does not fit its own checksum.
         """
+        moment = (self.data_version(), self._connection.total_changes)
+        if fresh or self._read is None or self._read[0] != moment:
+            self._read = (moment, self._read_rows())
+        return list(self._read[1])
+
+    def _read_rows(self) -> list[GalleryRow]:
         with self._guarded():
             found = self._connection.execute(f"SELECT {_COLUMNS} FROM row WHERE dead = 0 ORDER BY path").fetchall()  # noqa: S608 - a constant
         rows = []

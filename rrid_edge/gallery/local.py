@@ -314,6 +314,7 @@ class LocalGallery:
             GalleryError: the catalogue itself is damaged.
         """
         self._catalogue.check_integrity()
+        self._catalogue.rows(fresh=True)
         _, rows, stored = self._consistent()
         damaged = tuple(row for row in rows if zlib.crc32(stored[row.slot].tobytes()) != row.crc32)
         return Verification(len(rows), damaged)
