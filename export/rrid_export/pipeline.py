@@ -9,6 +9,7 @@ from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.files import write_json
 from rrid_edge.parity import ParityReport, check_parity, save_goldens
+from rrid_edge.threshold import find_thresholds, save_thresholds
 from rrid_export.branch import InferenceBranch
 from rrid_export.goldens import make_goldens
 from rrid_export.onnx import export_onnx
@@ -39,6 +40,8 @@ def export_model(
     source: SourceNetwork, output: Path, *, flip: bool = True, crops: Path | None = None, half: bool = False
 ) -> ExportResult:
     """Export ``source`` to ``output/rrid.onnx`` (or ``rrid.fp16.onnx``) with goldens and a parity report beside it.
+
+    Score thresholds that were measured for the checkpoint go with it.
 
     The trained network in PyTorch is asked first, image and mirrored image in two passes; the written file has to answer
     likewise before it gets its name.
@@ -82,4 +85,7 @@ def export_model(
     report_path = output / ("parity.fp16.json" if half else "parity.json")
     save_goldens(goldens_path, goldens)
     write_json(report_path, reports[0].to_dict())
+    thresholds = find_thresholds(source.path, spec.fingerprint)
+    if thresholds is not None and not half:  # any precision of the network finds them by its fingerprint
+        save_thresholds(model, thresholds)
     return ExportResult(model, goldens_path, report_path, reports[0])

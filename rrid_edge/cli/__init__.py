@@ -15,6 +15,7 @@ from rrid_edge.cli import index as _index  # noqa: F401
 from rrid_edge.cli import inspect as _inspect  # noqa: F401
 from rrid_edge.cli import match as _match  # noqa: F401
 from rrid_edge.cli import parity as _parity  # noqa: F401
+from rrid_edge.cli import prepare as _prepare  # noqa: F401
 from rrid_edge.cli import train as _train  # noqa: F401
 from rrid_edge.cli.app import main
 

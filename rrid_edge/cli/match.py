@@ -21,7 +21,7 @@ from rrid_edge.cli.opening import (
     open_model,
     run_index,
 )
-from rrid_edge.errors import ImageError, UsageError, printable
+from rrid_edge.errors import ImageError, RridEdgeError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -54,6 +54,10 @@ def match(
     threshold: Annotated[
         float | None, typer.Option(help="Lowest score of a match: below it the answer is 'no match'.")
     ] = None,
+    fpr: Annotated[
+        float | None,
+        typer.Option(help="Threshold of this false-positive rate a pair, as evaluate measured it (1e-4, 1e-3, 1e-2)."),
+    ] = None,
     fuse: Annotated[str, typer.Option(help="Several query images: mean (of descriptors) or max (of scores).")] = "mean",
     expand: Annotated[int, typer.Option(help="Average query expansion over so many nearest crops; 0 is off.")] = 0,
     explain: Annotated[bool, typer.Option("--explain", help="Print which stripes carried each match.")] = False,
@@ -68,10 +72,17 @@ def match(
 
     if len(paths) < 2:
         raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
+    if fpr is not None and (threshold is not None or expand):
+        other = "--threshold" if threshold is not None else "--expand"
+        raise UsageError(
+            f"--fpr and {other} exclude each other: the measured thresholds hold for plain scores; give one"
+        )
     *query_paths, folder = paths
     groups = _query_files(query_paths, folder)
     place = index_place(folder, store)
     path, engine = open_model(model, gallery_model(place), runtime, precision, threads)
+    if fpr is not None:
+        threshold = _measured_threshold(path, engine, fpr, several=any(len(files) > 1 for files in groups))
     rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=_own_names(groups, folder))
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand)
     with engine:
@@ -96,6 +107,20 @@ def match(
     for written in (sheet, report):
         if written is not None:
             print(f"written: {printable(written)}")
+
+
+def _measured_threshold(model: Path, engine: Engine, fpr: float, *, several: bool) -> float:
+    """The score of a false-positive rate, said on stderr; the engine is closed when there is none."""
+    from rrid_edge.threshold import threshold_for
+
+    try:
+        score = threshold_for(model, engine.spec.fingerprint, fpr)
+    except RridEdgeError:
+        engine.close()
+        raise
+    note = "; measured on single images, so several fused ones reach it more often" if several else ""
+    say(f"threshold {score:.4f} for a false-positive rate of {fpr:g} a pair{note}")
+    return score
 
 
 def _query_files(paths: list[Path], gallery: Path) -> list[tuple[Path, ...]]:

@@ -16,7 +16,7 @@ PRESETS = {
     "market1501": r"(?P<person>-1|\d{4})_c(?P<camera>\d+)s\d+_(?P<time>\d+)_\d+",
     "dukemtmc": r"(?P<person>-1|\d{4})_c(?P<camera>\d+)_f(?P<time>\d+)",
     "cuhk03": r"(?P<person>\d+_\d+)_(?P<camera>\d)_\d+",
-    "rrid": r"(?P<person>\d{8})_(?P<camera>\d{2})_\d{4}",
+    "rrid": r"(?P<person>-\d{7}|\d{8})_(?P<camera>\d{2})_\d{4}",
 }
 """Regular expressions over the whole file name without its suffix (further words may follow after ``_`` or ``.``)."""
 AUTO = ("market1501", "dukemtmc", "rrid")

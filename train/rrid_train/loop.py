@@ -95,9 +95,10 @@ class Trainer:
     Args:
         config: all settings.
         processes: this process among those that train.
+        network: class of the network: :class:`RRID`, or one derived from it to try another head.
     """
 
-    def __init__(self, config: TrainConfig, processes: Processes) -> None:
+    def __init__(self, config: TrainConfig, processes: Processes, *, network: type[RRID] = RRID) -> None:
         self.config, self.processes = config, processes
         self.folder = Path(config.exp_dir)
         if config.threads:
@@ -113,7 +114,7 @@ class Trainer:
             seed=config.seed,
         )
         self.sampler, self.loader = _loader(config, self.dataset, processes)
-        self.model = RRID(config.model, self.dataset.num_train_identities)
+        self.model = network(config.model, self.dataset.num_train_identities)
         load_backbone(self.model, config.backbone_weights)
         self.network = self._place(self.model)
         self.optimiser = _optimiser(config, self.model)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from rrid_edge.images import read_image
 from rrid_edge.metrics import evaluate_ranking
 from rrid_train.config import TrainConfig
-from rrid_train.data.layout import Sample
+from rrid_train.data.samples import Sample
 from rrid_train.data.transforms import normalise
 
 

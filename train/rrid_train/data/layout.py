@@ -1,4 +1,4 @@
-"""Datasets on disk: the RRID layout, and Market-1501-style folders read directly.
+"""Datasets ready to train on: the RRID layout, and Market-1501-style folders read directly.
 
 The RRID layout is a folder with ``images/<pid 8 digits>_<camera 2>_<number 4>.jpg``, ``meta.json`` ("identities":
 [pid][camera] -> file names), ``splits.json`` (a list of {"trainval", "query", "gallery"} lists of identities) and
@@ -10,8 +10,7 @@ Training identities are renumbered 0 .. n-1 in ascending order of their number i
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,26 +18,11 @@ from typing import Any
 import numpy as np
 
 from rrid_edge.errors import DatasetError, UsageError, printable
+from rrid_train.data.market import MARKET_FOLDERS, is_market, read_market
+from rrid_train.data.samples import JUNK, Sample, refuse_shared_identities
 
-DATASET_TYPES = ("auto", "rrid", "market1501", "dukemtmc")
-JUNK = -1
-_MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
-_MARKET_NAME = re.compile(r"(-1|\d+)_c(\d+)")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image.
-
-    Attributes:
-        path: the file.
-        pid: identity; in a dataset's ``train`` renumbered from 0, elsewhere as in the dataset (-1 junk, 0 distractor).
-        camera: camera number as in the dataset.
-    """
-
-    path: Path
-    pid: int
-    camera: int
+DATASET_TYPES = ("auto", "rrid", "market1501", "dukemtmc", "cuhk03")
+__all__ = ["DATASET_TYPES", "Dataset", "Sample", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -68,26 +52,27 @@ class Dataset:
         """Identities to classify."""
         return len({sample.pid for sample in self.train})
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Identities and images of every subset; junk is no identity. Validation only where somebody is held out."""
+        subsets = {
+            "train": self.train,
+            "val query": self.val_query,
+            "val gallery": self.val_gallery,
+            "query": self.query,
+            "gallery": self.gallery,
+        }
+        return {
+            name: {"identities": len({sample.pid for sample in samples} - {JUNK}), "images": len(samples)}
+            for name, samples in subsets.items()
+            if samples or not name.startswith("val")
+        }
+
     def table(self) -> str:
         """subset | identities | images, as lines of text."""
-        rows = [
-            ("subset", "identities", "images"),
-            *(
-                (
-                    name,
-                    f"{len({sample.pid for sample in samples if sample.pid > 0 or samples is not self.gallery}):,}",
-                    f"{len(samples):,}",
-                )
-                for name, samples in (
-                    ("train", self.train),
-                    ("val query", self.val_query),
-                    ("val gallery", self.val_gallery),
-                    ("query", self.query),
-                    ("gallery", self.gallery),
-                )
-            ),
-        ]
-        return "\n".join(f"{name:<12}{identities:>12}{images:>10}" for name, identities, images in rows)
+        lines = [f"{'subset':<12} | {'identities':>10} | {'images':>8}", f"{'-' * 12} | {'-' * 10} | {'-' * 8}"]
+        for name, counts in self.counts().items():
+            lines.append(f"{name:<12} | {counts['identities']:>10,} | {counts['images']:>8,}")
+        return "\n".join(lines)
 
 
 def load_dataset(
@@ -126,8 +111,8 @@ def load_dataset(
     if kind == "rrid":
         trainval, query, gallery = _read_rrid(root, split, splits_file or "splits.json")
     else:
-        trainval, query, gallery = _read_market(root)
-    _refuse_shared_identities(root, trainval, [*query, *gallery])
+        trainval, query, gallery = read_market(root)
+    refuse_shared_identities(root, trainval, [*query, *gallery])
     kept, held = _hold_out(trainval, 0 if combine_trainval else num_val, seed)
     numbers = {pid: index for index, pid in enumerate(sorted({sample.pid for sample in kept}))}
     train = tuple(Sample(sample.path, numbers[sample.pid], sample.camera) for sample in kept)
@@ -139,11 +124,11 @@ def load_dataset(
 def _kind(root: Path) -> str:
     if (root / "meta.json").is_file():
         return "rrid"
-    if all((root / name).is_dir() for name in _MARKET_FOLDERS):
+    if is_market(root):
         return "market1501"
     raise DatasetError(
         f"{printable(root)}: neither the RRID layout (meta.json) nor a Market-1501-style folder "
-        f"({', '.join(_MARKET_FOLDERS)}); give the folder that holds them"
+        f"({', '.join(MARKET_FOLDERS)}); give the folder that holds them, or make one with rrid-edge prepare"
     )
 
 
@@ -156,11 +141,25 @@ def _name(root: Path) -> str:
     return root.resolve().name
 
 
+def held_out(num_val: float, identities: int) -> int:
+    """How many of so many training identities are held out.
+
+    Args:
+        num_val: a share below 1, or a count.
+        identities: of trainval.
+
+    Raises:
+        UsageError: it does not fit: at least two must be left to train on.
+    """
+    count = int(num_val * identities) if 0 < num_val < 1 else int(num_val)
+    if num_val < 0 or (num_val >= 1 and num_val != count) or count > identities - 2:
+        raise UsageError(f"num-val {num_val} does not fit {identities} identities: expected a share below 1 or a count")
+    return count
+
+
 def _hold_out(samples: list[Sample], num_val: float, seed: int) -> tuple[list[Sample], list[Sample]]:
     pids = sorted({sample.pid for sample in samples})
-    count = int(num_val * len(pids)) if 0 < num_val < 1 else int(num_val)
-    if num_val < 0 or (num_val >= 1 and num_val != count) or count > len(pids) - 2:
-        raise UsageError(f"num-val {num_val} does not fit {len(pids)} identities: expected a share below 1 or a count")
+    count = held_out(num_val, len(pids))
     held = set(np.random.default_rng([seed, 3]).permutation(pids)[:count].tolist())
     return [sample for sample in samples if sample.pid not in held], [
         sample for sample in samples if sample.pid in held
@@ -173,18 +172,6 @@ def _first_of_each_camera(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     for sample in samples:
         first.setdefault((sample.pid, sample.camera), sample)
     return tuple(first.values())
-
-
-def _refuse_shared_identities(root: Path, trainval: Sequence[Sample], test: Sequence[Sample]) -> None:
-    training = {sample.pid for sample in trainval}
-    shared = sorted({sample.pid for sample in test if sample.pid in training and sample.pid > 0})
-    zero_shared = 0 in training and any(sample.pid == 0 for sample in test)
-    shared = [0, *shared] if zero_shared else shared
-    if shared:
-        raise DatasetError(
-            f"{printable(root)}: identity {shared[0]} is both in training and in test ({len(shared)} in all); "
-            "mend the split: such a result would prove nothing"
-        )
 
 
 def _read_rrid(root: Path, split: int, splits_file: str) -> tuple[list[Sample], list[Sample], list[Sample]]:
@@ -274,25 +261,3 @@ def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         raise DatasetError(f"{printable(path)}: missing from the RRID layout; copy the dataset again") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{printable(path)}: wrong JSON ({error}); copy the file again") from error
-
-
-def _read_market(root: Path) -> tuple[list[Sample], list[Sample], list[Sample]]:
-    train, query, gallery = (_market_folder(root / name) for name in _MARKET_FOLDERS)
-    return [sample for sample in train if sample.pid > 0], query, gallery
-
-
-def _market_folder(folder: Path) -> list[Sample]:
-    """Samples of ``0002_c1s1_000451_03.jpg`` or ``0002_c2_f0046182.jpg``, in the order of their names."""
-    if not folder.is_dir():
-        raise DatasetError(f"{printable(folder)}: this folder of the dataset is missing")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-    named = [(path, _MARKET_NAME.match(path.name)) for path in paths]
-    odd = [path for path, found in named if found is None]
-    if odd or not paths:
-        what = (
-            f"{printable(odd[0].name)} is not named <pid>_c<camera>... ({len(odd)} in all)"
-            if odd
-            else "no images in it"
-        )
-        raise DatasetError(f"{printable(folder)}: {what}")
-    return [Sample(path, int(found[1]), int(found[2])) for path, found in named if found is not None]

@@ -1,0 +1,72 @@
+"""Ranked lists of an evaluation, to look at: the queries that went worst, those in the middle, the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.errors import UsageError
+from rrid_edge.match import Match, MatchResult, block_shares
+from rrid_edge.metrics import JUNK_PID
+
+SHEETS = ("worst", "median", "best")
+
+
+@dataclass(frozen=True)
+class LabelledCrops:
+    """One side of an evaluation.
+
+    Attributes:
+        paths: files.
+        pids: int64 (N,): identities.
+        cameras: int64 (N,).
+        descriptors: float32 (N, D), unit rows.
+    """
+
+    paths: Sequence[Path]
+    pids: NDArray[np.int64]
+    cameras: NDArray[np.int64]
+    descriptors: NDArray[np.float32]
+
+
+def choose_queries(query_ap: NDArray[np.float64], count: int) -> dict[str, list[int]]:
+    """Numbers of the queries of every sheet: ``count`` of the lowest, the middle and the highest average precision.
+
+    Args:
+        query_ap: float64 (queries,): NaN where a query is not valid; such a query is on no sheet.
+        count: queries of a sheet, at least 1.
+    """
+    if count < 1:
+        raise UsageError(f"{count} queries a sheet do not work: expected at least 1")
+    order = np.argsort(query_ap, kind="stable")[: int(np.count_nonzero(np.isfinite(query_ap)))].tolist()
+    middle = max(0, (len(order) - count) // 2)
+    return {"worst": order[:count], "median": order[middle : middle + count], "best": order[::-1][:count]}
+
+
+def ranked_list(
+    number: int, query: LabelledCrops, gallery: LabelledCrops, distances: NDArray[np.floating], top_k: int, blocks: int
+) -> MatchResult:
+    """The first ``top_k`` answers to one query, as it is evaluated: without its own camera's images of it, without junk.
+
+    Args:
+        number: the query.
+        query: the queries.
+        gallery: the gallery.
+        distances: real (gallery,): the query's distances, smaller is nearer.
+        top_k: answers.
+        blocks: descriptor blocks of the model.
+    """
+    pid, camera = query.pids[number], query.cameras[number]
+    left_out = (gallery.pids == JUNK_PID) | ((gallery.pids == pid) & (gallery.cameras == camera))
+    order = np.argsort(np.where(left_out, np.inf, distances), kind="stable")
+    descriptor = query.descriptors[number]
+    matches = []
+    for rank, column in enumerate(order[: min(top_k, int(np.count_nonzero(~left_out)))].tolist(), start=1):
+        shares = block_shares(descriptor, gallery.descriptors[column], blocks)
+        path, person = str(gallery.paths[column]), str(gallery.pids[column])
+        matches.append(Match(rank, sum(shares), path, int(gallery.cameras[column]), person, shares))
+    return MatchResult((str(query.paths[number]),), tuple(matches), str(pid), int(camera))

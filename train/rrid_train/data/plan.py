@@ -1,0 +1,171 @@
+"""A dataset about to be written in the RRID layout.
+
+A :class:`Plan` says where every image comes from and which lists name it; :func:`write_plan` carries it out in a folder that
+gets its name only when it is complete. Files are copied byte for byte; images that the original holds as arrays become
+PNG, which loses nothing: evaluating the prepared dataset gives the numbers of the original.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rrid_edge.errors import DatasetError, ImageError, OutputError, printable
+from rrid_edge.files import write_json
+from rrid_edge.images import load_rgb
+from rrid_train.data.cuhk03 import Picture
+from rrid_train.data.samples import JUNK, Sample, refuse_shared_identities
+
+Source = Path | Picture
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who trains and what is tested; entries of ``query`` and ``gallery`` are places in the plan's images."""
+
+    trainval: tuple[int, ...]
+    query: tuple[int, ...]
+    gallery: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A dataset to write.
+
+    Attributes:
+        name: for people and for checkpoints.
+        sources: where every image comes from.
+        labels: identity and camera of every image.
+        splits: at least one.
+        facts: further entries of ``meta.json``.
+        pixels: RGB, uint8 (height, width, 3), of an image that is no file.
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    labels: tuple[tuple[int, int], ...]
+    splits: tuple[Split, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    pixels: Callable[[Picture], NDArray[np.uint8]] | None = None
+
+
+def plan_lists(
+    name: str,
+    raw: Path,
+    train: list[Sample],
+    query: list[Sample],
+    gallery: list[Sample],
+    facts: Mapping[str, Any] | None = None,
+) -> Plan:
+    """A plan with one split.
+
+    Raises:
+        DatasetError: somebody is both in training and in test.
+    """
+    refuse_shared_identities(raw, train, [*query, *gallery])
+    places: dict[Path, int] = {}
+    samples = [*train, *query, *gallery]
+    for sample in samples:
+        places.setdefault(sample.path, len(places))
+    labels = dict(zip((sample.path for sample in samples), ((s.pid, s.camera) for s in samples), strict=True))
+    split = Split(
+        tuple(sorted({sample.pid for sample in train})),
+        tuple(places[sample.path] for sample in query),
+        tuple(places[sample.path] for sample in gallery),
+    )
+    return Plan(name, tuple(places), tuple(labels[path] for path in places), (split,), facts or {})
+
+
+def write_plan(plan: Plan, out: Path, *, advance: Callable[[int], None] = lambda _done: None) -> None:
+    """Write a dataset in the RRID layout.
+
+    Args:
+        plan: what to write.
+        out: folder to write: new or empty. Until everything is in it, it lies beside under a hidden name.
+        advance: called with the number of images written since the last call.
+
+    Raises:
+        OutputError: ``out`` holds something, or cannot be written; nothing is left behind.
+        DatasetError: an image of the original cannot be read.
+    """
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise OutputError(f"{printable(out)}: there is something already; give a new or an empty folder")
+        (partial / "images").mkdir(parents=True)
+        names = _names(plan)
+        for source, name in zip(plan.sources, names, strict=True):
+            # No fsync for each of thousands of copies: the folder's own name comes last.
+            (partial / "images" / name).write_bytes(_content(plan, source))
+            advance(1)
+        for file, content in _lists(plan, names).items():
+            write_json(partial / file, content)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except OSError as error:
+        raise OutputError(
+            f"{printable(error.filename or out)}: cannot be written ({error.strerror or error}); give a folder on a "
+            "writable file system with free space"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _names(plan: Plan) -> list[str]:
+    """``<pid 8 digits>_<camera 2>_<number 4>`` and the original's ending, for every image."""
+    counts: Counter[tuple[int, int]] = Counter()
+    names = []
+    for source, label in zip(plan.sources, plan.labels, strict=True):
+        ending = source.suffix.lower() if isinstance(source, Path) else ".png"
+        names.append(f"{label[0]:08d}_{label[1]:02d}_{counts[label]:04d}{ending}")
+        counts[label] += 1
+    return names
+
+
+def _content(plan: Plan, source: Source) -> bytes:
+    if isinstance(source, Path):
+        try:
+            load_rgb(source)
+        except ImageError as error:
+            raise DatasetError(f"{error.message}; copy the dataset again, or remove this file") from error
+        return source.read_bytes()
+    assert plan.pixels is not None
+    stream = io.BytesIO()
+    Image.fromarray(plan.pixels(source)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _lists(plan: Plan, names: list[str]) -> dict[str, object]:
+    """meta.json, splits.json and test.json."""
+    identities: list[list[list[str]]] = [[] for _ in range(max(pid for pid, _ in plan.labels) + 1)]
+    for name, (pid, camera) in zip(names, plan.labels, strict=True):
+        if pid != JUNK:  # junk has no number to be listed under; test.json names it
+            cameras = identities[pid]
+            cameras += [[] for _ in range(camera + 1 - len(cameras))]
+            cameras[camera].append(name)
+    cameras_seen = len({camera for _, camera in plan.labels})
+    meta = {"name": plan.name, "num_cameras": cameras_seen, "identities": identities, **plan.facts}
+
+    def pids(places: tuple[int, ...]) -> list[int]:
+        return sorted({plan.labels[place][0] for place in places} - {JUNK})
+
+    def rows(places: tuple[int, ...]) -> list[list[object]]:
+        return [[names[place], *plan.labels[place]] for place in places]
+
+    splits = [
+        {"trainval": list(split.trainval), "query": pids(split.query), "gallery": pids(split.gallery)}
+        for split in plan.splits
+    ]
+    tests = [{"query": rows(split.query), "gallery": rows(split.gallery)} for split in plan.splits]
+    return {"meta.json": meta, "splits.json": splits, "test.json": tests}
