@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
+import reference
 from rrid_edge.errors import CheckpointError, UsageError
 from rrid_train.model import RRID, ModelConfig
 from rrid_train.weights import load_backbone, load_state_dict_file
@@ -40,6 +45,36 @@ def test_every_published_form_loads(model, tmp_path, zipped, form):
     }[form]()
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     _same(load_state_dict_file(tmp_path / "w.pth"), model)
+
+
+def _published_file(form, path):
+    """The published network's tensors in a file as training code writes it."""
+    network = RRID.from_state_dict(reference.state_dict(20))
+    if form == "state dict":
+        torch.save(network.state_dict(), path)
+    else:  # a whole pickled module, its class found under a name that no reader of the file has
+        kind = type("RelationNetwork", (RRID,), {"__module__": "somebodys_models"})
+        network.__class__ = kind
+        module = types.ModuleType("somebodys_models")
+        module.RelationNetwork = kind
+        sys.modules["somebodys_models"] = module
+        try:
+            torch.save(nn.DataParallel(network), path, _use_new_zipfile_serialization=form == "module, new format")
+        finally:
+            del sys.modules["somebodys_models"]
+
+
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+@pytest.mark.parametrize("form", ["state dict", "module, old format", "module, new format"])
+def test_the_published_network_answers_alike_from_every_form(form, tmp_path):
+    _published_file(form, tmp_path / "published.pth")
+    model = RRID.from_state_dict(load_state_dict_file(tmp_path / "published.pth")).eval()
+    assert model.num_identities == 751
+    pixels = reference.images(20)
+    with torch.inference_mode():
+        one, two = (model(reference.normalised(view)).blocks.flatten(1) for view in (pixels, pixels[:, :, ::-1]))
+    found = functional.normalize((one + two) / 2).numpy()
+    np.testing.assert_allclose(found, reference.expected()["descriptor"], atol=1e-5)
 
 
 class _Malicious:

@@ -22,7 +22,7 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Run folder to go on with; its settings count.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in --exp-dir.")] = False,
     dataset_path: Annotated[str | None, typer.Option(help="Folder of the dataset.")] = None,
-    dataset_type: Annotated[str | None, typer.Option(help="auto, rrid, market1501 or dukemtmc.")] = None,
+    dataset_type: Annotated[str | None, typer.Option(help="auto, rrid, market1501, dukemtmc or cuhk03.")] = None,
     split: Annotated[int | None, typer.Option(help="Which split.")] = None,
     splits_file: Annotated[str | None, typer.Option(help="Another name than splits.json.")] = None,
     num_val: Annotated[float | None, typer.Option(help="Identities held out: a share below 1, or a count.")] = None,
