@@ -156,7 +156,12 @@ def _pair(tensor: str, scale: str) -> list[Any]:
     make = onnx.helper.make_node
     return [
         make("QuantizeLinear", [tensor, scale, "int8_zero"], [f"{tensor}_int8"], f"{tensor}_quantise"),
-        make("DequantizeLinear", [f"{tensor}_int8", scale, "int8_zero"], [f"{tensor}_dequantised"], f"{tensor}_dequantise"),
+        make(
+            "DequantizeLinear",
+            [f"{tensor}_int8", scale, "int8_zero"],
+            [f"{tensor}_dequantised"],
+            f"{tensor}_dequantise",
+        ),
     ]
 
 

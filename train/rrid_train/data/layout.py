@@ -22,7 +22,7 @@ from rrid_train.data.market import MARKET_FOLDERS, is_market, read_market
 from rrid_train.data.samples import JUNK, Sample, refuse_shared_identities
 
 DATASET_TYPES = ("auto", "rrid", "market1501", "dukemtmc", "cuhk03")
-__all__ = ["DATASET_TYPES", "Dataset", "Sample", "load_dataset"]
+__all__ = ["DATASET_TYPES", "Dataset", "Sample", "is_dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,11 @@ def load_dataset(
     if len(numbers) < 2:
         raise DatasetError(f"{printable(root)}: {len(numbers)} training identities; expected at least 2")
     return Dataset(_name(root), root, train, _first_of_each_camera(held), tuple(held), tuple(query), tuple(gallery))
+
+
+def is_dataset(root: Path) -> bool:
+    """True where ``root`` is a folder that :func:`load_dataset` recognises by itself."""
+    return (root / "meta.json").is_file() or is_market(root)
 
 
 def _kind(root: Path) -> str:

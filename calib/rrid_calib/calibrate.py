@@ -1,0 +1,260 @@
+"""From a float32 model and training crops to an int8 model that has proved itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rrid_calib.crops import Crop, find_crops, read_crops, spread
+from rrid_calib.graph import Layer, int8_layers, quantised, read_graph
+from rrid_calib.ranges import METHODS, collect, descriptors_of, scales
+from rrid_edge.agreement import row_cosines
+from rrid_edge.engines.base import Engine
+from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
+from rrid_edge.errors import CheckFailedError, UsageError, printable
+from rrid_edge.files import atomic_output, write_json
+from rrid_edge.gallery.naming import read_labels
+from rrid_edge.onnx_file import read_spec
+from rrid_edge.parity import Labels, ParityReport, check_parity
+
+MEASURED = 200
+"""Training crops that are kept from the ranges and measured on instead."""
+_LEAST_CROPS = 8
+_LAYER_CROPS = 16
+"""Measured crops that every single layer's cost is measured on."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """How to calibrate.
+
+    Attributes:
+        count: crops that the ranges are taken from.
+        seed: of their choice.
+        method: ``minmax``, ``percentile``, ``entropy``, or ``auto``: the one with the highest mean cosine.
+        floating: layers to leave in float32: a number of them, the costliest; or None for as few as reach
+            ``target``.
+        target: lowest cosine to be reached by leaving layers in float32.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    count: int = 300
+    seed: int = 0
+    method: str = "auto"
+    floating: int | None = None
+    target: float = 0.985
+
+    def __post_init__(self) -> None:
+        if self.method not in ("auto", *METHODS):
+            raise UsageError(f"calibration method {self.method!r} is unknown: expected auto, {', '.join(METHODS)}")
+        if self.count < _LEAST_CROPS or not 0 < self.target < 1 or (self.floating is not None and self.floating < 0):
+            raise UsageError(
+                f"calibration with {self.count} crops, target {self.target}, {self.floating} float layers does not work: "
+                f"expected at least {_LEAST_CROPS} crops, a target between 0 and 1, and no negative number"
+            )
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """What one way to choose ranges came to, all layers in int8.
+
+    Attributes:
+        method: its name.
+        min_cosine: lowest cosine with the float32 model on the measured crops.
+        mean_cosine: their mean.
+    """
+
+    method: str
+    min_cosine: float
+    mean_cosine: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibration chose, and why.
+
+    Attributes:
+        method: how the ranges were chosen.
+        compared: every method that was tried.
+        layers: number of layers that can be int8.
+        floating: names of those left in float32.
+        layer_costs: for every layer, 1 minus the mean cosine with it alone in int8; empty where it was not needed.
+        scales: the value of one int8 step of every activation.
+        crops: listed with sha256, which were calibrated with.
+    """
+
+    method: str
+    compared: tuple[MethodResult, ...]
+    layers: int
+    floating: tuple[str, ...]
+    layer_costs: dict[str, float]
+    scales: dict[str, float]
+    crops: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What :func:`calibrate` wrote.
+
+    Attributes:
+        model: the int8 ONNX file.
+        listing: the calibration as JSON.
+        report: the parity report.
+        calibration: what was chosen.
+        parity: the report as data.
+    """
+
+    model: Path
+    listing: Path
+    report: Path
+    calibration: Calibration
+    parity: ParityReport
+
+
+def calibrate(
+    source: Path,
+    folder: Path,
+    settings: CalibrationSettings | None = None,
+    *,
+    output: Path | None = None,
+    reference: Engine | None = None,
+    say: Progress = lambda _line: None,
+) -> CalibrationResult:
+    """Write the int8 form of a float32 model, calibrated with training crops, and prove it on others of them.
+
+    Args:
+        source: float32 ONNX file of this package.
+        folder: a dataset (its training split is taken) or a folder of training crops.
+        settings: see :class:`CalibrationSettings`.
+        output: the int8 file; ``<name>.int8.onnx`` beside ``source`` if None.
+        reference: what the result is compared with; the float32 file on ONNX Runtime if None.
+        say: told what is being done.
+
+    Returns:
+        The files: the model, ``<name>.calibration.json`` and ``parity.int8.json`` beside it.
+
+    Raises:
+        UsageError: the file is no float32 model, the folder has no or too few crops, unreadable ones, or some of a test
+            split.
+        CheckFailedError: the int8 model does not answer as the reference; nothing is left behind.
+        ModelFileError: a damaged file.
+    """
+    settings = settings or CalibrationSettings()
+    spec = read_spec(source)
+    if spec.precision != "fp32":
+        raise UsageError(f"{printable(source)}: precision {spec.precision}; calibrate the float32 file, rrid.onnx")
+    chosen = spread(find_crops(folder), settings.count + MEASURED, settings.seed)
+    if len(chosen) < 2 * _LEAST_CROPS:
+        raise UsageError(
+            f"{printable(folder)}: {len(chosen)} training crops are too few; expected {2 * _LEAST_CROPS} at least, better "
+            f"{settings.count + MEASURED}"
+        )
+    measured = min(MEASURED, len(chosen) // 2)
+    images = read_crops(chosen, spec.height_px, spec.width_px)
+    kept, tried = images.pixels[:-measured], images.pixels[-measured:]
+    model = read_graph(source)
+    say(f"ranges of {len(int8_layers(model))} layers over {len(kept)} crops")
+    calibration = _choose(model, kept, tried, settings, say)
+    calibration = _listed(calibration, chosen[: len(kept)], images.sha256)
+    path = output or source.with_name(source.name.removesuffix(".onnx") + ".int8.onnx")
+    result = quantised(model, calibration.scales, calibration.floating)
+    onnx.helper.set_model_props(result, spec.with_precision("int8").to_metadata())
+    with atomic_output(path) as partial:
+        onnx.save_model(result, str(partial))
+        onnx.checker.check_model(str(partial), full_check=True)
+        report = _prove(partial, tried, chosen[-measured:], reference or OnnxRuntimeEngine(source))
+    stem = path.name.split(".")[0]
+    listing, report_path = path.with_name(f"{stem}.calibration.json"), path.with_name("parity.int8.json")
+    write_json(listing, {"fingerprint": spec.fingerprint, "settings": asdict(settings), **asdict(calibration)})
+    write_json(report_path, report.to_dict())
+    return CalibrationResult(path, listing, report_path, calibration, report)
+
+
+def _choose(
+    model: Any,  # noqa: ANN401 - a protobuf message
+    kept: NDArray[np.uint8],
+    tried: NDArray[np.uint8],
+    settings: CalibrationSettings,
+    say: Progress,
+) -> Calibration:
+    layers = int8_layers(model)
+    histograms = collect(model, (tensor for layer in layers for tensor in layer.tensors), kept)
+    expected = descriptors_of(model, tried)
+
+    def cosines(steps: dict[str, float], floating: Collection[str], count: int | None = None) -> NDArray[np.float64]:
+        return row_cosines(descriptors_of(quantised(model, steps, floating), tried[:count]), expected[:count])
+
+    compared, by_method = [], {}
+    for method in METHODS if settings.method == "auto" else (settings.method,):
+        by_method[method] = scales(histograms, method)
+        found = cosines(by_method[method], ())
+        compared.append(MethodResult(method, float(found.min()), float(found.mean())))
+        say(f"{method}: minimum cosine {found.min():.5f}, mean {found.mean():.5f}")
+    best = max(compared, key=lambda result: result.mean_cosine)
+    steps, costs, floating = by_method[best.method], {}, ()
+    if settings.floating or (settings.floating is None and best.min_cosine < settings.target):
+        say(f"the cost of each of {len(layers)} layers alone")
+        costs = {layer.name: float(1 - cosines(steps, _others(layers, layer), _LAYER_CROPS).mean()) for layer in layers}
+        floating = _left_floating(costs, settings, lambda names: float(cosines(steps, names).min()), say)
+    return Calibration(best.method, tuple(compared), len(layers), floating, costs, steps, ())
+
+
+def _others(layers: Collection[Layer], one: Layer) -> set[str]:
+    return {layer.name for layer in layers} - {one.name}
+
+
+def _left_floating(
+    costs: dict[str, float],
+    settings: CalibrationSettings,
+    lowest_cosine: Callable[[tuple[str, ...]], float],
+    say: Progress,
+) -> tuple[str, ...]:
+    """The costliest layers, as many as asked for, or as few as reach the target (or half of all)."""
+    order = sorted(costs, key=lambda name: -costs[name])
+    if settings.floating is not None:
+        return tuple(order[: settings.floating])
+    for count in range(1, len(order) // 2 + 1):
+        cosine = lowest_cosine(tuple(order[:count]))
+        say(f"{count} layers in float32: minimum cosine {cosine:.5f}")
+        if cosine >= settings.target:
+            return tuple(order[:count])
+    return tuple(order[: len(order) // 2])
+
+
+def _listed(calibration: Calibration, crops: list[Crop], digests: tuple[str, ...]) -> Calibration:
+    from dataclasses import replace
+
+    rows = [
+        {"name": crop.name, "person": crop.person, "camera": crop.camera, "sha256": digest}
+        for crop, digest in zip(crops, digests, strict=False)
+    ]
+    return replace(calibration, crops=tuple(rows))
+
+
+def _prove(path: Path, pixels: NDArray[np.uint8], crops: list[Crop], reference: Engine) -> ParityReport:
+    labels = Labels(*read_labels([crop.name for crop in crops]))
+    with reference, OnnxRuntimeEngine(path) as engine:
+        report = check_parity(
+            engine,
+            pixels,
+            reference.run(pixels),
+            reference_name=reference.runtime,
+            reference_fingerprint=reference.spec.fingerprint,
+            labels=labels,
+        )
+    if not report.passed:
+        raise CheckFailedError(
+            f"the int8 model does not answer as {reference.runtime}: {'; '.join(report.failures)}; nothing was kept. Give "
+            "more crops, like those of the deployment (--count), or leave more layers in float32 (--float-layers)"
+        )
+    return report
