@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,9 @@ def _choose(
         compared.append(MethodResult(method, float(found.min()), float(found.mean())))
         say(f"{method}: minimum cosine {found.min():.5f}, mean {found.mean():.5f}")
     best = max(compared, key=lambda result: result.mean_cosine)
-    steps, costs, floating = by_method[best.method], {}, ()
+    steps = by_method[best.method]
+    costs: dict[str, float] = {}
+    floating: tuple[str, ...] = ()
     if settings.floating or (settings.floating is None and best.min_cosine < settings.target):
         say(f"the cost of each of {len(layers)} layers alone")
         costs = {layer.name: float(1 - cosines(steps, _others(layers, layer), _LAYER_CROPS).mean()) for layer in layers}
@@ -232,8 +234,6 @@ def _left_floating(
 
 
 def _listed(calibration: Calibration, crops: list[Crop], digests: tuple[str, ...]) -> Calibration:
-    from dataclasses import replace
-
     rows = [
         {"name": crop.name, "person": crop.person, "camera": crop.camera, "sha256": digest}
         for crop, digest in zip(crops, digests, strict=False)
