@@ -206,7 +206,7 @@ def _parsing(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         if world.parser_errors:
             return False
         self.fake_network.fake_spec = read_spec(Path(model))
-        self.fake_network.fake_layers = _layers(world)
+        self.fake_network.fake_layers = _layers(world, self.fake_network.fake_spec.precision)
         return True
 
     def error_at(self: Any, index: int) -> Any:
@@ -233,8 +233,11 @@ def _parsing(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _layers(world: TensorRTStandin) -> list[Any]:
-    """images -> to float -> to half -> conv -> back to float -> concat -> norm -> divide, and a shape on the side."""
+def _layers(world: TensorRTStandin, precision: str) -> list[Any]:
+    """images -> to float -> to half -> conv -> back to float -> concat -> norm -> divide, and a shape on the side.
+
+    In int8, quantise -> dequantise -> conv instead of the two casts.
+    """
     types = world.module.DataType
 
     def tensor(name: str, dtype: Any, *, shape: bool = False) -> Any:
@@ -246,10 +249,14 @@ def _layers(world: TensorRTStandin) -> list[Any]:
 
     images = tensor(INPUT_NAME, types.UINT8)
     chain = [layer("CAST", "to_float", [images], tensor("float", types.FLOAT))]
+    halves = (("CAST", "to_half", types.HALF), ("CONVOLUTION", "conv", types.HALF), ("CAST", "back", types.FLOAT))
+    eighths = (
+        ("QUANTIZE", "quantise", types.INT8),
+        ("DEQUANTIZE", "dequantise", types.FLOAT),
+        ("CONVOLUTION", "conv", types.FLOAT),
+    )
     for kind, name, dtype in (
-        ("CAST", "to_half", types.HALF),
-        ("CONVOLUTION", "conv", types.HALF),
-        ("CAST", "back", types.FLOAT),
+        *(eighths if precision == "int8" else halves),
         ("CONCATENATION", "concat", types.FLOAT),
         ("REDUCE", "norm", types.FLOAT),
     ):

@@ -97,6 +97,15 @@ def test_flags_hold_the_tail_in_float32(monkeypatch, onnx_path, engine_path, ver
     assert [layer.fake_types for layer in layers if layer.fake_name in held] == [{0: "FLOAT"}] * 3
 
 
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_flags_leave_the_quantised_layers_of_int8_free(monkeypatch, tmp_path, version):
+    world = install(monkeypatch, version)
+    path = save_tiny_model(tmp_path / "m.onnx", fake_spec().with_precision("int8"))
+    build_engine(path, tmp_path / "m.engine", BuildSettings(strongly_typed=False))
+    held = {layer.fake_name for layer in world.networks[0].fake_layers if hasattr(layer, "fake_precision")}
+    assert held == {"concat", "norm", "divide"}
+
+
 def test_flags_are_refused_where_there_are_none(monkeypatch, onnx_path, engine_path):
     install(monkeypatch, "11.4.0.106")
     with pytest.raises(UsageError, match="strong typing"):

@@ -132,7 +132,7 @@ def quantised(model: Any, scales: Mapping[str, float], floating: Collection[str]
     kept = [tensor for tensor in graph.initializer if tensor.name not in replaced]
     del graph.initializer[:]
     graph.initializer.extend([*kept, *added_tensors])
-    _set_nodes(graph, [*graph.node, *added_nodes])
+    set_nodes(graph, [*graph.node, *added_nodes])
     return result
 
 
@@ -197,10 +197,10 @@ def _group_products(graph: Any) -> None:  # noqa: ANN401
             make("Reshape", [f"{name}_convolved", f"{name}_as_groups"], [f"{name}_grouped"], f"{name}_to_groups"),
             make("Transpose", [f"{name}_grouped"], [name], f"{name}_turn_back", perm=[1, 0, 2]),
         ]
-    _set_nodes(graph, nodes)
+    set_nodes(graph, nodes)
 
 
-def _set_nodes(graph: Any, nodes: list[Any]) -> None:  # noqa: ANN401
+def set_nodes(graph: Any, nodes: list[Any]) -> None:  # noqa: ANN401
     """Put ``nodes`` into the graph in an order in which every input exists."""
     known = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input} | {""}
     waiting, ordered = [copy.deepcopy(node) for node in nodes], []

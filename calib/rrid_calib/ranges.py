@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,6 @@ def collect(
     pixels: NDArray[np.uint8],
     *,
     batch: int = 4,
-    advance: Callable[[int], None] | None = None,
 ) -> dict[str, Histogram]:
     """Histograms of activations over images; memory is bounded by one batch.
 
@@ -87,27 +87,33 @@ def collect(
         tensors: names of activations.
         pixels: uint8 (N, height, width, 3).
         batch: images at a time; the result does not depend on it but for rounding.
-        advance: told the number of images done.
 
     Raises:
         ModelFileError: an activation that is not finite: the network is damaged.
     """
-    names = sorted(set(tensors))
-    watched = copy.deepcopy(model)
-    watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
-    )
-    session = open_model_session(watched)
-    histograms = {name: Histogram() for name in names}
-    for start in range(0, len(pixels), batch):
-        block = pixels[start : start + batch]
-        for name, values in zip(names, session.run(names, {INPUT_NAME: block}), strict=True):
-            if not np.isfinite(values).all():
-                raise ModelFileError(f"the activation {name!r} is not finite: the network is damaged; export it again")
-            histograms[name].add(values)
-        if advance is not None:
-            advance(len(block))
-    return histograms
+    histograms: dict[str, Histogram] = defaultdict(Histogram)
+    for name, values in _activations(model, tensors, pixels, batch):
+        histograms[name].add(values)
+    return dict(histograms)
+
+
+def channel_maxima(
+    model: Any,  # noqa: ANN401
+    tensors: Iterable[str],
+    pixels: NDArray[np.uint8],
+    *,
+    batch: int = 4,
+) -> dict[str, NDArray[np.float32]]:
+    """Largest magnitude of every channel of activations (N, C, H, W) over images: float32 (C,) a tensor.
+
+    Raises:
+        ModelFileError: an activation that is not finite.
+    """
+    maxima: dict[str, NDArray[np.float32]] = {}
+    for name, values in _activations(model, tensors, pixels, batch):
+        found = np.abs(values).max(axis=(0, 2, 3))
+        maxima[name] = np.maximum(maxima[name], found) if name in maxima else found
+    return maxima
 
 
 def scales(histograms: dict[str, Histogram], method: str) -> dict[str, float]:
@@ -131,6 +137,27 @@ def open_model_session(model: Any) -> Any:  # noqa: ANN401
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _activations(
+    model: Any,  # noqa: ANN401
+    tensors: Iterable[str],
+    pixels: NDArray[np.uint8],
+    batch: int,
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Values of activations, ``batch`` images at a time."""
+    names = sorted(set(tensors))
+    watched = copy.deepcopy(model)
+    watched.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+    )
+    session = open_model_session(watched)
+    for start in range(0, len(pixels), batch):
+        block = pixels[start : start + batch]
+        for name, values in zip(names, session.run(names, {INPUT_NAME: block}), strict=True):
+            if not np.isfinite(values).all():
+                raise ModelFileError(f"the activation {name!r} is not finite: the network is damaged; export it again")
+            yield name, values
 
 
 def _least_divergence(counts: NDArray[np.int64]) -> int:

@@ -205,17 +205,26 @@ def _hold_tail_trt8_10(trt: ModuleType, network: trt.INetworkDefinition) -> int:
     """Constrain every layer between the last cast and the output to float32.
 
     An L2 norm in float16 overflows without a word (rows of zeros); with flags alone TensorRT may choose just that. The
-    tail is what follows the cast back to float32 that the fp16 ONNX has before its norm.
+    tail is what follows the cast back to float32 that the fp16 ONNX has before its norm, or the last convolutions and
+    dequantisations of the int8 ONNX.
 
     Returns:
         How many layers were constrained.
     """
+    borders = (
+        trt.LayerType.CAST,
+        trt.LayerType.CONSTANT,
+        trt.LayerType.SHAPE,
+        trt.LayerType.CONVOLUTION,
+        trt.LayerType.QUANTIZE,
+        trt.LayerType.DEQUANTIZE,
+    )
     makers = _makers_trt8_10(network)
     waiting = [network.get_output(index).name for index in range(network.num_outputs)]
     held = 0
     while waiting:
         layer = makers.pop(waiting.pop(), None)
-        if layer is None or layer.type in (trt.LayerType.CAST, trt.LayerType.CONSTANT, trt.LayerType.SHAPE):
+        if layer is None or layer.type in borders:
             continue
         held += _hold_layer_trt8_10(trt, layer)
         waiting += _input_names_trt8_10(layer)
