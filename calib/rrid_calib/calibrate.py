@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import onnx
 from numpy.typing import NDArray
 
 from rrid_calib.crops import Crop, find_crops, read_crops, spread
-from rrid_calib.graph import Layer, int8_layers, quantised, read_graph
+from rrid_calib.graph import Layer, int8_layers, quantised, read_graph, weight_sizes
 from rrid_calib.ranges import METHODS, collect, descriptors_of, scales
-from rrid_edge.agreement import row_cosines
+from rrid_edge.agreement import Agreement, compare
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, UsageError, printable
@@ -26,6 +26,10 @@ from rrid_edge.parity import Labels, ParityReport, check_parity
 MEASURED = 200
 """Training crops that are kept from the ranges and measured on instead."""
 _LEAST_CROPS = 8
+LARGEST_SHARE = 0.3
+"""Share of the float32 weights' bytes that the int8 file may hold: what layers left in float32 have to fit in."""
+TOP1_TARGET = 0.99
+"""Share of the measured crops whose nearest neighbour has to stay before layers are no longer left in float32."""
 _LAYER_CROPS = 16
 """Measured crops that every single layer's cost is measured on."""
 
@@ -39,9 +43,10 @@ class CalibrationSettings:
     Attributes:
         count: crops that the ranges are taken from.
         seed: of their choice.
-        method: ``minmax``, ``percentile``, ``entropy``, or ``auto``: the one with the highest mean cosine.
-        floating: layers to leave in float32: a number of them, the costliest; or None for as few as reach
-            ``target``.
+        method: ``minmax``, ``percentile``, ``entropy``, or ``auto``: the one that keeps most nearest neighbours, then the one
+            with the highest mean cosine.
+        floating: layers to leave in float32: a number of them, the costliest; or None for as few as reach ``target`` and
+            :data:`TOP1_TARGET` within :data:`LARGEST_SHARE` of the file.
         target: lowest cosine to be reached by leaving layers in float32.
 
     Raises:
@@ -72,11 +77,13 @@ class MethodResult:
         method: its name.
         min_cosine: lowest cosine with the float32 model on the measured crops.
         mean_cosine: their mean.
+        top1_agreement: share of the measured crops whose nearest neighbour among them stays.
     """
 
     method: str
     min_cosine: float
     mean_cosine: float
+    top1_agreement: float
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,7 @@ def calibrate(
     kept, tried = images.pixels[:-measured], images.pixels[-measured:]
     model = read_graph(source)
     say(f"ranges of {len(int8_layers(model))} layers over {len(kept)} crops")
-    calibration = _choose(model, kept, tried, settings, say)
+    calibration = _choose(model, kept, tried, settings, spec.blocks, say)
     calibration = _listed(calibration, chosen[: len(kept)], images.sha256)
     path = output or source.with_name(source.name.removesuffix(".onnx") + ".int8.onnx")
     result = quantised(model, calibration.scales, calibration.floating)
@@ -185,29 +192,38 @@ def _choose(
     kept: NDArray[np.uint8],
     tried: NDArray[np.uint8],
     settings: CalibrationSettings,
+    blocks: tuple[str, ...],
     say: Progress,
 ) -> Calibration:
     layers = int8_layers(model)
     histograms = collect(model, (tensor for layer in layers for tensor in layer.tensors), kept)
     expected = descriptors_of(model, tried)
 
-    def cosines(steps: dict[str, float], floating: Collection[str], count: int | None = None) -> NDArray[np.float64]:
-        return row_cosines(descriptors_of(quantised(model, steps, floating), tried[:count]), expected[:count])
+    def agreement(steps: dict[str, float], floating: Collection[str], count: int | None = None) -> Agreement:
+        found = descriptors_of(quantised(model, steps, floating), tried[:count])
+        return compare(expected[:count], found, blocks)
 
     compared, by_method = [], {}
     for method in METHODS if settings.method == "auto" else (settings.method,):
         by_method[method] = scales(histograms, method)
-        found = cosines(by_method[method], ())
-        compared.append(MethodResult(method, float(found.min()), float(found.mean())))
-        say(f"{method}: minimum cosine {found.min():.5f}, mean {found.mean():.5f}")
-    best = max(compared, key=lambda result: result.mean_cosine)
+        found = agreement(by_method[method], ())
+        compared.append(MethodResult(method, found.min_cosine, found.mean_cosine, found.top1_agreement))
+        say(f"{method}: {_words(found)}")
+    best = max(compared, key=lambda result: (result.top1_agreement, result.mean_cosine))
     steps = by_method[best.method]
     costs: dict[str, float] = {}
     floating: tuple[str, ...] = ()
-    if settings.floating or (settings.floating is None and best.min_cosine < settings.target):
+    reached = best.min_cosine >= settings.target and best.top1_agreement >= TOP1_TARGET
+    if settings.floating or (settings.floating is None and not reached):
         say(f"the cost of each of {len(layers)} layers alone")
-        costs = {layer.name: float(1 - cosines(steps, _others(layers, layer), _LAYER_CROPS).mean()) for layer in layers}
-        floating = _left_floating(costs, settings, lambda names: float(cosines(steps, names).min()), say)
+        costs = {layer.name: 1 - agreement(steps, _others(layers, layer), _LAYER_CROPS).mean_cosine for layer in layers}
+        order = sorted(costs, key=lambda name: -costs[name])
+        if settings.floating is not None:
+            floating = tuple(order[: settings.floating])
+        else:
+            floating = _left_floating(
+                _fitting(order, weight_sizes(model)), settings, lambda names: agreement(steps, names), say
+            )
     return Calibration(best.method, tuple(compared), len(layers), floating, costs, steps, ())
 
 
@@ -215,22 +231,38 @@ def _others(layers: Collection[Layer], one: Layer) -> set[str]:
     return {layer.name for layer in layers} - {one.name}
 
 
+def _words(found: Agreement) -> str:
+    return f"minimum cosine {found.min_cosine:.5f}, mean {found.mean_cosine:.5f}, top-1 agreement {found.top1_agreement:.2%}"
+
+
+def _fitting(order: Sequence[str], sizes: Mapping[str, int]) -> list[str]:
+    """The layers of ``order`` that can be float32 together, the first ones first, within :data:`LARGEST_SHARE`."""
+    total, taken = sum(sizes.values()), 0
+    fitting = []
+    for name in order:
+        if total / 4 + (taken + sizes[name]) * 3 / 4 <= LARGEST_SHARE * total:
+            taken += sizes[name]
+            fitting.append(name)
+    return fitting
+
+
 def _left_floating(
-    costs: dict[str, float],
+    candidates: Sequence[str],
     settings: CalibrationSettings,
-    lowest_cosine: Callable[[tuple[str, ...]], float],
+    measure: Callable[[tuple[str, ...]], Agreement],
     say: Progress,
 ) -> tuple[str, ...]:
-    """The costliest layers, as many as asked for, or as few as reach the target (or half of all)."""
-    order = sorted(costs, key=lambda name: -costs[name])
-    if settings.floating is not None:
-        return tuple(order[: settings.floating])
-    for count in range(1, len(order) // 2 + 1):
-        cosine = lowest_cosine(tuple(order[:count]))
-        say(f"{count} layers in float32: minimum cosine {cosine:.5f}")
-        if cosine >= settings.target:
-            return tuple(order[:count])
-    return tuple(order[: len(order) // 2])
+    """As few of the candidates, from the first on, as reach the target; else as many as came nearest to it."""
+    best, chosen = -1.0, tuple[str, ...]()
+    for count in range(1, len(candidates) + 1):
+        names = tuple(candidates[:count])
+        found = measure(names)
+        say(f"{count} layers in float32: {_words(found)}")
+        if found.min_cosine >= settings.target and found.top1_agreement >= TOP1_TARGET:
+            return names
+        if found.top1_agreement > best:
+            best, chosen = found.top1_agreement, names
+    return chosen
 
 
 def _listed(calibration: Calibration, crops: list[Crop], digests: tuple[str, ...]) -> Calibration:

@@ -86,6 +86,12 @@ def int8_layers(model: Any) -> list[Layer]:  # noqa: ANN401
     ]
 
 
+def weight_sizes(model: Any) -> dict[str, int]:  # noqa: ANN401
+    """Number of weights of every layer, by its name."""
+    counts = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
+    return {layer.name: counts[layer.weight] for layer in int8_layers(model)}
+
+
 def quantised(model: Any, scales: Mapping[str, float], floating: Collection[str] = ()) -> Any:  # noqa: ANN401
     """A copy of ``model`` with explicit int8.
 
@@ -132,7 +138,7 @@ def quantised(model: Any, scales: Mapping[str, float], floating: Collection[str]
     kept = [tensor for tensor in graph.initializer if tensor.name not in replaced]
     del graph.initializer[:]
     graph.initializer.extend([*kept, *added_tensors])
-    set_nodes(graph, [*graph.node, *added_nodes])
+    _set_nodes(graph, [*graph.node, *added_nodes])
     return result
 
 
@@ -197,10 +203,10 @@ def _group_products(graph: Any) -> None:  # noqa: ANN401
             make("Reshape", [f"{name}_convolved", f"{name}_as_groups"], [f"{name}_grouped"], f"{name}_to_groups"),
             make("Transpose", [f"{name}_grouped"], [name], f"{name}_turn_back", perm=[1, 0, 2]),
         ]
-    set_nodes(graph, nodes)
+    _set_nodes(graph, nodes)
 
 
-def set_nodes(graph: Any, nodes: list[Any]) -> None:  # noqa: ANN401
+def _set_nodes(graph: Any, nodes: list[Any]) -> None:  # noqa: ANN401
     """Put ``nodes`` into the graph in an order in which every input exists."""
     known = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input} | {""}
     waiting, ordered = [copy.deepcopy(node) for node in nodes], []

@@ -97,25 +97,6 @@ def collect(
     return dict(histograms)
 
 
-def channel_maxima(
-    model: Any,  # noqa: ANN401
-    tensors: Iterable[str],
-    pixels: NDArray[np.uint8],
-    *,
-    batch: int = 4,
-) -> dict[str, NDArray[np.float32]]:
-    """Largest magnitude of every channel of activations (N, C, H, W) over images: float32 (C,) a tensor.
-
-    Raises:
-        ModelFileError: an activation that is not finite.
-    """
-    maxima: dict[str, NDArray[np.float32]] = {}
-    for name, values in _activations(model, tensors, pixels, batch):
-        found = np.abs(values).max(axis=(0, 2, 3))
-        maxima[name] = np.maximum(maxima[name], found) if name in maxima else found
-    return maxima
-
-
 def scales(histograms: dict[str, Histogram], method: str) -> dict[str, float]:
     """The value of one int8 step of every activation."""
     return {name: histogram.reach(method) / LARGEST for name, histogram in histograms.items()}
