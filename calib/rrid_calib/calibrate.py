@@ -23,8 +23,6 @@ from rrid_edge.gallery.naming import read_labels
 from rrid_edge.onnx_file import read_spec
 from rrid_edge.parity import Labels, ParityReport, check_parity
 
-MEASURED = 200
-"""Training crops that are kept from the ranges and measured on instead."""
 _LEAST_CROPS = 8
 LARGEST_SHARE = 0.3
 """Share of the float32 weights' bytes that the int8 file may hold: what layers left in float32 have to fit in."""
@@ -42,6 +40,8 @@ class CalibrationSettings:
 
     Attributes:
         count: crops that the ranges are taken from.
+        measured: further crops that are kept from the ranges and measured on instead; half of all, where there are fewer
+            than ``count`` and these.
         seed: of their choice.
         method: ``minmax``, ``percentile``, ``entropy``, or ``auto``: the one that keeps most nearest neighbours, then the one
             with the highest mean cosine.
@@ -54,6 +54,7 @@ class CalibrationSettings:
     """
 
     count: int = 300
+    measured: int = 200
     seed: int = 0
     method: str = "auto"
     floating: int | None = None
@@ -62,10 +63,15 @@ class CalibrationSettings:
     def __post_init__(self) -> None:
         if self.method not in ("auto", *METHODS):
             raise UsageError(f"calibration method {self.method!r} is unknown: expected auto, {', '.join(METHODS)}")
-        if self.count < _LEAST_CROPS or not 0 < self.target < 1 or (self.floating is not None and self.floating < 0):
+        if min(self.count, self.measured) < _LEAST_CROPS:
             raise UsageError(
-                f"calibration with {self.count} crops, target {self.target}, {self.floating} float layers does not work: "
-                f"expected at least {_LEAST_CROPS} crops, a target between 0 and 1, and no negative number"
+                f"{self.count} crops to calibrate with and {self.measured} to measure on do not work: expected at least "
+                f"{_LEAST_CROPS} of each, better 300 and 200"
+            )
+        if not 0 < self.target < 1 or (self.floating is not None and self.floating < 0):
+            raise UsageError(
+                f"target cosine {self.target} and {self.floating} float layers do not work: expected a target between 0 and "
+                "1, and no negative number of layers"
             )
 
 
@@ -160,13 +166,13 @@ def calibrate(
     spec = read_spec(source)
     if spec.precision != "fp32":
         raise UsageError(f"{printable(source)}: precision {spec.precision}; calibrate the float32 file, rrid.onnx")
-    chosen = spread(find_crops(folder), settings.count + MEASURED, settings.seed)
+    chosen = spread(find_crops(folder), settings.count + settings.measured, settings.seed)
     if len(chosen) < 2 * _LEAST_CROPS:
         raise UsageError(
             f"{printable(folder)}: {len(chosen)} training crops are too few; expected {2 * _LEAST_CROPS} at least, better "
-            f"{settings.count + MEASURED}"
+            f"{settings.count + settings.measured}"
         )
-    measured = min(MEASURED, len(chosen) // 2)
+    measured = min(settings.measured, len(chosen) // 2)
     images = read_crops(chosen, spec.height_px, spec.width_px)
     kept, tried = images.pixels[:-measured], images.pixels[-measured:]
     model = read_graph(source)

@@ -7,6 +7,7 @@ take another command down.
 from __future__ import annotations
 
 from rrid_edge.cli import bench as _bench  # noqa: F401
+from rrid_edge.cli import calibrate as _calibrate  # noqa: F401
 from rrid_edge.cli import demo as _demo  # noqa: F401
 from rrid_edge.cli import evaluate as _evaluate  # noqa: F401
 from rrid_edge.cli import export as _export  # noqa: F401

@@ -9,16 +9,18 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, progress, require, say
-from rrid_edge.errors import MissingExtraError
+from rrid_edge.errors import MissingExtraError, UsageError, printable
 
 if TYPE_CHECKING:
+    from rrid_export.source import SourceNetwork
     from rrid_export.tensorrt import BuildSettings
 
 
 @app.command(
     epilog="Example: rrid-edge export runs/demo/best.safetensors --crops demo/gallery",
     help="Export a trained network to an ONNX file that holds the whole way from uint8 pixels to descriptors; with --fp16 "
-    "also to a float16 one and, where TensorRT is, to its engine. Given an ONNX file of this package, build the engine.",
+    "(--int8) also to a float16 (int8) one and, where TensorRT is, to its engine. Given an ONNX file of this package, build "
+    "the engine.",
 )
 def export(
     checkpoint: Annotated[
@@ -29,6 +31,13 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("models"),
     fp16: Annotated[bool, typer.Option("--fp16", help="Also the float16 model and its TensorRT engine.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also the int8 model, calibrated with --calib, and its TensorRT engine.")
+    ] = False,
+    calib: Annotated[
+        Path | None,
+        typer.Option(help="For --int8: a dataset (its training split is taken) or a folder of training crops."),
+    ] = None,
     flip: Annotated[
         bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image (another model without).")
     ] = True,
@@ -64,12 +73,25 @@ def export(
         hardware_compatible=hardware_compatible,
         strip_weights=strip_weights,
     )
+    if int8 != (calib is not None):
+        raise UsageError(
+            "--int8 and --calib DIR go together: give --int8 and the dataset, or a folder of training crops, whose ranges "
+            "the int8 model shall hold"
+        )
     if checkpoint.suffix == ".onnx":
+        if int8:
+            raise UsageError(f"{printable(checkpoint)}: for an ONNX file run: rrid-edge calibrate MODEL --images DIR")
         written = _build(checkpoint, checkpoint.with_suffix(".engine"), settings)
         facts: dict[str, object] = {"engine": str(written)}
+        to_build: list[Path] = []
     else:
-        facts = _export_network(checkpoint, output, flip, height, width, crops, fp16, quiet=as_json)
-        written = output / ("rrid.fp16.onnx" if fp16 else "rrid.onnx")
+        source = _load(checkpoint, height, width, output)
+        facts = _export_network(source, output, flip, crops, fp16, quiet=as_json)
+        to_build = [output / "rrid.fp16.onnx"] if fp16 else []
+        written = to_build[0] if fp16 else output / "rrid.onnx"
+        if calib is not None:
+            facts["int8"] = _calibrate(source, output / "rrid.onnx", calib, flip, quiet=as_json)
+            to_build.append(output / "rrid.int8.onnx")
     if triton is not None:
         from rrid_export.triton import write_triton_repository
 
@@ -77,29 +99,34 @@ def export(
         say(f"written: {facts['triton']}")
     if as_json:
         print_json(facts)
-    if fp16 and checkpoint.suffix != ".onnx":
-        _build_here(written, settings)
+    if to_build:
+        _build_here(to_build, settings)
 
 
-def _export_network(
-    checkpoint: Path,
-    output: Path,
-    flip: bool,
-    height: int | None,
-    width: int | None,
-    crops: Path | None,
-    fp16: bool,
-    *,
-    quiet: bool,
-) -> dict[str, object]:
-    """Write the ONNX files of a checkpoint; returns what was written."""
+def _load(checkpoint: Path, height: int | None, width: int | None, output: Path) -> SourceNetwork:
     require("rrid_export.onnx", "export", "exporting a model")
-    from rrid_export.onnx import describe
-    from rrid_export.pipeline import export_model
     from rrid_export.source import load_source
 
     source = load_source(checkpoint, height_px=height, width_px=width)
     say(f"{source.describe()}; writing to {output}")
+    return source
+
+
+def _calibrate(source: SourceNetwork, model: Path, images: Path, flip: bool, *, quiet: bool) -> dict[str, object]:
+    """Write the int8 file, compared with the trained network in PyTorch."""
+    from rrid_edge.cli.calibrate import run_calibration
+    from rrid_export.torch_engine import TorchEngine
+
+    return run_calibration(model, images, reference=TorchEngine(source, flip=flip, max_batch=16), quiet=quiet)
+
+
+def _export_network(
+    source: SourceNetwork, output: Path, flip: bool, crops: Path | None, fp16: bool, *, quiet: bool
+) -> dict[str, object]:
+    """Write the ONNX files of a checkpoint; returns what was written."""
+    from rrid_export.onnx import describe
+    from rrid_export.pipeline import export_model
+
     facts: dict[str, object] = {}
     for half in (False, True) if fp16 else (False,):
         result = export_model(source, output, flip=flip, crops=crops, half=half)
@@ -129,16 +156,21 @@ def _build(onnx: Path, engine: Path, settings: BuildSettings) -> Path:
     return engine
 
 
-def _build_here(onnx: Path, settings: BuildSettings) -> None:
-    """Build the engine on this machine, or say what was not built and what to run on the device.
+def _build_here(models: list[Path], settings: BuildSettings) -> None:
+    """Build the engines on this machine, or say what was not built and what to run on the device.
 
     Raises:
-        MissingExtraError: TensorRT or a GPU is not here.
+        MissingExtraError: TensorRT or a GPU is not here, and a float16 engine was asked for.
     """
+    from rrid_edge.onnx_file import read_spec
+
     try:
-        _build(onnx, onnx.with_suffix(".engine"), settings)
+        for onnx in models:
+            _build(onnx, onnx.with_suffix(".engine"), settings)
     except MissingExtraError as error:
-        raise MissingExtraError(
-            f"{onnx} is written, its TensorRT engine was not built ({error.message}); "
-            f"on the device run: rrid-edge export {onnx}"
-        ) from error
+        names, commands = " and ".join(map(str, models)), "; ".join(f"rrid-edge export {onnx}" for onnx in models)
+        line = f"{names}: written, but no TensorRT engine was built ({error.message}); on the device run: {commands}"
+        if all(read_spec(onnx).precision == "int8" for onnx in models):
+            say(line)  # OpenVINO runs int8 on the CPU as it is
+        else:
+            raise MissingExtraError(line) from error
