@@ -93,11 +93,16 @@ def compare(reference: Descriptors, other: Descriptors, blocks: tuple[str, ...])
 
 def row_cosines(one: Descriptors, two: Descriptors) -> NDArray[np.float64]:
     """Cosine of each pair of rows, computed in float64; 0 where a row is all zero."""
-    first, second = one.astype(np.float64), two.astype(np.float64)
-    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    products = np.einsum("nd,nd->n", first, second)
-    cosines: NDArray[np.float64] = products / np.where(lengths > 0, lengths, 1)
+    cosines: NDArray[np.float64] = np.einsum("nd,nd->n", unit_rows(one), unit_rows(two))
     return cosines
+
+
+def unit_rows(descriptors: Descriptors) -> NDArray[np.float64]:
+    """Rows scaled to unit length in float64; a row of zeros stays one."""
+    values = descriptors.astype(np.float64)
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    scaled: NDArray[np.float64] = values / np.where(lengths > 0, lengths, 1)
+    return scaled
 
 
 def rankings(descriptors: Descriptors) -> NDArray[np.int64]:
@@ -107,7 +112,7 @@ def rankings(descriptors: Descriptors) -> NDArray[np.int64]:
 
 def _similarity(descriptors: Descriptors) -> NDArray[np.float64]:
     """Cosine of every image with every other; minus infinity with itself: float64 (N, N)."""
-    values = descriptors.astype(np.float64)
+    values = unit_rows(descriptors)
     similarity: NDArray[np.float64] = values @ values.T
     np.fill_diagonal(similarity, -np.inf)
     return similarity

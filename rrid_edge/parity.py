@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.agreement import Agreement, compare, row_cosines
+from rrid_edge.agreement import Agreement, compare, row_cosines, unit_rows
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ForeignGalleryError, UsageError
-from rrid_edge.metrics import evaluate_ranking
+from rrid_edge.goldens import Labels
+from rrid_edge.metrics import RankingMetrics, evaluate_ranking
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ TOLERANCES = {
 """By the precision an engine computes in."""
 
 
+UNIT_LENGTH_SLACK = 1e-3
+"""How far from 1 the length of a descriptor may lie."""
+
+
 @dataclass(frozen=True)
 class ParityReport:
     """The outcome of one comparison.
@@ -59,8 +63,12 @@ class ParityReport:
         batch_min_cosine: lowest cosine between an image's descriptor in one batch and in another.
         tolerance: what had to be reached.
         failures: one line for each number that was not reached.
+        reference_lengths: shortest and longest descriptor of the reference; both 1 if it was normalised.
+        engine_lengths: the same of the engine.
         map_reference: mean average precision of the reference on labelled crops, or None.
         map_engine: the same of the engine.
+        rank1_reference: share of labelled crops whose nearest one from another camera is the right person, or None.
+        rank1_engine: the same of the engine.
     """
 
     engine: str
@@ -71,30 +79,35 @@ class ParityReport:
     batch_min_cosine: float
     tolerance: Tolerance
     failures: tuple[str, ...]
+    reference_lengths: tuple[float, float]
+    engine_lengths: tuple[float, float]
     map_reference: float | None = None
     map_engine: float | None = None
+    rank1_reference: float | None = None
+    rank1_engine: float | None = None
 
     @property
     def passed(self) -> bool:
         """True where every number was reached."""
         return not self.failures
 
+    @property
+    def map_change(self) -> float | None:
+        """Mean average precision of the engine less that of the reference, or None."""
+        if self.map_reference is None or self.map_engine is None:
+            return None
+        return self.map_engine - self.map_reference
+
+    @property
+    def rank1_change(self) -> float | None:
+        """Rank-1 of the engine less that of the reference, or None."""
+        if self.rank1_reference is None or self.rank1_engine is None:
+            return None
+        return self.rank1_engine - self.rank1_reference
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-serialisable values, with the verdict."""
         return {"passed": self.passed, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What file names tell of each image.
-
-    Attributes:
-        persons: int64 (N,), -1 where unknown.
-        cameras: int64 (N,), -1 where unknown.
-    """
-
-    persons: NDArray[np.int64]
-    cameras: NDArray[np.int64]
 
 
 def check_parity(
@@ -105,6 +118,7 @@ def check_parity(
     reference_name: str,
     reference_fingerprint: str,
     labels: Labels | None = None,
+    descriptors: NDArray[np.float32] | None = None,
 ) -> ParityReport:
     """Run ``engine`` over ``images`` and compare with the reference's descriptors.
 
@@ -114,7 +128,8 @@ def check_parity(
         reference: float32 (N, D) of the same images.
         reference_name: what made them, for the report.
         reference_fingerprint: fingerprint of the network that made them.
-        labels: identities and cameras, where known: adds the change of mean average precision.
+        labels: identities and cameras, where known: adds the change of mean average precision and rank-1.
+        descriptors: the engine's descriptors of ``images``, float32 (N, D), where the caller has them already.
 
     Raises:
         ForeignGalleryError: the reference is another network.
@@ -127,25 +142,28 @@ def check_parity(
         )
     if len(images) < 2:
         raise UsageError(f"{len(images)} image(s) prove nothing: give a folder of at least 2 crops, better 100")
-    descriptors = engine.run(images)
+    if descriptors is None:
+        descriptors = engine.run(images)
     agreement = compare(reference, descriptors, engine.spec.blocks)
     tolerance = TOLERANCES[engine.arithmetic]
-    invariance = batch_invariance(engine, images)
-    map_reference = _mean_ap(reference, labels)
-    map_engine = _mean_ap(descriptors, labels)
-    failures = _failures(agreement, invariance, tolerance, map_reference, map_engine)
-    return ParityReport(
-        engine.runtime,
-        reference_name,
-        engine.arithmetic,
-        engine.spec.fingerprint,
-        agreement,
-        invariance,
-        tolerance,
-        tuple(failures),
-        map_reference,
-        map_engine,
+    before, after = _ranking(reference, labels), _ranking(descriptors, labels)
+    report = ParityReport(
+        engine=engine.runtime,
+        reference=reference_name,
+        arithmetic=engine.arithmetic,
+        fingerprint=engine.spec.fingerprint,
+        agreement=agreement,
+        batch_min_cosine=batch_invariance(engine, images),
+        tolerance=tolerance,
+        failures=(),
+        reference_lengths=_lengths(reference),
+        engine_lengths=_lengths(descriptors),
+        map_reference=before.mean_ap if before else None,
+        map_engine=after.mean_ap if after else None,
+        rank1_reference=before.cmc[1] if before else None,
+        rank1_engine=after.cmc[1] if after else None,
     )
+    return replace(report, failures=tuple(_failures(report)))
 
 
 def batch_invariance(engine: Engine, images: NDArray[np.uint8], *, batches: Sequence[int] = (2, 3, 5)) -> float:
@@ -160,13 +178,8 @@ def batch_invariance(engine: Engine, images: NDArray[np.uint8], *, batches: Sequ
     return lowest
 
 
-def _failures(
-    agreement: Agreement,
-    invariance: float,
-    tolerance: Tolerance,
-    map_reference: float | None,
-    map_engine: float | None,
-) -> list[str]:
+def _failures(report: ParityReport) -> list[str]:
+    agreement, tolerance, invariance = report.agreement, report.tolerance, report.batch_min_cosine
     failures = []
     if agreement.min_cosine < tolerance.min_cosine:
         failures.append(f"minimum cosine {agreement.min_cosine:.6f} is below {tolerance.min_cosine}")
@@ -176,15 +189,24 @@ def _failures(
         failures.append("the first ten places of some ranking differ")
     if invariance < tolerance.min_cosine:
         failures.append(f"descriptors change with the batch: cosine {invariance:.6f} is below {tolerance.min_cosine}")
-    if map_reference is not None and map_engine is not None and map_reference - map_engine > tolerance.max_map_loss:
+    for name, (shortest, longest) in (("reference", report.reference_lengths), ("engine", report.engine_lengths)):
+        if max(1 - shortest, longest - 1) > UNIT_LENGTH_SLACK:
+            failures.append(f"descriptors of the {name} have lengths {shortest:.4g} to {longest:.4g}, not 1")
+    change = report.map_change
+    if change is not None and change < -tolerance.max_map_loss:
         failures.append(
-            f"mAP falls from {map_reference:.4f} to {map_engine:.4f}, by more than {tolerance.max_map_loss}"
+            f"mAP falls from {report.map_reference:.4f} to {report.map_engine:.4f}, by more than {tolerance.max_map_loss}"
         )
     return failures
 
 
-def _mean_ap(descriptors: NDArray[np.float32], labels: Labels | None) -> float | None:
-    """Mean average precision of each image against all others, or None without usable labels."""
+def _lengths(descriptors: NDArray[np.float32]) -> tuple[float, float]:
+    lengths = np.linalg.norm(descriptors.astype(np.float64), axis=1)
+    return float(lengths.min()), float(lengths.max())
+
+
+def _ranking(descriptors: NDArray[np.float32], labels: Labels | None) -> RankingMetrics | None:
+    """Accuracy with each image as a query among all others, or None without usable labels."""
     if labels is None:
         return None
     known = (labels.persons > 0) & (labels.cameras >= 0)
@@ -194,75 +216,5 @@ def _mean_ap(descriptors: NDArray[np.float32], labels: Labels | None) -> float |
     ]
     if not any(across):
         return None
-    values = descriptors[known].astype(np.float64)
-    return evaluate_ranking(2 - 2 * (values @ values.T), persons, persons, cameras, cameras).mean_ap
-
-
-@dataclass(frozen=True)
-class Goldens:
-    """Images and the descriptors that PyTorch gave for them when the model was exported.
-
-    Attributes:
-        images: uint8 (N, height, width, 3).
-        descriptors: float32 (N, D).
-        names: the N source files, for people.
-        fingerprint: of the network.
-        labels: identities and cameras.
-    """
-
-    images: NDArray[np.uint8]
-    descriptors: NDArray[np.float32]
-    names: tuple[str, ...]
-    fingerprint: str
-    labels: Labels
-
-
-def save_goldens(path: Path, goldens: Goldens) -> None:
-    """Write goldens atomically as a compressed ``.npz``.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    from rrid_edge.files import atomic_output
-
-    with atomic_output(path) as partial:
-        np.savez_compressed(
-            partial,
-            images=goldens.images,
-            descriptors=goldens.descriptors,
-            names=np.array(goldens.names, dtype=np.str_),
-            fingerprint=np.array(goldens.fingerprint),
-            persons=goldens.labels.persons,
-            cameras=goldens.labels.cameras,
-        )
-
-
-def load_goldens(path: Path) -> Goldens:
-    """Read goldens back.
-
-    Raises:
-        UsageError: no such file.
-        ModelFileError: no goldens of this package, or damaged.
-    """
-    import zipfile
-    import zlib
-
-    from rrid_edge.errors import ModelFileError, printable
-
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return Goldens(
-                stored["images"],
-                stored["descriptors"],
-                tuple(str(name) for name in stored["names"]),
-                str(stored["fingerprint"]),
-                Labels(stored["persons"], stored["cameras"]),
-            )
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"{printable(path)}: no such goldens file; rrid-edge export writes it beside the model"
-        ) from error
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ModelFileError(
-            f"{printable(path)}: not a goldens file, or damaged ({error}); write it again with: rrid-edge export CHECKPOINT"
-        ) from error
+    values = unit_rows(descriptors[known])
+    return evaluate_ranking(2 - 2 * (values @ values.T), persons, persons, cameras, cameras)

@@ -12,7 +12,7 @@ from PIL import Image
 from commands import refused, rrid_edge
 from onnx_models import save_tiny_model
 from rrid_edge.engines import open_engine
-from rrid_edge.parity import Goldens, Labels, save_goldens
+from rrid_edge.goldens import Goldens, Labels, save_goldens
 from rrid_edge.timing import Timing, interleave
 
 

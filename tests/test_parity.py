@@ -19,8 +19,9 @@ from rrid_edge.engines import FakeEngine, open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ForeignGalleryError, ModelFileError, UsageError
 from rrid_edge.files import list_images
+from rrid_edge.goldens import Goldens, Labels, load_goldens, save_goldens
 from rrid_edge.images import read_image
-from rrid_edge.parity import Goldens, Labels, batch_invariance, check_parity, load_goldens, save_goldens
+from rrid_edge.parity import batch_invariance, check_parity
 
 SPEC = fake_spec(block_width=4)
 UNKNOWN = Labels(np.full(12, -1), np.full(12, -1))

@@ -20,8 +20,9 @@ from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.gallery.naming import read_labels
+from rrid_edge.goldens import Labels
 from rrid_edge.onnx_file import read_spec
-from rrid_edge.parity import Labels, ParityReport, check_parity
+from rrid_edge.parity import ParityReport, check_parity
 
 _LEAST_CROPS = 8
 LARGEST_SHARE = 0.3

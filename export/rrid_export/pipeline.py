@@ -8,7 +8,8 @@ from pathlib import Path
 from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.files import write_json
-from rrid_edge.parity import ParityReport, check_parity, save_goldens
+from rrid_edge.goldens import save_goldens
+from rrid_edge.parity import ParityReport, check_parity
 from rrid_edge.threshold import find_thresholds, save_thresholds
 from rrid_export.branch import InferenceBranch
 from rrid_export.goldens import make_goldens

@@ -11,7 +11,8 @@ from rrid_edge.bench.probe import LoadCost, measure_load
 from rrid_edge.bench.report import EngineRow
 from rrid_edge.bench.variants import Variant
 from rrid_edge.engines.base import Engine
-from rrid_edge.parity import Goldens, check_parity
+from rrid_edge.goldens import Goldens
+from rrid_edge.parity import check_parity
 from rrid_edge.timing import Timing, interleave
 
 Images = NDArray[np.uint8]
@@ -86,7 +87,6 @@ def _row(
         reference_fingerprint=goldens.fingerprint,
         labels=goldens.labels,
     )
-    known = parity.map_engine is not None and parity.map_reference is not None
     return EngineRow(
         name=variant.name,
         runtime=engine.runtime,
@@ -103,5 +103,5 @@ def _row(
         spread={batch: timing.spread for batch, timing in throughput.items()},
         min_cosine=parity.agreement.min_cosine,
         top1_agreement=parity.agreement.top1_agreement,
-        map_change=parity.map_engine - parity.map_reference if known else None,  # type: ignore[operator]
+        map_change=parity.map_change,
     )

@@ -17,8 +17,8 @@ from rrid_edge.engines.base import Engine
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.sync import IndexSettings, index_folder
+from rrid_edge.goldens import Goldens
 from rrid_edge.images import read_image
-from rrid_edge.parity import Goldens
 
 CROP_SIZE = (64, 128)
 """Width and height of the JPEG files: the usual size of a pedestrian crop."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rrid_edge.bench.report import SearchRow
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
-from rrid_edge.parity import Goldens
+from rrid_edge.goldens import Goldens
 from rrid_edge.spec import ModelSpec
 from rrid_edge.timing import interleave
 

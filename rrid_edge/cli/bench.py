@@ -39,8 +39,8 @@ def bench(
     from dataclasses import replace
 
     from rrid_edge.bench.running import QUICK, BenchSettings, run_bench
+    from rrid_edge.goldens import load_goldens
     from rrid_edge.models import choose_model
-    from rrid_edge.parity import load_goldens
 
     path, why = choose_model(model)
     say(f"model {printable(path)} ({why})")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rrid_edge.engines.base import Engine
-    from rrid_edge.parity import Goldens, Labels, ParityReport
+    from rrid_edge.goldens import Goldens, Labels
+    from rrid_edge.parity import ParityReport
     from rrid_edge.spec import ModelSpec
 
 _CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
@@ -79,7 +80,7 @@ def _reference(
     import numpy as np
 
     from rrid_edge.engines.opening import ENGINE_SUFFIXES
-    from rrid_edge.parity import Goldens, load_goldens
+    from rrid_edge.goldens import Goldens, load_goldens
 
     path = reference or model.with_name(model.name.split(".")[0] + ".goldens.npz")
     if path.suffix == ".npz":
@@ -137,8 +138,8 @@ def _read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.u
 
     from rrid_edge.files import list_images
     from rrid_edge.gallery.naming import read_labels
+    from rrid_edge.goldens import Labels
     from rrid_edge.images import read_image
-    from rrid_edge.parity import Labels
 
     paths = list_images(folder)
     taken = min(count, len(paths))
@@ -170,9 +171,9 @@ def _print(report: ParityReport, path: Path) -> None:
         ("Kendall tau", f"{agreement.kendall_tau:.6f}", ""),
         ("any batch", f"{report.batch_min_cosine:.7f}", f">= {tolerance.min_cosine}"),
     ]
-    if report.map_reference is not None and report.map_engine is not None:
-        change = report.map_engine - report.map_reference
-        rows.append(("mAP change", f"{change:+.4f}", f">= -{tolerance.max_map_loss}"))
+    if report.map_change is not None and report.rank1_change is not None:
+        rows.append(("mAP change", f"{report.map_change:+.4f}", f">= -{tolerance.max_map_loss}"))
+        rows.append(("rank-1 change", f"{report.rank1_change:+.4f}", ""))
     print(f"engine     {report.engine} ({report.arithmetic})")
     print(f"reference  {report.reference}, {agreement.images} images")
     for name, value, limit in rows:
