@@ -135,11 +135,7 @@ def check_parity(
         ForeignGalleryError: the reference is another network.
         UsageError: fewer than two images, or descriptors that cannot be compared.
     """
-    if reference_fingerprint != engine.spec.fingerprint:
-        raise ForeignGalleryError(
-            f"the reference is another network (fingerprint {reference_fingerprint[:12]}) than the engine "
-            f"({engine.spec.fingerprint[:12]}): give the checkpoint, or the goldens, that the engine was exported from"
-        )
+    refuse_other_network(engine, reference_fingerprint)
     if len(images) < 2:
         raise UsageError(f"{len(images)} image(s) prove nothing: give a folder of at least 2 crops, better 100")
     if descriptors is None:
@@ -164,6 +160,19 @@ def check_parity(
         rank1_engine=after.cmc[1] if after else None,
     )
     return replace(report, failures=tuple(_failures(report)))
+
+
+def refuse_other_network(engine: Engine, fingerprint: str) -> None:
+    """Do nothing where ``fingerprint`` is the engine's.
+
+    Raises:
+        ForeignGalleryError: it is another network's.
+    """
+    if fingerprint != engine.spec.fingerprint:
+        raise ForeignGalleryError(
+            f"the reference is another network (fingerprint {fingerprint[:12]}) than the engine "
+            f"({engine.spec.fingerprint[:12]}): give the checkpoint, or the goldens, that the engine was exported from"
+        )
 
 
 def batch_invariance(engine: Engine, images: NDArray[np.uint8], *, batches: Sequence[int] = (2, 3, 5)) -> float:

@@ -18,6 +18,9 @@ from rrid_edge.errors import ModelFileError, UsageError
 FORMAT_VERSION = 1
 INPUT_NAME = "images"
 OUTPUT_NAME = "descriptors"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""What the network subtracts from and divides by, red, green, blue, after scaling pixels to 0 .. 1; part of its graph."""
 PRECISIONS = ("fp32", "fp16", "int8")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_STRIPES = (6, 4, 2)

@@ -212,7 +212,7 @@ def test_command_fails_with_1_and_says_why(place):
 
 
 def test_command_refusals(place):
-    refused(rrid_edge("parity", "--images", "crops"), 2, "goldens bring their own images")
+    refused(rrid_edge("parity", "--images", "models"), 2, "8 of 8 images of the goldens are not there")
     refused(rrid_edge("parity", "--reference", "models/rrid.onnx"), 2, "needs crops to look at")
     refused(rrid_edge("parity", "--reference", "a.txt", "--images", "crops"), 2, "a.txt: no reference")
     (place / "one").mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,8 @@ import onnx
 from numpy.typing import NDArray
 
 from rrid_calib.graph import LARGEST
-from rrid_edge.engines.onnxruntime import import_onnxruntime
+from rrid_edge.engines.onnxruntime import MemorySession
 from rrid_edge.errors import ModelFileError
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME
 
 METHODS = ("minmax", "percentile", "entropy")
 BINS = 2048
@@ -102,22 +101,9 @@ def scales(histograms: dict[str, Histogram], method: str) -> dict[str, float]:
     return {name: histogram.reach(method) / LARGEST for name, histogram in histograms.items()}
 
 
-def descriptors_of(model: Any, pixels: NDArray[np.uint8], *, batch: int = 8) -> NDArray[np.float32]:  # noqa: ANN401
+def descriptors_of(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ANN401
     """Descriptors of images by an ONNX model that is in memory: float32 (N, D)."""
-    session = open_model_session(model)
-    blocks: Sequence[NDArray[np.float32]] = [
-        session.run([OUTPUT_NAME], {INPUT_NAME: pixels[start : start + batch]})[0]
-        for start in range(0, len(pixels), batch)
-    ]
-    return np.concatenate(blocks)
-
-
-def open_model_session(model: Any) -> Any:  # noqa: ANN401
-    """An ONNX Runtime session of a model in memory, on the CPU."""
-    runtime = import_onnxruntime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return MemorySession(model.SerializeToString()).run(pixels)
 
 
 def _activations(
@@ -132,10 +118,10 @@ def _activations(
     watched.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
     )
-    session = open_model_session(watched)
+    session = MemorySession(watched.SerializeToString())
     for start in range(0, len(pixels), batch):
         block = pixels[start : start + batch]
-        for name, values in zip(names, session.run(names, {INPUT_NAME: block}), strict=True):
+        for name, values in zip(names, session.values(names, block), strict=True):
             if not np.isfinite(values).all():
                 raise ModelFileError(f"the activation {name!r} is not finite: the network is damaged; export it again")
             yield name, values

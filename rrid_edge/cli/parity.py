@@ -15,7 +15,9 @@ from rrid_edge.errors import CheckFailedError, ImageError, UsageError, printable
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
+    from rrid_edge.diagnosis import Diagnosis, Run
     from rrid_edge.engines.base import Engine
     from rrid_edge.goldens import Goldens, Labels
     from rrid_edge.parity import ParityReport
@@ -37,7 +39,10 @@ def parity(
         Path | None,
         typer.Option(help="Checkpoint, model file or goldens (.npz); the goldens beside the model if left out."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of real crops; goldens bring their own.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real crops. Goldens bring their own: with them, the folder they were read from."),
+    ] = None,
     count: Annotated[int, typer.Option(min=2, help="Crops to take at most, evenly spaced.")] = 200,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
@@ -47,12 +52,17 @@ def parity(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.diagnosis import pixel_mistake
     from rrid_edge.files import write_json
-    from rrid_edge.parity import check_parity
+    from rrid_edge.parity import check_parity, refuse_other_network
+    from rrid_edge.parity_chart import write_parity_chart
 
     path, engine = open_model(model, None, runtime, precision, threads)
     with engine:
         goldens, name = _reference(reference, path, engine, images, count)
+        refuse_other_network(engine, goldens.fingerprint)
+        sources = _sources(goldens, images) if _is_goldens(reference) and images is not None else None
+        descriptors = engine.run(goldens.images)
         report = check_parity(
             engine,
             goldens.images,
@@ -60,17 +70,87 @@ def parity(
             reference_name=name,
             reference_fingerprint=goldens.fingerprint,
             labels=goldens.labels,
+            descriptors=descriptors,
         )
+        diagnosis = None if report.passed else _diagnose(engine, path, goldens, sources)
+    wrong_pixels = pixel_mistake(goldens.images, sources) if sources is not None else None
+    facts = report.to_dict() | {
+        "passed": report.passed and wrong_pixels is None,
+        "pixels": wrong_pixels,
+        "diagnosis": diagnosis.to_dict() if diagnosis is not None else None,
+    }
     report_path = output or path.with_name("parity.json")
-    write_json(report_path, report.to_dict())
+    write_json(report_path, facts)
+    write_parity_chart(report_path.with_suffix(".png"), report, goldens.descriptors, descriptors)
     if as_json:
-        print_json(report.to_dict())
+        print_json(facts)
     else:
-        _print(report, report_path)
+        _print(report, report_path, diagnosis)
     if not report.passed:
+        cause = f" ({diagnosis.sentence()})" if diagnosis is not None else ""
         raise CheckFailedError(
-            f"parity failed: {'; '.join(report.failures)}; do not deploy {printable(path)} as it runs here"
+            f"parity failed: {'; '.join(report.failures)}{cause}; do not deploy {printable(path)} as it runs here"
         )
+    if wrong_pixels is not None:
+        raise CheckFailedError(
+            f"the goldens do not belong to {printable(images or '')}: {wrong_pixels}; make them with rrid-edge export "
+            "--crops, or read images as rrid_edge.images does"
+        )
+
+
+def _is_goldens(reference: Path | None) -> bool:
+    return reference is None or reference.suffix == ".npz"
+
+
+def _sources(goldens: Goldens, folder: Path) -> list[Image]:
+    """The pictures that goldens were read from, decoded at their own size.
+
+    Raises:
+        UsageError: one of them is not in the folder.
+        ImageError: one of them cannot be read.
+    """
+    from rrid_edge.images import load_rgb
+
+    missing = [name for name in goldens.names if not (folder / name).is_file()]
+    if missing:
+        raise UsageError(
+            f"{printable(folder)}: {len(missing)} of {len(goldens.names)} images of the goldens are not there, the first is "
+            f"{printable(missing[0])}; give the folder that export --crops read, or leave out --images"
+        )
+    return [load_rgb(folder / name) for name in goldens.names]
+
+
+def _diagnose(engine: Engine, path: Path, goldens: Goldens, sources: list[Image] | None) -> Diagnosis:
+    """Imitate the usual mistakes; say which could not be tried."""
+    from rrid_edge.diagnosis import diagnose
+
+    untried = (
+        [] if sources is not None else ["of the resize (give goldens, and --images with the folder they come from)"]
+    )
+    networks: dict[str, Run] = {}
+    graph = _graph_beside(path, engine)
+    try:
+        from rrid_export.mistakes import mistaken_networks
+    except ModuleNotFoundError as error:
+        untried.append(f"of scaling and mirroring (pip install {error.name})")
+    else:
+        if graph is None:
+            untried.append("of scaling and mirroring (no ONNX file of this network lies beside the engine)")
+        else:
+            networks = mistaken_networks(graph)
+    if untried:
+        say(f"not tried: mistakes {' and '.join(untried)}")
+    return diagnose(engine, goldens.images, goldens.descriptors, sources=sources, networks=networks)
+
+
+def _graph_beside(path: Path, engine: Engine) -> Path | None:
+    """The ONNX file of the engine's network: the model itself, or the float32 one that lies beside it."""
+    from rrid_edge.onnx_file import read_spec
+
+    if path.suffix == ".onnx":
+        return path
+    beside = path.with_name(path.name.split(".")[0] + ".onnx")
+    return beside if beside.is_file() and read_spec(beside).fingerprint == engine.spec.fingerprint else None
 
 
 def _reference(
@@ -84,10 +164,6 @@ def _reference(
 
     path = reference or model.with_name(model.name.split(".")[0] + ".goldens.npz")
     if path.suffix == ".npz":
-        if folder is not None:
-            raise UsageError(
-                f"goldens bring their own images: leave out --images, or give --reference CHECKPOINT ({printable(path)})"
-            )
         return load_goldens(path), f"goldens {printable(path)}"
     if folder is None:
         raise UsageError(f"the reference {printable(path)} needs crops to look at: give --images FOLDER")
@@ -158,7 +234,7 @@ def _read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.u
     return np.stack(pixels), tuple(names), Labels(*read_labels(names))
 
 
-def _print(report: ParityReport, path: Path) -> None:
+def _print(report: ParityReport, path: Path, diagnosis: Diagnosis | None) -> None:
     agreement, tolerance = report.agreement, report.tolerance
     rows = [
         ("minimum cosine", f"{agreement.min_cosine:.7f}", f">= {tolerance.min_cosine}"),
@@ -178,4 +254,10 @@ def _print(report: ParityReport, path: Path) -> None:
     print(f"reference  {report.reference}, {agreement.images} images")
     for name, value, limit in rows:
         print(f"{name:<20}{value:>12}  {limit}")
+    if diagnosis is not None:
+        print(f"cause      {diagnosis.sentence()}")
+        for finding in diagnosis.tried[:3]:
+            print(
+                f"  imitating {finding.mistake:<24}mean cosine {finding.mean_cosine:.7f}, lowest {finding.min_cosine:.7f}"
+            )
     print(f"{'PASSED' if report.passed else 'FAILED'}  ({printable(path)})")

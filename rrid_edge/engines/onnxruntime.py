@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,30 @@ class OnnxRuntimeEngine(BatchEngine):
     def close(self) -> None:
         """Free the session; safe to call twice."""
         self._session = None
+
+
+class MemorySession:
+    """A model in memory on ONNX Runtime's CPU provider, for those who change graphs.
+
+    Args:
+        content: the serialised ONNX model.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        runtime = import_onnxruntime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        self._session: Any = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def values(self, names: Sequence[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """The outputs of these names for one batch of images, uint8 (B, height, width, 3)."""
+        outputs: list[NDArray[np.float32]] = self._session.run(list(names), {INPUT_NAME: images})
+        return outputs
+
+    def run(self, images: NDArray[np.uint8], *, batch: int = 8) -> NDArray[np.float32]:
+        """Descriptors float32 (N, D) of images uint8 (N, height, width, 3), ``batch`` at a time."""
+        starts = range(0, len(images), batch)
+        return np.concatenate([self.values([OUTPUT_NAME], images[start : start + batch])[0] for start in starts])
 
 
 def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types

@@ -14,9 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rrid_edge.images import read_image
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from rrid_edge.spec import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,306 @@
+"""Why a parity check failed: the usual mistakes are imitated one by one, and the one that explains the difference is named.
+
+A mistake is imitated where it happens: in the pixels (channel order, swapped height and width), on the way from the file
+to the pixels (resize), in the network (scaling, mirrored image), or in the descriptors (length, order of blocks or rows).
+Whichever brings the engine to the reference's answer is the one that was made, on one side or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rrid_edge.agreement import row_cosines, unit_rows
+from rrid_edge.engines.base import Engine
+from rrid_edge.errors import RridEdgeError
+from rrid_edge.images import resize
+from rrid_edge.parity import UNIT_LENGTH_SLACK
+
+Pixels = NDArray[np.uint8]
+Descriptors = NDArray[np.float32]
+Run = Callable[[Pixels], Descriptors]
+
+IMAGES = 32
+"""Images that mistakes are imitated on at most."""
+SAME_PIXELS = 1.0
+"""Mean difference, in levels of 0 .. 255, up to which pixels count as the same: JPEG decoders differ by less."""
+EXPLAINED = 0.9
+"""Share of the difference that a mistake has to take away before it is named as the cause."""
+
+MISTAKES: dict[str, str] = {
+    "bgr": "colour channels in the order blue, green, red (OpenCV's) where the other side has red, green, blue",
+    "swapped-size": "height and width swapped: resized to width x height and turned over",
+    "misread-size": "height and width swapped: rows of width x height pixels read as height x width",
+    "nearest-resize": "nearest-neighbour resize instead of bilinear with antialiasing",
+    "no-antialias": "bilinear resize without antialiasing (OpenCV's INTER_LINEAR) instead of Pillow's",
+    "bicubic-resize": "bicubic resize instead of bilinear",
+    "letterbox": "aspect ratio kept with black borders instead of stretching to height x width",
+    "centre-crop": "aspect ratio kept by cutting off borders instead of stretching to height x width",
+    "squashed-224": "squashed to 224 x 224 first, and resized from that",
+    "squashed-256": "squashed to 256 x 256 first, and resized from that",
+    "other-pixels": "the images given are not what this package reads from these files",
+    "missing-scaling": "pixels of 0 .. 255 where 0 .. 1 was meant: the division by 255 is missing",
+    "double-scaling": "pixels divided by 255 twice",
+    "missing-normalisation": "mean and standard deviation of ImageNet not applied",
+    "other-normalisation": "pixels scaled to -1 .. 1 instead of ImageNet's mean and standard deviation",
+    "missing-mirror": "the mirrored image is not averaged in",
+    "unnormalised": "descriptors that were not scaled to unit length",
+    "shuffled-blocks": "the blocks of the descriptor in another order",
+    "interleaved-blocks": "the descriptor laid out value by value instead of block by block",
+    "shuffled-rows": "descriptors in another order than the images",
+}
+"""Every mistake by its name, in words."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One mistake that was imitated.
+
+    Attributes:
+        mistake: a name of :data:`MISTAKES`.
+        words: what it means, with what was found.
+        mean_cosine: with the reference, after imitating it.
+        min_cosine: the lowest.
+        explained: share of the difference (1 - mean cosine) that it takes away; negative where it adds to it.
+    """
+
+    mistake: str
+    words: str
+    mean_cosine: float
+    min_cosine: float
+    explained: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What explains a difference.
+
+    Attributes:
+        causes: the mistakes that explain it, the first one best; empty where none of the usual ones does.
+        tried: every mistake that was imitated, the most telling first.
+        images: how many images they were imitated on.
+    """
+
+    causes: tuple[Finding, ...]
+    tried: tuple[Finding, ...]
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """The outcome in one line."""
+        if self.causes:
+            return "; ".join(f"{finding.mistake}: {finding.words}" for finding in self.causes)
+        return "none of the usual mistakes explains it"
+
+
+def diagnose(
+    engine: Engine,
+    images: Pixels,
+    reference: Descriptors,
+    *,
+    sources: Sequence[Image.Image] | None = None,
+    networks: Mapping[str, Run] | None = None,
+) -> Diagnosis:
+    """Find the mistake that stands between an engine and a reference.
+
+    Args:
+        engine: the engine under test.
+        images: uint8 (N, height, width, 3), what it was given.
+        reference: float32 (N, D), what should have come out.
+        sources: the N decoded pictures that ``images`` were resized from, RGB; without them mistakes of the resize are
+            not tried.
+        networks: descriptors of images by the same network with a mistake built in, by the mistake's name; see
+            ``rrid_export.mistakes``. Without them mistakes of scaling and mirroring are not tried.
+    """
+    chosen = np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(np.int64)
+    pixels, expected = images[chosen], reference[chosen]
+    answers = engine.run(pixels)
+    base = float(row_cosines(answers, expected).mean())
+
+    def finding(mistake: str, found: Descriptors, target: Descriptors = expected, more: str = "") -> Finding:
+        cosines = row_cosines(found, target)
+        mean = float(cosines.mean())
+        explained = (mean - base) / max(1 - base, 1e-12)
+        return Finding(mistake, MISTAKES[mistake] + more, mean, float(cosines.min()), explained)
+
+    tried = [finding(name, engine.run(wrong)) for name, wrong in _wrong_pixels(pixels)]
+    if sources is not None:
+        pictures = [sources[index] for index in chosen]
+        tried += _wrong_resizes(engine, pixels, pictures, finding)
+    for name, run in (networks or {}).items():
+        try:
+            tried.append(finding(name, run(pixels)))
+        except RridEdgeError:  # a network that cannot run with the mistake did not make it
+            continue
+    tried += [
+        finding(name, answers, target, more)
+        for name, target, more in _rearranged(answers, expected, reference, engine, images)
+    ]
+    tried.sort(key=lambda found: -found.explained)
+    causes = tuple(found for found in tried[:1] if found.explained >= EXPLAINED)
+    return Diagnosis(causes + _lengths(reference, base), tuple(tried), len(chosen))
+
+
+def _wrong_pixels(pixels: Pixels) -> Iterator[tuple[str, Pixels]]:
+    """Mistakes that can be imitated on the pixels themselves."""
+    height, width = pixels.shape[1:3]
+    lying = np.stack([resize(Image.fromarray(image), width, height) for image in pixels])
+    yield "bgr", np.ascontiguousarray(pixels[..., ::-1])
+    yield "swapped-size", np.ascontiguousarray(lying.transpose(0, 2, 1, 3))
+    yield "misread-size", lying.reshape(pixels.shape)
+
+
+def _wrong_resizes(
+    engine: Engine, pixels: Pixels, pictures: Sequence[Image.Image], finding: Callable[..., Finding]
+) -> list[Finding]:
+    """Mistakes on the way from the file to the pixels."""
+    height, width = pixels.shape[1:3]
+    made = {
+        name: np.stack([how(picture, height, width) for picture in pictures]) for name, how in WRONG_RESIZES.items()
+    }
+    found = [finding(name, engine.run(wrong)) for name, wrong in made.items()]
+    right = np.stack([resize(picture, height, width) for picture in pictures])
+    if _difference(right, pixels) > SAME_PIXELS:
+        found.append(finding("other-pixels", engine.run(right)))
+    return found
+
+
+def pixel_mistake(images: Pixels, sources: Sequence[Image.Image]) -> str | None:
+    """What is wrong with pixels that should be those of ``sources``, in words, or None where they are.
+
+    Args:
+        images: uint8 (N, height, width, 3).
+        sources: the N decoded pictures, RGB.
+    """
+    height, width = images.shape[1:3]
+    ways: dict[str, Callable[[Image.Image, int, int], Pixels]] = {
+        "bgr": lambda picture, rows, columns: resize(picture, rows, columns)[..., ::-1],
+        **WRONG_RESIZES,
+    }
+    wrong = [
+        index
+        for index, (image, source) in enumerate(zip(images, sources, strict=True))
+        if _difference(resize(source, height, width), image) > SAME_PIXELS
+    ]
+    if not wrong:
+        return None
+    image, source = images[wrong[0]], sources[wrong[0]]
+    distances = {name: _difference(how(source, height, width), image) for name, how in ways.items()}
+    nearest = min(distances, key=distances.__getitem__)
+    words = f": {nearest}: {MISTAKES[nearest]}" if distances[nearest] <= SAME_PIXELS else ""
+    return f"{len(wrong)} of {len(images)} images are not what this package reads from these files{words}"
+
+
+def _difference(one: Pixels, two: Pixels) -> float:
+    """Mean absolute difference in levels of 0 .. 255."""
+    return float(np.abs(one.astype(np.int16) - two).mean())
+
+
+def _stretched(how: Image.Resampling) -> Callable[[Image.Image, int, int], Pixels]:
+    return lambda picture, height, width: np.asarray(picture.resize((width, height), how))
+
+
+def _without_antialias(picture: Image.Image, height: int, width: int) -> Pixels:
+    across, down = picture.width / width, picture.height / height
+    # Beyond the outermost pixel centres Image.transform knows no value: the border is repeated by one pixel.
+    padded = Image.fromarray(np.pad(np.asarray(picture), ((1, 1), (1, 1), (0, 0)), mode="edge"))
+    shifted = (across, 0.0, 1.0, 0.0, down, 1.0)
+    return np.asarray(
+        padded.transform((width, height), Image.Transform.AFFINE, shifted, resample=Image.Resampling.BILINEAR)
+    )
+
+
+def _letterboxed(picture: Image.Image, height: int, width: int) -> Pixels:
+    share = min(height / picture.height, width / picture.width)
+    rows, columns = max(1, round(picture.height * share)), max(1, round(picture.width * share))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    canvas[top : top + rows, left : left + columns] = resize(picture, rows, columns)
+    return canvas
+
+
+def _cropped(picture: Image.Image, height: int, width: int) -> Pixels:
+    share = max(height / picture.height, width / picture.width)
+    rows, columns = max(height, round(picture.height * share)), max(width, round(picture.width * share))
+    top, left = (rows - height) // 2, (columns - width) // 2
+    return resize(picture, rows, columns)[top : top + height, left : left + width]
+
+
+def _squashed(side_px: int) -> Callable[[Image.Image, int, int], Pixels]:
+    def squash(picture: Image.Image, height: int, width: int) -> Pixels:
+        return resize(Image.fromarray(resize(picture, side_px, side_px)), height, width)
+
+    return squash
+
+
+WRONG_RESIZES: dict[str, Callable[[Image.Image, int, int], Pixels]] = {
+    "nearest-resize": _stretched(Image.Resampling.NEAREST),
+    "no-antialias": _without_antialias,
+    "bicubic-resize": _stretched(Image.Resampling.BICUBIC),
+    "letterbox": _letterboxed,
+    "centre-crop": _cropped,
+    "squashed-224": _squashed(224),
+    "squashed-256": _squashed(256),
+}
+"""From a picture, height and width in pixels to uint8 (height, width, 3), each with its mistake."""
+
+
+def _rearranged(
+    answers: Descriptors, expected: Descriptors, reference: Descriptors, engine: Engine, images: Pixels
+) -> Iterator[tuple[str, Descriptors, str]]:
+    """The reference with its values put in order, where they look as if they had been mixed up."""
+    blocks = engine.spec.blocks
+    width = expected.shape[1] // len(blocks)
+    yield (
+        "interleaved-blocks",
+        expected.reshape(-1, width, len(blocks)).transpose(0, 2, 1).reshape(expected.shape),
+        "",
+    )
+    by_block = expected.reshape(-1, len(blocks), width)
+    ours = answers.reshape(by_block.shape)
+    likeness = np.stack(
+        [
+            [row_cosines(ours[:, one], by_block[:, two]).mean() for two in range(len(blocks))]
+            for one in range(len(blocks))
+        ]
+    )
+    order = likeness.argmax(axis=1)
+    if sorted(order) == list(range(len(blocks))) and list(order) != list(range(len(blocks))):
+        moved = [
+            f"{blocks[place]} where {blocks[index]} belongs" for place, index in enumerate(order) if place != index
+        ]
+        yield (
+            "shuffled-blocks",
+            np.ascontiguousarray(by_block[:, order]).reshape(expected.shape),
+            f" ({_few(moved)})",
+        )
+    if len(images) <= _MOST_ROWS:
+        rows = (unit_rows(engine.run(images)) @ unit_rows(reference).T).argmax(axis=1)
+        if sorted(rows) == list(range(len(images))) and list(rows) != list(range(len(images))):
+            chosen = np.linspace(0, len(images) - 1, len(expected)).astype(np.int64)
+            yield "shuffled-rows", reference[rows[chosen]], ""
+
+
+_MOST_ROWS = 2000
+_NAMED = 3
+
+
+def _few(words: Sequence[str]) -> str:
+    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    return ", ".join(words[:_NAMED]) + more
+
+
+def _lengths(reference: Descriptors, base: float) -> tuple[Finding, ...]:
+    lengths = np.linalg.norm(reference.astype(np.float64), axis=1)
+    if np.abs(lengths - 1).max() <= UNIT_LENGTH_SLACK:
+        return ()
+    words = f"{MISTAKES['unnormalised']}: the reference's have lengths {lengths.min():.4g} to {lengths.max():.4g}"
+    return (Finding("unnormalised", words, base, base, 0.0),)
