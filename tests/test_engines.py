@@ -8,6 +8,7 @@ import pytest
 from onnx_models import save_tiny_model
 from rrid_edge.engines import Engine, FakeEngine, open_engine
 from rrid_edge.engines.fake import fake_spec
+from rrid_edge.engines.openvino import import_openvino
 from rrid_edge.errors import ModelFileError, UsageError
 
 RUNTIMES = ["fake", "onnxruntime", "openvino"]
@@ -111,6 +112,10 @@ def test_unknown_runtime_and_precision(tmp_path):
         open_engine(path, "fast")
     with pytest.raises(UsageError, match="precision 'fp8' is unknown to OpenVINO"):
         open_engine(path, "openvino", precision="fp8")
+    here = {name.split(".")[0] for name in import_openvino().Core().available_devices}
+    for device in {"GPU", "NPU"} - here:
+        with pytest.raises(UsageError, match=f"no device '{device}'.*expected one of CPU"):
+            open_engine(path, f"openvino-{device.lower()}")
     with pytest.raises(UsageError, match="--precision bf16 works with --runtime openvino only"):
         open_engine(path, "onnxruntime", precision="bf16")
 

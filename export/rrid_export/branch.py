@@ -109,7 +109,10 @@ class InferenceBranch(nn.Module):
         Returns:
             float, (N, blocks, block_width).
         """
-        features = self.backbone(pixels)
+        return self.head(self.backbone(pixels))
+
+    def head(self, features: Tensor) -> Tensor:
+        """Descriptor blocks (N, blocks, block_width) of the backbone's feature map (N, channels, rows, columns)."""
         rows, columns = features.shape[2:]
         strip = F.max_pool2d(features, (rows // self.strip_rows, columns)).flatten(2)
         parts, rests = self._pooled(strip)

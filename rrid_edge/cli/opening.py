@@ -18,7 +18,9 @@ ModelOption = Annotated[
     Path | None,
     typer.Option("--model", help="Model file; else RRID_EDGE_MODEL, the gallery's own, or the best in models/."),
 ]
-RuntimeOption = Annotated[str, typer.Option(help="auto, tensorrt, onnxruntime-cuda, openvino or onnxruntime.")]
+RuntimeOption = Annotated[
+    str, typer.Option(help="auto, tensorrt, onnxruntime-cuda, openvino (-gpu, -npu: Intel's) or onnxruntime.")
+]
 PrecisionOption = Annotated[
     str | None, typer.Option(help="Arithmetic to force on OpenVINO: fp32, bf16 or fp16; its own choice otherwise.")
 ]

@@ -10,7 +10,8 @@ from pathlib import Path
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import UsageError, printable
 
-RUNTIMES = ("auto", "tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime")
+RUNTIMES = ("auto", "tensorrt", "onnxruntime-cuda", "openvino", "openvino-gpu", "openvino-npu", "onnxruntime")
+_OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU", "openvino-npu": "NPU"}
 ENGINE_SUFFIXES = frozenset({".engine", ".plan"})
 
 
@@ -28,7 +29,8 @@ def open_engine(
     Args:
         path: an ONNX file, or a TensorRT engine (``.engine``, ``.plan``).
         runtime: one of :data:`RUNTIMES`. ``auto`` takes, in this order: TensorRT for an engine file; ONNX Runtime CUDA
-            where it is installed and a GPU answers; OpenVINO on an x86 CPU; ONNX Runtime on the CPU.
+            where it is installed and a GPU answers; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. Intel's integrated
+            graphics and NPU are taken only where they are named.
         precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``); elsewhere the file's own counts.
         threads: CPU threads; 0 lets the runtime choose.
         max_batch: images a call; a TensorRT engine takes what its profile allows.
@@ -88,10 +90,11 @@ def _why_not_cuda() -> str | None:
 
 
 def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_batch: int) -> Engine:
-    if runtime == "openvino":
+    if runtime in _OPENVINO_DEVICES:
         from rrid_edge.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, precision=precision, threads=threads, max_batch=max_batch)
+        device = _OPENVINO_DEVICES[runtime]
+        return OpenVinoEngine(path, precision=precision, threads=threads, max_batch=max_batch, device=device)
     if precision is not None:
         raise UsageError(
             f"--precision {precision} works with --runtime openvino only; for {runtime} "

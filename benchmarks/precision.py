@@ -1,0 +1,238 @@
+"""What each precision costs in descriptors and rankings, and which parts of the network float16 must not touch.
+
+Two tables on the test split of a dataset, against the trained network in PyTorch float32, image and mirrored image in two
+passes. ``islands``: the inference branch with every operation's result rounded to float16, with one part after another
+kept in float32 (a CPU computes float16 files in float32 and would flatter them). ``engines``: the files that export and
+calibration write, on every runtime of this machine.
+
+Run: python benchmarks/precision.py runs/demo/best.safetensors --data demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rrid_calib.calibrate import CalibrationSettings, calibrate
+from rrid_edge.agreement import Agreement, compare
+from rrid_edge.engines import open_engine
+from rrid_edge.engines.base import Engine
+from rrid_edge.images import read_image
+from rrid_edge.metrics import RankingMetrics, evaluate_ranking
+from rrid_export.branch import InferenceBranch
+from rrid_export.onnx import export_onnx
+from rrid_export.source import SourceNetwork, load_source
+from rrid_export.torch_engine import TorchEngine
+from rrid_train.data.layout import Dataset, load_dataset
+from rrid_train.model import RRID
+
+Pixels = NDArray[np.uint8]
+Descriptors = NDArray[np.float32]
+
+
+class RoundToHalf(TorchDispatchMode):
+    """Every floating-point result is rounded to float16, and overflows as float16 does.
+
+    Sums within one operation are float32, as in a GPU's matrix units.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        result = func(*args, **(kwargs or {}))
+        if not isinstance(result, Tensor) or result.dtype != torch.float32:
+            return result
+        rounded = result.half().float()
+        return result.copy_(rounded) if func._schema.is_mutable else rounded
+
+
+class Half(InferenceBranch):
+    """The inference branch with float16's rounding everywhere but on some islands.
+
+    Args:
+        model: the trained network.
+        scaling: scaling and normalisation of the pixels in float32.
+        norm: the sum of both views and the L2 norm in float32.
+        stem: the first convolution in float32.
+        head: pooling and projections in float32.
+        gain: what the features are multiplied by before the norm; the descriptors do not depend on it, float16 does.
+    """
+
+    def __init__(
+        self,
+        model: RRID,
+        *,
+        scaling: bool = True,
+        norm: bool = True,
+        stem: bool = False,
+        head: bool = False,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__(model)
+        self._wide = {"scaling": scaling, "norm": norm, "stem": stem, "head": head}
+        self._gain = gain
+        weights = [] if stem else [*self.backbone[0].parameters()]
+        weights += [*self.backbone[1:].parameters()]
+        for kind in ("part", "rest", "relation"):
+            weights += [] if head else [getattr(self, f"{kind}_weight"), getattr(self, f"{kind}_bias")]
+        for tensor in weights:
+            tensor.data = tensor.data.half().float()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Descriptors float32 (B, D) of uint8 images (B, height, width, 3)."""
+        with self._part("scaling"):
+            pixels = images.float().permute(0, 3, 1, 2) * self.scale + self.shift
+        views = torch.stack([pixels, pixels.flip(3)], dim=1).flatten(0, 1).half().float()
+        with self._part("stem"):
+            values = self.backbone[0](views)
+        with RoundToHalf():
+            features = self.backbone[1:](values)
+        with self._part("head"):
+            blocks = self.head(features)
+        with self._part("norm"):
+            values = blocks.flatten(1) * self._gain
+            total = values.reshape(len(images), 2, -1).sum(1)
+            return total / total.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+
+    def _part(self, name: str) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self._wide[name] else RoundToHalf()
+
+
+ISLANDS: dict[str, dict[str, float]] = {
+    "none: all float16": {"scaling": False, "norm": False},
+    "scaling": {"norm": False},
+    "norm": {"scaling": False},
+    "scaling, norm (kept)": {},
+    "scaling, norm, first convolution": {"stem": True},
+    "scaling, norm, head": {"head": True},
+    "scaling; features 16 times larger": {"norm": False, "gain": 16.0},
+    "scaling, norm; features 16 times larger": {"gain": 16.0},
+}
+
+
+class Measure:
+    """Descriptors of a test split and what they are compared by."""
+
+    def __init__(self, dataset: Dataset, height_px: int, width_px: int, blocks: tuple[str, ...]) -> None:
+        self.dataset, self.blocks = dataset, blocks
+        samples = [*dataset.query, *dataset.gallery]
+        self.pixels: Pixels = np.stack([read_image(sample.path, height_px, width_px) for sample in samples])
+
+    def ranking(self, descriptors: Descriptors) -> RankingMetrics:
+        """Accuracy of queries against the gallery."""
+        queries = len(self.dataset.query)
+        query, gallery = descriptors[:queries].astype(np.float64), descriptors[queries:].astype(np.float64)
+        people, cameras = (
+            [
+                np.array([getattr(sample, what) for sample in part])
+                for part in (self.dataset.query, self.dataset.gallery)
+            ]
+            for what in ("pid", "camera")
+        )
+        return evaluate_ranking(2 - 2 * query @ gallery.T, people[0], people[1], cameras[0], cameras[1])
+
+    def row(self, name: str, reference: Descriptors, found: Descriptors, share: float | None = None) -> list[str]:
+        """One line of a table."""
+        size = "" if share is None else f"{share:.1%}"
+        if not np.isfinite(found).all():
+            return [name, "not finite", "", "", "", "", "", size]
+        agreement: Agreement = compare(reference, found, self.blocks)
+        before, after = self.ranking(reference), self.ranking(found)
+        return [
+            name,
+            f"{1 - agreement.min_cosine:.1e}",
+            f"{1 - agreement.mean_cosine:.1e}",
+            f"{agreement.top1_agreement:.2%}",
+            "yes" if agreement.top10_identical else f"{agreement.top10_agreement:.2%}",
+            f"{100 * (after.mean_ap - before.mean_ap):+.3f}",
+            f"{100 * (after.cmc[1] - before.cmc[1]):+.3f}",
+            size,
+        ]
+
+
+HEAD = [
+    "",
+    "1 - minimum cosine",
+    "1 - mean cosine",
+    "top-1",
+    "first ten the same",
+    "mAP change, points",
+    "rank-1 change, points",
+    "file",
+]
+
+
+def islands(source: SourceNetwork, measure: Measure, reference: Descriptors) -> Iterable[list[str]]:
+    """One row for every choice of islands."""
+    for name, options in ISLANDS.items():
+        branch = Half(source.model, **options).eval()  # type: ignore[arg-type]
+        yield measure.row(name, reference, _by_branch(branch, measure.pixels))
+
+
+def engines(
+    source: SourceNetwork, measure: Measure, reference: Descriptors, data: Path, folder: Path
+) -> Iterable[list[str]]:
+    """One row for every file and runtime."""
+    spec = source.spec(flip=True)
+    full, half = folder / "rrid.onnx", folder / "rrid.fp16.onnx"
+    export_onnx(InferenceBranch(source.model).eval(), spec, full)
+    export_onnx(InferenceBranch(source.model).eval().to_half(), spec.with_precision("fp16"), half)
+    int8 = calibrate(full, data, CalibrationSettings(), reference=TorchEngine(source), say=print).model
+    ways: dict[str, tuple[Path, Callable[[Path], Engine]]] = {
+        "fp32, ONNX Runtime": (full, lambda path: open_engine(path, "onnxruntime")),
+        "fp32, OpenVINO": (full, lambda path: open_engine(path, "openvino", precision="fp32")),
+        "bf16, OpenVINO": (full, lambda path: open_engine(path, "openvino", precision="bf16")),
+        "fp16, ONNX Runtime (computes in float32)": (half, lambda path: open_engine(path, "onnxruntime")),
+        "int8, ONNX Runtime": (int8, lambda path: open_engine(path, "onnxruntime")),
+        "int8, OpenVINO": (int8, lambda path: open_engine(path, "openvino")),
+    }
+    for name, (path, opened) in ways.items():
+        with opened(path) as engine:
+            share = path.stat().st_size / full.stat().st_size
+            yield measure.row(name, reference, engine.run(measure.pixels), share)
+
+
+def _by_branch(branch: InferenceBranch, pixels: Pixels, batch: int = 16) -> Descriptors:
+    with torch.inference_mode():
+        parts = [branch(torch.from_numpy(pixels[start : start + batch])) for start in range(0, len(pixels), batch)]
+    descriptors: Descriptors = torch.cat(parts).numpy()
+    return descriptors
+
+
+def _print(title: str, rows: Iterable[list[str]]) -> None:
+    lines = [[title, *HEAD[1:]], ["---"] * len(HEAD), *rows]
+    print("\n".join(f"| {' | '.join(line)} |" for line in lines), end="\n\n", flush=True)
+
+
+def main() -> None:
+    """Measure and print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("demo"), help="dataset; its test split is measured on")
+    parser.add_argument("--table", choices=("islands", "engines", "both"), default="both")
+    arguments = parser.parse_args()
+    source = load_source(arguments.checkpoint)
+    dataset = load_dataset(arguments.data)
+    spec = source.spec(flip=True)
+    measure = Measure(dataset, spec.height_px, spec.width_px, spec.blocks)
+    with TorchEngine(source) as engine:
+        reference = engine.run(measure.pixels)
+    before = measure.ranking(reference)
+    print(f"{source.describe()}; {len(measure.pixels)} crops, mAP {before.mean_ap:.4f}, rank-1 {before.cmc[1]:.4f}\n")
+    if arguments.table != "engines":
+        _print("islands of float32", islands(source, measure, reference))
+    if arguments.table != "islands":
+        with tempfile.TemporaryDirectory() as folder:
+            _print("engine", engines(source, measure, reference, arguments.data, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
