@@ -141,10 +141,12 @@ class Verification:
     Attributes:
         rows: live rows looked at.
         damaged: rows whose vector does not fit its checksum.
+        bounds_sound: whether the search's projected rows fit their checksum; they are made again by the next index.
     """
 
     rows: int
     damaged: tuple[GalleryRow, ...] = field(default=())
+    bounds_sound: bool = True
 
 
 @runtime_checkable

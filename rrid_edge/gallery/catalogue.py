@@ -7,8 +7,9 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rrid_edge.errors import GalleryError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow
@@ -35,6 +36,8 @@ CREATE TABLE row (
 CREATE UNIQUE INDEX live_path ON row (path) WHERE dead = 0;
 """
 _COLUMNS = "slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32"
+_ASKED_AT_ONCE = 500
+"""Slots in one query: SQLite limits the number of parameters."""
 
 
 class Catalogue:
@@ -52,6 +55,7 @@ class Catalogue:
         self.path = folder / FILE_NAME
         self._connection = _connect(self.path, read_only=read_only)
         self._read: tuple[tuple[int, int], list[GalleryRow]] | None = None
+        self._counted: tuple[tuple[int, int], int] | None = None
         with self._guarded():
             found = self._connection.execute("SELECT value FROM info WHERE key = 'format'").fetchone()
         if found is None or int(found[0]) > FORMAT:
@@ -117,13 +121,58 @@ class Catalogue:
         with self._guarded():
             return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
+    def moment(self) -> tuple[int, int]:
+        """Another value whenever this or another process changed the catalogue."""
+        return self.data_version(), self._connection.total_changes
+
+    def count(self, connection: sqlite3.Connection) -> int:
+        """Number of live rows."""
+        moment = self.moment()
+        if self._counted is None or self._counted[0] != moment:
+            found = connection.execute("SELECT count(*) FROM row WHERE dead = 0").fetchone()
+            self._counted = (moment, int(found[0]))
+        return self._counted[1]
+
+    def columns(self, connection: sqlite3.Connection, unknown: int) -> list[tuple[int, int, int, int]]:
+        """Slot, camera, time and checksum of every live row by ascending slot; ``unknown`` where a name does not tell."""
+        return connection.execute(
+            "SELECT slot, ifnull(camera, :unknown), ifnull(time, :unknown), crc32 FROM row WHERE dead = 0 ORDER BY slot",
+            {"unknown": unknown},
+        ).fetchall()
+
+    def slots_of(self, connection: sqlite3.Connection, paths: Iterable[str]) -> list[int]:
+        """Slots of the live rows among ``paths``."""
+        ask = "SELECT slot FROM row WHERE dead = 0 AND path = ?"
+        found = (connection.execute(ask, (os.fsencode(path),)).fetchone() for path in paths)
+        return [row[0] for row in found if row is not None]
+
+    def slots_below(self, connection: sqlite3.Connection, prefix: str) -> list[int]:
+        """Slots of the live rows whose paths begin with ``prefix``, which is not empty."""
+        start = os.fsencode(prefix)
+        ask = "SELECT slot FROM row WHERE dead = 0 AND path >= ? AND substr(path, 1, ?) = ?"
+        return [row[0] for row in connection.execute(ask, (start, len(start), start))]
+
+    def rows_at(self, connection: sqlite3.Connection, slots: Sequence[int]) -> dict[int, GalleryRow]:
+        """The live rows of some slots.
+
+        Raises:
+            GalleryError: a row does not fit its own checksum.
+        """
+        rows = {}
+        for start in range(0, len(slots), _ASKED_AT_ONCE):
+            part = slots[start : start + _ASKED_AT_ONCE]
+            marks = ", ".join("?" * len(part))
+            for found in connection.execute(f"SELECT {_COLUMNS} FROM row WHERE slot IN ({marks})", part):  # noqa: S608
+                rows[found[0]] = self._checked(found)
+        return rows
+
     def rows(self, *, fresh: bool = False) -> list[GalleryRow]:
         """All live rows by path; read again only when somebody committed since, or when ``fresh`` is asked for.
 
         Raises:
             GalleryError: a row does not fit its own checksum.
         """
-        moment = (self.data_version(), self._connection.total_changes)
+        moment = self.moment()
         if fresh or self._read is None or self._read[0] != moment:
             self._read = (moment, self._read_rows())
         return list(self._read[1])
@@ -131,16 +180,17 @@ class Catalogue:
     def _read_rows(self) -> list[GalleryRow]:
         with self._guarded():
             found = self._connection.execute(f"SELECT {_COLUMNS} FROM row WHERE dead = 0 ORDER BY path").fetchall()  # noqa: S608 - a constant
-        rows = []
-        for slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32 in found:
-            row = GalleryRow(os.fsdecode(path), sha256, size, mtime_ns, camera, person, time, slot, crc32)
-            if row_check(row, row.slot, row.crc32) != check32:
-                raise GalleryError(
-                    f"{printable(self.path)}: the entry of {printable(row.path)} is damaged; index again "
-                    "with: rrid-edge index FOLDER --rebuild"
-                )
-            rows.append(row)
-        return rows
+        return [self._checked(row) for row in found]
+
+    def _checked(self, found: tuple[Any, ...]) -> GalleryRow:
+        slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32 = found
+        row = GalleryRow(os.fsdecode(path), sha256, size, mtime_ns, camera, person, time, slot, crc32)
+        if row_check(row, row.slot, row.crc32) != check32:
+            raise GalleryError(
+                f"{printable(self.path)}: the entry of {printable(row.path)} is damaged; index again "
+                "with: rrid-edge index FOLDER --rebuild"
+            )
+        return row
 
     def insert(
         self, connection: sqlite3.Connection, rows: Sequence[NewRow], first_slot: int, crcs: Sequence[int]

@@ -11,9 +11,10 @@ import contextlib
 import fcntl
 import json
 import os
+import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -26,11 +27,18 @@ from rrid_edge.files import sync_path
 from rrid_edge.gallery import vectors as files
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, Hit, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.catalogue import FILE_NAME, Catalogue
-from rrid_edge.gallery.search import Decode, approximate_scores, candidates, exact_scores
+from rrid_edge.gallery.projection import (
+    FIT_ROWS,
+    Projection,
+    ProjectionFacts,
+    ProjectionFiles,
+    dimensions_for,
+    fit_basis,
+    project,
+)
+from rrid_edge.gallery.search import TWO_PASS_ROWS, Decode, Found, blocks, exact_scores, find
+from rrid_edge.gallery.view import UNKNOWN, View, columns, memory_budget_bytes
 from rrid_edge.spec import ModelSpec
-
-MEMORY_BUDGET_BYTES = 1 << 30
-"""Decoded vectors are kept in memory up to here once they are asked for a second time."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class _Snapshot:
     info: GalleryInfo
     form: files.VectorFormat
     path: Path
+    projection: ProjectionFacts | None
 
 
 class LocalGallery:
@@ -50,6 +59,9 @@ class LocalGallery:
         write: open for writing: takes the lock, cuts a torn tail, removes stray files.
         spec: the model that will be used; another fingerprint is refused. None takes what is there.
 
+    Attributes:
+        memory_budget_bytes: vectors are kept decoded up to here, once they are scanned a second time.
+
     Raises:
         GalleryError: no index, damaged, of a newer format, or another writer is at work.
         ForeignGalleryError: it was indexed with another model.
@@ -58,8 +70,10 @@ class LocalGallery:
     def __init__(self, folder: Path, *, write: bool = False, spec: ModelSpec | None = None) -> None:
         self.folder = folder
         self._lock: int | None = _take_lock(folder) if write and folder.is_dir() else None
+        self.memory_budget_bytes = memory_budget_bytes()
         self._decoded: tuple[tuple[int, int], NDArray[np.float32]] | None = None
         self._asked: tuple[int, int] | None = None
+        self._viewed: tuple[tuple[int, int], View] | None = None
         try:
             self._catalogue = Catalogue(folder, read_only=not write)
             if spec is not None:
@@ -112,8 +126,11 @@ class LocalGallery:
 
     def _snapshot(self) -> _Snapshot:
         with self._catalogue.transaction() as connection:
-            facts = dict(connection.execute("SELECT key, value FROM info").fetchall())
-            rows = int(connection.execute("SELECT count(*) FROM row WHERE dead = 0").fetchone()[0])
+            return self._read_snapshot(connection)
+
+    def _read_snapshot(self, connection: sqlite3.Connection) -> _Snapshot:
+        facts = dict(connection.execute("SELECT key, value FROM info").fetchall())
+        rows = self._catalogue.count(connection)
         try:
             spec = ModelSpec.from_metadata(json.loads(facts["spec"]), where=printable(self.folder))
             info = GalleryInfo(
@@ -124,7 +141,8 @@ class LocalGallery:
                 f"{printable(self.folder)}: the index's facts are damaged ({error}); index again"
             ) from error
         form = files.VectorFormat(spec.dimension, info.dtype, info.generation, spec.fingerprint)
-        return _Snapshot(info, form, self.folder / _vector_name(form))
+        projection = ProjectionFacts.from_json(facts.get("projection", ""))
+        return _Snapshot(info, form, self.folder / _vector_name(form), projection)
 
     def _refuse_foreign(self, spec: ModelSpec) -> None:
         own = self._snapshot().info.spec
@@ -140,8 +158,9 @@ class LocalGallery:
         snapshot = self._snapshot()
         files.check_file(snapshot.path, snapshot.form, snapshot.info.slots)
         os.truncate(snapshot.path, files.HEADER_BYTES + snapshot.info.slots * snapshot.form.row_bytes)
-        for stray in self.folder.glob("vec.*"):
-            if stray != snapshot.path:
+        cache = ProjectionFiles(self.folder, snapshot.info.generation)
+        for stray in (*self.folder.glob("vec.*"), *self.folder.glob("cache.*")):
+            if stray not in (snapshot.path, cache.basis_path, cache.rows_path):
                 stray.unlink()
 
     def rows(self) -> list[GalleryRow]:
@@ -208,6 +227,10 @@ class LocalGallery:
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
+        if snapshot.projection is not None:
+            cache = ProjectionFiles(self.folder, snapshot.info.generation)
+            dead = [slot for slot in range(snapshot.info.slots) if slot not in live]
+            self._catalogue.set_fact("projection", cache.overwrite(snapshot.projection, dead).to_json())
 
     def compact(self) -> int:
         """Write a new vector file without dead slots and switch to it in one commit; returns the slots freed."""
@@ -225,81 +248,130 @@ class LocalGallery:
             sync_path(self.folder)
             with self._catalogue.transaction(write=True) as connection:
                 connection.execute("DELETE FROM row")
-                for key, value in (("generation", str(form.generation)), ("slots", "0")):
+                for key, value in (("generation", str(form.generation)), ("slots", "0"), ("projection", "")):
                     connection.execute("UPDATE info SET value = ? WHERE key = ?", (value, key))
                 self._catalogue.insert(connection, rows, 0, [row.crc32 for row in rows])
         snapshot.path.unlink()
+        old_cache = ProjectionFiles(self.folder, snapshot.info.generation)
+        for path in (old_cache.basis_path, old_cache.rows_path):
+            path.unlink(missing_ok=True)
+        self.refresh_projection()
         return snapshot.info.slots - len(rows)
 
     def search(
-        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
+        self,
+        queries: NDArray[np.float32],
+        top_k: int,
+        search_filter: SearchFilter | None = None,
+        *,
+        fast: bool = False,
     ) -> SearchResult:
         """The ``top_k`` rows of highest cosine for every query (Q, D); see the contract.
 
         Rows whose vector does not fit its checksum are left out: they are embedded again by the next index.
+
+        Args:
+            queries: float32 (Q, D), unit length.
+            top_k: places.
+            search_filter: which rows may answer.
+            fast: score a fixed number of rows by estimates instead of all that could be among the best: a row may be missed.
         """
         queries = np.ascontiguousarray(queries, np.float32)
-        snapshot, rows, stored = self._consistent()
-        if queries.ndim != 2 or queries.shape[1] != snapshot.form.dimension or top_k < 1:
-            raise UsageError(
-                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {snapshot.form.dimension}) and at least 1"
-            )
-        by_slot = {row.slot: row for row in rows if search_filter is None or search_filter.passes(row)}
-        allowed = np.array(sorted(by_slot), np.int64)
-        scores = approximate_scores(queries, len(stored), self._decoder(snapshot, stored, len(queries)))
-        hits, rescored = [], 0
-        for query, own in zip(queries, scores, strict=True):
-            best, count = self._best(query, own, allowed, by_slot, stored, top_k)
-            hits.append(best)
-            rescored += count
-        return SearchResult(tuple(hits), "scan", len(allowed), rescored)
+        search_filter = search_filter or SearchFilter()
+        with self._moment() as (connection, view):
+            if queries.ndim != 2 or queries.shape[1] != view.info.spec.dimension or top_k < 1:
+                raise UsageError(
+                    f"queries of shape {queries.shape}, top {top_k}: expected (Q, {view.info.spec.dimension}) and at least 1"
+                )
+            allowed = view.passing(search_filter)
+            if search_filter.path_prefix:
+                allowed &= np.isin(view.slots, self._catalogue.slots_below(connection, search_filter.path_prefix))
+            if search_filter.not_paths:
+                allowed &= ~np.isin(view.slots, self._catalogue.slots_of(connection, search_filter.not_paths))
+            found = find(view, queries, allowed, top_k, lambda count: self._decoder(view, count), fast=fast)
+            wanted = sorted({slot for one in found for slot in one.slots.tolist()})
+            by_slot = self._catalogue.rows_at(connection, wanted)
+        hits = tuple(_best(view, query, one, by_slot, top_k) for query, one in zip(queries, found, strict=True))
+        modes = sorted({one.mode for one in found})
+        return SearchResult(hits, " and ".join(modes), int(allowed.sum()), sum(one.rescored for one in found))
 
-    def _best(
-        self,
-        query: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        allowed: NDArray[np.int64],
-        by_slot: dict[int, GalleryRow],
-        stored: NDArray[np.generic],
-        top_k: int,
-    ) -> tuple[tuple[Hit, ...], int]:
-        """Exact scores of the candidates, damaged rows left out; and how many rows were scored."""
-        count = 0
-        while True:
-            chosen = candidates(scores, allowed, top_k)
-            count += len(chosen)
-            damaged = [slot for slot in chosen.tolist() if zlib.crc32(stored[slot].tobytes()) != by_slot[slot].crc32]
-            if not damaged:
-                break
-            allowed = np.setdiff1d(allowed, np.array(damaged, np.int64))
-        exact = exact_scores(query, np.asarray(stored[chosen], np.float32)) if len(chosen) else np.empty(0, np.float32)
-        found = [Hit(by_slot[slot], float(score)) for slot, score in zip(chosen.tolist(), exact, strict=True)]
-        found.sort(key=lambda hit: (-hit.score, os.fsencode(hit.row.path)))
-        return tuple(found[:top_k]), count
-
-    def _consistent(self) -> tuple[_Snapshot, list[GalleryRow], NDArray[np.generic]]:
-        """Facts, rows and vectors of one moment; looks again where a compaction came between."""
+    @contextlib.contextmanager
+    def _moment(self) -> Iterator[tuple[sqlite3.Connection, View]]:
+        """One moment's arrays, and the transaction that still sees it; looks again where a compaction came between."""
         for _ in range(20):
-            snapshot = self._snapshot()
-            rows = self.rows()
-            with contextlib.suppress(FileNotFoundError):
-                stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-                if self._snapshot().info == snapshot.info and all(row.slot < snapshot.info.slots for row in rows):
-                    return snapshot, rows, stored
+            with self._catalogue.transaction() as connection:
+                try:
+                    view = self._view(connection)
+                except FileNotFoundError:
+                    continue
+                yield connection, view
+                return
         raise GalleryError(f"{printable(self.folder)}: the index changes faster than it can be read; try again")
 
-    def _decoder(self, snapshot: _Snapshot, stored: NDArray[np.generic], queries: int) -> Decode:
-        key = (snapshot.info.generation, len(stored))
+    def _view(self, connection: sqlite3.Connection) -> View:
+        snapshot = self._read_snapshot(connection)
+        moment = self._catalogue.moment()
+        if self._viewed is None or self._viewed[0] != moment:
+            stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
+            slots, cameras, times, crcs = columns(self._catalogue.columns(connection, UNKNOWN))
+            self._viewed = (
+                moment,
+                View(snapshot.info, stored, slots, cameras, times, crcs, self._load_projection(snapshot)),
+            )
+        return self._viewed[1]
+
+    def _load_projection(self, snapshot: _Snapshot) -> Projection | None:
+        facts = snapshot.projection
+        if facts is None or snapshot.info.slots < TWO_PASS_ROWS:
+            return None
+        return ProjectionFiles(self.folder, snapshot.info.generation).load(facts, snapshot.form.dimension)
+
+    def _decoder(self, view: View, queries: int) -> Decode:
+        key = (view.info.generation, len(view.stored))
         if self._decoded is not None and self._decoded[0] == key:
             decoded = self._decoded[1]
             return lambda block: decoded[block]
-        fits = stored.size * 4 <= MEMORY_BUDGET_BYTES
-        if fits and (queries >= 8 or self._asked == key):
-            decoded = np.asarray(stored, np.float32)
+        if view.stored.size * 4 <= self.memory_budget_bytes and (queries >= 8 or self._asked == key):
+            decoded = np.asarray(view.stored, np.float32)
             self._decoded = (key, decoded)
             return lambda block: decoded[block]
         self._asked = key
-        return lambda block: np.asarray(stored[block], np.float32)
+        return view.decode
+
+    def refresh_projection(self) -> None:
+        """Bring the bounds of the two-pass search in step with the rows; the basis is fitted again when they doubled.
+
+        Small galleries need none. Part of indexing; a search works without it, more slowly.
+
+        Raises:
+            OutputError: the disk refused; nothing that was committed is lost.
+        """
+        snapshot = self._snapshot()
+        slots = snapshot.info.slots
+        if slots < TWO_PASS_ROWS:
+            return
+        cache = ProjectionFiles(self.folder, snapshot.info.generation)
+        facts = snapshot.projection
+        known = cache.load(facts, snapshot.form.dimension) if facts is not None else None
+        stored = files.map_rows(snapshot.path, snapshot.form, slots)
+        with self._closing_on_failure():
+            if facts is None or known is None or slots >= 2 * facts.fitted_on:
+                live = np.array(sorted(row.slot for row in self.rows()), np.int64)
+                if not len(live):
+                    return
+                chosen = live[np.linspace(0, len(live) - 1, min(FIT_ROWS, len(live))).astype(np.int64)]
+                basis = fit_basis(np.asarray(stored[chosen], np.float32), dimensions_for(snapshot.form.dimension))
+                # Forgotten before it is replaced: a reader must never pair one basis with another's rows.
+                self._catalogue.set_fact("projection", "")
+                facts = replace(cache.create(basis), fitted_on=slots)
+            else:
+                basis = known.basis
+            if facts.rows == slots:
+                return
+            for block in blocks(slots - facts.rows):
+                part = slice(facts.rows, facts.rows + block.stop - block.start)
+                facts = cache.append(facts, project(basis, np.asarray(stored[part], np.float32)))
+            self._catalogue.set_fact("projection", facts.to_json())
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
         """The descriptors of some rows, float32 (N, D)."""
@@ -314,10 +386,15 @@ class LocalGallery:
             GalleryError: the catalogue itself is damaged.
         """
         self._catalogue.check_integrity()
-        self._catalogue.rows(fresh=True)
-        _, rows, stored = self._consistent()
+        rows = self._catalogue.rows(fresh=True)
+        snapshot = self._snapshot()
+        stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
         damaged = tuple(row for row in rows if zlib.crc32(stored[row.slot].tobytes()) != row.crc32)
-        return Verification(len(rows), damaged)
+        facts = snapshot.projection
+        cache = ProjectionFiles(self.folder, snapshot.info.generation)
+        if facts is not None and cache.checksum(facts) != facts.crc32 and self._lock is not None:
+            self._catalogue.set_fact("projection", "")
+        return Verification(len(rows), damaged, facts is None or cache.checksum(facts) == facts.crc32)
 
     @contextlib.contextmanager
     def _closing_on_failure(self) -> Iterator[None]:
@@ -344,7 +421,7 @@ class LocalGallery:
     def close(self) -> None:
         """Close the files and release the lock; safe to call twice."""
         self._catalogue.close()
-        self._decoded = None
+        self._decoded = self._viewed = None
         self._release_lock()
 
     def __enter__(self) -> Self:
@@ -373,6 +450,17 @@ def remove_index(folder: Path) -> None:
             folder.rmdir()
     finally:
         os.close(lock)
+
+
+def _best(
+    view: View, query: NDArray[np.float32], found: Found, by_slot: dict[int, GalleryRow], top_k: int
+) -> tuple[Hit, ...]:
+    """The best of the candidates by their exact scores, ties by path."""
+    slots = found.slots.tolist()
+    scores = exact_scores(query, view.decode(found.slots)) if slots else np.empty(0, np.float32)
+    hits = [Hit(by_slot[slot], float(score)) for slot, score in zip(slots, scores, strict=True)]
+    hits.sort(key=lambda hit: (-hit.score, os.fsencode(hit.row.path)))
+    return tuple(hits[:top_k])
 
 
 def _vector_name(form: files.VectorFormat) -> str:

@@ -1,18 +1,90 @@
-"""Exact search: the rows of highest cosine, blockwise over the vector file, in an order that is the same everywhere."""
+"""Exact search: the rows of highest cosine in an order that is the same everywhere, by a scan or in two passes.
+
+The *scan* computes every product, blockwise. The *two passes* need a projection: the first bounds every cosine from above,
+the best rows by that bound are scored, and then every row whose bound reaches the last place so far. No row with a lower
+bound can be among the best, so the answer is that of the scan. Where the bound leaves too many rows, the scan is faster,
+and is made instead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rrid_edge.gallery.projection import SLACK
+from rrid_edge.gallery.view import View
 
 BLOCK_ROWS = 2048
 """Rows decoded to float32 at once: 2048 x 3840 values are 31 MB."""
 ROUNDING = np.float32(4e-6)
 """How far a float32 product of unit vectors may lie from the exact one, whatever the order of its sums."""
+TWO_PASS_ROWS = 10_000
+"""Slots from which on bounds pay."""
+FAST_ROWS = 200
+"""Rows that a fast search scores exactly for each query."""
+_FIRST_ROWS = 64
+_WORTH_IT = 8
+"""Two passes are given up where more than one in so many rows would have to be scored."""
+_BOUNDS_AT_ONCE = 1 << 24
+"""Bounds computed at once, over all queries: 64 MB."""
 
 Decode = Callable[[slice], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What may be among the best rows of one query.
+
+    Attributes:
+        slots: int64 (N,): all rows that may be among the best, ties and rounding included.
+        rescored: rows whose product was computed.
+        mode: ``scan``, ``two-pass`` or ``fast``.
+    """
+
+    slots: NDArray[np.int64]
+    rescored: int
+    mode: str
+
+
+def find(
+    view: View,
+    queries: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    top_k: int,
+    decoder: Callable[[int], Decode],
+    *,
+    fast: bool = False,
+) -> list[Found]:
+    """Candidates for the best ``top_k`` rows of every query.
+
+    Args:
+        view: the rows.
+        queries: float32 (Q, D), unit length.
+        allowed: bool (rows,): which of ``view.slots`` may answer.
+        top_k: places asked for.
+        decoder: gives the decoding of a scan for a number of queries.
+        fast: score :data:`FAST_ROWS` rows of the best estimates only; a row may be missed.
+    """
+    slots = view.slots[allowed]
+    answers: dict[int, Found] = {}
+    if view.projection is not None and len(slots) > max(_WORTH_IT * _FIRST_ROWS, top_k):
+        compute = view.projection.estimates if fast else view.projection.bounds
+        step = max(1, _BOUNDS_AT_ONCE // max(1, len(view.projection.rows)))
+        for start in range(0, len(queries), step):
+            bounds = _for_slots(compute(queries[start : start + step]), slots)
+            for index, (query, own) in enumerate(zip(queries[start : start + step], bounds, strict=True), start):
+                found = _fast(view, query, own, slots, top_k) if fast else _two_pass(view, query, own, slots, top_k)
+                if found is not None:
+                    answers[index] = found
+    left = [index for index in range(len(queries)) if index not in answers]
+    if left:
+        scores = approximate_scores(queries[left], len(view.stored), decoder(len(left)))
+        for index, own in zip(left, scores, strict=True):
+            answers[index] = _scanned(view, own, slots, top_k)
+    return [answers[index] for index in range(len(queries))]
 
 
 def blocks(rows: int) -> Iterator[slice]:
@@ -31,7 +103,7 @@ def approximate_scores(queries: NDArray[np.float32], rows: int, decode: Decode) 
 
 
 def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: int) -> NDArray[np.int64]:
-    """Rows of ``allowed`` that may be among the best ``top_k`` of one query, ties and rounding included."""
+    """Places of ``scores``, out of ``allowed``, that may be among the best ``top_k``, ties and rounding included."""
     own = scores[allowed]
     if len(own) <= top_k:
         return allowed
@@ -47,3 +119,90 @@ def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> ND
     """
     wide = query.astype(np.float64)
     return np.array([float(row.astype(np.float64) @ wide) for row in vectors], np.float32)
+
+
+def _for_slots(bounds: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Bounds of some slots; those that are not projected yet have none: infinity."""
+    known = bounds.shape[1]
+    if len(slots) == known:  # slots are distinct and ascending: all of them, in order
+        return bounds
+    split = int(np.searchsorted(slots, known))
+    result = np.full((len(bounds), len(slots)), np.inf, np.float32)
+    result[:, :split] = bounds[:, slots[:split]]
+    return result
+
+
+def _two_pass(
+    view: View, query: NDArray[np.float32], bounds: NDArray[np.float32], slots: NDArray[np.int64], top_k: int
+) -> Found | None:
+    """Candidates by bounds, or None where too many rows would have to be scored."""
+    first_count = min(len(slots), max(_FIRST_ROWS, 4 * top_k))
+    first = np.argpartition(-bounds, first_count - 1)[:first_count]
+    scores = np.full(len(slots), -np.inf, np.float32)
+    scores[first] = _products(view, query, slots[first])
+    last_place = _last_place(view, slots, scores, first, top_k)
+    rest = np.flatnonzero(bounds >= last_place - SLACK)
+    rest = rest[np.isneginf(scores[rest])]
+    if len(rest) * _WORTH_IT > len(slots):
+        return None
+    for start in range(0, len(rest), BLOCK_ROWS):
+        part = rest[start : start + BLOCK_ROWS]
+        scores[part] = _products(view, query, slots[part])
+    looked_at = np.concatenate([first, rest])
+    chosen = _sound_candidates(view, slots, scores, looked_at, top_k)
+    return Found(slots[chosen], len(looked_at), "two-pass")
+
+
+def _fast(
+    view: View, query: NDArray[np.float32], estimates: NDArray[np.float32], slots: NDArray[np.int64], top_k: int
+) -> Found:
+    """Candidates among the rows of the best estimates."""
+    count = min(len(slots), max(FAST_ROWS, 2 * top_k))
+    near = np.argpartition(-estimates, count - 1)[:count]
+    scores = np.full(len(slots), -np.inf, np.float32)
+    scores[near] = _products(view, query, slots[near])
+    chosen = _sound_candidates(view, slots, scores, near, top_k)
+    return Found(slots[chosen], len(near), "fast")
+
+
+def _scanned(view: View, scores: NDArray[np.float32], slots: NDArray[np.int64], top_k: int) -> Found:
+    own = scores[slots]
+    chosen = _sound_candidates(view, slots, own, np.arange(len(slots)), top_k)
+    return Found(slots[chosen], len(slots), "scan")
+
+
+def _products(view: View, query: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
+    products: NDArray[np.float32] = view.decode(slots) @ query
+    return np.nan_to_num(products, copy=False, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
+
+
+def _last_place(
+    view: View,
+    slots: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    first: NDArray[np.int64],
+    top_k: int,
+) -> float:
+    """The ``top_k``-th best score of sound rows among ``first``, or minus infinity."""
+    sound = 0
+    for place in first[np.argsort(-scores[first], kind="stable")].tolist():
+        sound += view.is_sound(int(slots[place]))
+        if sound == top_k:
+            return float(scores[place] - 2 * ROUNDING)
+    return float(-np.inf)
+
+
+def _sound_candidates(
+    view: View,
+    slots: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    places: NDArray[np.int64],
+    top_k: int,
+) -> NDArray[np.int64]:
+    """Candidates out of ``places`` whose vectors fit their checksums."""
+    while True:
+        chosen = candidates(scores, places, top_k)
+        damaged = [place for place in chosen.tolist() if not view.is_sound(int(slots[place]))]
+        if not damaged:
+            return chosen
+        places = np.setdiff1d(places, np.array(damaged, np.int64))

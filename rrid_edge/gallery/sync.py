@@ -110,6 +110,7 @@ def index_folder(
     lost = [name for name, _ in writer.failed if name in stored]
     if lost:
         gallery.remove(lost)
+    gallery.refresh_projection()
     unchanged = len(here) - writer.added - writer.changed - len(writer.failed)
     return IndexReport(
         rows=gallery.info.rows,
