@@ -9,9 +9,11 @@ import shutil
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
+from torch.nn import functional as F
 
 from commands import refused, rrid_edge
 from datasets import write_dataset
@@ -213,6 +215,55 @@ def test_int8_is_close_and_layers_can_be_left_out(exported, int8_model):
     nothing = quantised(model, steps, {layer.name for layer in layers})
     assert "QuantizeLinear" not in {node.op_type for node in nothing.graph.node}
     np.testing.assert_allclose(descriptors_of(nothing, pixels), expected, atol=1e-6)
+
+
+def test_a_second_step_all_but_removes_the_error_of_the_input(exported):
+    """One convolution by hand: int8 weights, the input once rounded to 8 bits and once to 8 + 8 bits."""
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    values = np.abs(generator.standard_normal((1, 3, 9, 9))).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [make("Relu", ["x"], ["r"], "relu"), make("Conv", ["r", "w"], ["y"], "conv")],
+        "one",
+        [info("x", onnx.TensorProto.FLOAT, [1, 3, 9, 9])],
+        [info("y", onnx.TensorProto.FLOAT, [1, 4, 7, 7])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    stored, steps = quantised_weights(weight)
+    rounded = stored * steps[:, None, None, None]
+    expected = F.conv2d(torch.from_numpy(values), torch.from_numpy(rounded)).numpy()
+    errors = []
+    for fine in ((), ("conv",)):
+        result = quantised(model, {"r": float(values.max()) / 127}, fine=fine)
+        onnx.checker.check_model(result, full_check=True)
+        session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+        errors.append(np.abs(session.run(None, {"x": values})[0] - expected).max())
+    assert 0 < errors[1] < errors[0] / 100
+
+
+def test_residuals_can_stay_in_float32(exported):
+    model = read_graph(exported)
+    tensors = [tensor for layer in int8_layers(model) for tensor in layer.tensors]
+    result = quantised(model, scales(collect(model, tensors, _pixels(4)), "minmax"), float_residuals=True)
+    makers = {name: node for node in result.graph.node for name in node.output}
+    constants = {tensor.name for tensor in result.graph.initializer}
+    adders = [node for node in result.graph.node if node.op_type == "Add" and not constants & set(node.input)]
+    residual = [node for node in adders if "Conv" in _makers_of(node, makers)]
+    assert len(residual) == 8
+    assert not any("DequantizeLinear" in _makers_of(node, makers) for node in residual)
+
+
+def test_what_is_spent_on_accuracy_follows_the_need(lenient, model_path, dataset, monkeypatch):
+    easy = dataclasses.replace(SETTINGS, floating=None)
+    monkeypatch.setattr("rrid_calib.calibrate.TOP1_TARGET", 0.0)
+    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.9)
+    assert calibrate(model_path, dataset, easy).calibration.form == "int8"
+    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.99999999)
+    monkeypatch.setattr("rrid_calib.calibrate.LARGEST_SHARE", 0.0)
+    chosen = calibrate(model_path, dataset, easy).calibration
+    assert (chosen.form, chosen.floating) == ("float residuals", ())
 
 
 def test_weight_sizes(exported):

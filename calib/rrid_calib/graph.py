@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,14 @@ class Layer:
         source: name of its input tensor.
         weight: name of its weights.
         residual: name of the tensor that is added to its output, where it ends a residual block, or None.
+        head: one of the head's batched projections, which are a small part of the work.
     """
 
     name: str
     source: str
     weight: str
     residual: str | None
+    head: bool = False
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -80,7 +82,13 @@ def int8_layers(model: Any) -> list[Layer]:  # noqa: ANN401
                 main = convolved[0]
                 residuals[main] = next(name for name in node.input if name != main)
     return [
-        Layer(node.name, node.input[0], node.input[1], residuals.get(node.output[0]))
+        Layer(
+            node.name,
+            node.input[0],
+            node.input[1],
+            residuals.get(node.output[0]),
+            any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute),
+        )
         for node in graph.node
         if node.op_type == "Conv" and node.input[1] in constants
     ]
@@ -92,16 +100,28 @@ def weight_sizes(model: Any) -> dict[str, int]:  # noqa: ANN401
     return {layer.name: counts[layer.weight] for layer in int8_layers(model)}
 
 
-def quantised(model: Any, scales: Mapping[str, float], floating: Collection[str] = ()) -> Any:  # noqa: ANN401
+def quantised(
+    model: Any,  # noqa: ANN401
+    scales: Mapping[str, float],
+    floating: Collection[str] = (),
+    fine: Collection[str] = (),
+    *,
+    float_residuals: bool = False,
+) -> Any:  # noqa: ANN401
     """A copy of ``model`` with explicit int8.
 
     Args:
         model: from :func:`read_graph`.
         scales: of every activation of every layer: the value that one step of int8 stands for.
         floating: names of layers left in float32.
+        fine: names of layers whose input is quantised in two steps: what the first one rounds away is quantised once more,
+            254 times finer, and goes through the same int8 weights. Twice the work, and all but no error from the input.
+        float_residuals: add residuals in float32: more accurate, but addition and convolution are no longer one kernel.
     """
     result = copy.deepcopy(model)
     layers = [layer for layer in int8_layers(result) if layer.name not in floating]
+    if float_residuals:
+        layers = [replace(layer, residual=None) for layer in layers]
     graph = result.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     zero = numpy_helper.from_array(np.zeros((), np.int8), "int8_zero")
@@ -131,6 +151,10 @@ def quantised(model: Any, scales: Mapping[str, float], floating: Collection[str]
             onnx.helper.make_node("DequantizeLinear", names, [dequantised], f"{layer.weight}_dequantise", axis=0)
         )
         rename[layer.name, layer.weight] = dequantised
+        if layer.name in fine:
+            step = scales[layer.source] / (2 * LARGEST)
+            added_tensors.append(_scalar(f"{layer.name}_rest_scale", step))
+            added_nodes += _second_step(graph, layer, f"{layer.source}_dequantised", dequantised)
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = rename.get((node.name, name), name)
@@ -140,6 +164,24 @@ def quantised(model: Any, scales: Mapping[str, float], floating: Collection[str]
     graph.initializer.extend([*kept, *added_tensors])
     _set_nodes(graph, [*graph.node, *added_nodes])
     return result
+
+
+def _second_step(graph: Any, layer: Layer, rounded: str, weight: str) -> list[Any]:  # noqa: ANN401
+    """What ``rounded`` leaves of the layer's input, quantised and convolved, added to the layer's output."""
+    make, rest = onnx.helper.make_node, f"{layer.name}_rest"
+    node = next(node for node in graph.node if node.name == layer.name)
+    again = copy.deepcopy(node)
+    again.name, output = f"{layer.name}_again", node.output[0]
+    del again.input[:]
+    again.input.extend([f"{rest}_dequantised", weight])
+    again.output[0] = f"{rest}_convolved"
+    node.output[0] = f"{output}_rounded"
+    return [
+        make("Sub", [layer.source, rounded], [rest], f"{rest}_take"),
+        *_pair(rest, f"{rest}_scale"),
+        again,
+        make("Add", [node.output[0], again.output[0]], [output], f"{rest}_add"),
+    ]
 
 
 def quantised_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

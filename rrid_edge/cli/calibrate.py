@@ -70,8 +70,8 @@ def run_calibration(
     share = result.model.stat().st_size / model.stat().st_size
     if not quiet:
         print(
-            f"{printable(result.model)}: {chosen.layers - len(chosen.floating)} of {chosen.layers} layers in int8, ranges by "
-            f"{chosen.method}, {share:.0%} of the float32 file"
+            f"{printable(result.model)}: {chosen.layers - len(chosen.floating)} of {chosen.layers} layers in int8, form "
+            f"{chosen.form!r}, ranges by {chosen.method}, {share:.0%} of the float32 file"
         )
         print(
             f"parity with {result.parity.reference} over {agreement.images} training crops kept aside: minimum cosine "
@@ -83,6 +83,7 @@ def run_calibration(
         "calibration": str(result.listing),
         "report": str(result.report),
         "method": chosen.method,
+        "form": chosen.form,
         "compared": [vars(item) for item in chosen.compared],
         "layers": chosen.layers,
         "floating": list(chosen.floating),
