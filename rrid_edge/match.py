@@ -45,6 +45,9 @@ class MatchResult:
         person: the query's identity where its file name tells it.
         camera: the query's camera where its file name tells it.
         threshold: the score that a match had to reach, or None.
+        search: how the gallery was searched; see :class:`rrid_edge.gallery.base.SearchResult`.
+        searched: crops that passed the filters.
+        rescored: crops whose score was computed, over all images of the query.
     """
 
     query: tuple[str, ...]
@@ -52,6 +55,9 @@ class MatchResult:
     person: str | None = None
     camera: int | None = None
     threshold: float | None = None
+    search: str = ""
+    searched: int = 0
+    rescored: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class MatchSettings:
         rows: which crops may answer besides.
         min_score: lowest score of a match, or None.
         expand: nearest crops averaged into the query before the ranking that counts; 0 is off.
+        fast: score a fixed number of crops only, chosen by estimates: quicker on large galleries, may miss a crop.
     """
 
     top_k: int = 10
@@ -91,6 +98,7 @@ class MatchSettings:
     rows: SearchFilter = field(default_factory=SearchFilter)
     min_score: float | None = None
     expand: int = 0
+    fast: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -126,7 +134,8 @@ def match(gallery: Gallery, query: Query, settings: MatchSettings | None = None)
     vectors = fuse(query.descriptors) if settings.fuse == "mean" else query.descriptors
     if settings.expand:
         vectors = np.concatenate([_expanded(gallery, vector, rows, settings.expand) for vector in vectors])
-    hits = _merge(gallery.search(vectors, settings.top_k, rows), settings.top_k)
+    result = gallery.search(vectors, settings.top_k, rows, fast=settings.fast)
+    hits = _merge(result, settings.top_k)
     if settings.min_score is not None:
         hits = [(hit, index) for hit, index in hits if hit.score >= settings.min_score]
     stored = gallery.vectors([hit.row for hit, _ in hits]) if hits else np.empty((0, vectors.shape[1]), np.float32)
@@ -142,7 +151,16 @@ def match(gallery: Gallery, query: Query, settings: MatchSettings | None = None)
         )
         for rank, (hit, index) in enumerate(hits)
     )
-    return MatchResult(query.files, matches, query.person, query.camera, settings.min_score)
+    return MatchResult(
+        query.files,
+        matches,
+        query.person,
+        query.camera,
+        settings.min_score,
+        search=result.mode,
+        searched=result.rows,
+        rescored=result.rescored,
+    )
 
 
 def _merge(result: SearchResult, top_k: int) -> list[tuple[Hit, int]]:

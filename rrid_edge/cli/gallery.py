@@ -40,23 +40,38 @@ def list_crops(folder: FolderArgument, store: StoreOption = None, as_json: JsonO
     epilog="Example: rrid-edge gallery verify demo/gallery",
     help="Check every stored descriptor against its checksum; exit 1 and names where one is damaged.",
 )
-def verify(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def verify(
+    folder: FolderArgument,
+    recall: Annotated[
+        bool, typer.Option("--recall", help="Also measure how many of the first ten match --fast finds.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
     from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.recall import RECALL_AT, RECALL_QUERIES, measure_recall
     from rrid_edge.gallery.sync import index_place
 
     with LocalGallery(index_place(folder, store)) as gallery:
         found = gallery.verify()
+        share = measure_recall(gallery) if recall else None
+    facts = {"rows": found.rows, "damaged": [row.path for row in found.damaged], "bounds_sound": found.bounds_sound}
+    if share is not None:
+        facts["recall"] = {"value": share, "at": RECALL_AT, "queries": min(RECALL_QUERIES, found.rows)}
     if as_json:
-        print_json({"rows": found.rows, "damaged": [row.path for row in found.damaged]})
+        print_json(facts)
     else:
         for row in found.damaged:
             print(f"damaged: {printable(row.path)}")
-        print(f"{found.rows} rows, {len(found.damaged)} damaged")
-    if found.damaged:
-        raise CheckFailedError(
-            f"{printable(folder)}: {len(found.damaged)} stored descriptors are damaged (not served); embed them again with: "
-            "rrid-edge index FOLDER"
-        )
+        bounds = "" if found.bounds_sound else ", the search's bounds damaged"
+        print(f"{found.rows} rows, {len(found.damaged)} damaged{bounds}")
+        if share is not None:
+            print(f"recall@{RECALL_AT} of --fast: {share:.4f} over {min(RECALL_QUERIES, found.rows)} crops as queries")
+    if found.damaged or not found.bounds_sound:
+        what = f"{len(found.damaged)} stored descriptors are damaged (not served)"
+        if not found.bounds_sound:
+            what += " and the bounds of the two-pass search are damaged (a search may miss crops)"
+        raise CheckFailedError(f"{printable(folder)}: {what}; mend them with: rrid-edge index FOLDER")
 
 
 @gallery_app.command(

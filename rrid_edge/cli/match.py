@@ -60,6 +60,10 @@ def match(
     ] = None,
     fuse: Annotated[str, typer.Option(help="Several query images: mean (of descriptors) or max (of scores).")] = "mean",
     expand: Annotated[int, typer.Option(help="Average query expansion over so many nearest crops; 0 is off.")] = 0,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Large galleries: score a fixed number of crops; see gallery verify --recall."),
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print which stripes carried each match.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet into this PNG.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report.")] = None,
@@ -84,7 +88,7 @@ def match(
     if fpr is not None:
         threshold = _measured_threshold(path, engine, fpr, several=any(len(files) > 1 for files in groups))
     rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=_own_names(groups, folder))
-    settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand)
+    settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast)
     with engine:
         queries = [_embed_query(engine, files, pattern) for files in groups]
         with _gallery_in_step(folder, place, path, engine, IndexSettings(pattern)) as gallery:

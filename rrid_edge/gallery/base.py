@@ -123,7 +123,7 @@ class SearchResult:
 
     Attributes:
         hits: for every query its best rows, best first; ties stand in the order of their paths.
-        mode: how the store searched: ``scan``, ``two-pass`` ...
+        mode: how the store searched: ``scan``, ``two-pass``, ``fast``, or several of them for several queries.
         rows: rows that passed the filter.
         rescored: rows whose score was computed exactly, over all queries.
     """
@@ -175,9 +175,14 @@ class Gallery(Protocol):
         ...
 
     def search(
-        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
+        self,
+        queries: NDArray[np.float32],
+        top_k: int,
+        search_filter: SearchFilter | None = None,
+        *,
+        fast: bool = False,
     ) -> SearchResult:
-        """The ``top_k`` rows of highest cosine for every query (Q, D) of unit length."""
+        """The ``top_k`` rows of highest cosine for every query (Q, D) of unit length; ``fast`` may miss some."""
         ...
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:

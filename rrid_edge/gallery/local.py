@@ -390,11 +390,17 @@ class LocalGallery:
         snapshot = self._snapshot()
         stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
         damaged = tuple(row for row in rows if zlib.crc32(stored[row.slot].tobytes()) != row.crc32)
+        return Verification(len(rows), damaged, self._bounds_are_sound(snapshot))
+
+    def _bounds_are_sound(self, snapshot: _Snapshot) -> bool:
+        """Whether the projected rows fit their checksum; a writer forgets those that do not, to make them again."""
         facts = snapshot.projection
-        cache = ProjectionFiles(self.folder, snapshot.info.generation)
-        if facts is not None and cache.checksum(facts) != facts.crc32 and self._lock is not None:
+        if facts is None:
+            return True
+        sound = ProjectionFiles(self.folder, snapshot.info.generation).checksum(facts) == facts.crc32
+        if not sound and self._lock is not None:
             self._catalogue.set_fact("projection", "")
-        return Verification(len(rows), damaged, facts is None or cache.checksum(facts) == facts.crc32)
+        return sound
 
     @contextlib.contextmanager
     def _closing_on_failure(self) -> Iterator[None]:
