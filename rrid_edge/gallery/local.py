@@ -36,8 +36,8 @@ from rrid_edge.gallery.projection import (
     fit_basis,
     project,
 )
-from rrid_edge.gallery.search import TWO_PASS_ROWS, Decode, Found, blocks, exact_scores, find
-from rrid_edge.gallery.view import UNKNOWN, View, columns, memory_budget_bytes
+from rrid_edge.gallery.search import TWO_PASS_ROWS, Found, exact_scores, find
+from rrid_edge.gallery.view import BLOCK_ROWS, UNKNOWN, Vectors, View, columns, memory_budget_bytes
 from rrid_edge.spec import ModelSpec
 
 
@@ -71,8 +71,6 @@ class LocalGallery:
         self.folder = folder
         self._lock: int | None = _take_lock(folder) if write and folder.is_dir() else None
         self.memory_budget_bytes = memory_budget_bytes()
-        self._decoded: tuple[tuple[int, int], NDArray[np.float32]] | None = None
-        self._asked: tuple[int, int] | None = None
         self._viewed: tuple[tuple[int, int], View] | None = None
         try:
             self._catalogue = Catalogue(folder, read_only=not write)
@@ -288,7 +286,7 @@ class LocalGallery:
                 allowed &= np.isin(view.slots, self._catalogue.slots_below(connection, search_filter.path_prefix))
             if search_filter.not_paths:
                 allowed &= ~np.isin(view.slots, self._catalogue.slots_of(connection, search_filter.not_paths))
-            found = find(view, queries, allowed, top_k, lambda count: self._decoder(view, count), fast=fast)
+            found = find(view, queries, allowed, top_k, fast=fast)
             wanted = sorted({slot for one in found for slot in one.slots.tolist()})
             by_slot = self._catalogue.rows_at(connection, wanted)
         hits = tuple(_best(view, query, one, by_slot, top_k) for query, one in zip(queries, found, strict=True))
@@ -313,10 +311,11 @@ class LocalGallery:
         moment = self._catalogue.moment()
         if self._viewed is None or self._viewed[0] != moment:
             stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
+            decoding = Vectors(stored, self.memory_budget_bytes)
             slots, cameras, times, crcs = columns(self._catalogue.columns(connection, UNKNOWN))
             self._viewed = (
                 moment,
-                View(snapshot.info, stored, slots, cameras, times, crcs, self._load_projection(snapshot)),
+                View(snapshot.info, decoding, slots, cameras, times, crcs, self._load_projection(snapshot)),
             )
         return self._viewed[1]
 
@@ -325,18 +324,6 @@ class LocalGallery:
         if facts is None or snapshot.info.slots < TWO_PASS_ROWS:
             return None
         return ProjectionFiles(self.folder, snapshot.info.generation).load(facts, snapshot.form.dimension)
-
-    def _decoder(self, view: View, queries: int) -> Decode:
-        key = (view.info.generation, len(view.stored))
-        if self._decoded is not None and self._decoded[0] == key:
-            decoded = self._decoded[1]
-            return lambda block: decoded[block]
-        if view.stored.size * 4 <= self.memory_budget_bytes and (queries >= 8 or self._asked == key):
-            decoded = np.asarray(view.stored, np.float32)
-            self._decoded = (key, decoded)
-            return lambda block: decoded[block]
-        self._asked = key
-        return view.decode
 
     def refresh_projection(self) -> None:
         """Bring the bounds of the two-pass search in step with the rows; the basis is fitted again when they doubled.
@@ -368,9 +355,9 @@ class LocalGallery:
                 basis = known.basis
             if facts.rows == slots:
                 return
-            for block in blocks(slots - facts.rows):
-                part = slice(facts.rows, facts.rows + block.stop - block.start)
-                facts = cache.append(facts, project(basis, np.asarray(stored[part], np.float32)))
+            while facts.rows < slots:
+                part = stored[facts.rows : min(slots, facts.rows + BLOCK_ROWS)]
+                facts = cache.append(facts, project(basis, np.asarray(part, np.float32)))
             self._catalogue.set_fact("projection", facts.to_json())
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
@@ -427,7 +414,7 @@ class LocalGallery:
     def close(self) -> None:
         """Close the files and release the lock; safe to call twice."""
         self._catalogue.close()
-        self._decoded = self._viewed = None
+        self._viewed = None
         self._release_lock()
 
     def __enter__(self) -> Self:
@@ -463,7 +450,7 @@ def _best(
 ) -> tuple[Hit, ...]:
     """The best of the candidates by their exact scores, ties by path."""
     slots = found.slots.tolist()
-    scores = exact_scores(query, view.decode(found.slots)) if slots else np.empty(0, np.float32)
+    scores = exact_scores(query, view.vectors.take(found.slots)) if slots else np.empty(0, np.float32)
     hits = [Hit(by_slot[slot], float(score)) for slot, score in zip(slots, scores, strict=True)]
     hits.sort(key=lambda hit: (-hit.score, os.fsencode(hit.row.path)))
     return tuple(hits[:top_k])

@@ -8,17 +8,14 @@ and is made instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.projection import SLACK
-from rrid_edge.gallery.view import View
+from rrid_edge.gallery.view import BLOCK_ROWS, View
 
-BLOCK_ROWS = 2048
-"""Rows decoded to float32 at once: 2048 x 3840 values are 31 MB."""
 ROUNDING = np.float32(4e-6)
 """How far a float32 product of unit vectors may lie from the exact one, whatever the order of its sums."""
 TWO_PASS_ROWS = 10_000
@@ -30,8 +27,6 @@ _WORTH_IT = 8
 """Two passes are given up where more than one in so many rows would have to be scored."""
 _BOUNDS_AT_ONCE = 1 << 24
 """Bounds computed at once, over all queries: 64 MB."""
-
-Decode = Callable[[slice], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,6 @@ def find(
     queries: NDArray[np.float32],
     allowed: NDArray[np.bool_],
     top_k: int,
-    decoder: Callable[[int], Decode],
     *,
     fast: bool = False,
 ) -> list[Found]:
@@ -65,7 +59,6 @@ def find(
         queries: float32 (Q, D), unit length.
         allowed: bool (rows,): which of ``view.slots`` may answer.
         top_k: places asked for.
-        decoder: gives the decoding of a scan for a number of queries.
         fast: score :data:`FAST_ROWS` rows of the best estimates only; a row may be missed.
     """
     slots = view.slots[allowed]
@@ -81,25 +74,11 @@ def find(
                     answers[index] = found
     left = [index for index in range(len(queries)) if index not in answers]
     if left:
-        scores = approximate_scores(queries[left], len(view.stored), decoder(len(left)))
+        scores = view.vectors.products(queries[left])
+        np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
         for index, own in zip(left, scores, strict=True):
             answers[index] = _scanned(view, own, slots, top_k)
     return [answers[index] for index in range(len(queries))]
-
-
-def blocks(rows: int) -> Iterator[slice]:
-    """Consecutive slices of at most :data:`BLOCK_ROWS` rows."""
-    for start in range(0, rows, BLOCK_ROWS):
-        yield slice(start, min(start + BLOCK_ROWS, rows))
-
-
-def approximate_scores(queries: NDArray[np.float32], rows: int, decode: Decode) -> NDArray[np.float32]:
-    """Products of every query with every row, each within :data:`ROUNDING` of the exact one: float32 (Q, rows)."""
-    scores = np.empty((len(queries), rows), np.float32)
-    for block in blocks(rows):
-        np.matmul(queries, decode(block).T, out=scores[:, block])
-    np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
-    return scores
 
 
 def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: int) -> NDArray[np.int64]:
@@ -172,7 +151,7 @@ def _scanned(view: View, scores: NDArray[np.float32], slots: NDArray[np.int64], 
 
 
 def _products(view: View, query: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
-    products: NDArray[np.float32] = view.decode(slots) @ query
+    products: NDArray[np.float32] = view.vectors.take(slots) @ query
     return np.nan_to_num(products, copy=False, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
 
 

@@ -1,0 +1,160 @@
+"""Search in a local gallery against NumPy's float32 product and top-k over an array in memory, at the same exact answer.
+
+Descriptors are those of a trained network (``rrid-edge gallery export FOLDER descriptors.npz``), spread to size: every row is
+a random mixture of two crops of one person, pulled a little towards another person, with noise that has the crops' own
+covariance; unit length again. Queries are made likewise and are not in the gallery. ``--random`` takes independent normal
+rows instead, which no bound can prune.
+
+Run: python benchmarks/gallery_search.py descriptors.npz --rows 20000 100000
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.gallery import NewRow
+from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.machine import processor_name
+from rrid_edge.spec import ModelSpec
+from rrid_edge.timing import interleave
+
+Array = NDArray[np.float32]
+TOP_K = 10
+
+
+def spread(source: Array, persons: NDArray[np.str_], count: int, seed: int) -> Array:
+    """``count`` descriptors like those of ``source`` (N, D), whose people are ``persons`` (N,)."""
+    generator = np.random.default_rng(seed)
+    by_person = [np.flatnonzero(persons == person) for person in np.unique(persons)]
+    by_person = [rows for rows in by_person if len(rows) > 1]
+    centred = source - source.mean(axis=0)
+    result = np.empty((count, source.shape[1]), np.float32)
+    for start in range(0, count, 4096):
+        size = min(4096, count - start)
+        people = generator.integers(0, len(by_person), size)
+        one, two = (np.array([generator.choice(by_person[person]) for person in people]) for _ in range(2))
+        share = generator.uniform(0, 1, (size, 1)).astype(np.float32)
+        away = source[generator.integers(0, len(source), size)]
+        pull = generator.uniform(0, 0.5, (size, 1)).astype(np.float32)
+        mixed = (1 - pull) * (share * source[one] + (1 - share) * source[two]) + pull * away
+        weights = generator.standard_normal((size, len(centred))).astype(np.float32) / np.sqrt(len(centred))
+        result[start : start + size] = mixed + 0.3 * weights @ centred
+    return result / np.linalg.norm(result, axis=1, keepdims=True)
+
+
+def random_rows(dimension: int, count: int, seed: int) -> Array:
+    """Independent directions."""
+    rows = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def numpy_search(gallery: Array, queries: Array) -> NDArray[np.int64]:
+    """The first ten rows of every query, by product and partition."""
+    scores = queries @ gallery.T
+    best = np.argpartition(-scores, TOP_K, axis=1)[:, :TOP_K]
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
+    return np.take_along_axis(best, order, axis=1)
+
+
+def fill(folder: Path, vectors: Array) -> LocalGallery:
+    """A gallery of these rows, closed by the caller."""
+    spec = ModelSpec(
+        height_px=384,
+        width_px=128,
+        fingerprint=hashlib.sha256(b"benchmark").hexdigest(),
+        block_width=vectors.shape[1] // 15,
+        backbone="resnet50",
+        training_data="none",
+    )
+    with LocalGallery.create(folder, spec) as gallery:
+        for start in range(0, len(vectors), 4096):
+            part = vectors[start : start + 4096]
+            rows = [NewRow(f"{index:07d}.jpg", "0" * 64, 1, 1) for index in range(start, start + len(part))]
+            gallery.add(rows, part)
+        began = time.perf_counter()
+        gallery.refresh_projection()
+        print(f"{len(vectors)} rows of {vectors.shape[1]}: bounds made in {time.perf_counter() - began:.1f} s")
+    return LocalGallery(folder)
+
+
+def measure(vectors: Array, queries: Array, folder: Path, repetitions: int) -> None:
+    """Print one line for every number of queries."""
+    began = time.perf_counter()
+    gallery = fill(folder, vectors)
+    began = time.perf_counter()
+    LocalGallery(folder).close()
+    opened = time.perf_counter() - began
+    # What the store holds is float16: NumPy gets the same numbers, so that answers can be equal.
+    array = vectors.astype(np.float16).astype(np.float32)
+    with gallery:
+        began = time.perf_counter()
+        gallery.search(queries[:1], TOP_K)
+        first = time.perf_counter() - began
+        print(f"opened in {opened * 1000:.0f} ms, first search {first * 1000:.0f} ms")
+        for count in (1, 64):
+            asked = queries[:count]
+            ways: dict[str, Callable[[], object]] = {
+                "NumPy, float32 in memory": lambda asked=asked: numpy_search(array, asked),
+                "gallery, exact": lambda asked=asked: gallery.search(asked, TOP_K),
+                "gallery, --fast": lambda asked=asked: gallery.search(asked, TOP_K, fast=True),
+            }
+            if importlib.util.find_spec("faiss") is not None:
+                import faiss
+
+                flat = faiss.IndexFlatIP(array.shape[1])
+                flat.add(array)
+                ways["faiss IndexFlatIP"] = lambda asked=asked, flat=flat: flat.search(asked, TOP_K)
+            timings = interleave(ways, repetitions=repetitions)
+            base = timings["NumPy, float32 in memory"].median
+            found = gallery.search(asked, TOP_K)
+            right = numpy_search(array, asked)
+            same = all(
+                {hit.row.slot for hit in hits} == set(best)
+                for hits, best in zip(found.hits, right.tolist(), strict=True)
+            )
+            for name in ways:
+                note = ""
+                if name == "gallery, exact":
+                    verdict = "equal" if same else "DIFFER"
+                    note = f"{found.mode}, {found.rescored / count:.0f} rows scored a query, answers {verdict}"
+                timing = timings[name]
+                print(
+                    f"| {len(vectors)} | {count} | {name} | {timing.median * 1000:.1f} | {timing.spread:.0%} | "
+                    f"{timing.median / base:.2f} | {note} |",
+                    flush=True,
+                )
+
+
+def main() -> None:
+    """Measure and print Markdown rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("descriptors", type=Path, nargs="?")
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 100_000])
+    parser.add_argument("--random", action="store_true", help="independent rows of 3840 values")
+    parser.add_argument("--repetitions", type=int, default=9)
+    arguments = parser.parse_args()
+    if arguments.random == (arguments.descriptors is not None):
+        parser.error("give either descriptors or --random")
+    print(f"{processor_name()}\n| rows | queries | way | ms | spread | of NumPy | |\n|---|---|---|---|---|---|---|")
+    for rows in arguments.rows:
+        if arguments.random:
+            vectors, queries = random_rows(3840, rows, 1), random_rows(3840, 64, 2)
+        else:
+            with np.load(arguments.descriptors) as stored:
+                source, persons = stored["descriptors"], stored["persons"]
+            vectors, queries = spread(source, persons, rows, 1), spread(source, persons, 64, 2)
+        with tempfile.TemporaryDirectory() as folder:
+            measure(vectors, queries, Path(folder) / "index", arguments.repetitions)
+
+
+if __name__ == "__main__":
+    main()
