@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.projection import dimensions_for, fit_basis, project
 from rrid_edge.machine import processor_name
 from rrid_edge.spec import ModelSpec
 from rrid_edge.timing import interleave
@@ -82,7 +83,12 @@ def fill(folder: Path, vectors: Array) -> LocalGallery:
             gallery.add(rows, part)
         began = time.perf_counter()
         gallery.refresh_projection()
-        print(f"{len(vectors)} rows of {vectors.shape[1]}: bounds made in {time.perf_counter() - began:.1f} s")
+        took = time.perf_counter() - began
+        basis = fit_basis(vectors[:: max(1, len(vectors) // 8192)], dimensions_for(vectors.shape[1]))
+        residual = np.median(project(basis, vectors[:1000])[:, -1])
+        print(
+            f"{len(vectors)} rows of {vectors.shape[1]}: bounds in {took:.1f} s, median length of a residual {residual:.3f}"
+        )
     return LocalGallery(folder)
 
 

@@ -8,6 +8,7 @@ and is made instead.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ FAST_ROWS = 200
 _FIRST_ROWS = 64
 _WORTH_IT = 8
 """Two passes are given up where more than one in so many rows would have to be scored."""
+_TRIAL = 4
+"""Queries that are tried first: where none of them is helped by bounds, the others are scanned at once."""
 _BOUNDS_AT_ONCE = 1 << 24
 """Bounds computed at once, over all queries: 64 MB."""
 
@@ -65,10 +68,11 @@ def find(
     answers: dict[int, Found] = {}
     if view.projection is not None and len(slots) > max(_WORTH_IT * _FIRST_ROWS, top_k):
         compute = view.projection.estimates if fast else view.projection.bounds
-        step = max(1, _BOUNDS_AT_ONCE // max(1, len(view.projection.rows)))
-        for start in range(0, len(queries), step):
-            bounds = _for_slots(compute(queries[start : start + step]), slots)
-            for index, (query, own) in enumerate(zip(queries[start : start + step], bounds, strict=True), start):
+        for part in _parts(len(queries), len(view.projection.rows)):
+            if part.start >= _TRIAL and not answers:
+                break  # bounds say nothing of these queries, so they will say nothing of the others
+            bounds = _for_slots(compute(queries[part]), slots)
+            for index, (query, own) in enumerate(zip(queries[part], bounds, strict=True), part.start):
                 found = _fast(view, query, own, slots, top_k) if fast else _two_pass(view, query, own, slots, top_k)
                 if found is not None:
                     answers[index] = found
@@ -79,6 +83,15 @@ def find(
         for index, own in zip(left, scores, strict=True):
             answers[index] = _scanned(view, own, slots, top_k)
     return [answers[index] for index in range(len(queries))]
+
+
+def _parts(queries: int, rows: int) -> Iterator[slice]:
+    """Queries whose bounds are computed at once: a few for a trial, then as many as memory allows."""
+    size = max(1, _BOUNDS_AT_ONCE // max(1, rows))
+    start, stop = 0, min(_TRIAL, size, queries)
+    while start < queries:
+        yield slice(start, stop)
+        start, stop = stop, min(stop + size, queries)
 
 
 def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: int) -> NDArray[np.int64]:
