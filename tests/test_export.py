@@ -205,6 +205,7 @@ def test_half_precision_is_half_the_size_and_answers_alike(tmp_path):
     assert next(iter(onnx.load(half).graph.node)).op_type == "Cast"  # uint8 meets Cast first
     assert "Conv" in types
     assert json.loads((tmp_path / "m" / "parity.fp16.json").read_text())["passed"]
+    assert {path.name for path in (tmp_path / "m").glob("*.png")} == {"parity.png", "parity.fp16.png"}
     assert (tmp_path / "t").is_dir()
     refused(rrid_edge("export", half), 3, "TensorRT")
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.files import write_json
 from rrid_edge.goldens import save_goldens
 from rrid_edge.parity import ParityReport, check_parity
+from rrid_edge.parity_chart import write_parity_chart
 from rrid_edge.threshold import find_thresholds, save_thresholds
 from rrid_export.branch import InferenceBranch
 from rrid_export.goldens import make_goldens
@@ -61,10 +65,11 @@ def export_model(
     """
     spec = source.spec(flip=flip).with_precision("fp16" if half else "fp32")
     goldens = make_goldens(source, flip=flip, crops=crops, count=GOLDEN_CROPS)
-    reports: list[ParityReport] = []
+    proofs: list[tuple[ParityReport, NDArray[np.float32]]] = []
 
     def prove(path: Path) -> None:
         with OnnxRuntimeEngine(path) as engine:
+            descriptors = engine.run(goldens.images)
             report = check_parity(
                 engine,
                 goldens.images,
@@ -72,12 +77,13 @@ def export_model(
                 reference_name="PyTorch, two passes",
                 reference_fingerprint=goldens.fingerprint,
                 labels=goldens.labels,
+                descriptors=descriptors,
             )
         if not report.passed:
             raise CheckFailedError(
                 f"the exported file does not answer as PyTorch: {'; '.join(report.failures)}; nothing was kept"
             )
-        reports.append(report)
+        proofs.append((report, descriptors))
 
     branch = InferenceBranch(source.model, flip=flip).eval()
     model = output / ("rrid.fp16.onnx" if half else "rrid.onnx")
@@ -85,8 +91,10 @@ def export_model(
     goldens_path = output / "rrid.goldens.npz"
     report_path = output / ("parity.fp16.json" if half else "parity.json")
     save_goldens(goldens_path, goldens)
-    write_json(report_path, reports[0].to_dict())
+    report, descriptors = proofs[0]
+    write_json(report_path, report.to_dict())
+    write_parity_chart(report_path.with_suffix(".png"), report, goldens.descriptors, descriptors)
     thresholds = find_thresholds(source.path, spec.fingerprint)
     if thresholds is not None and not half:  # any precision of the network finds them by its fingerprint
         save_thresholds(model, thresholds)
-    return ExportResult(model, goldens_path, report_path, reports[0])
+    return ExportResult(model, goldens_path, report_path, report)
