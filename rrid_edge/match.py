@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import Gallery, Hit, SearchFilter, SearchResult
 
-FUSIONS = ("mean", "max")
+FUSIONS = ("mean", "max", "none")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class MatchSettings:
     Attributes:
         top_k: matches of a query.
         fuse: several images of one person: ``mean`` averages their descriptors (then unit length), ``max`` takes each
-            crop's best score over the images.
+            crop's best score over the images. ``none`` is for callers who make every image a query of its own.
         exclude_same_camera: leave out crops of the query's own camera.
         rows: which crops may answer besides.
         min_score: lowest score of a match, or None.
@@ -123,6 +123,8 @@ def match(gallery: Gallery, query: Query, settings: MatchSettings | None = None)
         UsageError: the query's own camera is to be left out but not known.
     """
     settings = settings or MatchSettings()
+    if settings.fuse == "none" and len(query.files) > 1:
+        raise UsageError(f"{len(query.files)} images without fusion are as many queries: ask for each of them")
     rows = settings.rows
     if settings.exclude_same_camera:
         if query.camera is None:

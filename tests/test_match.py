@@ -69,6 +69,23 @@ def test_json_sheet_and_report(place):
     assert "carried by stripe" in rrid_edge(*arguments[:3], "--explain").out
 
 
+def test_without_fusion_every_image_is_a_query(place):
+    noise(5).save("stranger.png")
+    files = ("0002_c2s1_000901_00.jpg", "stranger.png")
+
+    def asked(*arguments):
+        return json.loads(rrid_edge("match", *arguments, "gallery", "--json").out)["results"]
+
+    apart = asked(*files, "--fuse", "none")
+    assert apart == [*asked(files[0]), *asked(files[1])]
+    assert len(asked(*files)) == 1
+    refused(rrid_edge("match", *files, "gallery", "--fuse", "sum"), 2, "--fuse 'sum' is unknown", "none")
+    with LocalGallery(place / "gallery" / ".rrid-edge") as gallery:
+        both = Query(("a.jpg", "b.jpg"), gallery.vectors(gallery.rows()[:2]))
+        with pytest.raises(UsageError, match="2 images without fusion"):
+            match(gallery, both, MatchSettings(fuse="none"))
+
+
 def test_same_camera_and_other_filters(place):
     def cameras(*options):
         outcome = rrid_edge("match", "0002_c2s1_000901_00.jpg", "gallery", "--json", "--top-k", 50, *options)

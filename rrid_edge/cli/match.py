@@ -58,7 +58,10 @@ def match(
         float | None,
         typer.Option(help="Threshold of this false-positive rate a pair, as evaluate measured it (1e-4, 1e-3, 1e-2)."),
     ] = None,
-    fuse: Annotated[str, typer.Option(help="Several query images: mean (of descriptors) or max (of scores).")] = "mean",
+    fuse: Annotated[
+        str,
+        typer.Option(help="Several query images: mean (of descriptors), max (of scores), or none: each is a query."),
+    ] = "mean",
     expand: Annotated[int, typer.Option(help="Average query expansion over so many nearest crops; 0 is off.")] = 0,
     fast: Annotated[
         bool,
@@ -83,6 +86,8 @@ def match(
         )
     *query_paths, folder = paths
     groups = _query_files(query_paths, folder)
+    if fuse == "none":
+        groups = [(file,) for files in groups for file in files]
     place = index_place(folder, store)
     path, engine = open_model(model, gallery_model(place), runtime, precision, threads)
     if fpr is not None:
