@@ -144,6 +144,17 @@ def test_rows_without_a_bound_yet_are_not_missed(store):
     assert store.search(late[:5], 10).hits == result.hits
 
 
+def test_as_many_live_rows_as_bounds_but_not_the_same_ones(store):
+    """Five hundred rows went and as many came since the bounds were made."""
+    store.remove([row.path for row in store.rows()[:500]])
+    late = clustered(500, seed=9)
+    store.add(rows(500, start=COUNT), late)
+    queries = np.concatenate([late[:5], clustered(COUNT)[600:605]])
+    result = store.search(queries, 10)
+    for index, query in enumerate(queries):
+        assert paths(result, index) == slow(store, query, 10)
+
+
 def test_random_rows_are_scanned(tmp_path):
     vectors = _unit(np.random.default_rng(5).standard_normal((COUNT, SPEC.dimension)))
     with LocalGallery.create(tmp_path / "g", SPEC) as gallery:

@@ -116,7 +116,7 @@ def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> ND
 def _for_slots(bounds: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
     """Bounds of some slots; those that are not projected yet have none: infinity."""
     known = bounds.shape[1]
-    if len(slots) == known:  # slots are distinct and ascending: all of them, in order
+    if len(slots) == known and slots[-1] == known - 1:  # distinct and ascending, so all of them in order
         return bounds
     split = int(np.searchsorted(slots, known))
     result = np.full((len(bounds), len(slots)), np.inf, np.float32)
