@@ -19,7 +19,7 @@ from rrid_edge.agreement import row_cosines, unit_rows
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import RridEdgeError
 from rrid_edge.images import resize
-from rrid_edge.parity import UNIT_LENGTH_SLACK
+from rrid_edge.parity import are_unit_lengths, lengths_of
 
 Pixels = NDArray[np.uint8]
 Descriptors = NDArray[np.float32]
@@ -108,6 +108,7 @@ def diagnose(
     *,
     sources: Sequence[Image.Image] | None = None,
     networks: Mapping[str, Run] | None = None,
+    descriptors: Descriptors | None = None,
 ) -> Diagnosis:
     """Find the mistake that stands between an engine and a reference.
 
@@ -119,10 +120,13 @@ def diagnose(
             not tried.
         networks: descriptors of images by the same network with a mistake built in, by the mistake's name; see
             ``rrid_export.mistakes``. Without them mistakes of scaling and mirroring are not tried.
+        descriptors: the engine's descriptors of ``images``, float32 (N, D), where the caller has them already.
     """
+    if descriptors is None:
+        descriptors = engine.run(images)
     chosen = np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(np.int64)
     pixels, expected = images[chosen], reference[chosen]
-    answers = engine.run(pixels)
+    answers = descriptors[chosen]
     base = float(row_cosines(answers, expected).mean())
 
     def finding(mistake: str, found: Descriptors, target: Descriptors = expected, more: str = "") -> Finding:
@@ -142,7 +146,7 @@ def diagnose(
             continue
     tried += [
         finding(name, answers, target, more)
-        for name, target, more in _rearranged(answers, expected, reference, engine, images)
+        for name, target, more in _rearranged(engine.spec.blocks, chosen, descriptors, reference)
     ]
     tried.sort(key=lambda found: -found.explained)
     causes = tuple(found for found in tried[:1] if found.explained >= EXPLAINED)
@@ -254,10 +258,10 @@ WRONG_RESIZES: dict[str, Callable[[Image.Image, int, int], Pixels]] = {
 
 
 def _rearranged(
-    answers: Descriptors, expected: Descriptors, reference: Descriptors, engine: Engine, images: Pixels
+    blocks: tuple[str, ...], chosen: NDArray[np.int64], descriptors: Descriptors, reference: Descriptors
 ) -> Iterator[tuple[str, Descriptors, str]]:
-    """The reference with its values put in order, where they look as if they had been mixed up."""
-    blocks = engine.spec.blocks
+    """The reference's ``chosen`` rows with their values put in order, where they look as if they had been mixed up."""
+    answers, expected = descriptors[chosen], reference[chosen]
     width = expected.shape[1] // len(blocks)
     yield (
         "interleaved-blocks",
@@ -282,10 +286,9 @@ def _rearranged(
             np.ascontiguousarray(by_block[:, order]).reshape(expected.shape),
             f" ({_few(moved)})",
         )
-    if len(images) <= _MOST_ROWS:
-        rows = (unit_rows(engine.run(images)) @ unit_rows(reference).T).argmax(axis=1)
-        if sorted(rows) == list(range(len(images))) and list(rows) != list(range(len(images))):
-            chosen = np.linspace(0, len(images) - 1, len(expected)).astype(np.int64)
+    if len(reference) <= _MOST_ROWS:
+        rows = (unit_rows(descriptors) @ unit_rows(reference).T).argmax(axis=1)
+        if sorted(rows) == list(range(len(reference))) and list(rows) != list(range(len(reference))):
             yield "shuffled-rows", reference[rows[chosen]], ""
 
 
@@ -299,8 +302,8 @@ def _few(words: Sequence[str]) -> str:
 
 
 def _lengths(reference: Descriptors, base: float) -> tuple[Finding, ...]:
-    lengths = np.linalg.norm(reference.astype(np.float64), axis=1)
-    if np.abs(lengths - 1).max() <= UNIT_LENGTH_SLACK:
+    shortest, longest = lengths_of(reference)
+    if are_unit_lengths(shortest, longest):
         return ()
-    words = f"{MISTAKES['unnormalised']}: the reference's have lengths {lengths.min():.4g} to {lengths.max():.4g}"
+    words = f"{MISTAKES['unnormalised']}: the reference's have lengths {shortest:.4g} to {longest:.4g}"
     return (Finding("unnormalised", words, base, base, 0.0),)

@@ -152,8 +152,8 @@ def check_parity(
         batch_min_cosine=batch_invariance(engine, images),
         tolerance=tolerance,
         failures=(),
-        reference_lengths=_lengths(reference),
-        engine_lengths=_lengths(descriptors),
+        reference_lengths=lengths_of(reference),
+        engine_lengths=lengths_of(descriptors),
         map_reference=before.mean_ap if before else None,
         map_engine=after.mean_ap if after else None,
         rank1_reference=before.cmc[1] if before else None,
@@ -199,7 +199,7 @@ def _failures(report: ParityReport) -> list[str]:
     if invariance < tolerance.min_cosine:
         failures.append(f"descriptors change with the batch: cosine {invariance:.6f} is below {tolerance.min_cosine}")
     for name, (shortest, longest) in (("reference", report.reference_lengths), ("engine", report.engine_lengths)):
-        if max(1 - shortest, longest - 1) > UNIT_LENGTH_SLACK:
+        if not are_unit_lengths(shortest, longest):
             failures.append(f"descriptors of the {name} have lengths {shortest:.4g} to {longest:.4g}, not 1")
     change = report.map_change
     if change is not None and change < -tolerance.max_map_loss:
@@ -209,9 +209,15 @@ def _failures(report: ParityReport) -> list[str]:
     return failures
 
 
-def _lengths(descriptors: NDArray[np.float32]) -> tuple[float, float]:
+def lengths_of(descriptors: NDArray[np.float32]) -> tuple[float, float]:
+    """The shortest and the longest descriptor's length, of descriptors (N, D)."""
     lengths = np.linalg.norm(descriptors.astype(np.float64), axis=1)
     return float(lengths.min()), float(lengths.max())
+
+
+def are_unit_lengths(shortest: float, longest: float) -> bool:
+    """Whether both lie within :data:`UNIT_LENGTH_SLACK` of 1."""
+    return max(1 - shortest, longest - 1) <= UNIT_LENGTH_SLACK
 
 
 def _ranking(descriptors: NDArray[np.float32], labels: Labels | None) -> RankingMetrics | None:

@@ -6,6 +6,7 @@ uint8 pixels can imitate them.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def mistaken_networks(path: Path) -> dict[str, Callable[[NDArray[np.uint8]], NDA
 
 
 def _with_scaling(model: Any, factor: NDArray[np.float32], summand: NDArray[np.float32]) -> Any:  # noqa: ANN401
-    result = _copy(model)
+    result = copy.deepcopy(model)
     graph = result.graph
     place, cast = next((place, node) for place, node in enumerate(graph.node) if INPUT_NAME in node.input)
     made = cast.output[0]
@@ -69,7 +70,7 @@ def _with_scaling(model: Any, factor: NDArray[np.float32], summand: NDArray[np.f
 
 
 def _without_mirror(model: Any) -> Any:  # noqa: ANN401
-    result = _copy(model)
+    result = copy.deepcopy(model)
     instead = {node.output[0]: node.input[0] for node in result.graph.node if _is_mirror(model, node)}
     for node in result.graph.node:
         for index, name in enumerate(node.input):
@@ -83,12 +84,6 @@ def _is_mirror(model: Any, node: Any) -> bool:  # noqa: ANN401
         return False
     steps = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == node.input[4]]
     return bool(steps) and bool((steps[0] == -1).all())
-
-
-def _copy(model: Any) -> Any:  # noqa: ANN401
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    return result
 
 
 def _runner(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:  # noqa: ANN401

@@ -72,7 +72,7 @@ def parity(
             labels=goldens.labels,
             descriptors=descriptors,
         )
-        diagnosis = None if report.passed else _diagnose(engine, path, goldens, sources)
+        diagnosis = None if report.passed else _diagnose(engine, path, goldens, descriptors, sources)
     wrong_pixels = pixel_mistake(goldens.images, sources) if sources is not None else None
     facts = report.to_dict() | {
         "passed": report.passed and wrong_pixels is None,
@@ -120,7 +120,9 @@ def _sources(goldens: Goldens, folder: Path) -> list[Image]:
     return [load_rgb(folder / name) for name in goldens.names]
 
 
-def _diagnose(engine: Engine, path: Path, goldens: Goldens, sources: list[Image] | None) -> Diagnosis:
+def _diagnose(
+    engine: Engine, path: Path, goldens: Goldens, descriptors: NDArray[np.float32], sources: list[Image] | None
+) -> Diagnosis:
     """Imitate the usual mistakes; say which could not be tried."""
     from rrid_edge.diagnosis import diagnose
 
@@ -140,7 +142,14 @@ def _diagnose(engine: Engine, path: Path, goldens: Goldens, sources: list[Image]
             networks = mistaken_networks(graph)
     if untried:
         say(f"not tried: mistakes {' and '.join(untried)}")
-    return diagnose(engine, goldens.images, goldens.descriptors, sources=sources, networks=networks)
+    return diagnose(
+        engine,
+        goldens.images,
+        goldens.descriptors,
+        sources=sources,
+        networks=networks,
+        descriptors=descriptors,
+    )
 
 
 def _graph_beside(path: Path, engine: Engine) -> Path | None:

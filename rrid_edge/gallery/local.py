@@ -216,18 +216,17 @@ class LocalGallery:
         """Zero every slot that no live row owns: also those of earlier versions of the forgotten crops."""
         snapshot = self._snapshot()
         live = {row.slot for row in self.rows()}
+        dead = [slot for slot in range(snapshot.info.slots) if slot not in live]
         zeros = bytes(snapshot.form.row_bytes)
         descriptor = os.open(snapshot.path, os.O_WRONLY)
         try:
-            for slot in range(snapshot.info.slots):
-                if slot not in live:
-                    files.write_all(descriptor, zeros, files.HEADER_BYTES + slot * len(zeros))
+            for slot in dead:
+                files.write_all(descriptor, zeros, files.HEADER_BYTES + slot * len(zeros))
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
         if snapshot.projection is not None:
             cache = ProjectionFiles(self.folder, snapshot.info.generation)
-            dead = [slot for slot in range(snapshot.info.slots) if slot not in live]
             self._catalogue.set_fact("projection", cache.overwrite(snapshot.projection, dead).to_json())
 
     def compact(self) -> int:

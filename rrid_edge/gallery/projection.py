@@ -14,7 +14,7 @@ import json
 import os
 import struct
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -158,13 +158,7 @@ class ProjectionFiles:
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
-        return ProjectionFacts(
-            facts.dimensions,
-            facts.rows + len(rows),
-            facts.fitted_on,
-            zlib.crc32(data, facts.crc32),
-            facts.basis_crc32,
-        )
+        return replace(facts, rows=facts.rows + len(rows), crc32=zlib.crc32(data, facts.crc32))
 
     def load(self, facts: ProjectionFacts, dimension: int) -> Projection | None:
         """Basis and mapped rows; None where the files are gone or shorter than ``facts`` says, or the basis is damaged."""
@@ -203,6 +197,4 @@ class ProjectionFiles:
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
-        return ProjectionFacts(
-            facts.dimensions, facts.rows, facts.fitted_on, self.checksum(facts) or 0, facts.basis_crc32
-        )
+        return replace(facts, crc32=self.checksum(facts) or 0)

@@ -128,10 +128,7 @@ def _two_pass(
     view: View, query: NDArray[np.float32], bounds: NDArray[np.float32], slots: NDArray[np.int64], top_k: int
 ) -> Found | None:
     """Candidates by bounds, or None where too many rows would have to be scored."""
-    first_count = min(len(slots), max(_FIRST_ROWS, 4 * top_k))
-    first = np.argpartition(-bounds, first_count - 1)[:first_count]
-    scores = np.full(len(slots), -np.inf, np.float32)
-    scores[first] = _products(view, query, slots[first])
+    first, scores = _score_best(view, query, bounds, slots, max(_FIRST_ROWS, 4 * top_k))
     last_place = _last_place(view, slots, scores, first, top_k)
     rest = np.flatnonzero(bounds >= last_place - SLACK)
     rest = rest[np.isneginf(scores[rest])]
@@ -149,10 +146,7 @@ def _fast(
     view: View, query: NDArray[np.float32], estimates: NDArray[np.float32], slots: NDArray[np.int64], top_k: int
 ) -> Found:
     """Candidates among the rows of the best estimates."""
-    count = min(len(slots), max(FAST_ROWS, 2 * top_k))
-    near = np.argpartition(-estimates, count - 1)[:count]
-    scores = np.full(len(slots), -np.inf, np.float32)
-    scores[near] = _products(view, query, slots[near])
+    near, scores = _score_best(view, query, estimates, slots, max(FAST_ROWS, 2 * top_k))
     chosen = _sound_candidates(view, slots, scores, near, top_k)
     return Found(slots[chosen], len(near), "fast")
 
@@ -161,6 +155,17 @@ def _scanned(view: View, scores: NDArray[np.float32], slots: NDArray[np.int64], 
     own = scores[slots]
     chosen = _sound_candidates(view, slots, own, np.arange(len(slots)), top_k)
     return Found(slots[chosen], len(slots), "scan")
+
+
+def _score_best(
+    view: View, query: NDArray[np.float32], promise: NDArray[np.float32], slots: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Places of the ``count`` rows of highest ``promise``, and scores of all places: minus infinity but for these."""
+    count = min(len(slots), count)
+    places = np.argpartition(-promise, count - 1)[:count]
+    scores = np.full(len(slots), -np.inf, np.float32)
+    scores[places] = _products(view, query, slots[places])
+    return places, scores
 
 
 def _products(view: View, query: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
