@@ -98,7 +98,11 @@ class CheckpointError(ArtefactError):
 
 
 class GalleryError(ArtefactError):
-    """A gallery index that is damaged, of a newer format, or busy."""
+    """A gallery index that is damaged, of a newer format, busy, or that answers only in part."""
+
+
+class GalleryUnavailableError(GalleryError):
+    """A gallery whose server is down or slow; what was stored is kept."""
 
 
 class ForeignGalleryError(GalleryError):

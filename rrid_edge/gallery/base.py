@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -42,7 +43,7 @@ class GalleryRow(NewRow):
     """A stored crop.
 
     Attributes:
-        slot: its place in the store.
+        slot: its place in the store; -1 where a store has none.
         crc32: checksum of its stored vector.
     """
 
@@ -59,8 +60,9 @@ class GalleryInfo:
         model: path of the model file that was used last, or empty.
         rows: live crops.
         slots: rows of the vector file, dead ones included.
-        dtype: ``float16`` or ``float32``.
+        dtype: ``float16`` or ``float32``: the precision that values were rounded to.
         generation: number of the vector file.
+        index_type: kind of the server's vector index (``flat``, ``hnsw`` ...); empty where the store is a folder.
     """
 
     spec: ModelSpec
@@ -69,6 +71,7 @@ class GalleryInfo:
     slots: int
     dtype: str
     generation: int
+    index_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ class SearchResult:
 
     Attributes:
         hits: for every query its best rows, best first; ties stand in the order of their paths.
-        mode: how the store searched: ``scan``, ``two-pass``, ``fast``, or several of them for several queries.
+        mode: how the store searched: ``scan``, ``two-pass``, ``fast``, the kind of a server's index, or several of them
+            for several queries.
         rows: rows that passed the filter.
         rescored: rows whose score was computed exactly, over all queries.
     """
@@ -154,8 +158,13 @@ class Gallery(Protocol):
     """A store of descriptors of one model; a context manager.
 
     Rows and their vectors become visible together, or not at all. A store opened for reading is a snapshot of one moment
-    for each call.
+    for each call; see the stores for what they add to that, or cannot promise.
     """
+
+    @property
+    def forgetting(self) -> str:
+        """What :meth:`remove` with ``overwrite`` has done to descriptors, in words for the user."""
+        ...
 
     @property
     def info(self) -> GalleryInfo:
@@ -172,6 +181,26 @@ class Gallery(Protocol):
 
     def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
         """Take crops out; with ``overwrite`` their vectors are destroyed on the disk. Returns how many were there."""
+        ...
+
+    def update_stat(self, rows: Sequence[GalleryRow]) -> None:
+        """Record new sizes and times of crops whose content is the same."""
+        ...
+
+    def set_model(self, model: Path) -> None:
+        """Remember which model file was used, for queries to come."""
+        ...
+
+    def damaged(self) -> list[GalleryRow]:
+        """Rows whose vectors must be made again, as far as the store knows; an index does that."""
+        ...
+
+    def finish(self) -> None:
+        """Bring what speeds a search up in step with the rows: the last step of an indexing."""
+        ...
+
+    def compact(self) -> int:
+        """Free the room of rows that are gone; returns how many were freed, as far as the store can tell."""
         ...
 
     def search(

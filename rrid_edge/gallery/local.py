@@ -67,6 +67,8 @@ class LocalGallery:
         ForeignGalleryError: it was indexed with another model.
     """
 
+    forgetting = "their descriptors overwritten"
+
     def __init__(self, folder: Path, *, write: bool = False, spec: ModelSpec | None = None) -> None:
         self.folder = folder
         self._lock: int | None = _take_lock(folder) if write and folder.is_dir() else None
@@ -323,6 +325,14 @@ class LocalGallery:
         if facts is None or snapshot.info.slots < TWO_PASS_ROWS:
             return None
         return ProjectionFiles(self.folder, snapshot.info.generation).load(facts, snapshot.form.dimension)
+
+    def damaged(self) -> list[GalleryRow]:
+        """Rows whose vectors do not fit their checksums: all are read."""
+        return list(self.verify().damaged)
+
+    def finish(self) -> None:
+        """Bring the bounds of the two-pass search in step; see :meth:`refresh_projection`."""
+        self.refresh_projection()
 
     def refresh_projection(self) -> None:
         """Bring the bounds of the two-pass search in step with the rows; the basis is fitted again when they doubled.

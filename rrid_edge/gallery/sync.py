@@ -13,11 +13,10 @@ from rrid_edge.embed import EmbeddedBatch, embed_files
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import walk_images
-from rrid_edge.gallery.base import GalleryRow, NewRow
-from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
 from rrid_edge.gallery.naming import NameFacts, name_reader
+from rrid_edge.gallery.places import INDEX_FOLDER
 
-INDEX_FOLDER = ".rrid-edge"
 COMMIT_ROWS = 256
 """Rows of one commit: each costs 1 to 3 ms on a good disk, more on eMMC."""
 
@@ -67,7 +66,7 @@ def index_place(folder: Path, store: Path | None = None) -> Path:
 
 def index_folder(
     folder: Path,
-    gallery: LocalGallery,
+    gallery: Gallery,
     engine: Engine,
     settings: IndexSettings | None = None,
     *,
@@ -96,7 +95,7 @@ def index_folder(
     images, skipped = walk_images(folder)
     here = {path.relative_to(folder).as_posix(): path for path in images}
     stored = {row.path: row for row in gallery.rows()}
-    damaged = {row.path for row in gallery.verify().damaged}
+    damaged = {row.path for row in gallery.damaged()}
     gone = [path for path in stored if path not in here]
     waiting = [name for name, path in here.items() if name in damaged or not _same_stat(stored.get(name), path)]
     if gone:
@@ -110,7 +109,7 @@ def index_folder(
     lost = [name for name, _ in writer.failed if name in stored]
     if lost:
         gallery.remove(lost)
-    gallery.refresh_projection()
+    gallery.finish()
     unchanged = len(here) - writer.added - writer.changed - len(writer.failed)
     return IndexReport(
         rows=gallery.info.rows,
@@ -123,7 +122,7 @@ def index_folder(
     )
 
 
-def out_of_step(folder: Path, gallery: LocalGallery) -> bool:
+def out_of_step(folder: Path, gallery: Gallery) -> bool:
     """Whether the folder holds other files than the index, by name, size and modification time.
 
     A file that could not be read is not in the index, so it is looked at again each time.
@@ -149,7 +148,7 @@ class _Writer:
     def __init__(
         self,
         folder: Path,
-        gallery: LocalGallery,
+        gallery: Gallery,
         stored: dict[str, GalleryRow],
         damaged: set[str],
         reader: Callable[[str], NameFacts],

@@ -1,0 +1,354 @@
+"""The gallery in Milvus, for galleries that one machine cannot hold or answer; see ``docs/milvus.md``.
+
+*Writers.* There is no lock. Rows are only ever upserted by the hash of their path and deleted by it, so any step may be
+repeated, and two indexers of one folder end with the same rows; two indexers of different folders in one collection would
+remove each other's rows. A batch above :data:`BATCH_BYTES` is several messages: a kill between them leaves whole rows, never
+half ones, and the next index goes on.
+
+*Readers.* Every read is ``Strong``: it sees all that was written before it was asked. One search is one moment; what is read in
+pages (:meth:`MilvusGallery.rows`, ``vectors``, ``verify``) may see other writers between two pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from rrid_edge.errors import ForeignGalleryError, GalleryError, GalleryUnavailableError, UsageError
+from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
+from rrid_edge.gallery.milvus_client import Connection, MilvusAddress
+from rrid_edge.gallery.milvus_collection import create_collection, described, ensure_loaded
+from rrid_edge.gallery.milvus_rows import MOST_AT_ONCE, Reader, is_sound, vector_of
+from rrid_edge.gallery.milvus_schema import (
+    INDEX_TYPES,
+    KEY,
+    VECTOR,
+    Facts,
+    expression,
+    key_expressions,
+    key_of,
+    property_name,
+    record,
+)
+from rrid_edge.gallery.milvus_search import Searcher
+from rrid_edge.gallery.vectors import DTYPES
+from rrid_edge.spec import ModelSpec
+
+BATCH_BYTES = 16 << 20
+"""Of one upsert; the server's limit is 64 MB."""
+INDEX_WAIT_S = 3600.0
+_DAMAGED_KEPT = 500
+
+
+class MilvusGallery:
+    """A gallery in a Milvus collection; see :class:`rrid_edge.gallery.base.Gallery`.
+
+    Args:
+        address: of the collection.
+        spec: the model that will be used; another fingerprint is refused. None takes what is there.
+
+    Raises:
+        MissingExtraError: ``pymilvus`` is not installed.
+        GalleryError: no such collection, not one of ours, of a newer format; the server is down, slow, refuses the token.
+        ForeignGalleryError: it was indexed with another model.
+    """
+
+    forgetting = "their descriptors deleted; Milvus' old files go with its garbage collector (see docs/milvus.md)"
+
+    def __init__(self, address: MilvusAddress, *, spec: ModelSpec | None = None) -> None:
+        self.address = address
+        self._connection = Connection(address)
+        try:
+            self._facts = described(self._connection, spec)
+            if spec is not None and self._facts.spec.fingerprint != spec.fingerprint:
+                raise ForeignGalleryError(
+                    f"{address}: this gallery was indexed with another model ({self._facts.spec.backbone}, fingerprint "
+                    f"{self._facts.spec.fingerprint[:12]}) than the one given ({spec.backbone}, {spec.fingerprint[:12]}): "
+                    "give that model with --model, or index again with: rrid-edge index FOLDER --rebuild"
+                )
+            ensure_loaded(self._connection, self._facts)
+        except BaseException:
+            self._connection.close()
+            raise
+        dimension = self._facts.spec.dimension
+        self._reader = Reader(self._connection, dimension)
+        self._searcher = Searcher(self._connection, self._reader, self._facts.index_type, dimension)
+        self._index_is_ready = False
+        self._stored_again: set[str] = set()
+
+    @classmethod
+    def create(
+        cls,
+        address: MilvusAddress,
+        spec: ModelSpec,
+        *,
+        dtype: str = "float16",
+        index_type: str = "flat",
+        replicas: int = 1,
+    ) -> MilvusGallery:
+        """Make an empty gallery, or open the one that is there, whatever its kind of index.
+
+        Args:
+            address: of the collection.
+            spec: of the model.
+            dtype: ``float16`` rounds values as the local store does, so that both give the same answers.
+            index_type: key of :data:`rrid_edge.gallery.milvus_schema.INDEX_TYPES`.
+            replicas: copies in the memory of query nodes.
+
+        Raises:
+            UsageError: an unknown dtype or kind of index.
+        """
+        if dtype not in DTYPES:
+            raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
+        if index_type not in INDEX_TYPES:
+            raise UsageError(f"--index-type {index_type!r} is unknown: expected one of {', '.join(INDEX_TYPES)}")
+        connection = Connection(address)
+        try:
+            if not connection.call("has_collection"):
+                create_collection(connection, Facts(spec, dtype, index_type, replicas))
+        finally:
+            connection.close()
+        return cls(address, spec=spec)
+
+    @property
+    def info(self) -> GalleryInfo:
+        """What the store says of itself now; counts the rows."""
+        facts = self._facts
+        rows = self._reader.count()
+        return GalleryInfo(facts.spec, facts.model, rows, rows, facts.dtype, 0, facts.index_type)
+
+    def rows(self) -> list[GalleryRow]:
+        """All rows, in the order of their paths' bytes.
+
+        Raises:
+            GalleryError: a row does not fit its own checksum, or Milvus answers in part.
+        """
+        found = [self._reader.row(entity) for page in self._reader.entities(vectors=False) for entity in page]
+        return sorted(found, key=_path_bytes)
+
+    def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:
+        """Store crops with their descriptors (N, D); see the contract. Safe to repeat.
+
+        Raises:
+            UsageError: another shape, a path that comes twice, a row that Milvus cannot hold.
+            GalleryError: the server refused; what it took is kept.
+        """
+        if vectors.shape != (len(rows), self._facts.spec.dimension):
+            raise UsageError(
+                f"descriptors of shape {vectors.shape} do not fit {len(rows)} rows of {self._facts.spec.dimension} values"
+            )
+        if len({row.path for row in rows}) < len(rows):
+            raise UsageError(f"{len(rows)} rows name a path twice: one batch holds a crop once")
+        stored = np.asarray(vectors, np.dtype(self._facts.dtype)).astype(np.float32)
+        self._upsert([record(row, vector) for row, vector in zip(rows, stored, strict=True)])
+
+    def _upsert(self, records: list[dict[str, Any]]) -> None:
+        size = max(1, BATCH_BYTES // (4 * self._facts.spec.dimension + 1024))
+        for start in range(0, len(records), size):
+            part = records[start : start + size]
+            self._connection.call("upsert", part)
+            self._stored_again.update(row[KEY] for row in part)
+        self._index_is_ready = False
+
+    def update_stat(self, rows: Sequence[GalleryRow]) -> None:
+        """Record new sizes and times of crops whose content is the same; Milvus takes whole rows only."""
+        size = self._reader.vectors_at_once
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            found = self._reader.by_keys([key_of(row.path) for row in part], vectors=True)
+            there = [(row, found[key]) for row in part if (key := key_of(row.path)) in found]
+            self._upsert([record(row, vector_of(entity)) for row, entity in there if is_sound(entity)])
+
+    def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
+        """Take crops out; with ``overwrite`` the segments that held them are written anew at once.
+
+        Milvus deletes by writing down what is deleted. ``overwrite`` makes it compact, after which no search, no replica and
+        no new file holds the vectors; the old files stay until the server's garbage collector removes them.
+        """
+        keys = sorted(self._reader.by_keys([key_of(path) for path in paths], vectors=False))
+        for wanted in key_expressions(keys):
+            self._connection.call("delete", filter=wanted)
+        if overwrite and keys:
+            self.compact()
+        return len(keys)
+
+    def set_model(self, model: Path) -> None:
+        """Remember which model file was used, for queries to come."""
+        if self._facts.model != str(model):
+            self._set_fact("model", str(model))
+            self._facts = replace(self._facts, model=str(model))
+
+    def _set_fact(self, name: str, value: str) -> None:
+        self._connection.call("alter_collection_properties", {property_name(name): value})
+
+    def damaged(self) -> list[GalleryRow]:
+        """Rows that the last verification found damaged: reading all vectors for every index would be too much."""
+        found = self._reader.by_keys(described(self._connection).damaged, vectors=True)
+        return [self._reader.row(entity) for entity in found.values() if not is_sound(entity)]
+
+    def finish(self) -> None:
+        """Build the index over what was written, and forget about damage that was mended."""
+        if self._facts.index_type != "flat":
+            self._await_index()
+        known = described(self._connection).damaged
+        left = [key for key in known if key not in self._stored_again]
+        if len(left) < len(known):
+            self._set_fact("damaged", json.dumps(left))
+
+    def _await_index(self) -> None:
+        """Seal what was written, and wait until the index holds it all.
+
+        Raises:
+            GalleryUnavailableError: that took more than :data:`INDEX_WAIT_S`.
+        """
+        if self._index_is_ready:
+            return
+        deadline = time.monotonic() + INDEX_WAIT_S
+        self._connection.call("flush", wait_s=max(self._connection.timeout_s, 60.0))
+        while True:
+            state = self._connection.call("describe_index", VECTOR)
+            if state.get("state") == "Failed":
+                raise GalleryError(f"{self.address}: Milvus failed to build its index; see the server's log")
+            if state.get("state") == "Finished" and not int(state.get("pending_index_rows", 0)):
+                break
+            if time.monotonic() > deadline:
+                raise GalleryUnavailableError(
+                    f"{self.address}: Milvus builds its index for more than {INDEX_WAIT_S:g} s "
+                    f"({state.get('pending_index_rows')} rows to go); what was stored is kept: try again later"
+                )
+            time.sleep(0.5)
+        ensure_loaded(self._connection, self._facts, refresh=True)
+        self._index_is_ready = True
+
+    def compact(self) -> int:
+        """Let Milvus write segments anew without the rows that are gone; waits for it. How many is not told: 0."""
+        self._connection.call("flush", wait_s=max(self._connection.timeout_s, 60.0))
+        job = self._connection.call("compact")
+        deadline = time.monotonic() + INDEX_WAIT_S
+        while job > 0 and self._connection.compaction_state(job) == "Executing":
+            if time.monotonic() > deadline:
+                raise GalleryUnavailableError(f"{self.address}: Milvus compacts for more than {INDEX_WAIT_S:g} s")
+            time.sleep(0.5)
+        return 0
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        top_k: int,
+        search_filter: SearchFilter | None = None,
+        *,
+        fast: bool = False,
+    ) -> SearchResult:
+        """The ``top_k`` rows of highest cosine for every query (Q, D); see the contract and ``milvus_search``.
+
+        Rows whose vector does not fit its checksum are left out.
+
+        Args:
+            queries: float32 (Q, D), unit length.
+            top_k: places, at most 16,384.
+            search_filter: which rows may answer; Milvus applies it.
+            fast: take an approximate index's word for which rows are candidates: a row may be missed.
+
+        Raises:
+            UsageError: another shape, or more places than Milvus answers.
+            GalleryError: fewer rows came than there are.
+        """
+        queries = np.ascontiguousarray(queries, np.float32)
+        dimension = self._facts.spec.dimension
+        if queries.ndim != 2 or queries.shape[1] != dimension or not 1 <= top_k <= MOST_AT_ONCE:
+            raise UsageError(
+                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {dimension}) and 1 to {MOST_AT_ONCE:,} places "
+                "in Milvus"
+            )
+        if fast and self._facts.index_type != "flat":
+            self._await_index()
+        wanted = expression(search_filter or SearchFilter())
+        count = self._reader.count(wanted)
+        answers = self._searcher.search(queries, top_k, wanted, count, fast=fast) if len(queries) else []
+        modes = sorted({answer.mode for answer in answers})
+        rescored = sum(answer.rescored for answer in answers)
+        return SearchResult(tuple(answer.hits for answer in answers), " and ".join(modes), count, rescored)
+
+    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
+        """The descriptors of some rows, float32 (N, D).
+
+        Raises:
+            GalleryError: a row is gone, or its vector does not fit its checksum.
+        """
+        result = np.empty((len(rows), self._facts.spec.dimension), np.float32)
+        size = self._reader.vectors_at_once
+        for start in range(0, len(rows), size):
+            keys = [key_of(row.path) for row in rows[start : start + size]]
+            found = self._reader.by_keys(keys, vectors=True)
+            bad = [key for key in keys if key not in found or not is_sound(found[key])]
+            if bad:
+                raise GalleryError(
+                    f"{self.address}: {len(bad)} of the crops asked for are gone or damaged; see: rrid-edge gallery verify"
+                )
+            for index, key in enumerate(keys, start):
+                result[index] = vector_of(found[key])
+        return result
+
+    def verify(self) -> Verification:
+        """Read every vector and check it; what is damaged is remembered for the next index.
+
+        Raises:
+            GalleryError: a row's facts are damaged, or Milvus answers in part.
+        """
+        rows, damaged = 0, []
+        for page in self._reader.entities(vectors=True):
+            rows += len(page)
+            damaged += [row for entity in page if not is_sound(entity) and (row := self._reader.row(entity))]
+        keys = tuple(key_of(row.path) for row in damaged[:_DAMAGED_KEPT])
+        if set(keys) != set(described(self._connection).damaged):
+            self._set_fact("damaged", json.dumps(keys))
+        return Verification(rows, tuple(sorted(damaged, key=_path_bytes)))
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def collection_exists(address: MilvusAddress) -> bool:
+    """Whether there is such a collection, ours or not."""
+    connection = Connection(address)
+    try:
+        return bool(connection.call("has_collection"))
+    finally:
+        connection.close()
+
+
+def drop_gallery(address: MilvusAddress) -> None:
+    """Drop a collection that is a gallery, of whatever model.
+
+    Raises:
+        GalleryError: it is not one of ours.
+    """
+    connection = Connection(address)
+    try:
+        described(connection)
+        connection.call("drop_collection")
+    finally:
+        connection.close()
+
+
+def _path_bytes(row: GalleryRow) -> bytes:
+    return os.fsencode(row.path)

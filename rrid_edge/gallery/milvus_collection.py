@@ -1,0 +1,99 @@
+"""Making, recognising and loading the collection of a gallery."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rrid_edge.errors import GalleryError, GalleryUnavailableError
+from rrid_edge.gallery.milvus_client import Connection
+from rrid_edge.gallery.milvus_rows import STRONG
+from rrid_edge.gallery.milvus_schema import FACTS, INDEX_TYPES, KEY, PATH_CHARACTERS, VECTOR, Facts
+from rrid_edge.gallery.milvus_search import METRIC
+from rrid_edge.spec import ModelSpec
+
+SHARDS = 2
+"""Ways that rows are spread over, by the hash of their keys."""
+_LOAD_S = 300.0
+_TEXTS = {KEY: 64, "path": PATH_CHARACTERS, "sha256": 64, "person": PATH_CHARACTERS}
+
+
+def create_collection(connection: Connection, facts: Facts) -> None:
+    """Make an empty collection with its facts in its properties."""
+    from pymilvus import DataType, MilvusClient
+
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    for name in FACTS:
+        if name in _TEXTS:
+            schema.add_field(name, DataType.VARCHAR, is_primary=name == KEY, max_length=_TEXTS[name])
+        else:
+            schema.add_field(name, DataType.INT64)
+    schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=facts.spec.dimension)
+    connection.call(
+        "create_collection",
+        schema=schema,
+        properties=facts.to_properties(),
+        num_shards=SHARDS,
+        consistency_level=STRONG,
+    )
+
+
+def described(connection: Connection, spec: ModelSpec | None = None) -> Facts:
+    """The facts of a collection.
+
+    Args:
+        connection: to it.
+        spec: of the model that will be used, for a clearer word about other dimensions.
+
+    Raises:
+        GalleryError: no such collection, not one of ours, of a newer format, of other dimensions, or without our columns.
+    """
+    found = connection.call("describe_collection")
+    where = str(connection.address)
+    fields = {field["name"]: field for field in found["fields"]}
+    values = _vector_values(fields)
+    if spec is not None and values and spec.dimension not in values:
+        raise GalleryError(
+            f"{where}: the collection holds vectors of {', '.join(map(str, values))} values, this model's descriptors have "
+            f"{spec.dimension}; name another collection"
+        )
+    facts = Facts.from_properties(found.get("properties", {}), where)
+    if set(fields) != {*FACTS, VECTOR} or values != [facts.spec.dimension]:
+        raise GalleryError(
+            f"{where}: the collection's columns are not those of a gallery of this model; name another collection"
+        )
+    return facts
+
+
+def ensure_loaded(connection: Connection, facts: Facts, *, refresh: bool = False) -> None:
+    """Give the collection its index where a kill left it without, and wait until query nodes hold it.
+
+    Raises:
+        GalleryUnavailableError: that takes more than 300 s.
+    """
+    if not connection.call("list_indexes", VECTOR):
+        kind, parameters = INDEX_TYPES[facts.index_type]
+        wanted = connection.index_parameters()
+        wanted.add_index(VECTOR, index_type=kind, metric_type=METRIC, params=parameters)
+        connection.call("create_index", wanted)
+    if _load_state(connection) != "Loaded":
+        connection.call("load_collection", replica_number=facts.replicas, wait_s=_LOAD_S)
+    elif refresh:
+        connection.call("refresh_load", wait_s=_LOAD_S)
+    deadline = time.monotonic() + _LOAD_S
+    while _load_state(connection) != "Loaded":
+        if time.monotonic() > deadline:
+            raise GalleryUnavailableError(
+                f"{connection.address}: Milvus does not load the collection within {_LOAD_S:g} s; look at its query nodes"
+            )
+        time.sleep(0.2)
+
+
+def _load_state(connection: Connection) -> str:
+    state: Any = connection.call("get_load_state")["state"]
+    return str(getattr(state, "name", state))
+
+
+def _vector_values(fields: dict[str, dict[str, Any]]) -> list[int]:
+    """Dimensions of all columns that have one."""
+    return [int(field["params"]["dim"]) for field in fields.values() if "dim" in field.get("params", {})]

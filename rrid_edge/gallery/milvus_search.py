@@ -1,0 +1,191 @@
+"""Search in Milvus: its index names candidates, their cosines are computed here, so that answers are those of other stores.
+
+With an index that is exhaustive (``flat``; ``ivf`` with all of its lists) the answer is exact: more candidates than places
+are asked for, until the last of them lies clearly below the last place. A graph (``hnsw``, ``diskann``) may miss rows, and is
+used for ``fast`` alone; without ``fast`` all vectors are read and compared, which is as slow as it is exact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.gallery.base import Hit
+from rrid_edge.gallery.milvus_client import Connection
+from rrid_edge.gallery.milvus_rows import MOST_AT_ONCE, STRONG, Reader, is_sound, vector_of, whole
+from rrid_edge.gallery.milvus_schema import FACTS, IVF_LISTS, VECTOR
+from rrid_edge.gallery.search import ROUNDING, candidates, exact_scores
+
+METRIC = "IP"
+"""Inner product: the cosine of unit vectors."""
+_MORE = 16
+_ANSWER_BYTES = 32 << 20
+_FAST_CANDIDATES = 64
+_FAST_LISTS = 32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one query.
+
+    Attributes:
+        hits: best first, ties by path.
+        mode: kind of the index, or ``scan``.
+        rescored: rows whose cosine was computed here.
+    """
+
+    hits: tuple[Hit, ...]
+    mode: str
+    rescored: int
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of every query: see :meth:`Searcher.search`; ``fast`` only where the index can miss rows."""
+
+    top_k: int
+    expression: str
+    count: int
+    fast: bool
+
+
+class Searcher:
+    """Searches one collection.
+
+    Args:
+        connection: to it.
+        reader: of it.
+        index_type: key of :data:`rrid_edge.gallery.milvus_schema.INDEX_TYPES`.
+        dimension: values of a vector.
+    """
+
+    def __init__(self, connection: Connection, reader: Reader, index_type: str, dimension: int) -> None:
+        self._connection, self._reader, self._index_type = connection, reader, index_type
+        self._row_bytes = 4 * dimension + 1024
+
+    def search(
+        self, queries: NDArray[np.float32], top_k: int, expression: str, count: int, *, fast: bool
+    ) -> list[Answer]:
+        """Answers to queries (Q, D).
+
+        Args:
+            queries: float32, unit length.
+            top_k: places, at most 16,384.
+            expression: which rows may answer.
+            count: rows that pass it.
+            fast: take the index's word for which rows are candidates.
+
+        Raises:
+            GalleryError: answers that are not whole.
+        """
+        ask = _Question(top_k, expression, count, fast=fast and self._index_type != "flat")
+        if self._index_type in ("hnsw", "diskann") and not fast:
+            return self._scan(queries, ask)
+        return [answer for part in self._parts(queries, top_k) for answer in self._ask(part, ask)]
+
+    def _parts(self, queries: NDArray[np.float32], top_k: int) -> list[NDArray[np.float32]]:
+        """Queries whose answers together fit a message."""
+        size = max(1, _ANSWER_BYTES // (self._row_bytes * (top_k + _MORE)))
+        return [queries[start : start + size] for start in range(0, len(queries), size)]
+
+    def _ask(self, queries: NDArray[np.float32], ask: _Question) -> list[Answer]:
+        limit = min(MOST_AT_ONCE, max(ask.top_k + _MORE, _FAST_CANDIDATES if ask.fast else 0))
+        answers = []
+        for query, entities in zip(queries, self._candidates(queries, limit, ask), strict=True):
+            answer = None
+            if not ask.fast:
+                answer = self._exact(query, entities, limit, ask)
+            elif len(entities) >= min(limit, ask.count):
+                hits = _ranked(query, entities, self._reader)[: ask.top_k]
+                answer = Answer(hits, f"fast {self._index_type}", len(entities))
+            # A graph that runs dry under a filter is no answer; nor is a tie of more rows than Milvus can name.
+            answers.append(answer or self._scan(query[None], ask)[0])
+        return answers
+
+    def _exact(
+        self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, ask: _Question
+    ) -> Answer | None:
+        """The answer from candidates, asking for more while the border is not clear; None where it cannot become so."""
+        while True:
+            if len(entities) < min(limit, ask.count):
+                entities = whole(
+                    lambda: self._candidates(query[None], limit, ask)[0],  # noqa: B023 - called at once
+                    lambda: self._reader.count(ask.expression),
+                    limit,
+                    self._reader,
+                )
+            hits = _ranked(query, entities, self._reader)
+            all_named = len(entities) < limit
+            if all_named or (len(hits) >= ask.top_k and _is_clear(entities, hits[ask.top_k - 1].score)):
+                return Answer(hits[: ask.top_k], self._index_type, len(entities))
+            if limit == MOST_AT_ONCE:
+                return None
+            limit = min(MOST_AT_ONCE, 4 * limit)
+            entities = self._candidates(query[None], limit, ask)[0]
+
+    def _candidates(self, queries: NDArray[np.float32], limit: int, ask: _Question) -> list[list[Mapping[str, Any]]]:
+        """What the index names for every query, vectors and all, with its own score as ``distance``."""
+        found = self._connection.call(
+            "search",
+            data=list(queries),
+            anns_field=VECTOR,
+            limit=limit,
+            filter=ask.expression,
+            output_fields=[*FACTS, VECTOR],
+            search_params={"metric_type": METRIC, "params": self._parameters(limit, fast=ask.fast)},
+            consistency_level=STRONG,
+        )
+        return [[{**hit["entity"], "distance": hit["distance"]} for hit in hits] for hits in found]
+
+    def _parameters(self, limit: int, *, fast: bool) -> dict[str, int]:
+        return {
+            "flat": {},
+            "ivf": {"nprobe": _FAST_LISTS if fast else IVF_LISTS},
+            "hnsw": {"ef": max(2 * limit, 256)},
+            "diskann": {"search_list": max(2 * limit, 128)},
+        }[self._index_type]
+
+    def _scan(self, queries: NDArray[np.float32], ask: _Question) -> list[Answer]:
+        """Read every vector that passes and compare it here."""
+        best: list[list[Hit]] = [[] for _ in queries]
+        looked_at = 0
+        for page in self._reader.entities(ask.expression, vectors=True):
+            sound = [entity for entity in page if is_sound(entity)]
+            if not sound:
+                continue
+            looked_at += len(sound)
+            vectors = np.stack([vector_of(entity) for entity in sound])
+            for own, query, scores in zip(best, queries, queries @ vectors.T, strict=True):
+                places = candidates(scores, np.arange(len(sound)), ask.top_k)
+                exact = exact_scores(query, vectors[places])
+                own += [
+                    Hit(self._reader.row(sound[place]), float(score))
+                    for place, score in zip(places.tolist(), exact, strict=True)
+                ]
+                own.sort(key=_order)
+                del own[ask.top_k :]
+        return [Answer(tuple(own), "scan", looked_at) for own in best]
+
+
+def _order(hit: Hit) -> tuple[float, bytes]:
+    return -hit.score, os.fsencode(hit.row.path)
+
+
+def _ranked(query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[Hit, ...]:
+    """Sound candidates by their exact cosines, ties by path."""
+    sound = [entity for entity in entities if is_sound(entity)]
+    if not sound:
+        return ()
+    scores = exact_scores(query, np.stack([vector_of(entity) for entity in sound]))
+    hits = [Hit(reader.row(entity), float(score)) for entity, score in zip(sound, scores, strict=True)]
+    return tuple(sorted(hits, key=_order))
+
+
+def _is_clear(entities: Sequence[Mapping[str, Any]], last_place: float) -> bool:
+    """Whether no row beyond the candidates can reach the last place, ties and rounding included."""
+    return float(min(entity["distance"] for entity in entities)) < last_place - 2 * float(ROUNDING)

@@ -1,0 +1,131 @@
+"""A real Milvus server for integration tests: the standalone server of the PyPI package ``milvus`` 2.3.5 (x86-64 Linux).
+
+The package cannot live beside the versions that the tests use, so it has a Python of its own, which ``RRID_EDGE_MILVUS_PYTHON``
+names: ``python -m venv server && server/bin/pip install milvus==2.3.5 && export RRID_EDGE_MILVUS_PYTHON=server/bin/python``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+START_S = 120
+_PREPARE_AND_BECOME = """
+import os, sys
+from pathlib import Path
+import milvus
+folder, port, metrics_port, auth = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+milvus._initialize_data_files(str(folder))
+config = milvus.MilvusServerConfig(data_dir=str(folder), proxy_port=port)
+config.base_data_dir = str(folder)
+if auth == "auth":
+    config.set("common.security.authorizationEnabled", "true")
+if not (folder / "configs" / "milvus.yaml").exists():
+    config.resolve()
+library_path = str(folder / "bin")
+os.chdir(folder)
+binary = str(folder / "bin" / "milvus")
+os.execve(binary, [binary, "run", "standalone"], os.environ | {
+    "LD_LIBRARY_PATH": library_path, "DEPLOY_MODE": "STANDALONE", "METRICS_PORT": metrics_port,
+    "MILVUS_RUN_DIR": str(folder / "run"), "MILVUSCONF": str(folder / "configs"),
+})
+"""
+
+
+def server_python() -> str | None:
+    """The Python that has the package ``milvus``, if there is one."""
+    named = os.environ.get("RRID_EDGE_MILVUS_PYTHON")
+    if named:
+        return named
+    return sys.executable if importlib.util.find_spec("milvus") is not None else None
+
+
+def free_port() -> int:
+    """A port on the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MilvusServer:
+    """One standalone server; its data outlives :meth:`kill`.
+
+    Args:
+        folder: of its binary, configuration, logs and data.
+        auth: ask for a token: ``root:Milvus`` is the first.
+    """
+
+    def __init__(self, folder: Path, *, auth: bool = False) -> None:
+        python = server_python()
+        assert python is not None, "RRID_EDGE_MILVUS_PYTHON names no Python with the package milvus"
+        self._python, self._folder, self._auth = python, folder.resolve(), auth
+        self.port, self._metrics_port = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def address(self) -> str:
+        """What ``--gallery`` takes, without the collection."""
+        return f"milvus+http://127.0.0.1:{self.port}"
+
+    def start(self) -> float:
+        """Start, wait until it is healthy, and return the seconds that took."""
+        begun = time.perf_counter()
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._python,
+                    "-c",
+                    _PREPARE_AND_BECOME,
+                    str(self._folder),
+                    str(self.port),
+                    str(self._metrics_port),
+                    "auth" if self._auth else "open",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+        while not self._healthy():
+            if self._process.poll() is not None or time.perf_counter() - begun > START_S:
+                raise RuntimeError(f"Milvus did not start; see {self._folder / 'server.log'}")
+            time.sleep(0.25)
+        return time.perf_counter() - begun
+
+    def _healthy(self) -> bool:
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            url = f"http://127.0.0.1:{self._metrics_port}/healthz"
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return answer.read().decode().strip() == "OK"
+        return False
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it; safe to call twice."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def __enter__(self) -> MilvusServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
