@@ -2,6 +2,7 @@
 
 The package cannot live beside the versions that the tests use, so it has a Python of its own, which ``RRID_EDGE_MILVUS_PYTHON``
 names: ``python -m venv server && server/bin/pip install milvus==2.3.5 && export RRID_EDGE_MILVUS_PYTHON=server/bin/python``.
+Its etcd listens on fixed ports, so a machine runs one server at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import urllib.request
 from pathlib import Path
 
 START_S = 120
+TOKEN = "root:Milvus"  # of every new server
 _PREPARE_AND_BECOME = """
 import os, sys
 from pathlib import Path
@@ -61,10 +63,10 @@ class MilvusServer:
 
     Args:
         folder: of its binary, configuration, logs and data.
-        auth: ask for a token: ``root:Milvus`` is the first.
+        auth: ask for a token, :data:`TOKEN`.
     """
 
-    def __init__(self, folder: Path, *, auth: bool = False) -> None:
+    def __init__(self, folder: Path, *, auth: bool = True) -> None:
         python = server_python()
         assert python is not None, "RRID_EDGE_MILVUS_PYTHON names no Python with the package milvus"
         self._python, self._folder, self._auth = python, folder.resolve(), auth

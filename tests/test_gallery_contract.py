@@ -8,7 +8,6 @@ import os
 import numpy as np
 import pytest
 
-from milvus_server import MilvusServer, server_python
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
@@ -49,19 +48,6 @@ def rows(count: int, start: int = 0) -> list[NewRow]:
     ]
 
 
-@pytest.fixture(scope="session")
-def lite_file(tmp_path_factory):
-    return tmp_path_factory.mktemp("lite") / "galleries.db"
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    if server_python() is None:
-        pytest.fail("integration tests need a Milvus server: see CONTRIBUTING.md, RRID_EDGE_MILVUS_PYTHON")
-    with MilvusServer(tmp_path_factory.mktemp("milvus")) as running:
-        yield running
-
-
 _numbers = iter(range(1_000_000))
 
 
@@ -73,7 +59,8 @@ def place(request, tmp_path):
     name = f"contract_{next(_numbers)}"
     if request.param == "lite":
         return parse_place(f"milvus+file:{request.getfixturevalue('lite_file')}/{name}")
-    return parse_place(f"{request.getfixturevalue('server').address}/{name}")
+    server = request.getfixturevalue("milvus_server")
+    return parse_place(f"{server.address}/{name}")
 
 
 @pytest.fixture
