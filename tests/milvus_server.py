@@ -121,7 +121,7 @@ class MilvusServer:
             return
         self._process.terminate()
         try:
-            self._process.wait(20)
+            self._process.wait(5)
         except subprocess.TimeoutExpired:
             self.kill()
 

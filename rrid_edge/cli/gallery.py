@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,22 +11,23 @@ from typing import Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, say
-from rrid_edge.cli.opening import StoreOption
+from rrid_edge.cli.common import JsonOption, print_json, progress, say
+from rrid_edge.cli.opening import IndexTypeOption, ReplicasOption, StoreOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 
 gallery_app = typer.Typer(help="Look into an index and keep it well.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(gallery_app, name="gallery")
 
-FolderArgument = Annotated[Path, typer.Argument(help="The indexed folder of crops.")]
+FolderArgument = Annotated[
+    str, typer.Argument(help="The indexed folder of crops, or milvus+http://HOST:19530/COLLECTION.")
+]
 
 
 @gallery_app.command("list", epilog="Example: rrid-edge gallery list demo/gallery", help="List the crops of an index.")
 def list_crops(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.local import LocalGallery
-    from rrid_edge.gallery.sync import index_place
+    from rrid_edge.gallery.places import open_gallery, place_of
 
-    with LocalGallery(index_place(folder, store)) as gallery:
+    with open_gallery(place_of(folder, store)) as gallery:
         rows, info = gallery.rows(), gallery.info
     if as_json:
         print_json({"info": asdict(info), "rows": [asdict(row) for row in rows]})
@@ -32,7 +35,8 @@ def list_crops(folder: FolderArgument, store: StoreOption = None, as_json: JsonO
     for row in rows:
         camera = "-" if row.camera is None else row.camera
         print(f"{row.person or '-':>8}  {camera:>4}  {printable(row.path)}")
-    say(f"{info.rows} crops, {info.dtype}, model {info.spec.fingerprint[:12]}, {info.slots - info.rows} dead slots")
+    kind = f"index {info.index_type}" if info.index_type else f"{info.slots - info.rows} dead slots"
+    say(f"{info.rows} crops, {info.dtype}, model {info.spec.fingerprint[:12]}, {kind}")
 
 
 @gallery_app.command(
@@ -48,11 +52,10 @@ def verify(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.places import open_gallery, place_of
     from rrid_edge.gallery.recall import RECALL_AT, RECALL_QUERIES, measure_recall
-    from rrid_edge.gallery.sync import index_place
 
-    with LocalGallery(index_place(folder, store)) as gallery:
+    with open_gallery(place_of(folder, store)) as gallery:
         found = gallery.verify()
         share = measure_recall(gallery) if recall else None
     facts = {"rows": found.rows, "damaged": [row.path for row in found.damaged], "bounds_sound": found.bounds_sound}
@@ -78,16 +81,15 @@ def verify(
     "compact", epilog="Example: rrid-edge gallery compact demo/gallery", help="Free the room of crops that are gone."
 )
 def compact(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.local import LocalGallery
-    from rrid_edge.gallery.sync import index_place
+    from rrid_edge.gallery.places import open_gallery, place_of
 
-    with LocalGallery(index_place(folder, store), write=True) as gallery:
+    with open_gallery(place_of(folder, store), write=True) as gallery:
         freed = gallery.compact()
-        rows = gallery.info.rows
+        info = gallery.info
     if as_json:
-        print_json({"freed": freed, "rows": rows})
+        print_json({"freed": freed, "rows": info.rows})
         return
-    print(f"{freed} slots freed, {rows} crops kept")
+    print(f"{'compacted' if info.index_type else f'{freed} slots freed'}, {info.rows} crops kept")
 
 
 @gallery_app.command(
@@ -103,12 +105,11 @@ def forget(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.gallery.local import LocalGallery
-    from rrid_edge.gallery.sync import index_place
+    from rrid_edge.gallery.places import open_gallery, place_of
 
     if not paths and person is None:
         raise UsageError("nothing to forget: name crops, or give --person ID")
-    with LocalGallery(index_place(folder, store), write=True) as gallery:
+    with open_gallery(place_of(folder, store), write=True) as gallery:
         rows = gallery.rows()
         unknown = set(paths or ()) - {row.path for row in rows}
         if unknown:
@@ -119,10 +120,11 @@ def forget(
         if not chosen:
             raise UsageError(f"person {person!r} is not in the index; see rrid-edge gallery list")
         count = gallery.remove(chosen, overwrite=True)
+        done = gallery.forgetting
     if as_json:
-        print_json({"forgotten": count})
+        print_json({"forgotten": count, "descriptors": done})
         return
-    print(f"{count} crops forgotten, their descriptors overwritten")
+    print(f"{count} crops forgotten, {done}")
 
 
 @gallery_app.command(
@@ -138,12 +140,11 @@ def export(
     import numpy as np
 
     from rrid_edge.files import atomic_output
-    from rrid_edge.gallery.local import LocalGallery
-    from rrid_edge.gallery.sync import index_place
+    from rrid_edge.gallery.places import open_gallery, place_of
 
     if output.suffix != ".npz":
         raise UsageError(f"{printable(output)}: expected a name that ends in .npz")
-    with LocalGallery(index_place(folder, store)) as gallery:
+    with open_gallery(place_of(folder, store)) as gallery:
         rows = gallery.rows()
         vectors = gallery.vectors(rows)
     with atomic_output(output) as partial:
@@ -155,3 +156,47 @@ def export(
             persons=np.array([row.person or "" for row in rows], np.str_),
         )
     print(f"{printable(output)}: {len(rows)} descriptors of {vectors.shape[1]} values")
+
+
+@gallery_app.command(
+    "copy",
+    epilog="Example: rrid-edge gallery copy demo/gallery milvus+http://localhost:19530/crops",
+    help="Copy an index between stores without embedding again. Safe to repeat: what is there already stays. At the end "
+    "the copy is counted and every descriptor checked.",
+)
+def copy(
+    source: Annotated[str, typer.Argument(help="Indexed folder of crops, or address.")],
+    destination: Annotated[
+        str, typer.Argument(help="Folder of crops (the index goes to .rrid-edge in it), or address.")
+    ],
+    index_type: IndexTypeOption = "",
+    replicas: ReplicasOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    from rrid_edge.gallery.copying import copy_gallery
+    from rrid_edge.gallery.places import create_gallery, open_gallery, place_of
+
+    here, there = place_of(source), place_of(destination)
+    if here == there:
+        raise UsageError(f"{printable(source)}: source and destination are the same gallery; name two")
+    with contextlib.ExitStack() as stack:
+        gallery = stack.enter_context(open_gallery(here))
+        own = gallery.info
+        target = stack.enter_context(
+            create_gallery(there, own.spec, dtype=own.dtype, index_type=index_type, replicas=replicas)
+        )
+        advance: list[Callable[[int], None]] = []
+
+        def begin(total: int) -> None:
+            advance.append(stack.enter_context(progress("copying", total)))
+
+        report = copy_gallery(gallery, target, begin=begin, advance=lambda done: advance[0](done))
+    if as_json:
+        print_json({"source": source, "destination": destination, **asdict(report)})
+    else:
+        print(f"{printable(destination)}: {report.rows} crops ({report.copied} copied, {report.present} there already)")
+    if report.damaged:
+        raise CheckFailedError(
+            f"{printable(source)}: {len(report.damaged)} crops with damaged descriptors were not copied, "
+            f"{printable(report.damaged[0])} among them; mend them with rrid-edge index FOLDER, and copy again"
+        )

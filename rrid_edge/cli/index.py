@@ -11,9 +11,11 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json
 from rrid_edge.cli.opening import (
+    IndexTypeOption,
     ModelOption,
     PatternOption,
     PrecisionOption,
+    ReplicasOption,
     RuntimeOption,
     StoreOption,
     ThreadsOption,
@@ -38,6 +40,8 @@ def index(
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a call of the engine.")] = None,
     dtype: Annotated[str, typer.Option(help="How a new index stores descriptors: float16 or float32.")] = "float16",
+    index_type: IndexTypeOption = "",
+    replicas: ReplicasOption = 0,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Remove the index first, for another model.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,18 +49,18 @@ def index(
 
     from rrid_edge.errors import printable
     from rrid_edge.files import walk_images
-    from rrid_edge.gallery.local import LocalGallery, remove_index
     from rrid_edge.gallery.naming import name_reader
-    from rrid_edge.gallery.sync import IndexSettings, index_place, refuse_empty
+    from rrid_edge.gallery.places import create_gallery, place_of, remove_gallery
+    from rrid_edge.gallery.sync import IndexSettings, refuse_empty
 
     name_reader(pattern)
     walk_images(folder)
-    place = index_place(folder, store)
+    place = place_of(folder, store)
     path, engine = open_model(model, None if rebuild else gallery_model(place), runtime, precision, threads)
     with engine:
         if rebuild:
-            remove_index(place)
-        with LocalGallery.create(place, engine.spec, dtype=dtype) as gallery:
+            remove_gallery(place)
+        with create_gallery(place, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
             start = time.perf_counter()
             report = run_index(folder, gallery, engine, IndexSettings(pattern, workers, batch))
             seconds = time.perf_counter() - start

@@ -25,7 +25,8 @@ from rrid_edge.errors import ImageError, RridEdgeError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
-    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.base import Gallery
+    from rrid_edge.gallery.places import Place
     from rrid_edge.match import MatchResult, Query
 
 
@@ -73,7 +74,8 @@ def match(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.base import SearchFilter
-    from rrid_edge.gallery.sync import IndexSettings, index_place
+    from rrid_edge.gallery.places import place_of
+    from rrid_edge.gallery.sync import IndexSettings
     from rrid_edge.match import MatchSettings
     from rrid_edge.match import match as rank
 
@@ -88,7 +90,7 @@ def match(
     groups = _query_files(query_paths, folder)
     if fuse == "none":
         groups = [(file,) for files in groups for file in files]
-    place = index_place(folder, store)
+    place = place_of(folder, store)
     path, engine = open_model(model, gallery_model(place), runtime, precision, threads)
     if fpr is not None:
         threshold = _measured_threshold(path, engine, fpr, several=any(len(files) > 1 for files in groups))
@@ -188,24 +190,26 @@ def _embed_query(engine: Engine, files: tuple[Path, ...], pattern: str) -> Query
     )
 
 
-def _gallery_in_step(folder: Path, place: Path, model: Path, engine: Engine, settings: object) -> LocalGallery:
-    """The gallery, indexed where it must be: there is no index, or the folder has changed since."""
-    from rrid_edge.gallery.catalogue import FILE_NAME
-    from rrid_edge.gallery.local import LocalGallery
+def _gallery_in_step(folder: Path, place: Place, model: Path, engine: Engine, settings: object) -> Gallery:
+    """The gallery, indexed where it must be: there is no index, or the folder has changed since.
+
+    A gallery on a server is taken as it is: comparing it with its folder means reading all of its rows, for every query.
+    """
+    from rrid_edge.gallery.places import create_gallery, gallery_exists, open_gallery
     from rrid_edge.gallery.sync import IndexSettings, out_of_step, refuse_empty
 
     assert isinstance(settings, IndexSettings)
-    if (place / FILE_NAME).is_file():
-        gallery = LocalGallery(place, spec=engine.spec)
-        if not out_of_step(folder, gallery):
+    if gallery_exists(place):
+        gallery = open_gallery(place, spec=engine.spec)
+        if not isinstance(place, Path) or not out_of_step(folder, gallery):
             return gallery
         gallery.close()
-    with LocalGallery.create(place, engine.spec) as writer:
+    with create_gallery(place, engine.spec) as writer:
         report = run_index(folder, writer, engine, settings)
         writer.set_model(model.resolve())
         refuse_empty(folder, report)
         say(f"indexed {report.added + report.changed} crops, removed {report.removed}")
-    return LocalGallery(place, spec=engine.spec)
+    return open_gallery(place, spec=engine.spec)
 
 
 def _draw(

@@ -11,7 +11,8 @@ from rrid_edge.cli.common import progress, say
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
-    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.base import Gallery
+    from rrid_edge.gallery.places import Place
     from rrid_edge.gallery.sync import IndexReport, IndexSettings
 
 ModelOption = Annotated[
@@ -25,7 +26,21 @@ PrecisionOption = Annotated[
     str | None, typer.Option(help="Arithmetic to force on OpenVINO: fp32, bf16 or fp16; its own choice otherwise.")
 ]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="CPU threads; 0 lets the runtime choose.")]
-StoreOption = Annotated[Path | None, typer.Option(help="Folder of the index, if not GALLERY/.rrid-edge.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--gallery",
+        "--store",
+        help="Where the index lies, if not in FOLDER/.rrid-edge: a folder, or milvus+http://HOST:19530/COLLECTION.",
+    ),
+]
+IndexTypeOption = Annotated[
+    str,
+    typer.Option("--index-type", help="Of a new gallery in Milvus: flat (exact), ivf, hnsw or diskann (for --fast)."),
+]
+ReplicasOption = Annotated[
+    int, typer.Option("--replicas", min=0, help="Of a new gallery in Milvus: copies in memory; 2 survive a query node.")
+]
 PatternOption = Annotated[
     str,
     typer.Option(help="What names tell: auto, market1501, dukemtmc, cuhk03, rrid, none, or a regular expression."),
@@ -47,18 +62,17 @@ def open_model(
     return path, engine
 
 
-def gallery_model(place: Path) -> Path | None:
+def gallery_model(place: Place) -> Path | None:
     """The model file that an index was made with, if there is an index and it remembers."""
-    from rrid_edge.gallery.catalogue import FILE_NAME
-    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.places import gallery_exists, open_gallery
 
-    if not (place / FILE_NAME).is_file():
+    if not gallery_exists(place):
         return None
-    with LocalGallery(place) as gallery:
+    with open_gallery(place) as gallery:
         return Path(gallery.info.model) if gallery.info.model else None
 
 
-def run_index(folder: Path, gallery: LocalGallery, engine: Engine, settings: IndexSettings) -> IndexReport:
+def run_index(folder: Path, gallery: Gallery, engine: Engine, settings: IndexSettings) -> IndexReport:
     """Index with a progress bar; files that could not be read are named on stderr."""
     import contextlib
     from collections.abc import Callable
