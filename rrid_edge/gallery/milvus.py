@@ -227,7 +227,6 @@ class MilvusGallery:
                     f"({state.get('pending_index_rows')} rows to go); what was stored is kept: try again later"
                 )
             time.sleep(0.5)
-        ensure_loaded(self._connection, self._facts, refresh=True)
         self._index_is_ready = True
 
     def compact(self) -> int:

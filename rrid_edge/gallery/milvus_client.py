@@ -72,7 +72,7 @@ class MilvusAddress:
             uri, collection = f"{scheme.removeprefix('milvus+')}://{parts.netloc}", parts.path.removeprefix("/")
             sound = scheme in ("milvus+http", "milvus+https") and bool(parts.hostname) and not parts.query
             sound = sound and not parts.fragment and _has_sound_port(text)
-        if not sound:
+        if not sound or not collection:
             raise UsageError(f"{printable(text)}: no address of a gallery; {_FORMS}")
         if not _COLLECTION.fullmatch(collection):
             raise UsageError(
@@ -117,7 +117,7 @@ class Connection:
             self._client = client_class(address.uri, token=token, timeout=limit_s, dedicated=True)
         except Exception as error:  # pymilvus raises its own, gRPC's and Python's
             slow = time.monotonic() - begun >= 0.9 * limit_s
-            raise self._translated(error, "connect", slow=slow) from error
+            raise self._translated(error, "connect", limit_s, slow=slow) from error
 
     def call(self, method: str, *arguments: Any, wait_s: float | None = None, **options: Any) -> Any:  # noqa: ANN401
         """Call a method of the client with the collection first.
@@ -152,9 +152,7 @@ class Connection:
         """Free the connection; safe to call twice."""
         self._client.close()
 
-    def _translated(
-        self, error: Exception, what: str, limit_s: float = CONNECT_S, *, slow: bool = False
-    ) -> GalleryError:
+    def _translated(self, error: Exception, what: str, limit_s: float, *, slow: bool = False) -> GalleryError:
         text = _one_line(error)
         low = text.lower()
         where = printable(self.address.text)

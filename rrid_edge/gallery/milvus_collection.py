@@ -65,7 +65,7 @@ def described(connection: Connection, spec: ModelSpec | None = None) -> Facts:
     return facts
 
 
-def ensure_loaded(connection: Connection, facts: Facts, *, refresh: bool = False) -> None:
+def ensure_loaded(connection: Connection, facts: Facts) -> None:
     """Give the collection its index where a kill left it without, and wait until query nodes hold it.
 
     Raises:
@@ -78,8 +78,6 @@ def ensure_loaded(connection: Connection, facts: Facts, *, refresh: bool = False
         connection.call("create_index", wanted)
     if _load_state(connection) != "Loaded":
         connection.call("load_collection", replica_number=facts.replicas, wait_s=_LOAD_S)
-    elif refresh:
-        connection.call("refresh_load", wait_s=_LOAD_S)
     deadline = time.monotonic() + _LOAD_S
     while _load_state(connection) != "Loaded":
         if time.monotonic() > deadline:
