@@ -84,12 +84,15 @@ class Cluster:
         subprocess.run([self._python, "-c", _CONFIGURE, str(data), str(self.port)], check=True)
         self._write_configurations(data, brokers)
         client, peer = (f"http://127.0.0.1:{port}" for port in (self._etcd_port, self._peer_port))
-        self._run(
-            "etcd",
-            [self._etcd, "--data-dir", str(self.folder / "etcd")]
-            + ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
-            + ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"],
-        )
+        urls = {
+            "listen-client": client,
+            "advertise-client": client,
+            "listen-peer": peer,
+            "initial-advertise-peer": peer,
+        }
+        options = {f"{name}-urls": url for name, url in urls.items()}
+        options |= {"data-dir": str(self.folder / "etcd"), "initial-cluster": f"default={peer}"}
+        self._run("etcd", [self._etcd, *(f"--{name}={value}" for name, value in options.items())])
         time.sleep(1.5)
         roles = {name: name for name in ("rootcoord", "datacoord", "querycoord", "indexcoord", "datanode", "indexnode")}
         for name, role in {**roles, "querynode1": "querynode", "querynode2": "querynode", "proxy": "proxy"}.items():
