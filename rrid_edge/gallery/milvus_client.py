@@ -24,6 +24,7 @@ TIMEOUT_VARIABLE = "RRID_EDGE_MILVUS_TIMEOUT_S"
 TIMEOUT_S = 60.0
 """Of one call, longer than the 15 s that a dying query node stalls a cluster."""
 CONNECT_S = 10.0
+_PAUSE_S = 1.0
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _FORMS = "expected milvus+http://HOST:19530/COLLECTION, milvus+https://... or milvus+file:NAME.db/COLLECTION"
 _GONE = (
@@ -132,10 +133,17 @@ class Connection:
             GalleryError: whatever the server or the network says, in one line.
         """
         limit_s = self.timeout_s if wait_s is None else wait_s
-        try:
-            return getattr(self._client, method)(self.address.collection, *arguments, timeout=limit_s, **options)
-        except Exception as error:
-            raise self._translated(error, method.replace("_", " "), limit_s) from error
+        deadline = time.monotonic() + limit_s
+        while True:
+            left_s = max(0.1, deadline - time.monotonic())
+            try:
+                return getattr(self._client, method)(self.address.collection, *arguments, timeout=left_s, **options)
+            except Exception as error:
+                translated = self._translated(error, method.replace("_", " "), limit_s)
+                # Every call may be repeated; a dying query node refuses some outright until another takes over.
+                if not isinstance(translated, GalleryUnavailableError) or time.monotonic() + _PAUSE_S > deadline:
+                    raise translated from error
+            time.sleep(_PAUSE_S)
 
     def compaction_state(self, job: int) -> str:
         """``Executing`` or ``Completed``."""
@@ -155,6 +163,8 @@ class Connection:
     def _translated(self, error: Exception, what: str, limit_s: float, *, slow: bool = False) -> GalleryError:
         text = _one_line(error)
         low = text.lower()
+        if isinstance(error.__cause__, Exception):  # why a connection failed stands there alone
+            low += " " + _one_line(error.__cause__).lower()
         where = printable(self.address.text)
         if any(word in low for word in _REFUSED) or getattr(error, "code", None) in (1400, 1401, 1402):
             return GalleryError(f"{where}: Milvus refuses the token; set {TOKEN_VARIABLE} (a token, or user:password)")
