@@ -8,7 +8,7 @@ used for ``fast`` alone; without ``fast`` all vectors are read and compared, whi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class _Question:
 
     top_k: int
     expression: str
-    count: int
+    count: Callable[[], int]
     fast: bool
 
 
@@ -69,7 +69,7 @@ class Searcher:
         self._row_bytes = 4 * dimension + 1024
 
     def search(
-        self, queries: NDArray[np.float32], top_k: int, expression: str, count: int, *, fast: bool
+        self, queries: NDArray[np.float32], top_k: int, expression: str, count: Callable[[], int], *, fast: bool
     ) -> list[Answer]:
         """Answers to queries (Q, D).
 
@@ -77,7 +77,7 @@ class Searcher:
             queries: float32, unit length.
             top_k: places, at most 16,384.
             expression: which rows may answer.
-            count: rows that pass it.
+            count: tells how many rows pass it.
             fast: take the index's word for which rows are candidates.
 
         Raises:
@@ -100,7 +100,7 @@ class Searcher:
             answer = None
             if not ask.fast:
                 answer = self._exact(query, entities, limit, ask)
-            elif len(entities) >= min(limit, ask.count):
+            elif len(entities) >= min(limit, ask.count()):
                 hits = _ranked(query, entities, self._reader)[: ask.top_k]
                 answer = Answer(hits, f"fast {self._index_type}", len(entities))
             # A graph that runs dry under a filter is no answer; nor is a tie of more rows than Milvus can name.
@@ -112,7 +112,7 @@ class Searcher:
     ) -> Answer | None:
         """The answer from candidates, asking for more while the border is not clear; None where it cannot become so."""
         while True:
-            if len(entities) < min(limit, ask.count):
+            if len(entities) < min(limit, ask.count()):
                 entities = whole(
                     lambda: self._candidates(query[None], limit, ask)[0],  # noqa: B023 - called at once
                     lambda: self._reader.count(ask.expression),
