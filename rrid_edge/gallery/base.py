@@ -123,15 +123,29 @@ class SearchResult:
 
     Attributes:
         hits: for every query its best rows, best first; ties stand in the order of their paths.
-        mode: how the store searched: ``scan``, ``two-pass``, ``fast``, or several of them for several queries.
+        modes: for every query how the store searched: ``scan``, ``two-pass``, ``fast``, or another store's own word.
         rows: rows that passed the filter.
-        rescored: rows whose score was computed exactly, over all queries.
+        scored: for every query the rows whose score was computed exactly.
     """
 
     hits: tuple[tuple[Hit, ...], ...]
-    mode: str
+    modes: tuple[str, ...]
     rows: int
-    rescored: int
+    scored: tuple[int, ...]
+
+    @property
+    def mode(self) -> str:
+        """How the store searched, in one word where all queries went one way."""
+        return " and ".join(sorted(set(self.modes)))
+
+    @property
+    def rescored(self) -> int:
+        """Rows whose score was computed exactly, over all queries."""
+        return sum(self.scored)
+
+    def part(self, queries: slice) -> SearchResult:
+        """The answers to some of the queries."""
+        return SearchResult(self.hits[queries], self.modes[queries], self.rows, self.scored[queries])
 
 
 @dataclass(frozen=True)

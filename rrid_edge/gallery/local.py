@@ -289,8 +289,8 @@ class LocalGallery:
             wanted = sorted({slot for one in found for slot in one.slots.tolist()})
             by_slot = self._catalogue.rows_at(connection, wanted)
         hits = tuple(_best(view, query, one, by_slot, top_k) for query, one in zip(queries, found, strict=True))
-        modes = sorted({one.mode for one in found})
-        return SearchResult(hits, " and ".join(modes), int(allowed.sum()), sum(one.rescored for one in found))
+        modes, scored = tuple(one.mode for one in found), tuple(one.rescored for one in found)
+        return SearchResult(hits, modes, int(allowed.sum()), scored)
 
     @contextlib.contextmanager
     def _moment(self) -> Iterator[tuple[sqlite3.Connection, View]]:
