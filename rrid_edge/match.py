@@ -15,6 +15,8 @@ from rrid_edge.gallery.base import Gallery, GalleryRow, Hit, SearchFilter, Searc
 from rrid_edge.rerank import RerankSettings, k_reciprocal
 
 FUSIONS = ("mean", "max", "none")
+RERANK_DEPTH = 200
+"""Crops that re-ranking looks at where nothing else is said."""
 LEAST_RERANKED = RerankSettings().k1
 """With the query, these are one image more than the neighbours that re-ranking looks at."""
 

@@ -21,7 +21,7 @@ from rrid_edge.cli.opening import (
     open_model,
     run_index,
 )
-from rrid_edge.errors import ImageError, UsageError, printable
+from rrid_edge.errors import BusyGalleryError, ImageError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -87,7 +87,7 @@ def match(
 ) -> None:
     from rrid_edge.gallery.base import SearchFilter
     from rrid_edge.gallery.sync import IndexSettings, index_place
-    from rrid_edge.match import MatchSettings, match_all
+    from rrid_edge.match import RERANK_DEPTH, MatchSettings, match_all
 
     if len(paths) < 2:
         raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
@@ -101,7 +101,7 @@ def match(
     if fuse == "none":
         groups = [(file,) for files in groups for file in files]
     rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=_own_names(groups, folder))
-    depth = (max(200, top_k) if rerank_depth is None else rerank_depth) if rerank else 0
+    depth = (max(RERANK_DEPTH, top_k) if rerank_depth is None else rerank_depth) if rerank else 0
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
     place = index_place(folder, store)
     path, engine = open_model(model, gallery_model(place), runtime, precision, threads)
@@ -214,7 +214,13 @@ def _gallery_in_step(folder: Path, place: Path, model: Path, engine: Engine, set
         if not out_of_step(folder, gallery):
             return gallery
         gallery.close()
-    with LocalGallery.create(place, engine.spec) as writer:
+    try:
+        writer = LocalGallery.create(place, engine.spec)
+    except BusyGalleryError:
+        gallery = LocalGallery(place, spec=engine.spec)
+        say(f"another process is writing the index: answering from the {gallery.info.rows} crops that it has committed")
+        return gallery
+    with writer:
         report = run_index(folder, writer, engine, settings)
         writer.set_model(model.resolve())
         refuse_empty(folder, report)

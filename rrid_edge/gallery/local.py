@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from rrid_edge.errors import ForeignGalleryError, GalleryError, OutputError, UsageError, printable
+from rrid_edge.errors import BusyGalleryError, ForeignGalleryError, GalleryError, OutputError, UsageError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery import vectors as files
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, Hit, NewRow, SearchFilter, SearchResult, Verification
@@ -63,7 +63,8 @@ class LocalGallery:
         memory_budget_bytes: vectors are kept decoded up to here, once they are scanned a second time.
 
     Raises:
-        GalleryError: no index, damaged, of a newer format, or another writer is at work.
+        GalleryError: no index, damaged, or of a newer format.
+        BusyGalleryError: another writer is at work.
         ForeignGalleryError: it was indexed with another model.
     """
 
@@ -429,7 +430,7 @@ def remove_index(folder: Path) -> None:
     """Remove an index, and nothing else that may lie in its folder.
 
     Raises:
-        GalleryError: another process is writing it.
+        BusyGalleryError: another process is writing it.
     """
     if not folder.is_dir():
         return
@@ -487,7 +488,7 @@ def _take_lock(folder: Path) -> int:
     """The writer's lock, freed by the kernel when its process dies.
 
     Raises:
-        GalleryError: another process writes.
+        BusyGalleryError: another process writes.
         OutputError: the lock file cannot be made.
     """
     try:
@@ -501,7 +502,7 @@ def _take_lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise GalleryError(
+        raise BusyGalleryError(
             f"{printable(folder)}: another process is writing this index; wait for it, or stop it, and try again"
         ) from error
     return descriptor
