@@ -156,11 +156,18 @@ class Verification:
         rows: live rows looked at.
         damaged: rows whose vector does not fit its checksum.
         bounds_sound: whether the search's projected rows fit their checksum; they are made again by the next index.
+        lost: crops that were committed once and that the store no longer knows of; the next index embeds them again.
     """
 
     rows: int
     damaged: tuple[GalleryRow, ...] = field(default=())
     bounds_sound: bool = True
+    lost: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.damaged and self.bounds_sound and not self.lost
 
 
 @runtime_checkable

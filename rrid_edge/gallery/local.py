@@ -157,6 +157,8 @@ class LocalGallery:
         snapshot = self._snapshot()
         files.check_file(snapshot.path, snapshot.form, snapshot.info.slots)
         os.truncate(snapshot.path, files.HEADER_BYTES + snapshot.info.slots * snapshot.form.row_bytes)
+        if files.committed_rows(snapshot.path) != snapshot.info.slots:
+            files.mark_committed(snapshot.path, snapshot.info.slots)
         cache = ProjectionFiles(self.folder, snapshot.info.generation)
         for stray in (*self.folder.glob("vec.*"), *self.folder.glob("cache.*")):
             if stray not in (snapshot.path, cache.basis_path, cache.rows_path):
@@ -190,6 +192,7 @@ class LocalGallery:
             _append(snapshot.path, stored.tobytes(), position)
             with self._catalogue.transaction(write=True) as connection:
                 self._catalogue.insert(connection, rows, snapshot.info.slots, files.checksums(stored))
+            files.mark_committed(snapshot.path, snapshot.info.slots + len(rows))
 
     def update_stat(self, rows: Sequence[GalleryRow]) -> None:
         """Record new sizes and times of crops whose content is the same."""
@@ -249,6 +252,7 @@ class LocalGallery:
                 for key, value in (("generation", str(form.generation)), ("slots", "0"), ("projection", "")):
                     connection.execute("UPDATE info SET value = ? WHERE key = ?", (value, key))
                 self._catalogue.insert(connection, rows, 0, [row.crc32 for row in rows])
+            files.mark_committed(target, len(rows))
         snapshot.path.unlink()
         old_cache = ProjectionFiles(self.folder, snapshot.info.generation)
         for path in (old_cache.basis_path, old_cache.rows_path):
@@ -367,7 +371,10 @@ class LocalGallery:
         return np.asarray(stored[[row.slot for row in rows]], np.float32)
 
     def verify(self) -> Verification:
-        """Check the catalogue's pages and entries, and every stored vector against its checksum.
+        """Check the catalogue's pages and entries, every stored vector against its checksum, and that no commit is missing.
+
+        SQLite drops what follows a damaged page of its write-ahead log without a word: commits are lost, not wrong. The
+        vector file remembers how many rows there were.
 
         Raises:
             GalleryError: the catalogue itself is damaged.
@@ -377,7 +384,8 @@ class LocalGallery:
         snapshot = self._snapshot()
         stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
         damaged = tuple(row for row in rows if zlib.crc32(stored[row.slot].tobytes()) != row.crc32)
-        return Verification(len(rows), damaged, self._bounds_are_sound(snapshot))
+        lost = max(0, files.committed_rows(snapshot.path) - snapshot.info.slots)
+        return Verification(len(rows), damaged, self._bounds_are_sound(snapshot), lost)
 
     def _bounds_are_sound(self, snapshot: _Snapshot) -> bool:
         """Whether the projected rows fit their checksum; a writer forgets those that do not, to make them again."""
