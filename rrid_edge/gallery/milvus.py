@@ -277,9 +277,8 @@ class MilvusGallery:
             counting = pool.submit(self._reader.count, wanted)
             answers = self._searcher.search(queries, top_k, wanted, counting.result, fast=fast) if len(queries) else []
             count = counting.result()
-        modes = sorted({answer.mode for answer in answers})
-        rescored = sum(answer.rescored for answer in answers)
-        return SearchResult(tuple(answer.hits for answer in answers), " and ".join(modes), count, rescored)
+        hits, modes, scored = ([getattr(answer, name) for answer in answers] for name in ("hits", "mode", "scored"))
+        return SearchResult(tuple(hits), tuple(modes), count, tuple(scored))
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
         """The descriptors of some rows, float32 (N, D).

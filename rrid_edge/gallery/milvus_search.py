@@ -36,12 +36,12 @@ class Answer:
     Attributes:
         hits: best first, ties by path.
         mode: kind of the index, or ``scan``.
-        rescored: rows whose cosine was computed here.
+        scored: rows whose cosine was computed here.
     """
 
     hits: tuple[Hit, ...]
     mode: str
-    rescored: int
+    scored: int
 
 
 @dataclass(frozen=True)
