@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,10 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from rrid_edge.errors import ForeignGalleryError, GalleryError, GalleryUnavailableError, UsageError
+from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.milvus_client import Connection, MilvusAddress
-from rrid_edge.gallery.milvus_collection import create_collection, described, ensure_loaded
+from rrid_edge.gallery.milvus_collection import (
+    await_index,
+    compact_segments,
+    create_collection,
+    described,
+    ensure_loaded,
+)
 from rrid_edge.gallery.milvus_rows import MOST_AT_ONCE, Reader, is_sound, vector_of
 from rrid_edge.gallery.milvus_schema import (
     INDEX_TYPES,
@@ -47,7 +52,6 @@ from rrid_edge.spec import ModelSpec
 
 BATCH_BYTES = 16 << 20
 """Of one upsert; the server's limit is 64 MB."""
-INDEX_WAIT_S = 3600.0
 _DAMAGED_KEPT = 500
 
 
@@ -207,38 +211,14 @@ class MilvusGallery:
             self._set_fact("damaged", json.dumps(left))
 
     def _await_index(self) -> None:
-        """Seal what was written, and wait until the index holds it all.
-
-        Raises:
-            GalleryUnavailableError: that took more than :data:`INDEX_WAIT_S`.
-        """
-        if self._index_is_ready:
-            return
-        deadline = time.monotonic() + INDEX_WAIT_S
-        self._connection.call("flush", wait_s=max(self._connection.timeout_s, 60.0))
-        while True:
-            state = self._connection.call("describe_index", VECTOR)
-            if state.get("state") == "Failed":
-                raise GalleryError(f"{self.address}: Milvus failed to build its index; see the server's log")
-            if state.get("state") == "Finished" and not int(state.get("pending_index_rows", 0)):
-                break
-            if time.monotonic() > deadline:
-                raise GalleryUnavailableError(
-                    f"{self.address}: Milvus builds its index for more than {INDEX_WAIT_S:g} s "
-                    f"({state.get('pending_index_rows')} rows to go); what was stored is kept: try again later"
-                )
-            time.sleep(0.5)
-        self._index_is_ready = True
+        """Let the index hold all that was written, once."""
+        if not self._index_is_ready:
+            await_index(self._connection)
+            self._index_is_ready = True
 
     def compact(self) -> int:
         """Let Milvus write segments anew without the rows that are gone; waits for it. How many is not told: 0."""
-        self._connection.call("flush", wait_s=max(self._connection.timeout_s, 60.0))
-        job = self._connection.call("compact")
-        deadline = time.monotonic() + INDEX_WAIT_S
-        while job > 0 and self._connection.compaction_state(job) == "Executing":
-            if time.monotonic() > deadline:
-                raise GalleryUnavailableError(f"{self.address}: Milvus compacts for more than {INDEX_WAIT_S:g} s")
-            time.sleep(0.5)
+        compact_segments(self._connection)
         return 0
 
     def search(
@@ -326,29 +306,6 @@ class MilvusGallery:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def collection_exists(address: MilvusAddress) -> bool:
-    """Whether there is such a collection, ours or not."""
-    connection = Connection(address)
-    try:
-        return bool(connection.call("has_collection"))
-    finally:
-        connection.close()
-
-
-def drop_gallery(address: MilvusAddress) -> None:
-    """Drop a collection that is a gallery, of whatever model.
-
-    Raises:
-        GalleryError: it is not one of ours.
-    """
-    connection = Connection(address)
-    try:
-        described(connection)
-        connection.call("drop_collection")
-    finally:
-        connection.close()
 
 
 def _path_bytes(row: GalleryRow) -> bytes:

@@ -35,7 +35,16 @@ _GONE = (
     "not found[collection",
 )
 _REFUSED = ("auth check failure", "unauthenticated", "permission deny", "permissiondenied", "privilege")
-_AWAY = ("unavailable", "fail connecting", "connection refused", "no available shard", "not healthy", "not ready")
+_AWAY = (
+    "unavailable",
+    "fail connecting",
+    "connection refused",
+    "no available shard",
+    "not healthy",
+    "not ready",
+    "not loaded",
+    "not fully loaded",
+)
 _SLOW = ("deadline", "timeout", "timed out")
 
 

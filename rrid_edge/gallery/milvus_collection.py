@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from rrid_edge.errors import GalleryError, GalleryUnavailableError
-from rrid_edge.gallery.milvus_client import Connection
+from rrid_edge.gallery.milvus_client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus_rows import STRONG
 from rrid_edge.gallery.milvus_schema import FACTS, INDEX_TYPES, KEY, PATH_CHARACTERS, VECTOR, Facts
 from rrid_edge.gallery.milvus_search import METRIC
@@ -14,6 +14,7 @@ from rrid_edge.spec import ModelSpec
 
 SHARDS = 2
 """Ways that rows are spread over, by the hash of their keys."""
+INDEX_WAIT_S = 3600.0
 _LOAD_S = 300.0
 _TEXTS = {KEY: 64, "path": PATH_CHARACTERS, "sha256": 64, "person": PATH_CHARACTERS}
 
@@ -87,9 +88,77 @@ def ensure_loaded(connection: Connection, facts: Facts) -> None:
         time.sleep(0.2)
 
 
+def await_index(connection: Connection) -> None:
+    """Seal what was written, and wait until the index holds it all.
+
+    Raises:
+        GalleryError: the server failed to build it.
+        GalleryUnavailableError: that took more than :data:`INDEX_WAIT_S`.
+    """
+    deadline = time.monotonic() + INDEX_WAIT_S
+    _flush(connection)
+    while True:
+        state = connection.call("describe_index", VECTOR)
+        if state.get("state") == "Failed":
+            raise GalleryError(f"{connection.address}: Milvus failed to build its index; see the server's log")
+        if state.get("state") == "Finished" and not int(state.get("pending_index_rows", 0)):
+            return
+        if time.monotonic() > deadline:
+            raise GalleryUnavailableError(
+                f"{connection.address}: Milvus builds its index for more than {INDEX_WAIT_S:g} s "
+                f"({state.get('pending_index_rows')} rows to go); what was stored is kept: try again later"
+            )
+        time.sleep(0.5)
+
+
+def compact_segments(connection: Connection) -> None:
+    """Let Milvus write segments anew without the rows that are gone, and wait for it.
+
+    Raises:
+        GalleryUnavailableError: that took more than :data:`INDEX_WAIT_S`.
+    """
+    _flush(connection)
+    job = connection.call("compact")
+    deadline = time.monotonic() + INDEX_WAIT_S
+    while job > 0 and connection.compaction_state(job) == "Executing":
+        if time.monotonic() > deadline:
+            raise GalleryUnavailableError(
+                f"{connection.address}: Milvus compacts for more than {INDEX_WAIT_S:g} s; it goes on by itself"
+            )
+        time.sleep(0.5)
+
+
+def _flush(connection: Connection) -> None:
+    """Seal what was written; a server may allow that once in ten seconds only."""
+    connection.call("flush", wait_s=max(connection.timeout_s, 60.0))
+
+
 def _load_state(connection: Connection) -> str:
     state: Any = connection.call("get_load_state")["state"]
     return str(getattr(state, "name", state))
+
+
+def collection_exists(address: MilvusAddress) -> bool:
+    """Whether there is such a collection, ours or not."""
+    connection = Connection(address)
+    try:
+        return bool(connection.call("has_collection"))
+    finally:
+        connection.close()
+
+
+def drop_gallery(address: MilvusAddress) -> None:
+    """Drop a collection that is a gallery, of whatever model.
+
+    Raises:
+        GalleryError: it is not one of ours.
+    """
+    connection = Connection(address)
+    try:
+        described(connection)
+        connection.call("drop_collection")
+    finally:
+        connection.close()
 
 
 def _vector_values(fields: dict[str, dict[str, Any]]) -> list[int]:

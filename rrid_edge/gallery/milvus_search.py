@@ -25,7 +25,7 @@ METRIC = "IP"
 """Inner product: the cosine of unit vectors."""
 _MORE = 16
 _ANSWER_BYTES = 32 << 20
-_FAST_CANDIDATES = 64
+_FAST_CANDIDATES = 32
 _FAST_LISTS = 32
 
 

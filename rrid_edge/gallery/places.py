@@ -53,7 +53,7 @@ def gallery_exists(place: Place) -> bool:
     """
     if isinstance(place, Path):
         return (place / FILE_NAME).is_file()
-    from rrid_edge.gallery.milvus import collection_exists
+    from rrid_edge.gallery.milvus_collection import collection_exists
 
     return collection_exists(place)
 
@@ -110,6 +110,6 @@ def remove_gallery(place: Place) -> None:
     if isinstance(place, Path):
         remove_index(place)
     elif gallery_exists(place):
-        from rrid_edge.gallery.milvus import drop_gallery
+        from rrid_edge.gallery.milvus_collection import drop_gallery
 
         drop_gallery(place)
