@@ -346,6 +346,16 @@ def test_more_rows_than_one_answer_holds(address, raw, monkeypatch):
         assert gallery.verify().rows == 200
 
 
+def test_more_candidates_than_one_message_holds(address, raw, monkeypatch):
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(200), vectors(200))
+        queries = vectors(6, seed=5)
+        whole = gallery.search(queries, 150)
+        monkeypatch.setattr("rrid_edge.gallery.milvus_search._ANSWER_BYTES", 50_000)
+        assert gallery.search(queries, 150) == whole
+        assert gallery.search(queries, 10).hits == tuple(hits[:10] for hits in whole.hits)
+
+
 @pytest.mark.parametrize("index_type", ["ivf", "hnsw"])
 def test_other_indexes_answer_exactly_unless_they_may_be_fast(address, index_type, tmp_path):
     with (

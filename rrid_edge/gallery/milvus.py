@@ -38,7 +38,6 @@ from rrid_edge.gallery.milvus_rows import MOST_AT_ONCE, Reader, is_sound, vector
 from rrid_edge.gallery.milvus_schema import (
     INDEX_TYPES,
     KEY,
-    VECTOR,
     Facts,
     expression,
     key_expressions,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rrid_edge.gallery.base import Hit
 from rrid_edge.gallery.milvus_client import Connection
 from rrid_edge.gallery.milvus_rows import MOST_AT_ONCE, STRONG, Reader, is_sound, vector_of, whole
-from rrid_edge.gallery.milvus_schema import FACTS, IVF_LISTS, VECTOR
+from rrid_edge.gallery.milvus_schema import FACTS, IVF_LISTS, KEY, VECTOR
 from rrid_edge.gallery.search import ROUNDING, candidates, exact_scores
 
 METRIC = "IP"
@@ -26,6 +26,7 @@ METRIC = "IP"
 _MORE = 16
 _ANSWER_BYTES = 32 << 20
 _FAST_CANDIDATES = 32
+_TRIES = 3
 _FAST_LISTS = 32
 
 
@@ -86,15 +87,19 @@ class Searcher:
         ask = _Question(top_k, expression, count, fast=fast and self._index_type != "flat")
         if self._index_type in ("hnsw", "diskann") and not fast:
             return self._scan(queries, ask)
-        return [answer for part in self._parts(queries, top_k) for answer in self._ask(part, ask)]
+        return [answer for part in self._parts(queries, self._limit(ask)) for answer in self._ask(part, ask)]
 
-    def _parts(self, queries: NDArray[np.float32], top_k: int) -> list[NDArray[np.float32]]:
+    def _limit(self, ask: _Question) -> int:
+        """Candidates to ask for at first."""
+        return min(MOST_AT_ONCE, max(ask.top_k + _MORE, _FAST_CANDIDATES if ask.fast else 0))
+
+    def _parts(self, queries: NDArray[np.float32], limit: int) -> list[NDArray[np.float32]]:
         """Queries whose answers together fit a message."""
-        size = max(1, _ANSWER_BYTES // (self._row_bytes * (top_k + _MORE)))
+        size = max(1, _ANSWER_BYTES // (self._row_bytes * limit))
         return [queries[start : start + size] for start in range(0, len(queries), size)]
 
     def _ask(self, queries: NDArray[np.float32], ask: _Question) -> list[Answer]:
-        limit = min(MOST_AT_ONCE, max(ask.top_k + _MORE, _FAST_CANDIDATES if ask.fast else 0))
+        limit = self._limit(ask)
         answers = []
         for query, entities in zip(queries, self._candidates(queries, limit, ask), strict=True):
             answer = None
@@ -130,13 +135,25 @@ class Searcher:
 
     def _candidates(self, queries: NDArray[np.float32], limit: int, ask: _Question) -> list[list[Mapping[str, Any]]]:
         """What the index names for every query, vectors and all, with its own score as ``distance``."""
+        if len(queries) * limit * self._row_bytes <= _ANSWER_BYTES:
+            return self._named(queries, limit, ask, vectors=True)
+        for _ in range(_TRIES):  # more than a message holds: names first, then their vectors
+            named = self._named(queries, limit, ask, vectors=False)
+            found = self._reader.by_keys((entity[KEY] for own in named for entity in own), vectors=True)
+            if all(entity[KEY] in found for own in named for entity in own):
+                return [[{**found[entity[KEY]], "distance": entity["distance"]} for entity in own] for own in named]
+        raise self._reader.partial(len(found), sum(map(len, named)))
+
+    def _named(
+        self, queries: NDArray[np.float32], limit: int, ask: _Question, *, vectors: bool
+    ) -> list[list[Mapping[str, Any]]]:
         found = self._connection.call(
             "search",
             data=list(queries),
             anns_field=VECTOR,
             limit=limit,
             filter=ask.expression,
-            output_fields=[*FACTS, VECTOR],
+            output_fields=[*FACTS, VECTOR] if vectors else list(FACTS),
             search_params={"metric_type": METRIC, "params": self._parameters(limit, fast=ask.fast)},
             consistency_level=STRONG,
         )
