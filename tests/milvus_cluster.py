@@ -174,6 +174,7 @@ def write(address: MilvusAddress, replicas: int) -> None:
             gallery.add(rows(ROWS)[start : start + BATCH], vectors(ROWS)[start : start + BATCH])
             time.sleep(0.2)
         gallery.compact()
+        gallery.finish()
         print(f"{gallery.info.rows} rows, {replicas} replicas")
 
 

@@ -318,6 +318,22 @@ def test_short_answers_are_refused(address, raw, monkeypatch):
             no_words_wasted(refusal.value)
 
 
+def test_rows_that_a_server_has_lost_without_a_word_are_missed(address, raw, monkeypatch):
+    """As with one replica whose query node died: counts and searches agree with each other, and both lack rows."""
+    monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "1.5")
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(30), vectors(30))
+        gallery.finish()
+        raw.delete(address.collection, ids=[key_of("b/00003.jpg")])
+        for use in (lambda: gallery.search(vectors(1), 3), gallery.rows, gallery.verify, lambda: gallery.info):
+            with pytest.raises(GalleryError, match=r"answered only in part \(29 of 30 crops\)") as refusal:
+                use()
+            no_words_wasted(refusal.value)
+        gallery.add(rows(4)[3:], vectors(4)[3:])
+        assert gallery.remove(["b/00003.jpg", "b/00005.jpg"]) == 2
+        assert gallery.search(vectors(1), 3).rows == 28
+
+
 def test_more_places_than_milvus_answers(address, raw):
     with MilvusGallery(address) as gallery, pytest.raises(UsageError, match="1 to 16,384 places"):
         gallery.search(vectors(1), 16_385)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -45,7 +46,7 @@ from rrid_edge.gallery.milvus_schema import (
     property_name,
     record,
 )
-from rrid_edge.gallery.milvus_search import Searcher
+from rrid_edge.gallery.milvus_search import Answer, Searcher
 from rrid_edge.gallery.vectors import DTYPES
 from rrid_edge.spec import ModelSpec
 
@@ -85,7 +86,7 @@ class MilvusGallery:
             self._connection.close()
             raise
         dimension = self._facts.spec.dimension
-        self._reader = Reader(self._connection, dimension)
+        self._reader = Reader(self._connection, dimension, lambda: described(self._connection).rows)
         self._searcher = Searcher(self._connection, self._reader, self._facts.index_type, dimension)
         self._index_is_ready = False
         self._stored_again: set[str] = set()
@@ -128,7 +129,7 @@ class MilvusGallery:
     def info(self) -> GalleryInfo:
         """What the store says of itself now; counts the rows."""
         facts = self._facts
-        rows = self._reader.count()
+        rows = self._reader.count_all()
         return GalleryInfo(facts.spec, facts.model, rows, rows, facts.dtype, 0, facts.index_type)
 
     def rows(self) -> list[GalleryRow]:
@@ -180,8 +181,11 @@ class MilvusGallery:
         no new file holds the vectors; the old files stay until the server's garbage collector removes them.
         """
         keys = sorted(self._reader.by_keys([key_of(path) for path in paths], vectors=False))
-        for wanted in key_expressions(keys):
-            self._connection.call("delete", filter=wanted)
+        if keys:  # said before and after: readers take fewer rows than are said for an answer that is not whole
+            self._set_fact("rows", str(max(0, self._reader.count() - len(keys))))
+            for wanted in key_expressions(keys):
+                self._connection.call("delete", filter=wanted)
+            self._set_fact("rows", str(self._reader.count()))
         if overwrite and keys:
             self.compact()
         return len(keys)
@@ -204,6 +208,7 @@ class MilvusGallery:
         """Build the index over what was written, and forget about damage that was mended."""
         if self._facts.index_type != "flat":
             self._await_index()
+        self._set_fact("rows", str(self._reader.count_all()))
         known = described(self._connection).damaged
         left = [key for key in known if key not in self._stored_again]
         if len(left) < len(known):
@@ -252,12 +257,27 @@ class MilvusGallery:
         if fast and self._facts.index_type != "flat":
             self._await_index()
         wanted = expression(search_filter or SearchFilter())
-        with ThreadPoolExecutor(1) as pool:  # both wait some 0.2 s for consistency: at the same time
-            counting = pool.submit(self._reader.count, wanted)
-            answers = self._searcher.search(queries, top_k, wanted, counting.result, fast=fast) if len(queries) else []
-            count = counting.result()
+        answers, count = self._whole_answers(queries, top_k, wanted, fast=fast)
         hits, modes, scored = ([getattr(answer, name) for answer in answers] for name in ("hits", "mode", "scored"))
         return SearchResult(tuple(hits), tuple(modes), count, tuple(scored))
+
+    def _whole_answers(
+        self, queries: NDArray[np.float32], top_k: int, wanted: str, *, fast: bool
+    ) -> tuple[list[Answer], int]:
+        """Answers, and how many rows passed the filter; asked again while rows are missing, up to the time limit."""
+        deadline = time.monotonic() + self._connection.timeout_s
+        while True:
+            with ThreadPoolExecutor(2) as pool:  # all wait some 0.2 s for consistency: at the same time
+                total = pool.submit(self._reader.count)
+                passing = pool.submit(self._reader.count, wanted) if wanted else total
+                answers = (
+                    self._searcher.search(queries, top_k, wanted, passing.result, fast=fast) if len(queries) else []
+                )
+            if self._reader.is_whole(total.result()):
+                return answers, passing.result()
+            if time.monotonic() > deadline:
+                raise self._reader.partial(total.result(), described(self._connection).rows)
+            time.sleep(1.0)
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
         """The descriptors of some rows, float32 (N, D).

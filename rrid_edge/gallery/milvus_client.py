@@ -31,7 +31,6 @@ _GONE = (
     "collection not found",
     "does not exist",
     "can't find collection",
-    "collection not loaded",
     "not found[collection",
 )
 _REFUSED = ("auth check failure", "unauthenticated", "permission deny", "permissiondenied", "privilege")
@@ -39,7 +38,12 @@ _AWAY = (
     "unavailable",
     "fail connecting",
     "connection refused",
-    "no available shard",
+    "shard",
+    "offline",
+    "leader not avail",
+    "lacks[",
+    "lasthb",
+    "delegator",
     "not healthy",
     "not ready",
     "not loaded",

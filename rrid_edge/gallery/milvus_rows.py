@@ -7,6 +7,7 @@ of nearly equal size: each is asked for by itself and is whole where it holds fe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ _ROWS_A_PAGE = 8000
 _PAGE_BYTES = 16 << 20
 """Of vectors asked for at once; a message may have 64 MB."""
 _TRIES = 3
+_PAUSE_S = 1.0
 
 
 class Reader:
@@ -43,13 +45,14 @@ class Reader:
     Args:
         connection: to it.
         dimension: values of a vector.
+        at_least: tells how many rows there must be.
 
     Attributes:
         vectors_at_once: rows whose vectors fit one message.
     """
 
-    def __init__(self, connection: Connection, dimension: int) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, dimension: int, at_least: Callable[[], int]) -> None:
+        self._connection, self._at_least = connection, at_least
         self.vectors_at_once = max(1, min(_ROWS_A_PAGE, _PAGE_BYTES // (4 * dimension)))
         self.where = str(connection.address)
 
@@ -58,13 +61,35 @@ class Reader:
         found = self._connection.call("query", filter=expression, output_fields=["count(*)"], consistency_level=STRONG)
         return int(found[0]["count(*)"])
 
+    def count_all(self) -> int:
+        """Number of all rows, once there are as many as there must be.
+
+        A server that has lost a query node answers from what is left, for half a minute or so, and counts no more than that.
+
+        Raises:
+            GalleryError: it does not find them within the time limit of a call.
+        """
+        deadline = time.monotonic() + self._connection.timeout_s
+        while True:
+            found, expected = self.count(), self._at_least()
+            if found >= expected:
+                return found
+            if time.monotonic() > deadline:
+                raise self.partial(found, expected)
+            time.sleep(_PAUSE_S)
+
+    def is_whole(self, total: int) -> bool:
+        """Whether a count of all rows finds as many as there must be."""
+        return total >= self._at_least()
+
     def entities(self, expression: str = "", *, vectors: bool) -> Iterator[list[Mapping[str, Any]]]:
         """All rows that pass, in pages; every page is one moment of the collection.
 
         Raises:
             GalleryError: the pages together hold fewer or more rows than there are: some query node did not answer.
         """
-        expected, found = self.count(expression), 0
+        total = self.count_all()
+        expected, found = self.count(expression) if expression else total, 0
         at_once = self.vectors_at_once if vectors else _ROWS_A_PAGE
         for start, stop in key_ranges(-(-expected // (at_once // 2 or 1)) or 1):
             for page in self._range(expression, start, stop, vectors=vectors):

@@ -61,6 +61,7 @@ class Facts:
         replicas: copies in the memory of query nodes.
         model: path of the model file used last.
         damaged: keys of rows that a verification found damaged and that were not stored again since.
+        rows: rows that are there at least; fewer are counted only where query nodes are missing and Milvus does not say so.
     """
 
     spec: ModelSpec
@@ -69,6 +70,7 @@ class Facts:
     replicas: int = 1
     model: str = ""
     damaged: tuple[str, ...] = ()
+    rows: int = 0
 
     def to_properties(self) -> dict[str, str]:
         """As collection properties."""
@@ -82,6 +84,7 @@ class Facts:
             "replicas": str(self.replicas),
             "model": self.model,
             "damaged": json.dumps(self.damaged),
+            "rows": str(self.rows),
         }
         return {_PREFIX + key: value for key, value in values.items()}
 
@@ -107,7 +110,8 @@ class Facts:
             damaged = tuple(str(key) for key in json.loads(own.get("damaged", "[]")))
             if own["index"] not in INDEX_TYPES or own["fingerprint"] != spec.fingerprint:
                 raise ValueError("its entries contradict each other")
-            return cls(spec, own["dtype"], own["index"], int(own["replicas"]), own.get("model", ""), damaged)
+            rows = int(own.get("rows", "0"))
+            return cls(spec, own["dtype"], own["index"], int(own["replicas"]), own.get("model", ""), damaged, rows)
         except (KeyError, ValueError, ModelFileError) as error:
             raise GalleryError(
                 f"{where}: the collection's properties are damaged ({error}); index again with: "
