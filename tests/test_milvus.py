@@ -392,6 +392,16 @@ def test_other_indexes_answer_exactly_unless_they_may_be_fast(address, index_typ
         MilvusGallery.create(address, SPEC, index_type="tree")
 
 
+def test_a_collection_keeps_its_kind_of_index(address):
+    MilvusGallery.create(address, SPEC, index_type="ivf").close()
+    with pytest.raises(UsageError, match=r"index of kind ivf and 1 replicas.*gallery copy"):
+        MilvusGallery.create(address, SPEC, index_type="flat")
+    with pytest.raises(UsageError, match="index of kind ivf"):
+        MilvusGallery.create(address, SPEC, replicas=2)
+    with MilvusGallery.create(address, SPEC) as gallery:
+        assert gallery.info.index_type == "ivf"
+
+
 # --- the command line ---------------------------------------------------------------------------------------------
 
 

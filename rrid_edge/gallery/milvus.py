@@ -98,32 +98,40 @@ class MilvusGallery:
         spec: ModelSpec,
         *,
         dtype: str = "float16",
-        index_type: str = "flat",
-        replicas: int = 1,
+        index_type: str | None = None,
+        replicas: int | None = None,
     ) -> MilvusGallery:
-        """Make an empty gallery, or open the one that is there, whatever its kind of index.
+        """Make an empty gallery, or open the one that is there.
 
         Args:
             address: of the collection.
             spec: of the model.
             dtype: ``float16`` rounds values as the local store does, so that both give the same answers.
-            index_type: key of :data:`rrid_edge.gallery.milvus_schema.INDEX_TYPES`.
-            replicas: copies in the memory of query nodes.
+            index_type: key of :data:`rrid_edge.gallery.milvus_schema.INDEX_TYPES`; None is ``flat``, or whatever is there.
+            replicas: copies in the memory of query nodes; None is 1, or whatever is there.
 
         Raises:
-            UsageError: an unknown dtype or kind of index.
+            UsageError: an unknown dtype or kind of index, or another kind or number of copies than the collection has.
         """
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
-        if index_type not in INDEX_TYPES:
+        if index_type is not None and index_type not in INDEX_TYPES:
             raise UsageError(f"--index-type {index_type!r} is unknown: expected one of {', '.join(INDEX_TYPES)}")
         connection = Connection(address)
         try:
             if not connection.call("has_collection"):
-                create_collection(connection, Facts(spec, dtype, index_type, replicas))
+                create_collection(connection, Facts(spec, dtype, index_type or "flat", replicas or 1))
         finally:
             connection.close()
-        return cls(address, spec=spec)
+        gallery = cls(address, spec=spec)
+        there = gallery._facts
+        if (index_type or there.index_type, replicas or there.replicas) != (there.index_type, there.replicas):
+            gallery.close()
+            raise UsageError(
+                f"{address}: this collection has an index of kind {there.index_type} and {there.replicas} replicas, which are "
+                "chosen when it is made: leave --index-type and --replicas out, or rrid-edge gallery copy into a new collection"
+            )
+        return gallery
 
     @property
     def info(self) -> GalleryInfo:

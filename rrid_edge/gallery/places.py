@@ -98,7 +98,7 @@ def create_gallery(
         return LocalGallery.create(place, spec, dtype=dtype)
     from rrid_edge.gallery.milvus import MilvusGallery
 
-    return MilvusGallery.create(place, spec, dtype=dtype, index_type=index_type or "flat", replicas=replicas or 1)
+    return MilvusGallery.create(place, spec, dtype=dtype, index_type=index_type or None, replicas=replicas or None)
 
 
 def remove_gallery(place: Place) -> None:
