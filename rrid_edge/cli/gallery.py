@@ -79,9 +79,7 @@ def verify(
         if share is not None:
             print(f"recall@{RECALL_AT} of --fast: {share:.4f} over {min(RECALL_QUERIES, found.rows)} crops as queries")
     if not found.sound:
-        raise CheckFailedError(
-            f"{printable(folder)}: {_what_is_wrong(found)}; mend this with: rrid-edge index {printable(folder)}"
-        )
+        raise CheckFailedError(f"{printable(folder)}: {_what_is_wrong(found)}; mend this with: rrid-edge index FOLDER")
 
 
 def _what_is_wrong(found: Verification) -> str:
