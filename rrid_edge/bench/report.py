@@ -59,27 +59,41 @@ class PipelineRow:
 
     Attributes:
         name: the engine's name.
+        kind: of the files.
         files: JPEG files indexed.
-        batch: images a call.
-        workers: decoding threads.
+        batch: images a call, as measured.
+        workers: decoding threads that the run ended with.
+        repetitions: pairs measured.
         engine_images_per_s: the engine alone, on decoded images, measured in turns with the whole way.
         end_to_end_images_per_s: files to committed index.
-        share: end to end as a share of engine-only.
-        decode_images_per_s: decoding alone, with these workers.
+        share: end to end as a share of engine-only, median of the pairs.
+        lowest_share: lowest of the pairs.
+        highest_share: highest of the pairs.
+        decode_images_per_s: decoding alone, one thread a processor.
+        copy_images_per_s: copying to the GPU alone; None where the engine runs on the CPU.
         store_images_per_s: storing alone.
-        limiting_stage: the slowest of decode, compute and store.
+        limiting_stage: the slowest of decode, copy, compute and store, each alone.
+        waited_for_decoding: share of the whole way in which the engine had no image.
+        waited_for_disk: share of the whole way in which finished batches waited for the store.
     """
 
     name: str
+    kind: str
     files: int
     batch: int
     workers: int
+    repetitions: int
     engine_images_per_s: float
     end_to_end_images_per_s: float
     share: float
+    lowest_share: float
+    highest_share: float
     decode_images_per_s: float
+    copy_images_per_s: float | None
     store_images_per_s: float
     limiting_stage: str
+    waited_for_decoding: float
+    waited_for_disk: float
 
 
 @dataclass(frozen=True)
@@ -176,13 +190,18 @@ class BenchReport:
         return [*align([head, *rows]), ""]
 
     def _pipeline_lines(self) -> list[str]:
-        return [
-            f"files to index ({row.name}): {row.end_to_end_images_per_s:.1f} images/s, {row.share:.2f} of the engine alone "
-            f"({row.engine_images_per_s:.1f}); decode {row.decode_images_per_s:.0f}, store {row.store_images_per_s:.0f} "
-            f"images/s; limited by {row.limiting_stage} "
-            f"(batch {row.batch}, {row.workers} decoding threads, {row.files} files)"
-            for row in self.pipeline
-        ]
+        lines = []
+        for row in self.pipeline:
+            copy = f", copy {row.copy_images_per_s:.0f}" if row.copy_images_per_s is not None else ""
+            lines += [
+                f"files to index, {row.kind} ({row.name}): {row.end_to_end_images_per_s:.1f} images/s, {row.share:.2f} "
+                f"({row.lowest_share:.2f} to {row.highest_share:.2f}) of the engine alone ({row.engine_images_per_s:.1f})",
+                f"  limited by {row.limiting_stage}; alone: decode {row.decode_images_per_s:.0f}{copy}, compute "
+                f"{row.engine_images_per_s:.0f}, store {row.store_images_per_s:.0f} images/s; the engine waited "
+                f"{row.waited_for_decoding:.1%} for decoding and {row.waited_for_disk:.1%} for the disk (batch {row.batch}, "
+                f"{row.workers} decoding threads, {row.files} files)",
+            ]
+        return [*lines, ""]
 
     def _search_lines(self) -> list[str]:
         return [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rrid_edge import __version__
 from rrid_edge.bench.engines import measure_engines
-from rrid_edge.bench.pipeline import measure_pipeline
+from rrid_edge.bench.pipeline import FileKind, measure_pipeline
 from rrid_edge.bench.report import BenchReport
 from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
@@ -29,19 +29,30 @@ class BenchSettings:
     Attributes:
         batches: batch sizes of the throughput columns.
         repetitions: timed repetitions of each.
-        files: JPEG files of the whole way.
+        files: what is indexed.
+        pairs: runs of the whole way, each between two of the engine alone.
         gallery_sizes: rows of the galleries to search.
         threads: CPU threads; 0 lets the runtimes choose.
     """
 
     batches: tuple[int, ...] = (1, 8, 32)
     repetitions: int = 9
-    files: int = 256
+    files: tuple[FileKind, ...] = (
+        FileKind("crops 64 x 128", 64, 128, 5, 4096),
+        FileKind("pictures 3000 x 4000", 3000, 4000, 5, 32),
+    )
+    pairs: int = 5
     gallery_sizes: tuple[int, ...] = (1_000, 20_000, 100_000)
     threads: int = 0
 
 
-QUICK = BenchSettings(batches=(1, 8), repetitions=3, files=64, gallery_sizes=(1_000, 10_000))
+QUICK = BenchSettings(
+    batches=(1, 8),
+    repetitions=3,
+    files=(FileKind("crops 64 x 128", 64, 128, 1.5, 1024), FileKind("pictures 3000 x 4000", 3000, 4000, 1, 8)),
+    pairs=3,
+    gallery_sizes=(1_000, 10_000),
+)
 """Under two minutes on two cores."""
 
 
@@ -75,7 +86,7 @@ def run_bench(
             f"no runtime could open the model ({'; '.join(passed_over)}): pip install 'rrid-edge[cpu]'"
         )
     variants = [*against, *found]
-    begin(len(variants) * (2 + len(settings.batches)) + 2)
+    begin(len(variants) * (2 + len(settings.batches)) + len(settings.files) + 1)
     spec = read_spec(model)
     engines = measure_engines(
         variants,
@@ -88,8 +99,11 @@ def run_bench(
     ours = [(row, variant) for row, variant in zip(engines, variants, strict=True) if variant in found]
     _, fastest = max(ours, key=lambda pair: pair[0].best_images_per_s)
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = measure_pipeline(fastest, goldens, Path(folder), files=settings.files, repetitions=3)
-        advance(1)
+        pipeline = []
+        for number, kind in enumerate(settings.files):
+            place = Path(folder) / f"files-{number}"
+            pipeline.append(measure_pipeline(fastest, goldens, place, kind, repetitions=settings.pairs))
+            advance(1)
         search = measure_search(
             spec, goldens, Path(folder), sizes=list(settings.gallery_sizes), repetitions=settings.repetitions
         )
@@ -102,7 +116,7 @@ def run_bench(
         reference=reference,
         repetitions=settings.repetitions,
         engines=tuple(engines),
-        pipeline=(pipeline,),
+        pipeline=tuple(pipeline),
         search=tuple(search),
         passed_over=tuple(passed_over),
     )

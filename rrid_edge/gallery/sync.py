@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rrid_edge.embed import EmbeddedBatch, embed_files
+from rrid_edge.embed import embed_files
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import walk_images
-from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.local import LocalGallery
-from rrid_edge.gallery.naming import NameFacts, name_reader
+from rrid_edge.gallery.naming import name_reader
+from rrid_edge.gallery.writing import GalleryWriter
+from rrid_edge.pace import EmbeddingGauge
 
 INDEX_FOLDER = ".rrid-edge"
-COMMIT_ROWS = 256
-"""Rows of one commit: each costs 1 to 3 ms on a good disk, more on eMMC."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class IndexSettings:
 
     Attributes:
         pattern: what names tell; see :func:`rrid_edge.gallery.naming.name_reader`.
-        workers: decoding threads, or None.
-        batch: images a call of the engine, or None.
+        workers: decoding threads, or None to add them while the engine waits.
+        batch: images a call of the engine, or None to measure.
     """
 
     pattern: str = "auto"
@@ -49,6 +47,11 @@ class IndexReport:
         unchanged: crops left as they were.
         failed: files that could not be read, with the reason.
         skipped: links and special files that were not opened, with the reason.
+        batch: images a call of the engine: as given, or as measured; 0 where nothing was embedded.
+        workers: decoding threads at the end.
+        waited_for_decoding_s: seconds in which the engine had no image to work on.
+        computed_s: seconds in the engine.
+        waited_for_disk_s: seconds in which finished batches had to wait for the store.
     """
 
     rows: int
@@ -58,6 +61,11 @@ class IndexReport:
     unchanged: int
     failed: tuple[tuple[str, str], ...] = field(default=())
     skipped: tuple[tuple[str, str], ...] = field(default=())
+    batch: int = 0
+    workers: int = 0
+    waited_for_decoding_s: float = 0.0
+    computed_s: float = 0.0
+    waited_for_disk_s: float = 0.0
 
 
 def index_place(folder: Path, store: Path | None = None) -> Path:
@@ -77,7 +85,7 @@ def index_folder(
     """Bring ``gallery`` in step with ``folder``.
 
     Files are compared by size and modification time, then by content: a file that was only touched is not embedded
-    again. Batches are committed as they come; after a kill the next run goes on.
+    again. Decoding, computing and storing overlap. Batches are committed as they come; after a kill the next run goes on.
 
     Args:
         folder: of crops.
@@ -102,11 +110,13 @@ def index_folder(
     if gone:
         gallery.remove(gone)
     begin(len(waiting))
-    writer = _Writer(folder, gallery, stored, damaged, reader)
-    for batch in embed_files(engine, [here[name] for name in waiting], workers=settings.workers, batch=settings.batch):
-        writer.take(batch)
-        advance(batch.done)
-    writer.commit()
+    gauge = EmbeddingGauge()
+    paths = [here[name] for name in waiting]
+    batches = embed_files(engine, paths, workers=settings.workers, batch=settings.batch, gauge=gauge)
+    with contextlib.closing(batches), GalleryWriter(folder, gallery, stored, damaged, reader) as writer:
+        for batch in batches:
+            writer.take(batch)
+            advance(batch.done)
     lost = [name for name, _ in writer.failed if name in stored]
     if lost:
         gallery.remove(lost)
@@ -118,8 +128,13 @@ def index_folder(
         changed=writer.changed,
         removed=len(gone) + len(lost),
         unchanged=unchanged,
-        failed=tuple(writer.failed),
+        failed=tuple(sorted(writer.failed)),
         skipped=tuple((str(path), reason) for path, reason in skipped),
+        batch=gauge.batch,
+        workers=gauge.workers,
+        waited_for_decoding_s=gauge.waited_s,
+        computed_s=gauge.computed_s,
+        waited_for_disk_s=writer.waited_s,
     )
 
 
@@ -141,58 +156,6 @@ def _same_stat(row: GalleryRow | None, path: Path) -> bool:
     except OSError:
         return False
     return (found.st_size, found.st_mtime_ns) == (row.size, row.mtime_ns)
-
-
-class _Writer:
-    """Collects embedded batches and commits them some hundred rows at a time."""
-
-    def __init__(
-        self,
-        folder: Path,
-        gallery: LocalGallery,
-        stored: dict[str, GalleryRow],
-        damaged: set[str],
-        reader: Callable[[str], NameFacts],
-    ) -> None:
-        self._folder, self._gallery, self._stored, self._damaged = folder, gallery, stored, damaged
-        self._reader = reader
-        self._rows: list[NewRow] = []
-        self._vectors: list[NDArray[np.float32]] = []
-        self._touched: list[GalleryRow] = []
-        self.added = self.changed = 0
-        self.failed: list[tuple[str, str]] = []
-
-    def take(self, batch: EmbeddedBatch) -> None:
-        self.failed += [(path.relative_to(self._folder).as_posix(), reason) for path, reason in batch.failed]
-        for facts, vector in zip(batch.files, batch.descriptors, strict=True):
-            name = facts.path.relative_to(self._folder).as_posix()
-            old = self._stored.get(name)
-            if old is not None and old.sha256 == facts.sha256 and name not in self._damaged:
-                self._touched.append(replace(old, size=facts.size, mtime_ns=facts.mtime_ns))
-                continue
-            told = self._reader(name)
-            self._rows.append(
-                NewRow(
-                    name,
-                    facts.sha256,
-                    facts.size,
-                    facts.mtime_ns,
-                    told.camera,
-                    told.person,
-                    told.time,
-                )
-            )
-            self._vectors.append(vector)
-            self.added += old is None
-            self.changed += old is not None
-        if len(self._rows) >= COMMIT_ROWS:
-            self.commit()
-
-    def commit(self) -> None:
-        if self._rows:
-            self._gallery.add(self._rows, np.stack(self._vectors))
-        self._gallery.update_stat(self._touched)
-        self._rows, self._vectors, self._touched = [], [], []
 
 
 def refuse_empty(folder: Path, report: IndexReport) -> None:
