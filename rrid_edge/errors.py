@@ -68,6 +68,10 @@ class DatasetError(UsageError):
     """A dataset whose layout, lists or images contradict its form; names the first offending entry and the count."""
 
 
+class FolderGoneError(UsageError):
+    """A gallery's folder is missing, or empty while its index is not, as when a disk is not mounted."""
+
+
 class OutputError(UsageError):
     """A result could not be written where the user wanted it."""
 
@@ -99,6 +103,10 @@ class CheckpointError(ArtefactError):
 
 class GalleryError(ArtefactError):
     """A gallery index that is damaged, of a newer format, or busy."""
+
+
+class BusyGalleryError(GalleryError):
+    """A gallery that another process is writing."""
 
 
 class ForeignGalleryError(GalleryError):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from rrid_edge.errors import OutputError, UsageError, printable
+from rrid_edge.errors import FolderGoneError, OutputError, UsageError, printable
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 
@@ -62,11 +62,13 @@ def walk_images(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     lead in circles), special files (pipes, devices, sockets) are not opened.
 
     Raises:
-        UsageError: no such folder, or no folder.
+        FolderGoneError: no such folder.
+        UsageError: this is no folder.
     """
+    if not folder.exists():
+        raise FolderGoneError(f"{printable(folder)}: no such folder; give a folder of image files")
     if not folder.is_dir():
-        what = "no such folder" if not folder.exists() else "this is a file, not a folder"
-        raise UsageError(f"{printable(folder)}: {what}; give a folder of image files")
+        raise UsageError(f"{printable(folder)}: this is a file, not a folder; give a folder of image files")
     images: list[Path] = []
     skipped: list[tuple[Path, str]] = []
     waiting = [folder]

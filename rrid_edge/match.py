@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.gallery.base import Gallery, Hit, SearchFilter, SearchResult
+from rrid_edge.gallery.base import Gallery, GalleryRow, Hit, SearchFilter, SearchResult
+from rrid_edge.rerank import RerankSettings, k_reciprocal
 
 FUSIONS = ("mean", "max", "none")
+RERANK_DEPTH = 200
+"""Crops that re-ranking looks at where nothing else is said."""
+LEAST_RERANKED = RerankSettings().k1
+"""With the query, these are one image more than the neighbours that re-ranking looks at."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class Match:
         camera: camera number where the file name tells it.
         person: identity where the file name tells it, as written there (``0002``, ``-1``).
         block_scores: each descriptor block's share of ``score``, in the model's block order; they sum to ``score``.
+        distance: what the ranks follow after re-ranking, the smaller the better; None without re-ranking.
     """
 
     rank: int
@@ -33,6 +41,7 @@ class Match:
     camera: int | None = None
     person: str | None = None
     block_scores: tuple[float, ...] = ()
+    distance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class MatchResult:
         search: how the gallery was searched; see :class:`rrid_edge.gallery.base.SearchResult`.
         searched: crops that passed the filters.
         rescored: crops whose score was computed, over all images of the query.
+        reranked: crops that took part in the re-ranking; 0 without.
     """
 
     query: tuple[str, ...]
@@ -58,6 +68,7 @@ class MatchResult:
     search: str = ""
     searched: int = 0
     rescored: int = 0
+    reranked: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,8 @@ class MatchSettings:
         min_score: lowest score of a match, or None.
         expand: nearest crops averaged into the query before the ranking that counts; 0 is off.
         fast: score a fixed number of crops only, chosen by estimates: quicker on large galleries, may miss a crop.
+        rerank: crops of highest score that are put in a new order by k-reciprocal re-ranking among each other
+            (:func:`rrid_edge.rerank.k_reciprocal`, its default parameters); 0 is off. Scores and ``min_score`` stay cosines.
     """
 
     top_k: int = 10
@@ -99,6 +112,7 @@ class MatchSettings:
     min_score: float | None = None
     expand: int = 0
     fast: bool = False
+    rerank: int = 0
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -109,60 +123,163 @@ class MatchSettings:
             raise UsageError(f"a threshold of {self.min_score} is no cosine: expected a number from -1 to 1")
         if self.expand < 0:
             raise UsageError(f"--expand {self.expand} does not work: expected 0 or more")
+        if self.rerank and self.rerank < max(self.top_k, LEAST_RERANKED):
+            raise UsageError(
+                f"re-ranking the best {self.rerank} crops does not work: expected at least the {self.top_k} matches asked for, "
+                f"and {LEAST_RERANKED}"
+            )
 
 
 def match(gallery: Gallery, query: Query, settings: MatchSettings | None = None) -> MatchResult:
-    """Rank a gallery for one person.
+    """Rank a gallery for one person; see :func:`match_all`."""
+    return match_all(gallery, [query], settings)[0]
+
+
+def match_all(
+    gallery: Gallery, queries: Sequence[Query], settings: MatchSettings | None = None
+) -> tuple[MatchResult, ...]:
+    """Rank a gallery for several people; those who may be answered by the same crops are searched for at once.
 
     Args:
-        gallery: of the model that made the query's descriptors.
-        query: the person.
+        gallery: of the model that made the queries' descriptors.
+        queries: the people.
         settings: what counts.
 
     Raises:
-        UsageError: the query's own camera is to be left out but not known.
+        UsageError: a query's own camera is to be left out but not known, several images are not to be fused, or too few crops
+            are left to be re-ranked.
     """
     settings = settings or MatchSettings()
-    if settings.fuse == "none" and len(query.files) > 1:
-        raise UsageError(f"{len(query.files)} images without fusion are as many queries: ask for each of them")
-    rows = settings.rows
-    if settings.exclude_same_camera:
-        if query.camera is None:
-            raise UsageError(
-                f"{printable(query.files[0])}: the camera cannot be read off this name, so the same camera cannot be left "
-                "out; rename the file (0002_c1s1_000451_03.jpg), give --pattern, or leave out --exclude-same-camera"
-            )
-        rows = replace(rows, not_cameras=rows.not_cameras | {query.camera})
-    vectors = fuse(query.descriptors) if settings.fuse == "mean" else query.descriptors
+    for query in queries:
+        if settings.fuse == "none" and len(query.files) > 1:
+            raise UsageError(f"{len(query.files)} images without fusion are as many queries: ask for each of them")
+    wanted = [
+        (
+            _rows_for(query, settings),
+            fuse(query.descriptors) if settings.fuse == "mean" else query.descriptors,
+        )
+        for query in queries
+    ]
     if settings.expand:
-        vectors = np.concatenate([_expanded(gallery, vector, rows, settings.expand) for vector in vectors])
-    result = gallery.search(vectors, settings.top_k, rows, fast=settings.fast)
-    hits = _merge(result, settings.top_k)
+        wanted = _expanded(gallery, wanted, settings)
+    answers = _search(gallery, wanted, settings.rerank or settings.top_k, fast=settings.fast)
+    return tuple(
+        _result(gallery, query, vectors, answer, settings)
+        for query, (_, vectors), answer in zip(queries, wanted, answers, strict=True)
+    )
+
+
+_Wanted = tuple[SearchFilter, NDArray[np.float32]]
+"""Which crops may answer, and the descriptors of a query, (images, D)."""
+_Ranked = tuple[Hit, int, float | None]
+"""A crop, which query image speaks for it, and its re-ranked distance."""
+
+
+def _rows_for(query: Query, settings: MatchSettings) -> SearchFilter:
+    """The settings' filter, and the query's own camera left out where that is wanted.
+
+    Raises:
+        UsageError: that camera is not known.
+    """
+    if not settings.exclude_same_camera:
+        return settings.rows
+    if query.camera is None:
+        raise UsageError(
+            f"{printable(query.files[0])}: the camera cannot be read off this name, so the same camera cannot be left "
+            "out; rename the file (0002_c1s1_000451_03.jpg), give --pattern, or leave out --exclude-same-camera"
+        )
+    return replace(settings.rows, not_cameras=settings.rows.not_cameras | {query.camera})
+
+
+def _search(gallery: Gallery, wanted: Sequence[_Wanted], top_k: int, *, fast: bool = False) -> list[SearchResult]:
+    """One answer for each of ``wanted``; one search for all that have the same filter."""
+    groups: dict[SearchFilter, list[int]] = defaultdict(list)
+    for index, (rows, _) in enumerate(wanted):
+        groups[rows].append(index)
+    answers: dict[int, SearchResult] = {}
+    for rows, members in groups.items():
+        found = gallery.search(np.concatenate([wanted[index][1] for index in members]), top_k, rows, fast=fast)
+        start = 0
+        for index in members:
+            stop = start + len(wanted[index][1])
+            answers[index] = found.part(slice(start, stop))
+            start = stop
+    return [answers[index] for index in range(len(wanted))]
+
+
+def _expanded(gallery: Gallery, wanted: Sequence[_Wanted], settings: MatchSettings) -> list[_Wanted]:
+    """Average query expansion: every descriptor becomes the mean of itself and its nearest crops, unit length."""
+    expanded = []
+    for (rows, vectors), answer in zip(wanted, _search(gallery, wanted, settings.expand), strict=True):
+        near = [_stored(gallery, [hit.row for hit in hits], vectors.shape[1]) for hits in answer.hits]
+        means = [fuse(np.concatenate([vector[None], own])) for vector, own in zip(vectors, near, strict=True)]
+        expanded.append((rows, np.concatenate(means)))
+    return expanded
+
+
+def _result(
+    gallery: Gallery, query: Query, vectors: NDArray[np.float32], answer: SearchResult, settings: MatchSettings
+) -> MatchResult:
+    """The answer to one query, from what was found for its descriptors (images, D)."""
+    found = _merge(answer, settings.rerank or settings.top_k)
+    ranked: list[_Ranked] = [(hit, index, None) for hit, index in found]
+    if settings.rerank:
+        ranked = _reranked(gallery, vectors, found)
     if settings.min_score is not None:
-        hits = [(hit, index) for hit, index in hits if hit.score >= settings.min_score]
-    stored = gallery.vectors([hit.row for hit, _ in hits]) if hits else np.empty((0, vectors.shape[1]), np.float32)
-    count = len(gallery.info.spec.blocks)
-    matches = tuple(
+        ranked = [item for item in ranked if item[0].score >= settings.min_score]
+    return MatchResult(
+        query.files,
+        _matches(gallery, vectors, ranked[: settings.top_k]),
+        query.person,
+        query.camera,
+        settings.min_score,
+        search=answer.mode,
+        searched=answer.rows,
+        rescored=answer.rescored,
+        reranked=len(found) if settings.rerank else 0,
+    )
+
+
+def _matches(gallery: Gallery, vectors: NDArray[np.float32], ranked: list[_Ranked]) -> tuple[Match, ...]:
+    """The answer with every block's share of each score."""
+    stored = _stored(gallery, [hit.row for hit, _, _ in ranked], vectors.shape[1])
+    blocks = len(gallery.info.spec.blocks)
+    return tuple(
         Match(
-            rank + 1,
+            place + 1,
             hit.score,
             hit.row.path,
             hit.row.camera,
             hit.row.person,
-            block_shares(vectors[index], stored[rank], count),
+            block_shares(vectors[index], stored[place], blocks),
+            distance,
         )
-        for rank, (hit, index) in enumerate(hits)
+        for place, (hit, index, distance) in enumerate(ranked)
     )
-    return MatchResult(
-        query.files,
-        matches,
-        query.person,
-        query.camera,
-        settings.min_score,
-        search=result.mode,
-        searched=result.rows,
-        rescored=result.rescored,
-    )
+
+
+def _reranked(gallery: Gallery, vectors: NDArray[np.float32], found: list[tuple[Hit, int]]) -> list[_Ranked]:
+    """The found crops in the order of their re-ranked distances to the nearest of the query's images; ties by score, then path.
+
+    Raises:
+        UsageError: too few crops.
+    """
+    if len(found) < LEAST_RERANKED:
+        raise UsageError(
+            f"{len(found)} crops pass the filters, and re-ranking compares the neighbours of at least {LEAST_RERANKED}: leave "
+            "out --rerank"
+        )
+    stored = _stored(gallery, [hit.row for hit, _ in found], vectors.shape[1])
+    stored /= np.linalg.norm(stored, axis=1, keepdims=True)  # float16 on the disk rounds lengths by some 1e-4
+    distances = k_reciprocal(vectors, stored).min(axis=0).tolist()
+    ranked: list[_Ranked] = [(hit, index, distance) for (hit, index), distance in zip(found, distances, strict=True)]
+    # The sort is stable, and what was found is in the order of scores and paths already.
+    return sorted(ranked, key=lambda item: item[2] or 0.0)
+
+
+def _stored(gallery: Gallery, rows: list[GalleryRow], dimension: int) -> NDArray[np.float32]:
+    """Descriptors of some crops, (N, D), also of none."""
+    return gallery.vectors(rows) if rows else np.empty((0, dimension), np.float32)
 
 
 def _merge(result: SearchResult, top_k: int) -> list[tuple[Hit, int]]:
@@ -174,14 +291,6 @@ def _merge(result: SearchResult, top_k: int) -> list[tuple[Hit, int]]:
             if known is None or hit.score > known[0].score:
                 best[hit.row.path] = (hit, index)
     return sorted(best.values(), key=lambda pair: (-pair[0].score, os.fsencode(pair[0].row.path)))[:top_k]
-
-
-def _expanded(gallery: Gallery, vector: NDArray[np.float32], rows: SearchFilter, count: int) -> NDArray[np.float32]:
-    """Average query expansion: the mean of the query and its nearest crops, unit length, (1, D)."""
-    hits = gallery.search(vector[None], count, rows).hits[0]
-    if not hits:
-        return vector[None]
-    return fuse(np.concatenate([vector[None], gallery.vectors([hit.row for hit in hits])]))
 
 
 def fuse(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:

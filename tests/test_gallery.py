@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,6 +209,50 @@ def test_every_kind_of_damage_to_the_catalogue_is_found(store, tmp_path):
         else:
             assert seen == expected, position
     assert found > 20
+
+
+def test_every_kind_of_damage_to_the_log_is_found(tmp_path):
+    """SQLite silently drops commits behind a damaged page of its log: that is noticed, and the next index mends it."""
+    crops = tmp_path / "crops"
+    save_crops(crops, 12)
+    place = tmp_path / "g"
+    with LocalGallery.create(place, SPEC) as store:
+        index_folder(crops, store, FakeEngine(SPEC))
+        expected = [(row.path, row.sha256, row.crc32) for row in store.rows()]
+        killed = tmp_path / "killed"
+        shutil.copytree(place, killed)  # as a kill leaves it: what was committed still stands in the log
+    whole = (killed / "meta.sqlite-wal").read_bytes()
+    found = 0
+    for position in random.Random(1).sample(range(len(whole)), 60):
+        folder = tmp_path / str(position)
+        shutil.copytree(killed, folder)
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x10
+        (folder / "meta.sqlite-wal").write_bytes(damaged)
+        (folder / "meta.sqlite-shm").unlink(missing_ok=True)
+        with LocalGallery(folder) as gallery:
+            verification = gallery.verify()
+            seen = [(row.path, row.sha256, row.crc32) for row in gallery.rows()]
+        assert verification.sound == (seen == expected), position
+        if not verification.sound:
+            found += 1
+            assert verification.lost == len(expected) - len(seen)
+            with LocalGallery.create(folder, SPEC) as gallery:
+                index_folder(crops, gallery, FakeEngine(SPEC))
+                assert gallery.verify().sound
+                assert [(row.path, row.sha256, row.crc32) for row in gallery.rows()] == expected
+    assert found > 20
+
+
+def test_a_flipped_bit_in_the_mark_is_no_loss(store, tmp_path):
+    store.add(rows(5), vectors(5))
+    store.close()
+    file = tmp_path / "g" / "vec.0.f16"
+    data = bytearray(file.read_bytes())
+    data[57] ^= 0x80
+    file.write_bytes(data)
+    with LocalGallery(tmp_path / "g") as gallery:
+        assert gallery.verify().sound
 
 
 def rows_of(folder):

@@ -19,7 +19,8 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.local import LocalGallery
-from rrid_edge.match import MatchSettings, Query, block_shares, fuse, match
+from rrid_edge.match import MatchSettings, Query, block_shares, fuse, match, match_all
+from test_rerank import dense_reranking
 
 
 @pytest.fixture
@@ -105,6 +106,28 @@ def test_threshold_answers_no_match(place):
     assert outcome.code == 0
     assert "no match in the gallery (no score reaches 0.999)" in outcome.out
     refused(rrid_edge("match", "stranger.png", "gallery", "--threshold", 7), 2, "7.0 is no cosine")
+
+
+def test_the_lowest_score_has_two_names(place):
+    options = ("0002_c2s1_000901_00.jpg", "gallery", "--json")
+    answers = [json.loads(rrid_edge("match", *options, name, 0.9).out) for name in ("--threshold", "--min-score")]
+    assert answers[0]["results"] == answers[1]["results"]
+    assert all(found["score"] >= 0.9 for found in answers[0]["results"][0]["matches"])
+
+
+def test_reranking_from_the_command_line(place):
+    save_crops(place / "gallery", 40)
+    query = "0002_c2s1_000901_00.jpg"
+    outcome = rrid_edge("match", query, "gallery", "--rerank", "--top-k", 5)
+    assert outcome.out.splitlines()[1].split() == ["rank", "score", "distance", "camera", "person", "path"]
+    assert all(line.split()[4] == "0002" for line in outcome.out.splitlines()[2:])
+    result = json.loads(rrid_edge("match", query, "gallery", "--rerank", "--rerank-depth", 30, "--json").out)
+    found = result["results"][0]
+    assert found["reranked"] == 30
+    distances = [item["distance"] for item in found["matches"]]
+    assert distances == sorted(distances)
+    refused(rrid_edge("match", query, "gallery", "--rerank", "--rerank-depth", 3), 2, "best 3 crops", "10", "20")
+    refused(rrid_edge("match", query, "gallery", "--rerank", "--camera", 1), 2, "14 crops pass", "leave out --rerank")
 
 
 def test_several_images_are_one_person_and_a_folder_is_several(place):
@@ -273,7 +296,7 @@ def small(tmp_path):
     spec = fake_spec(block_width=1)
     vectors = _unit(np.random.default_rng(4).standard_normal((30, 15)))
     with LocalGallery.create(tmp_path / "g", spec, dtype="float32") as gallery:
-        gallery.add([NewRow(f"{index:02d}.jpg", "0" * 64, 1, 1) for index in range(30)], vectors)
+        gallery.add([NewRow(f"{index:02d}.jpg", "0" * 64, 1, 1, index % 4) for index in range(30)], vectors)
         yield gallery, vectors
 
 
@@ -291,7 +314,47 @@ def test_maximum_over_images_and_expansion_against_slow_ones(small):
     np.testing.assert_allclose([item.score for item in found], np.sort(vectors @ expanded)[::-1][:5], atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{"top_k": 0}, {"fuse": "sum"}, {"min_score": 2.0}, {"expand": -1}])
+@pytest.mark.parametrize("fusion", ["mean", "max"])
+def test_reranking_orders_the_best_crops_by_the_papers_distances(small, fusion):
+    gallery, vectors = small
+    queries = _unit(np.random.default_rng(6).standard_normal((2, 15)))
+    asked = _unit(queries.mean(axis=0))[None] if fusion == "mean" else queries
+    scores = (vectors @ asked.T).max(axis=1)
+    best = np.argsort(-scores)[:24]
+    distances = dense_reranking(asked, vectors[best], 20, 6, 0.3).min(axis=0)
+    found = match(gallery, Query(("a", "b"), queries), MatchSettings(top_k=8, fuse=fusion, rerank=24))
+    assert [item.path for item in found.matches] == [f"{best[place]:02d}.jpg" for place in np.argsort(distances)[:8]]
+    np.testing.assert_allclose([item.distance for item in found.matches], np.sort(distances)[:8], atol=1e-5)
+    for item in found.matches:
+        assert item.score == pytest.approx(scores[int(item.path[:2])], abs=1e-6)
+    assert found.reranked == 24
+    limit = float(np.sort(scores)[-3])
+    kept = match(gallery, Query(("a", "b"), queries), MatchSettings(8, fusion, rerank=24, min_score=limit - 1e-6))
+    assert len(kept.matches) == 3
+
+
+def test_several_queries_at_once_are_answered_like_one_after_the_other(small):
+    gallery, _ = small
+    vectors = _unit(np.random.default_rng(7).standard_normal((6, 15)))
+    queries = [
+        Query(("a.jpg", "b.jpg"), vectors[:2], None, 1),
+        Query(("c.jpg",), vectors[2:3], None, 2),
+        Query(("d.jpg", "e.jpg", "f.jpg"), vectors[3:], None, 1),
+    ]
+    for settings in (
+        MatchSettings(5),
+        MatchSettings(5, "max", exclude_same_camera=True),
+        MatchSettings(5, expand=3),
+        MatchSettings(5, rerank=25),
+    ):
+        assert match_all(gallery, queries, settings) == tuple(match(gallery, query, settings) for query in queries)
+    assert match_all(gallery, []) == ()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"top_k": 30, "rerank": 25}, {"rerank": 15}, {"top_k": 0}, {"fuse": "sum"}, {"min_score": 2.0}, {"expand": -1}],
+)
 def test_settings_that_do_not_work(settings):
     with pytest.raises(UsageError):
         MatchSettings(**settings)

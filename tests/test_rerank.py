@@ -25,7 +25,7 @@ def _unit(count, seed):
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
 
-def _dense(query, gallery, k1, k2, share):
+def dense_reranking(query, gallery, k1, k2, share):
     """Zhong et al., CVPR 2017, section 3, with full matrices and loops."""
     everything = np.concatenate([query, gallery]).astype(np.float64)
     count = len(everything)
@@ -64,7 +64,7 @@ def test_equals_the_dense_transcription(k1, k2, share):
     query, gallery = _unit(12, 1), _unit(70, 2)
     found = k_reciprocal(query, gallery, k1=k1, k2=k2, lambda_value=share)
     assert found.shape == (12, 70)
-    np.testing.assert_allclose(found, _dense(query, gallery, k1, k2, share), atol=1e-5)
+    np.testing.assert_allclose(found, dense_reranking(query, gallery, k1, k2, share), atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"k1": 0}, {"k2": 0}, {"lambda_value": 2.0}])

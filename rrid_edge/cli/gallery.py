@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say
 from rrid_edge.cli.opening import StoreOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
+
+if TYPE_CHECKING:
+    from rrid_edge.gallery.base import Verification
 
 gallery_app = typer.Typer(help="Look into an index and keep it well.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(gallery_app, name="gallery")
@@ -55,7 +58,12 @@ def verify(
     with LocalGallery(index_place(folder, store)) as gallery:
         found = gallery.verify()
         share = measure_recall(gallery) if recall else None
-    facts = {"rows": found.rows, "damaged": [row.path for row in found.damaged], "bounds_sound": found.bounds_sound}
+    facts = {
+        "rows": found.rows,
+        "damaged": [row.path for row in found.damaged],
+        "bounds_sound": found.bounds_sound,
+        "lost": found.lost,
+    }
     if share is not None:
         facts["recall"] = {"value": share, "at": RECALL_AT, "queries": min(RECALL_QUERIES, found.rows)}
     if as_json:
@@ -67,11 +75,21 @@ def verify(
         print(f"{found.rows} rows, {len(found.damaged)} damaged{bounds}")
         if share is not None:
             print(f"recall@{RECALL_AT} of --fast: {share:.4f} over {min(RECALL_QUERIES, found.rows)} crops as queries")
-    if found.damaged or not found.bounds_sound:
-        what = f"{len(found.damaged)} stored descriptors are damaged (not served)"
-        if not found.bounds_sound:
-            what += " and the bounds of the two-pass search are damaged (a search may miss crops)"
-        raise CheckFailedError(f"{printable(folder)}: {what}; mend them with: rrid-edge index FOLDER")
+    if not found.sound:
+        raise CheckFailedError(
+            f"{printable(folder)}: {_what_is_wrong(found)}; mend this with: rrid-edge index {printable(folder)}"
+        )
+
+
+def _what_is_wrong(found: Verification) -> str:
+    words = []
+    if found.damaged:
+        words.append(f"{len(found.damaged)} stored descriptors are damaged (not served)")
+    if not found.bounds_sound:
+        words.append("the bounds of the two-pass search are damaged (a search may miss crops)")
+    if found.lost:
+        words.append(f"the catalogue has lost {found.lost} crops that were committed: its log is damaged")
+    return " and ".join(words)
 
 
 @gallery_app.command(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json
+from rrid_edge.cli.common import JsonOption, print_json, say
 from rrid_edge.cli.opening import (
     ModelOption,
     PatternOption,
@@ -21,11 +26,18 @@ from rrid_edge.cli.opening import (
     open_model,
     run_index,
 )
+from rrid_edge.errors import printable
+
+if TYPE_CHECKING:
+    from rrid_edge.engines.base import Engine
+    from rrid_edge.gallery.local import LocalGallery
+    from rrid_edge.gallery.sync import IndexReport, IndexSettings
 
 
 @app.command(
     epilog="Example: rrid-edge index demo/gallery --model demo/models/rrid.onnx",
-    help="Index a folder of crops, or bring its index in step: what is new or changed is embedded, what is gone goes.",
+    help="Index a folder of crops, or bring its index in step: what is new or changed is embedded, what is gone goes. "
+    "With --watch it goes on following the folder until it is stopped (Ctrl-C).",
 )
 def index(
     folder: Annotated[Path, typer.Argument(help="Folder of crops, searched through.")],
@@ -39,11 +51,14 @@ def index(
     batch: Annotated[int | None, typer.Option(min=1, help="Images a call of the engine.")] = None,
     dtype: Annotated[str, typer.Option(help="How a new index stores descriptors: float16 or float32.")] = "float16",
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Remove the index first, for another model.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the folder until stopped; needs the extra [watch].")
+    ] = False,
+    settle: Annotated[
+        float, typer.Option(min=0, help="--watch: seconds for which a file must stay unchanged before it is taken.")
+    ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    from dataclasses import asdict
-
-    from rrid_edge.errors import printable
     from rrid_edge.files import walk_images
     from rrid_edge.gallery.local import LocalGallery, remove_index
     from rrid_edge.gallery.naming import name_reader
@@ -56,12 +71,17 @@ def index(
     with engine:
         if rebuild:
             remove_index(place)
+        settings = IndexSettings(pattern, workers, batch)
         with LocalGallery.create(place, engine.spec, dtype=dtype) as gallery:
-            start = time.perf_counter()
-            report = run_index(folder, gallery, engine, IndexSettings(pattern, workers, batch))
-            seconds = time.perf_counter() - start
             gallery.set_model(path.resolve())
-            refuse_empty(folder, report)
+            if not watch:
+                start = time.perf_counter()
+                report = run_index(folder, gallery, engine, settings)
+                seconds = time.perf_counter() - start
+                refuse_empty(folder, report)
+        if watch:
+            _follow(folder, lambda: LocalGallery.create(place, engine.spec), engine, settings, settle, as_json=as_json)
+            return
     if as_json:
         print_json({"gallery": str(folder), "index": str(place), "seconds": round(seconds, 3), **asdict(report)})
         return
@@ -71,3 +91,33 @@ def index(
         f"{printable(folder)}: {report.rows} crops ({report.added} added, {report.changed} changed, {report.removed} removed, "
         f"{report.unchanged} unchanged, {len(report.failed)} failed) in {seconds:.1f} s{rate}"
     )
+
+
+def _follow(
+    folder: Path,
+    open_gallery: Callable[[], LocalGallery],
+    engine: Engine,
+    settings: IndexSettings,
+    settle_s: float,
+    *,
+    as_json: bool,
+) -> None:
+    """Follow a folder until a signal comes; one line on stdout (with ``--json``, one JSON object a line) for every step."""
+    from rrid_edge.gallery.watch import WatchSettings, watch_folder
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
+
+    def tell(report: IndexReport) -> None:
+        if as_json:
+            print(json.dumps({"gallery": str(folder), **asdict(report)}, ensure_ascii=False), flush=True)
+            return
+        counts = (
+            f"{report.added} added, {report.changed} changed, {report.removed} removed, {len(report.failed)} failed"
+        )
+        print(f"{time.strftime('%H:%M:%S')}  {report.rows} crops ({counts})", flush=True)
+
+    say(f"following {printable(folder)}; Ctrl-C ends it")
+    watch_folder(folder, open_gallery, engine, settings, WatchSettings(settle_s), stop=stop, report=tell, complain=say)
+    say("stopped; what was indexed is committed")

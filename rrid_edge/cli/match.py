@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +21,7 @@ from rrid_edge.cli.opening import (
     open_model,
     run_index,
 )
-from rrid_edge.errors import ImageError, RridEdgeError, UsageError, printable
+from rrid_edge.errors import BusyGalleryError, ImageError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -52,7 +52,12 @@ def match(
     since: Annotated[int | None, typer.Option(help="Only crops of this time (frame number) or later.")] = None,
     until: Annotated[int | None, typer.Option(help="Only crops of this time or earlier.")] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Lowest score of a match: below it the answer is 'no match'.")
+        float | None,
+        typer.Option(
+            "--threshold",
+            "--min-score",
+            help="Lowest score of a match: where none reaches it, the answer is 'no match'.",
+        ),
     ] = None,
     fpr: Annotated[
         float | None,
@@ -63,6 +68,14 @@ def match(
         typer.Option(help="Several query images: mean (of descriptors), max (of scores), or none: each is a query."),
     ] = "mean",
     expand: Annotated[int, typer.Option(help="Average query expansion over so many nearest crops; 0 is off.")] = 0,
+    rerank: Annotated[
+        bool,
+        typer.Option("--rerank", help="Put the best crops in a new order by their common neighbours (k-reciprocal)."),
+    ] = False,
+    rerank_depth: Annotated[
+        int | None,
+        typer.Option(help="How many crops --rerank looks at: 200 if left out, or --top-k where that is more."),
+    ] = None,
     fast: Annotated[
         bool,
         typer.Option("--fast", help="Large galleries: score a fixed number of crops; see gallery verify --recall."),
@@ -74,8 +87,7 @@ def match(
 ) -> None:
     from rrid_edge.gallery.base import SearchFilter
     from rrid_edge.gallery.sync import IndexSettings, index_place
-    from rrid_edge.match import MatchSettings
-    from rrid_edge.match import match as rank
+    from rrid_edge.match import RERANK_DEPTH, MatchSettings, match_all
 
     if len(paths) < 2:
         raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
@@ -88,16 +100,18 @@ def match(
     groups = _query_files(query_paths, folder)
     if fuse == "none":
         groups = [(file,) for files in groups for file in files]
+    rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=_own_names(groups, folder))
+    depth = (max(RERANK_DEPTH, top_k) if rerank_depth is None else rerank_depth) if rerank else 0
+    settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
     place = index_place(folder, store)
     path, engine = open_model(model, gallery_model(place), runtime, precision, threads)
-    if fpr is not None:
-        threshold = _measured_threshold(path, engine, fpr, several=any(len(files) > 1 for files in groups))
-    rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=_own_names(groups, folder))
-    settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast)
     with engine:
-        queries = [_embed_query(engine, files, pattern) for files in groups]
+        if fpr is not None:
+            score = _measured_threshold(path, engine, fpr, several=any(len(files) > 1 for files in groups))
+            settings = replace(settings, min_score=score)
+        queries = _embed_queries(engine, groups, pattern)
         with _gallery_in_step(folder, place, path, engine, IndexSettings(pattern)) as gallery:
-            results = [rank(gallery, query, settings) for query in queries]
+            results = match_all(gallery, queries, settings)
             footer = f"{path.name} {engine.spec.fingerprint[:12]} · {engine.runtime} · {gallery.info.rows} crops"
     blocks = engine.spec.blocks
     _draw(results, folder, blocks, footer, sheet, report)
@@ -119,14 +133,10 @@ def match(
 
 
 def _measured_threshold(model: Path, engine: Engine, fpr: float, *, several: bool) -> float:
-    """The score of a false-positive rate, said on stderr; the engine is closed when there is none."""
+    """The score of a false-positive rate, said on stderr."""
     from rrid_edge.threshold import threshold_for
 
-    try:
-        score = threshold_for(model, engine.spec.fingerprint, fpr)
-    except RridEdgeError:
-        engine.close()
-        raise
+    score = threshold_for(model, engine.spec.fingerprint, fpr)
     note = "; measured on single images, so several fused ones reach it more often" if several else ""
     say(f"threshold {score:.4f} for a false-positive rate of {fpr:g} a pair{note}")
     return score
@@ -168,7 +178,8 @@ def _own_names(groups: list[tuple[Path, ...]], folder: Path) -> frozenset[str]:
     return names
 
 
-def _embed_query(engine: Engine, files: tuple[Path, ...], pattern: str) -> Query:
+def _embed_queries(engine: Engine, groups: list[tuple[Path, ...]], pattern: str) -> list[Query]:
+    """One query for each group of files; all of their images go through the engine together."""
     import numpy as np
 
     from rrid_edge.gallery.naming import name_reader
@@ -176,16 +187,19 @@ def _embed_query(engine: Engine, files: tuple[Path, ...], pattern: str) -> Query
     from rrid_edge.match import Query
 
     reader = name_reader(pattern)
-    facts = [reader(file.name) for file in files]
-    images = np.stack([read_image(file, engine.spec.height_px, engine.spec.width_px) for file in files])
-    persons = {fact.person for fact in facts if fact.person is not None}
-    cameras = {fact.camera for fact in facts if fact.camera is not None}
-    return Query(
-        tuple(str(file) for file in files),
-        engine.run(images),
-        persons.pop() if len(persons) == 1 else None,
-        cameras.pop() if len(cameras) == 1 else None,
-    )
+    height, width = engine.spec.height_px, engine.spec.width_px
+    descriptors = engine.run(np.stack([read_image(file, height, width) for files in groups for file in files]))
+    queries, start = [], 0
+    for files in groups:
+        facts = [reader(file.name) for file in files]
+        persons = {fact.person for fact in facts if fact.person is not None}
+        cameras = {fact.camera for fact in facts if fact.camera is not None}
+        own = descriptors[start : start + len(files)]
+        start += len(files)
+        person = persons.pop() if len(persons) == 1 else None
+        camera = cameras.pop() if len(cameras) == 1 else None
+        queries.append(Query(tuple(str(file) for file in files), own, person, camera))
+    return queries
 
 
 def _gallery_in_step(folder: Path, place: Path, model: Path, engine: Engine, settings: object) -> LocalGallery:
@@ -200,7 +214,13 @@ def _gallery_in_step(folder: Path, place: Path, model: Path, engine: Engine, set
         if not out_of_step(folder, gallery):
             return gallery
         gallery.close()
-    with LocalGallery.create(place, engine.spec) as writer:
+    try:
+        writer = LocalGallery.create(place, engine.spec)
+    except BusyGalleryError:
+        gallery = LocalGallery(place, spec=engine.spec)
+        say(f"another process is writing the index: answering from the {gallery.info.rows} crops that it has committed")
+        return gallery
+    with writer:
         report = run_index(folder, writer, engine, settings)
         writer.set_model(model.resolve())
         refuse_empty(folder, report)
@@ -209,7 +229,7 @@ def _gallery_in_step(folder: Path, place: Path, model: Path, engine: Engine, set
 
 
 def _draw(
-    results: list[MatchResult],
+    results: tuple[MatchResult, ...],
     folder: Path,
     blocks: tuple[str, ...],
     footer: str,
@@ -238,10 +258,14 @@ def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
         limit = f" (no score reaches {result.threshold})" if result.threshold is not None else ""
         print(f"no match in the gallery{limit}")
         return
-    print(f"{'rank':>4}  {'score':>6}  {'camera':>6}  {'person':>8}  path")
+    heading = f"  {'distance':>8}" if result.reranked else ""
+    print(f"{'rank':>4}  {'score':>6}{heading}  {'camera':>6}  {'person':>8}  path")
     for found in result.matches:
         camera = "-" if found.camera is None else found.camera
-        print(f"{found.rank:>4}  {found.score:>6.3f}  {camera:>6}  {found.person or '-':>8}  {printable(found.path)}")
+        distance = "" if found.distance is None else f"  {found.distance:>8.3f}"
+        print(
+            f"{found.rank:>4}  {found.score:>6.3f}{distance}  {camera:>6}  {found.person or '-':>8}  {printable(found.path)}"
+        )
         if blocks:
             order = sorted(zip(blocks, found.block_scores, strict=True), key=lambda pair: -pair[1])
             carried = ", ".join(f"{name} {share:+.3f}" for name, share in order[:3])

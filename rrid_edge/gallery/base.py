@@ -123,15 +123,29 @@ class SearchResult:
 
     Attributes:
         hits: for every query its best rows, best first; ties stand in the order of their paths.
-        mode: how the store searched: ``scan``, ``two-pass``, ``fast``, or several of them for several queries.
+        modes: for every query how the store searched: ``scan``, ``two-pass``, ``fast``, or another store's own word.
         rows: rows that passed the filter.
-        rescored: rows whose score was computed exactly, over all queries.
+        scored: for every query the rows whose score was computed exactly.
     """
 
     hits: tuple[tuple[Hit, ...], ...]
-    mode: str
+    modes: tuple[str, ...]
     rows: int
-    rescored: int
+    scored: tuple[int, ...]
+
+    @property
+    def mode(self) -> str:
+        """How the store searched, in one word where all queries went one way."""
+        return " and ".join(sorted(set(self.modes)))
+
+    @property
+    def rescored(self) -> int:
+        """Rows whose score was computed exactly, over all queries."""
+        return sum(self.scored)
+
+    def part(self, queries: slice) -> SearchResult:
+        """The answers to some of the queries."""
+        return SearchResult(self.hits[queries], self.modes[queries], self.rows, self.scored[queries])
 
 
 @dataclass(frozen=True)
@@ -142,11 +156,18 @@ class Verification:
         rows: live rows looked at.
         damaged: rows whose vector does not fit its checksum.
         bounds_sound: whether the search's projected rows fit their checksum; they are made again by the next index.
+        lost: crops that were committed once and that the store no longer knows of; the next index embeds them again.
     """
 
     rows: int
     damaged: tuple[GalleryRow, ...] = field(default=())
     bounds_sound: bool = True
+    lost: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.damaged and self.bounds_sound and not self.lost
 
 
 @runtime_checkable

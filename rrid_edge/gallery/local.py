@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from rrid_edge.errors import ForeignGalleryError, GalleryError, OutputError, UsageError, printable
+from rrid_edge.errors import BusyGalleryError, ForeignGalleryError, GalleryError, OutputError, UsageError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery import vectors as files
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, Hit, NewRow, SearchFilter, SearchResult, Verification
@@ -63,7 +63,8 @@ class LocalGallery:
         memory_budget_bytes: vectors are kept decoded up to here, once they are scanned a second time.
 
     Raises:
-        GalleryError: no index, damaged, of a newer format, or another writer is at work.
+        GalleryError: no index, damaged, or of a newer format.
+        BusyGalleryError: another writer is at work.
         ForeignGalleryError: it was indexed with another model.
     """
 
@@ -156,6 +157,8 @@ class LocalGallery:
         snapshot = self._snapshot()
         files.check_file(snapshot.path, snapshot.form, snapshot.info.slots)
         os.truncate(snapshot.path, files.HEADER_BYTES + snapshot.info.slots * snapshot.form.row_bytes)
+        if files.committed_rows(snapshot.path) != snapshot.info.slots:
+            files.mark_committed(snapshot.path, snapshot.info.slots)
         cache = ProjectionFiles(self.folder, snapshot.info.generation)
         for stray in (*self.folder.glob("vec.*"), *self.folder.glob("cache.*")):
             if stray not in (snapshot.path, cache.basis_path, cache.rows_path):
@@ -189,6 +192,7 @@ class LocalGallery:
             _append(snapshot.path, stored.tobytes(), position)
             with self._catalogue.transaction(write=True) as connection:
                 self._catalogue.insert(connection, rows, snapshot.info.slots, files.checksums(stored))
+            files.mark_committed(snapshot.path, snapshot.info.slots + len(rows))
 
     def update_stat(self, rows: Sequence[GalleryRow]) -> None:
         """Record new sizes and times of crops whose content is the same."""
@@ -248,6 +252,7 @@ class LocalGallery:
                 for key, value in (("generation", str(form.generation)), ("slots", "0"), ("projection", "")):
                     connection.execute("UPDATE info SET value = ? WHERE key = ?", (value, key))
                 self._catalogue.insert(connection, rows, 0, [row.crc32 for row in rows])
+            files.mark_committed(target, len(rows))
         snapshot.path.unlink()
         old_cache = ProjectionFiles(self.folder, snapshot.info.generation)
         for path in (old_cache.basis_path, old_cache.rows_path):
@@ -289,8 +294,8 @@ class LocalGallery:
             wanted = sorted({slot for one in found for slot in one.slots.tolist()})
             by_slot = self._catalogue.rows_at(connection, wanted)
         hits = tuple(_best(view, query, one, by_slot, top_k) for query, one in zip(queries, found, strict=True))
-        modes = sorted({one.mode for one in found})
-        return SearchResult(hits, " and ".join(modes), int(allowed.sum()), sum(one.rescored for one in found))
+        modes, scored = tuple(one.mode for one in found), tuple(one.rescored for one in found)
+        return SearchResult(hits, modes, int(allowed.sum()), scored)
 
     @contextlib.contextmanager
     def _moment(self) -> Iterator[tuple[sqlite3.Connection, View]]:
@@ -366,7 +371,10 @@ class LocalGallery:
         return np.asarray(stored[[row.slot for row in rows]], np.float32)
 
     def verify(self) -> Verification:
-        """Check the catalogue's pages and entries, and every stored vector against its checksum.
+        """Check the catalogue's pages and entries, every stored vector against its checksum, and that no commit is missing.
+
+        SQLite drops what follows a damaged page of its write-ahead log without a word: commits are lost, not wrong. The
+        vector file remembers how many rows there were.
 
         Raises:
             GalleryError: the catalogue itself is damaged.
@@ -376,7 +384,8 @@ class LocalGallery:
         snapshot = self._snapshot()
         stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
         damaged = tuple(row for row in rows if zlib.crc32(stored[row.slot].tobytes()) != row.crc32)
-        return Verification(len(rows), damaged, self._bounds_are_sound(snapshot))
+        lost = max(0, files.committed_rows(snapshot.path) - snapshot.info.slots)
+        return Verification(len(rows), damaged, self._bounds_are_sound(snapshot), lost)
 
     def _bounds_are_sound(self, snapshot: _Snapshot) -> bool:
         """Whether the projected rows fit their checksum; a writer forgets those that do not, to make them again."""
@@ -429,7 +438,7 @@ def remove_index(folder: Path) -> None:
     """Remove an index, and nothing else that may lie in its folder.
 
     Raises:
-        GalleryError: another process is writing it.
+        BusyGalleryError: another process is writing it.
     """
     if not folder.is_dir():
         return
@@ -487,7 +496,7 @@ def _take_lock(folder: Path) -> int:
     """The writer's lock, freed by the kernel when its process dies.
 
     Raises:
-        GalleryError: another process writes.
+        BusyGalleryError: another process writes.
         OutputError: the lock file cannot be made.
     """
     try:
@@ -501,7 +510,7 @@ def _take_lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise GalleryError(
+        raise BusyGalleryError(
             f"{printable(folder)}: another process is writing this index; wait for it, or stop it, and try again"
         ) from error
     return descriptor

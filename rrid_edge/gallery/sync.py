@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rrid_edge.embed import embed_files
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import FolderGoneError, UsageError, printable
 from rrid_edge.files import walk_images
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.local import LocalGallery
@@ -47,6 +47,7 @@ class IndexReport:
         unchanged: crops left as they were.
         failed: files that could not be read, with the reason.
         skipped: links and special files that were not opened, with the reason.
+        waiting: files that were left for later, because they were not finished or the work was stopped.
         batch: images a call of the engine: as given, or as measured; 0 where nothing was embedded.
         workers: decoding threads at the end.
         waited_for_decoding_s: seconds in which the engine had no image to work on.
@@ -61,6 +62,7 @@ class IndexReport:
     unchanged: int
     failed: tuple[tuple[str, str], ...] = field(default=())
     skipped: tuple[tuple[str, str], ...] = field(default=())
+    waiting: int = 0
     batch: int = 0
     workers: int = 0
     waited_for_decoding_s: float = 0.0
@@ -81,6 +83,9 @@ def index_folder(
     *,
     begin: Callable[[int], None] = lambda _total: None,
     advance: Callable[[int], None] = lambda _done: None,
+    ready: Callable[[Path], bool] = lambda _path: True,
+    stop: Callable[[], bool] = lambda: False,
+    verify: bool = True,
 ) -> IndexReport:
     """Bring ``gallery`` in step with ``folder``.
 
@@ -94,9 +99,13 @@ def index_folder(
         settings: pattern, threads, batch.
         begin: called with the number of files to embed.
         advance: called with the number of files done since the last call.
+        ready: whether a new or changed file is finished; what is not is left as it stands in the gallery.
+        stop: asked after every batch; True ends the work there, what was done is committed.
+        verify: look for damaged vectors, and embed those crops again.
 
     Raises:
-        UsageError: no such folder.
+        UsageError: no folder.
+        FolderGoneError: no such folder, or it is empty and the gallery is not; the gallery stays as it is.
         OutputError: the disk refused; what was committed stays.
     """
     settings = settings or IndexSettings()
@@ -104,12 +113,19 @@ def index_folder(
     images, skipped = walk_images(folder)
     here = {path.relative_to(folder).as_posix(): path for path in images}
     stored = {row.path: row for row in gallery.rows()}
-    damaged = {row.path for row in gallery.verify().damaged}
+    if stored and not here:
+        raise FolderGoneError(
+            f"{printable(folder)}: no images in it, and its index holds {len(stored)} crops, which are kept: is a disk not "
+            "mounted? To empty the index, remove its folder, or name crops to: rrid-edge gallery forget"
+        )
+    damaged = {row.path for row in gallery.verify().damaged} if verify else set()
     gone = [path for path in stored if path not in here]
-    waiting = [name for name, path in here.items() if name in damaged or not _same_stat(stored.get(name), path)]
+    changed = [name for name, path in here.items() if name in damaged or not _same_stat(stored.get(name), path)]
+    waiting = [name for name in changed if ready(here[name])]
     if gone:
         gallery.remove(gone)
     begin(len(waiting))
+    left = len(changed)
     gauge = EmbeddingGauge()
     paths = [here[name] for name in waiting]
     batches = embed_files(engine, paths, workers=settings.workers, batch=settings.batch, gauge=gauge)
@@ -117,19 +133,22 @@ def index_folder(
         for batch in batches:
             writer.take(batch)
             advance(batch.done)
+            left -= batch.done
+            if stop():
+                break
     lost = [name for name, _ in writer.failed if name in stored]
     if lost:
         gallery.remove(lost)
     gallery.refresh_projection()
-    unchanged = len(here) - writer.added - writer.changed - len(writer.failed)
     return IndexReport(
         rows=gallery.info.rows,
         added=writer.added,
         changed=writer.changed,
         removed=len(gone) + len(lost),
-        unchanged=unchanged,
+        unchanged=len(here) - writer.added - writer.changed - len(writer.failed) - left,
         failed=tuple(sorted(writer.failed)),
         skipped=tuple((str(path), reason) for path, reason in skipped),
+        waiting=left,
         batch=gauge.batch,
         workers=gauge.workers,
         waited_for_decoding_s=gauge.waited_s,

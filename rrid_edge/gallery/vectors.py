@@ -1,4 +1,8 @@
-"""The vector file: a 64-byte header, then rows of float16 or float32, append only, memory-mapped for reading."""
+"""The vector file: a 64-byte header, then rows of float16 or float32, append only, memory-mapped for reading.
+
+The header's last 8 bytes are a mark: how many rows the catalogue had committed, with a checksum. It is written after the
+commit and never synced, so it may lag behind; but a catalogue with fewer rows than the mark has lost commits.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from rrid_edge.errors import GalleryError, printable
 HEADER_BYTES = 64
 _MAGIC = b"RRIDVEC1"
 _LAYOUT = struct.Struct("<8sIIII32s")
+_MARK = struct.Struct("<II")
 DTYPES = ("float16", "float32")
 
 
@@ -42,10 +47,9 @@ class VectorFormat:
         return self.dimension * np.dtype(self.dtype).itemsize
 
     def header(self) -> bytes:
-        """The 64 bytes at the file's beginning."""
+        """The bytes at the file's beginning, up to the mark."""
         digest = hashlib.sha256(self.fingerprint.encode()).digest()
-        packed = _LAYOUT.pack(_MAGIC, 1, self.dimension, DTYPES.index(self.dtype), self.generation, digest)
-        return packed.ljust(HEADER_BYTES, b"\0")
+        return _LAYOUT.pack(_MAGIC, 1, self.dimension, DTYPES.index(self.dtype), self.generation, digest)
 
     def encode(self, vectors: NDArray[np.float32]) -> NDArray[np.generic]:
         """Rows as they are stored."""
@@ -62,10 +66,32 @@ def create(path: Path, form: VectorFormat) -> None:
     """Make an empty vector file and sync it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        write_all(descriptor, form.header(), 0)
+        write_all(descriptor, form.header() + _mark(0), 0)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def mark_committed(path: Path, rows: int) -> None:
+    """Note in the header that the catalogue has committed ``rows`` rows."""
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        write_all(descriptor, _mark(rows), _LAYOUT.size)
+    finally:
+        os.close(descriptor)
+
+
+def committed_rows(path: Path) -> int:
+    """How many rows the catalogue had committed at least, as the header says; 0 where it cannot be read."""
+    with path.open("rb") as stream:
+        stream.seek(_LAYOUT.size)
+        data = stream.read(_MARK.size)
+    rows: int = _MARK.unpack(data)[0] if len(data) == _MARK.size else 0
+    return rows if data == _mark(rows) else 0
+
+
+def _mark(rows: int) -> bytes:
+    return _MARK.pack(rows, zlib.crc32(struct.pack("<I", rows)))
 
 
 def write_all(descriptor: int, data: bytes | memoryview, position: int) -> None:
@@ -97,7 +123,7 @@ def check_file(path: Path, form: VectorFormat, rows: int) -> None:
         GalleryError: it does.
     """
     with path.open("rb") as stream:
-        header = stream.read(HEADER_BYTES)
+        header = stream.read(_LAYOUT.size)
     if header != form.header():
         raise GalleryError(
             f"{printable(path)}: the vector file's header is damaged or foreign; remove the index folder and index again"
