@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,7 @@ from pathlib import Path
 from rrid_edge.embed import embed_files
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderGoneError, UsageError, printable
-from rrid_edge.files import walk_images
-from rrid_edge.gallery.base import GalleryRow
+from rrid_edge.files import scan_images
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.naming import name_reader
 from rrid_edge.gallery.writing import GalleryWriter
@@ -110,8 +110,8 @@ def index_folder(
     """
     settings = settings or IndexSettings()
     reader = name_reader(settings.pattern)
-    images, skipped = walk_images(folder)
-    here = {path.relative_to(folder).as_posix(): path for path in images}
+    entries, skipped = scan_images(folder)
+    here = {name: folder / name for name in sorted(entries, key=os.fsencode)}
     stored = {row.path: row for row in gallery.rows()}
     if stored and not here:
         raise FolderGoneError(
@@ -120,7 +120,8 @@ def index_folder(
         )
     damaged = {row.path for row in gallery.verify().damaged} if verify else set()
     gone = [path for path in stored if path not in here]
-    changed = [name for name, path in here.items() if name in damaged or not _same_stat(stored.get(name), path)]
+    known = {path: (row.size, row.mtime_ns) for path, row in stored.items()}
+    changed = [name for name in here if name in damaged or not _same_stat(known.get(name), entries[name])]
     waiting = [name for name in changed if ready(here[name])]
     if gone:
         gallery.remove(gone)
@@ -147,7 +148,7 @@ def index_folder(
         removed=len(gone) + len(lost),
         unchanged=len(here) - writer.added - writer.changed - len(writer.failed) - left,
         failed=tuple(sorted(writer.failed)),
-        skipped=tuple((str(path), reason) for path, reason in skipped),
+        skipped=tuple(sorted((str(path), reason) for path, reason in skipped)),
         waiting=left,
         batch=gauge.batch,
         workers=gauge.workers,
@@ -160,21 +161,25 @@ def index_folder(
 def out_of_step(folder: Path, gallery: LocalGallery) -> bool:
     """Whether the folder holds other files than the index, by name, size and modification time.
 
-    A file that could not be read is not in the index, so it is looked at again each time.
+    A file that could not be read is not in the index, so it is looked at again each time. Entries of the index are not
+    checked against their checksums here: one that was damaged either differs from its file or does not matter.
     """
-    here = {path.relative_to(folder).as_posix(): path for path in walk_images(folder)[0]}
-    stored = {row.path: row for row in gallery.rows()}
-    return here.keys() != stored.keys() or any(not _same_stat(stored[name], path) for name, path in here.items())
+    entries, _ = scan_images(folder)
+    stored = gallery.file_stats()
+    return entries.keys() != stored.keys() or any(
+        not _same_stat(stored[name], entry) for name, entry in entries.items()
+    )
 
 
-def _same_stat(row: GalleryRow | None, path: Path) -> bool:
-    if row is None:
+def _same_stat(known: tuple[int, int] | None, file: Path | os.DirEntry[str]) -> bool:
+    """Whether a file has this size (bytes) and modification time (ns)."""
+    if known is None:
         return False
     try:
-        found = path.stat()
+        found = file.stat()
     except OSError:
         return False
-    return (found.st_size, found.st_mtime_ns) == (row.size, row.mtime_ns)
+    return (found.st_size, found.st_mtime_ns) == known
 
 
 def refuse_empty(folder: Path, report: IndexReport) -> None:
