@@ -18,8 +18,8 @@ from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.errors import MissingExtraError
 from rrid_edge.goldens import Goldens
-from rrid_edge.machine import processor_name
 from rrid_edge.onnx_file import read_spec
+from rrid_edge.processor import processor_name
 
 
 @dataclass(frozen=True)
