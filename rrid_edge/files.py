@@ -96,9 +96,12 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
             continue
         for entry in entries:
             name = entry.name
-            if name.startswith("."):
+            if name[0] == ".":
                 continue
-            if entry.is_dir(follow_symlinks=False):
+            # Most entries are ordinary files, which need no system call to tell.
+            if entry.is_file(follow_symlinks=False) and _suffix(name) in IMAGE_SUFFIXES:
+                images[below + name] = entry
+            elif entry.is_dir(follow_symlinks=False):
                 waiting.append(f"{below}{name}/")
             elif _suffix(name) in IMAGE_SUFFIXES:
                 reason = _why_not_image(entry)

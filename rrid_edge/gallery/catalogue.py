@@ -185,8 +185,9 @@ class Catalogue:
     def file_stats(self) -> dict[str, tuple[int, int]]:
         """Size and modification time of every live row by path, without looking at the rows' own checksums."""
         with self._guarded():
+            fsdecode = os.fsdecode
             found = self._connection.execute("SELECT path, size, mtime_ns FROM row WHERE dead = 0")
-            return {os.fsdecode(path): (size, mtime_ns) for path, size, mtime_ns in found}
+            return {fsdecode(path): (size, mtime_ns) for path, size, mtime_ns in found}
 
     def _checked(self, found: tuple[Any, ...]) -> GalleryRow:
         slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32 = found

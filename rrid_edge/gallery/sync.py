@@ -166,8 +166,8 @@ def out_of_step(folder: Path, gallery: LocalGallery) -> bool:
     """
     entries, _ = scan_images(folder)
     stored = gallery.file_stats()
-    return entries.keys() != stored.keys() or any(
-        not _same_stat(stored[name], entry) for name, entry in entries.items()
+    return len(entries) != len(stored) or not all(
+        _same_stat(stored.get(name), entry) for name, entry in entries.items()
     )
 
 
