@@ -35,11 +35,12 @@ def report(tmp_path_factory):
 
 def test_every_row_is_complete(report):
     content, _ = report
-    assert {"processor", "cores", "python", "rrid-edge", "onnxruntime", "openvino"} <= content["machine"].keys()
+    assert {"processor", "cores", "gpu", "python", "rrid-edge", "onnxruntime", "openvino"} <= content["machine"].keys()
     runtimes = {(row["runtime"].split()[0], row["arithmetic"]) for row in content["engines"]}
     assert {("onnxruntime", "fp32"), ("openvino", "fp32")} <= runtimes
     for row in content["engines"]:
         missing = [name for name, value in row.items() if value is None and name != "device_memory_mib"]
+        assert row["device_memory_mib"] is None  # no GPU here
         assert not missing
         assert row["images_per_s"].keys() == {"1", "8"}
     assert any("onnxruntime-cuda" in reason for reason in content["passed_over"])
@@ -56,6 +57,9 @@ def test_the_report_is_consistent_with_itself(report):
     for row in content["engines"]:
         assert row["latency_p50_ms"] <= row["latency_p90_ms"] <= row["latency_p99_ms"]
         assert row["memory_mib"] > 10
+        assert min(row["load_cold_s"], row["load_cached_s"], row["load_warm_s"]) > 0
+        assert row["latency_calls"] >= 3
+        assert row["spread"].keys() == row["images_per_s"].keys()
         assert 0.99 < row["min_cosine"] <= 1 + 1e-9
         assert 0 <= row["top1_agreement"] <= 1
     assert [row["kind"] for row in content["pipeline"]] == ["crops 64 x 128", "pictures 3000 x 4000"]
@@ -88,6 +92,18 @@ def test_refusals(tmp_path):
     refused(rrid_edge("bench", "--model", path), 2, "no such goldens file")
     refused(rrid_edge("bench", "--model", path, "--against", "boxes"), 2, "--against 'boxes' is unknown")
     refused(rrid_edge("bench", "--model", path, "--against", "published"), 2, "give --checkpoint FILE")
+
+
+def test_a_way_that_has_used_up_its_time_drops_out():
+    calls: dict[str, int] = {"slow": 0, "quick": 0}
+
+    def slow():
+        calls["slow"] += 1
+        time.sleep(0.02)
+
+    timings = interleave({"slow": slow, "quick": lambda: None}, repetitions=50, warm_up=0, budget_s=0.05)
+    assert 3 <= len(timings["slow"].seconds) <= 4
+    assert len(timings["quick"].seconds) == 50
 
 
 def test_ways_take_turns():

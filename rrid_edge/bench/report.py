@@ -16,10 +16,13 @@ class EngineRow:
         runtime: what the engine calls itself.
         arithmetic: precision it computes in.
         model_mb: size of its file in 1e6 bytes, or None where it has none of its own.
-        load_cold_s: opening and the first image in a fresh process, imports included; None where not measured.
+        load_cold_s: imports, opening and the first image in a fresh process, nothing kept from earlier ones; None where
+            not measured.
+        load_cached_s: the same with the compiled model that an earlier process kept.
         load_warm_s: opening and the first image again in that process.
         memory_mib: resident memory of that process afterwards.
         device_memory_mib: memory taken on the accelerator, or None on a CPU.
+        latency_calls: timed calls with one image.
         latency_p50_ms: median latency of one image.
         latency_p90_ms: 90th percentile.
         latency_p99_ms: 99th percentile.
@@ -35,9 +38,11 @@ class EngineRow:
     arithmetic: str
     model_mb: float | None
     load_cold_s: float | None
+    load_cached_s: float | None
     load_warm_s: float | None
     memory_mib: float | None
     device_memory_mib: float | None
+    latency_calls: int
     latency_p50_ms: float
     latency_p90_ms: float
     latency_p99_ms: float
@@ -124,20 +129,22 @@ class BenchReport:
     """Everything one run measured.
 
     Attributes:
-        machine: processor, cores, accelerator, versions.
+        machine: processor, cores, GPU, versions.
         threads: CPU threads of every engine; 0 where the runtime chose.
+        date: day of the run.
         model: the model file.
         fingerprint: of the network.
         reference: what parity was measured against.
         repetitions: timed repetitions of each measurement.
         engines: one row an engine.
-        pipeline: the whole way, for the fastest engine.
+        pipeline: the whole way, for the fastest engine, one row a kind of files.
         search: one row a gallery size.
         passed_over: runtimes that were not measured, and why.
     """
 
     machine: dict[str, str]
     threads: int
+    date: str
     model: str
     fingerprint: str
     reference: str
@@ -156,6 +163,7 @@ class BenchReport:
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         lines = [
             f"machine  {machine}",
+            f"threads  {self.threads or 'as the runtimes choose'}; {self.date}",
             f"model    {self.model} ({self.fingerprint[:12]}), parity against {self.reference}",
             "",
         ]
@@ -168,7 +176,18 @@ class BenchReport:
     def _engine_lines(self) -> list[str]:
         batches = sorted({batch for row in self.engines for batch in row.images_per_s})
         head = ["engine", "p50 ms", "p90 ms", "p99 ms", *(f"img/s@{batch}" for batch in batches)]
-        head += ["vs first", "cold s", "warm s", "MiB", "min cosine", "top-1", "mAP change"]
+        head += [
+            "spread",
+            "vs first",
+            "cold s",
+            "kept s",
+            "warm s",
+            "MiB",
+            "GPU MiB",
+            "min cosine",
+            "top-1",
+            "mAP change",
+        ]
         base = self.engines[0].best_images_per_s
         rows = [
             [
@@ -177,17 +196,25 @@ class BenchReport:
                 f"{row.latency_p90_ms:.1f}",
                 f"{row.latency_p99_ms:.1f}",
                 *(_number(row.images_per_s.get(batch), "{:.1f}") for batch in batches),
+                f"{max(row.spread.values()):.0%}",
                 f"{row.best_images_per_s / base:.2f}x",
                 _number(row.load_cold_s, "{:.2f}"),
+                _number(row.load_cached_s, "{:.2f}"),
                 _number(row.load_warm_s, "{:.2f}"),
                 _number(row.memory_mib, "{:.0f}"),
+                _number(row.device_memory_mib, "{:.0f}"),
                 f"{row.min_cosine:.6f}",
                 f"{row.top1_agreement:.1%}",
                 _number(row.map_change, "{:+.4f}"),
             ]
             for row in self.engines
         ]
-        return [*align([head, *rows]), ""]
+        calls = min(row.latency_calls for row in self.engines)
+        note = f"p50, p90, p99 over {calls} calls or more" + ("" if calls >= 200 else ": too few for p99 to mean much")
+        kept = (
+            "cold: a first process; kept: a later one, with the compiled model of the first; warm: again in one process"
+        )
+        return [*align([head, *rows]), f"{note}; spread of the least steady batch; {kept}", ""]
 
     def _pipeline_lines(self) -> list[str]:
         lines = []
