@@ -38,6 +38,7 @@ class FileKind:
         width_px: of every file.
         height_px: of every file.
         seconds: that the engine alone is to take: it decides how many files there are.
+        fewest: files at least: opening and the last commit must not be most of what is measured.
         most: files at most.
     """
 
@@ -45,10 +46,8 @@ class FileKind:
     width_px: int
     height_px: int
     seconds: float
+    fewest: int
     most: int
-
-
-FEWEST = 8
 
 
 def measure_pipeline(
@@ -58,7 +57,7 @@ def measure_pipeline(
     folder.mkdir()
     with variant.open() as engine:
         batch, seconds = _fastest_batch(engine, goldens)
-        files = max(FEWEST, min(kind.most, int(kind.seconds / seconds)))
+        files = max(kind.fewest, min(kind.most, int(kind.seconds / seconds)))
         paths = write_files(folder / "files", goldens, kind, files)
         distinct = min(len(paths), len(goldens.images))
         images = np.stack([read_image(path, engine.spec.height_px, engine.spec.width_px) for path in paths[:distinct]])
