@@ -29,7 +29,7 @@ from rrid_edge.report_parts import (
 
 _THUMBNAIL_PX: Final = (64, 128)
 _JPEG_QUALITY: Final = 85
-_COLUMNS: Final = ("rank", "crop", "score", "parts", "camera", "person", "verdict", "path")
+_COLUMNS: Final = ("rank", "crop", "score", "distance", "parts", "camera", "person", "verdict", "path")
 _UNSORTABLE: Final = frozenset({"crop", "parts"})
 _WORDS: Final = {SAME: "same person", DIFFERENT: "another person", UNKNOWN: "not known"}
 
@@ -157,14 +157,14 @@ def _table(result: MatchResult, root: Path, block_names: tuple[str, ...]) -> str
         return f'<p class="empty">no match in the gallery{limit}</p>'
     full = largest_share(result, block_names)
     rows = "\n".join(_row(result, match, root, block_names, full) for match in result.matches)
-    headings = "".join(_heading(name) for name in _COLUMNS)
+    headings = "".join(_heading(name) for name in _COLUMNS if name != "distance" or result.reranked)
     return f'<div class="scroll"><table><thead><tr>{headings}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
 
 
 def _heading(name: str) -> str:
     if name in _UNSORTABLE:
         return f"<th>{name}</th>"
-    kind = "number" if name in ("rank", "score", "camera") else "text"
+    kind = "number" if name in ("rank", "score", "distance", "camera") else "text"
     order = ' aria-sort="ascending"' if name == "rank" else ""
     return f'<th data-kind="{kind}"{order}><button type="button">{name}</button></th>'
 
@@ -175,6 +175,7 @@ def _row(result: MatchResult, match: Match, root: Path, block_names: tuple[str, 
         _cell(str(match.rank), str(match.rank), "number"),
         f"<td>{_picture(root / match.path, match.path)}</td>",
         _cell(repr(float(match.score)), f"{match.score:.3f}", "number"),
+        _distance(match) if result.reranked else "",
         f"<td>{_part_bar(match, block_names, full)}</td>",
         _cell("" if match.camera is None else str(match.camera), "" if match.camera is None else str(match.camera)),
         _cell(match.person or "", match.person or ""),
@@ -182,6 +183,13 @@ def _row(result: MatchResult, match: Match, root: Path, block_names: tuple[str, 
         _cell(match.path, match.path, "path"),
     )
     return f'<tr class="{judged}">{"".join(cells)}</tr>'
+
+
+def _distance(match: Match) -> str:
+    """What the ranks follow after re-ranking."""
+    if match.distance is None:
+        return _cell("", "", "number")
+    return _cell(repr(float(match.distance)), f"{match.distance:.3f}", "number")
 
 
 def _cell(value: str, shown: str, kind: str = "text") -> str:

@@ -6,10 +6,7 @@ import dataclasses
 import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -17,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kill_index import kill_and_check, killed_at
 from pictures import noise, save_crops
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import ForeignGalleryError, GalleryError, OutputError, UsageError
@@ -286,6 +284,54 @@ def test_a_full_disk_loses_nothing_that_was_committed(store, tmp_path, monkeypat
         assert again.info.rows == 10
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, and a function that sets its size in KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if os.geteuid() or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+
+    def resize(size_kib):
+        subprocess.run(["mount", "-o", f"remount,size={size_kib}k", str(disk)], check=True)
+
+    yield disk, resize
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _fill(place, spec):
+    """Add rows until the disk is full; how many were committed."""
+    committed = 0
+    with pytest.raises(OutputError, match=r"\A[^\n]*no space left[^\n]*\Z|\A[^\n]*No space left[^\n]*\Z"):  # noqa: PT012, SIM117
+        with LocalGallery.create(place, spec) as gallery:
+            while True:
+                gallery.add(rows(8, start=committed), np.repeat(vectors(8), 16, axis=1))
+                committed += 8
+    return committed
+
+
+def test_a_disk_that_really_fills_loses_nothing_that_was_committed(small_disk, tmp_path):
+    """The disk fills at another moment each time: while vectors are written, while the catalogue grows, while it is made."""
+    disk, resize = small_disk
+    wide = fake_spec(block_width=64)
+    crops = tmp_path / "crops"
+    save_crops(crops, 60)
+    refused_at = set()
+    for size_kib in range(64, 420, 12):
+        resize(size_kib)
+        place = disk / "index"
+        committed = _fill(place, wide)
+        refused_at.add(committed)
+        resize(2048)
+        with LocalGallery.create(place, wide) as gallery:
+            assert gallery.info.rows == committed
+            assert gallery.verify().sound
+            assert index_folder(crops, gallery, FakeEngine(wide)).rows == 60
+        shutil.rmtree(place)
+    assert len(refused_at) > 5
+
+
 def test_a_reader_never_sees_a_half_batch(tmp_path):
     """A writer adds, deletes and compacts while a reader asks: the count is one that was committed, and no error."""
     folder = tmp_path / "g"
@@ -298,7 +344,7 @@ def test_a_reader_never_sees_a_half_batch(tmp_path):
             while not done.is_set():
                 try:
                     count = len(reader.search(vectors(1), 10_000).hits[0])
-                    if count % 50:
+                    if count % 250:
                         faults.append(count)
                 except Exception as error:
                     faults.append(error)
@@ -307,9 +353,9 @@ def test_a_reader_never_sees_a_half_batch(tmp_path):
     thread.start()
     with LocalGallery(folder, write=True) as writer:
         for number in range(20):
-            writer.add(rows(50, start=50 * number), vectors(50, seed=number))
+            writer.add(rows(250, start=250 * number), vectors(250, seed=number))
             if number % 5 == 4:
-                writer.remove([row.path for row in rows(50, start=50 * (number - 2))])
+                writer.remove([row.path for row in rows(250, start=250 * (number - 2))])
                 writer.compact()
     done.set()
     thread.join()
@@ -406,13 +452,13 @@ def test_not_a_folder(tmp_path):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_an_index_is_a_function_of_its_folder(tmp_path, seed):
-    """Any sequence of adding, changing, renaming, removing and indexing ends like a fresh index."""
+    """Any sequence of adding, changing, renaming, removing, indexing and being killed ends like a fresh index."""
     folder = tmp_path / "crops"
     generator = random.Random(seed)
     save_crops(folder, 3)
     for step in range(12):
         present = sorted(folder.glob("*.jpg"))
-        action = generator.choice(["add", "change", "rename", "remove", "index"])
+        action = generator.choice(["add", "change", "rename", "remove", "index", "kill"])
         if action == "add" or not present:
             noise(1000 * seed + step).save(folder / f"{step:04d}_c{step % 4}s1_000000_00.jpg")
         elif action == "change":
@@ -421,6 +467,8 @@ def test_an_index_is_a_function_of_its_folder(tmp_path, seed):
             generator.choice(present).rename(folder / f"{step + 100:04d}_c1s1_000000_00.jpg")
         elif action == "remove" and len(present) > 1:
             generator.choice(present).unlink()
+        elif action == "kill":
+            killed_at(folder, folder / ".rrid-edge", generator.uniform(0, 0.02))
         else:
             _index(folder)
     _index(folder)
@@ -428,52 +476,7 @@ def test_an_index_is_a_function_of_its_folder(tmp_path, seed):
     assert _content(folder) == _content(folder, tmp_path / "fresh")
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-import rrid_edge.gallery.sync as sync
-import rrid_edge.gallery.writing as writing
-from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.gallery.local import LocalGallery
-
-class Slow(FakeEngine):
-    def _run_batch(self, images):
-        time.sleep(0.004)
-        return super()._run_batch(images)
-
-writing.COMMIT_ROWS = 4
-spec = fake_spec(block_width=4)
-with LocalGallery.create(Path(sys.argv[2]), spec) as gallery:
-    print("open", flush=True)
-    sync.index_folder(Path(sys.argv[1]), gallery, Slow(spec, max_batch=4), sync.IndexSettings(batch=4))
-"""
-
-
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing(tmp_path):
     """kill -9 while indexing: every committed row verifies, the count never falls, the last run completes."""
     kill_and_check(tmp_path, kills=8, seed=int(time.time()))
-
-
-def kill_and_check(tmp_path, *, kills: int, seed: int) -> None:
-    """Index 120 crops, killed at random moments, and check the index after each."""
-    folder, place = tmp_path / "crops", tmp_path / "index"
-    save_crops(folder, 120)
-    generator = random.Random(seed)
-    count = 0
-    for number in range(kills):
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(KILLED), str(folder), str(place)], stdout=subprocess.PIPE
-        )
-        with process:
-            process.stdout.readline()
-            time.sleep(generator.uniform(0, 0.12))
-            process.send_signal(signal.SIGKILL)
-        with LocalGallery(place) as gallery:
-            assert not gallery.verify().damaged
-            assert gallery.info.rows >= count, (number, seed)
-            count = gallery.info.rows
-    report = _index(folder, place)
-    assert report.rows == 120
-    _index(folder, tmp_path / "fresh")
-    assert _content(folder, place) == _content(folder, tmp_path / "fresh")

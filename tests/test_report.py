@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -282,7 +283,9 @@ def in_browser(tmp_path, document: str, script: str) -> str:
     """The title that ``script`` sets after the page has loaded in a headless browser."""
     page = tmp_path / "page.html"
     write_report(page, document.replace("</body>", f"<script>{script}</script></body>"))
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *quiet, profile]
     done = subprocess.run(
         [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
@@ -304,6 +307,14 @@ def test_a_browser_sorts_by_the_heading_that_is_clicked(tmp_path, gallery, resul
     title = in_browser(tmp_path, html_report([result], gallery, block_names=NAMES), script)
     # Score up and down; camera as numbers (2 before 10), unknown last both ways; path up and down; rank up and down.
     assert title.split() == ["123", "321", "123", "123", "213", "123", "321", "123", "321", "descending", "true"]
+
+
+def test_reranked_answers_show_the_distance_that_ranks_them(gallery, result):
+    assert "distance" not in html_report([result], gallery, block_names=NAMES)
+    first, second = result.matches[0], result.matches[1]
+    matches = (replace(second, rank=1, distance=0.25), replace(first, rank=2, distance=0.5))
+    outline = Outline(html_report([replace(result, matches=matches, reranked=20)], gallery, block_names=NAMES))
+    assert [row[2:4] for row in outline.rows[1:]] == [["0.800", "0.250"], ["0.900", "0.500"]]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrid_edge.errors import GalleryError, printable
+from rrid_edge.errors import GalleryError, OutputError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.spec import ModelSpec
 
@@ -72,6 +72,7 @@ class Catalogue:
 
         Raises:
             GalleryError: it cannot be written.
+            OutputError: the disk is full.
         """
         path = folder / FILE_NAME
         facts = {"format": str(FORMAT), "dtype": dtype, "generation": "0", "slots": "0", "model": ""}
@@ -271,7 +272,9 @@ def _connect(path: Path, *, read_only: bool, create: bool = False) -> sqlite3.Co
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
+            # A new file gets its first content without a log: folding a log into it when it is closed fails silently on a
+            # full disk, and the file would be moved to its place without its content.
+            connection.execute(f"PRAGMA journal_mode = {'DELETE' if create else 'WAL'}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")
     except sqlite3.Error as error:
@@ -279,7 +282,12 @@ def _connect(path: Path, *, read_only: bool, create: bool = False) -> sqlite3.Co
     return connection
 
 
-def _damaged(path: Path, error: object) -> GalleryError:
+def _damaged(path: Path, error: object) -> GalleryError | OutputError:
+    if "disk is full" in str(error):
+        return OutputError(
+            f"{printable(path.parent)}: the index cannot be written (no space left on the disk); what was committed is "
+            "kept: free some space and run the command again"
+        )
     return GalleryError(
         f"{printable(path)}: the index cannot be read or written ({error}); free the disk or close other programs, or remove "
         "the index folder and index again"

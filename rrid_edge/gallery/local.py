@@ -414,7 +414,7 @@ class LocalGallery:
                 f"{printable(self.folder)}: the index cannot be written ({error.strerror or error}); what was committed is "
                 "kept: free some space and run the command again"
             ) from error
-        except GalleryError:
+        except (GalleryError, OutputError):
             self.close()
             raise
 

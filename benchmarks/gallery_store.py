@@ -1,0 +1,147 @@
+"""What the local store costs beside searching: opening, memory, keeping in step, re-ranking.
+
+A gallery of so many clustered rows is written into a temporary folder. Opening is measured in a fresh process: time, and the
+private memory that it adds before and after the first search. For keeping in step, ``--files`` small JPEG files are indexed
+with an engine that costs nothing, one of them is changed, and indexing again is compared with listing and comparing the folder.
+
+Run: python benchmarks/gallery_store.py --rows 100000 --files 20000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rrid_edge.engines.fake import FakeEngine, fake_spec
+from rrid_edge.gallery import NewRow
+from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.sync import index_folder, out_of_step
+from rrid_edge.machine import processor_name
+from rrid_edge.match import MatchSettings, Query, match
+from rrid_edge.spec import ModelSpec
+from rrid_edge.timing import interleave
+
+SPEC: ModelSpec = fake_spec(block_width=256)
+
+_OPENING = """
+import json, re, sys, time
+import numpy as np
+from pathlib import Path
+from rrid_edge.gallery.local import LocalGallery
+
+def private_mib():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return sum(int(kib) for kib in re.findall(r"^Private_(?:Clean|Dirty):\\s+(\\d+) kB", text, re.M)) / 1024
+
+before, begun = private_mib(), time.perf_counter()
+gallery = LocalGallery(Path(sys.argv[1]))
+rows = gallery.info.rows
+opened, memory = time.perf_counter() - begun, private_mib() - before
+query = np.random.default_rng(1).standard_normal((1, gallery.info.spec.dimension)).astype(np.float32)
+begun = time.perf_counter()
+gallery.search(query / np.linalg.norm(query), 10)
+first = time.perf_counter() - begun
+print(json.dumps({"rows": rows, "open_ms": opened * 1e3, "private_mib": memory, "first_search_ms": first * 1e3,
+                  "private_after_search_mib": private_mib() - before}))
+"""
+
+
+def clustered(count: int, seed: int) -> np.ndarray:
+    """Unit rows (count, D) around as many centres as there are twenties of rows, so that re-ranking finds neighbours."""
+    generator = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((5000, SPEC.dimension)).astype(np.float32)
+    rows = np.empty((count, SPEC.dimension), np.float32)
+    for start in range(0, count, 4096):
+        size = min(4096, count - start)
+        noise = generator.standard_normal((size, SPEC.dimension)).astype(np.float32)
+        rows[start : start + size] = centres[generator.integers(0, len(centres), size)] + noise
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def fill(folder: Path, count: int) -> None:
+    """Write a gallery of ``count`` rows."""
+    with LocalGallery.create(folder, SPEC) as gallery:
+        for start in range(0, count, 4096):
+            part = clustered(min(4096, count - start), start)
+            names = [NewRow(f"{index:07d}.jpg", "0" * 64, 1, 1) for index in range(start, start + len(part))]
+            gallery.add(names, part)
+        gallery.refresh_projection()
+
+
+def opening(folder: Path) -> dict[str, float]:
+    """Opening in a fresh process, the second time: the files are in the system's cache."""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", _OPENING, str(folder)], capture_output=True, text=True, check=True)  # noqa: S603 - our own program
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def reranking(folder: Path, repetitions: int) -> None:
+    """One query with and without re-ranking the best 200."""
+    with LocalGallery(folder) as gallery:
+        query = Query(("query.jpg",), clustered(1, 7))
+        ways = {
+            "plain": lambda: match(gallery, query, MatchSettings(10)),
+            "re-ranked, best 200": lambda: match(gallery, query, MatchSettings(10, rerank=200)),
+        }
+        for name, timing in interleave(ways, repetitions=repetitions, warm_up=3).items():
+            middle, slow = (timing.percentile_ms(percent) for percent in (50, 90))
+            print(f"one query of {gallery.info.rows}, {name}: {middle:.1f} ms, p90 {slow:.1f} ms")
+
+
+def in_step(root: Path, files: int, repetitions: int) -> None:
+    """One changed file among many."""
+    folder, place, engine = root / "crops", root / "index", FakeEngine(SPEC)
+    folder.mkdir()
+    pictures = [Image.fromarray(np.full((64, 32, 3), value, np.uint8)) for value in range(0, 250, 5)]
+    for number in range(files):
+        pictures[number % len(pictures)].save(folder / f"{number % 1500:04d}_c1s1_{number:06d}_00.jpg")
+    with LocalGallery.create(place, SPEC) as gallery:
+        index_folder(folder, gallery, engine)
+    changed = folder / f"0007_c1s1_{7:06d}_00.jpg"
+    seconds: dict[str, list[float]] = {"compare": [], "index": []}
+    for repetition in range(repetitions):
+        with LocalGallery.create(place, SPEC) as gallery:
+            begun = time.perf_counter()
+            out_of_step(folder, gallery)
+            seconds["compare"].append(time.perf_counter() - begun)
+        Image.fromarray(np.full((64, 32, 3), 3 + repetition, np.uint8)).save(changed)
+        begun = time.perf_counter()
+        with LocalGallery.create(place, SPEC) as gallery:
+            assert index_folder(folder, gallery, engine).changed == 1
+        seconds["index"].append(time.perf_counter() - begun)
+    compare, index = (float(np.median(seconds[name])) for name in ("compare", "index"))
+    print(
+        f"{files} files: listing and comparing {compare:.3f} s, index after one change {index:.3f} s, {index / compare:.2f}"
+    )
+
+
+def main() -> None:
+    """Print one line for every figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--repetitions", type=int, default=7)
+    arguments = parser.parse_args()
+    print(processor_name())
+    with tempfile.TemporaryDirectory() as root:
+        fill(Path(root) / "large", arguments.rows)
+        found = opening(Path(root) / "large")
+        print(
+            f"{found['rows']:.0f} rows: opened in {found['open_ms']:.0f} ms with {found['private_mib']:.0f} MiB of private "
+            f"memory; first search {found['first_search_ms']:.0f} ms, then {found['private_after_search_mib']:.0f} MiB"
+        )
+        reranking(Path(root) / "large", arguments.repetitions)
+        in_step(Path(root), arguments.files, arguments.repetitions)
+
+
+if __name__ == "__main__":
+    main()
