@@ -63,6 +63,7 @@ class ReadAhead(Generic[Item]):
         self._stopped = False
         self._broken: BaseException | None = None
         self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
         self.add_threads(threads)
 
     @property
@@ -72,24 +73,25 @@ class ReadAhead(Generic[Item]):
 
     def add_threads(self, count: int) -> None:
         """Start more threads, but no more than there are files."""
-        for _ in range(min(count, len(self._paths) - len(self._threads))):
-            # Daemons: a read that hangs in the kernel must not keep a stopped program alive.
-            thread = threading.Thread(target=self._work, name=f"decode-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        with self._starting:
+            for _ in range(min(count, len(self._paths) - len(self._threads))):
+                # Daemons: a read that hangs in the kernel must not keep a stopped program alive.
+                thread = threading.Thread(target=self._work, name=f"decode-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def take(self, count: int) -> list[tuple[int, Item | ImageError]]:
         """Up to ``count`` results with their files' places, lowest first; an empty list when all were taken.
 
-        Waits until so many are there, or all that are left. After :data:`PATIENCE_S` what is there is given out without
-        the late ones; they come with a later call.
+        Waits until so many are there, or all that are left; closing ends the wait. After :data:`PATIENCE_S` what is there
+        is given out without the late ones; they come with a later call.
         """
-        while self._taken < len(self._paths):
+        while self._taken < len(self._paths) and not self._stopped:
             with self._filled:
                 wanted = min(count, len(self._paths) - self._taken, self._window)
-                self._filled.wait_for(lambda: self._broken is not None or len(self._ready) >= wanted, PATIENCE_S)  # noqa: B023 - waited for here
-                if self._broken is not None:
-                    raise self._broken
+                self._filled.wait_for(lambda: self._stopped or len(self._ready) >= wanted, PATIENCE_S)  # noqa: B023 - waited for here
+                if self._stopped:
+                    break
                 if self._ready:
                     taken = [heapq.heappop(self._ready) for _ in range(min(wanted, len(self._ready)))]
                     self._taken += len(taken)
@@ -97,6 +99,8 @@ class ReadAhead(Generic[Item]):
                     return taken
                 hanging = self._hanging()
             self._replace(hanging)
+        if self._broken is not None:
+            raise self._broken
         return []
 
     def _hanging(self) -> int:

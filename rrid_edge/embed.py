@@ -6,6 +6,7 @@ import hashlib
 import io
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,14 @@ class _Decoded:
     pixels: NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class _Assembled:
+    files: tuple[FileFacts, ...]
+    places: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    failed: tuple[tuple[Path, str], ...]
+
+
 def embed_files(
     engine: Engine,
     paths: Sequence[Path],
@@ -82,8 +91,9 @@ def embed_files(
 ) -> Generator[EmbeddedBatch, None, None]:
     """Descriptors of image files, in batches of whatever is decoded: mostly, but not always, in the order of ``paths``.
 
-    Threads fetch and decode up to three batches ahead of the engine (Pillow releases the interpreter while it decodes), so
-    that costs nothing as long as it keeps up; no more than these batches are in memory, however many files there are. A
+    Threads fetch and decode up to three batches ahead (Pillow releases the interpreter while it decodes), and one more puts
+    the next batch together while the engine is at work, so that all this costs nothing as long as it keeps up. No more than
+    these batches are in memory, however many files there are. A
     broken file is reported in a batch, and a slow one comes in a later batch than its neighbours; neither stalls the rest.
 
     Args:
@@ -97,42 +107,46 @@ def embed_files(
     sizes = BatchChoice(engine.max_batch, len(paths), batch)
     threads = WorkerChoice(usable_cores(), workers)
     height, width = engine.spec.height_px, engine.spec.width_px
-    with ReadAhead(
+    assembler = ThreadPoolExecutor(1, "assemble")
+    ahead = ReadAhead(
         paths,
         _fetch,
         lambda fetched: _decode(fetched, height, width),
         threads=threads.threads,
-        window=sizes.largest * (_BATCHES_AHEAD + 1),
-    ) as ahead:
+        window=sizes.largest * _BATCHES_AHEAD,
+    )
+    with assembler, ahead:  # left in the other order: what the assembler waits for ends first
+        pending = assembler.submit(_assemble, ahead, sizes.size, paths, (height, width))
         while True:
-            size, start = sizes.size, time.perf_counter()
-            found = ahead.take(size)
-            if not found:
-                return
+            start = time.perf_counter()
+            assembled = pending.result()
             taken = time.perf_counter()
-            result = _run(engine, paths, found)
-            del found  # its pixels: what is beyond the window is the batch at the engine, and no more
+            if assembled is None:
+                return
+            pending = assembler.submit(_assemble, ahead, sizes.size, paths, (height, width))
+            descriptors = engine.run(assembled.images)
             ended = time.perf_counter()
-            sizes.ran(len(result.files), ended - taken)
+            sizes.ran(len(descriptors), ended - taken)
             ahead.add_threads(threads.waited(taken - start, ended - taken))
-            gauge.images += len(result.files)
+            gauge.images += len(descriptors)
             gauge.batch, gauge.workers = sizes.size, ahead.threads
             gauge.waited_s += taken - start
             gauge.computed_s += ended - taken
-            yield result
+            yield EmbeddedBatch(assembled.files, assembled.places, descriptors, assembled.failed)
 
 
-def _run(engine: Engine, paths: Sequence[Path], found: Sequence[tuple[int, _Decoded | ImageError]]) -> EmbeddedBatch:
+def _assemble(
+    ahead: ReadAhead[_Decoded], size: int, paths: Sequence[Path], shape: tuple[int, int]
+) -> _Assembled | None:
+    """The next batch as one array, made while the engine is at the one before; None when there are no more files."""
+    found = ahead.take(size)
+    if not found:
+        return None
     good = [(place, item) for place, item in found if isinstance(item, _Decoded)]
-    failed = [(paths[place], item.reason) for place, item in found if isinstance(item, ImageError)]
-    shape = (0, engine.spec.height_px, engine.spec.width_px, 3)
-    images = np.stack([item.pixels for _, item in good]) if good else np.empty(shape, np.uint8)
-    return EmbeddedBatch(
-        tuple(item.facts for _, item in good),
-        np.array([place for place, _ in good], np.int64),
-        engine.run(images),
-        tuple(failed),
-    )
+    failed = tuple((paths[place], item.reason) for place, item in found if isinstance(item, ImageError))
+    images = np.stack([item.pixels for _, item in good]) if good else np.empty((0, *shape, 3), np.uint8)
+    places = np.array([place for place, _ in good], np.int64)
+    return _Assembled(tuple(item.facts for _, item in good), places, images, failed)
 
 
 def _fetch(path: Path) -> _Fetched:

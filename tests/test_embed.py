@@ -98,7 +98,7 @@ def test_live_images_are_bounded_whatever_the_number_of_files(tmp_path, monkeypa
     for _ in embed_files(FakeEngine(), paths, workers=4, batch=2):
         time.sleep(0.001)
     assert live == 0
-    assert 2 <= most <= 4 * 2 + 2  # the window, and the batch that the engine is at
+    assert 2 <= most <= 3 * 2 + 2  # the window, and the batch that is put together
 
 
 def test_an_error_of_the_engine_ends_all_threads(tmp_path):
@@ -120,6 +120,31 @@ def test_leaving_early_ends_all_threads(tmp_path):
     stream = embed_files(FakeEngine(), save_crops(tmp_path, 40), workers=2, batch=2)
     next(stream)
     stream.close()
+
+
+def test_the_next_batch_is_put_together_while_the_engine_works(tmp_path, monkeypatch):
+    assembled, real = threading.Semaphore(0), module._assemble
+    monkeypatch.setattr(module, "_assemble", lambda *given: (real(*given), assembled.release())[0])
+
+    class Waiting(FakeEngine):
+        def run(self, images):
+            assert assembled.acquire(timeout=10)  # this batch
+            assert assembled.acquire(timeout=10)  # and already the next one, or the news that there is none
+            assembled.release()
+            return super().run(images)
+
+    assert sum(len(batch.files) for batch in embed_files(Waiting(), save_crops(tmp_path, 12), batch=4)) == 12
+
+
+def test_closing_ends_a_wait(tmp_path):
+    paths, release = save_crops(tmp_path, 2), threading.Event()
+    ahead = ReadAhead(paths, lambda path: release.wait(20), str, threads=1, window=2)
+    waiting = threading.Thread(target=ahead.take, args=(2,))
+    waiting.start()
+    threading.Timer(0.1, release.set).start()
+    ahead.close()
+    waiting.join(5)
+    assert not waiting.is_alive()
 
 
 def test_results_come_in_order_where_nothing_is_late(tmp_path):
