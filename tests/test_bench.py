@@ -7,13 +7,16 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from commands import refused, rrid_edge
 from onnx_models import save_tiny_model
+from pictures import save_crops
 from rrid_edge.engines import open_engine
 from rrid_edge.goldens import Goldens, Labels, save_goldens
 from rrid_edge.timing import Timing, interleave
+from rrid_train.model import RRID, ModelConfig
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +90,38 @@ def test_table_names_every_engine(report):
     assert "files to index" in outcome.out
 
 
+def test_yardsticks_and_labelled_data(tmp_path, monkeypatch):
+    """Both yardsticks stand first, and parity is measured on the folder; the compiler itself is left out."""
+    monkeypatch.setattr(torch, "compile", lambda branch, **_: branch)
+    torch.manual_seed(0)
+    torch.save(RRID(ModelConfig("resnet18", 96, 32, (3, 2), 8), 5).state_dict(), tmp_path / "tiny.pth")
+    outcome = rrid_edge("export", tmp_path / "tiny.pth", "-o", tmp_path, "--height", 96, "--width", 32)
+    assert outcome.code == 0, outcome
+    save_crops(tmp_path / "crops", 14)
+    yardsticks = ("--against", "torch-compile", "--against", "published", "--checkpoint", tmp_path / "tiny.pth")
+    where = ("--model", tmp_path / "rrid.onnx", "--data", tmp_path / "crops", "--count", 12, "--threads", 1)
+    outcome = rrid_edge("bench", "--quick", *where, *yardsticks, "--json")
+    assert outcome.code == 0, outcome
+    content = json.loads(outcome.out)
+    assert "12 crops of" in content["reference"]
+    names = [row["name"] for row in content["engines"]]
+    assert names[:2] == ["published (PyTorch)", "torch-compile (PyTorch)"]
+    assert {"onnxruntime", "openvino"} <= {row["runtime"].split()[0] for row in content["engines"][2:]}
+    for row in content["engines"]:
+        assert row["min_cosine"] > 0.99
+        assert row["map_change"] is not None
+    assert content["engines"][0]["min_cosine"] > 0.999999
+    assert content["engines"][0]["load_cold_s"] is None
+
+
 def test_refusals(tmp_path):
     path = save_tiny_model(tmp_path / "rrid.onnx")
     refused(rrid_edge("bench", "--model", path), 2, "no such goldens file")
     refused(rrid_edge("bench", "--model", path, "--against", "boxes"), 2, "--against 'boxes' is unknown")
     refused(rrid_edge("bench", "--model", path, "--against", "published"), 2, "give --checkpoint FILE")
+    refused(rrid_edge("bench", "--model", path, "--data", tmp_path), 2, "give --checkpoint FILE")
+    both = ("--data", tmp_path, "--goldens", tmp_path / "x.npz", "--checkpoint", path)
+    refused(rrid_edge("bench", "--model", path, *both), 2, "exclude each other")
 
 
 def test_a_way_that_has_used_up_its_time_drops_out():

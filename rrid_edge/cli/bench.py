@@ -14,7 +14,10 @@ from rrid_edge.cli.opening import ModelOption, ThreadsOption
 from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rrid_edge.bench.variants import Variant
+    from rrid_edge.engines.base import Engine
     from rrid_edge.goldens import Goldens
     from rrid_edge.spec import ModelSpec
 
@@ -52,7 +55,7 @@ def bench(
 
     path, why = choose_model(model)
     say(f"model {printable(path)} ({why})")
-    yardsticks = _yardsticks(list(against or ()), checkpoint, threads)
+    yardsticks = _yardsticks(list(against or ()), checkpoint, path, threads)
     images, reference = _images(path, goldens, data, checkpoint, count)
     with contextlib.ExitStack() as stack:
         steps = [lambda _done: None]
@@ -105,7 +108,7 @@ def _spec(model: Path) -> ModelSpec:
     return read_spec(model) if model.suffix == ".onnx" else EngineSidecar.read(model).spec
 
 
-def _yardsticks(against: list[str], checkpoint: Path | None, threads: int) -> list[Variant]:
+def _yardsticks(against: list[str], checkpoint: Path | None, model: Path, threads: int) -> list[Variant]:
     unknown = next((name for name in against if name not in _YARDSTICKS), None)
     if unknown is not None:
         raise UsageError(f"--against {unknown!r} is unknown: expected one of {', '.join(_YARDSTICKS)}")
@@ -115,11 +118,15 @@ def _yardsticks(against: list[str], checkpoint: Path | None, threads: int) -> li
         raise UsageError(f"--against {against[0]} runs the trained network: give --checkpoint FILE")
     require("rrid_export.torch_engine", "export", "running the network in PyTorch")
     from rrid_edge.bench.variants import Variant
+    from rrid_export.source import load_source
     from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
+    from rrid_train.checkpoint import is_checkpoint
 
+    spec = _spec(model)
+    size = {} if is_checkpoint(checkpoint) else {"height_px": spec.height_px, "width_px": spec.width_px}
     kinds = {"published": PublishedEngine, "torch-compile": CompiledTorchEngine}
-    return [
-        Variant(f"{name} (PyTorch)", lambda kind=kinds[name]: kind.from_checkpoint(checkpoint, threads=threads))  # type: ignore[misc]
-        for name in _YARDSTICKS
-        if name in against
-    ]
+
+    def opener(name: str) -> Callable[[], Engine]:
+        return lambda: kinds[name](load_source(checkpoint, **size), flip=spec.flip, threads=threads)
+
+    return [Variant(f"{name} (PyTorch)", opener(name)) for name in _YARDSTICKS if name in against]
