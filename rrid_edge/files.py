@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 from rrid_edge.errors import FolderGoneError, OutputError, UsageError, printable
 
@@ -112,6 +113,32 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
             elif entry.is_symlink() and entry.is_dir():
                 skipped.append((folder / below / name, "a link to a folder is not followed"))
     return images, skipped
+
+
+class PathsBelow(Sequence[Path]):
+    """Paths made of names when they are asked for: a path takes ten times the memory of its name.
+
+    Args:
+        folder: of all of them.
+        names: relative to it.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder, self._names = folder, names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> PathsBelow: ...
+
+    def __getitem__(self, place: int | slice) -> Path | PathsBelow:
+        if isinstance(place, slice):
+            return PathsBelow(self._folder, self._names[place])
+        return self._folder / self._names[place]
 
 
 def _suffix(name: str) -> str:

@@ -138,3 +138,12 @@ def test_start_up_is_broken_down(tmp_path):
     assert done.returncode == 0, done
     for stage in ("opening the engine", "comparing folder and index", "searching", "of the engine alone"):
         assert stage in done.stdout
+
+
+def test_a_folder_of_links_is_indexed_whole(tmp_path):
+    memory = script("index_memory")
+    memory.write_folder(tmp_path / "crops", 60, 7)
+    with FakeEngine() as engine:
+        report, samples = memory.index_watched(tmp_path / "crops", tmp_path / "index", engine)
+    assert (report.rows, report.added) == (60, 60)
+    assert len(samples) == 10

@@ -11,7 +11,7 @@ from pathlib import Path
 from rrid_edge.embed import embed_files
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderGoneError, UsageError, printable
-from rrid_edge.files import scan_images
+from rrid_edge.files import PathsBelow, scan_images
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.naming import name_reader
 from rrid_edge.gallery.writing import GalleryWriter
@@ -111,7 +111,7 @@ def index_folder(
     settings = settings or IndexSettings()
     reader = name_reader(settings.pattern)
     entries, skipped = scan_images(folder)
-    here = {name: folder / name for name in sorted(entries, key=os.fsencode)}
+    here = sorted(entries, key=os.fsencode)
     stored = {row.path: row for row in gallery.rows()}
     if stored and not here:
         raise FolderGoneError(
@@ -119,17 +119,19 @@ def index_folder(
             "mounted? To empty the index, remove its folder, or name crops to: rrid-edge gallery forget"
         )
     damaged = {row.path for row in gallery.verify().damaged} if verify else set()
-    gone = [path for path in stored if path not in here]
+    gone = [path for path in stored if path not in entries]
     known = {path: (row.size, row.mtime_ns) for path, row in stored.items()}
     changed = [name for name in here if name in damaged or not _same_stat(known.get(name), entries[name])]
-    waiting = [name for name in changed if ready(here[name])]
+    del entries, known  # one entry a file: a million of them would stay for as long as the indexing takes
+    waiting = [name for name in changed if ready(folder / name)]
     if gone:
         gallery.remove(gone)
     begin(len(waiting))
     left = len(changed)
     gauge = EmbeddingGauge()
-    paths = [here[name] for name in waiting]
-    batches = embed_files(engine, paths, workers=settings.workers, batch=settings.batch, gauge=gauge)
+    batches = embed_files(
+        engine, PathsBelow(folder, waiting), workers=settings.workers, batch=settings.batch, gauge=gauge
+    )
     with contextlib.closing(batches), GalleryWriter(folder, gallery, stored, damaged, reader) as writer:
         for batch in batches:
             writer.take(batch)
