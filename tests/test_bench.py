@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from PIL import Image
 from commands import refused, rrid_edge
 from onnx_models import save_tiny_model
 from pictures import save_crops
+from rrid_edge.bench.probe import LoadRequest, measure_load
 from rrid_edge.engines import open_engine
+from rrid_edge.engines.fake import fake_spec
 from rrid_edge.goldens import Goldens, Labels, save_goldens
 from rrid_edge.timing import Timing, interleave
 from rrid_train.model import RRID, ModelConfig
@@ -59,7 +62,7 @@ def test_the_report_is_consistent_with_itself(report):
     content, _ = report
     for row in content["engines"]:
         assert row["latency_p50_ms"] <= row["latency_p90_ms"] <= row["latency_p99_ms"]
-        assert row["memory_mib"] > 10
+        assert 10 < row["memory_mib"] <= row["peak_memory_mib"] + 1
         assert min(row["load_cold_s"], row["load_cached_s"], row["load_warm_s"]) > 0
         assert row["latency_calls"] >= 3
         assert row["spread"].keys() == row["images_per_s"].keys()
@@ -134,6 +137,16 @@ def test_a_way_that_has_used_up_its_time_drops_out():
     timings = interleave({"slow": slow, "quick": lambda: None}, repetitions=50, warm_up=0, budget_s=0.05)
     assert 3 <= len(timings["slow"].seconds) <= 4
     assert len(timings["quick"].seconds) == 50
+
+
+def test_memory_is_that_of_an_open_engine(tmp_path):
+    """A model of 64 MB shows in the memory of the process that holds it."""
+    small = save_tiny_model(tmp_path / "small.onnx")
+    spec = replace(fake_spec(), block_width=16 * 64 * 16)
+    large = save_tiny_model(tmp_path / "large.onnx", spec)
+    costs = [measure_load(LoadRequest(str(path), "onnxruntime", None, 1)) for path in (small, large)]
+    assert costs[1].memory_mib - costs[0].memory_mib > 0.5 * large.stat().st_size / 2**20
+    assert measure_load(LoadRequest(str(tmp_path / "none.onnx"), "onnxruntime", None, 1)) is None
 
 
 def test_ways_take_turns():

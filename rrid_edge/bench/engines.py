@@ -121,6 +121,7 @@ def _row(
         load_cached_s=cost.cached_s if cost else None,
         load_warm_s=cost.warm_s if cost else None,
         memory_mib=cost.memory_mib if cost else None,
+        peak_memory_mib=cost.peak_memory_mib if cost else None,
         device_memory_mib=cost.device_memory_mib if cost else None,
         latency_p50_ms=latency.percentile_ms(50),
         latency_p90_ms=latency.percentile_ms(90),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,8 @@ class LoadCost:
         cold_s: imports, opening and the first image in a fresh process, with nothing kept from earlier ones.
         cached_s: the same with what an earlier process kept (compiled models); near ``cold_s`` where nothing is kept.
         warm_s: opening and the first image again in the same process.
-        memory_mib: resident memory of the process afterwards.
+        memory_mib: resident memory of the process while the engine is open.
+        peak_memory_mib: the most that it was while opening and running, nothing being kept.
         device_memory_mib: memory that the engine took on the GPU; None on a CPU.
     """
 
@@ -31,6 +33,7 @@ class LoadCost:
     cached_s: float
     warm_s: float
     memory_mib: float
+    peak_memory_mib: float
     device_memory_mib: float | None
 
 
@@ -66,6 +69,7 @@ def measure_load(request: LoadRequest, *, processes: int = 1) -> LoadCost | None
         cached_s=_median(later, "load_s"),
         warm_s=_median(first, "warm_s"),
         memory_mib=_median(first, "memory_mib"),
+        peak_memory_mib=_median(first, "peak_memory_mib"),
         device_memory_mib=statistics.median(devices) if devices else None,
     )
 
@@ -86,8 +90,8 @@ def _in_process(request: LoadRequest, cache: str) -> dict[str, float] | None:
     return found
 
 
-def _load_once(request: LoadRequest) -> tuple[float, float | None]:
-    """Seconds, and MiB taken on a GPU."""
+def _load_once(request: LoadRequest) -> dict[str, float | None]:
+    """Seconds to open and to run one image, and memory in MiB while the engine is open."""
     gpu = _Gpu() if request.runtime in ("tensorrt", "onnxruntime-cuda") else None
     start = time.perf_counter()
     import numpy as np
@@ -96,7 +100,12 @@ def _load_once(request: LoadRequest) -> tuple[float, float | None]:
 
     with open_engine(request.path, request.runtime, precision=request.precision, threads=request.threads) as engine:
         engine.run(np.zeros((1, engine.spec.height_px, engine.spec.width_px, 3), np.uint8))
-        return time.perf_counter() - start, gpu.taken_mib() if gpu is not None else None
+        return {
+            "load_s": time.perf_counter() - start,
+            "memory_mib": resident_mib(),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "device_memory_mib": gpu.taken_mib() if gpu is not None else None,
+        }
 
 
 class _Gpu:
@@ -125,10 +134,8 @@ def resident_mib() -> float:
 
 def _main() -> None:
     request = LoadRequest(**json.loads(sys.argv[1]))
-    load_s, device_memory_mib = _load_once(request)
-    warm_s, _ = _load_once(request)
-    memory = {"memory_mib": resident_mib(), "device_memory_mib": device_memory_mib}
-    print(json.dumps({"load_s": load_s, "warm_s": warm_s, **memory}))
+    first = _load_once(request)
+    print(json.dumps({**first, "warm_s": _load_once(request)["load_s"]}))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ class EngineRow:
             not measured.
         load_cached_s: the same with the compiled model that an earlier process kept.
         load_warm_s: opening and the first image again in that process.
-        memory_mib: resident memory of that process afterwards.
+        memory_mib: resident memory of a process in which the engine is open.
+        peak_memory_mib: the most that it was on the way there.
         device_memory_mib: memory taken on the accelerator, or None on a CPU.
         latency_calls: timed calls with one image.
         latency_p50_ms: median latency of one image.
@@ -41,6 +42,7 @@ class EngineRow:
     load_cached_s: float | None
     load_warm_s: float | None
     memory_mib: float | None
+    peak_memory_mib: float | None
     device_memory_mib: float | None
     latency_calls: int
     latency_p50_ms: float
@@ -183,6 +185,7 @@ class BenchReport:
             "kept s",
             "warm s",
             "MiB",
+            "peak",
             "GPU MiB",
             "min cosine",
             "top-1",
@@ -202,6 +205,7 @@ class BenchReport:
                 _number(row.load_cached_s, "{:.2f}"),
                 _number(row.load_warm_s, "{:.2f}"),
                 _number(row.memory_mib, "{:.0f}"),
+                _number(row.peak_memory_mib, "{:.0f}"),
                 _number(row.device_memory_mib, "{:.0f}"),
                 f"{row.min_cosine:.6f}",
                 f"{row.top1_agreement:.1%}",

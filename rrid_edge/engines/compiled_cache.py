@@ -97,7 +97,7 @@ class CompiledCache:
             os.utime(path)  # used now: others go first
         return content
 
-    def keep(self, key: bytes, content: Callable[[], bytes]) -> None:
+    def keep(self, key: bytes, content: Callable[[], bytes | memoryview]) -> None:
         """Write an entry, or nothing where the folder does not allow it; older entries go when there is no room.
 
         Not synced: after a power failure the checksum tells, and the model is compiled again.

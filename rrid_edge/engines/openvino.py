@@ -117,9 +117,9 @@ def _from_cache(core: Any, cache: CompiledCache, key: bytes, settings: dict[str,
         return None, None
 
 
-def _exported(compiled: Any) -> bytes:  # noqa: ANN401
+def _exported(compiled: Any) -> bytes | memoryview:  # noqa: ANN401
     stream = compiled.export_model()
-    return stream if isinstance(stream, bytes) else bytes(stream.getbuffer())
+    return stream if isinstance(stream, bytes) else memoryview(stream.getbuffer())
 
 
 def _settings(core: Any, device: str, precision: str | None, threads: int) -> dict[str, Any]:  # noqa: ANN401
