@@ -1,6 +1,6 @@
 """The exported model against the network as the published evaluation runs it: image and mirrored image in two passes.
 
-Run: python benchmarks/fused_model.py [CHECKPOINT] [--batch 8] [--threads 2] [--repetitions 5]
+Run: python benchmarks/fused_model.py [CHECKPOINT] [--batch 8] [--threads 2] [--repetitions 5] [--compile]
 Without a checkpoint it takes a ResNet-50 RRID at 384 x 128 with random weights: speed does not depend on them.
 """
 
@@ -18,13 +18,13 @@ from rrid_calib.graph import int8_layers, quantised, read_graph
 from rrid_calib.ranges import collect, scales
 from rrid_edge.agreement import row_cosines
 from rrid_edge.engines import open_engine
-from rrid_edge.machine import processor_name
 from rrid_edge.onnx_file import read_spec
+from rrid_edge.processor import processor_name
 from rrid_edge.timing import interleave
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork, load_source
-from rrid_export.torch_engine import TorchEngine
+from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
 from rrid_train.model import RRID, ModelConfig
 
 
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: a minute more")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -61,9 +62,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rrid.onnx"
         export_onnx(InferenceBranch(source.model).eval(), spec, path)
-        published = TorchEngine(source)
+        published = PublishedEngine(source)
         engines = {
             "published, PyTorch eager": published,
+            **({"torch.compile bf16": CompiledTorchEngine(source)} if arguments.compile else {}),
             "ONNX Runtime fp32": open_engine(path, "onnxruntime", threads=arguments.threads),
             "OpenVINO fp32": open_engine(path, "openvino", precision="fp32", threads=arguments.threads),
             "OpenVINO default": open_engine(path, "openvino", threads=arguments.threads),

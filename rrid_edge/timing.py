@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FEWEST = 3
+"""Timed calls of a way that has used up its time."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -35,20 +38,25 @@ class Timing:
         return float(np.percentile(self.seconds, percent) * 1000)
 
 
-def interleave(ways: Mapping[str, Callable[[], object]], *, repetitions: int, warm_up: int = 1) -> dict[str, Timing]:
+def interleave(
+    ways: Mapping[str, Callable[[], object]], *, repetitions: int, warm_up: int = 1, budget_s: float = float("inf")
+) -> dict[str, Timing]:
     """Time each way ``repetitions`` times, taking turns, so that a change of the machine's mood meets all of them.
 
     Args:
         ways: name -> what to call.
         repetitions: timed calls of each.
         warm_up: calls of each before.
+        budget_s: a way that has taken so many seconds drops out, after :data:`FEWEST` calls at least.
     """
     for way in ways.values():
         for _ in range(warm_up):
             way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repetitions):
+    for repetition in range(repetitions):
         for name, way in ways.items():
+            if repetition >= FEWEST and sum(seconds[name]) >= budget_s:
+                continue
             start = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - start)

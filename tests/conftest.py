@@ -1,4 +1,4 @@
-"""Servers that several test modules share."""
+"""What all tests share: no cache of the user's, and servers that several modules ask."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 
 from milvus_server import TOKEN, MilvusServer, server_python
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user():
+    """Tests neither use nor fill the user's cache of compiled models; those of the cache name their own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RRID_EDGE_CACHE", "off")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,37 +1,56 @@
-"""Files to descriptors: order, failures, bounded work ahead."""
+"""Files to descriptors: nothing lost or confused, bounded memory, slow and broken files, threads that end."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 
 import numpy as np
+import pytest
 
 from pictures import save_crops
+from rrid_edge import decoding
+from rrid_edge import embed as module
+from rrid_edge.decoding import ReadAhead
 from rrid_edge.embed import embed_files
 from rrid_edge.engines import FakeEngine
+from rrid_edge.errors import ImageError
 from rrid_edge.images import read_image
+from rrid_edge.pace import BatchChoice, EmbeddingGauge, WorkerChoice
 
 
-def test_descriptors_stand_in_the_order_of_the_files(tmp_path):
+@pytest.fixture(autouse=True)
+def no_thread_left():
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_every_file_gets_its_own_descriptor(tmp_path):
     paths = save_crops(tmp_path, 23)
     with FakeEngine(max_batch=5) as engine:
         batches = list(embed_files(engine, paths, workers=4, batch=5))
         alone = np.concatenate([engine.run(read_image(path, 192, 64)[None]) for path in paths])
-    assert [facts.path for batch in batches for facts in batch.files] == paths
-    np.testing.assert_allclose(np.concatenate([batch.descriptors for batch in batches]), alone, atol=1e-6)
+    places = np.concatenate([batch.places for batch in batches])
+    assert sorted(places) == list(range(23))
+    assert [facts.path for batch in batches for facts in batch.files] == [paths[place] for place in places]
+    np.testing.assert_allclose(np.concatenate([batch.descriptors for batch in batches]), alone[places], atol=1e-6)
     facts = batches[0].files[0]
-    assert facts.sha256 == hashlib.sha256(paths[0].read_bytes()).hexdigest()
-    assert facts.size == paths[0].stat().st_size
+    content = paths[places[0]].read_bytes()
+    assert (facts.sha256, facts.size) == (hashlib.sha256(content).hexdigest(), len(content))
 
 
-def test_broken_files_are_reported_where_they_stand(tmp_path):
+def test_broken_files_are_reported(tmp_path):
     paths = save_crops(tmp_path, 6)
     paths[2].write_text("words")
     paths[5].unlink()
     batches = list(embed_files(FakeEngine(), paths, batch=3))
-    assert [len(batch.files) for batch in batches] == [2, 2]
-    assert [path for batch in batches for path, _ in batch.failed] == [paths[2], paths[5]]
-    assert all(len(batch.descriptors) == len(batch.files) for batch in batches)
+    assert sum(len(batch.files) for batch in batches) == 4
+    assert {path for batch in batches for path, _ in batch.failed} == {paths[2], paths[5]}
+    assert all(len(batch.descriptors) == len(batch.files) == len(batch.places) for batch in batches)
 
 
 def test_no_files_and_only_broken_ones(tmp_path):
@@ -41,13 +60,141 @@ def test_no_files_and_only_broken_ones(tmp_path):
     assert batch.descriptors.shape == (0, 240)
 
 
-def test_decoding_runs_ahead_by_a_bounded_number_of_batches(tmp_path, monkeypatch):
-    import rrid_edge.embed as module
+def test_a_hanging_file_comes_last_and_keeps_nobody_waiting(tmp_path, monkeypatch):
+    paths = save_crops(tmp_path, 30)
+    release, real = threading.Event(), module._fetch
+    monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(module, "_fetch", lambda path: (path not in paths[:3] or release.wait(20), real(path))[1])
+    seen = []
+    for batch in embed_files(FakeEngine(), paths, workers=2, batch=4):  # three files hang, and there are two threads
+        seen += [facts.path for facts in batch.files]
+        if len(seen) == 27:
+            release.set()
+    assert set(seen[:27]) == set(paths[3:])
+    assert set(seen) == set(paths)
 
-    started: list[object] = []
-    real = module._read
-    monkeypatch.setattr(module, "_read", lambda path, *size: (started.append(path), real(path, *size))[1])
+
+@pytest.mark.parametrize("files", [40, 400])
+def test_live_images_are_bounded_whatever_the_number_of_files(tmp_path, monkeypatch, files):
+    paths = save_crops(tmp_path, 8) * (files // 8)
+    lock, live, most = threading.Lock(), 0, 0
+    real = module._decode
+
+    class Counted(module._Decoded):
+        def __del__(self):
+            nonlocal live
+            with lock:
+                live -= 1
+
+    def decode(*arguments):
+        nonlocal live, most
+        found = real(*arguments)
+        with lock:
+            live += 1
+            most = max(most, live)
+        return Counted(found.facts, found.pixels)
+
+    monkeypatch.setattr(module, "_decode", decode)
+    for _ in embed_files(FakeEngine(), paths, workers=4, batch=2):
+        time.sleep(0.001)
+    assert live == 0
+    assert 2 <= most <= 3 * 2 + 2  # the window, and the batch that is put together
+
+
+def test_an_error_of_the_engine_ends_all_threads(tmp_path):
+    class Broken(FakeEngine):
+        def _run_batch(self, images):
+            raise RuntimeError("no power")
+
+    with pytest.raises(RuntimeError, match="no power"):
+        list(embed_files(Broken(), save_crops(tmp_path, 40), workers=3, batch=4))
+
+
+def test_an_error_in_a_thread_reaches_the_caller(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_decode", lambda *_: (_ for _ in ()).throw(MemoryError("full")))
+    with pytest.raises(MemoryError, match="full"):
+        list(embed_files(FakeEngine(), save_crops(tmp_path, 10)))
+
+
+def test_leaving_early_ends_all_threads(tmp_path):
     stream = embed_files(FakeEngine(), save_crops(tmp_path, 40), workers=2, batch=2)
     next(stream)
-    assert len(started) <= 2 * 4
     stream.close()
+
+
+def test_the_next_batch_is_put_together_while_the_engine_works(tmp_path, monkeypatch):
+    assembled, real = threading.Semaphore(0), module._assemble
+    monkeypatch.setattr(module, "_assemble", lambda *given: (real(*given), assembled.release())[0])
+
+    class Waiting(FakeEngine):
+        def run(self, images):
+            assert assembled.acquire(timeout=10)  # this batch
+            assert assembled.acquire(timeout=10)  # and already the next one, or the news that there is none
+            assembled.release()
+            return super().run(images)
+
+    assert sum(len(batch.files) for batch in embed_files(Waiting(), save_crops(tmp_path, 12), batch=4)) == 12
+
+
+def test_closing_ends_a_wait(tmp_path):
+    paths, release = save_crops(tmp_path, 2), threading.Event()
+    ahead = ReadAhead(paths, lambda path: release.wait(20), str, threads=1, window=2)
+    waiting = threading.Thread(target=ahead.take, args=(2,))
+    waiting.start()
+    threading.Timer(0.1, release.set).start()
+    ahead.close()
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_results_come_in_order_where_nothing_is_late(tmp_path):
+    paths = save_crops(tmp_path, 9)
+    with ReadAhead(paths, lambda path: path, lambda path: path.name, threads=1, window=4) as ahead:
+        taken = [item for _ in range(3) for item in ahead.take(3)]
+        assert ahead.take(3) == []
+    assert taken == [(place, path.name) for place, path in enumerate(paths)]
+
+
+def test_image_errors_are_results():
+    def refuse(path):
+        raise ImageError(path, "no")
+
+    with ReadAhead([module.Path("a")], refuse, str, threads=1, window=1) as ahead:
+        ((place, error),) = ahead.take(8)
+    assert place == 0
+    assert isinstance(error, ImageError)
+
+
+def test_the_fastest_batch_is_kept_once_all_were_tried():
+    choice = BatchChoice(32, 10_000)
+    speed = {8: 1.0, 16: 1.5, 32: 1.2}  # images a second, first calls of a size being ten times as slow
+    tried: list[int] = []
+    for _ in range(20):
+        size = choice.size
+        choice.ran(size, size / speed[size] * (1 if size in tried else 10))
+        tried.append(size)
+    assert sorted(set(tried)) == [8, 16, 32]
+    assert tried[9:] == [16] * 11
+    assert choice.largest == 32
+
+
+@pytest.mark.parametrize(("largest", "files", "fixed", "size"), [(32, 50, None, 16), (4, 9999, None, 4), (8, 9, 20, 8)])
+def test_batch_without_a_choice(largest, files, fixed, size):
+    choice = BatchChoice(largest, files, fixed)
+    assert choice.size == choice.largest == size
+
+
+def test_workers_are_added_while_the_engine_waits():
+    choice = WorkerChoice(6)
+    assert [choice.waited(1, 1), choice.waited(0.001, 1), choice.waited(1, 1), choice.waited(1, 1)] == [0, 0, 2, 2]
+    assert choice.waited(1, 1) == 0
+    assert choice.threads == 6
+    assert [WorkerChoice(8, 3).waited(1, 1) for _ in range(2)] == [0, 0]
+
+
+def test_the_gauge_tells_what_happened(tmp_path):
+    gauge = EmbeddingGauge()
+    list(embed_files(FakeEngine(), save_crops(tmp_path, 10), workers=2, batch=4, gauge=gauge))
+    assert (gauge.images, gauge.batch, gauge.workers) == (10, 4, 2)
+    assert gauge.computed_s > 0
+    assert gauge.waited_s > 0

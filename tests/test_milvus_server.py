@@ -47,6 +47,7 @@ INDEXING = """
 import sys, time
 from pathlib import Path
 import rrid_edge.gallery.sync as sync
+import rrid_edge.gallery.writing as writing
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery.places import create_gallery, parse_place
 
@@ -55,7 +56,7 @@ class Slow(FakeEngine):
         time.sleep(0.05)
         return super()._run_batch(images)
 
-sync.COMMIT_ROWS = 4
+writing.COMMIT_ROWS = 4
 spec = fake_spec(block_width=4)
 with create_gallery(parse_place(sys.argv[2]), spec) as gallery:
     print("open", flush=True)

@@ -92,12 +92,19 @@ class InferenceBranch(nn.Module):
         for name, tensor in (*self.named_parameters(), *self.named_buffers()):
             if not bool((tensor.abs() < _LARGEST_HALF).all()):
                 raise CheckFailedError(f"the weights {name!r} exceed float16 (65504): export this network in fp32")
-        self.backbone.half()
+        return self._lower(torch.float16)
+
+    def to_bfloat16(self) -> InferenceBranch:
+        """Change this branch to bfloat16 weights and arithmetic, with the islands of :meth:`to_half`, and return it."""
+        return self._lower(torch.bfloat16)
+
+    def _lower(self, dtype: torch.dtype) -> InferenceBranch:
+        self.backbone.to(dtype)
         for kind in ("part", "rest", "relation"):
             for what in ("weight", "bias"):
                 name = f"{kind}_{what}"
-                self.register_buffer(name, getattr(self, name).half())
-        self.compute_dtype = torch.float16
+                self.register_buffer(name, getattr(self, name).to(dtype))
+        self.compute_dtype = dtype
         return self
 
     def blocks(self, pixels: Tensor) -> Tensor:

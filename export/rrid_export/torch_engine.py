@@ -16,7 +16,6 @@ from typing_extensions import Self
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.spec import ModelSpec
-from rrid_export.branch import InferenceBranch
 from rrid_export.source import SourceNetwork, load_source
 from rrid_train.data.transforms import normalise
 
@@ -65,27 +64,4 @@ class TorchEngine(BatchEngine):
             if self.spec.flip:
                 features = (features + self.network(pixels.flip(3)).blocks.flatten(1)) / 2
             descriptors: NDArray[np.float32] = F.normalize(features.float()).cpu().numpy()
-        return descriptors
-
-
-class CompiledTorchEngine(TorchEngine):
-    """The strongest plain PyTorch: the inference branch through ``torch.compile``, channels-last, bf16 on a CPU.
-
-    A yardstick for benchmarks, not a reference. Arguments as for :class:`TorchEngine`.
-    """
-
-    def __init__(
-        self, source: SourceNetwork, *, flip: bool = True, device: str = "cpu", max_batch: int = 32, threads: int = 0
-    ) -> None:
-        super().__init__(source, flip=flip, device=device, max_batch=max_batch, threads=threads)
-        self._dtype = torch.bfloat16 if self.device.type == "cpu" else torch.float16
-        self.arithmetic = "bf16" if self.device.type == "cpu" else "fp16"
-        self.runtime = f"torch.compile {device} {self.arithmetic}"
-        branch = InferenceBranch(source.model, flip=flip).eval().to(self.device)
-        branch.backbone.to(memory_format=torch.channels_last)
-        self._compiled = torch.compile(branch, dynamic=False)
-
-    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode(), torch.autocast(self.device.type, self._dtype):
-            descriptors: NDArray[np.float32] = self._compiled(torch.from_numpy(images).to(self.device)).cpu().numpy()
         return descriptors

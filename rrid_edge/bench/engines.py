@@ -3,51 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.bench.probe import LoadCost, measure_load
+from rrid_edge.bench.probe import LoadCost, LoadRequest, measure_load
 from rrid_edge.bench.report import EngineRow
 from rrid_edge.bench.variants import Variant
 from rrid_edge.engines.base import Engine
 from rrid_edge.goldens import Goldens
-from rrid_edge.parity import check_parity
+from rrid_edge.parity import INVARIANCE_BATCHES, check_parity
 from rrid_edge.timing import Timing, interleave
 
 Images = NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class EffortSettings:
+    """How much to measure of every engine.
+
+    Attributes:
+        batches: batch sizes of the throughput columns.
+        repetitions: timed calls of each batch size.
+        latency_repetitions: timed calls with one image: 200 give a 99th percentile that two of them lie above.
+        budget_s: seconds for one engine in one column, after which fewer calls have to do.
+        processes: fresh processes for each kind of loading.
+        threads: CPU threads, for the processes that measure loading.
+    """
+
+    batches: tuple[int, ...]
+    repetitions: int
+    latency_repetitions: int
+    budget_s: float
+    processes: int
+    threads: int
+
+
 def measure_engines(
-    variants: Sequence[Variant],
-    goldens: Goldens,
-    *,
-    batches: Sequence[int],
-    repetitions: int,
-    threads: int,
-    advance: Callable[[int], None],
+    variants: Sequence[Variant], goldens: Goldens, effort: EffortSettings, *, advance: Callable[[int], None]
 ) -> list[EngineRow]:
     """One row a variant; all engines are open at once and take turns.
 
     Args:
         variants: at least one; the first is what the table's ratios refer to.
         goldens: images to run and the reference's descriptors for them.
-        batches: batch sizes of the throughput columns.
-        repetitions: timed repetitions of each batch; latency takes five times as many.
-        threads: CPU threads, for the processes that measure loading.
+        effort: how much to measure.
         advance: called after each measurement.
     """
-    costs = [_cost(variant, threads, advance) for variant in variants]
+    costs = [_cost(variant, effort, advance) for variant in variants]
     engines = [variant.open() for variant in variants]
     try:
-        latency = _timings(engines, goldens.images, 1, 5 * repetitions)
+        latency = _timings(engines, goldens.images, 1, effort.latency_repetitions, effort.budget_s)
         advance(len(engines))
         throughput = {}
-        for batch in batches:
-            throughput[batch] = _timings(engines, goldens.images, batch, repetitions)
+        for batch in effort.batches:
+            throughput[batch] = _timings(engines, goldens.images, batch, effort.repetitions, effort.budget_s)
             advance(len(engines))
         return [
-            _row(variant, engine, goldens, cost, latency[index], {batch: throughput[batch][index] for batch in batches})
+            _row(
+                variant,
+                engine,
+                goldens,
+                cost,
+                latency[index],
+                {batch: timings[index] for batch, timings in throughput.items()},
+            )
             for index, (variant, engine, cost) in enumerate(zip(variants, engines, costs, strict=True))
         ]
     finally:
@@ -55,16 +76,19 @@ def measure_engines(
             engine.close()
 
 
-def _cost(variant: Variant, threads: int, advance: Callable[[int], None]) -> LoadCost | None:
-    cost = measure_load(variant.path, variant.runtime, variant.precision, threads) if variant.path else None
+def _cost(variant: Variant, effort: EffortSettings, advance: Callable[[int], None]) -> LoadCost | None:
+    cost = None
+    if variant.path is not None:
+        request = LoadRequest(str(variant.path), variant.runtime, variant.precision, effort.threads)
+        cost = measure_load(request, processes=effort.processes)
     advance(1)
     return cost
 
 
-def _timings(engines: Sequence[Engine], images: Images, batch: int, repetitions: int) -> list[Timing]:
+def _timings(engines: Sequence[Engine], images: Images, batch: int, repetitions: int, budget_s: float) -> list[Timing]:
     sample = np.ascontiguousarray(images[np.arange(batch) % len(images)])
     ways = {str(index): _runner(engine, sample) for index, engine in enumerate(engines)}
-    return list(interleave(ways, repetitions=repetitions, warm_up=2).values())
+    return list(interleave(ways, repetitions=repetitions, warm_up=2, budget_s=budget_s).values())
 
 
 def _runner(engine: Engine, sample: Images) -> Callable[[], object]:
@@ -86,6 +110,7 @@ def _row(
         reference_name="goldens",
         reference_fingerprint=goldens.fingerprint,
         labels=goldens.labels,
+        batches=INVARIANCE_BATCHES if variant.path else (),
     )
     return EngineRow(
         name=variant.name,
@@ -93,12 +118,15 @@ def _row(
         arithmetic=engine.arithmetic,
         model_mb=variant.path.stat().st_size / 1e6 if variant.path else None,
         load_cold_s=cost.cold_s if cost else None,
+        load_cached_s=cost.cached_s if cost else None,
         load_warm_s=cost.warm_s if cost else None,
         memory_mib=cost.memory_mib if cost else None,
-        device_memory_mib=None,
+        peak_memory_mib=cost.peak_memory_mib if cost else None,
+        device_memory_mib=cost.device_memory_mib if cost else None,
         latency_p50_ms=latency.percentile_ms(50),
         latency_p90_ms=latency.percentile_ms(90),
         latency_p99_ms=latency.percentile_ms(99),
+        latency_calls=len(latency.seconds),
         images_per_s={batch: batch / timing.median for batch, timing in throughput.items()},
         spread={batch: timing.spread for batch, timing in throughput.items()},
         min_cosine=parity.agreement.min_cosine,

@@ -1,87 +1,154 @@
-"""From JPEG files to a committed index, beside the bare engine, and the stage that limits it."""
+"""From image files to a committed index, beside the bare engine, and the stage that limits it.
+
+A run of the whole way stands between two runs of the engine alone, on the same pixels in the same batches. What the
+engine alone takes is the least of these two and of the time that it took inside the whole way: so the machine's moods
+can only lower the share, and the whole way is never the faster one.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from rrid_edge.bench.copying import copy_images_per_s
 from rrid_edge.bench.report import PipelineRow
 from rrid_edge.bench.variants import Variant
-from rrid_edge.embed import DEFAULT_BATCH, default_workers
+from rrid_edge.decoding import usable_cores
 from rrid_edge.engines.base import Engine
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
-from rrid_edge.gallery.sync import IndexSettings, index_folder
+from rrid_edge.gallery.sync import IndexReport, IndexSettings, index_folder
 from rrid_edge.goldens import Goldens
 from rrid_edge.images import read_image
-
-CROP_SIZE = (64, 128)
-"""Width and height of the JPEG files: the usual size of a pedestrian crop."""
+from rrid_edge.pace import BatchChoice
 
 
-def write_crops(folder: Path, goldens: Goldens, count: int) -> list[Path]:
+@dataclass(frozen=True)
+class FileKind:
+    """What is indexed.
+
+    Attributes:
+        name: for people.
+        width_px: of every file.
+        height_px: of every file.
+        seconds: that the engine alone is to take: it decides how many files there are.
+        fewest: files at least: opening and the last commit must not be most of what is measured.
+        most: files at most.
+    """
+
+    name: str
+    width_px: int
+    height_px: int
+    seconds: float
+    fewest: int
+    most: int
+
+
+def measure_pipeline(
+    variant: Variant, goldens: Goldens, folder: Path, kind: FileKind, *, repetitions: int
+) -> PipelineRow:
+    """Medians of ``repetitions`` pairs; then decoding, copying (to a GPU) and storing alone."""
+    folder.mkdir()
+    with variant.open() as engine:
+        batch, seconds = _fastest_batch(engine, goldens)
+        files = max(kind.fewest, min(kind.most, int(kind.seconds / seconds)))
+        paths = write_files(folder / "files", goldens, kind, files)
+        distinct = min(len(paths), len(goldens.images))
+        images = np.stack([read_image(path, engine.spec.height_px, engine.spec.width_px) for path in paths[:distinct]])
+        order = np.arange(files) % distinct
+        alone, whole, reports = [], [], []
+        before = _engine_alone(engine, images, order, batch)
+        for repetition in range(repetitions):
+            taken, report = _end_to_end(engine, folder, repetition, batch)
+            after = _engine_alone(engine, images, order, batch)
+            alone.append(min(before, after, report.computed_s))
+            whole.append(taken)
+            reports.append(report)
+            before = after
+        decode = _decode_rate(paths, engine)
+        copy = copy_images_per_s(engine, batch)
+        store = _store_rate(engine, folder, files)
+    rates = {"decode": decode, "copy": copy, "compute": files / statistics.median(alone), "store": store}
+    measured = {name: rate for name, rate in rates.items() if rate is not None}
+    middle = reports[int(np.argsort(whole)[len(whole) // 2])]
+    return PipelineRow(
+        name=variant.name,
+        kind=kind.name,
+        files=files,
+        batch=batch,
+        workers=middle.workers,
+        repetitions=repetitions,
+        engine_images_per_s=files / statistics.median(alone),
+        end_to_end_images_per_s=files / statistics.median(whole),
+        share=statistics.median(one / two for one, two in zip(alone, whole, strict=True)),
+        lowest_share=min(one / two for one, two in zip(alone, whole, strict=True)),
+        highest_share=max(one / two for one, two in zip(alone, whole, strict=True)),
+        decode_images_per_s=decode,
+        copy_images_per_s=copy,
+        store_images_per_s=store,
+        limiting_stage=min(measured, key=lambda name: measured[name]),
+        waited_for_decoding=middle.waited_for_decoding_s / statistics.median(whole),
+        waited_for_disk=middle.waited_for_disk_s / statistics.median(whole),
+    )
+
+
+def write_files(folder: Path, goldens: Goldens, kind: FileKind, count: int) -> list[Path]:
     """``count`` JPEG files from the goldens' images, repeated."""
     folder.mkdir(parents=True)
-    paths = []
+    size = (kind.width_px, kind.height_px)
+    paths: list[Path] = []
     for index in range(count):
-        image = Image.fromarray(goldens.images[index % len(goldens.images)])
         path = folder / f"{index:06d}.jpg"
-        image.resize(CROP_SIZE, Image.Resampling.BILINEAR).save(path, quality=90)
+        if index < len(goldens.images):
+            image = Image.fromarray(goldens.images[index]).resize(size, Image.Resampling.BILINEAR)
+            image.save(path, quality=90)
+        else:
+            path.write_bytes(paths[index % len(goldens.images)].read_bytes())
         paths.append(path)
     return paths
 
 
-def measure_pipeline(variant: Variant, goldens: Goldens, folder: Path, *, files: int, repetitions: int) -> PipelineRow:
-    """Engine alone and the whole way in turns, medians of ``repetitions``; then decoding and storing alone."""
-    paths = write_crops(folder / "crops", goldens, files)
-    workers = default_workers()
-    with variant.open() as engine:
-        images = np.stack([read_image(path, engine.spec.height_px, engine.spec.width_px) for path in paths])
-        _engine_alone(engine, images[: 2 * DEFAULT_BATCH])
-        alone, whole = [], []
-        for repetition in range(repetitions):
-            alone.append(files / _engine_alone(engine, images))
-            whole.append(files / _end_to_end(engine, folder, repetition))
-        decode = _decode_rate(paths, engine, workers)
-        store = _store_rate(engine, folder, files)
-    rates = {"decode": decode, "compute": statistics.median(alone), "store": store}
-    return PipelineRow(
-        name=variant.name,
-        files=files,
-        batch=min(DEFAULT_BATCH, engine.max_batch),
-        workers=workers,
-        engine_images_per_s=statistics.median(alone),
-        end_to_end_images_per_s=statistics.median(whole),
-        share=statistics.median(one / two for one, two in zip(whole, alone, strict=True)),
-        decode_images_per_s=decode,
-        store_images_per_s=store,
-        limiting_stage=min(rates, key=lambda name: rates[name]),
-    )
+def _fastest_batch(engine: Engine, goldens: Goldens) -> tuple[int, float]:
+    """The batch that indexing would choose, and the seconds that an image takes in it."""
+    choice = BatchChoice(engine.max_batch, files=1 << 30)
+    best: dict[int, float] = {}
+    while choice.trying:
+        size = choice.size
+        sample = goldens.images[np.arange(size) % len(goldens.images)]
+        start = time.perf_counter()
+        engine.run(sample)
+        taken = time.perf_counter() - start
+        choice.ran(size, taken)
+        best[size] = min(taken, best.get(size, taken))
+    return choice.size, best[choice.size] / choice.size
 
 
-def _engine_alone(engine: Engine, images: np.ndarray) -> float:
-    size = min(DEFAULT_BATCH, engine.max_batch)
-    start = time.perf_counter()
-    for first in range(0, len(images), size):
-        engine.run(images[first : first + size])
-    return time.perf_counter() - start
+def _engine_alone(engine: Engine, images: np.ndarray, order: np.ndarray, batch: int) -> float:
+    seconds = 0.0
+    for first in range(0, len(order), batch):
+        part = images[order[first : first + batch]]
+        start = time.perf_counter()
+        engine.run(part)
+        seconds += time.perf_counter() - start
+    return seconds
 
 
-def _end_to_end(engine: Engine, folder: Path, number: int) -> float:
+def _end_to_end(engine: Engine, folder: Path, number: int, batch: int) -> tuple[float, IndexReport]:
     start = time.perf_counter()
     with LocalGallery.create(folder / f"index-{number}", engine.spec) as gallery:
-        index_folder(folder / "crops", gallery, engine, IndexSettings(batch=DEFAULT_BATCH))
-    return time.perf_counter() - start
+        report = index_folder(folder / "files", gallery, engine, IndexSettings(batch=batch))
+    return time.perf_counter() - start, report
 
 
-def _decode_rate(paths: list[Path], engine: Engine, workers: int) -> float:
+def _decode_rate(paths: list[Path], engine: Engine) -> float:
     start = time.perf_counter()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in pool.map(lambda path: read_image(path, engine.spec.height_px, engine.spec.width_px), paths):
             pass
     return len(paths) / (time.perf_counter() - start)

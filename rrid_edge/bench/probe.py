@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,42 +18,109 @@ _TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class LoadCost:
-    """What opening an engine costs.
+    """What opening an engine costs; medians over fresh processes.
 
     Attributes:
-        cold_s: imports, opening and the first image in a fresh process.
+        cold_s: imports, opening and the first image in a fresh process, with nothing kept from earlier ones.
+        cached_s: the same with what an earlier process kept (compiled models); near ``cold_s`` where nothing is kept.
         warm_s: opening and the first image again in the same process.
-        memory_mib: resident memory of the process afterwards.
+        memory_mib: resident memory of the process while the engine is open.
+        peak_memory_mib: the most that it was while opening and running, nothing being kept.
+        device_memory_mib: memory that the engine took on the GPU; None on a CPU.
     """
 
     cold_s: float
+    cached_s: float
     warm_s: float
     memory_mib: float
+    peak_memory_mib: float
+    device_memory_mib: float | None
 
 
-def measure_load(path: Path, runtime: str, precision: str | None, threads: int) -> LoadCost | None:
-    """The cost of opening ``path`` in a fresh process, or None where that process failed."""
-    request = json.dumps({"path": str(path), "runtime": runtime, "precision": precision, "threads": threads})
-    command = [sys.executable, "-m", "rrid_edge.bench.probe", request]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603 - our own module
-    return LoadCost(**json.loads(done.stdout)) if done.returncode == 0 else None
+@dataclass(frozen=True)
+class LoadRequest:
+    """What to open.
+
+    Attributes:
+        path: the model file.
+        runtime: for ``open_engine``.
+        precision: to force, or None.
+        threads: CPU threads.
+    """
+
+    path: str
+    runtime: str
+    precision: str | None
+    threads: int
 
 
-def _load_once(request: dict[str, object]) -> float:
+def measure_load(request: LoadRequest, *, processes: int = 1) -> LoadCost | None:
+    """The cost of opening an engine, over ``processes`` fresh processes of each kind; None where one of them failed."""
+    cold = [_in_process(request, "off") for _ in range(processes)]
+    with tempfile.TemporaryDirectory() as folder:
+        cached = [_in_process(request, folder) for _ in range(processes + 1)][1:]
+    found = [one for one in (*cold, *cached) if one is not None]
+    if len(found) < 2 * processes:
+        return None
+    first, later = found[:processes], found[processes:]
+    devices = [one["device_memory_mib"] for one in first if one["device_memory_mib"] is not None]
+    return LoadCost(
+        cold_s=_median(first, "load_s"),
+        cached_s=_median(later, "load_s"),
+        warm_s=_median(first, "warm_s"),
+        memory_mib=_median(first, "memory_mib"),
+        peak_memory_mib=_median(first, "peak_memory_mib"),
+        device_memory_mib=statistics.median(devices) if devices else None,
+    )
+
+
+def _median(found: list[dict[str, float]], name: str) -> float:
+    return statistics.median(one[name] for one in found)
+
+
+def _in_process(request: LoadRequest, cache: str) -> dict[str, float] | None:
+    from rrid_edge.engines.compiled_cache import ENVIRONMENT_VARIABLE  # imports NumPy, which the probe is to measure
+
+    command = [sys.executable, "-m", "rrid_edge.bench.probe", json.dumps(asdict(request))]
+    environment = {**os.environ, ENVIRONMENT_VARIABLE: cache}
+    done = subprocess.run(  # noqa: S603 - our own module
+        command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
+    )
+    found: dict[str, float] | None = json.loads(done.stdout) if done.returncode == 0 else None
+    return found
+
+
+def _load_once(request: LoadRequest) -> dict[str, float | None]:
+    """Seconds to open and to run one image, and memory in MiB while the engine is open."""
+    gpu = _Gpu() if request.runtime in ("tensorrt", "onnxruntime-cuda") else None
     start = time.perf_counter()
     import numpy as np
 
     from rrid_edge.engines import open_engine
 
-    precision = request["precision"]
-    with open_engine(
-        str(request["path"]),
-        str(request["runtime"]),
-        precision=None if precision is None else str(precision),
-        threads=int(str(request["threads"])),
-    ) as engine:
+    with open_engine(request.path, request.runtime, precision=request.precision, threads=request.threads) as engine:
         engine.run(np.zeros((1, engine.spec.height_px, engine.spec.width_px, 3), np.uint8))
-        return time.perf_counter() - start
+        return {
+            "load_s": time.perf_counter() - start,
+            "memory_mib": resident_mib(),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "device_memory_mib": gpu.taken_mib() if gpu is not None else None,
+        }
+
+
+class _Gpu:
+    """Free memory of the GPU when made; a context of CUDA is there already then, and not counted."""
+
+    def __init__(self) -> None:
+        from rrid_edge.engines.cuda import Cuda
+
+        self._cuda = Cuda()
+        self._cuda.select_device()
+        self._free = self._cuda.free_memory_bytes()
+
+    def taken_mib(self) -> float:
+        """Memory taken since."""
+        return (self._free - self._cuda.free_memory_bytes()) / 2**20
 
 
 def resident_mib() -> float:
@@ -58,14 +129,13 @@ def resident_mib() -> float:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):
         return 0.0
-    return pages * 4096 / 2**20
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _main() -> None:
-    request = json.loads(sys.argv[1])
-    cold = _load_once(request)
-    warm = _load_once(request)
-    print(json.dumps(asdict(LoadCost(cold, warm, resident_mib()))))
+    request = LoadRequest(**json.loads(sys.argv[1]))
+    first = _load_once(request)
+    print(json.dumps({**first, "warm_s": _load_once(request)["load_s"]}))
 
 
 if __name__ == "__main__":

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
-import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge import __version__
-from rrid_edge.bench.engines import measure_engines
-from rrid_edge.bench.pipeline import measure_pipeline
+from rrid_edge.bench.engines import EffortSettings, measure_engines
+from rrid_edge.bench.pipeline import FileKind, measure_pipeline
 from rrid_edge.bench.report import BenchReport
 from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
-from rrid_edge.errors import MissingExtraError
+from rrid_edge.decoding import usable_cores
+from rrid_edge.engines.cuda import Cuda
+from rrid_edge.engines.sidecar import EngineSidecar
+from rrid_edge.errors import MissingExtraError, RridEdgeError
 from rrid_edge.goldens import Goldens
-from rrid_edge.machine import processor_name
 from rrid_edge.onnx_file import read_spec
+from rrid_edge.processor import processor_name
 
 
 @dataclass(frozen=True)
@@ -27,22 +31,43 @@ class BenchSettings:
     """How much to measure.
 
     Attributes:
-        batches: batch sizes of the throughput columns.
-        repetitions: timed repetitions of each.
-        files: JPEG files of the whole way.
+        effort: for every engine.
+        files: what is indexed.
+        pairs: runs of the whole way, each between two of the engine alone.
         gallery_sizes: rows of the galleries to search.
-        threads: CPU threads; 0 lets the runtimes choose.
+        search_repetitions: timed searches of each.
     """
 
-    batches: tuple[int, ...] = (1, 8, 32)
-    repetitions: int = 9
-    files: int = 256
-    gallery_sizes: tuple[int, ...] = (1_000, 20_000, 100_000)
-    threads: int = 0
+    effort: EffortSettings
+    files: tuple[FileKind, ...]
+    pairs: int
+    gallery_sizes: tuple[int, ...]
+    search_repetitions: int
 
+    @classmethod
+    def full(cls, threads: int = 0) -> BenchSettings:
+        """Everything, with enough calls for a 99th percentile: minutes."""
+        return cls(
+            EffortSettings((1, 8, 32), 9, 200, budget_s=30, processes=3, threads=threads),
+            (
+                FileKind("crops 64 x 128", 64, 128, 5, 256, 4096),
+                FileKind("pictures 3000 x 4000", 3000, 4000, 5, 32, 32),
+            ),
+            pairs=5,
+            gallery_sizes=(1_000, 20_000, 100_000),
+            search_repetitions=9,
+        )
 
-QUICK = BenchSettings(batches=(1, 8), repetitions=3, files=64, gallery_sizes=(1_000, 10_000))
-"""Under two minutes on two cores."""
+    @classmethod
+    def quick(cls, threads: int = 0) -> BenchSettings:
+        """Less of everything: under two minutes on two cores."""
+        return cls(
+            EffortSettings((1, 8), 3, 20, budget_s=2, processes=1, threads=threads),
+            (FileKind("crops 64 x 128", 64, 128, 2, 64, 1024), FileKind("pictures 3000 x 4000", 3000, 4000, 1, 8, 8)),
+            pairs=3,
+            gallery_sizes=(1_000, 10_000),
+            search_repetitions=3,
+        )
 
 
 def run_bench(
@@ -69,52 +94,55 @@ def run_bench(
     Raises:
         MissingExtraError: no runtime is installed.
     """
-    found, passed_over = find_variants(sibling_models(model), threads=settings.threads, max_batch=max(settings.batches))
+    effort = settings.effort
+    found, passed_over = find_variants(sibling_models(model), threads=effort.threads, max_batch=max(effort.batches))
     if not found:
         raise MissingExtraError(
             f"no runtime could open the model ({'; '.join(passed_over)}): pip install 'rrid-edge[cpu]'"
         )
     variants = [*against, *found]
-    begin(len(variants) * (2 + len(settings.batches)) + 2)
-    spec = read_spec(model)
-    engines = measure_engines(
-        variants,
-        goldens,
-        batches=settings.batches,
-        repetitions=settings.repetitions,
-        threads=settings.threads,
-        advance=advance,
-    )
+    begin(len(variants) * (2 + len(effort.batches)) + len(settings.files) + 1)
+    spec = read_spec(model) if model.suffix == ".onnx" else EngineSidecar.read(model).spec
+    engines = measure_engines(variants, goldens, effort, advance=advance)
     ours = [(row, variant) for row, variant in zip(engines, variants, strict=True) if variant in found]
     _, fastest = max(ours, key=lambda pair: pair[0].best_images_per_s)
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = measure_pipeline(fastest, goldens, Path(folder), files=settings.files, repetitions=3)
-        advance(1)
+        pipeline = []
+        for number, kind in enumerate(settings.files):
+            place = Path(folder) / f"files-{number}"
+            pipeline.append(measure_pipeline(fastest, goldens, place, kind, repetitions=settings.pairs))
+            advance(1)
         search = measure_search(
-            spec, goldens, Path(folder), sizes=list(settings.gallery_sizes), repetitions=settings.repetitions
+            spec, goldens, Path(folder), sizes=list(settings.gallery_sizes), repetitions=settings.search_repetitions
         )
         advance(1)
     return BenchReport(
         machine=describe_machine(),
-        threads=settings.threads,
+        threads=effort.threads,
+        date=time.strftime("%Y-%m-%d"),
         model=str(model),
         fingerprint=spec.fingerprint,
         reference=reference,
-        repetitions=settings.repetitions,
+        repetitions=effort.repetitions,
         engines=tuple(engines),
-        pipeline=(pipeline,),
+        pipeline=tuple(pipeline),
         search=tuple(search),
         passed_over=tuple(passed_over),
     )
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor, cores and the versions that matter."""
-    machine = {"processor": processor_name(), "cores": str(os.cpu_count()), "python": platform.python_version()}
-    machine["rrid-edge"] = __version__
+    """Processor, cores, GPU where one answers, and the versions that matter."""
+    machine = {"processor": processor_name(), "cores": str(usable_cores()), "gpu": _gpu_name()}
+    machine |= {"python": platform.python_version(), "rrid-edge": __version__}
     for package in ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch"):
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             machine[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return machine
+
+
+def _gpu_name() -> str:
+    try:
+        return Cuda().device().name
+    except RridEdgeError:
+        return "none"

@@ -18,10 +18,9 @@ from rrid_edge.timing import interleave
 _CHUNK = 4096
 
 
-def spread_descriptors(goldens: Goldens, count: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """``count`` unit descriptors like the network's own: mixtures of two real ones with a little noise, (count, D)."""
+def spread_descriptors(real: NDArray[np.float32], count: int, *, seed: int = 0) -> NDArray[np.float32]:
+    """``count`` unit descriptors like real ones (N, D): mixtures of two of them with a little noise, (count, D)."""
     generator = np.random.default_rng(seed)
-    real = goldens.descriptors
     one, two = generator.integers(0, len(real), (2, count))
     share = generator.uniform(0.6, 1, (count, 1)).astype(np.float32)
     noise = generator.standard_normal((count, real.shape[1])).astype(np.float32) / np.float32(np.sqrt(real.shape[1]))
@@ -41,9 +40,10 @@ def measure_search(
             for start in range(0, size, _CHUNK):
                 count = min(_CHUNK, size - start)
                 names = [NewRow(f"{start + index:08d}.jpg", "0" * 64, 1, 1) for index in range(count)]
-                gallery.add(names, spread_descriptors(goldens, count, seed=start))
+                gallery.add(names, spread_descriptors(goldens.descriptors, count, seed=start))
         rows += [
-            _measure(place, spread_descriptors(goldens, queries, seed=1), size, repetitions) for queries in (1, 64)
+            _measure(place, spread_descriptors(goldens.descriptors, queries, seed=1), size, repetitions)
+            for queries in (1, 64)
         ]
     return rows
 

@@ -14,7 +14,12 @@ from rrid_edge.cli.opening import ModelOption, ThreadsOption
 from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rrid_edge.bench.variants import Variant
+    from rrid_edge.engines.base import Engine
+    from rrid_edge.goldens import Goldens
+    from rrid_edge.spec import ModelSpec
 
 _YARDSTICKS = ("published", "torch-compile")
 
@@ -22,39 +27,44 @@ _YARDSTICKS = ("published", "torch-compile")
 @app.command(
     epilog="Example: rrid-edge bench --quick --model demo/models/rrid.onnx",
     help="Measure what this machine does with a model, accuracy beside speed: latency, throughput, memory and loading of "
-    "every runtime; files to index; search. Parity is measured on the goldens beside the model.",
+    "every runtime; files to index; search. Parity is measured on the goldens beside the model, or on --data.",
 )
 def bench(
     model: ModelOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="Less of everything: under two minutes on two cores.")] = False,
     goldens: Annotated[Path | None, typer.Option(help="Goldens of the model; those beside it if left out.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of crops whose names tell person and camera: for parity; needs --checkpoint."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=2, help="Crops of --data to take at most, evenly spaced.")] = 500,
     against: Annotated[
-        str | None, typer.Option(help="A yardstick: published (two eager passes) or torch-compile; needs --checkpoint.")
+        list[str] | None,
+        typer.Option(
+            help="A yardstick, which comes first: published (two eager passes, a copy per block) or torch-compile (the "
+            "strongest plain PyTorch); may be given several times; needs --checkpoint."
+        ),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="The network that the model was exported from.")] = None,
     threads: ThreadsOption = 0,
     chart: Annotated[Path | None, typer.Option(help="Draw throughput against latency into this PNG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    from dataclasses import replace
-
-    from rrid_edge.bench.running import QUICK, BenchSettings, run_bench
-    from rrid_edge.goldens import load_goldens
+    from rrid_edge.bench.running import BenchSettings, run_bench
     from rrid_edge.models import choose_model
 
     path, why = choose_model(model)
     say(f"model {printable(path)} ({why})")
-    goldens_path = goldens or path.with_name(path.name.split(".")[0] + ".goldens.npz")
-    settings = replace(QUICK if quick else BenchSettings(), threads=threads)
-    yardsticks = _yardsticks(against, checkpoint, threads)
+    yardsticks = _yardsticks(list(against or ()), checkpoint, path, threads)
+    images, reference = _images(path, goldens, data, checkpoint, count)
     with contextlib.ExitStack() as stack:
         steps = [lambda _done: None]
         report = run_bench(
             path,
-            load_goldens(goldens_path),
-            settings,
+            images,
+            BenchSettings.quick(threads) if quick else BenchSettings.full(threads),
             against=yardsticks,
-            reference=f"goldens {printable(goldens_path)}",
+            reference=reference,
             begin=lambda total: steps.__setitem__(0, stack.enter_context(progress("measuring", total))),
             advance=lambda done: steps[0](done),
         )
@@ -69,16 +79,54 @@ def bench(
     print(report.table())
 
 
-def _yardsticks(against: str | None, checkpoint: Path | None, threads: int) -> list[Variant]:
-    if against is None:
-        return []
-    if against not in _YARDSTICKS:
-        raise UsageError(f"--against {against!r} is unknown: expected one of {', '.join(_YARDSTICKS)}")
+def _images(
+    model: Path, goldens: Path | None, data: Path | None, checkpoint: Path | None, count: int
+) -> tuple[Goldens, str]:
+    """What is run, the reference's descriptors of it, and the reference's name."""
+    from rrid_edge.goldens import Goldens, load_goldens
+
+    if data is None:
+        path = goldens or model.with_name(model.name.split(".")[0] + ".goldens.npz")
+        return load_goldens(path), f"goldens {printable(path)}"
+    if goldens is not None:
+        raise UsageError("--data and --goldens exclude each other: parity is measured on one of them; give one")
     if checkpoint is None:
-        raise UsageError(f"--against {against} runs the trained network: give --checkpoint FILE")
+        raise UsageError("--data is compared with the trained network: give --checkpoint FILE")
+    from rrid_edge.cli.parity import read_crops, reference_network
+
+    with reference_network(checkpoint, _spec(model)) as network:
+        pixels, names, labels = read_crops(data, network.spec, count)
+        say(f"{len(names)} crops through {network.runtime}")
+        found = Goldens(pixels, network.run(pixels), names, network.spec.fingerprint, labels)
+        return found, f"{printable(checkpoint)} on {network.runtime} over {len(names)} crops of {printable(data)}"
+
+
+def _spec(model: Path) -> ModelSpec:
+    from rrid_edge.engines.sidecar import EngineSidecar
+    from rrid_edge.onnx_file import read_spec
+
+    return read_spec(model) if model.suffix == ".onnx" else EngineSidecar.read(model).spec
+
+
+def _yardsticks(against: list[str], checkpoint: Path | None, model: Path, threads: int) -> list[Variant]:
+    unknown = next((name for name in against if name not in _YARDSTICKS), None)
+    if unknown is not None:
+        raise UsageError(f"--against {unknown!r} is unknown: expected one of {', '.join(_YARDSTICKS)}")
+    if not against:
+        return []
+    if checkpoint is None:
+        raise UsageError(f"--against {against[0]} runs the trained network: give --checkpoint FILE")
     require("rrid_export.torch_engine", "export", "running the network in PyTorch")
     from rrid_edge.bench.variants import Variant
-    from rrid_export.torch_engine import CompiledTorchEngine, TorchEngine
+    from rrid_export.source import load_source
+    from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
+    from rrid_train.checkpoint import is_checkpoint
 
-    kind = TorchEngine if against == "published" else CompiledTorchEngine
-    return [Variant(f"{against} (PyTorch)", lambda: kind.from_checkpoint(checkpoint, threads=threads))]
+    spec = _spec(model)
+    size = {} if is_checkpoint(checkpoint) else {"height_px": spec.height_px, "width_px": spec.width_px}
+    kinds = {"published": PublishedEngine, "torch-compile": CompiledTorchEngine}
+
+    def opener(name: str) -> Callable[[], Engine]:
+        return lambda: kinds[name](load_source(checkpoint, **size), flip=spec.flip, threads=threads)
+
+    return [Variant(f"{name} (PyTorch)", opener(name)) for name in _YARDSTICKS if name in against]

@@ -207,7 +207,7 @@ def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCr
     from rrid_edge.ranked_lists import LabelledCrops
 
     paths = [sample.path for sample in samples]
-    rows = []
+    descriptors = np.empty((len(paths), engine.spec.dimension), np.float32)
     with progress(what, len(paths)) as advance:
         for batch in embed_files(engine, paths):
             if batch.failed:
@@ -215,10 +215,10 @@ def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCr
                 raise DatasetError(
                     f"{printable(path)}: {reason}; an evaluation with missing images would be another one"
                 )
-            rows.append(batch.descriptors)
+            descriptors[batch.places] = batch.descriptors
             advance(batch.done)
     pids, cameras = ([getattr(sample, name) for sample in samples] for name in ("pid", "camera"))
-    return LabelledCrops(paths, np.array(pids, np.int64), np.array(cameras, np.int64), np.concatenate(rows))
+    return LabelledCrops(paths, np.array(pids, np.int64), np.array(cameras, np.int64), descriptors)
 
 
 def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds) -> None:

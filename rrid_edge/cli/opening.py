@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rrid_edge.gallery.places import Place
     from rrid_edge.gallery.sync import IndexReport, IndexSettings
 
+_WORTH_SAYING_S = 10.0
+
 ModelOption = Annotated[
     Path | None,
     typer.Option("--model", help="Model file; else RRID_EDGE_MODEL, the gallery's own, or the best in models/."),
@@ -88,6 +90,13 @@ def run_index(folder: Path, gallery: Gallery, engine: Engine, settings: IndexSet
                 advance[0] = stack.enter_context(progress("indexing", total))
 
         report = index_folder(folder, gallery, engine, settings, begin=begin, advance=lambda done: advance[0](done))
+    spent = report.waited_for_decoding_s + report.computed_s + report.waited_for_disk_s
+    if spent > _WORTH_SAYING_S:
+        images, disk = report.waited_for_decoding_s / spent, report.waited_for_disk_s / spent
+        say(
+            f"batches of {report.batch}, {report.workers} decoding threads; the engine waited {images:.0%} of the time for "
+            f"images, {disk:.0%} for the disk"
+        )
     for path, reason in (*report.failed, *report.skipped):
         say(f"left out {printable(path)}: {reason}")
     return report

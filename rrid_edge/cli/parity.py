@@ -176,9 +176,9 @@ def _reference(
         return load_goldens(path), f"goldens {printable(path)}"
     if folder is None:
         raise UsageError(f"the reference {printable(path)} needs crops to look at: give --images FOLDER")
-    pixels, names, labels = _read_crops(folder, engine.spec, count)
+    pixels, names, labels = read_crops(folder, engine.spec, count)
     if path.suffix in _CHECKPOINT_SUFFIXES:
-        other = _torch_engine(path, engine.spec)
+        other = reference_network(path, engine.spec)
     elif path.suffix in (".onnx", *ENGINE_SUFFIXES):
         other = _exact_engine(path)
     else:
@@ -207,7 +207,7 @@ def _exact_engine(path: Path) -> Engine:
     return open_engine(path, "openvino", precision="fp32")
 
 
-def _torch_engine(path: Path, spec: ModelSpec) -> Engine:
+def reference_network(path: Path, spec: ModelSpec) -> Engine:
     require("rrid_export.torch_engine", "export", "running the reference in PyTorch")
     from rrid_export.source import load_source
     from rrid_export.torch_engine import TorchEngine
@@ -217,7 +217,7 @@ def _torch_engine(path: Path, spec: ModelSpec) -> Engine:
     return TorchEngine(load_source(path, **size), flip=spec.flip, max_batch=16)
 
 
-def _read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
+def read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.uint8], tuple[str, ...], Labels]:
     """Up to ``count`` readable crops, evenly spaced; broken ones are named on stderr."""
     import numpy as np
 

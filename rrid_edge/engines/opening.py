@@ -91,10 +91,14 @@ def _why_not_cuda() -> str | None:
 
 def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_batch: int) -> Engine:
     if runtime in _OPENVINO_DEVICES:
+        from rrid_edge.engines.compiled_cache import CompiledCache, cache_folder
         from rrid_edge.engines.openvino import OpenVinoEngine
 
-        device = _OPENVINO_DEVICES[runtime]
-        return OpenVinoEngine(path, precision=precision, threads=threads, max_batch=max_batch, device=device)
+        device, folder = _OPENVINO_DEVICES[runtime], cache_folder()
+        cache = CompiledCache(folder) if folder is not None else None
+        return OpenVinoEngine(
+            path, precision=precision, threads=threads, max_batch=max_batch, device=device, cache=cache
+        )
     if precision is not None:
         raise UsageError(
             f"--precision {precision} works with --runtime openvino only; for {runtime} "

@@ -195,6 +195,10 @@ class Gallery(Protocol):
         """All live rows, in the order of their paths."""
         ...
 
+    def file_stats(self) -> dict[str, tuple[int, int]]:
+        """Size (bytes) and modification time (ns) of every live crop's file by its path, in no order."""
+        ...
+
     def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:
         """Store crops with their descriptors (N, D); a crop of a path that is there already replaces it."""
         ...

@@ -183,6 +183,13 @@ class Catalogue:
             found = self._connection.execute(f"SELECT {_COLUMNS} FROM row WHERE dead = 0 ORDER BY path").fetchall()  # noqa: S608 - a constant
         return [self._checked(row) for row in found]
 
+    def file_stats(self) -> dict[str, tuple[int, int]]:
+        """Size and modification time of every live row by path, without looking at the rows' own checksums."""
+        with self._guarded():
+            fsdecode = os.fsdecode
+            found = self._connection.execute("SELECT path, size, mtime_ns FROM row WHERE dead = 0")
+            return {fsdecode(path): (size, mtime_ns) for path, size, mtime_ns in found}
+
     def _checked(self, found: tuple[Any, ...]) -> GalleryRow:
         slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32 = found
         row = GalleryRow(os.fsdecode(path), sha256, size, mtime_ns, camera, person, time, slot, crc32)

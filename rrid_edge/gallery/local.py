@@ -171,6 +171,10 @@ class LocalGallery:
         """All live rows, in the order of their paths."""
         return self._catalogue.rows()
 
+    def file_stats(self) -> dict[str, tuple[int, int]]:
+        """Size (bytes) and modification time (ns) of every live crop's file by its path, in no order; unchecked."""
+        return self._catalogue.file_stats()
+
     def set_model(self, model: Path) -> None:
         """Remember which model file was used, for queries to come."""
         if self.info.model != str(model):

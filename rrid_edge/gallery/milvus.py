@@ -149,6 +149,10 @@ class MilvusGallery:
         found = [self._reader.row(entity) for page in self._reader.entities(vectors=False) for entity in page]
         return sorted(found, key=_path_bytes)
 
+    def file_stats(self) -> dict[str, tuple[int, int]]:
+        """Size (bytes) and modification time (ns) of every crop's file by its path; reads every row."""
+        return {row.path: (row.size, row.mtime_ns) for row in self.rows()}
+
     def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:
         """Store crops with their descriptors (N, D); see the contract. Safe to repeat.
 

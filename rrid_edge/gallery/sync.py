@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rrid_edge.embed import EmbeddedBatch, embed_files
+from rrid_edge.embed import embed_files
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderGoneError, UsageError, printable
-from rrid_edge.files import walk_images
-from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
-from rrid_edge.gallery.naming import NameFacts, name_reader
-
-COMMIT_ROWS = 256
-"""Rows of one commit: each costs 1 to 3 ms on a good disk, more on eMMC."""
+from rrid_edge.files import PathsBelow, scan_images
+from rrid_edge.gallery.base import Gallery
+from rrid_edge.gallery.naming import name_reader
+from rrid_edge.gallery.writing import GalleryWriter
+from rrid_edge.pace import EmbeddingGauge
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class IndexSettings:
 
     Attributes:
         pattern: what names tell; see :func:`rrid_edge.gallery.naming.name_reader`.
-        workers: decoding threads, or None.
-        batch: images a call of the engine, or None.
+        workers: decoding threads, or None to add them while the engine waits.
+        batch: images a call of the engine, or None to measure.
     """
 
     pattern: str = "auto"
@@ -48,6 +46,11 @@ class IndexReport:
         failed: files that could not be read, with the reason.
         skipped: links and special files that were not opened, with the reason.
         waiting: files that were left for later, because they were not finished or the work was stopped.
+        batch: images a call of the engine: as given, or as measured; 0 where nothing was embedded.
+        workers: decoding threads at the end.
+        waited_for_decoding_s: seconds in which the engine had no image to work on.
+        computed_s: seconds in the engine.
+        waited_for_disk_s: seconds in which finished batches had to wait for the store.
     """
 
     rows: int
@@ -58,6 +61,11 @@ class IndexReport:
     failed: tuple[tuple[str, str], ...] = field(default=())
     skipped: tuple[tuple[str, str], ...] = field(default=())
     waiting: int = 0
+    batch: int = 0
+    workers: int = 0
+    waited_for_decoding_s: float = 0.0
+    computed_s: float = 0.0
+    waited_for_disk_s: float = 0.0
 
 
 def index_folder(
@@ -75,7 +83,7 @@ def index_folder(
     """Bring ``gallery`` in step with ``folder``.
 
     Files are compared by size and modification time, then by content: a file that was only touched is not embedded
-    again. Batches are committed as they come; after a kill the next run goes on.
+    again. Decoding, computing and storing overlap. Batches are committed as they come; after a kill the next run goes on.
 
     Args:
         folder: of crops.
@@ -95,8 +103,8 @@ def index_folder(
     """
     settings = settings or IndexSettings()
     reader = name_reader(settings.pattern)
-    images, skipped = walk_images(folder)
-    here = {path.relative_to(folder).as_posix(): path for path in images}
+    entries, skipped = scan_images(folder)
+    here = sorted(entries, key=os.fsencode)
     stored = {row.path: row for row in gallery.rows()}
     if stored and not here:
         raise FolderGoneError(
@@ -104,21 +112,26 @@ def index_folder(
             "mounted? To empty the index, remove its folder, or name crops to: rrid-edge gallery forget"
         )
     damaged = {row.path for row in gallery.damaged()} if verify else set()
-    gone = [path for path in stored if path not in here]
-    changed = [name for name, path in here.items() if name in damaged or not _same_stat(stored.get(name), path)]
-    waiting = [name for name in changed if ready(here[name])]
+    gone = [path for path in stored if path not in entries]
+    known = {path: (row.size, row.mtime_ns) for path, row in stored.items()}
+    changed = [name for name in here if name in damaged or not _same_stat(known.get(name), entries[name])]
+    del entries, known  # one entry a file: a million of them would stay for as long as the indexing takes
+    waiting = [name for name in changed if ready(folder / name)]
     if gone:
         gallery.remove(gone)
     begin(len(waiting))
-    writer = _Writer(folder, gallery, stored, damaged, reader)
     left = len(changed)
-    for batch in embed_files(engine, [here[name] for name in waiting], workers=settings.workers, batch=settings.batch):
-        writer.take(batch)
-        advance(batch.done)
-        left -= batch.done
-        if stop():
-            break
-    writer.commit()
+    gauge = EmbeddingGauge()
+    batches = embed_files(
+        engine, PathsBelow(folder, waiting), workers=settings.workers, batch=settings.batch, gauge=gauge
+    )
+    with contextlib.closing(batches), GalleryWriter(folder, gallery, stored, damaged, reader) as writer:
+        for batch in batches:
+            writer.take(batch)
+            advance(batch.done)
+            left -= batch.done
+            if stop():
+                break
     lost = [name for name, _ in writer.failed if name in stored]
     if lost:
         gallery.remove(lost)
@@ -129,82 +142,39 @@ def index_folder(
         changed=writer.changed,
         removed=len(gone) + len(lost),
         unchanged=len(here) - writer.added - writer.changed - len(writer.failed) - left,
-        failed=tuple(writer.failed),
-        skipped=tuple((str(path), reason) for path, reason in skipped),
+        failed=tuple(sorted(writer.failed)),
+        skipped=tuple(sorted((str(path), reason) for path, reason in skipped)),
         waiting=left,
+        batch=gauge.batch,
+        workers=gauge.workers,
+        waited_for_decoding_s=gauge.waited_s,
+        computed_s=gauge.computed_s,
+        waited_for_disk_s=writer.waited_s,
     )
 
 
 def out_of_step(folder: Path, gallery: Gallery) -> bool:
     """Whether the folder holds other files than the index, by name, size and modification time.
 
-    A file that could not be read is not in the index, so it is looked at again each time.
+    A file that could not be read is not in the index, so it is looked at again each time. Entries of the index are not
+    checked against their checksums here: one that was damaged either differs from its file or does not matter.
     """
-    here = {path.relative_to(folder).as_posix(): path for path in walk_images(folder)[0]}
-    stored = {row.path: row for row in gallery.rows()}
-    return here.keys() != stored.keys() or any(not _same_stat(stored[name], path) for name, path in here.items())
+    entries, _ = scan_images(folder)
+    stored = gallery.file_stats()
+    return len(entries) != len(stored) or not all(
+        _same_stat(stored.get(name), entry) for name, entry in entries.items()
+    )
 
 
-def _same_stat(row: GalleryRow | None, path: Path) -> bool:
-    if row is None:
+def _same_stat(known: tuple[int, int] | None, file: Path | os.DirEntry[str]) -> bool:
+    """Whether a file has this size (bytes) and modification time (ns)."""
+    if known is None:
         return False
     try:
-        found = path.stat()
+        found = file.stat()
     except OSError:
         return False
-    return (found.st_size, found.st_mtime_ns) == (row.size, row.mtime_ns)
-
-
-class _Writer:
-    """Collects embedded batches and commits them some hundred rows at a time."""
-
-    def __init__(
-        self,
-        folder: Path,
-        gallery: Gallery,
-        stored: dict[str, GalleryRow],
-        damaged: set[str],
-        reader: Callable[[str], NameFacts],
-    ) -> None:
-        self._folder, self._gallery, self._stored, self._damaged = folder, gallery, stored, damaged
-        self._reader = reader
-        self._rows: list[NewRow] = []
-        self._vectors: list[NDArray[np.float32]] = []
-        self._touched: list[GalleryRow] = []
-        self.added = self.changed = 0
-        self.failed: list[tuple[str, str]] = []
-
-    def take(self, batch: EmbeddedBatch) -> None:
-        self.failed += [(path.relative_to(self._folder).as_posix(), reason) for path, reason in batch.failed]
-        for facts, vector in zip(batch.files, batch.descriptors, strict=True):
-            name = facts.path.relative_to(self._folder).as_posix()
-            old = self._stored.get(name)
-            if old is not None and old.sha256 == facts.sha256 and name not in self._damaged:
-                self._touched.append(replace(old, size=facts.size, mtime_ns=facts.mtime_ns))
-                continue
-            told = self._reader(name)
-            self._rows.append(
-                NewRow(
-                    name,
-                    facts.sha256,
-                    facts.size,
-                    facts.mtime_ns,
-                    told.camera,
-                    told.person,
-                    told.time,
-                )
-            )
-            self._vectors.append(vector)
-            self.added += old is None
-            self.changed += old is not None
-        if len(self._rows) >= COMMIT_ROWS:
-            self.commit()
-
-    def commit(self) -> None:
-        if self._rows:
-            self._gallery.add(self._rows, np.stack(self._vectors))
-        self._gallery.update_stat(self._touched)
-        self._rows, self._vectors, self._touched = [], [], []
+    return (found.st_size, found.st_mtime_ns) == known
 
 
 def refuse_empty(folder: Path, report: IndexReport) -> None:

@@ -1,0 +1,89 @@
+"""Memory while a large folder is indexed, and a search in it: flat, whatever the number of crops.
+
+The folder holds many names of few files (hard links), so that a million crops take no disk; every name is read, decoded,
+embedded and stored. Without a model, the package's fake engine stands in: memory does not depend on it, speed does.
+
+Run: python benchmarks/index_memory.py [--model MODEL] [--rows 30000] [--distinct 64]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rrid_edge.bench.probe import resident_mib
+from rrid_edge.engines import Engine, FakeEngine, open_engine
+from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.sync import IndexReport, index_folder
+from rrid_edge.processor import processor_name
+
+_LINKS = 10_000  # ext4 allows 65,000 names of one file
+
+
+def write_folder(folder: Path, rows: int, distinct: int) -> None:
+    """``rows`` names of 64 x 128 JPEG files, ``distinct`` pictures, in folders of 10,000."""
+    generator = np.random.default_rng(0)
+    for start in range(0, rows, _LINKS):
+        below = folder / f"{start // _LINKS:04d}"
+        below.mkdir(parents=True)
+        originals: list[Path] = []
+        for index in range(start, min(start + _LINKS, rows)):
+            path = below / f"{index:08d}.jpg"
+            if len(originals) < distinct:
+                stream = io.BytesIO()
+                coarse = Image.fromarray(generator.integers(0, 256, (16, 8, 3), dtype=np.uint8))
+                coarse.resize((64, 128), Image.Resampling.BILINEAR).save(stream, "JPEG", quality=90)
+                path.write_bytes(stream.getvalue())
+                originals.append(path)
+            else:
+                path.hardlink_to(originals[index % distinct])
+
+
+def index_watched(folder: Path, place: Path, engine: Engine, samples: int = 10) -> tuple[IndexReport, list[float]]:
+    """Index, and the resident memory (MiB) after each of ``samples`` equal parts of the work."""
+    memory: list[float] = []
+    state = {"total": 0, "done": 0}
+
+    def advance(done: int) -> None:
+        state["done"] += done
+        while len(memory) < state["done"] * samples // max(1, state["total"]):
+            memory.append(resident_mib())
+
+    with LocalGallery.create(place, engine.spec) as gallery:
+        begin = lambda total: state.__setitem__("total", total)  # noqa: E731
+        return index_folder(folder, gallery, engine, begin=begin, advance=advance), memory
+
+
+def main() -> None:
+    """Index, search, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--rows", type=int, default=30_000)
+    parser.add_argument("--distinct", type=int, default=64)
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        open_engine(options.model) if options.model else FakeEngine() as engine,
+    ):
+        folder, place = Path(temporary) / "crops", Path(temporary) / "index"
+        write_folder(folder, options.rows, options.distinct)
+        start = time.perf_counter()
+        report, memory = index_watched(folder, place, engine)
+        seconds = time.perf_counter() - start
+        print(f"{processor_name()}, {engine.runtime}: {report.rows:,} crops in {seconds:.0f} s, batch {report.batch}")
+        print(f"resident MiB after each tenth: {', '.join(f'{value:.0f}' for value in memory)}")
+        with LocalGallery(place) as gallery:
+            query = gallery.vectors(gallery.rows()[:1])
+            start = time.perf_counter()
+            gallery.search(query, 10)
+            print(f"first search: {(time.perf_counter() - start) * 1000:.0f} ms, resident {resident_mib():.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Compiled models kept on the disk, so that the next process starts faster; a cache that may be deleted at any time.
+
+An entry serves only the file, the runtime, the processor and the settings that it was made for, and only while its
+content fits its checksum. Whatever is wrong with the folder or an entry, the model is compiled as without a cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.processor import processor_identity
+
+ENVIRONMENT_VARIABLE = "RRID_EDGE_CACHE"
+LARGEST_BYTES = 2 << 30
+"""All entries together; the longest unused go first."""
+SMALLEST_MODEL_BYTES = 8 << 20
+"""Smaller models compile faster than a cache is worth."""
+_SETTLED_S = 3.0
+_HEADER_BYTES = 4096  # the content behind it stays aligned to a page
+_MAGIC = b"rrid-edge compiled model 1\n"
+_FACTS = struct.Struct("<32sQQ")  # key, length, sum of words
+
+
+def cache_folder() -> Path | None:
+    """Where compiled models lie: ``$RRID_EDGE_CACHE``, else ``$XDG_CACHE_HOME/rrid-edge``; None where it is ``off``."""
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    if named == "off":
+        return None
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "rrid-edge"
+    except RuntimeError:  # no home
+        return None
+
+
+class CompiledCache:
+    """Entries in one folder.
+
+    Args:
+        folder: made when something is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def key(self, model: Path, *settings: object) -> bytes | None:
+        """What an entry of a model file is bound to, 32 bytes; None where the file is not to be cached.
+
+        A file is known by device, inode, size and both its times: hashing 165 MB would cost more than half of what the
+        cache brings. A file that changed within the last seconds is not cached, because it may change once more without
+        another time stamp.
+        """
+        try:
+            facts = model.stat()
+        except OSError:
+            return None
+        if facts.st_size < SMALLEST_MODEL_BYTES:
+            return None
+        if time.time() - max(facts.st_mtime, facts.st_ctime) < _SETTLED_S:
+            return None
+        file = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        told = json.dumps([str(model.resolve()), file, processor_identity(), [str(item) for item in settings]])
+        return hashlib.sha256(told.encode("utf-8", "surrogateescape")).digest()
+
+    def load(self, key: bytes) -> NDArray[np.uint8] | None:
+        """The content of an entry, mapped privately; None where there is none, or it is damaged or another user's."""
+        path = self._path(key)
+        try:
+            with path.open("rb") as stream:
+                owner = os.fstat(stream.fileno())
+                header = stream.read(_HEADER_BYTES)
+                if owner.st_uid != os.geteuid() or owner.st_mode & 0o022 or not header.startswith(_MAGIC):
+                    return None
+                stored_key, length, total = _FACTS.unpack_from(header, len(_MAGIC))
+                if stored_key != key or owner.st_size != _HEADER_BYTES + length or not length:
+                    return None
+                # Copy on write: the runtime asks for memory that it could write to.
+                content: NDArray[np.uint8] = np.memmap(stream, np.uint8, "c", _HEADER_BYTES, (length,))
+        except (OSError, ValueError, struct.error):
+            return None
+        if _sum_of_words(content) != total:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used now: others go first
+        return content
+
+    def keep(self, key: bytes, content: Callable[[], bytes | memoryview]) -> None:
+        """Write an entry, or nothing where the folder does not allow it; older entries go when there is no room.
+
+        Not synced: after a power failure the checksum tells, and the model is compiled again.
+        """
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            data = np.frombuffer(content(), np.uint8)
+            if len(data) + _HEADER_BYTES > LARGEST_BYTES:
+                return
+            self._make_room(len(data) + _HEADER_BYTES)
+            header = (_MAGIC + _FACTS.pack(key, len(data), _sum_of_words(data))).ljust(_HEADER_BYTES, b"\0")
+            descriptor, partial = tempfile.mkstemp(".partial", "compiled-", self.folder)
+            try:
+                with os.fdopen(descriptor, "wb") as stream:
+                    stream.write(header)
+                    stream.write(data.data)
+                Path(partial).replace(self._path(key))
+            except BaseException:
+                Path(partial).unlink(missing_ok=True)
+                raise
+
+    def drop(self, key: bytes) -> None:
+        """Remove an entry that turned out useless."""
+        with contextlib.suppress(OSError):
+            self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: bytes) -> Path:
+        return self.folder / f"compiled-{key.hex()[:32]}.blob"
+
+    def _make_room(self, size_bytes: int) -> None:
+        """Remove the longest unused entries, and what a killed process left, until ``size_bytes`` more fit."""
+        now = time.time()
+        entries = []
+        for path in self.folder.glob("compiled-*"):
+            with contextlib.suppress(OSError):
+                facts = path.stat()
+                if path.suffix == ".partial" and now - facts.st_mtime > 3600:
+                    path.unlink()
+                elif path.suffix == ".blob":
+                    entries.append((facts.st_mtime, facts.st_size, path))
+        used = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries):
+            if used + size_bytes <= LARGEST_BYTES:
+                return
+            path.unlink(missing_ok=True)
+            used -= size
+
+
+def _sum_of_words(content: NDArray[np.uint8]) -> int:
+    """Sum of the 64-bit words modulo 2^64, the last ones filled up with zeros: 165 MB take 0.02 s, a CRC-32 0.07 s."""
+    whole = len(content) // 8 * 8
+    rest = int.from_bytes(content[whole:].tobytes(), "little")
+    return (int(np.add.reduce(content[:whole].view(np.uint64))) + rest) % (1 << 64)

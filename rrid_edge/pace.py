@@ -1,0 +1,99 @@
+"""How fast the stages of embedding are, measured while they work, and the batch and threads chosen from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_BATCH = 16
+"""Images a call where there are too few files to measure."""
+_SIZES = (16, 32, 8, 64, 128)
+_TRIES = 3
+_WORTH_TRYING = 3
+_STARVED = 0.02
+
+
+@dataclass
+class EmbeddingGauge:
+    """What embedding some files took; filled while it runs.
+
+    Attributes:
+        images: decoded and embedded.
+        batch: images a call that were chosen, or given.
+        workers: decoding threads at the end.
+        waited_s: seconds in which the engine had nothing to do because no image was decoded yet.
+        computed_s: seconds in the engine.
+    """
+
+    images: int = 0
+    batch: int = 0
+    workers: int = 0
+    waited_s: float = 0.0
+    computed_s: float = 0.0
+
+
+class BatchChoice:
+    """Images a call of the engine: measured on the first batches of the work itself, so that no image is computed twice.
+
+    Every size is tried three times; the first time does not count, because runtimes prepare for a new shape. Then the
+    size of the best rate stays. Answers do not change: an image's descriptor does not depend on its batch.
+
+    Args:
+        largest: images that one call of the engine takes.
+        files: files to embed; where trying would take more than a third of them, :data:`DEFAULT_BATCH` is taken.
+        fixed: a size that somebody asked for, or None.
+    """
+
+    def __init__(self, largest: int, files: int, fixed: int | None = None) -> None:
+        sizes = [size for size in _SIZES if size <= largest] or [largest]
+        if fixed is not None or files < _WORTH_TRYING * _TRIES * sum(sizes):
+            sizes = [min(fixed or DEFAULT_BATCH, largest)]
+        self._sizes = sizes
+        self._seconds: dict[int, list[float]] = {size: [] for size in sizes}
+        self.largest = max(sizes)
+
+    @property
+    def size(self) -> int:
+        """Images of the next call."""
+        if len(self._sizes) == 1:
+            return self._sizes[0]
+        untried = next((size for size in self._sizes if len(self._seconds[size]) < _TRIES), None)
+        if untried is not None:
+            return untried
+        return min(self._sizes, key=lambda size: min(self._seconds[size][1:]) / size)
+
+    @property
+    def trying(self) -> bool:
+        """Whether sizes are still being compared."""
+        return any(len(tries) < _TRIES for tries in self._seconds.values())
+
+    def ran(self, images: int, seconds: float) -> None:
+        """Record a call; one with fewer images than it was to have says nothing."""
+        tries = self._seconds.get(images)
+        if tries is not None and len(tries) < _TRIES:
+            tries.append(seconds)
+
+
+class WorkerChoice:
+    """Decoding threads: two to begin with, twice as many whenever the engine had to wait, up to one a processor.
+
+    On a CPU engine and decoding share the processors, so threads that are not needed only get in the way; beside a GPU
+    all of them are needed.
+
+    Args:
+        cores: processors that may be used.
+        fixed: a number that somebody asked for, or None.
+    """
+
+    def __init__(self, cores: int, fixed: int | None = None) -> None:
+        self._most = fixed or max(2, cores)
+        self.threads = fixed or 2
+        self._first = True
+
+    def waited(self, waited_s: float, computed_s: float) -> int:
+        """Threads to add after a batch; its first wait does not count: nothing can be decoded before the start."""
+        first, self._first = self._first, False
+        if first or waited_s <= _STARVED * (waited_s + computed_s):
+            return 0
+        more = min(2 * self.threads, self._most) - self.threads
+        self.threads += more
+        return more

@@ -1,0 +1,31 @@
+"""The CPU: its name and what it can do."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+
+def processor_name() -> str:
+    """The CPU's name as the kernel tells it, or its architecture."""
+    found = re.search(r"^model name\s*:\s*(.+)$", _cpu_facts(), re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
+
+
+def cpu_flags() -> set[str]:
+    """Abilities as the kernel names them (``avx2``, ``amx_bf16`` ...); empty where it does not tell."""
+    found = re.search(r"^flags\s*:\s*(.+)$", _cpu_facts(), re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+def processor_identity() -> str:
+    """Name and abilities: code compiled for one identity must not run on another."""
+    return f"{platform.machine()} {processor_name()} {' '.join(sorted(cpu_flags()))}"
+
+
+def _cpu_facts() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,149 @@
+"""The benchmark scripts: what they compute can be trusted, and without a GPU they say so."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cuda_standin import install_cuda
+from datasets import write_dataset
+from onnx_models import save_tiny_model
+from rrid_edge.bench.copying import copy_bytes_per_s, copy_images_per_s, on_gpu
+from rrid_edge.engines import FakeEngine
+from rrid_edge.engines.cuda import Cuda
+from rrid_edge.timing import Timing
+from rrid_export.source import SourceNetwork
+from rrid_train.config import PRESETS
+from rrid_train.model import RRID, ModelConfig
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def script(name: str):
+    """A script of benchmarks/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there for annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+def source() -> SourceNetwork:
+    torch.manual_seed(0)
+    return SourceNetwork(RRID(ModelConfig("resnet18", 192, 64, block_width=16), 5).eval(), Path("random"), "", "none")
+
+
+def test_without_a_gpu_one_line_and_exit_3(tmp_path):
+    done = subprocess.run(
+        [sys.executable, FOLDER / "gpu.py", tmp_path, tmp_path / "none.safetensors"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 3, done
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines()[-1].startswith("gpu: ")
+
+
+def test_operations_are_those_of_two_views():
+    """By hand for the first convolution: 2 x 3 x 49 x 64 operations at 96 x 32 places; the whole is some times as much."""
+    gpu = script("gpu")
+    found = gpu.operations_per_image(source())
+    first = 2 * 2 * 3 * 49 * 64 * 96 * 32
+    assert 5 * first < found < 200 * first
+    assert found % 2 == 0
+
+
+def test_a_row_states_its_shares():
+    gpu = script("gpu")
+    timing = Timing((0.01,) * 10)  # 8 images in 10 ms: 800 images/s
+    row = gpu.line("x", 8, timing, 0.5, operations=10**9, ceiling=8e12, copy=8e9, image_bytes=10**6)
+    assert row == "| 8 | x | 10.000 | 10.000 | 0% | 800 | 10.0% | 10.0% | 0.500000 |"
+
+
+def test_the_matrix_ceiling_is_a_rate():
+    assert script("gpu").matrix_ceiling(64, device="cpu", dtype=torch.float32) > 1e6
+
+
+def test_engines_that_do_not_open_are_named(tmp_path):
+    opened, passed_over = script("gpu").engines(tmp_path, tmp_path / "none.safetensors", 8)
+    assert not opened
+    assert len(passed_over) == 5
+
+
+def test_copies_are_timed_and_everything_is_freed(monkeypatch):
+    standin = install_cuda(monkeypatch)
+    cuda = Cuda()
+    assert copy_bytes_per_s(cuda, 1 << 16, seconds=0) > 0
+    engine = FakeEngine()
+    assert not on_gpu(engine)
+    assert copy_images_per_s(engine, 8) is None
+    engine.runtime = "tensorrt 10.3 · GPU"
+    assert copy_images_per_s(engine, 2) > 0
+    assert standin.live == 0
+
+
+def test_layers_are_read_from_a_trace():
+    profile = script("profile_engines")
+    event = {"cat": "Node", "name": "a_kernel_time", "args": {"op_name": "Conv"}}
+    events = [{**event, "dur": dur} for dur in (9000, 1000, 3000)] + [{"cat": "Session", "name": "x", "dur": 1}]
+    assert profile.layers_of_events(events, skip=1) == [profile.Layer("a", "Conv", 2.0)]
+    text = profile.table([profile.Layer("a", "Conv", 3.0), profile.Layer("b", "MatMul", 1.0)], 2)
+    assert text.splitlines()[0].split() == ["75.0%", "3.00", "ms", "1", "x", "Conv"]
+
+
+def test_profiles_of_both_runtimes(tmp_path):
+    profile, path = script("profile_engines"), save_tiny_model(tmp_path / "m.onnx")
+    images = np.zeros((2, 192, 64, 3), np.uint8)
+    for way in (profile.profile_onnxruntime, profile.profile_openvino):
+        layers = way(path, images, 1)
+        assert any("MatMul" in layer.kind or "FullyConnected" in layer.kind for layer in layers)
+        assert sum(layer.milliseconds for layer in layers) > 0
+
+
+def test_training_speed_counts_images_and_waiting(tmp_path, monkeypatch):
+    training = script("training_speed")
+    small = replace(
+        PRESETS["demo"], height=192, width=32, block_width=8, batch_size=4, batch_sample=2, num_val=0.25, num_workers=0
+    )
+    monkeypatch.setitem(PRESETS, "demo", small)
+    data = write_dataset(tmp_path / "data", size=(192, 32))
+    options = training.parser().parse_args(
+        ["--data", str(data), "--rounds", "2", "--steps", "1", "--threads", "1", "--num-workers", "0"]
+    )
+    found = training.measure(options)
+    assert list(found) == ["plain fp32", "ours"]
+    for one in found.values():
+        assert one.images == 8
+        assert len(one.data_s) == len(one.step_s) == 2
+        assert 0 < one.data_share < 1
+        assert one.memory_mib > 10
+    plain, ours = training.configs(argparse.Namespace(**vars(options)), str(tmp_path)).values()
+    assert (plain.amp, plain.channels_last, plain.num_workers) == ("none", False, 0)
+    assert (ours.amp, ours.channels_last) == ("bf16", True)
+
+
+def test_start_up_is_broken_down(tmp_path):
+    model = save_tiny_model(tmp_path / "rrid.onnx")
+    command = [sys.executable, FOLDER / "startup.py", model, "--rows", "40", "--repetitions", "1"]
+    done = subprocess.run([*command, "--folder", tmp_path / "gallery"], capture_output=True, text=True)
+    assert done.returncode == 0, done
+    for stage in ("opening the engine", "comparing folder and index", "searching", "of the engine alone"):
+        assert stage in done.stdout
+
+
+def test_a_folder_of_links_is_indexed_whole(tmp_path):
+    memory = script("index_memory")
+    memory.write_folder(tmp_path / "crops", 60, 7)
+    with FakeEngine() as engine:
+        report, samples = memory.index_watched(tmp_path / "crops", tmp_path / "index", engine)
+    assert (report.rows, report.added) == (60, 60)
+    assert len(samples) == 10

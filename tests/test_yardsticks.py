@@ -1,0 +1,44 @@
+"""What the benchmark compares with answers as the network does."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rrid_edge.agreement import row_cosines
+from rrid_export.source import SourceNetwork
+from rrid_export.torch_engine import TorchEngine
+from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
+from rrid_train.model import RRID, ModelConfig
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 192, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def source():
+    torch.manual_seed(0)
+    network = RRID(ModelConfig("resnet18", 192, 64, block_width=16), 5).eval()
+    return SourceNetwork(network, Path("random"), "", "none")
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_published_loop_answers_as_the_reference(source, flip):
+    with TorchEngine(source, flip=flip) as reference, PublishedEngine(source, flip=flip) as published:
+        np.testing.assert_allclose(published.run(IMAGES), reference.run(IMAGES), atol=1e-6)
+
+
+def test_compiled_pytorch_answers_in_bfloat16(source, monkeypatch):
+    """The compiler itself is left out: it takes half a minute and is not ours; what it is given is tested."""
+    given = []
+    monkeypatch.setattr(torch, "compile", lambda branch, **_: given.append(branch) or branch)
+    with TorchEngine(source) as reference, CompiledTorchEngine(source) as compiled, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert row_cosines(compiled.run(IMAGES), reference.run(IMAGES)).min() > 0.999
+    assert compiled.arithmetic == "bf16"
+    weights = [parameter for parameter in given[0].backbone.parameters() if parameter.ndim == 4]
+    assert all(weight.dtype == torch.bfloat16 for weight in weights)
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
