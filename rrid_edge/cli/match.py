@@ -24,9 +24,12 @@ from rrid_edge.cli.opening import (
 from rrid_edge.errors import BusyGalleryError, ImageError, UsageError, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import Gallery
     from rrid_edge.gallery.places import Place
+    from rrid_edge.gallery.sync import IndexSettings
     from rrid_edge.match import MatchResult, Query
 
 
@@ -106,13 +109,14 @@ def match(
     depth = (max(RERANK_DEPTH, top_k) if rerank_depth is None else rerank_depth) if rerank else 0
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
     place = place_of(folder, store)
+    differs = _compare_meanwhile(folder, place)
     path, engine = open_model(model, gallery_model(place), runtime, precision, threads)
     with engine:
         if fpr is not None:
             score = _measured_threshold(path, engine, fpr, several=any(len(files) > 1 for files in groups))
             settings = replace(settings, min_score=score)
         queries = _embed_queries(engine, groups, pattern)
-        with _gallery_in_step(folder, place, path, engine, IndexSettings(pattern)) as gallery:
+        with _gallery_in_step(folder, place, path, engine, IndexSettings(pattern), differs) as gallery:
             results = match_all(gallery, queries, settings)
             footer = f"{path.name} {engine.spec.fingerprint[:12]} · {engine.runtime} · {gallery.info.rows} crops"
     blocks = engine.spec.blocks
@@ -204,18 +208,41 @@ def _embed_queries(engine: Engine, groups: list[tuple[Path, ...]], pattern: str)
     return queries
 
 
-def _gallery_in_step(folder: Path, place: Place, model: Path, engine: Engine, settings: object) -> Gallery:
-    """The gallery, indexed where it must be: there is no index, or the folder has changed since.
+def _compare_meanwhile(folder: Path, place: Place) -> Callable[[], bool]:
+    """Compare a folder with its index in a thread, while the model is opened: the answer is there when it is asked for.
 
     A gallery on a server is taken as it is: comparing it with its folder means reading all of its rows, for every query.
     """
-    from rrid_edge.gallery.places import create_gallery, gallery_exists, open_gallery
-    from rrid_edge.gallery.sync import IndexSettings, out_of_step, refuse_empty
+    from concurrent.futures import ThreadPoolExecutor
 
-    assert isinstance(settings, IndexSettings)
+    from rrid_edge.gallery.places import gallery_exists, open_gallery
+    from rrid_edge.gallery.sync import out_of_step
+
+    if not isinstance(place, Path):
+        return lambda: False
+    if not gallery_exists(place):
+        return lambda: True
+
+    def compare() -> bool:
+        with open_gallery(place) as gallery:
+            return out_of_step(folder, gallery)
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
+    answer = pool.submit(compare)
+    pool.shutdown(wait=False)
+    return answer.result
+
+
+def _gallery_in_step(
+    folder: Path, place: Place, model: Path, engine: Engine, settings: IndexSettings, differs: Callable[[], bool]
+) -> Gallery:
+    """The gallery, indexed where it must be: there is no index, or the folder has changed since."""
+    from rrid_edge.gallery.places import create_gallery, gallery_exists, open_gallery
+    from rrid_edge.gallery.sync import refuse_empty
+
     if gallery_exists(place):
-        gallery = open_gallery(place, spec=engine.spec)
-        if not isinstance(place, Path) or not out_of_step(folder, gallery):
+        gallery = open_gallery(place, spec=engine.spec)  # refuses another model's before anything is compared
+        if not differs():
             return gallery
         gallery.close()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.compiled_cache import CompiledCache
+from rrid_edge.engines.openvino_parts import backbone_and_head
 from rrid_edge.errors import MissingExtraError, ModelFileError, UsageError, printable
 from rrid_edge.onnx_file import read_model_header, read_spec
 
+_HINT = "INFERENCE_PRECISION_HINT"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _NAMES = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16", "float16": "fp16", "f16": "fp16"}
 
@@ -22,8 +25,9 @@ class OpenVinoEngine(BatchEngine):
 
     Args:
         path: the ONNX file.
-        precision: arithmetic of the convolutions: ``fp32``, ``bf16`` or ``fp16``; None leaves it to the runtime, which
-            takes bf16 on CPUs with AMX or AVX-512 bf16 and fp32 elsewhere.
+        precision: arithmetic of the backbone: ``fp32``, ``bf16`` or ``fp16``; None leaves it to the runtime, which
+            takes bf16 on CPUs with AMX or AVX-512 bf16 and fp32 elsewhere. With bf16 the head computes in fp32; with an int8
+            file None is fp32 for what is not int8.
         threads: threads; 0 lets the runtime choose.
         max_batch: images a call.
         device: OpenVINO's device name: ``CPU``, ``GPU`` (integrated graphics) or ``NPU``.
@@ -50,28 +54,28 @@ class OpenVinoEngine(BatchEngine):
         if device not in {name.split(".")[0] for name in core.available_devices}:
             found = ", ".join(core.available_devices) or "none"
             raise UsageError(f"OpenVINO has no device {device!r} on this machine: expected one of {found}")
-        settings = _settings(core, device, precision, threads)
-        compiled, self._mapped, self.from_cache = None, None, False
-        key = _cache_key(cache, path, precision, threads) if device == "CPU" else None
-        if cache is not None and key is not None:
-            compiled, self._mapped = _from_cache(core, cache, key, settings)
-            self.from_cache = compiled is not None
-        if compiled is None:
-            compiled = _compile(core, path, device, settings)
-            if cache is not None and key is not None:
-                cache.keep(key, lambda: _exported(compiled))
-        used = _precision_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
-        arithmetic = used if spec.precision == "fp32" else spec.precision
+        if precision is None and device == "CPU" and spec.precision == "int8":
+            precision = "fp32"  # of what is not int8: in bfloat16 it is no faster, and costs neighbours
+        plan = _Plan(core, path, device, _settings(core, device, precision, threads))
+        parts = plan.from_cache(cache)
+        self.from_cache = bool(parts)
+        parts = parts or plan.compiled(cache)
+        used = _precision_name(parts[0].compiled.get_property(_HINT))
+        arithmetic = spec.precision if spec.precision == "int8" or used == "fp32" else used
         super().__init__(spec, f"openvino {device} {arithmetic}", max_batch, arithmetic=arithmetic)
-        self._request: Any = compiled.create_infer_request()
+        self._requests: list[Any] = [part.compiled.create_infer_request() for part in parts]
+        self._mapped: list[Any] = [part.memory for part in parts]
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.array(self._request.infer({0: images}, share_inputs=True)[0], dtype=np.float32)
+        values: NDArray[Any] = images
+        for request in self._requests:
+            values = request.infer({0: values}, share_inputs=True, share_outputs=True)[0]
+        return np.array(values, dtype=np.float32)  # a copy: the runtime's own memory holds the next answer too
 
     def close(self) -> None:
-        """Free the compiled model; safe to call twice."""
-        self._request = None
-        self._mapped = None  # after what reads it
+        """Free the compiled models; safe to call twice."""
+        self._requests = []
+        self._mapped = []  # after what reads them
 
 
 def import_openvino() -> Any:  # noqa: ANN401 - the package has no types
@@ -87,34 +91,79 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package has no types
     return openvino
 
 
-def _compile(core: Any, path: Path, device: str, settings: dict[str, Any]) -> Any:  # noqa: ANN401
-    try:
-        return core.compile_model(core.read_model(str(path)), device, settings)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelFileError(
-            f"{printable(path)}: OpenVINO cannot load this model ({reason}); export it again with: "
-            "rrid-edge export CHECKPOINT"
-        ) from error
+@dataclass(frozen=True)
+class _Part:
+    """A compiled model, and the memory that it may read from."""
+
+    compiled: Any
+    memory: Any = None
 
 
-def _cache_key(cache: CompiledCache | None, path: Path, precision: str | None, threads: int) -> bytes | None:
-    """What the compiled model is bound to; None where it is not cached: weights outside the file have their own times."""
-    if cache is None or read_model_header(path).external_files:
-        return None
-    return cache.key(path, "openvino", import_openvino().__version__, "CPU", "LATENCY", precision, threads)
+class _Plan:
+    """How one file is compiled: whole, or where it computes in bfloat16, backbone and head apart, the head in float32."""
 
+    def __init__(self, core: Any, path: Path, device: str, settings: dict[str, Any]) -> None:  # noqa: ANN401
+        self._core, self._path, self._device = core, path, device
+        whole = {"whole": settings}
+        hint = settings.get(_HINT) or core.get_property(device, _HINT)
+        self._divides = device == "CPU" and _precision_name(hint) == "bf16"
+        apart = {"backbone": settings, "head": settings | {_HINT: _HINTS["fp32"]}}
+        self._forms: tuple[dict[str, dict[str, Any]], ...] = (apart, whole) if self._divides else (whole,)
 
-def _from_cache(core: Any, cache: CompiledCache, key: bytes, settings: dict[str, Any]) -> tuple[Any, Any]:  # noqa: ANN401
-    """The compiled model and the memory that it may read from; nothing where there is none that works."""
-    content = cache.load(key)
-    if content is None:
-        return None, None
-    try:
-        return core.import_model(import_openvino().Tensor(content, shared_memory=True), "CPU", settings), content
-    except Exception:  # whatever the runtime dislikes about it, the model itself is still there
-        cache.drop(key)
-        return None, None
+    def compiled(self, cache: CompiledCache | None) -> list[_Part]:
+        """The parts, compiled from the file and kept in the cache.
+
+        Raises:
+            ModelFileError: the runtime refuses the file.
+        """
+        try:
+            model = self._core.read_model(str(self._path))
+            models = backbone_and_head(import_openvino(), model) if self._divides else (model,)
+            form = next(form for form in self._forms if len(form) == len(models))
+            parts = [
+                _Part(self._core.compile_model(part, self._device, settings))
+                for part, settings in zip(models, form.values(), strict=True)
+            ]
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ModelFileError(
+                f"{printable(self._path)}: OpenVINO cannot load this model ({reason}); export it again with: "
+                "rrid-edge export CHECKPOINT"
+            ) from error
+        for key, part in zip(self._keys(cache, form), parts, strict=False):
+            if cache is not None:
+                cache.keep(key, lambda part=part: _exported(part.compiled))  # type: ignore[misc]
+        return parts
+
+    def from_cache(self, cache: CompiledCache | None) -> list[_Part]:
+        """The parts as they were kept; none where one of them is missing or does not work."""
+        found = (self._form_from_cache(cache, form) for form in self._forms) if cache is not None else ()
+        return next((parts for parts in found if parts), [])
+
+    def _form_from_cache(self, cache: CompiledCache, form: dict[str, dict[str, Any]]) -> list[_Part]:
+        parts = []
+        for key, settings in zip(self._keys(cache, form), form.values(), strict=False):
+            content = cache.load(key)
+            if content is None:
+                return []
+            try:
+                tensor = import_openvino().Tensor(content, shared_memory=True)
+                parts.append(_Part(self._core.import_model(tensor, self._device, settings), content))
+            except Exception:  # whatever the runtime dislikes about it, the model itself is still there
+                cache.drop(key)
+                return []
+        return parts
+
+    def _keys(self, cache: CompiledCache | None, form: dict[str, dict[str, Any]]) -> list[bytes]:
+        """What the compiled parts are bound to, all or none: weights outside the file have their own times."""
+        if cache is None or self._device != "CPU" or read_model_header(self._path).external_files:
+            return []
+        version = import_openvino().__version__
+        keys = [
+            cache.key(self._path, "openvino", version, name, sorted(settings.items()))
+            for name, settings in form.items()
+        ]
+        return [key for key in keys if key is not None] if None not in keys else []
 
 
 def _exported(compiled: Any) -> bytes | memoryview:  # noqa: ANN401
@@ -130,7 +179,7 @@ def _settings(core: Any, device: str, precision: str | None, threads: int) -> di
         abilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
         if precision != "fp32" and {"bf16": "BF16", "fp16": "FP16"}[precision] not in abilities:
             raise UsageError(f"this {device} does not compute in {precision}: leave --precision out, or take fp32")
-        settings["INFERENCE_PRECISION_HINT"] = _HINTS[precision]
+        settings[_HINT] = _HINTS[precision]
     if threads and device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = threads
     return settings
