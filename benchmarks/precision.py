@@ -1,9 +1,10 @@
 """What each precision costs in descriptors and rankings, and which parts of the network float16 must not touch.
 
-Two tables on the test split of a dataset, against the trained network in PyTorch float32, image and mirrored image in two
+Three tables on the test split of a dataset, against the trained network in PyTorch float32, image and mirrored image in two
 passes. ``islands``: the inference branch with every operation's result rounded to float16, with one part after another
-kept in float32 (a CPU computes float16 files in float32 and would flatter them). ``engines``: the files that export and
-calibration write, on every runtime of this machine.
+kept in float32 (a CPU computes float16 files in float32 and would flatter them). ``bfloat16``: the ONNX model cut into parts on
+OpenVINO, of which some compute in bfloat16, on a processor that has it. ``engines``: the files that export and calibration
+write, on every runtime of this machine.
 
 Run: python benchmarks/precision.py runs/demo/best.safetensors --data demo
 """
@@ -12,12 +13,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.utils
+import openvino
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -177,6 +182,57 @@ def islands(source: SourceNetwork, measure: Measure, reference: Descriptors) -> 
         yield measure.row(name, reference, _by_branch(branch, measure.pixels))
 
 
+class Parts:
+    """The exported model cut behind every stage of the backbone, on OpenVINO.
+
+    Args:
+        model: the ONNX file, of a network with its published stages.
+    """
+
+    NAMES = ("stem and stage 1", "stage 2", "stage 3", "stage 4 and pooling", "head")
+
+    def __init__(self, model: Path) -> None:
+        graph = onnx.shape_inference.infer_shapes(onnx.load(str(model)))
+        weights = {item.name for item in graph.graph.initializer}
+        sums = {node.output[0] for node in graph.graph.node if node.op_type == "Add" and not weights & set(node.input)}
+        blocks = [node.output[0] for node in graph.graph.node if node.op_type == "Relu" and node.input[0] in sums]
+        counts = {8: (2, 2, 2), 16: (3, 4, 6)}[len(blocks)]
+        pooled = [node.output[0] for node in graph.graph.node if node.op_type == "MaxPool"][-1]
+        cuts = ["images", *(blocks[index - 1] for index in np.cumsum(counts)), pooled, "descriptors"]
+        extractor = onnx.utils.Extractor(graph)
+        self._parts = [
+            extractor.extract_model([start], [end]).SerializeToString() for start, end in itertools.pairwise(cuts)
+        ]
+
+    def run(self, pixels: Pixels, narrow: Collection[str], batch: int = 16) -> Descriptors:
+        """Descriptors (N, D) with the parts named in ``narrow`` in bfloat16, the others in float32."""
+        core = openvino.Core()
+        requests = [
+            core.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "bf16" if name in narrow else "f32"})
+            for name, part in zip(self.NAMES, map(core.read_model, self._parts), strict=True)
+        ]
+        found = []
+        for start in range(0, len(pixels), batch):
+            values = pixels[start : start + batch]
+            for request in requests:
+                values = request(values)[0]
+            found.append(values)
+        return np.concatenate(found)
+
+
+def bfloat16(source: SourceNetwork, measure: Measure, reference: Descriptors, folder: Path) -> Iterable[list[str]]:
+    """One row for every part in bfloat16, and for all but one."""
+    path = folder / "parts.onnx"
+    export_onnx(InferenceBranch(source.model).eval(), source.spec(flip=True), path)
+    parts, everything = Parts(path), set(Parts.NAMES)
+    for name in Parts.NAMES:
+        yield measure.row(f"bfloat16: {name}", reference, parts.run(measure.pixels, {name}))
+    yield measure.row("bfloat16: everything", reference, parts.run(measure.pixels, everything))
+    yield measure.row("all but the head (kept)", reference, parts.run(measure.pixels, everything - {"head"}))
+    narrow = everything - {"head", "stem and stage 1"}
+    yield measure.row("all but head, stem and stage 1", reference, parts.run(measure.pixels, narrow))
+
+
 def engines(
     source: SourceNetwork, measure: Measure, reference: Descriptors, data: Path, folder: Path
 ) -> Iterable[list[str]]:
@@ -217,7 +273,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, default=Path("demo"), help="dataset; its test split is measured on")
-    parser.add_argument("--table", choices=("islands", "engines", "both"), default="both")
+    tables = ("islands", "bfloat16", "engines")
+    parser.add_argument("--table", choices=tables, action="append", help="one table; all if left out")
     arguments = parser.parse_args()
     source = load_source(arguments.checkpoint)
     dataset = load_dataset(arguments.data)
@@ -227,10 +284,13 @@ def main() -> None:
         reference = engine.run(measure.pixels)
     before = measure.ranking(reference)
     print(f"{source.describe()}; {len(measure.pixels)} crops, mAP {before.mean_ap:.4f}, rank-1 {before.cmc[1]:.4f}\n")
-    if arguments.table != "engines":
-        _print("islands of float32", islands(source, measure, reference))
-    if arguments.table != "islands":
-        with tempfile.TemporaryDirectory() as folder:
+    wanted = arguments.table or tables
+    with tempfile.TemporaryDirectory() as folder:
+        if "islands" in wanted:
+            _print("islands of float32", islands(source, measure, reference))
+        if "bfloat16" in wanted and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            _print("OpenVINO", bfloat16(source, measure, reference, Path(folder)))
+        if "engines" in wanted:
             _print("engine", engines(source, measure, reference, arguments.data, Path(folder)))
 
 
