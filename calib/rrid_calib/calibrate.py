@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rrid_calib.crops import Crop, find_crops, read_crops, spread
 from rrid_calib.graph import Layer, int8_layers, quantised, read_graph, weight_sizes
 from rrid_calib.ranges import METHODS, collect, descriptors_of, scales
+from rrid_calib.rounding import rounded_weights, watched
 from rrid_edge.agreement import Agreement, compare
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
@@ -208,8 +209,11 @@ def _choose(
     say: Progress,
 ) -> tuple[Form, Calibration]:
     layers = int8_layers(model)
-    histograms = collect(model, (tensor for layer in layers for tensor in layer.tensors), kept)
+    moments = watched(model, settings.seed)
+    histograms = collect(model, (tensor for layer in layers for tensor in layer.tensors), kept, watch=moments.add)
     expected = descriptors_of(model, tried)
+    say("rounding weights so that their errors cancel on those crops")
+    weights = rounded_weights(model, moments)
 
     def agreement(form: Form, floating: Collection[str] = (), count: int | None = None) -> Agreement:
         found = descriptors_of(form.build(model, floating), tried[:count])
@@ -218,17 +222,17 @@ def _choose(
     compared, by_method = [], {}
     for method in METHODS if settings.method == "auto" else (settings.method,):
         by_method[method] = scales(histograms, method)
-        found = agreement(Form("int8", by_method[method]))
+        found = agreement(Form("int8", by_method[method], weights))
         compared.append(MethodResult(method, found.min_cosine, found.mean_cosine, found.top1_agreement))
         say(f"{method}: {_words(found)}")
     best = max(compared, key=lambda result: (result.top1_agreement, result.mean_cosine))
-    form = Form("int8", by_method[best.method])
+    form = Form("int8", by_method[best.method], weights)
     reached = _reached(best, settings)
     if settings.floating is None:
         heads = tuple(layer.name for layer in layers if layer.head)
         for better in (
-            Form("fine head", form.steps, heads),
-            Form("float residuals", form.steps, heads, float_residuals=True),
+            Form("fine head", form.steps, weights, heads),
+            Form("float residuals", form.steps, weights, heads, float_residuals=True),
         ):
             if not reached:
                 form, found = better, agreement(better)
@@ -251,16 +255,19 @@ def _choose(
 
 @dataclass(frozen=True)
 class Form:
-    """One way to write a model in int8: ranges, and what is spent on accuracy."""
+    """One way to write a model in int8: ranges, rounded weights, and what is spent on accuracy."""
 
     name: str
     steps: dict[str, float]
+    weights: dict[str, NDArray[np.int8]]
     fine: tuple[str, ...] = ()
     float_residuals: bool = False
 
     def build(self, model: Any, floating: Collection[str]) -> Any:  # noqa: ANN401
         """The model in int8."""
-        return quantised(model, self.steps, floating, self.fine, float_residuals=self.float_residuals)
+        return quantised(
+            model, self.steps, floating, self.fine, float_residuals=self.float_residuals, rounded=self.weights
+        )
 
 
 def _reached(found: Agreement | MethodResult, settings: CalibrationSettings) -> bool:

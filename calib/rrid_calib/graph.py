@@ -107,6 +107,7 @@ def quantised(
     fine: Collection[str] = (),
     *,
     float_residuals: bool = False,
+    rounded: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> Any:  # noqa: ANN401
     """A copy of ``model`` with explicit int8.
 
@@ -117,7 +118,10 @@ def quantised(
         fine: names of layers whose input is quantised in two steps: what the first one rounds away is quantised once more,
             254 times finer, and goes through the same int8 weights. Twice the work, and all but no error from the input.
         float_residuals: add residuals in float32: more accurate, but addition and convolution are no longer one kernel.
+        rounded: int8 weights by the names of the weights, on the steps of :func:`weight_steps`; others are rounded to the
+            nearest step.
     """
+    rounded = rounded or {}
     result = copy.deepcopy(model)
     layers = [layer for layer in int8_layers(result) if layer.name not in floating]
     if float_residuals:
@@ -140,6 +144,7 @@ def quantised(
         if layer.residual is not None:
             rename[adders[outputs[layer.name]], layer.residual] = f"{layer.residual}_dequantised"
         values, steps = quantised_weights(numpy_helper.to_array(weights[layer.weight]))
+        values = rounded.get(layer.weight, values)
         added_tensors += [
             numpy_helper.from_array(values, f"{layer.weight}_int8"),
             numpy_helper.from_array(steps, f"{layer.weight}_scale"),
@@ -184,8 +189,15 @@ def _second_step(graph: Any, layer: Layer, rounded: str, weight: str) -> list[An
     ]
 
 
+def weight_steps(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The step of every output channel of weights (outputs, ...): largest magnitude of the channel over 127."""
+    largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
+    steps: NDArray[np.float32] = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(LARGEST)
+    return steps
+
+
 def quantised_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 weights and the step of every output channel: largest magnitude of the channel over 127.
+    """int8 weights, rounded to the nearest step, and the step of every output channel.
 
     Args:
         weights: float32, (outputs, ...).
@@ -193,8 +205,7 @@ def quantised_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], N
     Returns:
         int8 of the same shape, and float32 (outputs,).
     """
-    largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
-    steps = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(LARGEST)
+    steps = weight_steps(weights)
     shaped = steps.reshape(-1, *[1] * (weights.ndim - 1))
     return np.clip(np.rint(weights / shaped), -LARGEST, LARGEST).astype(np.int8), steps
 

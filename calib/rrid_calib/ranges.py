@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,7 @@ def collect(
     pixels: NDArray[np.uint8],
     *,
     batch: int = 4,
+    watch: Callable[[str, NDArray[np.float32]], None] = lambda _name, _values: None,
 ) -> dict[str, Histogram]:
     """Histograms of activations over images; memory is bounded by one batch.
 
@@ -86,6 +87,7 @@ def collect(
         tensors: names of activations.
         pixels: uint8 (N, height, width, 3).
         batch: images at a time; the result does not depend on it but for rounding.
+        watch: called with the name and the values of every activation as it comes.
 
     Raises:
         ModelFileError: an activation that is not finite: the network is damaged.
@@ -93,6 +95,7 @@ def collect(
     histograms: dict[str, Histogram] = defaultdict(Histogram)
     for name, values in _activations(model, tensors, pixels, batch):
         histograms[name].add(values)
+        watch(name, values)
     return dict(histograms)
 
 
