@@ -30,7 +30,7 @@ from rrid_edge.onnx_file import read_spec
 from rrid_train.model import RRID, ModelConfig
 
 TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
-SETTINGS = CalibrationSettings(count=16, measured=8, method="minmax", floating=0)
+SETTINGS = CalibrationSettings(count=16, measured=8, method="minmax", rounding="nearest", floating=0)
 
 
 @pytest.fixture(scope="module")
@@ -345,15 +345,16 @@ def test_pixels_are_read_as_everywhere(dataset):
 
 
 def test_command(lenient, model_path, checkpoint, dataset):
-    outcome = rrid_edge("calibrate", model_path, "--images", dataset, "--count", 24, "--json")
+    options = ("--count", 24, "--rounding", "nearest", "--json")
+    outcome = rrid_edge("calibrate", model_path, "--images", dataset, *options)
     assert outcome.code == 0, outcome
     facts = json.loads(outcome.out)
     path = model_path.with_name("rrid.int8.onnx")
     assert facts["model"] == str(path)
     assert facts["size_share"] == path.stat().st_size / model_path.stat().st_size <= 0.31
     assert {item["method"] for item in facts["compared"]} == set(METHODS)
-    best = max(facts["compared"], key=lambda item: (item["top1_agreement"], item["mean_cosine"]))
-    assert facts["method"] == best["method"]
+    in_form = [item for item in facts["compared"] if item["form"] == facts["form"]]
+    assert facts["method"] == max(in_form, key=lambda item: item["mean_cosine"])["method"]
     spec = read_spec(path)
     assert (spec.precision, spec.fingerprint) == ("int8", read_spec(model_path).fingerprint)
     listing = json.loads(model_path.with_name("rrid.calibration.json").read_text())
@@ -428,7 +429,8 @@ def test_export_calibrates_and_compares_with_pytorch(lenient, checkpoint, datase
 
 
 @pytest.mark.parametrize(
-    "settings", [{"count": 3}, {"measured": 0}, {"method": "best"}, {"target": 1.5}, {"floating": -1}]
+    "settings",
+    [{"count": 3}, {"measured": 0}, {"method": "best"}, {"rounding": "up"}, {"target": 1.5}, {"floating": -1}],
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(UsageError, match=r"expected"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rrid_calib.crops import Crop, find_crops, read_crops, spread
 from rrid_calib.graph import Layer, int8_layers, quantised, read_graph, weight_sizes
-from rrid_calib.ranges import METHODS, collect, descriptors_of, scales
+from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
 from rrid_calib.rounding import rounded_weights, watched
 from rrid_edge.agreement import Agreement, compare
 from rrid_edge.engines.base import Engine
@@ -26,12 +26,15 @@ from rrid_edge.onnx_file import read_spec
 from rrid_edge.parity import ParityReport, check_parity
 
 _LEAST_CROPS = 8
+ROUNDINGS = ("compensated", "nearest")
 LARGEST_SHARE = 0.3
 """Share of the float32 weights' bytes that the int8 file may hold: what layers left in float32 have to fit in."""
 TOP1_TARGET = 0.99
 """Share of the measured crops whose nearest neighbour has to stay before nothing more is spent on accuracy."""
-MEAN_TARGET = 0.9999
+MEAN_TARGET = 0.99995
 """Mean cosine of the measured crops, likewise: neighbours of 200 crops alone are a coarse measure."""
+_METHODS_KEPT = 2
+"""Methods that are tried again in the next form: clipping matters less the less else is lost."""
 _LAYER_CROPS = 16
 """Measured crops that every single layer's cost is measured on."""
 
@@ -47,8 +50,9 @@ class CalibrationSettings:
         measured: further crops that are kept from the ranges and measured on instead; half of all, where there are fewer
             than ``count`` and these.
         seed: of their choice.
-        method: ``minmax``, ``percentile``, ``entropy``, or ``auto``: the one that keeps most nearest neighbours, then the one
-            with the highest mean cosine.
+        method: ``minmax``, ``percentile``, ``entropy``, or ``auto``: the one with the highest mean cosine.
+        rounding: of weights: ``compensated`` (errors cancel on the calibration crops, see :mod:`rrid_calib.rounding`) or
+            ``nearest``, which is quicker.
         floating: layers to leave in float32: a number of them, the costliest; or None for as few as reach the targets
             within :data:`LARGEST_SHARE` of the file.
         target: lowest cosine to be reached.
@@ -61,12 +65,15 @@ class CalibrationSettings:
     measured: int = 200
     seed: int = 0
     method: str = "auto"
+    rounding: str = "compensated"
     floating: int | None = None
     target: float = 0.985
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", *METHODS):
             raise UsageError(f"calibration method {self.method!r} is unknown: expected auto, {', '.join(METHODS)}")
+        if self.rounding not in ROUNDINGS:
+            raise UsageError(f"rounding {self.rounding!r} is unknown: expected one of {', '.join(ROUNDINGS)}")
         if min(self.count, self.measured) < _LEAST_CROPS:
             raise UsageError(
                 f"{self.count} crops to calibrate with and {self.measured} to measure on do not work: expected at least "
@@ -84,12 +91,14 @@ class MethodResult:
     """What one way to choose ranges came to, all layers in int8.
 
     Attributes:
+        form: what was spent on accuracy; see :class:`Calibration`.
         method: its name.
         min_cosine: lowest cosine with the float32 model on the measured crops.
         mean_cosine: their mean.
         top1_agreement: share of the measured crops whose nearest neighbour among them stays.
     """
 
+    form: str
     method: str
     min_cosine: float
     mean_cosine: float
@@ -102,7 +111,7 @@ class Calibration:
 
     Attributes:
         method: how the ranges were chosen.
-        compared: every method that was tried.
+        compared: every method that was tried, in every form that was.
         form: what is spent on accuracy beside float layers: ``int8`` (nothing), ``fine head`` (the head's input in two
             steps), ``float residuals`` (that, and residual additions in float32).
         layers: number of layers that can be int8.
@@ -209,35 +218,24 @@ def _choose(
     say: Progress,
 ) -> tuple[Form, Calibration]:
     layers = int8_layers(model)
-    moments = watched(model, settings.seed)
-    histograms = collect(model, (tensor for layer in layers for tensor in layer.tensors), kept, watch=moments.add)
+    tensors = [tensor for layer in layers for tensor in layer.tensors]
+    weights: dict[str, NDArray[np.int8]] = {}
+    if settings.rounding == "compensated":
+        moments = watched(model, settings.seed)
+        histograms = collect(model, tensors, kept, watch=moments.add)
+        say("rounding weights so that their errors cancel on those crops")
+        weights = rounded_weights(model, moments)
+    else:
+        histograms = collect(model, tensors, kept)
     expected = descriptors_of(model, tried)
-    say("rounding weights so that their errors cancel on those crops")
-    weights = rounded_weights(model, moments)
 
     def agreement(form: Form, floating: Collection[str] = (), count: int | None = None) -> Agreement:
         found = descriptors_of(form.build(model, floating), tried[:count])
         return compare(expected[:count], found, blocks)
 
-    compared, by_method = [], {}
-    for method in METHODS if settings.method == "auto" else (settings.method,):
-        by_method[method] = scales(histograms, method)
-        found = agreement(Form("int8", by_method[method], weights))
-        compared.append(MethodResult(method, found.min_cosine, found.mean_cosine, found.top1_agreement))
-        say(f"{method}: {_words(found)}")
-    best = max(compared, key=lambda result: (result.top1_agreement, result.mean_cosine))
-    form = Form("int8", by_method[best.method], weights)
+    form, compared = _cheapest_form(weights, histograms, layers, settings, agreement, say)
+    best = max((result for result in compared if result.form == form.name), key=lambda result: result.mean_cosine)
     reached = _reached(best, settings)
-    if settings.floating is None:
-        heads = tuple(layer.name for layer in layers if layer.head)
-        for better in (
-            Form("fine head", form.steps, weights, heads),
-            Form("float residuals", form.steps, weights, heads, float_residuals=True),
-        ):
-            if not reached:
-                form, found = better, agreement(better)
-                reached = _reached(found, settings)
-                say(f"{form.name}: {_words(found)}")
     costs: dict[str, float] = {}
     floating: tuple[str, ...] = ()
     if settings.floating or (settings.floating is None and not reached):
@@ -251,6 +249,38 @@ def _choose(
                 _fitting(order, weight_sizes(model)), settings, lambda names: agreement(form, names), say
             )
     return form, Calibration(best.method, tuple(compared), form.name, len(layers), floating, costs, form.steps, ())
+
+
+def _cheapest_form(
+    weights: dict[str, NDArray[np.int8]],
+    histograms: dict[str, Histogram],
+    layers: Sequence[Layer],
+    settings: CalibrationSettings,
+    measure: Callable[[Form], Agreement],
+    say: Progress,
+) -> tuple[Form, list[MethodResult]]:
+    """The first form, with its best ranges, that reaches the targets, or the last one; and all that was measured."""
+    methods = list(METHODS if settings.method == "auto" else (settings.method,))
+    heads = tuple(layer.name for layer in layers if layer.head)
+    forms = [
+        Form("int8", {}, weights),
+        Form("fine head", {}, weights, heads),
+        Form("float residuals", {}, weights, heads, float_residuals=True),
+    ]
+    compared: list[MethodResult] = []
+    for form in forms if settings.floating is None else forms[:1]:
+        here = []
+        for method in methods:
+            found = measure(replace(form, steps=scales(histograms, method)))
+            here.append(MethodResult(form.name, method, found.min_cosine, found.mean_cosine, found.top1_agreement))
+            say(f"{form.name}, {method}: {_words(found)}")
+        compared += here
+        here.sort(key=lambda result: -result.mean_cosine)
+        methods = [result.method for result in here[:_METHODS_KEPT]]
+        chosen = replace(form, steps=scales(histograms, methods[0]))
+        if _reached(here[0], settings):
+            break
+    return chosen, compared
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ def calibrate(
     ] = None,
     count: Annotated[int, typer.Option(help="Crops to take ranges from, spread over cameras and people.")] = 300,
     method: Annotated[str, typer.Option(help="minmax, percentile, entropy, or auto: the best of them.")] = "auto",
+    rounding: Annotated[
+        str, typer.Option(help="Of weights: compensated (errors cancel on the crops), or nearest, which is quicker.")
+    ] = "compensated",
     float_layers: Annotated[
         int | None, typer.Option(help="Layers to leave in float32, the costliest first; as few as needed if left out.")
     ] = None,
@@ -41,7 +44,15 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     facts = run_calibration(
-        model, images, output=output, count=count, method=method, float_layers=float_layers, seed=seed, quiet=as_json
+        model,
+        images,
+        output=output,
+        count=count,
+        method=method,
+        rounding=rounding,
+        float_layers=float_layers,
+        seed=seed,
+        quiet=as_json,
     )
     if as_json:
         print_json(facts)
@@ -54,6 +65,7 @@ def run_calibration(
     output: Path | None = None,
     count: int = 300,
     method: str = "auto",
+    rounding: str = "compensated",
     float_layers: int | None = None,
     seed: int = 0,
     reference: Engine | None = None,
@@ -64,7 +76,7 @@ def run_calibration(
     from rrid_calib.calibrate import CalibrationSettings
     from rrid_calib.calibrate import calibrate as calibrate_model
 
-    settings = CalibrationSettings(count=count, seed=seed, method=method, floating=float_layers)
+    settings = CalibrationSettings(count=count, seed=seed, method=method, rounding=rounding, floating=float_layers)
     result = calibrate_model(model, images, settings, output=output, reference=reference, say=say)
     chosen, agreement = result.calibration, result.parity.agreement
     share = result.model.stat().st_size / model.stat().st_size
