@@ -344,7 +344,8 @@ def test_pixels_are_read_as_everywhere(dataset):
 # The whole way
 
 
-def test_command(lenient, model_path, checkpoint, dataset):
+def test_command(lenient, model_path, checkpoint, dataset, monkeypatch):
+    monkeypatch.setattr("rrid_calib.calibrate.LARGEST_SHARE", 0.0)  # no single layers
     options = ("--count", 24, "--rounding", "nearest", "--json")
     outcome = rrid_edge("calibrate", model_path, "--images", dataset, *options)
     assert outcome.code == 0, outcome
@@ -407,7 +408,9 @@ def test_a_model_that_answers_differently_is_not_kept(monkeypatch, model_path, d
     assert [path.name for path in model_path.parent.iterdir()] == ["rrid.onnx"]
 
 
-def test_export_calibrates_and_compares_with_pytorch(lenient, checkpoint, dataset, tmp_path):
+def test_export_calibrates_and_compares_with_pytorch(lenient, checkpoint, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("rrid_calib.calibrate.TOP1_TARGET", 0.0)
+    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.9)  # the first form will do
     arguments = [
         "export",
         checkpoint,
