@@ -46,12 +46,12 @@ with open_engine(sys.argv[1]) as engine:
 """
 
 STAGED = """
-import importlib, io, contextlib, json, sys, time
+import importlib, io, contextlib, json, sys, threading, time
 start = time.perf_counter()
 import rrid_edge.cli
 from rrid_edge.cli.app import run
 stages = {"imports of the command line": time.perf_counter() - start}
-nested = []
+threads = threading.local()
 def watch(module, name, stage):
     owner = importlib.import_module(module)
     *path, name = name.split(".")
@@ -60,6 +60,7 @@ def watch(module, name, stage):
     real = getattr(owner, name)
     def timed(*args, **kwargs):
         begin = time.perf_counter()
+        nested = threads.__dict__.setdefault("nested", [])
         nested.append(0.0)
         try:
             return real(*args, **kwargs)
@@ -74,12 +75,12 @@ begin = time.perf_counter()
 watch("rrid_edge.cli.match", "open_model", "opening the engine")
 watch("rrid_edge.cli.match", "_embed_queries", "decoding and embedding the query")
 watch("rrid_edge.cli.match", "_print_result", "printing")
-watch("rrid_edge.gallery.sync", "out_of_step", "comparing folder and index")
+watch("rrid_edge.gallery.sync", "out_of_step", "comparing folder and index, meanwhile")
 watch("rrid_edge.match", "match_all", "searching")
 watch("rrid_edge.gallery.local", "LocalGallery.__init__", "opening the gallery")
 stages["imports of the stages"] = time.perf_counter() - begin
 begin = time.perf_counter()
-nested.append(0.0)
+nested = threads.nested = [0.0]
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     code = run(["match", *sys.argv[1:]])
 stages["the rest"] = time.perf_counter() - begin - nested.pop()

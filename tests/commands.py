@@ -20,8 +20,6 @@ class Outcome:
 
 def rrid_edge(*arguments: object) -> Outcome:
     """Run ``rrid-edge`` with these arguments."""
-    import rrid_edge.cli  # noqa: F401 - registers the commands
-
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run([str(argument) for argument in arguments])

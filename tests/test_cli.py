@@ -11,12 +11,11 @@ import pytest
 import rrid_edge as package
 from commands import refused, rrid_edge
 from onnx_models import save_tiny_model
-from rrid_edge.cli.app import app
+from rrid_edge.cli.app import COMMANDS, app, register
 
 
 def _commands() -> list[tuple[str, ...]]:
-    import rrid_edge.cli  # noqa: F401
-
+    register()
     names = [(command.name or command.callback.__name__.replace("_", "-"),) for command in app.registered_commands]
     for group in app.registered_groups:
         names += [
@@ -31,6 +30,14 @@ def test_every_command_has_help_with_an_example(command):
     outcome = rrid_edge(*command, "--help")
     assert outcome.code == 0
     assert "Example: rrid-edge " + " ".join(command) in " ".join(outcome.out.split())
+
+
+def test_every_command_is_found_in_its_module():
+    assert {command[0] for command in _commands()} == COMMANDS.keys()
+    code = "import sys; from rrid_edge.cli.app import run; run(['info', '--help']); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = {name for name in done.stdout.split() if name.startswith("rrid_edge.cli.")}
+    assert modules == {"rrid_edge.cli.app", "rrid_edge.cli.common", "rrid_edge.cli.inspect"}
 
 
 def test_help_lists_the_commands():
