@@ -233,8 +233,7 @@ def _choose(
         found = descriptors_of(form.build(model, floating), tried[:count])
         return compare(expected[:count], found, blocks)
 
-    form, compared = _cheapest_form(weights, histograms, layers, settings, agreement, say)
-    best = max((result for result in compared if result.form == form.name), key=lambda result: result.mean_cosine)
+    form, best, compared = _cheapest_form(weights, histograms, layers, settings, agreement, say)
     reached = _reached(best, settings)
     costs: dict[str, float] = {}
     floating: tuple[str, ...] = ()
@@ -258,9 +257,10 @@ def _cheapest_form(
     settings: CalibrationSettings,
     measure: Callable[[Form], Agreement],
     say: Progress,
-) -> tuple[Form, list[MethodResult]]:
-    """The first form, with its best ranges, that reaches the targets, or the last one; and all that was measured."""
+) -> tuple[Form, MethodResult, list[MethodResult]]:
+    """The first form, with its best ranges, that reaches the targets, or the last one; how it did; all that was measured."""
     methods = list(METHODS if settings.method == "auto" else (settings.method,))
+    steps = {method: scales(histograms, method) for method in methods}
     heads = tuple(layer.name for layer in layers if layer.head)
     forms = [
         Form("int8", {}, weights),
@@ -271,16 +271,16 @@ def _cheapest_form(
     for form in forms if settings.floating is None else forms[:1]:
         here = []
         for method in methods:
-            found = measure(replace(form, steps=scales(histograms, method)))
+            found = measure(replace(form, steps=steps[method]))
             here.append(MethodResult(form.name, method, found.min_cosine, found.mean_cosine, found.top1_agreement))
             say(f"{form.name}, {method}: {_words(found)}")
         compared += here
         here.sort(key=lambda result: -result.mean_cosine)
         methods = [result.method for result in here[:_METHODS_KEPT]]
-        chosen = replace(form, steps=scales(histograms, methods[0]))
-        if _reached(here[0], settings):
+        chosen, best = replace(form, steps=steps[methods[0]]), here[0]
+        if _reached(best, settings):
             break
-    return chosen, compared
+    return chosen, best, compared
 
 
 @dataclass(frozen=True)

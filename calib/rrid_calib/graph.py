@@ -143,8 +143,9 @@ def quantised(
         rename[layer.name, layer.source] = f"{layer.source}_dequantised"
         if layer.residual is not None:
             rename[adders[outputs[layer.name]], layer.residual] = f"{layer.residual}_dequantised"
-        values, steps = quantised_weights(numpy_helper.to_array(weights[layer.weight]))
-        values = rounded.get(layer.weight, values)
+        exact = numpy_helper.to_array(weights[layer.weight])
+        known = rounded.get(layer.weight)
+        values, steps = quantised_weights(exact) if known is None else (known, weight_steps(exact))
         added_tensors += [
             numpy_helper.from_array(values, f"{layer.weight}_int8"),
             numpy_helper.from_array(steps, f"{layer.weight}_scale"),

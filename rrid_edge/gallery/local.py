@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from rrid_edge.decoding import usable_cores
 from rrid_edge.errors import BusyGalleryError, ForeignGalleryError, GalleryError, OutputError, UsageError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery import vectors as files
@@ -491,7 +492,7 @@ def _damaged_rows(rows: Sequence[GalleryRow], stored: NDArray[np.generic]) -> li
     def look(start: int) -> list[GalleryRow]:
         return [row for row in rows[start : start + BLOCK_ROWS] if zlib.crc32(stored[row.slot]) != row.crc32]
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, usable_cores())) as pool:
         return [row for part in pool.map(look, range(0, len(rows), BLOCK_ROWS)) for row in part]
 
 
