@@ -110,6 +110,17 @@ def test_rows_and_vectors_come_back(store, place):
         assert gallery.info.dtype == "float16"
 
 
+def test_rows_of_some_paths(store):
+    store.add(rows(40), vectors(40))
+    store.add(rows(1, start=7), vectors(1, seed=3))
+    store.remove([rows(40)[9].path])
+    wanted = [rows(40)[index].path for index in (30, 7, 9, 8)]
+    found = store.rows_of([*wanted, "not there.jpg"])
+    assert {row.path for row in found} == {wanted[0], wanted[1], wanted[3]}
+    assert sorted(found, key=lambda row: row.path) == [row for row in store.rows() if row.path in wanted]
+    assert store.rows_of([]) == []
+
+
 def test_odd_paths_and_persons(store):
     odd = [
         NewRow(path, f"{index:064x}", 1, 2, index, ("", "~", "%", "x'\"y")[index % 4])

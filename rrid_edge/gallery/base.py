@@ -195,6 +195,10 @@ class Gallery(Protocol):
         """All live rows, in the order of their paths."""
         ...
 
+    def rows_of(self, paths: Sequence[str]) -> list[GalleryRow]:
+        """The live rows of some paths, in no order; paths that are not there are left out."""
+        ...
+
     def file_stats(self) -> dict[str, tuple[int, int]]:
         """Size (bytes) and modification time (ns) of every live crop's file by its path, in no order."""
         ...

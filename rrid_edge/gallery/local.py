@@ -172,6 +172,11 @@ class LocalGallery:
         """All live rows, in the order of their paths."""
         return self._catalogue.rows()
 
+    def rows_of(self, paths: Sequence[str]) -> list[GalleryRow]:
+        """The live rows of some paths, in no order; paths that are not there are left out."""
+        with self._catalogue.transaction() as connection:
+            return list(self._catalogue.rows_at(connection, self._catalogue.slots_of(connection, paths)).values())
+
     def file_stats(self) -> dict[str, tuple[int, int]]:
         """Size (bytes) and modification time (ns) of every live crop's file by its path, in no order; unchecked."""
         return self._catalogue.file_stats()
@@ -210,8 +215,7 @@ class LocalGallery:
 
     def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
         """Take crops out; with ``overwrite`` their vectors are zeroed on the disk and the catalogue's pages cleaned."""
-        wanted = set(paths)
-        chosen = [row for row in self.rows() if row.path in wanted]
+        chosen = self.rows_of(list(dict.fromkeys(paths)))
         with self._closing_on_failure():
             with self._catalogue.transaction(write=True) as connection:
                 connection.executemany("UPDATE row SET dead = 1 WHERE slot = ?", [(row.slot,) for row in chosen])
@@ -227,7 +231,7 @@ class LocalGallery:
     def _overwrite_dead(self) -> None:
         """Zero every slot that no live row owns: also those of earlier versions of the forgotten crops."""
         snapshot = self._snapshot()
-        live = {row.slot for row in self.rows()}
+        live = {slot for slot, _ in self._checksums()}
         dead = [slot for slot in range(snapshot.info.slots) if slot not in live]
         zeros = bytes(snapshot.form.row_bytes)
         descriptor = os.open(snapshot.path, os.O_WRONLY)
@@ -341,11 +345,20 @@ class LocalGallery:
         """Rows whose vectors do not fit their checksums: all vectors are read; bounds that are damaged are forgotten.
 
         Cheaper than :meth:`verify`, which also lets SQLite look at its pages and reads every entry anew.
+
+        Raises:
+            GalleryError: the entry of such a row does not fit its own checksum.
         """
         snapshot = self._snapshot()
         self._bounds_are_sound(snapshot)
         stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-        return _damaged_rows(self.rows(), stored)
+        slots = _damaged_slots(self._checksums(), stored)
+        with self._catalogue.transaction() as connection:
+            return list(self._catalogue.rows_at(connection, slots).values())
+
+    def _checksums(self) -> list[tuple[int, int]]:
+        with self._catalogue.transaction() as connection:
+            return self._catalogue.checksums(connection)
 
     def finish(self) -> None:
         """Bring the bounds of the two-pass search in step; see :meth:`refresh_projection`."""
@@ -369,7 +382,7 @@ class LocalGallery:
         stored = files.map_rows(snapshot.path, snapshot.form, slots)
         with self._closing_on_failure():
             if facts is None or known is None or slots >= 2 * facts.fitted_on:
-                live = np.array(sorted(row.slot for row in self.rows()), np.int64)
+                live = np.array([slot for slot, _ in self._checksums()], np.int64)
                 if not len(live):
                     return
                 chosen = live[np.linspace(0, len(live) - 1, min(FIT_ROWS, len(live))).astype(np.int64)]
@@ -405,7 +418,8 @@ class LocalGallery:
         rows = self._catalogue.rows(fresh=True)
         snapshot = self._snapshot()
         stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-        damaged = tuple(_damaged_rows(rows, stored))
+        slots = set(_damaged_slots([(row.slot, row.crc32) for row in rows], stored))
+        damaged = tuple(row for row in rows if row.slot in slots)
         lost = max(0, files.committed_rows(snapshot.path) - snapshot.info.slots)
         return Verification(len(rows), damaged, self._bounds_are_sound(snapshot), lost)
 
@@ -486,14 +500,14 @@ def _best(
     return tuple(hits[:top_k])
 
 
-def _damaged_rows(rows: Sequence[GalleryRow], stored: NDArray[np.generic]) -> list[GalleryRow]:
-    """Rows whose vector does not fit its checksum; on all cores, since zlib releases the interpreter: 20,000 take 0.1 s."""
+def _damaged_slots(checksums: Sequence[tuple[int, int]], stored: NDArray[np.generic]) -> list[int]:
+    """Slots whose vector does not fit its checksum; on all cores, since zlib releases the interpreter: 20,000 take 0.1 s."""
 
-    def look(start: int) -> list[GalleryRow]:
-        return [row for row in rows[start : start + BLOCK_ROWS] if zlib.crc32(stored[row.slot]) != row.crc32]
+    def look(start: int) -> list[int]:
+        return [slot for slot, crc32 in checksums[start : start + BLOCK_ROWS] if zlib.crc32(stored[slot]) != crc32]
 
     with ThreadPoolExecutor(min(4, usable_cores())) as pool:
-        return [row for part in pool.map(look, range(0, len(rows), BLOCK_ROWS)) for row in part]
+        return [slot for part in pool.map(look, range(0, len(checksums), BLOCK_ROWS)) for slot in part]
 
 
 def _vector_name(form: files.VectorFormat) -> str:

@@ -149,6 +149,15 @@ class MilvusGallery:
         found = [self._reader.row(entity) for page in self._reader.entities(vectors=False) for entity in page]
         return sorted(found, key=_path_bytes)
 
+    def rows_of(self, paths: Sequence[str]) -> list[GalleryRow]:
+        """The rows of some paths, in no order; paths that are not there are left out.
+
+        Raises:
+            GalleryError: a row does not fit its own checksum, or Milvus answers in part.
+        """
+        found = self._reader.by_keys([key_of(path) for path in paths], vectors=False)
+        return [self._reader.row(entity) for entity in found.values()]
+
     def file_stats(self) -> dict[str, tuple[int, int]]:
         """Size (bytes) and modification time (ns) of every crop's file by its path; reads every row."""
         return {row.path: (row.size, row.mtime_ns) for row in self.rows()}

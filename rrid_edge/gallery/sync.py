@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,18 +104,18 @@ def index_folder(
     settings = settings or IndexSettings()
     reader = name_reader(settings.pattern)
     entries, skipped = scan_images(folder)
-    here = sorted(entries, key=os.fsencode)
-    stored = {row.path: row for row in gallery.rows()}
-    if stored and not here:
+    stored = gallery.file_stats()
+    if stored and not entries:
         raise FolderGoneError(
             f"{printable(folder)}: no images in it, and its index holds {len(stored)} crops, which are kept: is a disk not "
             "mounted? To empty the index, remove its folder, or name crops to: rrid-edge gallery forget"
         )
     damaged = {row.path for row in gallery.damaged()} if verify else set()
     gone = [path for path in stored if path not in entries]
-    known = {path: (row.size, row.mtime_ns) for path, row in stored.items()}
-    changed = [name for name in here if name in damaged or not _same_stat(known.get(name), entries[name])]
-    del entries, known  # one entry a file: a million of them would stay for as long as the indexing takes
+    changed = sorted({*_changed(entries, stored), *damaged.intersection(entries)}, key=os.fsencode)
+    before = {row.path: row for row in gallery.rows_of(changed)}
+    here = len(entries)
+    del entries, stored  # one entry a file: a million of them would stay for as long as the indexing takes
     waiting = [name for name in changed if ready(folder / name)]
     if gone:
         gallery.remove(gone)
@@ -125,14 +125,14 @@ def index_folder(
     batches = embed_files(
         engine, PathsBelow(folder, waiting), workers=settings.workers, batch=settings.batch, gauge=gauge
     )
-    with contextlib.closing(batches), GalleryWriter(folder, gallery, stored, damaged, reader) as writer:
+    with contextlib.closing(batches), GalleryWriter(folder, gallery, before, damaged, reader) as writer:
         for batch in batches:
             writer.take(batch)
             advance(batch.done)
             left -= batch.done
             if stop():
                 break
-    lost = [name for name, _ in writer.failed if name in stored]
+    lost = [name for name, _ in writer.failed if name in before]
     if lost:
         gallery.remove(lost)
     gallery.finish()
@@ -141,7 +141,7 @@ def index_folder(
         added=writer.added,
         changed=writer.changed,
         removed=len(gone) + len(lost),
-        unchanged=len(here) - writer.added - writer.changed - len(writer.failed) - left,
+        unchanged=here - writer.added - writer.changed - len(writer.failed) - left,
         failed=tuple(sorted(writer.failed)),
         skipped=tuple(sorted((str(path), reason) for path, reason in skipped)),
         waiting=left,
@@ -161,20 +161,21 @@ def out_of_step(folder: Path, gallery: Gallery) -> bool:
     """
     entries, _ = scan_images(folder)
     stored = gallery.file_stats()
-    return len(entries) != len(stored) or not all(
-        _same_stat(stored.get(name), entry) for name, entry in entries.items()
-    )
+    return len(entries) != len(stored) or next(_changed(entries, stored), None) is not None
 
 
-def _same_stat(known: tuple[int, int] | None, file: Path | os.DirEntry[str]) -> bool:
-    """Whether a file has this size (bytes) and modification time (ns)."""
-    if known is None:
-        return False
-    try:
-        found = file.stat()
-    except OSError:
-        return False
-    return (found.st_size, found.st_mtime_ns) == known
+def _changed(entries: dict[str, os.DirEntry[str]], stored: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """Names of files whose size (bytes) and modification time (ns) are not the stored ones; those that went meanwhile too."""
+    missing = (-1, -1)
+    for name, entry in entries.items():
+        try:
+            found = entry.stat()
+        except OSError:
+            yield name
+            continue
+        size, mtime_ns = stored.get(name, missing)
+        if found.st_size != size or found.st_mtime_ns != mtime_ns:
+            yield name
 
 
 def refuse_empty(folder: Path, report: IndexReport) -> None:
