@@ -48,8 +48,7 @@ with open_engine(sys.argv[1]) as engine:
 STAGED = """
 import importlib, io, contextlib, json, sys, threading, time
 start = time.perf_counter()
-import rrid_edge.cli
-from rrid_edge.cli.app import run
+from rrid_edge.cli.app import main
 stages = {"imports of the command line": time.perf_counter() - start}
 threads = threading.local()
 def watch(module, name, stage):
@@ -81,21 +80,15 @@ watch("rrid_edge.gallery.local", "LocalGallery.__init__", "opening the gallery")
 stages["imports of the stages"] = time.perf_counter() - begin
 begin = time.perf_counter()
 nested = threads.nested = [0.0]
-with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    code = run(["match", *sys.argv[1:]])
+sys.argv[:1] = ["rrid-edge", "match"]
+try:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        main()
+except SystemExit as leave:
+    code = leave.code
 stages["the rest"] = time.perf_counter() - begin - nested.pop()
 assert code == 0, code
 print(json.dumps(stages))
-"""
-
-
-WHOLE = """
-import sys
-import rrid_edge.cli
-from rrid_edge.cli.app import run
-code = run(sys.argv[1:])
-print("{}")
-sys.exit(code)
 """
 
 
@@ -145,12 +138,17 @@ def write_crop(folder: Path, index: int, generator: np.random.Generator) -> NewR
 
 def child(code: str, *arguments: object) -> dict[str, float]:
     """What a fresh Python process that runs ``code`` printed as JSON, and the seconds from its start to its end."""
+    printed, seconds = process("-c", code, *arguments)
+    return {**json.loads(printed.splitlines()[-1]), "whole process": seconds}
+
+
+def process(*arguments: object) -> tuple[str, float]:
+    """What a fresh Python process prints, and the seconds from its start to its end."""
     start = time.perf_counter()
     done = subprocess.run(  # noqa: S603 - this very interpreter
-        [sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True, text=True
+        [sys.executable, *map(str, arguments)], check=True, capture_output=True, text=True
     )
-    total = time.perf_counter() - start
-    return {**json.loads(done.stdout.splitlines()[-1]), "whole process": total}
+    return done.stdout, time.perf_counter() - start
 
 
 def main() -> None:
@@ -171,7 +169,7 @@ def main() -> None:
         arguments = (query, folder, "--model", options.model)
         for _ in range(options.repetitions + 1):  # the first round fills the caches of files and models
             alone.append(child(ENGINE_ALONE, options.model))
-            plain.append(child(WHOLE, "match", *arguments))
+            plain.append(process("-m", "rrid_edge.cli", "match", *arguments)[1])
             staged.append(child(STAGED, *arguments))
     alone, staged, plain = alone[1:], staged[1:], plain[1:]
     print(f"{processor_name()}, {os.cpu_count()} cores, {options.rows:,} rows, {options.repetitions} processes of each")
@@ -180,8 +178,8 @@ def main() -> None:
         for stage in runs[0]:
             values = sorted(run[stage] * 1000 for run in runs)
             print(f"  {stage:<34}{statistics.median(values):>8.0f} ms   {values[0]:.0f} to {values[-1]:.0f}")
-    ratios = [two["whole process"] / one["whole process"] for one, two in zip(alone, plain, strict=True)]
-    whole_ms = statistics.median(run["whole process"] for run in plain) * 1000
+    ratios = [two / one["whole process"] for one, two in zip(alone, plain, strict=True)]
+    whole_ms = statistics.median(plain) * 1000
     print(f"\nmatch {whole_ms:.0f} ms; of the engine alone: {statistics.median(ratios):.2f}", end="")
     print(f" ({min(ratios):.2f} to {max(ratios):.2f})")
 
