@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -22,6 +24,8 @@ SPARE_THREADS = 16
 _FAREWELL_S = 2.0
 
 Item = TypeVar("Item")
+Decoder = Callable[[], AbstractContextManager[Callable[[Any], Item]]]
+"""Starts what one thread decodes with, and ends it; an OSError says that it cannot be started."""
 
 
 def usable_cores() -> int:
@@ -35,7 +39,7 @@ class ReadAhead(Generic[Item]):
     """Files to items, in threads; at most ``window`` files are in work or waiting to be taken. A context manager.
 
     Fetching and decoding are told apart: decoding needs a processor, so more threads would not help; a fetch that hangs
-    needs none, so another thread is started beside it.
+    needs none, so another thread is started beside it. Threads may decode by means of their own, such as a process.
 
     Args:
         paths: the files.
@@ -59,7 +63,9 @@ class ReadAhead(Generic[Item]):
         self._filled, self._room = threading.Condition(lock), threading.Condition(lock)
         self._ready: list[tuple[int, Item | ImageError]] = []
         self._fetching: dict[int, float] = {}
-        self._claimed = self._taken = self._spares = 0
+        self._claimed = self._taken = self._spares = self._ended = self._to_end = 0
+        self._decoded, self._decode_s = 0, 0.0
+        self._decoder: Decoder[Item] | None = None
         self._stopped = False
         self._broken: BaseException | None = None
         self._threads: list[threading.Thread] = []
@@ -68,17 +74,33 @@ class ReadAhead(Generic[Item]):
 
     @property
     def threads(self) -> int:
-        """Threads started to keep up; those beside hanging ones do not count."""
-        return len(self._threads) - self._spares
+        """Threads at work to keep up; those beside hanging ones do not count."""
+        return len(self._threads) - self._spares - self._ended
+
+    @property
+    def taken(self) -> int:
+        """Results that were given out."""
+        return self._taken
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds of a processor that decoding a file in this process takes; 0 where none was."""
+        return self._decode_s / max(1, self._decoded)
 
     def add_threads(self, count: int) -> None:
         """Start more threads, but no more than there are files."""
         with self._starting:
             for _ in range(min(count, len(self._paths) - len(self._threads))):
                 # Daemons: a read that hangs in the kernel must not keep a stopped program alive.
-                thread = threading.Thread(target=self._work, name=f"decode-{len(self._threads)}", daemon=True)
+                name = f"decode-{len(self._threads)}"
+                thread = threading.Thread(target=self._work, args=(self._decoder,), name=name, daemon=True)
                 self._threads.append(thread)
                 thread.start()
+
+    def replace_threads(self, count: int, decoder: Decoder[Item]) -> None:
+        """Start ``count`` threads with decoders of their own; each that is ready takes the place of one without."""
+        self._decoder = decoder
+        self.add_threads(count)
 
     def take(self, count: int) -> list[tuple[int, Item | ImageError]]:
         """Up to ``count`` results with their files' places, lowest first; an empty list when all were taken.
@@ -117,38 +139,63 @@ class ReadAhead(Generic[Item]):
             self.add_threads(missing)
             self._spares += len(self._threads) - before
 
-    def _work(self) -> None:
-        while (place := self._claim()) is not None:
+    def _work(self, decoder: Decoder[Item] | None) -> None:
+        with contextlib.ExitStack() as stack:
             try:
-                self._deliver(place)
-            except BaseException as error:  # whatever it is, it belongs to whoever waits
-                self._stop(error)
+                decode = self._measured_decode if decoder is None else stack.enter_context(decoder())
+            except OSError:  # the others go on as they are
+                with self._room:
+                    self._decoder = None
+                    self._ended += 1
+            else:
+                with self._room:
+                    self._to_end += decoder is not None
+                while (place := self._claim(may_end=decoder is None)) is not None:
+                    try:
+                        self._deliver(place, decode)
+                    except BaseException as error:  # whatever it is, it belongs to whoever waits
+                        self._stop(error)
 
-    def _deliver(self, place: int) -> None:
+    def _deliver(self, place: int, decode: Callable[[Any], Item]) -> None:
         try:
-            item: Item | ImageError = self._item(place)
+            item: Item | ImageError = decode(self._fetched(place))
         except ImageError as error:
             item = error
         with self._filled:
             heapq.heappush(self._ready, (place, item))
             self._filled.notify()
 
-    def _item(self, place: int) -> Item:
+    def _fetched(self, place: int) -> Any:  # noqa: ANN401 - whatever fetch returns
         self._fetching[place] = time.monotonic()
         try:
-            fetched = self._fetch(self._paths[place])
+            return self._fetch(self._paths[place])
         finally:
             del self._fetching[place]
-        return self._decode(fetched)
 
-    def _claim(self) -> int | None:
-        """The next file to read, once there is room for its result; None when there is nothing left to do."""
+    def _measured_decode(self, fetched: Any) -> Item:  # noqa: ANN401 - whatever fetch returns
+        start = time.thread_time()
+        item = self._decode(fetched)
+        with self._room:
+            self._decode_s += time.thread_time() - start
+            self._decoded += 1
+        return item
+
+    def _claim(self, *, may_end: bool) -> int | None:
+        """The next file to read, once there is room for its result; None when there is nothing left to do.
+
+        A thread that ``may_end`` also leaves when one with its own decoder has come for it.
+        """
         with self._room:
             self._room.wait_for(
                 lambda: self._stopped or self._claimed == len(self._paths) or self._claimed - self._taken < self._window
             )
             if self._stopped or self._claimed == len(self._paths):
                 self._room.notify_all()  # whoever else waits has nothing left to do either
+                return None
+            if may_end and self._to_end:
+                self._to_end -= 1
+                self._ended += 1
+                self._room.notify()  # the room is another one's
                 return None
             self._claimed += 1
             return self._claimed - 1

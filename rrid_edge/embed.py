@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.decoding import ReadAhead, usable_cores
+from rrid_edge.decoding_process import DecodingProcess, can_start_processes
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError
 from rrid_edge.images import read_image_bytes
@@ -91,28 +93,29 @@ def embed_files(
 ) -> Generator[EmbeddedBatch, None, None]:
     """Descriptors of image files, in batches of whatever is decoded: mostly, but not always, in the order of ``paths``.
 
-    Threads fetch and decode up to three batches ahead (Pillow releases the interpreter while it decodes), and one more puts
-    the next batch together while the engine is at work, so that all this costs nothing as long as it keeps up. No more than
-    these batches are in memory, however many files there are. A
-    broken file is reported in a batch, and a slow one comes in a later batch than its neighbours; neither stalls the rest.
+    Threads fetch and decode up to three batches ahead, and one more puts the next batch together while the engine is at work,
+    so that all this costs nothing as long as it keeps up. Where the engine still has to wait because threads hold each other
+    up, every one of them gets a process to decode for it. No more than these batches are in memory, however many files there
+    are. A broken file is reported in a batch, and a slow one comes in a later batch than its neighbours; neither stalls the
+    rest.
 
     Args:
         engine: what turns images into descriptors; it runs in the caller's thread.
         paths: image files.
-        workers: decoding threads; None begins with two and adds more while the engine has to wait for them.
+        workers: decoding threads, or processes; None begins with two threads and adds more while the engine has to wait.
         batch: images a call of the engine; None measures several sizes on the first batches and keeps the fastest.
         gauge: filled with what was chosen and what it took.
     """
     gauge = gauge if gauge is not None else EmbeddingGauge()
     sizes = BatchChoice(engine.max_batch, len(paths), batch)
-    threads = WorkerChoice(usable_cores(), workers)
+    choice = WorkerChoice(usable_cores(), workers, processes=can_start_processes())
     height, width = engine.spec.height_px, engine.spec.width_px
     assembler = ThreadPoolExecutor(1, "assemble")
     ahead = ReadAhead(
         paths,
         _fetch,
         lambda fetched: _decode(fetched, height, width),
-        threads=threads.threads,
+        threads=choice.threads,
         window=sizes.largest * _BATCHES_AHEAD,
     )
     with assembler, ahead:  # left in the other order: what the assembler waits for ends first
@@ -127,7 +130,11 @@ def embed_files(
             descriptors = engine.run(assembled.images)
             ended = time.perf_counter()
             sizes.ran(len(descriptors), ended - taken)
-            ahead.add_threads(threads.waited(taken - start, ended - taken))
+            if choice.starved(taken - start, ended - taken):
+                if choice.want_processes(ahead.decode_s, len(paths) - ahead.taken):
+                    ahead.replace_threads(choice.most, lambda: _decoding_elsewhere(height, width))
+                else:
+                    ahead.add_threads(choice.more_threads())
             gauge.images += len(descriptors)
             gauge.batch, gauge.workers = sizes.size, ahead.threads
             gauge.waited_s += taken - start
@@ -162,3 +169,17 @@ def _fetch(path: Path) -> _Fetched:
 def _decode(fetched: _Fetched, height_px: int, width_px: int) -> _Decoded:
     pixels = read_image_bytes(io.BytesIO(fetched.content), fetched.facts.path, height_px, width_px)
     return _Decoded(fetched.facts, pixels)
+
+
+@contextlib.contextmanager
+def _decoding_elsewhere(height_px: int, width_px: int) -> Iterator[Callable[[_Fetched], _Decoded]]:
+    """Decodes in a process of its own; what that one leaves when it is killed is decoded here."""
+    with DecodingProcess(height_px, width_px) as process:
+
+        def decode(fetched: _Fetched) -> _Decoded:
+            try:
+                return _Decoded(fetched.facts, process.decode(fetched.content, fetched.facts.path))
+            except OSError:
+                return _decode(fetched, height_px, width_px)
+
+        yield decode

@@ -10,6 +10,10 @@ _SIZES = (16, 32, 8, 64, 128)
 _TRIES = 3
 _WORTH_TRYING = 3
 _STARVED = 0.02
+_INTERPRETER_S = 0.15e-3
+"""For so long does decoding a file hold the interpreter, however large it is: one thread at a time."""
+WORTH_PROCESSES = 4000
+"""Files that a thread decodes in a second: starting a process takes a fifth of it."""
 
 
 @dataclass
@@ -19,7 +23,7 @@ class EmbeddingGauge:
     Attributes:
         images: decoded and embedded.
         batch: images a call that were chosen, or given.
-        workers: decoding threads at the end.
+        workers: decoding threads, or processes, at the end.
         waited_s: seconds in which the engine had nothing to do because no image was decoded yet.
         computed_s: seconds in the engine.
     """
@@ -74,26 +78,42 @@ class BatchChoice:
 
 
 class WorkerChoice:
-    """Decoding threads: two to begin with, twice as many whenever the engine had to wait, up to one a processor.
+    """How files are decoded: by two threads to begin with, by twice as many whenever the engine had to wait.
 
-    On a CPU engine and decoding share the processors, so threads that are not needed only get in the way; beside a GPU
-    all of them are needed.
+    On a CPU engine and decoding share the processors, so workers that are not needed only get in the way; beside a GPU all
+    of them are needed. Where threads would wait for the interpreter instead of decoding, processes take their place.
 
     Args:
         cores: processors that may be used.
         fixed: a number that somebody asked for, or None.
+        processes: whether processes can be started.
     """
 
-    def __init__(self, cores: int, fixed: int | None = None) -> None:
-        self._most = fixed or max(2, cores)
+    def __init__(self, cores: int, fixed: int | None = None, *, processes: bool = False) -> None:
+        self.most = fixed or max(2, cores)
         self.threads = fixed or 2
+        self._processes = processes
         self._first = True
 
-    def waited(self, waited_s: float, computed_s: float) -> int:
-        """Threads to add after a batch; its first wait does not count: nothing can be decoded before the start."""
+    def starved(self, waited_s: float, computed_s: float) -> bool:
+        """Whether the engine had to wait before a batch; its first wait does not count: nothing is decoded before the start."""
         first, self._first = self._first, False
-        if first or waited_s <= _STARVED * (waited_s + computed_s):
-            return 0
-        more = min(2 * self.threads, self._most) - self.threads
+        return not first and waited_s > _STARVED * (waited_s + computed_s)
+
+    def more_threads(self) -> int:
+        """Threads to add."""
+        more = min(2 * self.threads, self.most) - self.threads
         self.threads += more
         return more
+
+    def want_processes(self, decode_s: float, files: int) -> bool:
+        """Whether to decode in :attr:`most` processes instead; True at most once.
+
+        Args:
+            decode_s: seconds of a processor that a thread needs for a file.
+            files: still to be decoded.
+        """
+        if not self._processes or files < WORTH_PROCESSES or decode_s > self.most * _INTERPRETER_S:
+            return False
+        self._processes = False
+        return True

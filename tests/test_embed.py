@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import subprocess
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from pictures import save_crops
-from rrid_edge import decoding
+from pictures import noise, save_crops
+from rrid_edge import decoding, decoding_process, pace
 from rrid_edge import embed as module
 from rrid_edge.decoding import ReadAhead
 from rrid_edge.embed import embed_files
@@ -184,12 +186,161 @@ def test_batch_without_a_choice(largest, files, fixed, size):
     assert choice.size == choice.largest == size
 
 
-def test_workers_are_added_while_the_engine_waits():
+def test_threads_are_added_while_the_engine_waits():
     choice = WorkerChoice(6)
-    assert [choice.waited(1, 1), choice.waited(0.001, 1), choice.waited(1, 1), choice.waited(1, 1)] == [0, 0, 2, 2]
-    assert choice.waited(1, 1) == 0
+    assert [choice.starved(*times) for times in ((1, 1), (0.001, 1), (1, 1))] == [False, False, True]
+    assert [choice.more_threads() for _ in range(3)] == [2, 2, 0]
     assert choice.threads == 6
-    assert [WorkerChoice(8, 3).waited(1, 1) for _ in range(2)] == [0, 0]
+    assert WorkerChoice(8, 3).more_threads() == 0
+
+
+def test_processes_take_over_where_threads_hold_each_other_up():
+    small, large = 0.0003, 0.07  # seconds: a crop, and a picture of 12 megapixels
+    assert not WorkerChoice(16).want_processes(small, 10**6)
+    choice = WorkerChoice(16, processes=True)
+    assert not choice.want_processes(large, 10**6)
+    assert not choice.want_processes(small, 500)
+    assert choice.want_processes(small, 10**6)
+    assert not choice.want_processes(small, 10**6)  # they are there already
+    assert choice.most == 16
+    assert not WorkerChoice(1, processes=True).want_processes(0.001, 10**6)
+
+
+def test_processes_give_the_same_descriptors(tmp_path, monkeypatch):
+    """Those of a run by threads, among them broken files, which are named with the same reasons; no process is left."""
+    paths = save_crops(tmp_path, 150)
+    (tmp_path / "0001_c1s1_000000_00.jpg").write_bytes(b"words")
+    paths[7].write_bytes(paths[7].read_bytes()[:500])
+    paths[140].write_bytes(paths[140].read_bytes()[:700])
+    expected = by_path(embed_files(FakeEngine(), paths, batch=4))
+    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
+    started, gauge = remember_processes(monkeypatch), EmbeddingGauge()
+    slow = SlowFetch(monkeypatch)
+    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=3, gauge=gauge)) == expected
+    assert len(expected[1]) == 3
+    assert gauge.workers == len(started) == 3
+    assert slow.after_start > 0  # some of the work was theirs
+    assert all(process.poll() is not None for process in started)
+
+
+def test_what_a_killed_process_leaves_is_decoded_here(tmp_path, monkeypatch):
+    paths = save_crops(tmp_path, 60)
+    expected = by_path(embed_files(FakeEngine(), paths, batch=4))
+    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
+    started = remember_processes(monkeypatch, then=lambda process: process.kill())
+    SlowFetch(monkeypatch)
+    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=2)) == expected
+    assert started
+
+
+def test_without_processes_threads_go_on(tmp_path, monkeypatch):
+    paths = save_crops(tmp_path, 60)
+    expected = by_path(embed_files(FakeEngine(), paths, batch=4))
+    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
+    monkeypatch.setattr(decoding_process, "_SERVE", "raise SystemExit")
+    SlowFetch(monkeypatch)
+    gauge = EmbeddingGauge()
+    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=2, gauge=gauge)) == expected
+    assert gauge.workers == 2
+
+
+def test_a_thread_that_hangs_is_replaced_by_one_with_its_own_decoder(monkeypatch):
+    monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
+    started, release, begun = threading.Event(), threading.Event(), []
+
+    def fetch(path):
+        assert started.wait(20)
+        if begun[0] is threading.current_thread() and not release.is_set():
+            release.wait(20)
+        return path
+
+    @contextlib.contextmanager
+    def decoder():
+        begun.append(threading.current_thread())
+        started.set()
+        yield lambda path: f"theirs {path}"
+
+    paths = [module.Path(str(index)) for index in range(40)]
+    with ReadAhead(paths, fetch, str, threads=1, window=4) as ahead:
+        ahead.replace_threads(1, decoder)
+        found = []
+        while len(found) < 39:
+            found += ahead.take(2)
+        assert len(begun) == 2
+        assert ahead.threads == 1  # neither the one whose place was taken nor the one beside it
+        release.set()
+        found += ahead.take(2)
+    assert sorted(place for place, _ in found) == list(range(40))
+    assert found[-1][1].startswith("theirs")
+
+
+def test_a_process_decodes_as_the_contract_says(tmp_path):
+    files = {name: tmp_path / f"picture.{name}" for name in ("jpg", "png", "webp", "bmp")}
+    for file in files.values():
+        noise(3, 90, 41).save(file)
+    (tmp_path / "cmyk.jpg").write_bytes(b"")
+    noise(4).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    with decoding_process.DecodingProcess(60, 20) as process:
+        for file in files.values():
+            np.testing.assert_array_equal(process.decode(file.read_bytes(), file), read_image(file, 60, 20))
+        with pytest.raises(ImageError, match="CMYK colours") as refused:
+            process.decode((tmp_path / "cmyk.jpg").read_bytes(), tmp_path / "cmyk.jpg")
+        assert refused.value.path == tmp_path / "cmyk.jpg"
+        large = noise(5, 2000, 3000)
+        large.save(tmp_path / "large.bmp")  # 18 MB, more than a pipe holds
+        expected = read_image(tmp_path / "large.bmp", 60, 20)
+        np.testing.assert_array_equal(process.decode((tmp_path / "large.bmp").read_bytes(), files["bmp"]), expected)
+
+
+def by_path(batches):
+    """Descriptors of the files that were read, and the reasons of the others."""
+    good, failed = {}, {}
+    for batch in batches:
+        good |= {facts.path: row.tobytes() for facts, row in zip(batch.files, batch.descriptors, strict=True)}
+        failed |= dict(batch.failed)
+    return good, failed
+
+
+def remember_processes(monkeypatch, then=lambda process: None):
+    """The processes that are started from now on."""
+    started, real = [], subprocess.Popen
+
+    def start(*given, **named):
+        process = real(*given, **named)
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(decoding_process.subprocess, "Popen", start)
+    ready = decoding_process.DecodingProcess.__enter__
+
+    def enter(self):
+        then(self._process)
+        return ready(self)
+
+    monkeypatch.setattr(decoding_process.DecodingProcess, "__enter__", enter)
+    return started
+
+
+class SlowFetch:
+    """Makes every file take 10 ms to fetch, so that the engine waits and processes have the time to start."""
+
+    def __init__(self, monkeypatch):
+        self.after_start, real = 0, module._fetch
+        decode = decoding_process.DecodingProcess.decode
+
+        def fetch(path):
+            time.sleep(0.01)
+            return real(path)
+
+        def counted(process, content, path):
+            self.after_start += 1
+            return decode(process, content, path)
+
+        monkeypatch.setattr(module, "_fetch", fetch)
+        monkeypatch.setattr(decoding_process.DecodingProcess, "decode", counted)
 
 
 def test_the_gauge_tells_what_happened(tmp_path):

@@ -69,7 +69,7 @@ class PipelineRow:
         kind: of the files.
         files: JPEG files indexed.
         batch: images a call, as measured.
-        workers: decoding threads that the run ended with.
+        workers: decoding threads, or processes, that the run ended with.
         repetitions: pairs measured.
         engine_images_per_s: the engine alone, on decoded images, measured in turns with the whole way.
         end_to_end_images_per_s: files to committed index.
@@ -230,7 +230,7 @@ class BenchReport:
                 f"  limited by {row.limiting_stage}; alone: decode {row.decode_images_per_s:.0f}{copy}, compute "
                 f"{row.engine_images_per_s:.0f}, store {row.store_images_per_s:.0f} images/s; the engine waited "
                 f"{row.waited_for_decoding:.1%} for decoding and {row.waited_for_disk:.1%} for the disk (batch {row.batch}, "
-                f"{row.workers} decoding threads, {row.files} files)",
+                f"{row.workers} files decoded at once, {row.files} files)",
             ]
         return [*lines, ""]
 

@@ -50,7 +50,7 @@ class BenchSettings:
         return cls(
             EffortSettings((1, 8, 32), 9, 200, budget_s=30, processes=3, threads=threads),
             (
-                FileKind("crops 64 x 128", 64, 128, 5, 256, 4096),
+                FileKind("crops 64 x 128", 64, 128, 5, 256, 30_000),
                 FileKind("pictures 3000 x 4000", 3000, 4000, 5, 32, 32),
             ),
             pairs=5,
@@ -63,7 +63,7 @@ class BenchSettings:
         """Less of everything: under two minutes on two cores."""
         return cls(
             EffortSettings((1, 8), 3, 20, budget_s=2, processes=1, threads=threads),
-            (FileKind("crops 64 x 128", 64, 128, 2, 64, 1024), FileKind("pictures 3000 x 4000", 3000, 4000, 1, 8, 8)),
+            (FileKind("crops 64 x 128", 64, 128, 2, 64, 8_000), FileKind("pictures 3000 x 4000", 3000, 4000, 1, 8, 8)),
             pairs=3,
             gallery_sizes=(1_000, 10_000),
             search_repetitions=3,

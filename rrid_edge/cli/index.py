@@ -49,7 +49,10 @@ def index(
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Decoding threads, or processes; as many as keep the engine busy if left out."),
+    ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a call of the engine.")] = None,
     dtype: Annotated[str, typer.Option(help="How a new index stores descriptors: float16 or float32.")] = "float16",
     index_type: IndexTypeOption = "",

@@ -94,8 +94,8 @@ def run_index(folder: Path, gallery: Gallery, engine: Engine, settings: IndexSet
     if spent > _WORTH_SAYING_S:
         images, disk = report.waited_for_decoding_s / spent, report.waited_for_disk_s / spent
         say(
-            f"batches of {report.batch}, {report.workers} decoding threads; the engine waited {images:.0%} of the time for "
-            f"images, {disk:.0%} for the disk"
+            f"batches of {report.batch}, {report.workers} files decoded at once; the engine waited {images:.0%} of the time "
+            f"for images, {disk:.0%} for the disk"
         )
     for path, reason in (*report.failed, *report.skipped):
         say(f"left out {printable(path)}: {reason}")

@@ -24,7 +24,7 @@ class IndexSettings:
 
     Attributes:
         pattern: what names tell; see :func:`rrid_edge.gallery.naming.name_reader`.
-        workers: decoding threads, or None to add them while the engine waits.
+        workers: decoding threads, or processes; None adds them while the engine waits.
         batch: images a call of the engine, or None to measure.
     """
 
@@ -47,7 +47,7 @@ class IndexReport:
         skipped: links and special files that were not opened, with the reason.
         waiting: files that were left for later, because they were not finished or the work was stopped.
         batch: images a call of the engine: as given, or as measured; 0 where nothing was embedded.
-        workers: decoding threads at the end.
+        workers: decoding threads, or processes, at the end.
         waited_for_decoding_s: seconds in which the engine had no image to work on.
         computed_s: seconds in the engine.
         waited_for_disk_s: seconds in which finished batches had to wait for the store.
