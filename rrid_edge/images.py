@@ -10,7 +10,6 @@ channel, transparency that hides pixels, and pictures too small or too large to 
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -75,12 +74,11 @@ def load_rgb(path: str | Path, stream: BinaryIO | None = None) -> Image.Image:
         ImageError: as for :func:`read_image`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's size warning: the limit is checked below
-            with Image.open(stream or path) as image:
-                _refuse_unreadable_kinds(path, image)
-                image.load()
-                return _to_rgb(path, image)
+        # Pillow's warnings stay as they are: threads that silence them one by one silence them for good.
+        with Image.open(stream or path) as image:
+            _refuse_unreadable_kinds(path, image)
+            image.load()
+            return _to_rgb(path, image)
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -89,7 +87,7 @@ def load_rgb(path: str | Path, stream: BinaryIO | None = None) -> Image.Image:
         raise ImageError(path, "this is a folder; expected an image file") from error
     except UnidentifiedImageError as error:
         raise ImageError(path, "not an image that Pillow can read; expected JPEG, PNG, BMP or WebP") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning where those are errors
         raise ImageError(path, f"too many pixels; at most {MAX_PIXELS:,} are read: crop the person first") from error
     except PermissionError as error:
         raise ImageError(path, "permission denied; make the file readable") from error

@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -91,6 +92,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line with ``arguments`` and return its exit code (see :mod:`rrid_edge.errors`)."""
     debug = "--debug" in arguments or bool(os.environ.get("RRID_EDGE_DEBUG"))
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with an image is said once, in one line
     register(arguments)
     try:
         app(args=arguments, prog_name="rrid-edge")
