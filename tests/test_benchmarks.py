@@ -53,6 +53,15 @@ def test_without_a_gpu_one_line_and_exit_3(tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("gpu: ")
 
 
+def test_decoding_measures_threads_and_processes():
+    options = ["--files", "200", "--height", "96", "--width", "32", "--workers", "1", "--repetitions", "1"]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "decoding.py", *options], capture_output=True, text=True, check=True
+    )
+    assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["threads", "processes"]
+    assert all(int(line.split()[2]) > 0 for line in done.stdout.splitlines()[1:])
+
+
 def test_operations_are_those_of_two_views():
     """By hand for the first convolution: 2 x 3 x 49 x 64 operations at 96 x 32 places; the whole is some times as much."""
     gpu = script("gpu")

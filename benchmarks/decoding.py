@@ -1,0 +1,97 @@
+"""Crops a second that threads decode, and processes: what `index` chooses between when an engine has to wait for images.
+
+Small JPEG crops are read and decoded, no more. The ways take turns; starting processes does not count.
+
+Run: python benchmarks/decoding.py [--files 6000] [--height 384 --width 128] [--workers 1 2 4] [--repetitions 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rrid_edge.decoding import ReadAhead, usable_cores
+from rrid_edge.decoding_process import DecodingProcess
+from rrid_edge.images import read_image_bytes
+from rrid_edge.processor import processor_name
+
+Fetched = tuple[Path, bytes]
+_BATCH = 32
+
+
+def write_crops(folder: Path, count: int) -> list[Path]:
+    """So many JPEG files of 64 x 128 pixels: 200 different smooth pictures."""
+    generator, contents = np.random.default_rng(0), []
+    for _ in range(min(count, 200)):
+        coarse = generator.integers(0, 256, (16, 8, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(coarse).resize((64, 128), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+        contents.append(stream.getvalue())
+    paths = [folder / f"{index:06d}.jpg" for index in range(count)]
+    for index, path in enumerate(paths):
+        path.write_bytes(contents[index % len(contents)])
+    return paths
+
+
+def rate(paths: list[Path], height: int, width: int, workers: int, *, processes: bool) -> float:
+    """Crops a second, in batches, after the first quarter."""
+
+    def fetch(path: Path) -> Fetched:
+        return path, path.read_bytes()
+
+    def decode(fetched: Fetched) -> np.ndarray:
+        return read_image_bytes(io.BytesIO(fetched[1]), fetched[0], height, width)
+
+    @contextlib.contextmanager
+    def decoder() -> Iterator[Callable[[Fetched], np.ndarray]]:
+        with DecodingProcess(height, width) as process:
+            yield lambda fetched: process.decode(fetched[1], fetched[0])
+
+    own = 0 if processes else workers
+    with ReadAhead(paths, fetch, decode, threads=own, window=3 * _BATCH) as ahead:
+        if processes:
+            ahead.replace_threads(workers, decoder)
+        start = first = 0.0
+        while found := ahead.take(_BATCH):
+            np.stack([pixels for _, pixels in found if isinstance(pixels, np.ndarray)])
+            if not start and ahead.taken >= len(paths) // 4:
+                start, first = time.perf_counter(), ahead.taken
+        return (len(paths) - first) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=6000)
+    parser.add_argument("--height", type=int, default=384)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, 2, usable_cores()}))
+    parser.add_argument("--repetitions", type=int, default=3)
+    options = parser.parse_args()
+    ways = [(workers, processes) for workers in options.workers for processes in (False, True)]
+    found: dict[tuple[int, bool], list[float]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_crops(Path(folder), options.files)
+        for _ in range(options.repetitions):
+            for workers, processes in ways:
+                images_per_s = rate(paths, options.height, options.width, workers, processes=processes)
+                found[workers, processes].append(images_per_s)
+    print(f"{processor_name()}, {usable_cores()} cores; crops of 64 x 128 to {options.width} x {options.height}")
+    base = statistics.median(found[ways[0]])
+    for (workers, processes), rates in found.items():
+        middle = statistics.median(rates)
+        name = f"{workers} {'processes' if processes else 'threads'}"
+        print(f"{name:<14}{middle:>8.0f} crops/s   {min(rates):.0f} to {max(rates):.0f}   {middle / base:.2f}")
+
+
+if __name__ == "__main__":
+    main()
