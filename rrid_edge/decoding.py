@@ -10,11 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from typing_extensions import Self
-
+from rrid_edge.closing import Closing
 from rrid_edge.errors import ImageError
 
 PATIENCE_S = 0.5
@@ -35,7 +33,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-class ReadAhead(Generic[Item]):
+class ReadAhead(Closing, Generic[Item]):
     """Files to items, in threads; at most ``window`` files are in work or waiting to be taken. A context manager.
 
     Fetching and decoding are told apart: decoding needs a processor, so more threads would not help; a fetch that hangs
@@ -214,11 +212,3 @@ class ReadAhead(Generic[Item]):
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         self._ready.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

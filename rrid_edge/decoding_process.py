@@ -16,13 +16,12 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
+from rrid_edge.closing import Closing
 from rrid_edge.errors import ImageError
 from rrid_edge.images import read_image_bytes
 
@@ -40,7 +39,7 @@ def can_start_processes() -> bool:
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
-class DecodingProcess:
+class DecodingProcess(Closing):
     """Starts the process, and is its other end; for one thread at a time. A context manager.
 
     Args:
@@ -97,14 +96,6 @@ class DecodingProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def serve() -> None:

@@ -176,9 +176,6 @@ class _FreeEngine(BatchEngine):
     def _run_batch(self, images: np.ndarray) -> np.ndarray:
         return np.zeros((len(images), self.spec.dimension), np.float32)
 
-    def close(self) -> None:
-        """Nothing is held."""
-
 
 def _store_rate(engine: Engine, folder: Path, files: int) -> float:
     vectors = np.random.default_rng(0).standard_normal((files, engine.spec.dimension)).astype(np.float32)

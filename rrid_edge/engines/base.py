@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from rrid_edge.closing import Closing
 from rrid_edge.errors import UsageError
 from rrid_edge.spec import ModelSpec
 
@@ -55,7 +56,7 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-class BatchEngine(ABC):
+class BatchEngine(Closing, ABC):
     """Base of the engines here: checks the input, splits batches beyond ``max_batch``, answers B = 0."""
 
     def __init__(self, spec: ModelSpec, runtime: str, max_batch: int, *, arithmetic: str | None = None) -> None:
@@ -77,16 +78,8 @@ class BatchEngine(ABC):
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Descriptors of 1 to ``max_batch`` images, contiguous and checked."""
 
-    def close(self) -> None:  # noqa: B027 - engines without resources need no closing
+    def close(self) -> None:
         """Free what the runtime holds; safe to call twice."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def check_images(images: NDArray[np.uint8], spec: ModelSpec) -> None:

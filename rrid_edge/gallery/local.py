@@ -17,12 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
+from rrid_edge.closing import Closing
 from rrid_edge.decoding import usable_cores
 from rrid_edge.errors import BusyGalleryError, ForeignGalleryError, GalleryError, OutputError, UsageError, printable
 from rrid_edge.files import sync_path
@@ -53,7 +52,7 @@ class _Snapshot:
     projection: ProjectionFacts | None
 
 
-class LocalGallery:
+class LocalGallery(Closing):
     """A gallery in a folder of its own; see :class:`rrid_edge.gallery.base.Gallery`.
 
     Args:
@@ -460,14 +459,6 @@ class LocalGallery:
         self._catalogue.close()
         self._viewed = None
         self._release_lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def remove_index(folder: Path) -> None:

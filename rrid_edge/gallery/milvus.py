@@ -18,13 +18,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
+from rrid_edge.closing import Closing
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.milvus_client import Connection, MilvusAddress
@@ -55,7 +54,7 @@ BATCH_BYTES = 16 << 20
 _DAMAGED_KEPT = 500
 
 
-class MilvusGallery:
+class MilvusGallery(Closing):
     """A gallery in a Milvus collection; see :class:`rrid_edge.gallery.base.Gallery`.
 
     Args:
@@ -338,14 +337,6 @@ class MilvusGallery:
     def close(self) -> None:
         """Close the connection; safe to call twice."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _path_bytes(row: GalleryRow) -> bytes:
