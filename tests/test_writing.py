@@ -11,7 +11,7 @@ import pytest
 from pictures import save_crops
 from rrid_edge.engines import FakeEngine
 from rrid_edge.errors import OutputError
-from rrid_edge.gallery import local, writing
+from rrid_edge.gallery import vectors, writing
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.sync import IndexSettings, index_folder
 
@@ -57,7 +57,7 @@ def test_what_was_embedded_is_committed_when_something_stops_the_rest(tmp_path, 
 
 
 def test_a_full_disk_reaches_the_caller_and_loses_no_commit(tmp_path, crops, monkeypatch):
-    real, calls = local._append, []
+    real, calls = vectors.append, []
 
     def append(path, data, position):
         calls.append(position)
@@ -66,7 +66,7 @@ def test_a_full_disk_reaches_the_caller_and_loses_no_commit(tmp_path, crops, mon
         real(path, data, position)
 
     monkeypatch.setattr(writing, "COMMIT_ROWS", 4)
-    monkeypatch.setattr(local, "_append", append)
+    monkeypatch.setattr(vectors, "append", append)
     with FakeEngine() as engine, pytest.raises(OutputError, match="No space left"):
         index_folder(crops, LocalGallery.create(tmp_path / "index", engine.spec), engine, IndexSettings(batch=4))
     assert _rows(tmp_path / "index") == 8
@@ -74,9 +74,9 @@ def test_a_full_disk_reaches_the_caller_and_loses_no_commit(tmp_path, crops, mon
 
 def test_a_slow_disk_does_not_stop_the_engine(tmp_path, crops, monkeypatch):
     """The engine runs on while the first commit is held back."""
-    real, release, seen = local._append, threading.Event(), []
+    real, release, seen = vectors.append, threading.Event(), []
     monkeypatch.setattr(writing, "COMMIT_ROWS", 4)
-    monkeypatch.setattr(local, "_append", lambda *arguments: (release.wait(20), real(*arguments))[1])
+    monkeypatch.setattr(vectors, "append", lambda *arguments: (release.wait(20), real(*arguments))[1])
 
     class Watched(FakeEngine):
         def run(self, images):

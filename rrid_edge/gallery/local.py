@@ -8,13 +8,10 @@ writer holds an advisory lock that dies with its process; readers take no lock, 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.closing import Closing
-from rrid_edge.decoding import usable_cores
-from rrid_edge.errors import BusyGalleryError, ForeignGalleryError, GalleryError, OutputError, UsageError, printable
+from rrid_edge.errors import ForeignGalleryError, GalleryError, OutputError, UsageError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery import vectors as files
-from rrid_edge.gallery.base import GalleryInfo, GalleryRow, Hit, NewRow, SearchFilter, SearchResult, Verification
+from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.catalogue import FILE_NAME, Catalogue
+from rrid_edge.gallery.index_folder import create_catalogue, take_lock
 from rrid_edge.gallery.projection import (
     FIT_ROWS,
     Projection,
@@ -37,7 +34,7 @@ from rrid_edge.gallery.projection import (
     fit_basis,
     project,
 )
-from rrid_edge.gallery.search import TWO_PASS_ROWS, Found, exact_scores, find
+from rrid_edge.gallery.search import TWO_PASS_ROWS, best, find
 from rrid_edge.gallery.view import BLOCK_ROWS, UNKNOWN, Vectors, View, columns, memory_budget_bytes
 from rrid_edge.spec import ModelSpec
 
@@ -73,7 +70,7 @@ class LocalGallery(Closing):
 
     def __init__(self, folder: Path, *, write: bool = False, spec: ModelSpec | None = None) -> None:
         self.folder = folder
-        self._lock: int | None = _take_lock(folder) if write and folder.is_dir() else None
+        self._lock: int | None = take_lock(folder) if write and folder.is_dir() else None
         self.memory_budget_bytes = memory_budget_bytes()
         self._viewed: tuple[tuple[int, int], View] | None = None
         try:
@@ -106,12 +103,12 @@ class LocalGallery(Closing):
             raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(files.DTYPES)}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(folder)
+            lock = take_lock(folder)
             try:
                 if not (folder / FILE_NAME).exists():
                     form = files.VectorFormat(spec.dimension, dtype, 0, spec.fingerprint)
-                    files.create(folder / _vector_name(form), form)
-                    _create_catalogue(folder, spec, dtype)
+                    files.create(folder / form.file_name, form)
+                    create_catalogue(folder, spec, dtype)
             finally:
                 os.close(lock)
         except OSError as error:
@@ -144,7 +141,7 @@ class LocalGallery(Closing):
             ) from error
         form = files.VectorFormat(spec.dimension, info.dtype, info.generation, spec.fingerprint)
         projection = ProjectionFacts.from_json(facts.get("projection", ""))
-        return _Snapshot(info, form, self.folder / _vector_name(form), projection)
+        return _Snapshot(info, form, self.folder / form.file_name, projection)
 
     def _refuse_foreign(self, spec: ModelSpec) -> None:
         own = self._snapshot().info.spec
@@ -201,7 +198,7 @@ class LocalGallery(Closing):
             )
         with self._closing_on_failure():
             position = files.HEADER_BYTES + snapshot.info.slots * snapshot.form.row_bytes
-            _append(snapshot.path, stored.tobytes(), position)
+            files.append(snapshot.path, stored.tobytes(), position)
             with self._catalogue.transaction(write=True) as connection:
                 self._catalogue.insert(connection, rows, snapshot.info.slots, files.checksums(stored))
             files.mark_committed(snapshot.path, snapshot.info.slots + len(rows))
@@ -250,13 +247,13 @@ class LocalGallery(Closing):
         form = files.VectorFormat(
             snapshot.form.dimension, snapshot.form.dtype, snapshot.form.generation + 1, snapshot.form.fingerprint
         )
-        target = self.folder / _vector_name(form)
+        target = self.folder / form.file_name
         old = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
         with self._closing_on_failure():
             files.create(target, form)
             for start in range(0, len(rows), 256):
                 chunk = np.ascontiguousarray(old[[row.slot for row in rows[start : start + 256]]])
-                _append(target, chunk.tobytes(), files.HEADER_BYTES + start * form.row_bytes)
+                files.append(target, chunk.tobytes(), files.HEADER_BYTES + start * form.row_bytes)
             sync_path(self.folder)
             with self._catalogue.transaction(write=True) as connection:
                 connection.execute("DELETE FROM row")
@@ -304,7 +301,7 @@ class LocalGallery(Closing):
             found = find(view, queries, allowed, top_k, fast=fast)
             wanted = sorted({slot for one in found for slot in one.slots.tolist()})
             by_slot = self._catalogue.rows_at(connection, wanted)
-        hits = tuple(_best(view, query, one, by_slot, top_k) for query, one in zip(queries, found, strict=True))
+        hits = tuple(best(view, query, one, by_slot, top_k) for query, one in zip(queries, found, strict=True))
         modes, scored = tuple(one.mode for one in found), tuple(one.rescored for one in found)
         return SearchResult(hits, modes, int(allowed.sum()), scored)
 
@@ -351,7 +348,7 @@ class LocalGallery(Closing):
         snapshot = self._snapshot()
         self._bounds_are_sound(snapshot)
         stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-        slots = _damaged_slots(self._checksums(), stored)
+        slots = files.damaged_slots(self._checksums(), stored)
         with self._catalogue.transaction() as connection:
             return list(self._catalogue.rows_at(connection, slots).values())
 
@@ -417,7 +414,7 @@ class LocalGallery(Closing):
         rows = self._catalogue.rows(fresh=True)
         snapshot = self._snapshot()
         stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-        slots = set(_damaged_slots([(row.slot, row.crc32) for row in rows], stored))
+        slots = set(files.damaged_slots([(row.slot, row.crc32) for row in rows], stored))
         damaged = tuple(row for row in rows if row.slot in slots)
         lost = max(0, files.committed_rows(snapshot.path) - snapshot.info.slots)
         return Verification(len(rows), damaged, self._bounds_are_sound(snapshot), lost)
@@ -459,95 +456,3 @@ class LocalGallery(Closing):
         self._catalogue.close()
         self._viewed = None
         self._release_lock()
-
-
-def remove_index(folder: Path) -> None:
-    """Remove an index, and nothing else that may lie in its folder.
-
-    Raises:
-        BusyGalleryError: another process is writing it.
-    """
-    if not folder.is_dir():
-        return
-    lock = _take_lock(folder)
-    try:
-        for pattern in (f"{FILE_NAME}*", "vec.*", "cache.*", "writer.lock"):
-            for file in folder.glob(pattern):
-                file.unlink()
-        with contextlib.suppress(OSError):  # something of the user's lies in it
-            folder.rmdir()
-    finally:
-        os.close(lock)
-
-
-def _best(
-    view: View, query: NDArray[np.float32], found: Found, by_slot: dict[int, GalleryRow], top_k: int
-) -> tuple[Hit, ...]:
-    """The best of the candidates by their exact scores, ties by path."""
-    slots = found.slots.tolist()
-    scores = exact_scores(query, view.vectors.take(found.slots)) if slots else np.empty(0, np.float32)
-    hits = [Hit(by_slot[slot], float(score)) for slot, score in zip(slots, scores, strict=True)]
-    hits.sort(key=lambda hit: (-hit.score, os.fsencode(hit.row.path)))
-    return tuple(hits[:top_k])
-
-
-def _damaged_slots(checksums: Sequence[tuple[int, int]], stored: NDArray[np.generic]) -> list[int]:
-    """Slots whose vector does not fit its checksum; on all cores, since zlib releases the interpreter: 20,000 take 0.1 s."""
-
-    def look(start: int) -> list[int]:
-        return [slot for slot, crc32 in checksums[start : start + BLOCK_ROWS] if zlib.crc32(stored[slot]) != crc32]
-
-    with ThreadPoolExecutor(min(4, usable_cores())) as pool:
-        return [slot for part in pool.map(look, range(0, len(checksums), BLOCK_ROWS)) for slot in part]
-
-
-def _vector_name(form: files.VectorFormat) -> str:
-    return f"vec.{form.generation}.{'f16' if form.dtype == 'float16' else 'f32'}"
-
-
-def _append(path: Path, data: bytes, position: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        files.write_all(descriptor, data, position)
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _create_catalogue(folder: Path, spec: ModelSpec, dtype: str) -> None:
-    """Make the catalogue beside its place and move it there whole: a kill leaves none or a good one."""
-    partial = folder / "new"
-    partial.mkdir(exist_ok=True)
-    for stray in partial.iterdir():
-        stray.unlink()
-    Catalogue.create(partial, spec, dtype)
-    sync_path(partial / FILE_NAME)
-    (partial / FILE_NAME).replace(folder / FILE_NAME)
-    for stray in partial.iterdir():
-        stray.unlink()
-    partial.rmdir()
-    sync_path(folder)
-
-
-def _take_lock(folder: Path) -> int:
-    """The writer's lock, freed by the kernel when its process dies.
-
-    Raises:
-        BusyGalleryError: another process writes.
-        OutputError: the lock file cannot be made.
-    """
-    try:
-        descriptor = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise OutputError(
-            f"{printable(folder)}: the index cannot be written ({error.strerror}); make it writable, or name another place "
-            "with --store DIR"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise BusyGalleryError(
-            f"{printable(folder)}: another process is writing this index; wait for it, or stop it, and try again"
-        ) from error
-    return descriptor

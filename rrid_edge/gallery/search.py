@@ -8,12 +8,14 @@ and is made instead.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.gallery.base import GalleryRow, Hit
 from rrid_edge.gallery.projection import SLACK
 from rrid_edge.gallery.view import BLOCK_ROWS, View
 
@@ -203,3 +205,22 @@ def _sound_candidates(
         if not damaged:
             return chosen
         places = np.setdiff1d(places, np.array(damaged, np.int64))
+
+
+def best(
+    view: View, query: NDArray[np.float32], found: Found, by_slot: dict[int, GalleryRow], top_k: int
+) -> tuple[Hit, ...]:
+    """The best ``top_k`` of the candidates by their exact scores, ties by path.
+
+    Args:
+        view: the rows.
+        query: float32 (D,), unit length.
+        found: the candidates.
+        by_slot: what the catalogue says of them.
+        top_k: places.
+    """
+    slots = found.slots.tolist()
+    scores = exact_scores(query, view.vectors.take(found.slots)) if slots else np.empty(0, np.float32)
+    hits = [Hit(by_slot[slot], float(score)) for slot, score in zip(slots, scores, strict=True)]
+    hits.sort(key=lambda hit: (-hit.score, os.fsencode(hit.row.path)))
+    return tuple(hits[:top_k])
