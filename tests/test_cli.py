@@ -65,6 +65,18 @@ def test_help_imports_neither_numpy_nor_a_runtime():
     assert not loaded & {"numpy", "torch", "onnx", "onnxruntime", "openvino", "PIL", "rich"}
 
 
+def test_a_process_with_torch_and_onnx_ends_without_a_word():
+    """Triton's bindings list all objects that the garbage collector did not come for."""
+    code = (
+        "import contextlib, sys, onnx, torch\n"
+        "with contextlib.suppress(ImportError): import triton._C.libtriton\n"
+        "from rrid_edge.cli import main; sys.argv = ['rrid-edge', '--version']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("rrid-edge ")
+    assert done.stderr == ""
+
+
 def test_runtime_modules_import_without_torch_and_onnx():
     """Every module that runs on the device, in a process where the workshop's packages do not exist."""
     code = textwrap.dedent(

@@ -239,6 +239,7 @@ def test_match_on_an_indexed_gallery_imports_only_what_it_needs(place):
     query = ["match", "0002_c2s1_000901_00.jpg", "gallery", "--runtime", "openvino", "--precision", "fp32"]
     done = subprocess.run([sys.executable, "-c", code, *query], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["0", "{'openvino'}"]
+    assert "leaked" not in done.stderr
 
 
 def test_gallery_commands(place):

@@ -73,19 +73,23 @@ def register(arguments: Sequence[str] = ()) -> None:
 
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _NEVER_NEEDED = "openvino.tools.ovc"
+_TOLD_OF_LEFTOVERS = frozenset({"torch", "onnx"})
+"""Packages, or what they bring, that print what is left when the process ends."""
 
 
 def main() -> None:
     """Entry point of the command ``rrid-edge``: runs the application; errors become one line and an exit code.
 
     The process belongs to the command, which allows two things that take a quarter off a cold ``match``. The garbage
-    collector hardly looks while packages are imported, and not when the process ends: there is nothing to find. And
-    OpenVINO is kept from importing its model converter (with telemetry and an HTTP client), without which it does well.
+    collector looks less often while packages are imported, and not when a process of the device ends: there is nothing to
+    find. And OpenVINO is kept from importing its model converter (with telemetry and an HTTP client), without which it does
+    well.
     """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     sys.modules.setdefault(_NEVER_NEEDED, None)  # type: ignore[arg-type]  # importing it fails, which OpenVINO expects
     code = run(sys.argv[1:])
-    gc.freeze()
+    if not _TOLD_OF_LEFTOVERS & sys.modules.keys():
+        gc.freeze()
     sys.exit(code)
 
 
