@@ -61,35 +61,40 @@ COMMANDS = {
 """The module of this package that each command lives in."""
 
 
+def _named(arguments: Sequence[str]) -> str:
+    """The command that ``arguments`` name; empty where they name none."""
+    return next((item for item in arguments if not item.startswith("-")), "")
+
+
 def register(arguments: Sequence[str] = ()) -> None:
     """Import the module of the command that ``arguments`` name, or those of all commands where they name none.
 
     A command needs no other one: importing and building them all takes a seventh of the time of a ``match``.
     """
-    named = next((item for item in arguments if not item.startswith("-")), "")
+    named = _named(arguments)
     for module in [COMMANDS[named]] if named in COMMANDS else dict.fromkeys(COMMANDS.values()):
         importlib.import_module(f"rrid_edge.cli.{module}")
 
 
+_STARTED_OFTEN = frozenset({"index", "match"})
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _NEVER_NEEDED = "openvino.tools.ovc"
-_TOLD_OF_LEFTOVERS = frozenset({"torch", "onnx"})
-"""Packages, or what they bring, that print what is left when the process ends."""
 
 
 def main() -> None:
     """Entry point of the command ``rrid-edge``: runs the application; errors become one line and an exit code.
 
     The process belongs to the command, which allows two things that take a quarter off a cold ``match``. The garbage
-    collector looks less often while packages are imported, and not when a process of the device ends: there is nothing to
-    find. And OpenVINO is kept from importing its model converter (with telemetry and an HTTP client), without which it does
-    well.
+    collector looks less often while packages are imported, and not when the process ends: there is nothing to find. And
+    OpenVINO is kept from importing its model converter (with telemetry and an HTTP client), without which it does well.
+    Other commands are left alone: they import packages that say so when objects are left at the end.
     """
+    if _named(sys.argv[1:]) not in _STARTED_OFTEN:
+        sys.exit(run(sys.argv[1:]))
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     sys.modules.setdefault(_NEVER_NEEDED, None)  # type: ignore[arg-type]  # importing it fails, which OpenVINO expects
     code = run(sys.argv[1:])
-    if not _TOLD_OF_LEFTOVERS & sys.modules.keys():
-        gc.freeze()
+    gc.freeze()
     sys.exit(code)
 
 
