@@ -77,6 +77,10 @@ def main() -> None:
             "OpenVINO int8": open_engine(plain, "openvino", threads=arguments.threads),
             "OpenVINO int8, most accurate": open_engine(accurate, "openvino", threads=arguments.threads),
         }
+        if engines["OpenVINO default"].arithmetic == "bf16":  # the processor has it
+            for form, model in (("int8", plain), ("int8, most accurate", accurate)):
+                engine = open_engine(model, "openvino", precision="bf16", threads=arguments.threads)
+                engines[f"OpenVINO {form}, and bf16"] = engine
         shape = (arguments.batch, spec.height_px, spec.width_px, 3)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         timings = interleave(
@@ -88,12 +92,12 @@ def main() -> None:
         print(
             f"{processor_name()}, {arguments.threads} threads, batch {arguments.batch}, {spec.backbone} {shape[1]} x {shape[2]}"
         )
-        print(f"{'':<28}{'ms a batch':>12}{'spread':>9}{'images/s':>10}{'ratio':>8}{'min cosine':>12}  runtime")
+        print(f"{'':<40}{'ms a batch':>12}{'spread':>9}{'images/s':>10}{'ratio':>8}{'min cosine':>12}  runtime")
         for name, engine in engines.items():
             timing = timings[name]
             cosine = row_cosines(expected, engine.run(images)).min()
             print(
-                f"{name:<28}{timing.median * 1000:>12.1f}{timing.spread:>9.1%}{arguments.batch / timing.median:>10.1f}"
+                f"{name:<40}{timing.median * 1000:>12.1f}{timing.spread:>9.1%}{arguments.batch / timing.median:>10.1f}"
                 f"{base / timing.median:>8.2f}{cosine:>12.6f}  {engine.runtime}"
             )
 

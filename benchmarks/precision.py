@@ -249,6 +249,7 @@ def engines(
         "fp16, ONNX Runtime (computes in float32)": (half, lambda path: open_engine(path, "onnxruntime")),
         "int8, ONNX Runtime": (int8, lambda path: open_engine(path, "onnxruntime")),
         "int8, OpenVINO": (int8, lambda path: open_engine(path, "openvino")),
+        "int8, OpenVINO, the rest in bf16": (int8, lambda path: open_engine(path, "openvino", precision="bf16")),
     }
     for name, (path, opened) in ways.items():
         with opened(path) as engine:

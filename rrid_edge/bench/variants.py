@@ -12,7 +12,7 @@ from rrid_edge.engines.opening import ENGINE_SUFFIXES, open_engine
 from rrid_edge.errors import RridEdgeError
 from rrid_edge.onnx_file import read_spec
 
-_OPENVINO_PRECISIONS = {"fp32": ("fp32", "bf16"), "fp16": (None,), "int8": (None,)}
+_OPENVINO_PRECISIONS = {"fp32": ("fp32", "bf16"), "fp16": (None,), "int8": (None, "bf16")}
 
 
 @dataclass(frozen=True)
