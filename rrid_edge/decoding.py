@@ -64,6 +64,7 @@ class ReadAhead(Closing, Generic[Item]):
         self._claimed = self._taken = self._spares = self._ended = self._to_end = 0
         self._decoded, self._decode_s = 0, 0.0
         self._decoder: Decoder[Item] | None = None
+        self._relieved = 0
         self._stopped = False
         self._broken: BaseException | None = None
         self._threads: list[threading.Thread] = []
@@ -96,8 +97,8 @@ class ReadAhead(Closing, Generic[Item]):
                 thread.start()
 
     def replace_threads(self, count: int, decoder: Decoder[Item]) -> None:
-        """Start ``count`` threads with decoders of their own; each that is ready takes the place of one without."""
-        self._decoder = decoder
+        """Start ``count`` threads with decoders of their own; as they get ready, those without leave."""
+        self._decoder, self._relieved = decoder, -(-self.threads // count)
         self.add_threads(count)
 
     def take(self, count: int) -> list[tuple[int, Item | ImageError]]:
@@ -147,7 +148,7 @@ class ReadAhead(Closing, Generic[Item]):
                     self._ended += 1
             else:
                 with self._room:
-                    self._to_end += decoder is not None
+                    self._to_end += self._relieved if decoder is not None else 0
                 while (place := self._claim(may_end=decoder is None)) is not None:
                     try:
                         self._deliver(place, decode)

@@ -131,8 +131,8 @@ def embed_files(
             ended = time.perf_counter()
             sizes.ran(len(descriptors), ended - taken)
             if choice.starved(taken - start, ended - taken):
-                if choice.want_processes(ahead.decode_s, len(paths) - ahead.taken):
-                    ahead.replace_threads(choice.most, lambda: _decoding_elsewhere(height, width))
+                if processes := choice.processes(ahead.decode_s, len(paths) - ahead.taken):
+                    ahead.replace_threads(processes, lambda: _decoding_elsewhere(height, width))
                 else:
                     ahead.add_threads(choice.more_threads())
             gauge.images += len(descriptors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 DEFAULT_BATCH = 16
@@ -12,6 +13,7 @@ _WORTH_TRYING = 3
 _STARVED = 0.02
 _INTERPRETER_S = 0.15e-3
 """For so long does decoding a file hold the interpreter, however large it is: one thread at a time."""
+_SPARE_PROCESSES = 2
 WORTH_PROCESSES = 4000
 """Files that a thread decodes in a second: starting a process takes a fifth of it."""
 
@@ -90,7 +92,8 @@ class WorkerChoice:
     """
 
     def __init__(self, cores: int, fixed: int | None = None, *, processes: bool = False) -> None:
-        self.most = fixed or max(2, cores)
+        self._fixed = fixed
+        self._most = fixed or max(2, cores)
         self.threads = fixed or 2
         self._processes = processes
         self._first = True
@@ -102,18 +105,21 @@ class WorkerChoice:
 
     def more_threads(self) -> int:
         """Threads to add."""
-        more = min(2 * self.threads, self.most) - self.threads
+        more = min(2 * self.threads, self._most) - self.threads
         self.threads += more
         return more
 
-    def want_processes(self, decode_s: float, files: int) -> bool:
-        """Whether to decode in :attr:`most` processes instead; True at most once.
+    def processes(self, decode_s: float, files: int) -> int:
+        """Processes that are to decode instead; 0 where threads do as well. Asked for once, they are not offered again.
+
+        As many as were fixed, or as many as give this process no rest: it holds its interpreter for every file as well, to hand
+        it over and to store what comes back.
 
         Args:
             decode_s: seconds of a processor that a thread needs for a file.
             files: still to be decoded.
         """
-        if not self._processes or files < WORTH_PROCESSES or decode_s > self.most * _INTERPRETER_S:
-            return False
+        if not self._processes or files < WORTH_PROCESSES or decode_s > self._most * _INTERPRETER_S:
+            return 0
         self._processes = False
-        return True
+        return self._fixed or min(self._most, _SPARE_PROCESSES + math.ceil(decode_s / _INTERPRETER_S))

@@ -196,14 +196,16 @@ def test_threads_are_added_while_the_engine_waits():
 
 def test_processes_take_over_where_threads_hold_each_other_up():
     small, large = 0.0003, 0.07  # seconds: a crop, and a picture of 12 megapixels
-    assert not WorkerChoice(16).want_processes(small, 10**6)
+    assert WorkerChoice(16).processes(small, 10**6) == 0
     choice = WorkerChoice(16, processes=True)
-    assert not choice.want_processes(large, 10**6)
-    assert not choice.want_processes(small, 500)
-    assert choice.want_processes(small, 10**6)
-    assert not choice.want_processes(small, 10**6)  # they are there already
-    assert choice.most == 16
-    assert not WorkerChoice(1, processes=True).want_processes(0.001, 10**6)
+    assert choice.processes(large, 10**6) == 0
+    assert choice.processes(small, 500) == 0
+    assert choice.processes(small, 10**6) == 4  # two of them give this process a file every 0.15 ms
+    assert choice.processes(small, 10**6) == 0  # they are there already
+    assert WorkerChoice(16, processes=True).processes(0.002, 10**6) == 16
+    assert WorkerChoice(16, 6, processes=True).processes(small, 10**6) == 6
+    assert WorkerChoice(2, processes=True).processes(0.0002, 10**6) == 2
+    assert WorkerChoice(1, processes=True).processes(0.001, 10**6) == 0
 
 
 def test_processes_give_the_same_descriptors(tmp_path, monkeypatch):
@@ -245,6 +247,20 @@ def test_without_processes_threads_go_on(tmp_path, monkeypatch):
     gauge = EmbeddingGauge()
     assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=2, gauge=gauge)) == expected
     assert gauge.workers == 2
+
+
+def test_all_threads_without_a_decoder_leave_when_few_with_one_come():
+    @contextlib.contextmanager
+    def decoder():
+        yield lambda path: "theirs"
+
+    paths = [module.Path(str(index)) for index in range(3000)]
+    with ReadAhead(paths, lambda path: (time.sleep(0.0005), path)[1], str, threads=7, window=32) as ahead:
+        ahead.take(16)
+        ahead.replace_threads(2, decoder)
+        seen = [item for _ in range(60) for _, item in ahead.take(16)]
+        assert ahead.threads == 2
+        assert set(seen[-64:]) == {"theirs"}
 
 
 def test_a_thread_that_hangs_is_replaced_by_one_with_its_own_decoder(monkeypatch):
