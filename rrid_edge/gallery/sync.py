@@ -113,7 +113,7 @@ def index_folder(
     damaged = {row.path for row in gallery.damaged()} if verify else set()
     gone = [path for path in stored if path not in entries]
     changed = sorted({*_changed(entries, stored), *damaged.intersection(entries)}, key=os.fsencode)
-    before = {row.path: row for row in gallery.rows_of(changed)}
+    before = {row.path: row for row in gallery.rows_of([name for name in changed if name in stored])}
     here = len(entries)
     del entries, stored  # one entry a file: a million of them would stay for as long as the indexing takes
     waiting = [name for name in changed if ready(folder / name)]
