@@ -104,7 +104,7 @@ class WorkerChoice:
         return not first and waited_s > _STARVED * (waited_s + computed_s)
 
     def more_threads(self) -> int:
-        """Threads to add."""
+        """Threads to add, with or without a process each."""
         more = min(2 * self.threads, self._most) - self.threads
         self.threads += more
         return more
@@ -112,8 +112,8 @@ class WorkerChoice:
     def processes(self, decode_s: float, files: int) -> int:
         """Processes that are to decode instead; 0 where threads do as well. Asked for once, they are not offered again.
 
-        As many as were fixed, or as many as give this process no rest: it holds its interpreter for every file as well, to hand
-        it over and to store what comes back.
+        As many as were fixed, or to begin with as many as give this process no rest: it holds its interpreter for every file as
+        well, to hand it over and to store what comes back.
 
         Args:
             decode_s: seconds of a processor that a thread needs for a file.
@@ -122,4 +122,5 @@ class WorkerChoice:
         if not self._processes or files < WORTH_PROCESSES or decode_s > self._most * _INTERPRETER_S:
             return 0
         self._processes = False
-        return self._fixed or min(self._most, _SPARE_PROCESSES + math.ceil(decode_s / _INTERPRETER_S))
+        self.threads = self._fixed or min(self._most, _SPARE_PROCESSES + math.ceil(decode_s / _INTERPRETER_S))
+        return self.threads

@@ -202,6 +202,7 @@ def test_processes_take_over_where_threads_hold_each_other_up():
     assert choice.processes(small, 500) == 0
     assert choice.processes(small, 10**6) == 4  # two of them give this process a file every 0.15 ms
     assert choice.processes(small, 10**6) == 0  # they are there already
+    assert [choice.more_threads() for _ in range(3)] == [4, 8, 0]  # with them never more than processors
     assert WorkerChoice(16, processes=True).processes(0.002, 10**6) == 16
     assert WorkerChoice(16, 6, processes=True).processes(small, 10**6) == 6
     assert WorkerChoice(2, processes=True).processes(0.0002, 10**6) == 2
@@ -297,7 +298,6 @@ def test_a_process_decodes_as_the_contract_says(tmp_path):
     files = {name: tmp_path / f"picture.{name}" for name in ("jpg", "png", "webp", "bmp")}
     for file in files.values():
         noise(3, 90, 41).save(file)
-    (tmp_path / "cmyk.jpg").write_bytes(b"")
     noise(4).convert("CMYK").save(tmp_path / "cmyk.jpg")
     with decoding_process.DecodingProcess(60, 20) as process:
         for file in files.values():
