@@ -23,7 +23,7 @@ _FAREWELL_S = 2.0
 
 Item = TypeVar("Item")
 Decoder = Callable[[], AbstractContextManager[Callable[[Any], Item]]]
-"""Starts what one thread decodes with, and ends it; an OSError says that it cannot be started."""
+"""Starts what one thread decodes with, and ends it."""
 
 
 def usable_cores() -> int:
@@ -61,10 +61,10 @@ class ReadAhead(Closing, Generic[Item]):
         self._filled, self._room = threading.Condition(lock), threading.Condition(lock)
         self._ready: list[tuple[int, Item | ImageError]] = []
         self._fetching: dict[int, float] = {}
-        self._claimed = self._taken = self._spares = self._ended = self._to_end = 0
+        self._claimed = self._taken = self._spares = self._ended = 0
         self._decoded, self._decode_s = 0, 0.0
         self._decoder: Decoder[Item] | None = None
-        self._relieved = 0
+        self._replaced = False
         self._stopped = False
         self._broken: BaseException | None = None
         self._threads: list[threading.Thread] = []
@@ -97,8 +97,8 @@ class ReadAhead(Closing, Generic[Item]):
                 thread.start()
 
     def replace_threads(self, count: int, decoder: Decoder[Item]) -> None:
-        """Start ``count`` threads with decoders of their own; as they get ready, those without leave."""
-        self._decoder, self._relieved = decoder, -(-self.threads // count)
+        """Start ``count`` threads with decoders of their own; once one of them is ready, those without leave."""
+        self._decoder = decoder
         self.add_threads(count)
 
     def take(self, count: int) -> list[tuple[int, Item | ImageError]]:
@@ -139,21 +139,14 @@ class ReadAhead(Closing, Generic[Item]):
             self._spares += len(self._threads) - before
 
     def _work(self, decoder: Decoder[Item] | None) -> None:
-        with contextlib.ExitStack() as stack:
-            try:
-                decode = self._measured_decode if decoder is None else stack.enter_context(decoder())
-            except OSError:  # the others go on as they are
-                with self._room:
-                    self._decoder = None
-                    self._ended += 1
-            else:
-                with self._room:
-                    self._to_end += self._relieved if decoder is not None else 0
+        try:
+            with contextlib.nullcontext(self._measured_decode) if decoder is None else decoder() as decode:
+                if decoder is not None:
+                    self._replaced = True
                 while (place := self._claim(may_end=decoder is None)) is not None:
-                    try:
-                        self._deliver(place, decode)
-                    except BaseException as error:  # whatever it is, it belongs to whoever waits
-                        self._stop(error)
+                    self._deliver(place, decode)
+        except BaseException as error:  # whatever it is, it belongs to whoever waits
+            self._stop(error)
 
     def _deliver(self, place: int, decode: Callable[[Any], Item]) -> None:
         try:
@@ -182,7 +175,7 @@ class ReadAhead(Closing, Generic[Item]):
     def _claim(self, *, may_end: bool) -> int | None:
         """The next file to read, once there is room for its result; None when there is nothing left to do.
 
-        A thread that ``may_end`` also leaves when one with its own decoder has come for it.
+        A thread that ``may_end`` also leaves once those with decoders of their own have taken over.
         """
         with self._room:
             self._room.wait_for(
@@ -191,8 +184,7 @@ class ReadAhead(Closing, Generic[Item]):
             if self._stopped or self._claimed == len(self._paths):
                 self._room.notify_all()  # whoever else waits has nothing left to do either
                 return None
-            if may_end and self._to_end:
-                self._to_end -= 1
+            if may_end and self._replaced:
                 self._ended += 1
                 self._room.notify()  # the room is another one's
                 return None

@@ -100,9 +100,8 @@ class DecodingProcess(Closing):
 
 def serve() -> None:
     """What the process does: answer with pixels, or with the reason why there are none, until its input ends."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes; the one that counts closes this one's pipe
+    # Ctrl-C reaches all processes; the one that counts closes this one's pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     height_px, width_px = map(int, sys.argv[1:3])
     source, target = sys.stdin.buffer, sys.stdout.buffer
     with contextlib.suppress(OSError, AttributeError):  # so that a whole image fits: each goes over at once
@@ -113,7 +112,7 @@ def serve() -> None:
         while len(length := source.read(_LENGTH.size)) == _LENGTH.size:
             content = source.read(*_LENGTH.unpack(length))
             try:
-                answer: Any = np.ascontiguousarray(read_image_bytes(io.BytesIO(content), "", height_px, width_px)).data
+                answer: Any = read_image_bytes(io.BytesIO(content), "", height_px, width_px).data
                 good = True
             except ImageError as error:
                 good, answer = False, memoryview(error.reason.encode("utf-8", "replace"))

@@ -173,13 +173,22 @@ def _decode(fetched: _Fetched, height_px: int, width_px: int) -> _Decoded:
 
 @contextlib.contextmanager
 def _decoding_elsewhere(height_px: int, width_px: int) -> Iterator[Callable[[_Fetched], _Decoded]]:
-    """Decodes in a process of its own; what that one leaves when it is killed is decoded here."""
-    with DecodingProcess(height_px, width_px) as process:
+    """Decodes in a process of its own; here where it cannot be started, and what it leaves when it is killed."""
 
-        def decode(fetched: _Fetched) -> _Decoded:
-            try:
-                return _Decoded(fetched.facts, process.decode(fetched.content, fetched.facts.path))
-            except OSError:
-                return _decode(fetched, height_px, width_px)
+    def here(fetched: _Fetched) -> _Decoded:
+        return _decode(fetched, height_px, width_px)
 
-        yield decode
+    try:
+        process = DecodingProcess(height_px, width_px)
+    except OSError:
+        yield here
+        return
+
+    def there(fetched: _Fetched) -> _Decoded:
+        try:
+            return _Decoded(fetched.facts, process.decode(fetched.content, fetched.facts.path))
+        except OSError:
+            return here(fetched)
+
+    with process:
+        yield there

@@ -55,14 +55,16 @@ class OpenVinoEngine(BatchEngine):
             found = ", ".join(core.available_devices) or "none"
             raise UsageError(f"OpenVINO has no device {device!r} on this machine: expected one of {found}")
         if precision is None and device == "CPU" and spec.precision == "int8":
-            precision = "fp32"  # of what is not int8: bfloat16 is faster, and costs neighbours
+            precision = (
+                "fp32"  # of what is not int8: docs/decisions/precision.md says what bfloat16 brings there, and takes
+            )
         plan = _Plan(core, path, device, _settings(core, device, precision, threads))
         parts = plan.from_cache(cache)
         self.from_cache = bool(parts)
         parts = parts or plan.compiled(cache)
         used = _precision_name(parts[0].compiled.get_property(_HINT))
         arithmetic = spec.precision if spec.precision == "int8" or used == "fp32" else used
-        told = arithmetic if arithmetic == used or used == "fp32" else f"{arithmetic} and {used}"
+        told = arithmetic if used in (arithmetic, "fp32") else f"{arithmetic} and {used}"
         super().__init__(spec, f"openvino {device} {told}", max_batch, arithmetic=arithmetic)
         self._requests: list[Any] = [part.compiled.create_infer_request() for part in parts]
         self._mapped: list[Any] = [part.memory for part in parts]

@@ -24,7 +24,7 @@ from rrid_edge.files import sync_path
 from rrid_edge.gallery import vectors as files
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.catalogue import FILE_NAME, Catalogue
-from rrid_edge.gallery.index_folder import create_catalogue, take_lock
+from rrid_edge.gallery.local_folder import create_catalogue, take_lock
 from rrid_edge.gallery.projection import (
     FIT_ROWS,
     Projection,
@@ -211,7 +211,7 @@ class LocalGallery(Closing):
 
     def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
         """Take crops out; with ``overwrite`` their vectors are zeroed on the disk and the catalogue's pages cleaned."""
-        chosen = self.rows_of(list(dict.fromkeys(paths)))
+        chosen = self.rows_of(list(paths))
         with self._closing_on_failure():
             with self._catalogue.transaction(write=True) as connection:
                 connection.executemany("UPDATE row SET dead = 1 WHERE slot = ?", [(row.slot,) for row in chosen])

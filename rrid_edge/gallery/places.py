@@ -7,8 +7,8 @@ from pathlib import Path
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import Gallery
 from rrid_edge.gallery.catalogue import FILE_NAME
-from rrid_edge.gallery.index_folder import remove_index
 from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.local_folder import remove_index
 from rrid_edge.gallery.milvus_client import MilvusAddress
 from rrid_edge.spec import ModelSpec
 
