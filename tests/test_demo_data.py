@@ -15,9 +15,9 @@ from PIL import Image
 
 from rrid_edge.cli.app import run
 from rrid_edge.errors import OutputError, UsageError
-from rrid_train.data.demo_plan import draw_people, plan_demo
-from rrid_train.data.pedestrian import TWIN_PARTS, Person
-from rrid_train.data.synthetic import DemoConfig, count_files, write_demo_data
+from rrid_train.demo.pedestrian import TWIN_PARTS, Person
+from rrid_train.demo.plan import draw_people, plan_demo
+from rrid_train.demo.synthetic import DemoConfig, count_files, write_demo_data
 
 CONFIG = DemoConfig(seed=5, identities=30, cameras=4, images_per_camera=2)
 
@@ -44,7 +44,7 @@ def read(path: Path):
 def test_the_same_seed_gives_the_same_bytes_in_another_process(demo, tmp_path):
     config = ", ".join(f"{key}={value}" for key, value in dataclasses.asdict(CONFIG).items())
     code = (
-        "import sys, pathlib; from rrid_train.data.synthetic import *; "
+        "import sys, pathlib; from rrid_train.demo.synthetic import *; "
         f"write_demo_data(pathlib.Path(sys.argv[1]), DemoConfig({config}))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, env={"PYTHONHASHSEED": "99"})
@@ -61,7 +61,7 @@ def test_another_seed_gives_other_people(tmp_path):
 
 
 def test_drawing_does_not_need_torch():
-    code = "import sys; import rrid_train.data.synthetic; assert not {'torch', 'torchvision'} & set(sys.modules)"
+    code = "import sys; import rrid_train.demo.synthetic; assert not {'torch', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

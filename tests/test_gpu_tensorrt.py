@@ -14,7 +14,7 @@ from rrid_edge.engines.sidecar import sidecar_path
 from rrid_edge.engines.tensorrt import TensorRTEngine
 from rrid_edge.engines.tensorrt_api import load_tensorrt
 from rrid_edge.errors import MissingExtraError, ModelFileError
-from rrid_export.tensorrt import BuildSettings, build_engine
+from rrid_export.tensorrt.build import BuildSettings, build_engine
 
 pytestmark = pytest.mark.gpu
 SETTINGS = BuildSettings(opt_batch=4, max_batch=8, workspace_mib=1024)

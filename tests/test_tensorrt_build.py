@@ -14,10 +14,10 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.sidecar import EngineSidecar, PrecisionProof
 from rrid_edge.errors import ArtefactError, CheckFailedError, MissingExtraError, ModelFileError, OutputError, UsageError
 from rrid_edge.files import sha256_of_file
-from rrid_export.tensorrt import BuildSettings, build_engine
-from rrid_export.tensorrt_network import configure, parse_network
-from rrid_export.tensorrt_progress import PROGRESS_TOTAL, BuildProgress
-from rrid_export.tensorrt_proof import check_precision, count_layers
+from rrid_export.tensorrt.build import BuildSettings, build_engine
+from rrid_export.tensorrt.network import configure, parse_network
+from rrid_export.tensorrt.progress import PROGRESS_TOTAL, BuildProgress
+from rrid_export.tensorrt.proof import check_precision, count_layers
 from tensorrt_behaviour import install
 from tensorrt_standin import VERSIONS
 
@@ -333,7 +333,7 @@ def test_building_needs_neither_torch_nor_onnx():
     code = (
         "import sys\n"
         "for name in ('torch', 'torchvision', 'onnx', 'onnxruntime', 'tensorrt'): sys.modules[name] = None\n"
-        "import rrid_export.tensorrt, rrid_export.triton, rrid_edge.engines.tensorrt\n"
+        "import rrid_export.tensorrt.build, rrid_export.triton, rrid_edge.engines.tensorrt\n"
         "import rrid_edge.engines.onnxruntime_cuda\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

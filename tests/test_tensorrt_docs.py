@@ -13,7 +13,7 @@ import pytest
 from onnx_models import save_tiny_model
 from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.fake import fake_spec
-from rrid_export.tensorrt import BuildSettings, build_engine
+from rrid_export.tensorrt.build import BuildSettings, build_engine
 from tensorrt_behaviour import install
 from tensorrt_standin import VERSIONS
 from tensorrt_syntax import check_modules

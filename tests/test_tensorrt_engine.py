@@ -15,7 +15,7 @@ from rrid_edge.engines.sidecar import sidecar_path
 from rrid_edge.engines.tensorrt import TensorRTEngine
 from rrid_edge.engines.tensorrt_api import generation, load_tensorrt
 from rrid_edge.errors import MissingExtraError, ModelFileError, RridEdgeError, UsageError
-from rrid_export.tensorrt import BuildSettings, build_engine
+from rrid_export.tensorrt.build import BuildSettings, build_engine
 from tensorrt_behaviour import install
 from tensorrt_standin import VERSIONS, build_module
 

@@ -25,7 +25,7 @@ def demo_data(
     The people are drawn, and some differ from another one in a single part (a bag, shoes, a shirt's colour). A network
     trained on them knows drawn people only.
     """
-    from rrid_train.data.synthetic import DemoConfig, count_files, write_demo_data
+    from rrid_train.demo.synthetic import DemoConfig, count_files, write_demo_data
 
     config = DemoConfig(seed=seed, identities=identities, cameras=cameras, images_per_camera=images_per_camera)
     with progress("drawing", count_files(config)) as advance:

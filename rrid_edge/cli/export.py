@@ -13,7 +13,7 @@ from rrid_edge.errors import MissingExtraError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_export.source import SourceNetwork
-    from rrid_export.tensorrt import BuildSettings
+    from rrid_export.tensorrt.build import BuildSettings
 
 
 @app.command(
@@ -62,7 +62,7 @@ def export(
     strip_weights: Annotated[bool, typer.Option("--strip-weights", help="Engine: without its weights.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_export.tensorrt import BuildSettings
+    from rrid_export.tensorrt.build import BuildSettings
 
     settings = BuildSettings(
         min_batch=min_batch,
@@ -148,7 +148,7 @@ def _export_network(
 
 def _build(onnx: Path, engine: Path, settings: BuildSettings) -> Path:
     """Build the TensorRT engine of an ONNX file, with a progress bar."""
-    from rrid_export.tensorrt import PROGRESS_TOTAL, build_engine
+    from rrid_export.tensorrt.build import PROGRESS_TOTAL, build_engine
 
     with progress("building the engine", PROGRESS_TOTAL) as advance:
         sidecar = build_engine(onnx, engine, settings, advance=advance)

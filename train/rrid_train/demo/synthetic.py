@@ -21,7 +21,7 @@ from typing import Final
 
 from rrid_edge.errors import OutputError, printable
 from rrid_edge.files import write_json
-from rrid_train.data.demo_plan import DemoConfig, DemoPlan, Twins, person_name, plan_demo
+from rrid_train.demo.plan import DemoConfig, DemoPlan, Twins, person_name, plan_demo
 
 __all__ = ["DemoConfig", "DemoSummary", "Twins", "count_files", "write_demo_data"]
 

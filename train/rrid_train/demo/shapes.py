@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rrid_train.data.pedestrian import Colour, Garment
+from rrid_train.demo.pedestrian import Colour, Garment
 
 
 @lru_cache(maxsize=512)

@@ -13,8 +13,8 @@ from typing import Final
 
 from PIL import Image, ImageDraw
 
-from rrid_train.data.pedestrian import Colour, Garment, Person
-from rrid_train.data.shapes import box, cloth, draw_shapes, shaded, taper
+from rrid_train.demo.pedestrian import Colour, Garment, Person
+from rrid_train.demo.shapes import box, cloth, draw_shapes, shaded, taper
 
 SUPERSAMPLE: Final = 4
 _ARM_SHADE = 0.86

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from rrid_train.data.figure import SUPERSAMPLE, Pose, draw_figure
-from rrid_train.data.pedestrian import Colour, Person, pick
+from rrid_train.demo.figure import SUPERSAMPLE, Pose, draw_figure
+from rrid_train.demo.pedestrian import Colour, Person, pick
 
 WIDTH_PX: Final = 64
 HEIGHT_PX: Final = 128

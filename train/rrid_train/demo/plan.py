@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from rrid_edge.errors import UsageError
-from rrid_train.data.pedestrian import Person, draw_near_twin, draw_person
-from rrid_train.data.scene import Camera, draw_cameras, draw_shot
+from rrid_train.demo.pedestrian import Person, draw_near_twin, draw_person
+from rrid_train.demo.scene import Camera, draw_cameras, draw_shot
 
 _PERSON_STREAM, _CAMERA_STREAM, _SHOT_STREAM = 1, 2, 3
 _LIMITS: Final = {"seed": (0, 2**31 - 1), "identities": (6, 9999), "cameras": (2, 32), "images_per_camera": (2, 99)}
@@ -55,7 +55,7 @@ class Twins:
 
     Attributes:
         identities: their two numbers.
-        part: the field of :class:`~rrid_train.data.pedestrian.Person` in which they differ.
+        part: the field of :class:`~rrid_train.demo.pedestrian.Person` in which they differ.
     """
 
     identities: tuple[int, int]

@@ -25,9 +25,9 @@ from rrid_edge.errors import ArtefactError, RridEdgeError, UsageError, printable
 from rrid_edge.files import atomic_output, sha256_of_file
 from rrid_edge.onnx_file import read_spec
 from rrid_edge.spec import ModelSpec
-from rrid_export.tensorrt_network import BuildSettings, check_settings, configure, is_strongly_typed, parse_network
-from rrid_export.tensorrt_progress import PROGRESS_TOTAL, BuildProgress, watch_trt10_11
-from rrid_export.tensorrt_proof import check_precision, count_layers, inspect_engine
+from rrid_export.tensorrt.network import BuildSettings, check_settings, configure, is_strongly_typed, parse_network
+from rrid_export.tensorrt.progress import PROGRESS_TOTAL, BuildProgress, watch_trt10_11
+from rrid_export.tensorrt.proof import check_precision, count_layers, inspect_engine
 
 if TYPE_CHECKING:
     import tensorrt as trt
