@@ -75,7 +75,7 @@ watch("rrid_edge.cli.match", "open_model", "opening the engine")
 watch("rrid_edge.cli.match", "_embed_queries", "decoding and embedding the query")
 watch("rrid_edge.cli.match", "_print_result", "printing")
 watch("rrid_edge.gallery.sync", "out_of_step", "comparing folder and index, meanwhile")
-watch("rrid_edge.match", "match_all", "searching")
+watch("rrid_edge.matching", "match_all", "searching")
 watch("rrid_edge.gallery.local", "LocalGallery.__init__", "opening the gallery")
 stages["imports of the stages"] = time.perf_counter() - begin
 begin = time.perf_counter()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
-from rrid_edge.match import Match, MatchResult, block_shares
+from rrid_edge.matching import Match, MatchResult, block_shares
 from rrid_edge.metrics import JUNK_PID
 
 SHEETS = ("worst", "median", "best")

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rrid_edge.errors import OutputError, UsageError, printable
 from rrid_edge.files import atomic_output
-from rrid_edge.match import MatchResult
+from rrid_edge.matching import MatchResult
 from rrid_edge.report_parts import (
     DIFFERENT,
     SAME,

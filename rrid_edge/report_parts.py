@@ -11,7 +11,7 @@ from PIL import Image
 
 from rrid_edge.errors import ImageError, UsageError
 from rrid_edge.images import load_rgb
-from rrid_edge.match import Match, MatchResult
+from rrid_edge.matching import Match, MatchResult
 
 _STRIPE_NAME = re.compile(r"stripe-(\d+)-of-(\d+)")
 

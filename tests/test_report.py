@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from rrid_edge.errors import OutputError, UsageError
-from rrid_edge.match import Match, MatchResult
+from rrid_edge.matching import Match, MatchResult
 from rrid_edge.report import (
     AGAINST_COLOUR,
     BORDER_COLOURS,

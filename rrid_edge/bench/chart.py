@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from rrid_edge.bench.report import BenchReport
+from rrid_edge.bench.results import BenchReport
 from rrid_edge.files import atomic_output
 from rrid_edge.plots import COLOURS, INK, PAPER, Axis, Panel, font
 

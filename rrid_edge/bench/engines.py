@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.bench.probe import LoadCost, LoadRequest, measure_load
-from rrid_edge.bench.report import EngineRow
+from rrid_edge.bench.results import EngineRow
 from rrid_edge.bench.variants import Variant
 from rrid_edge.engines.base import Engine
 from rrid_edge.goldens import Goldens

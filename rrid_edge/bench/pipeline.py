@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from rrid_edge.bench.copying import copy_images_per_s
-from rrid_edge.bench.report import PipelineRow
+from rrid_edge.bench.results import PipelineRow
 from rrid_edge.bench.variants import Variant
 from rrid_edge.embed import embed_files
 from rrid_edge.engines.base import BatchEngine, Engine

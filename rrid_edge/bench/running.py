@@ -14,7 +14,7 @@ from pathlib import Path
 from rrid_edge import __version__
 from rrid_edge.bench.engines import EffortSettings, measure_engines
 from rrid_edge.bench.pipeline import FileKind, measure_pipeline
-from rrid_edge.bench.report import BenchReport
+from rrid_edge.bench.results import BenchReport
 from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.decoding import usable_cores

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rrid_edge.gallery.base import Gallery
     from rrid_edge.gallery.places import Place
     from rrid_edge.gallery.sync import IndexSettings
-    from rrid_edge.match import MatchResult, Query
+    from rrid_edge.matching import MatchResult, Query
 
 
 @app.command(
@@ -92,7 +92,7 @@ def match(
     from rrid_edge.gallery.base import SearchFilter
     from rrid_edge.gallery.places import place_of
     from rrid_edge.gallery.sync import IndexSettings
-    from rrid_edge.match import RERANK_DEPTH, MatchSettings, match_all
+    from rrid_edge.matching import RERANK_DEPTH, MatchSettings, match_all
 
     if len(paths) < 2:
         raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
@@ -190,7 +190,7 @@ def _embed_queries(engine: Engine, groups: list[tuple[Path, ...]], pattern: str)
 
     from rrid_edge.gallery.naming import name_reader
     from rrid_edge.images import read_image
-    from rrid_edge.match import Query
+    from rrid_edge.matching import Query
 
     reader = name_reader(pattern)
     height, width = engine.spec.height_px, engine.spec.width_px
