@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rrid_edge.crops.images import read_image_bytes
 from rrid_edge.decoding import ReadAhead, usable_cores
 from rrid_edge.decoding_process import DecodingProcess
-from rrid_edge.images import read_image_bytes
 from rrid_edge.processor import processor_name
 
 Fetched = tuple[Path, bytes]

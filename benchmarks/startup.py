@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.places import place_of
 from rrid_edge.gallery.sync import out_of_step
-from rrid_edge.images import read_image
 from rrid_edge.onnx_file import read_spec
 from rrid_edge.processor import processor_name
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.closing import Closing
+from rrid_edge.crops.images import read_image_bytes
 from rrid_edge.errors import ImageError
-from rrid_edge.images import read_image_bytes
 
 _ROOT = Path(__file__).parent.parent
 _SERVE = f"from {__name__} import serve; serve()"
@@ -70,10 +70,10 @@ class DecodingProcess(Closing):
             raise OSError("a process for decoding ended at once")
 
     def decode(self, content: bytes, path: Path) -> NDArray[np.uint8]:
-        """The pixels of an image file's bytes, (height_px, width_px, 3), as :func:`rrid_edge.images.read_image` gives them.
+        """The pixels of an image file's bytes, (height_px, width_px, 3), as :func:`rrid_edge.crops.images.read_image` gives them.
 
         Raises:
-            ImageError: as for :func:`rrid_edge.images.read_image`.
+            ImageError: as for :func:`rrid_edge.crops.images.read_image`.
             OSError: the process is gone.
         """
         self._to.write(_LENGTH.pack(len(content)))

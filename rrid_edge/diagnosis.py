@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rrid_edge.agreement import row_cosines, unit_rows
+from rrid_edge.crops.images import resize
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import RridEdgeError
-from rrid_edge.images import resize
 from rrid_edge.parity import are_unit_lengths, lengths_of
 
 Pixels = NDArray[np.uint8]

@@ -6,13 +6,10 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import overload
 
-from rrid_edge.errors import FolderGoneError, OutputError, UsageError, printable
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+from rrid_edge.errors import OutputError, printable
 
 
 @contextlib.contextmanager
@@ -45,116 +42,6 @@ def atomic_output(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted by path; see :func:`walk_images` for what is left out.
-
-    Raises:
-        UsageError: no such folder.
-    """
-    return walk_images(folder)[0]
-
-
-def walk_images(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Image files below a folder by their suffix, sorted by the bytes of their paths, and what was left out with a reason.
-
-    Hidden files and folders are no part of a gallery and are not mentioned. Links to folders are not followed (they can
-    lead in circles), special files (pipes, devices, sockets) are not opened.
-
-    Raises:
-        FolderGoneError: no such folder.
-        UsageError: this is no folder.
-    """
-    entries, skipped = scan_images(folder)
-    names = sorted(entries, key=os.fsencode)
-    left_out = sorted(skipped, key=lambda item: os.fsencode(item[0]))
-    return [folder / name for name in names], left_out
-
-
-def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[Path, str]]]:
-    """Like :func:`walk_images`, as entries by their path relative to ``folder``, in no order: no path object is made.
-
-    20,000 files take 0.02 s so, and 0.2 s as paths.
-
-    Raises:
-        FolderGoneError: no such folder.
-        UsageError: this is no folder.
-    """
-    if not folder.exists():
-        raise FolderGoneError(f"{printable(folder)}: no such folder; give a folder of image files")
-    if not folder.is_dir():
-        raise UsageError(f"{printable(folder)}: this is a file, not a folder; give a folder of image files")
-    images: dict[str, os.DirEntry[str]] = {}
-    skipped: list[tuple[Path, str]] = []
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
-        try:
-            entries = list(os.scandir(folder / below))
-        except OSError as error:
-            skipped.append((folder / below, f"this folder cannot be read ({error.strerror})"))
-            continue
-        for entry in entries:
-            name = entry.name
-            if name[0] == ".":
-                continue
-            # Most entries are ordinary files, which need no system call to tell.
-            if entry.is_file(follow_symlinks=False) and _suffix(name) in IMAGE_SUFFIXES:
-                images[below + name] = entry
-            elif entry.is_dir(follow_symlinks=False):
-                waiting.append(f"{below}{name}/")
-            elif _suffix(name) in IMAGE_SUFFIXES:
-                reason = _why_not_image(entry)
-                if reason is None:
-                    images[below + name] = entry
-                else:
-                    skipped.append((folder / below / name, reason))
-            elif entry.is_symlink() and entry.is_dir():
-                skipped.append((folder / below / name, "a link to a folder is not followed"))
-    return images, skipped
-
-
-class PathsBelow(Sequence[Path]):
-    """Paths made of names when they are asked for: a path takes ten times the memory of its name.
-
-    Args:
-        folder: of all of them.
-        names: relative to it.
-    """
-
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self._folder, self._names = folder, names
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    @overload
-    def __getitem__(self, place: int) -> Path: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> PathsBelow: ...
-
-    def __getitem__(self, place: int | slice) -> Path | PathsBelow:
-        if isinstance(place, slice):
-            return PathsBelow(self._folder, self._names[place])
-        return self._folder / self._names[place]
-
-
-def _suffix(name: str) -> str:
-    """The last suffix of a file name, in lower case, with its dot."""
-    _, dot, suffix = name.rpartition(".")
-    return f".{suffix.lower()}" if dot else ""
-
-
-def _why_not_image(entry: os.DirEntry[str]) -> str | None:
-    """Why a file with an image's suffix is not opened, or None."""
-    try:
-        if entry.is_file():
-            return None
-        return "a broken link" if entry.is_symlink() and not Path(entry.path).exists() else "no ordinary file"
-    except OSError as error:
-        return f"cannot be looked at ({error.strerror})"
 
 
 def sync_path(path: Path) -> None:

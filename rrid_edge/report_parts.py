@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from rrid_edge.crops.images import load_rgb
 from rrid_edge.errors import ImageError, UsageError
-from rrid_edge.images import load_rgb
 from rrid_edge.matching import Match, MatchResult
 
 _STRIPE_NAME = re.compile(r"stripe-(\d+)-of-(\d+)")

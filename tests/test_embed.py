@@ -14,11 +14,11 @@ import pytest
 from pictures import noise, save_crops
 from rrid_edge import decoding, decoding_process, pace
 from rrid_edge import embed as module
+from rrid_edge.crops.images import read_image
 from rrid_edge.decoding import ReadAhead
 from rrid_edge.embed import embed_files
 from rrid_edge.engines import FakeEngine
 from rrid_edge.errors import ImageError
-from rrid_edge.images import read_image
 from rrid_edge.pace import BatchChoice, EmbeddingGauge, WorkerChoice
 
 

@@ -12,8 +12,8 @@ from commands import refused, rrid_edge
 from datasets import write_dataset
 from onnx_models import save_tiny_model
 from pictures import save_crops
+from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
-from rrid_edge.images import read_image
 from rrid_edge.metrics import evaluate_ranking
 from rrid_edge.ranked_lists import LabelledCrops, choose_queries, ranked_list
 from rrid_edge.rerank import average_query_expansion, k_reciprocal

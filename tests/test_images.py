@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from pictures import noise
+from rrid_edge.crops.images import read_image
 from rrid_edge.errors import ImageError
-from rrid_edge.images import read_image
 
 
 def test_pixels_are_rgb_uint8_of_the_asked_size(tmp_path):

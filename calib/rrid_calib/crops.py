@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.crops.folder import list_images
+from rrid_edge.crops.images import read_image
+from rrid_edge.crops.naming import name_reader
 from rrid_edge.errors import DatasetError, ImageError, UsageError, printable
-from rrid_edge.files import list_images
-from rrid_edge.gallery.naming import name_reader
-from rrid_edge.images import read_image
 from rrid_train.data.layout import is_dataset, load_dataset
 
 TEST_FOLDERS = ("query", "gallery", "test", "bounding_box_test")

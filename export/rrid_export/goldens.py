@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rrid_edge.crops.folder import list_images
+from rrid_edge.crops.images import read_image
+from rrid_edge.crops.naming import read_labels
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.files import list_images
-from rrid_edge.gallery.naming import read_labels
 from rrid_edge.goldens import Goldens, Labels
-from rrid_edge.images import read_image
 from rrid_edge.spec import ModelSpec
 from rrid_export.source import SourceNetwork
 from rrid_export.torch_engine import TorchEngine

@@ -66,8 +66,8 @@ def index(
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.files import walk_images
-    from rrid_edge.gallery.naming import name_reader
+    from rrid_edge.crops.folder import walk_images
+    from rrid_edge.crops.naming import name_reader
     from rrid_edge.gallery.places import create_gallery, place_of, remove_gallery
     from rrid_edge.gallery.sync import IndexSettings, refuse_empty
 

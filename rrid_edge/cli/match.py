@@ -155,7 +155,7 @@ def _query_files(paths: list[Path], gallery: Path) -> list[tuple[Path, ...]]:
         ImageError: a query that is not there.
         UsageError: the gallery is no folder, or a query folder without images.
     """
-    from rrid_edge.files import list_images
+    from rrid_edge.crops.folder import list_images
 
     if not gallery.is_dir():
         what = "this is a file" if gallery.exists() else "no such folder"
@@ -188,8 +188,8 @@ def _embed_queries(engine: Engine, groups: list[tuple[Path, ...]], pattern: str)
     """One query for each group of files; all of their images go through the engine together."""
     import numpy as np
 
-    from rrid_edge.gallery.naming import name_reader
-    from rrid_edge.images import read_image
+    from rrid_edge.crops.images import read_image
+    from rrid_edge.crops.naming import name_reader
     from rrid_edge.matching import Query
 
     reader = name_reader(pattern)

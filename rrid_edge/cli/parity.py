@@ -94,7 +94,7 @@ def parity(
     if wrong_pixels is not None:
         raise CheckFailedError(
             f"the goldens do not belong to {printable(images or '')}: {wrong_pixels}; make them with rrid-edge export "
-            "--crops, or read images as rrid_edge.images does"
+            "--crops, or read images as rrid_edge.crops.images does"
         )
 
 
@@ -109,7 +109,7 @@ def _sources(goldens: Goldens, folder: Path) -> list[Image]:
         UsageError: one of them is not in the folder.
         ImageError: one of them cannot be read.
     """
-    from rrid_edge.images import load_rgb
+    from rrid_edge.crops.images import load_rgb
 
     missing = [name for name in goldens.names if not (folder / name).is_file()]
     if missing:
@@ -221,10 +221,10 @@ def read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.ui
     """Up to ``count`` readable crops, evenly spaced; broken ones are named on stderr."""
     import numpy as np
 
-    from rrid_edge.files import list_images
-    from rrid_edge.gallery.naming import read_labels
+    from rrid_edge.crops.folder import list_images
+    from rrid_edge.crops.images import read_image
+    from rrid_edge.crops.naming import read_labels
     from rrid_edge.goldens import Labels
-    from rrid_edge.images import read_image
 
     paths = list_images(folder)
     taken = min(count, len(paths))

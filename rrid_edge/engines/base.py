@@ -92,5 +92,5 @@ def check_images(images: NDArray[np.uint8], spec: ModelSpec) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
         raise UsageError(
             f"images of dtype {images.dtype} and shape {images.shape} do not fit this model: expected uint8 "
-            f"(batch, {expected[0]}, {expected[1]}, 3), RGB; read files with rrid_edge.images.read_image"
+            f"(batch, {expected[0]}, {expected[1]}, 3), RGB; read files with rrid_edge.crops.images.read_image"
         )

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rrid_edge.crops.folder import PathsBelow, scan_images
+from rrid_edge.crops.naming import name_reader
 from rrid_edge.embed import embed_files
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderGoneError, UsageError, printable
-from rrid_edge.files import PathsBelow, scan_images
 from rrid_edge.gallery.base import Gallery
-from rrid_edge.gallery.naming import name_reader
 from rrid_edge.gallery.writing import GalleryWriter
 from rrid_edge.pace import EmbeddingGauge
 
@@ -23,7 +23,7 @@ class IndexSettings:
     """How to index.
 
     Attributes:
-        pattern: what names tell; see :func:`rrid_edge.gallery.naming.name_reader`.
+        pattern: what names tell; see :func:`rrid_edge.crops.naming.name_reader`.
         workers: decoding threads, or processes; None adds them while the engine waits.
         batch: images a call of the engine, or None to measure.
     """

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from rrid_edge.crops.naming import NameFacts
 from rrid_edge.embed import EmbeddedBatch
 from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
-from rrid_edge.gallery.naming import NameFacts
 
 COMMIT_ROWS = 256
 """Rows of one commit: each costs 1 to 3 ms on a good disk, more on eMMC."""

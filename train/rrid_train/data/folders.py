@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rrid_edge.crops.folder import walk_images
+from rrid_edge.crops.naming import name_reader
 from rrid_edge.errors import DatasetError, UsageError, printable
-from rrid_edge.files import walk_images
-from rrid_edge.gallery.naming import name_reader
 from rrid_train.data.plan import Plan, plan_lists
 from rrid_train.data.samples import Sample
 
@@ -32,7 +32,7 @@ def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, s
     Args:
         raw: the folder.
         pattern: where the path below ``raw`` tells the camera: ``auto`` (:data:`CAMERA_PATTERN`), a preset of
-            :mod:`rrid_edge.gallery.naming`, a regular expression with a group ``camera``, or ``none`` (one camera).
+            :mod:`rrid_edge.crops.naming`, a regular expression with a group ``camera``, or ``none`` (one camera).
         test_share: share of the people kept for testing, in (0, 1).
         seed: of their choice.
 

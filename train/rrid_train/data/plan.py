@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rrid_edge.crops.images import load_rgb
 from rrid_edge.errors import DatasetError, ImageError, OutputError, printable
 from rrid_edge.files import write_json
-from rrid_edge.images import load_rgb
 from rrid_train.data.cuhk03 import Picture
 from rrid_train.data.samples import JUNK, Sample, refuse_shared_identities
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rrid_edge.images import read_image
+from rrid_edge.crops.images import read_image
 from rrid_edge.spec import IMAGENET_MEAN, IMAGENET_STD
 
 

@@ -1,0 +1,1 @@
+"""Crops: image files to pixels, what file names tell, listing a folder."""
