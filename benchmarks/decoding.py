@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from rrid_edge.crops.images import read_image_bytes
-from rrid_edge.decoding import ReadAhead, usable_cores
+from rrid_edge.decoding import ReadAhead
 from rrid_edge.decoding_process import DecodingProcess
-from rrid_edge.processor import processor_name
+from rrid_edge.machine.processor import processor_name, usable_cores
 
 Fetched = tuple[Path, bytes]
 _BATCH = 32

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.projection import dimensions_for, fit_basis, project
-from rrid_edge.processor import processor_name
+from rrid_edge.machine.processor import processor_name
+from rrid_edge.machine.timing import interleave
 from rrid_edge.spec import ModelSpec
-from rrid_edge.timing import interleave
 
 Array = NDArray[np.float32]
 TOP_K = 10

@@ -24,10 +24,10 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.sync import index_folder, out_of_step
-from rrid_edge.machine import processor_name
+from rrid_edge.machine.doctor import processor_name
+from rrid_edge.machine.timing import interleave
 from rrid_edge.matching import MatchSettings, Query, match
 from rrid_edge.spec import ModelSpec
-from rrid_edge.timing import interleave
 
 SPEC: ModelSpec = fake_spec(block_width=256)
 

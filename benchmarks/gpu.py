@@ -27,7 +27,7 @@ from rrid_edge.engines import Engine, open_engine
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.tensorrt import TensorRTEngine
 from rrid_edge.errors import RridEdgeError
-from rrid_edge.timing import Timing, interleave
+from rrid_edge.machine.timing import Timing, interleave
 from rrid_export.branch import InferenceBranch
 from rrid_export.source import SourceNetwork, load_source
 from rrid_export.torch_engine import TorchEngine

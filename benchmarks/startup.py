@@ -31,8 +31,8 @@ from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.places import place_of
 from rrid_edge.gallery.sync import out_of_step
+from rrid_edge.machine.processor import processor_name
 from rrid_edge.onnx_file import read_spec
-from rrid_edge.processor import processor_name
 
 ENGINE_ALONE = """
 import json, sys, time

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,13 +23,6 @@ _FAREWELL_S = 2.0
 Item = TypeVar("Item")
 Decoder = Callable[[], AbstractContextManager[Callable[[Any], Item]]]
 """Starts what one thread decodes with, and ends it."""
-
-
-def usable_cores() -> int:
-    """Processors that this process may use: fewer than the machine's in a container or under ``taskset``."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 class ReadAhead(Closing, Generic[Item]):

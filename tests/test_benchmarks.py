@@ -19,7 +19,7 @@ from onnx_models import save_tiny_model
 from rrid_edge.bench.copying import copy_bytes_per_s, copy_images_per_s, on_gpu
 from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.timing import Timing
+from rrid_edge.machine.timing import Timing
 from rrid_export.source import SourceNetwork
 from rrid_train.config import PRESETS
 from rrid_train.model import RRID, ModelConfig

@@ -6,7 +6,7 @@ import importlib.metadata
 
 import pytest
 
-from rrid_edge import machine
+from rrid_edge.machine import doctor as machine
 
 
 @pytest.fixture

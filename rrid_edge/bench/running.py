@@ -17,13 +17,12 @@ from rrid_edge.bench.pipeline import FileKind, measure_pipeline
 from rrid_edge.bench.results import BenchReport
 from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
-from rrid_edge.decoding import usable_cores
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.sidecar import EngineSidecar
 from rrid_edge.errors import MissingExtraError, RridEdgeError
 from rrid_edge.goldens import Goldens
+from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.onnx_file import read_spec
-from rrid_edge.processor import processor_name
 
 
 @dataclass(frozen=True)

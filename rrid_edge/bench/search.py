@@ -12,8 +12,8 @@ from rrid_edge.bench.results import SearchRow
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.goldens import Goldens
+from rrid_edge.machine.timing import interleave
 from rrid_edge.spec import ModelSpec
-from rrid_edge.timing import interleave
 
 _CHUNK = 4096
 

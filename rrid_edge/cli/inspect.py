@@ -56,7 +56,7 @@ def info(
     help="Print what this machine has and the command that mends each gap. Installs nothing.",
 )
 def doctor(as_json: JsonOption = False) -> None:
-    from rrid_edge.machine import examine
+    from rrid_edge.machine.doctor import examine
 
     findings = examine()
     if as_json:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.processor import processor_identity
+from rrid_edge.machine.processor import processor_identity
 
 ENVIRONMENT_VARIABLE = "RRID_EDGE_CACHE"
 LARGEST_BYTES = 2 << 30

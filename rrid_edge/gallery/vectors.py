@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rrid_edge.decoding import usable_cores
 from rrid_edge.errors import GalleryError, printable
+from rrid_edge.machine.processor import usable_cores
 
 HEADER_BYTES = 64
 _MAGIC = b"RRIDVEC1"

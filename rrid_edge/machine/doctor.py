@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrid_edge.processor import cpu_flags, processor_name
+from rrid_edge.machine.processor import cpu_flags, processor_name
 
 STATES = ("ok", "missing", "problem", "note")
 

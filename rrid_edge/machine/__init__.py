@@ -1,0 +1,1 @@
+"""The machine: processor, installed runtimes, timing."""
