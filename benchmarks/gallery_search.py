@@ -26,7 +26,7 @@ from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.projection import dimensions_for, fit_basis, project
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 Array = NDArray[np.float32]
 TOP_K = 10

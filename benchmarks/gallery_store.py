@@ -27,7 +27,7 @@ from rrid_edge.gallery.sync import index_folder, out_of_step
 from rrid_edge.machine.doctor import processor_name
 from rrid_edge.machine.timing import interleave
 from rrid_edge.matching import MatchSettings, Query, match
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 SPEC: ModelSpec = fake_spec(block_width=256)
 

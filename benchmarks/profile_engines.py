@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from rrid_edge.engines.onnxruntime import import_onnxruntime
 from rrid_edge.engines.openvino import import_openvino
 from rrid_edge.machine.processor import processor_name
-from rrid_edge.onnx_file import read_spec
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 
 _REPETITIONS = 5
 

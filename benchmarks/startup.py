@@ -32,7 +32,7 @@ from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.places import place_of
 from rrid_edge.gallery.sync import out_of_step
 from rrid_edge.machine.processor import processor_name
-from rrid_edge.onnx_file import read_spec
+from rrid_edge.model.onnx_header import read_spec
 
 ENGINE_ALONE = """
 import json, sys, time

@@ -53,7 +53,7 @@ def finest_stripes(block_names: tuple[str, ...]) -> tuple[int, ...]:
     """Positions of the finest scale's stripes among the blocks, from head to feet.
 
     Args:
-        block_names: names as :func:`rrid_edge.spec.block_names` gives them.
+        block_names: names as :func:`rrid_edge.model.spec.block_names` gives them.
 
     Raises:
         UsageError: no name is that of a stripe.

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 CHANNELS = (3, 32, 64, 64, 64)
 

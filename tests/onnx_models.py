@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 
 def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelProto:

@@ -18,8 +18,8 @@ import pytest
 
 from cuda_standin import CudaStandin, install_cuda
 from rrid_edge.engines.fake import FakeEngine
-from rrid_edge.onnx_file import read_spec
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from tensorrt_standin import build_module
 
 MAGIC = b"ftrt"

@@ -26,7 +26,7 @@ from rrid_edge import parity
 from rrid_edge.agreement import row_cosines
 from rrid_edge.engines import open_engine
 from rrid_edge.errors import CheckFailedError, DatasetError, ModelFileError, UsageError
-from rrid_edge.onnx_file import read_spec
+from rrid_edge.model.onnx_header import read_spec
 from rrid_train.model import RRID, ModelConfig
 
 TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)

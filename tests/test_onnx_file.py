@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from onnx_models import save_tiny_model, tiny_model
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ModelFileError, UsageError
-from rrid_edge.onnx_file import read_model_header, read_spec
+from rrid_edge.model.onnx_header import read_model_header, read_spec
 
 
 def test_header_says_what_onnx_says(tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from rrid_edge.errors import OutputError, UsageError
 from rrid_edge.matching import Match, MatchResult
+from rrid_edge.model.spec import block_names
 from rrid_edge.report import (
     AGAINST_COLOUR,
     BORDER_COLOURS,
@@ -25,7 +26,6 @@ from rrid_edge.report import (
 )
 from rrid_edge.report_html import html_report, write_report
 from rrid_edge.report_parts import DIFFERENT, SAME, UNKNOWN, finest_stripes, read_thumbnail, stripe_shares
-from rrid_edge.spec import block_names
 
 NAMES = block_names()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.engines.sidecar import (
+from rrid_edge.errors import ModelFileError
+from rrid_edge.model.engine_sidecar import (
     BuildFlags,
     EngineSidecar,
     Machine,
@@ -17,7 +18,6 @@ from rrid_edge.engines.sidecar import (
     sidecar_path,
     version_numbers,
 )
-from rrid_edge.errors import ModelFileError
 
 FLAGS = BuildFlags(
     strongly_typed=True,

@@ -8,7 +8,7 @@ import pytest
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ModelFileError, UsageError
-from rrid_edge.spec import ModelSpec, block_names, check_input_size, fingerprint
+from rrid_edge.model.spec import ModelSpec, block_names, check_input_size, fingerprint
 
 
 def test_blocks_stand_in_the_published_order():

@@ -11,9 +11,9 @@ import pytest
 
 from onnx_models import save_tiny_model
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.engines.sidecar import EngineSidecar, PrecisionProof
 from rrid_edge.errors import ArtefactError, CheckFailedError, MissingExtraError, ModelFileError, OutputError, UsageError
 from rrid_edge.files import sha256_of_file
+from rrid_edge.model.engine_sidecar import EngineSidecar, PrecisionProof
 from rrid_export.tensorrt.build import BuildSettings, build_engine
 from rrid_export.tensorrt.network import configure, parse_network
 from rrid_export.tensorrt.progress import PROGRESS_TOTAL, BuildProgress

@@ -11,10 +11,10 @@ import pytest
 from onnx_models import save_tiny_model
 from rrid_edge.engines import Engine, FakeEngine
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.engines.sidecar import sidecar_path
 from rrid_edge.engines.tensorrt import TensorRTEngine
 from rrid_edge.engines.tensorrt_api import generation, load_tensorrt
 from rrid_edge.errors import MissingExtraError, ModelFileError, RridEdgeError, UsageError
+from rrid_edge.model.engine_sidecar import sidecar_path
 from rrid_export.tensorrt.build import BuildSettings, build_engine
 from tensorrt_behaviour import install
 from tensorrt_standin import VERSIONS, build_module

@@ -10,9 +10,9 @@ import pytest
 
 from onnx_models import save_tiny_model, tiny_model
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.engines.sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, Profile
 from rrid_edge.errors import ModelFileError, OutputError, UsageError
 from rrid_edge.files import sha256_of_file
+from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, Profile
 from rrid_export.triton import TritonSettings, write_triton_repository
 
 SPEC = fake_spec()

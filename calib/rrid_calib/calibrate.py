@@ -22,7 +22,7 @@ from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.goldens import Labels
-from rrid_edge.onnx_file import read_spec
+from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity import ParityReport, check_parity
 
 _LEAST_CROPS = 8

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rrid_edge.errors import CheckFailedError
-from rrid_edge.spec import IMAGENET_MEAN, IMAGENET_STD
+from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from rrid_train.model import RRID
 
 _LARGEST_HALF = 65504.0

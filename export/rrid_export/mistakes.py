@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from rrid_edge.engines.onnxruntime import MemorySession
 from rrid_edge.errors import ModelFileError, printable
-from rrid_edge.spec import IMAGENET_MEAN, IMAGENET_STD, INPUT_NAME
+from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD, INPUT_NAME
 
 _MEAN, _STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
 

@@ -19,7 +19,7 @@ from rrid_edge.agreement import row_cosines
 from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import atomic_output
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_export.branch import InferenceBranch
 
 OPSET = 17

@@ -11,7 +11,7 @@ from torch import Tensor
 from rrid_edge import __version__
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import sha256_of_file
-from rrid_edge.spec import ModelSpec, fingerprint
+from rrid_edge.model.spec import ModelSpec, fingerprint
 from rrid_train.checkpoint import is_checkpoint, load_checkpoint
 from rrid_train.model import RRID
 from rrid_train.weights import load_state_dict_file

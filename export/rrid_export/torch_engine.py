@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from rrid_edge.engines.base import BatchEngine
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 from rrid_export.source import SourceNetwork, load_source
 from rrid_train.data.transforms import normalise
 

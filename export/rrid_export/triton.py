@@ -12,12 +12,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrid_edge.engines.opening import ENGINE_SUFFIXES
-from rrid_edge.engines.sidecar import EngineSidecar
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import atomic_output, write_text
-from rrid_edge.onnx_file import read_model_header, read_spec
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.engine_sidecar import EngineSidecar
+from rrid_edge.model.names import ENGINE_SUFFIXES
+from rrid_edge.model.onnx_header import read_model_header, read_spec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 KINDS = ("auto", "gpu", "cpu")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

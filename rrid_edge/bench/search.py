@@ -13,7 +13,7 @@ from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.goldens import Goldens
 from rrid_edge.machine.timing import interleave
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 _CHUNK = 4096
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.engines.base import Engine
-from rrid_edge.engines.opening import ENGINE_SUFFIXES, open_engine
+from rrid_edge.engines.opening import open_engine
 from rrid_edge.errors import RridEdgeError
-from rrid_edge.onnx_file import read_spec
+from rrid_edge.model.names import ENGINE_SUFFIXES
+from rrid_edge.model.onnx_header import read_spec
 
 _OPENVINO_PRECISIONS = {"fp32": ("fp32", "bf16"), "fp16": (None,), "int8": (None, "bf16")}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rrid_edge.bench.variants import Variant
     from rrid_edge.engines.base import Engine
     from rrid_edge.goldens import Goldens
-    from rrid_edge.spec import ModelSpec
+    from rrid_edge.model.spec import ModelSpec
 
 _YARDSTICKS = ("published", "torch-compile")
 
@@ -51,7 +51,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.bench.running import BenchSettings, run_bench
-    from rrid_edge.models import choose_model
+    from rrid_edge.model.choice import choose_model
 
     path, why = choose_model(model)
     say(f"model {printable(path)} ({why})")
@@ -102,8 +102,8 @@ def _images(
 
 
 def _spec(model: Path) -> ModelSpec:
-    from rrid_edge.engines.sidecar import EngineSidecar
-    from rrid_edge.onnx_file import read_spec
+    from rrid_edge.model.engine_sidecar import EngineSidecar
+    from rrid_edge.model.onnx_header import read_spec
 
     return read_spec(model) if model.suffix == ".onnx" else EngineSidecar.read(model).spec
 

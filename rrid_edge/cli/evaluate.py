@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from rrid_edge.engines.base import Engine
     from rrid_edge.metrics import RankingMetrics, RankingSettings
+    from rrid_edge.model.spec import ModelSpec
     from rrid_edge.ranked_lists import LabelledCrops
     from rrid_edge.rerank import RerankSettings
-    from rrid_edge.spec import ModelSpec
     from rrid_edge.threshold import Thresholds
     from rrid_train.data.layout import Dataset, Sample
 

@@ -23,8 +23,8 @@ def info(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.models import choose_model
-    from rrid_edge.onnx_file import read_model_header, read_spec
+    from rrid_edge.model.choice import choose_model
+    from rrid_edge.model.onnx_header import read_model_header, read_spec
 
     path, why = choose_model(model)
     spec, header = read_spec(path), read_model_header(path)

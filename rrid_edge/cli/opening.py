@@ -55,7 +55,7 @@ def open_model(
     """Choose a model, say which and why, and open it."""
     from rrid_edge.engines import open_engine
     from rrid_edge.errors import printable
-    from rrid_edge.models import choose_model
+    from rrid_edge.model.choice import choose_model
 
     path, why = choose_model(model, gallery_model)
     reasons: list[str] = []

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rrid_edge.diagnosis import Diagnosis, Run
     from rrid_edge.engines.base import Engine
     from rrid_edge.goldens import Goldens, Labels
+    from rrid_edge.model.spec import ModelSpec
     from rrid_edge.parity import ParityReport
-    from rrid_edge.spec import ModelSpec
 
 _CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
 
@@ -154,7 +154,7 @@ def _diagnose(
 
 def _graph_beside(path: Path, engine: Engine) -> Path | None:
     """The ONNX file of the engine's network: the model itself, or the float32 one that lies beside it."""
-    from rrid_edge.onnx_file import read_spec
+    from rrid_edge.model.onnx_header import read_spec
 
     if path.suffix == ".onnx":
         return path
@@ -168,8 +168,8 @@ def _reference(
     """Images, the reference's descriptors of them, and its name."""
     import numpy as np
 
-    from rrid_edge.engines.opening import ENGINE_SUFFIXES
     from rrid_edge.goldens import Goldens, load_goldens
+    from rrid_edge.model.names import ENGINE_SUFFIXES
 
     path = reference or model.with_name(model.name.split(".")[0] + ".goldens.npz")
     if path.suffix == ".npz":
@@ -198,7 +198,7 @@ def _exact_engine(path: Path) -> Engine:
     import importlib.util
 
     from rrid_edge.engines import open_engine
-    from rrid_edge.engines.opening import ENGINE_SUFFIXES
+    from rrid_edge.model.names import ENGINE_SUFFIXES
 
     if path.suffix in ENGINE_SUFFIXES:
         return open_engine(path)

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from rrid_edge.closing import Closing
 from rrid_edge.errors import UsageError
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 
 class FakeEngine(BatchEngine):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.errors import MissingExtraError, ModelFileError, printable
-from rrid_edge.onnx_file import read_spec
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 
 
 class OnnxRuntimeEngine(BatchEngine):

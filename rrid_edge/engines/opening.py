@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.model.names import ENGINE_SUFFIXES
 
 RUNTIMES = ("auto", "tensorrt", "onnxruntime-cuda", "openvino", "openvino-gpu", "openvino-npu", "onnxruntime")
 _OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU", "openvino-npu": "NPU"}
-ENGINE_SUFFIXES = frozenset({".engine", ".plan"})
 
 
 def open_engine(

@@ -13,7 +13,7 @@ from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.compiled_cache import CompiledCache
 from rrid_edge.engines.openvino_parts import backbone_and_head
 from rrid_edge.errors import MissingExtraError, ModelFileError, UsageError, printable
-from rrid_edge.onnx_file import read_model_header, read_spec
+from rrid_edge.model.onnx_header import read_model_header, read_spec
 
 _HINT = "INFERENCE_PRECISION_HINT"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}

@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.engines.sidecar import Machine, Profile, version_numbers
 from rrid_edge.errors import MissingExtraError, ModelFileError, printable
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from rrid_edge.errors import GalleryError, OutputError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 FILE_NAME = "meta.sqlite"
 FORMAT = 1

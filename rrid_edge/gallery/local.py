@@ -36,7 +36,7 @@ from rrid_edge.gallery.projection import (
 )
 from rrid_edge.gallery.search import TWO_PASS_ROWS, best, find
 from rrid_edge.gallery.view import BLOCK_ROWS, UNKNOWN, Vectors, View, columns, memory_budget_bytes
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 
 @dataclass(frozen=True)

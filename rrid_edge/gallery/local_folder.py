@@ -10,7 +10,7 @@ from pathlib import Path
 from rrid_edge.errors import BusyGalleryError, OutputError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery.catalogue import FILE_NAME, Catalogue
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 
 def take_lock(folder: Path) -> int:

@@ -47,7 +47,7 @@ from rrid_edge.gallery.milvus_schema import (
 )
 from rrid_edge.gallery.milvus_search import Answer, Searcher
 from rrid_edge.gallery.vectors import DTYPES
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 BATCH_BYTES = 16 << 20
 """Of one upsert; the server's limit is 64 MB."""

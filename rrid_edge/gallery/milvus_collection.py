@@ -10,7 +10,7 @@ from rrid_edge.gallery.milvus_client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus_rows import STRONG
 from rrid_edge.gallery.milvus_schema import FACTS, INDEX_TYPES, KEY, PATH_CHARACTERS, VECTOR, Facts
 from rrid_edge.gallery.milvus_search import METRIC
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 SHARDS = 2
 """Ways that rows are spread over, by the hash of their keys."""

@@ -28,7 +28,7 @@ from rrid_edge.errors import GalleryError, ModelFileError, UsageError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow, SearchFilter
 from rrid_edge.gallery.catalogue import row_check
 from rrid_edge.gallery.view import UNKNOWN
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 FORMAT = 1
 KEY, VECTOR = "key", "vector"

@@ -10,7 +10,7 @@ from rrid_edge.gallery.catalogue import FILE_NAME
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.local_folder import remove_index
 from rrid_edge.gallery.milvus_client import MilvusAddress
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.spec import ModelSpec
 
 INDEX_FOLDER = ".rrid-edge"
 Place = Path | MilvusAddress

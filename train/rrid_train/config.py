@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.spec import DEFAULT_STRIPES
+from rrid_edge.model.spec import DEFAULT_STRIPES
 from rrid_train.data.transforms import Augmentation
 from rrid_train.model import ModelConfig
 

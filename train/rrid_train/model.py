@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rrid_edge.errors import CheckpointError, UsageError
-from rrid_edge.spec import BACKBONES, DEFAULT_STRIPES, block_names, check_input_size
+from rrid_edge.model.spec import BACKBONES, DEFAULT_STRIPES, block_names, check_input_size
 
 _BLOCKS_OF_LAYERS = {
     "resnet18": (False, (2, 2, 2, 2)),

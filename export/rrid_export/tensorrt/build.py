@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import Cuda, out_of_memory
-from rrid_edge.engines.sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, sidecar_path
 from rrid_edge.engines.tensorrt_api import (
     check_tensors,
     generation,
@@ -23,8 +22,9 @@ from rrid_edge.engines.tensorrt_api import (
 )
 from rrid_edge.errors import ArtefactError, RridEdgeError, UsageError, printable
 from rrid_edge.files import atomic_output, sha256_of_file
-from rrid_edge.onnx_file import read_spec
-from rrid_edge.spec import ModelSpec
+from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, sidecar_path
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.spec import ModelSpec
 from rrid_export.tensorrt.network import BuildSettings, check_settings, configure, is_strongly_typed, parse_network
 from rrid_export.tensorrt.progress import PROGRESS_TOTAL, BuildProgress, watch_trt10_11
 from rrid_export.tensorrt.proof import check_precision, count_layers, inspect_engine

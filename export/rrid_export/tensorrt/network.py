@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import is_jetson
-from rrid_edge.engines.sidecar import Machine, Profile, version_numbers
 from rrid_edge.engines.tensorrt_api import generation
 from rrid_edge.errors import ModelFileError, UsageError, printable
-from rrid_edge.spec import INPUT_NAME, PRECISIONS, ModelSpec
+from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
+from rrid_edge.model.spec import INPUT_NAME, PRECISIONS, ModelSpec
 
 if TYPE_CHECKING:
     import tensorrt as trt

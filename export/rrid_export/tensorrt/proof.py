@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rrid_edge.engines.sidecar import PrecisionProof
 from rrid_edge.errors import CheckFailedError
-from rrid_edge.spec import INPUT_NAME, ModelSpec
+from rrid_edge.model.engine_sidecar import PrecisionProof
+from rrid_edge.model.spec import INPUT_NAME, ModelSpec
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rrid_edge.crops.images import read_image
-from rrid_edge.spec import IMAGENET_MEAN, IMAGENET_STD
+from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)

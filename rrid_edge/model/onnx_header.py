@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 _ELEMENT_TYPES = {
     1: "float32",

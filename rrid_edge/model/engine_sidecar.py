@@ -15,7 +15,7 @@ from typing import Any
 
 from rrid_edge.errors import ModelFileError, printable
 from rrid_edge.files import write_text
-from rrid_edge.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1
 # Majors a version-compatible plan may cross, oldest first (NVIDIA's support matrix; there was no TensorRT 9 release).

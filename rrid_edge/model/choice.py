@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rrid_edge.engines.opening import ENGINE_SUFFIXES
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.model.names import ENGINE_SUFFIXES
 
 ENVIRONMENT_VARIABLE = "RRID_EDGE_MODEL"
 MODELS_FOLDER = Path("models")
