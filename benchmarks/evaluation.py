@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.metrics import PROTOCOLS, RankingSettings, evaluate_descriptors
+from rrid_edge.ranking.metrics import PROTOCOLS, RankingSettings, evaluate_descriptors
 
 
 def unit_vectors(

@@ -33,7 +33,7 @@ from rrid_edge.agreement import Agreement, compare
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.base import Engine
-from rrid_edge.metrics import RankingMetrics, evaluate_ranking
+from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork, load_source

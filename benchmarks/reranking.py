@@ -15,7 +15,7 @@ import numpy as np
 from evaluation import traced_mib, unit_vectors
 from numpy.typing import NDArray
 
-from rrid_edge.rerank import RerankSettings, k_reciprocal
+from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
 
 
 def transcription(
@@ -86,7 +86,7 @@ def main() -> None:
         expected = transcription(query, gallery, settings)
         direct.append(time.perf_counter() - start)
     print(f"largest difference: {float(np.abs(found - expected).max()):.2e}")
-    for name, times in (("rrid_edge.rerank.k_reciprocal", ours), ("direct transcription", direct)):
+    for name, times in (("rrid_edge.ranking.rerank.k_reciprocal", ours), ("direct transcription", direct)):
         print(f"{name}: {np.median(times):.2f} s (from {min(times):.2f} to {max(times):.2f})")
     print(f"ratio: {np.median(direct) / np.median(ours):.1f}x")
     print(f"memory beyond the descriptors: {traced_mib(lambda: k_reciprocal(query, gallery)):.0f} MiB", end=" ")

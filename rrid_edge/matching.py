@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import Gallery, GalleryRow, Hit, SearchFilter, SearchResult
-from rrid_edge.rerank import RerankSettings, k_reciprocal
+from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
 
 FUSIONS = ("mean", "max", "none")
 RERANK_DEPTH = 200
@@ -102,7 +102,7 @@ class MatchSettings:
         expand: nearest crops averaged into the query before the ranking that counts; 0 is off.
         fast: score a fixed number of crops only, chosen by estimates: quicker on large galleries, may miss a crop.
         rerank: crops of highest score that are put in a new order by k-reciprocal re-ranking among each other
-            (:func:`rrid_edge.rerank.k_reciprocal`, its default parameters); 0 is off. Scores and ``min_score`` stay cosines.
+            (:func:`rrid_edge.ranking.rerank.k_reciprocal`, its default parameters); 0 is off. Scores and ``min_score`` stay cosines.
     """
 
     top_k: int = 10

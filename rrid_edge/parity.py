@@ -13,7 +13,7 @@ from rrid_edge.agreement import Agreement, compare, row_cosines, unit_rows
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ForeignGalleryError, UsageError
 from rrid_edge.goldens import Labels
-from rrid_edge.metrics import RankingMetrics, evaluate_ranking
+from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
 from rrid_edge.matching import Match, MatchResult, block_shares
-from rrid_edge.metrics import JUNK_PID
+from rrid_edge.ranking.metrics import JUNK_PID
 
 SHEETS = ("worst", "median", "best")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.errors import UsageError
-from rrid_edge.metrics import RankingSettings, evaluate_descriptors, evaluate_ranking
+from rrid_edge.ranking.metrics import RankingSettings, evaluate_descriptors, evaluate_ranking
 
 DATA = Path(__file__).parent / "data"
 
@@ -208,7 +208,7 @@ def test_a_query_without_right_answers_is_not_counted():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_descriptors_in_blocks_give_what_the_whole_matrix_gives(reference, monkeypatch, dtype):
-    monkeypatch.setattr("rrid_edge.metrics.QUERY_BLOCK", 32)
+    monkeypatch.setattr("rrid_edge.ranking.metrics.QUERY_BLOCK", 32)
     distances, labels, inputs, _ = reference
     query, gallery = inputs["query"].astype(dtype), inputs["gallery"].astype(dtype)
     settings = RankingSettings(per_camera=True, protocol="cuhk03")

@@ -7,7 +7,7 @@ import pytest
 
 from reference import DATA
 from rrid_edge.errors import UsageError
-from rrid_edge.rerank import k_reciprocal
+from rrid_edge.ranking.rerank import k_reciprocal
 
 
 @pytest.mark.parametrize(("k1", "k2", "share"), [(20, 6, 0.3), (6, 3, 0.3), (20, 1, 0.3)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.errors import ModelFileError, UsageError
-from rrid_edge.threshold import Thresholds, find_thresholds, measure_thresholds, save_thresholds, threshold_for
+from rrid_edge.ranking.thresholds import Thresholds, find_thresholds, measure_thresholds, save_thresholds, threshold_for
 
 
 def _crops(seed=3, identities=12, each=6, dimensions=16, noise=1.2):

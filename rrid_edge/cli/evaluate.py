@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rrid_edge.engines.base import Engine
-    from rrid_edge.metrics import RankingMetrics, RankingSettings
     from rrid_edge.model.spec import ModelSpec
     from rrid_edge.ranked_lists import LabelledCrops
-    from rrid_edge.rerank import RerankSettings
-    from rrid_edge.threshold import Thresholds
+    from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings
+    from rrid_edge.ranking.rerank import RerankSettings
+    from rrid_edge.ranking.thresholds import Thresholds
     from rrid_train.data.layout import Dataset, Sample
 
 
@@ -63,9 +63,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     require("rrid_train.data.layout", "train", "reading a dataset")
-    from rrid_edge.metrics import RankingSettings
-    from rrid_edge.rerank import RerankSettings
-    from rrid_edge.threshold import FALSE_POSITIVE_RATES, save_thresholds
+    from rrid_edge.ranking.metrics import RankingSettings
+    from rrid_edge.ranking.rerank import RerankSettings
+    from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES, save_thresholds
     from rrid_train.data.layout import load_dataset
 
     settings = RankingSettings(protocol=protocol, ap=ap, per_camera=per_camera)
@@ -129,7 +129,7 @@ class _Run:
     rerank: RerankSettings | None
 
     def metrics(self, settings: RankingSettings) -> RankingMetrics:
-        from rrid_edge.metrics import evaluate_descriptors, evaluate_ranking
+        from rrid_edge.ranking.metrics import evaluate_descriptors, evaluate_ranking
 
         labels = (self.query.pids, self.gallery.pids, self.query.cameras, self.gallery.cameras)
         if self.rerank is None:
@@ -138,7 +138,7 @@ class _Run:
 
     def thresholds(self, rates: tuple[float, ...]) -> Thresholds:
         """Of plain cosines: what match compares."""
-        from rrid_edge.threshold import measure_thresholds
+        from rrid_edge.ranking.thresholds import measure_thresholds
 
         return measure_thresholds(
             self.query.descriptors,
@@ -178,12 +178,12 @@ class _Run:
     def _queries(self) -> NDArray[np.float32]:
         if not self.expand:
             return self.query.descriptors
-        from rrid_edge.rerank import average_query_expansion
+        from rrid_edge.ranking.rerank import average_query_expansion
 
         return average_query_expansion(self.query.descriptors, self.gallery.descriptors, neighbours=self.expand)
 
     def _reranked(self) -> NDArray[np.float32]:
-        from rrid_edge.rerank import k_reciprocal
+        from rrid_edge.ranking.rerank import k_reciprocal
 
         assert self.rerank is not None
         return k_reciprocal(self._queries(), self.gallery.descriptors, **asdict(self.rerank))

@@ -140,7 +140,7 @@ def match(
 
 def _measured_threshold(model: Path, engine: Engine, fpr: float, *, several: bool) -> float:
     """The score of a false-positive rate, said on stderr."""
-    from rrid_edge.threshold import threshold_for
+    from rrid_edge.ranking.thresholds import threshold_for
 
     score = threshold_for(model, engine.spec.fingerprint, fpr)
     note = "; measured on single images, so several fused ones reach it more often" if several else ""

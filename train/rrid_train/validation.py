@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rrid_edge.crops.images import read_image
-from rrid_edge.metrics import evaluate_ranking
+from rrid_edge.ranking.metrics import evaluate_ranking
 from rrid_train.config import TrainConfig
 from rrid_train.data.samples import Sample
 from rrid_train.data.transforms import normalise

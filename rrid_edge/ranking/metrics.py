@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rrid_edge.errors import UsageError
-from rrid_edge.ranks import CameraTally, GalleryIndex, SingleShot, average_precision, checked_label, ranks_of
+from rrid_edge.ranking.ranks import CameraTally, GalleryIndex, SingleShot, average_precision, checked_label, ranks_of
 
 PROTOCOLS = ("market1501", "allshots", "cuhk03")
 AP_RULES = ("step", "trapezoid")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
-from rrid_edge.neighbours import Neighbours, SparseRows, nearest_neighbours
+from rrid_edge.ranking.neighbours import Neighbours, SparseRows, nearest_neighbours
 
 _ENCODING_BLOCK = 512
 """Rows whose neighbours' neighbours are compared at once: 512 x 21 x 11 x 21 flags are 2.5 MB."""

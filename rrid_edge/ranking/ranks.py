@@ -1,4 +1,4 @@
-"""Where the right answers of one query stand in its ranking: the arithmetic under :mod:`rrid_edge.metrics`.
+"""Where the right answers of one query stand in its ranking: the arithmetic under :mod:`rrid_edge.ranking.metrics`.
 
 Only the places of the right answers matter, and they are few. So a row of distances is sorted by value, which is twice
 as fast as sorting its indices, and each right answer's place is looked up in it.
@@ -53,7 +53,7 @@ def ranks_of(ordered: NDArray[np.floating], right: NDArray[np.floating], left_ou
 
 
 def average_precision(ranks: Ranks, rule: str) -> float:
-    """Average precision of one query; ``rule`` as in :func:`rrid_edge.metrics.evaluate_ranking`."""
+    """Average precision of one query; ``rule`` as in :func:`rrid_edge.ranking.metrics.evaluate_ranking`."""
     if rule == "step":
         return float(np.mean(ranks.group_right / ranks.group_all))
     found = np.arange(1, len(ranks.position) + 1)

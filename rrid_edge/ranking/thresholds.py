@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import write_json
-from rrid_edge.metrics import JUNK_PID
-from rrid_edge.ranks import checked_label
+from rrid_edge.ranking.metrics import JUNK_PID
+from rrid_edge.ranking.ranks import checked_label
 
 FALSE_POSITIVE_RATES = (1e-4, 1e-3, 1e-2)
 SUFFIX = ".thresholds.json"

@@ -1,4 +1,4 @@
-"""Nearest neighbours among two sets of unit descriptors, and sparse rows: the parts under :mod:`rrid_edge.rerank`."""
+"""Nearest neighbours among two sets of unit descriptors, and sparse rows: the parts under :mod:`rrid_edge.ranking.rerank`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Rankings: metrics, re-ranking, score thresholds."""
