@@ -137,7 +137,7 @@ def test_a_stripped_engine_runs_with_its_onnx(folder, half_path):
 
 
 def test_onnxruntime_cuda_agrees_with_pytorch(tmp_path):
-    from rrid_edge.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+    from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine
 
     path, images = save_half_model(tmp_path / "rrid.onnx", "fp32"), smooth_images(20)
     try:

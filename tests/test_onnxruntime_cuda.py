@@ -13,7 +13,7 @@ from cuda_standin import CudaStandin, install_cuda
 from onnx_models import save_tiny_model
 from rrid_edge.engines import Engine, FakeEngine
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine, cuda_providers
+from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine, cuda_providers
 from rrid_edge.errors import MissingExtraError, ModelFileError, UsageError
 
 SPEC = fake_spec()

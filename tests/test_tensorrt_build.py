@@ -334,7 +334,7 @@ def test_building_needs_neither_torch_nor_onnx():
         "import sys\n"
         "for name in ('torch', 'torchvision', 'onnx', 'onnxruntime', 'tensorrt'): sys.modules[name] = None\n"
         "import rrid_export.tensorrt.build, rrid_export.triton, rrid_edge.engines.tensorrt\n"
-        "import rrid_edge.engines.onnxruntime_cuda\n"
+        "import rrid_edge.engines.onnxruntime.cuda\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

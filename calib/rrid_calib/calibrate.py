@@ -18,7 +18,7 @@ from rrid_calib.rounding import rounded_weights, watched
 from rrid_edge.agreement import Agreement, compare
 from rrid_edge.crops.naming import read_labels
 from rrid_edge.engines.base import Engine
-from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
+from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.goldens import Labels

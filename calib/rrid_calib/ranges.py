@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rrid_calib.graph import LARGEST
-from rrid_edge.engines.onnxruntime import MemorySession
+from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.errors import ModelFileError
 
 METHODS = ("minmax", "percentile", "entropy")

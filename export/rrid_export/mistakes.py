@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from rrid_edge.engines.onnxruntime import MemorySession
+from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.errors import ModelFileError, printable
 from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD, INPUT_NAME
 

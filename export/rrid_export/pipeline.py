@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
+from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.files import write_json
 from rrid_edge.goldens import save_goldens

@@ -105,11 +105,11 @@ def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_
             "export the model in that precision"
         )
     if runtime == "onnxruntime":
-        from rrid_edge.engines.onnxruntime import OnnxRuntimeEngine
+        from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(path, threads=threads, max_batch=max_batch)
     if runtime == "onnxruntime-cuda":
-        from rrid_edge.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+        from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine
 
         return OnnxRuntimeCudaEngine(path, max_batch=max_batch)
     from rrid_edge.engines.tensorrt import TensorRTEngine

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.cuda import Cuda, host_array, out_of_memory
-from rrid_edge.engines.onnxruntime import import_onnxruntime, open_session
+from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime, open_session
 from rrid_edge.errors import MissingExtraError, ModelFileError, RridEdgeError, UsageError, printable
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
