@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime
-from rrid_edge.engines.openvino import import_openvino
+from rrid_edge.engines.openvino.engine import import_openvino
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME

@@ -97,7 +97,7 @@ def test_runtime_modules_import_without_torch_and_onnx():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "rrid_edge.engines.openvino" in result.stdout
+    assert "rrid_edge.engines.openvino.engine" in result.stdout
 
 
 def test_info_prints_the_contract(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from onnx_models import save_tiny_model
 from rrid_edge.engines import Engine, FakeEngine, open_engine
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.engines.openvino import import_openvino
+from rrid_edge.engines.openvino.engine import import_openvino
 from rrid_edge.errors import ModelFileError, UsageError
 
 RUNTIMES = ["fake", "onnxruntime", "openvino"]

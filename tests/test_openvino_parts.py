@@ -8,7 +8,7 @@ import openvino
 import pytest
 
 from onnx_models import tiny_model
-from rrid_edge.engines.openvino_parts import backbone_and_head
+from rrid_edge.engines.openvino.parts import backbone_and_head
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork

@@ -79,7 +79,9 @@ def _median(found: list[dict[str, float]], name: str) -> float:
 
 
 def _in_process(request: LoadRequest, cache: str) -> dict[str, float] | None:
-    from rrid_edge.engines.compiled_cache import ENVIRONMENT_VARIABLE  # imports NumPy, which the probe is to measure
+    from rrid_edge.engines.openvino.compiled_cache import (
+        ENVIRONMENT_VARIABLE,  # imports NumPy, which the probe is to measure
+    )
 
     command = [sys.executable, "-m", "rrid_edge.bench.probe", json.dumps(asdict(request))]
     environment = {**os.environ, ENVIRONMENT_VARIABLE: cache}

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
-from rrid_edge.engines.compiled_cache import CompiledCache
-from rrid_edge.engines.openvino_parts import backbone_and_head
+from rrid_edge.engines.openvino.compiled_cache import CompiledCache
+from rrid_edge.engines.openvino.parts import backbone_and_head
 from rrid_edge.errors import MissingExtraError, ModelFileError, UsageError, printable
 from rrid_edge.model.onnx_header import read_model_header, read_spec
 

@@ -1,0 +1,1 @@
+"""The engine on OpenVINO and its cache of compiled models."""
