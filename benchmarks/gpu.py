@@ -25,7 +25,7 @@ from rrid_edge.agreement import row_cosines
 from rrid_edge.bench.copying import copy_bytes_per_s
 from rrid_edge.engines import Engine, open_engine
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.engines.tensorrt import TensorRTEngine
+from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import RridEdgeError
 from rrid_edge.machine.timing import Timing, interleave
 from rrid_export.branch import InferenceBranch

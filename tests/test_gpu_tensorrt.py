@@ -10,8 +10,8 @@ import pytest
 
 from half_model import half_reference, half_spec, save_half_model, smooth_images
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.engines.tensorrt import TensorRTEngine
-from rrid_edge.engines.tensorrt_api import load_tensorrt
+from rrid_edge.engines.tensorrt.api import load_tensorrt
+from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import MissingExtraError, ModelFileError
 from rrid_edge.model.engine_sidecar import sidecar_path
 from rrid_export.tensorrt.build import BuildSettings, build_engine

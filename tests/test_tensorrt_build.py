@@ -333,7 +333,7 @@ def test_building_needs_neither_torch_nor_onnx():
     code = (
         "import sys\n"
         "for name in ('torch', 'torchvision', 'onnx', 'onnxruntime', 'tensorrt'): sys.modules[name] = None\n"
-        "import rrid_export.tensorrt.build, rrid_export.triton, rrid_edge.engines.tensorrt\n"
+        "import rrid_export.tensorrt.build, rrid_export.triton, rrid_edge.engines.tensorrt.engine\n"
         "import rrid_edge.engines.onnxruntime.cuda\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

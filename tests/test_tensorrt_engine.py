@@ -11,8 +11,8 @@ import pytest
 from onnx_models import save_tiny_model
 from rrid_edge.engines import Engine, FakeEngine
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.engines.tensorrt import TensorRTEngine
-from rrid_edge.engines.tensorrt_api import generation, load_tensorrt
+from rrid_edge.engines.tensorrt.api import generation, load_tensorrt
+from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import MissingExtraError, ModelFileError, RridEdgeError, UsageError
 from rrid_edge.model.engine_sidecar import sidecar_path
 from rrid_export.tensorrt.build import BuildSettings, build_engine
@@ -97,7 +97,7 @@ def test_without_a_graph_the_ordinary_way_goes_on(world, tmp_path, failure):
 
 
 def test_graphs_do_not_grow_without_end(recent, tmp_path, monkeypatch):
-    monkeypatch.setattr("rrid_edge.engines.tensorrt.MAX_GRAPHS", 2)
+    monkeypatch.setattr("rrid_edge.engines.tensorrt.engine.MAX_GRAPHS", 2)
     with TensorRTEngine(_build(tmp_path)) as engine:
         for count in (1, 2, 3, 4):
             for seed in range(3):

@@ -112,6 +112,6 @@ def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_
         from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine
 
         return OnnxRuntimeCudaEngine(path, max_batch=max_batch)
-    from rrid_edge.engines.tensorrt import TensorRTEngine
+    from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 
     return TensorRTEngine(path)

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import Cuda, out_of_memory
-from rrid_edge.engines.tensorrt_api import (
+from rrid_edge.engines.tensorrt.api import (
     check_tensors,
     generation,
     is_out_of_memory,

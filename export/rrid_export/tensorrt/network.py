@@ -1,7 +1,7 @@
 """The network and the builder's configuration, by TensorRT generation.
 
 A function whose name ends in ``_trt8``, ``_trt10``, ``_trt11`` (or several of them) names things that only those
-generations have; see :mod:`rrid_edge.engines.tensorrt_api`. The tests hold each against the API of its versions.
+generations have; see :mod:`rrid_edge.engines.tensorrt.api`. The tests hold each against the API of its versions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import is_jetson
-from rrid_edge.engines.tensorrt_api import generation
+from rrid_edge.engines.tensorrt.api import generation
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
 from rrid_edge.model.spec import INPUT_NAME, PRECISIONS, ModelSpec

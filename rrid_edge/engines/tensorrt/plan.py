@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import out_of_memory
-from rrid_edge.engines.tensorrt_api import generation, is_out_of_memory, last_error, make_logger
+from rrid_edge.engines.tensorrt.api import generation, is_out_of_memory, last_error, make_logger
 from rrid_edge.errors import ModelFileError, RridEdgeError, UsageError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar, rebuild_command

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine, check_images
 from rrid_edge.engines.cuda import Cuda, host_array
-from rrid_edge.engines.tensorrt_api import check_tensors, load_tensorrt, this_machine
-from rrid_edge.engines.tensorrt_plan import load_plan
+from rrid_edge.engines.tensorrt.api import check_tensors, load_tensorrt, this_machine
+from rrid_edge.engines.tensorrt.plan import load_plan
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME

@@ -1,0 +1,1 @@
+"""The engine on TensorRT 8.6 to 11."""
