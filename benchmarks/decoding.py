@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from rrid_edge.crops.images import read_image_bytes
-from rrid_edge.decoding import ReadAhead
-from rrid_edge.decoding_process import DecodingProcess
+from rrid_edge.embedding.process import DecodingProcess
+from rrid_edge.embedding.reading import ReadAhead
 from rrid_edge.machine.processor import processor_name, usable_cores
 
 Fetched = tuple[Path, bytes]

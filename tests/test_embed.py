@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 
 from pictures import noise, save_crops
-from rrid_edge import decoding, decoding_process, pace
-from rrid_edge import embed as module
 from rrid_edge.crops.images import read_image
-from rrid_edge.decoding import ReadAhead
-from rrid_edge.embed import embed_files
+from rrid_edge.embedding import pipeline as module
+from rrid_edge.embedding import process as decoding_process
+from rrid_edge.embedding import reading as decoding
+from rrid_edge.embedding import tuning as pace
+from rrid_edge.embedding.pipeline import embed_files
+from rrid_edge.embedding.reading import ReadAhead
+from rrid_edge.embedding.tuning import BatchChoice, EmbeddingGauge, WorkerChoice
 from rrid_edge.engines import FakeEngine
 from rrid_edge.errors import ImageError
-from rrid_edge.pace import BatchChoice, EmbeddingGauge, WorkerChoice
 
 
 @pytest.fixture(autouse=True)

@@ -90,8 +90,8 @@ def test_a_slow_disk_does_not_stop_the_engine(tmp_path, crops, monkeypatch):
 
 
 def test_embedded_crops_are_committed_while_a_file_hangs(tmp_path, crops, monkeypatch):
-    from rrid_edge import decoding
-    from rrid_edge import embed as module
+    from rrid_edge.embedding import pipeline as module
+    from rrid_edge.embedding import reading as decoding
 
     late = sorted(crops.iterdir())[5]
     release, real = threading.Event(), module._fetch

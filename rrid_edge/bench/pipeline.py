@@ -20,13 +20,13 @@ from rrid_edge.bench.copying import copy_images_per_s
 from rrid_edge.bench.results import PipelineRow
 from rrid_edge.bench.variants import Variant
 from rrid_edge.crops.images import read_image
-from rrid_edge.embed import embed_files
+from rrid_edge.embedding.pipeline import embed_files
+from rrid_edge.embedding.tuning import WORTH_PROCESSES, BatchChoice
 from rrid_edge.engines.base import BatchEngine, Engine
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.sync import IndexReport, IndexSettings, index_folder
 from rrid_edge.goldens import Goldens
-from rrid_edge.pace import WORTH_PROCESSES, BatchChoice
 
 _DECODING_S = 2.0
 

@@ -203,7 +203,7 @@ def _open(model: Path, runtime: str, precision: str | None, threads: int) -> Eng
 def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCrops:
     import numpy as np
 
-    from rrid_edge.embed import embed_files
+    from rrid_edge.embedding.pipeline import embed_files
     from rrid_edge.ranked_lists import LabelledCrops
 
     paths = [sample.path for sample in samples]

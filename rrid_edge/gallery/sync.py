@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rrid_edge.crops.folder import PathsBelow, scan_images
 from rrid_edge.crops.naming import name_reader
-from rrid_edge.embed import embed_files
+from rrid_edge.embedding.pipeline import embed_files
+from rrid_edge.embedding.tuning import EmbeddingGauge
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderGoneError, UsageError, printable
 from rrid_edge.gallery.base import Gallery
 from rrid_edge.gallery.writing import GalleryWriter
-from rrid_edge.pace import EmbeddingGauge
 
 
 @dataclass(frozen=True)

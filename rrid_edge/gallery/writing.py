@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from rrid_edge.crops.naming import NameFacts
-from rrid_edge.embed import EmbeddedBatch
+from rrid_edge.embedding.pipeline import EmbeddedBatch
 from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
 
 COMMIT_ROWS = 256

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.crops.images import read_image_bytes
-from rrid_edge.decoding import ReadAhead
-from rrid_edge.decoding_process import DecodingProcess, can_start_processes
+from rrid_edge.embedding.process import DecodingProcess, can_start_processes
+from rrid_edge.embedding.reading import ReadAhead
+from rrid_edge.embedding.tuning import BatchChoice, EmbeddingGauge, WorkerChoice
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError
 from rrid_edge.machine.processor import usable_cores
-from rrid_edge.pace import BatchChoice, EmbeddingGauge, WorkerChoice
 
 _BATCHES_AHEAD = 3
 
