@@ -16,11 +16,11 @@ import torch
 
 from rrid_calib.graph import int8_layers, quantised, read_graph
 from rrid_calib.ranges import collect, scales
-from rrid_edge.agreement import row_cosines
 from rrid_edge.engines import open_engine
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
 from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork, load_source

@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from rrid_edge.agreement import row_cosines
 from rrid_edge.bench.copying import copy_bytes_per_s
 from rrid_edge.engines import Engine, open_engine
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import RridEdgeError
 from rrid_edge.machine.timing import Timing, interleave
+from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.source import SourceNetwork, load_source
 from rrid_export.torch_engine import TorchEngine

@@ -29,10 +29,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rrid_calib.calibrate import CalibrationSettings, calibrate
-from rrid_edge.agreement import Agreement, compare
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.base import Engine
+from rrid_edge.parity.agreement import Agreement, compare
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx

@@ -17,8 +17,8 @@ from pictures import save_crops
 from rrid_edge.bench.probe import LoadRequest, measure_load
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.goldens import Goldens, Labels, save_goldens
 from rrid_edge.machine.timing import Timing, interleave
+from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
 from rrid_train.model import RRID, ModelConfig
 
 

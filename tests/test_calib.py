@@ -22,11 +22,11 @@ from rrid_calib.calibrate import CalibrationSettings, calibrate
 from rrid_calib.crops import find_crops, read_crops, spread
 from rrid_calib.graph import int8_layers, quantised, quantised_weights, read_graph, weight_sizes
 from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
-from rrid_edge import parity
-from rrid_edge.agreement import row_cosines
 from rrid_edge.engines import open_engine
 from rrid_edge.errors import CheckFailedError, DatasetError, ModelFileError, UsageError
 from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.parity import check as parity
+from rrid_edge.parity.agreement import row_cosines
 from rrid_train.model import RRID, ModelConfig
 
 TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from commands import refused, rrid_edge
 from pictures import noise
 from rrid_edge.crops.images import load_rgb, read_image
-from rrid_edge.diagnosis import MISTAKES, diagnose, pixel_mistake
 from rrid_edge.engines import open_engine
-from rrid_edge.goldens import Goldens, Labels, save_goldens
 from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.parity.diagnosis import MISTAKES, diagnose, pixel_mistake
+from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
 from rrid_export.mistakes import mistaken_networks
 from rrid_train.model import RRID, ModelConfig
 

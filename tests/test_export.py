@@ -13,10 +13,10 @@ from torch.nn import functional as F
 import reference
 from commands import refused, rrid_edge
 from pictures import save_crops
-from rrid_edge.agreement import row_cosines
 from rrid_edge.engines import open_engine
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import check_onnx, export_onnx, run_branch
 from rrid_export.source import SourceNetwork, load_source

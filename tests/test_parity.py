@@ -14,14 +14,14 @@ import pytest
 from commands import refused, rrid_edge
 from onnx_models import save_tiny_model
 from pictures import save_crops
-from rrid_edge.agreement import compare, rankings
 from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import FakeEngine, open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ForeignGalleryError, ModelFileError, UsageError
-from rrid_edge.goldens import Goldens, Labels, load_goldens, save_goldens
-from rrid_edge.parity import batch_invariance, check_parity
+from rrid_edge.parity.agreement import compare, rankings
+from rrid_edge.parity.check import batch_invariance, check_parity
+from rrid_edge.parity.goldens import Goldens, Labels, load_goldens, save_goldens
 
 SPEC = fake_spec(block_width=4)
 UNKNOWN = Labels(np.full(12, -1), np.full(12, -1))

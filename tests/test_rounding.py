@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from rrid_calib.graph import LARGEST, Layer, quantised, quantised_weights, read_graph, weight_steps
 from rrid_calib.ranges import collect, descriptors_of, scales
 from rrid_calib.rounding import SecondMoments, compensated, rounded_weights, watched
-from rrid_edge.agreement import row_cosines
+from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rrid_edge.agreement import row_cosines
+from rrid_edge.parity.agreement import row_cosines
 from rrid_export.source import SourceNetwork
 from rrid_export.torch_engine import TorchEngine
 from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine

@@ -15,15 +15,15 @@ from rrid_calib.crops import Crop, find_crops, read_crops, spread
 from rrid_calib.graph import Layer, int8_layers, quantised, read_graph, weight_sizes
 from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
 from rrid_calib.rounding import rounded_weights, watched
-from rrid_edge.agreement import Agreement, compare
 from rrid_edge.crops.naming import read_labels
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
-from rrid_edge.goldens import Labels
 from rrid_edge.model.onnx_header import read_spec
-from rrid_edge.parity import ParityReport, check_parity
+from rrid_edge.parity.agreement import Agreement, compare
+from rrid_edge.parity.check import ParityReport, check_parity
+from rrid_edge.parity.goldens import Labels
 
 _LEAST_CROPS = 8
 ROUNDINGS = ("compensated", "nearest")

@@ -1,6 +1,6 @@
 """An exported network with a usual mistake built in, to find out whether somebody made it.
 
-For :func:`rrid_edge.diagnosis.diagnose`: mistakes of scaling and mirroring happen inside the graph, where no change of the
+For :func:`rrid_edge.parity.diagnosis.diagnose`: mistakes of scaling and mirroring happen inside the graph, where no change of the
 uint8 pixels can imitate them.
 """
 

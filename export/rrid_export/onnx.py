@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, version_converter
 
-from rrid_edge.agreement import row_cosines
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import atomic_output
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 
 OPSET = 17

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.files import write_json
-from rrid_edge.goldens import save_goldens
-from rrid_edge.parity import ParityReport, check_parity
-from rrid_edge.parity_chart import write_parity_chart
+from rrid_edge.parity.chart import write_parity_chart
+from rrid_edge.parity.check import ParityReport, check_parity
+from rrid_edge.parity.goldens import save_goldens
 from rrid_edge.ranking.thresholds import find_thresholds, save_thresholds
 from rrid_export.branch import InferenceBranch
 from rrid_export.goldens import make_goldens

@@ -12,9 +12,9 @@ from rrid_edge.bench.probe import LoadCost, LoadRequest, measure_load
 from rrid_edge.bench.results import EngineRow
 from rrid_edge.bench.variants import Variant
 from rrid_edge.engines.base import Engine
-from rrid_edge.goldens import Goldens
 from rrid_edge.machine.timing import Timing, interleave
-from rrid_edge.parity import INVARIANCE_BATCHES, check_parity
+from rrid_edge.parity.check import INVARIANCE_BATCHES, check_parity
+from rrid_edge.parity.goldens import Goldens
 
 Images = NDArray[np.uint8]
 

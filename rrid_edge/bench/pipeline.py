@@ -26,7 +26,7 @@ from rrid_edge.engines.base import BatchEngine, Engine
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
 from rrid_edge.gallery.sync import IndexReport, IndexSettings, index_folder
-from rrid_edge.goldens import Goldens
+from rrid_edge.parity.goldens import Goldens
 
 _DECODING_S = 2.0
 

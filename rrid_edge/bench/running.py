@@ -19,10 +19,10 @@ from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingExtraError, RridEdgeError
-from rrid_edge.goldens import Goldens
 from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.parity.goldens import Goldens
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rrid_edge.bench.results import SearchRow
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local import LocalGallery
-from rrid_edge.goldens import Goldens
 from rrid_edge.machine.timing import interleave
 from rrid_edge.model.spec import ModelSpec
+from rrid_edge.parity.goldens import Goldens
 
 _CHUNK = 4096
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from rrid_edge.bench.variants import Variant
     from rrid_edge.engines.base import Engine
-    from rrid_edge.goldens import Goldens
     from rrid_edge.model.spec import ModelSpec
+    from rrid_edge.parity.goldens import Goldens
 
 _YARDSTICKS = ("published", "torch-compile")
 
@@ -83,7 +83,7 @@ def _images(
     model: Path, goldens: Path | None, data: Path | None, checkpoint: Path | None, count: int
 ) -> tuple[Goldens, str]:
     """What is run, the reference's descriptors of it, and the reference's name."""
-    from rrid_edge.goldens import Goldens, load_goldens
+    from rrid_edge.parity.goldens import Goldens, load_goldens
 
     if data is None:
         path = goldens or model.with_name(model.name.split(".")[0] + ".goldens.npz")

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from rrid_edge.diagnosis import Diagnosis, Run
     from rrid_edge.engines.base import Engine
-    from rrid_edge.goldens import Goldens, Labels
     from rrid_edge.model.spec import ModelSpec
-    from rrid_edge.parity import ParityReport
+    from rrid_edge.parity.check import ParityReport
+    from rrid_edge.parity.diagnosis import Diagnosis, Run
+    from rrid_edge.parity.goldens import Goldens, Labels
 
 _CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
 
@@ -52,10 +52,10 @@ def parity(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.diagnosis import pixel_mistake
     from rrid_edge.files import write_json
-    from rrid_edge.parity import check_parity, refuse_other_network
-    from rrid_edge.parity_chart import write_parity_chart
+    from rrid_edge.parity.chart import write_parity_chart
+    from rrid_edge.parity.check import check_parity, refuse_other_network
+    from rrid_edge.parity.diagnosis import pixel_mistake
 
     path, engine = open_model(model, None, runtime, precision, threads)
     with engine:
@@ -124,7 +124,7 @@ def _diagnose(
     engine: Engine, path: Path, goldens: Goldens, descriptors: NDArray[np.float32], sources: list[Image] | None
 ) -> Diagnosis:
     """Imitate the usual mistakes; say which could not be tried."""
-    from rrid_edge.diagnosis import diagnose
+    from rrid_edge.parity.diagnosis import diagnose
 
     untried = (
         [] if sources is not None else ["of the resize (give goldens, and --images with the folder they come from)"]
@@ -168,8 +168,8 @@ def _reference(
     """Images, the reference's descriptors of them, and its name."""
     import numpy as np
 
-    from rrid_edge.goldens import Goldens, load_goldens
     from rrid_edge.model.names import ENGINE_SUFFIXES
+    from rrid_edge.parity.goldens import Goldens, load_goldens
 
     path = reference or model.with_name(model.name.split(".")[0] + ".goldens.npz")
     if path.suffix == ".npz":
@@ -224,7 +224,7 @@ def read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.ui
     from rrid_edge.crops.folder import list_images
     from rrid_edge.crops.images import read_image
     from rrid_edge.crops.naming import read_labels
-    from rrid_edge.goldens import Labels
+    from rrid_edge.parity.goldens import Labels
 
     paths = list_images(folder)
     taken = min(count, len(paths))

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rrid_edge.agreement import row_cosines, unit_rows
 from rrid_edge.files import atomic_output
-from rrid_edge.parity import ParityReport
+from rrid_edge.parity.agreement import row_cosines, unit_rows
+from rrid_edge.parity.check import ParityReport
 from rrid_edge.plots import BLUE, INK, ORANGE, PAPER, Axis, Panel, font
 
 _SIZE = (1120, 560)

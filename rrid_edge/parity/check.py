@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.agreement import Agreement, compare, row_cosines, unit_rows
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ForeignGalleryError, UsageError
-from rrid_edge.goldens import Labels
+from rrid_edge.parity.agreement import Agreement, compare, row_cosines, unit_rows
+from rrid_edge.parity.goldens import Labels
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
 
 

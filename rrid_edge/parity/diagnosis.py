@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rrid_edge.agreement import row_cosines, unit_rows
 from rrid_edge.crops.images import resize
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import RridEdgeError
-from rrid_edge.parity import are_unit_lengths, lengths_of
+from rrid_edge.parity.agreement import row_cosines, unit_rows
+from rrid_edge.parity.check import are_unit_lengths, lengths_of
 
 Pixels = NDArray[np.uint8]
 Descriptors = NDArray[np.float32]

@@ -1,0 +1,1 @@
+"""Parity: proof that an engine answers as its reference does."""
