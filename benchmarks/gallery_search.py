@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery import NewRow
-from rrid_edge.gallery.local import LocalGallery
-from rrid_edge.gallery.projection import dimensions_for, fit_basis, project
+from rrid_edge.gallery.local.projection import dimensions_for, fit_basis, project
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
 from rrid_edge.model.spec import ModelSpec

@@ -13,7 +13,7 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.copying import copy_gallery
-from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.places import create_gallery, open_gallery, parse_place
 from test_gallery_contract import ODD_PATHS, SPEC, answered, plain, rows, vectors
 

@@ -18,7 +18,7 @@ from pictures import noise, save_crops
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import NewRow
-from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.matching import MatchSettings, Query, block_shares, fuse, match, match_all
 from test_rerank import dense_reranking
 

@@ -25,7 +25,7 @@ from rrid_edge.errors import (
     UsageError,
 )
 from rrid_edge.gallery import NewRow, SearchFilter
-from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus import MilvusGallery
 from rrid_edge.gallery.milvus_client import MilvusAddress
 from rrid_edge.gallery.milvus_schema import key_of

@@ -15,7 +15,7 @@ from pictures import save_crops
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import GalleryError, GalleryUnavailableError
 from rrid_edge.gallery import NewRow
-from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus import MilvusGallery
 from rrid_edge.gallery.places import create_gallery, open_gallery, parse_place
 from rrid_edge.gallery.recall import measure_recall

@@ -11,8 +11,8 @@ from commands import refused, rrid_edge
 from pictures import save_crops
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery import NewRow, SearchFilter
-from rrid_edge.gallery.local import LocalGallery
-from rrid_edge.gallery.projection import ProjectionFacts, dimensions_for, fit_basis, project
+from rrid_edge.gallery.local.projection import ProjectionFacts, dimensions_for, fit_basis, project
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.recall import measure_recall
 
 SPEC = fake_spec(block_width=8)  # 120 values a descriptor, bounded in 32
@@ -45,7 +45,7 @@ def rows(count: int, start: int = 0) -> list[NewRow]:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr("rrid_edge.gallery.local.TWO_PASS_ROWS", 1000)
+    monkeypatch.setattr("rrid_edge.gallery.local.store.TWO_PASS_ROWS", 1000)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from onnx_models import save_tiny_model
 from pictures import noise, save_crops
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
-from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.sync import IndexSettings
 from rrid_edge.gallery.watch import Settling, WatchSettings, watch_folder
 

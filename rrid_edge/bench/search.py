@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.bench.results import SearchRow
 from rrid_edge.gallery.base import NewRow
-from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.timing import interleave
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.goldens import Goldens

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from rrid_edge.closing import Closing
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
+from rrid_edge.gallery.local.vector_file import DTYPES
 from rrid_edge.gallery.milvus_client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus_collection import (
     await_index,
@@ -46,7 +47,6 @@ from rrid_edge.gallery.milvus_schema import (
     record,
 )
 from rrid_edge.gallery.milvus_search import Answer, Searcher
-from rrid_edge.gallery.vectors import DTYPES
 from rrid_edge.model.spec import ModelSpec
 
 BATCH_BYTES = 16 << 20

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import Gallery
-from rrid_edge.gallery.catalogue import FILE_NAME
-from rrid_edge.gallery.local import LocalGallery
-from rrid_edge.gallery.local_folder import remove_index
+from rrid_edge.gallery.local.catalogue import FILE_NAME
+from rrid_edge.gallery.local.folder import remove_index
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus_client import MilvusAddress
 from rrid_edge.model.spec import ModelSpec
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import GalleryInfo, SearchFilter
-from rrid_edge.gallery.projection import Projection
+from rrid_edge.gallery.local.projection import Projection
 
 BLOCK_ROWS = 2048
 """Rows decoded to float32 at once: 2048 x 3840 values are 31 MB."""

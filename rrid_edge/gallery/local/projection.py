@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.files import sync_path
-from rrid_edge.gallery.vectors import write_all
+from rrid_edge.gallery.local.vector_file import write_all
 
 SLACK = np.float32(2e-5)
 """What rounding may take from a bound: the basis is orthonormal to 1e-7 and products are summed in float32."""

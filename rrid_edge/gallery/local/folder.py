@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rrid_edge.errors import BusyGalleryError, OutputError, printable
 from rrid_edge.files import sync_path
-from rrid_edge.gallery.catalogue import FILE_NAME, Catalogue
+from rrid_edge.gallery.local.catalogue import FILE_NAME, Catalogue
 from rrid_edge.model.spec import ModelSpec
 
 

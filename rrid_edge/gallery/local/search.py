@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import GalleryRow, Hit
-from rrid_edge.gallery.projection import SLACK
-from rrid_edge.gallery.view import BLOCK_ROWS, View
+from rrid_edge.gallery.local.projection import SLACK
+from rrid_edge.gallery.local.view import BLOCK_ROWS, View
 
 ROUNDING = np.float32(4e-6)
 """How far a float32 product of unit vectors may lie from the exact one, whatever the order of its sums."""

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from rrid_edge.closing import Closing
 from rrid_edge.errors import ForeignGalleryError, GalleryError, OutputError, UsageError, printable
 from rrid_edge.files import sync_path
-from rrid_edge.gallery import vectors as files
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
-from rrid_edge.gallery.catalogue import FILE_NAME, Catalogue
-from rrid_edge.gallery.local_folder import create_catalogue, take_lock
-from rrid_edge.gallery.projection import (
+from rrid_edge.gallery.local import vector_file as files
+from rrid_edge.gallery.local.catalogue import FILE_NAME, Catalogue
+from rrid_edge.gallery.local.folder import create_catalogue, take_lock
+from rrid_edge.gallery.local.projection import (
     FIT_ROWS,
     Projection,
     ProjectionFacts,
@@ -34,8 +34,8 @@ from rrid_edge.gallery.projection import (
     fit_basis,
     project,
 )
-from rrid_edge.gallery.search import TWO_PASS_ROWS, best, find
-from rrid_edge.gallery.view import BLOCK_ROWS, UNKNOWN, Vectors, View, columns, memory_budget_bytes
+from rrid_edge.gallery.local.search import TWO_PASS_ROWS, best, find
+from rrid_edge.gallery.local.view import BLOCK_ROWS, UNKNOWN, Vectors, View, columns, memory_budget_bytes
 from rrid_edge.model.spec import ModelSpec
 
 

@@ -1,0 +1,1 @@
+"""A gallery in a folder: SQLite catalogue and vector files."""
