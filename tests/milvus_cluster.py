@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from milvus_server import free_port, server_python
 from rrid_edge.errors import GalleryError
-from rrid_edge.gallery.milvus import MilvusGallery
-from rrid_edge.gallery.milvus_client import MilvusAddress
+from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.store import MilvusGallery
 from test_gallery_contract import SPEC, answered, rows, slow_search, vectors
 
 ROWS, BATCH = 600, 50

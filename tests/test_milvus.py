@@ -26,9 +26,9 @@ from rrid_edge.errors import (
 )
 from rrid_edge.gallery import NewRow, SearchFilter
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.milvus import MilvusGallery
-from rrid_edge.gallery.milvus_client import MilvusAddress
-from rrid_edge.gallery.milvus_schema import key_of
+from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.schema import key_of
+from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.places import open_gallery, parse_place, remove_gallery
 from test_gallery_contract import SPEC, answered, rows, vectors
 
@@ -351,9 +351,9 @@ def test_rows_that_milvus_cannot_hold(address, raw):
 
 def test_more_rows_than_one_answer_holds(address, raw, monkeypatch):
     """Pages and batches made small: nothing depends on how many there are."""
-    monkeypatch.setattr("rrid_edge.gallery.milvus_rows.MOST_AT_ONCE", 16)
-    monkeypatch.setattr("rrid_edge.gallery.milvus_rows._ROWS_A_PAGE", 64)
-    monkeypatch.setattr("rrid_edge.gallery.milvus.BATCH_BYTES", 20_000)
+    monkeypatch.setattr("rrid_edge.gallery.milvus.rows.MOST_AT_ONCE", 16)
+    monkeypatch.setattr("rrid_edge.gallery.milvus.rows._ROWS_A_PAGE", 64)
+    monkeypatch.setattr("rrid_edge.gallery.milvus.store.BATCH_BYTES", 20_000)
     with MilvusGallery(address) as gallery:
         gallery.add(rows(200), vectors(200))
         found = gallery.rows()
@@ -367,7 +367,7 @@ def test_more_candidates_than_one_message_holds(address, raw, monkeypatch):
         gallery.add(rows(200), vectors(200))
         queries = vectors(6, seed=5)
         whole = gallery.search(queries, 150)
-        monkeypatch.setattr("rrid_edge.gallery.milvus_search._ANSWER_BYTES", 50_000)
+        monkeypatch.setattr("rrid_edge.gallery.milvus.search._ANSWER_BYTES", 50_000)
         assert gallery.search(queries, 150) == whole
         assert gallery.search(queries, 10).hits == tuple(hits[:10] for hits in whole.hits)
 

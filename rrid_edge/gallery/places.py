@@ -9,7 +9,7 @@ from rrid_edge.gallery.base import Gallery
 from rrid_edge.gallery.local.catalogue import FILE_NAME
 from rrid_edge.gallery.local.folder import remove_index
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.milvus_client import MilvusAddress
+from rrid_edge.gallery.milvus.client import MilvusAddress
 from rrid_edge.model.spec import ModelSpec
 
 INDEX_FOLDER = ".rrid-edge"
@@ -54,7 +54,7 @@ def gallery_exists(place: Place) -> bool:
     """
     if isinstance(place, Path):
         return (place / FILE_NAME).is_file()
-    from rrid_edge.gallery.milvus_collection import collection_exists
+    from rrid_edge.gallery.milvus.collection import collection_exists
 
     return collection_exists(place)
 
@@ -72,7 +72,7 @@ def open_gallery(place: Place, *, write: bool = False, spec: ModelSpec | None = 
     """
     if isinstance(place, Path):
         return LocalGallery(place, write=write, spec=spec)
-    from rrid_edge.gallery.milvus import MilvusGallery
+    from rrid_edge.gallery.milvus.store import MilvusGallery
 
     return MilvusGallery(place, spec=spec)
 
@@ -97,7 +97,7 @@ def create_gallery(
         if index_type or replicas:
             raise UsageError("--index-type and --replicas are for galleries in Milvus; leave them out for a folder")
         return LocalGallery.create(place, spec, dtype=dtype)
-    from rrid_edge.gallery.milvus import MilvusGallery
+    from rrid_edge.gallery.milvus.store import MilvusGallery
 
     return MilvusGallery.create(place, spec, dtype=dtype, index_type=index_type or None, replicas=replicas or None)
 
@@ -111,6 +111,6 @@ def remove_gallery(place: Place) -> None:
     if isinstance(place, Path):
         remove_index(place)
     elif gallery_exists(place):
-        from rrid_edge.gallery.milvus_collection import drop_gallery
+        from rrid_edge.gallery.milvus.collection import drop_gallery
 
         drop_gallery(place)

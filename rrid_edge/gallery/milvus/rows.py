@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from rrid_edge.errors import GalleryError
 from rrid_edge.gallery.base import GalleryRow
-from rrid_edge.gallery.milvus_client import Connection
-from rrid_edge.gallery.milvus_schema import (
+from rrid_edge.gallery.milvus.client import Connection
+from rrid_edge.gallery.milvus.schema import (
     FACTS,
     KEY,
     VECTOR,
@@ -128,7 +128,7 @@ class Reader:
         return found
 
     def row(self, entity: Mapping[str, Any]) -> GalleryRow:
-        """The row of an entity; see :func:`rrid_edge.gallery.milvus_schema.row_of`."""
+        """The row of an entity; see :func:`rrid_edge.gallery.milvus.schema.row_of`."""
         return row_of(entity, self.where)
 
     def partial(self, found: int, expected: int) -> GalleryError:

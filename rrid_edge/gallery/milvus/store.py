@@ -27,16 +27,16 @@ from rrid_edge.closing import Closing
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.local.vector_file import DTYPES
-from rrid_edge.gallery.milvus_client import Connection, MilvusAddress
-from rrid_edge.gallery.milvus_collection import (
+from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
+from rrid_edge.gallery.milvus.collection import (
     await_index,
     compact_segments,
     create_collection,
     described,
     ensure_loaded,
 )
-from rrid_edge.gallery.milvus_rows import MOST_AT_ONCE, Reader, is_sound, vector_of
-from rrid_edge.gallery.milvus_schema import (
+from rrid_edge.gallery.milvus.rows import MOST_AT_ONCE, Reader, is_sound, vector_of
+from rrid_edge.gallery.milvus.schema import (
     INDEX_TYPES,
     KEY,
     Facts,
@@ -46,7 +46,7 @@ from rrid_edge.gallery.milvus_schema import (
     property_name,
     record,
 )
-from rrid_edge.gallery.milvus_search import Answer, Searcher
+from rrid_edge.gallery.milvus.search import Answer, Searcher
 from rrid_edge.model.spec import ModelSpec
 
 BATCH_BYTES = 16 << 20
@@ -106,7 +106,7 @@ class MilvusGallery(Closing):
             address: of the collection.
             spec: of the model.
             dtype: ``float16`` rounds values as the local store does, so that both give the same answers.
-            index_type: key of :data:`rrid_edge.gallery.milvus_schema.INDEX_TYPES`; None is ``flat``, or whatever is there.
+            index_type: key of :data:`rrid_edge.gallery.milvus.schema.INDEX_TYPES`; None is ``flat``, or whatever is there.
             replicas: copies in the memory of query nodes; None is 1, or whatever is there.
 
         Raises:

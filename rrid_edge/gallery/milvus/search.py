@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import Hit
 from rrid_edge.gallery.local.search import ROUNDING, candidates, exact_scores
-from rrid_edge.gallery.milvus_client import Connection
-from rrid_edge.gallery.milvus_rows import MOST_AT_ONCE, STRONG, Reader, is_sound, vector_of, whole
-from rrid_edge.gallery.milvus_schema import FACTS, IVF_LISTS, KEY, VECTOR
+from rrid_edge.gallery.milvus.client import Connection
+from rrid_edge.gallery.milvus.rows import MOST_AT_ONCE, STRONG, Reader, is_sound, vector_of, whole
+from rrid_edge.gallery.milvus.schema import FACTS, IVF_LISTS, KEY, VECTOR
 
 METRIC = "IP"
 """Inner product: the cosine of unit vectors."""
@@ -61,7 +61,7 @@ class Searcher:
     Args:
         connection: to it.
         reader: of it.
-        index_type: key of :data:`rrid_edge.gallery.milvus_schema.INDEX_TYPES`.
+        index_type: key of :data:`rrid_edge.gallery.milvus.schema.INDEX_TYPES`.
         dimension: values of a vector.
     """
 

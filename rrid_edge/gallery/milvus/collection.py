@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from rrid_edge.errors import GalleryError, GalleryUnavailableError
-from rrid_edge.gallery.milvus_client import Connection, MilvusAddress
-from rrid_edge.gallery.milvus_rows import STRONG
-from rrid_edge.gallery.milvus_schema import FACTS, INDEX_TYPES, KEY, PATH_CHARACTERS, VECTOR, Facts
-from rrid_edge.gallery.milvus_search import METRIC
+from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
+from rrid_edge.gallery.milvus.rows import STRONG
+from rrid_edge.gallery.milvus.schema import FACTS, INDEX_TYPES, KEY, PATH_CHARACTERS, VECTOR, Facts
+from rrid_edge.gallery.milvus.search import METRIC
 from rrid_edge.model.spec import ModelSpec
 
 SHARDS = 2
