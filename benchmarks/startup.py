@@ -29,7 +29,7 @@ from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.places import place_of
+from rrid_edge.gallery.opening import place_of
 from rrid_edge.gallery.sync import out_of_step
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.model.onnx_header import read_spec

@@ -11,7 +11,7 @@ import pytest
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
-from rrid_edge.gallery.places import create_gallery, gallery_exists, open_gallery, parse_place, remove_gallery
+from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery, parse_place, remove_gallery
 
 SPEC = fake_spec(block_width=4)  # 60 values a descriptor
 ODD_PATHS = (

@@ -14,7 +14,7 @@ from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.copying import copy_gallery
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.places import create_gallery, open_gallery, parse_place
+from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_place
 from test_gallery_contract import ODD_PATHS, SPEC, answered, plain, rows, vectors
 
 _numbers = iter(range(1_000_000))

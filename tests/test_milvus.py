@@ -29,7 +29,7 @@ from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.client import MilvusAddress
 from rrid_edge.gallery.milvus.schema import key_of
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.places import open_gallery, parse_place, remove_gallery
+from rrid_edge.gallery.opening import open_gallery, parse_place, remove_gallery
 from test_gallery_contract import SPEC, answered, rows, vectors
 
 _numbers = iter(range(1_000_000))
@@ -487,7 +487,7 @@ def test_nothing_of_pymilvus_reaches_the_terminal(place):
 
 
 def test_what_is_imported_without_an_address():
-    code = "import sys, rrid_edge.gallery.places; print('pymilvus' in sys.modules)"
+    code = "import sys, rrid_edge.gallery.opening; print('pymilvus' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

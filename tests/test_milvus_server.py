@@ -17,7 +17,7 @@ from rrid_edge.errors import GalleryError, GalleryUnavailableError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.places import create_gallery, open_gallery, parse_place
+from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_place
 from rrid_edge.gallery.recall import measure_recall
 from rrid_edge.gallery.sync import index_folder
 

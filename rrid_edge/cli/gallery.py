@@ -28,7 +28,7 @@ FolderArgument = Annotated[
 
 @gallery_app.command("list", epilog="Example: rrid-edge gallery list demo/gallery", help="List the crops of an index.")
 def list_crops(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.places import open_gallery, place_of
+    from rrid_edge.gallery.opening import open_gallery, place_of
 
     with open_gallery(place_of(folder, store)) as gallery:
         rows, info = gallery.rows(), gallery.info
@@ -55,7 +55,7 @@ def verify(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.gallery.places import open_gallery, place_of
+    from rrid_edge.gallery.opening import open_gallery, place_of
     from rrid_edge.gallery.recall import RECALL_AT, RECALL_QUERIES, measure_recall
 
     with open_gallery(place_of(folder, store)) as gallery:
@@ -97,7 +97,7 @@ def _what_is_wrong(found: Verification) -> str:
     "compact", epilog="Example: rrid-edge gallery compact demo/gallery", help="Free the room of crops that are gone."
 )
 def compact(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.places import open_gallery, place_of
+    from rrid_edge.gallery.opening import open_gallery, place_of
 
     with open_gallery(place_of(folder, store), write=True) as gallery:
         freed = gallery.compact()
@@ -121,7 +121,7 @@ def forget(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.gallery.places import open_gallery, place_of
+    from rrid_edge.gallery.opening import open_gallery, place_of
 
     if not paths and person is None:
         raise UsageError("nothing to forget: name crops, or give --person ID")
@@ -156,7 +156,7 @@ def export(
     import numpy as np
 
     from rrid_edge.files import atomic_output
-    from rrid_edge.gallery.places import open_gallery, place_of
+    from rrid_edge.gallery.opening import open_gallery, place_of
 
     if output.suffix != ".npz":
         raise UsageError(f"{printable(output)}: expected a name that ends in .npz")
@@ -190,7 +190,7 @@ def copy(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.copying import copy_gallery
-    from rrid_edge.gallery.places import create_gallery, open_gallery, place_of
+    from rrid_edge.gallery.opening import create_gallery, open_gallery, place_of
 
     here, there = place_of(source), place_of(destination)
     if here == there:

@@ -68,7 +68,7 @@ def index(
 ) -> None:
     from rrid_edge.crops.folder import walk_images
     from rrid_edge.crops.naming import name_reader
-    from rrid_edge.gallery.places import create_gallery, place_of, remove_gallery
+    from rrid_edge.gallery.opening import create_gallery, place_of, remove_gallery
     from rrid_edge.gallery.sync import IndexSettings, refuse_empty
 
     name_reader(pattern)

@@ -12,7 +12,7 @@ from rrid_edge.cli.common import progress, say
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import Gallery
-    from rrid_edge.gallery.places import Place
+    from rrid_edge.gallery.opening import Place
     from rrid_edge.gallery.sync import IndexReport, IndexSettings
 
 _WORTH_SAYING_S = 10.0
@@ -66,7 +66,7 @@ def open_model(
 
 def gallery_model(place: Place) -> Path | None:
     """The model file that an index was made with, if there is an index and it remembers."""
-    from rrid_edge.gallery.places import gallery_exists, open_gallery
+    from rrid_edge.gallery.opening import gallery_exists, open_gallery
 
     if not gallery_exists(place):
         return None

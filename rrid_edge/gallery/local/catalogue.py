@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rrid_edge.errors import GalleryError, OutputError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.gallery.shared import row_check
 from rrid_edge.model.spec import ModelSpec
 
 FILE_NAME = "meta.sqlite"
@@ -258,12 +258,6 @@ class Catalogue:
     def close(self) -> None:
         """Close the database; safe to call twice."""
         self._connection.close()
-
-
-def row_check(row: NewRow, slot: int, crc: int) -> int:
-    """CRC-32 over everything a row says, so that a flipped bit in the catalogue is found."""
-    values = (slot, row.sha256, row.size, row.mtime_ns, row.camera, row.person, row.time, crc)
-    return zlib.crc32(os.fsencode(row.path) + repr(values).encode("utf-8", "surrogateescape"))
 
 
 def _connect(path: Path, *, read_only: bool, create: bool = False) -> sqlite3.Connection:

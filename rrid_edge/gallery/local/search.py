@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from rrid_edge.gallery.base import GalleryRow, Hit
 from rrid_edge.gallery.local.projection import SLACK
 from rrid_edge.gallery.local.view import BLOCK_ROWS, View
+from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores
 
-ROUNDING = np.float32(4e-6)
-"""How far a float32 product of unit vectors may lie from the exact one, whatever the order of its sums."""
 TWO_PASS_ROWS = 10_000
 """Slots from which on bounds pay."""
 FAST_ROWS = 200
@@ -94,25 +93,6 @@ def _parts(queries: int, rows: int) -> Iterator[slice]:
     while start < queries:
         yield slice(start, stop)
         start, stop = stop, min(stop + size, queries)
-
-
-def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: int) -> NDArray[np.int64]:
-    """Places of ``scores``, out of ``allowed``, that may be among the best ``top_k``, ties and rounding included."""
-    own = scores[allowed]
-    if len(own) <= top_k:
-        return allowed
-    border = np.partition(own, len(own) - top_k)[len(own) - top_k]
-    chosen: NDArray[np.int64] = allowed[own >= border - 2 * ROUNDING]
-    return chosen
-
-
-def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Products of one query (D,) with some rows (N, D), summed in float64 and rounded once.
-
-    One row at a time: so a score does not depend on which other rows are scored with it.
-    """
-    wide = query.astype(np.float64)
-    return np.array([float(row.astype(np.float64) @ wide) for row in vectors], np.float32)
 
 
 def _for_slots(bounds: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:

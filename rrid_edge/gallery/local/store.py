@@ -35,7 +35,8 @@ from rrid_edge.gallery.local.projection import (
     project,
 )
 from rrid_edge.gallery.local.search import TWO_PASS_ROWS, best, find
-from rrid_edge.gallery.local.view import BLOCK_ROWS, UNKNOWN, Vectors, View, columns, memory_budget_bytes
+from rrid_edge.gallery.local.view import BLOCK_ROWS, Vectors, View, columns, memory_budget_bytes
+from rrid_edge.gallery.shared import DTYPES, UNKNOWN
 from rrid_edge.model.spec import ModelSpec
 
 
@@ -99,8 +100,8 @@ class LocalGallery(Closing):
             OutputError: the folder cannot be written.
             UsageError: an unknown dtype.
         """
-        if dtype not in files.DTYPES:
-            raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(files.DTYPES)}")
+        if dtype not in DTYPES:
+            raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = take_lock(folder)

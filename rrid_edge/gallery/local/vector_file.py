@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rrid_edge.errors import GalleryError, printable
+from rrid_edge.gallery.shared import DTYPES
 from rrid_edge.machine.processor import usable_cores
 
 HEADER_BYTES = 64
 _MAGIC = b"RRIDVEC1"
 _LAYOUT = struct.Struct("<8sIIII32s")
 _MARK = struct.Struct("<II")
-DTYPES = ("float16", "float32")
 _CHECKED_AT_ONCE = 2048
 
 

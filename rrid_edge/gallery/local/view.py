@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import GalleryInfo, SearchFilter
 from rrid_edge.gallery.local.projection import Projection
+from rrid_edge.gallery.shared import UNKNOWN
 
 BLOCK_ROWS = 2048
 """Rows decoded to float32 at once: 2048 x 3840 values are 31 MB."""
 _MANY = 8
 """Queries for which decoding all rows pays at once."""
-UNKNOWN = -(2**62)
-"""Stands for a camera or a time that is not known."""
 
 
 class Vectors:

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.errors import GalleryError, ModelFileError, UsageError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow, SearchFilter
-from rrid_edge.gallery.local.catalogue import row_check
-from rrid_edge.gallery.local.view import UNKNOWN
+from rrid_edge.gallery.shared import UNKNOWN, row_check
 from rrid_edge.model.spec import ModelSpec
 
 FORMAT = 1
@@ -203,7 +202,7 @@ def row_of(entity: Mapping[str, Any], where: str) -> GalleryRow:
 def expression(search_filter: SearchFilter) -> str:
     """A filter as Milvus' expression; empty where all rows pass.
 
-    Unknown cameras and times are stored as :data:`rrid_edge.gallery.local.view.UNKNOWN`, which no name gives: Milvus 2.3 has no
+    Unknown cameras and times are stored as :data:`rrid_edge.gallery.shared.UNKNOWN`, which no name gives: Milvus 2.3 has no
     null.
     """
     parts = []

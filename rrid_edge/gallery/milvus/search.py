@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import Hit
-from rrid_edge.gallery.local.search import ROUNDING, candidates, exact_scores
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.rows import MOST_AT_ONCE, STRONG, Reader, is_sound, vector_of, whole
 from rrid_edge.gallery.milvus.schema import FACTS, IVF_LISTS, KEY, VECTOR
+from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores
 
 METRIC = "IP"
 """Inner product: the cosine of unit vectors."""

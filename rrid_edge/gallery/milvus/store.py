@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from rrid_edge.closing import Closing
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
-from rrid_edge.gallery.local.vector_file import DTYPES
 from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus.collection import (
     await_index,
@@ -47,6 +46,7 @@ from rrid_edge.gallery.milvus.schema import (
     record,
 )
 from rrid_edge.gallery.milvus.search import Answer, Searcher
+from rrid_edge.gallery.shared import DTYPES
 from rrid_edge.model.spec import ModelSpec
 
 BATCH_BYTES = 16 << 20
