@@ -19,8 +19,8 @@ from PIL import Image
 
 from rrid_edge.bench.probe import resident_mib
 from rrid_edge.engines import Engine, FakeEngine, open_engine
+from rrid_edge.gallery.indexing.sync import IndexReport, index_folder
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.sync import IndexReport, index_folder
 from rrid_edge.machine.processor import processor_name
 
 _LINKS = 10_000  # ext4 allows 65,000 names of one file

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
+from rrid_edge.gallery.indexing.recall import measure_recall
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import parse_place, remove_gallery
-from rrid_edge.gallery.recall import measure_recall
 
 SPEC = fake_spec(block_width=256)
 CHUNK = 1200

@@ -28,9 +28,9 @@ from PIL import Image
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
 from rrid_edge.gallery.base import NewRow
+from rrid_edge.gallery.indexing.sync import out_of_step
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.opening import place_of
-from rrid_edge.gallery.sync import out_of_step
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.model.onnx_header import read_spec
 
@@ -74,7 +74,7 @@ begin = time.perf_counter()
 watch("rrid_edge.cli.match", "open_model", "opening the engine")
 watch("rrid_edge.cli.match", "_embed_queries", "decoding and embedding the query")
 watch("rrid_edge.cli.match", "_print_result", "printing")
-watch("rrid_edge.gallery.sync", "out_of_step", "comparing folder and index, meanwhile")
+watch("rrid_edge.gallery.indexing.sync", "out_of_step", "comparing folder and index, meanwhile")
 watch("rrid_edge.matching", "match_all", "searching")
 watch("rrid_edge.gallery.local.store", "LocalGallery.__init__", "opening the gallery")
 stages["imports of the stages"] = time.perf_counter() - begin

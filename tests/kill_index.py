@@ -23,8 +23,8 @@ from pictures import noise, save_crops
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.files import sha256_of_file
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.sync import index_folder
 
 SPEC = fake_spec(block_width=4)
 CROPS = 120

@@ -19,8 +19,8 @@ from pictures import noise, save_crops
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import ForeignGalleryError, GalleryError, OutputError, UsageError
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
+from rrid_edge.gallery.indexing.sync import index_folder, out_of_step
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.sync import index_folder, out_of_step
 
 SPEC = fake_spec(block_width=4)  # 60 values a descriptor
 

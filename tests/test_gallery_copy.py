@@ -12,7 +12,7 @@ from commands import refused, rrid_edge
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery import NewRow
-from rrid_edge.gallery.copying import copy_gallery
+from rrid_edge.gallery.indexing.copying import copy_gallery
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_place
 from test_gallery_contract import ODD_PATHS, SPEC, answered, plain, rows, vectors
@@ -59,7 +59,7 @@ def test_there_and_back(tmp_path, milvus, dtype):
 
 
 def test_a_copy_that_was_cut_off_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("rrid_edge.gallery.copying.BATCH_ROWS", 10)
+    monkeypatch.setattr("rrid_edge.gallery.indexing.copying.BATCH_ROWS", 10)
     with filled(tmp_path / "a") as source, create_gallery(tmp_path / "b", SPEC) as destination:
         done = []
 

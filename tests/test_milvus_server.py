@@ -15,11 +15,11 @@ from pictures import save_crops
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import GalleryError, GalleryUnavailableError
 from rrid_edge.gallery import NewRow
+from rrid_edge.gallery.indexing.recall import measure_recall
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_place
-from rrid_edge.gallery.recall import measure_recall
-from rrid_edge.gallery.sync import index_folder
 
 pytestmark = pytest.mark.integration
 SPEC = fake_spec(block_width=4)

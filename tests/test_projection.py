@@ -11,9 +11,9 @@ from commands import refused, rrid_edge
 from pictures import save_crops
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery import NewRow, SearchFilter
+from rrid_edge.gallery.indexing.recall import measure_recall
 from rrid_edge.gallery.local.projection import ProjectionFacts, dimensions_for, fit_basis, project
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.recall import measure_recall
 
 SPEC = fake_spec(block_width=8)  # 120 values a descriptor, bounded in 32
 COUNT = 3000

@@ -17,9 +17,9 @@ from onnx_models import save_tiny_model
 from pictures import noise, save_crops
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
+from rrid_edge.gallery.indexing.sync import IndexSettings
+from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, watch_folder
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.sync import IndexSettings
-from rrid_edge.gallery.watch import Settling, WatchSettings, watch_folder
 
 SPEC = fake_spec(block_width=4)
 

@@ -11,10 +11,10 @@ import pytest
 from pictures import save_crops
 from rrid_edge.engines import FakeEngine
 from rrid_edge.errors import OutputError
-from rrid_edge.gallery import writing
+from rrid_edge.gallery.indexing import writing
+from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
 from rrid_edge.gallery.local import vector_file as vectors
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.sync import IndexSettings, index_folder
 
 
 @pytest.fixture

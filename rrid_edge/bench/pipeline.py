@@ -24,8 +24,8 @@ from rrid_edge.embedding.pipeline import embed_files
 from rrid_edge.embedding.tuning import WORTH_PROCESSES, BatchChoice
 from rrid_edge.engines.base import BatchEngine, Engine
 from rrid_edge.gallery.base import NewRow
+from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings, index_folder
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.sync import IndexReport, IndexSettings, index_folder
 from rrid_edge.parity.goldens import Goldens
 
 _DECODING_S = 2.0

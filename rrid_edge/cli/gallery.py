@@ -55,8 +55,8 @@ def verify(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.gallery.indexing.recall import RECALL_AT, RECALL_QUERIES, measure_recall
     from rrid_edge.gallery.opening import open_gallery, place_of
-    from rrid_edge.gallery.recall import RECALL_AT, RECALL_QUERIES, measure_recall
 
     with open_gallery(place_of(folder, store)) as gallery:
         found = gallery.verify()
@@ -189,7 +189,7 @@ def copy(
     replicas: ReplicasOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.gallery.copying import copy_gallery
+    from rrid_edge.gallery.indexing.copying import copy_gallery
     from rrid_edge.gallery.opening import create_gallery, open_gallery, place_of
 
     here, there = place_of(source), place_of(destination)

@@ -33,7 +33,7 @@ from rrid_edge.errors import printable
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import Gallery
-    from rrid_edge.gallery.sync import IndexReport, IndexSettings
+    from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings
 
 
 @app.command(
@@ -68,8 +68,8 @@ def index(
 ) -> None:
     from rrid_edge.crops.folder import walk_images
     from rrid_edge.crops.naming import name_reader
+    from rrid_edge.gallery.indexing.sync import IndexSettings, refuse_empty
     from rrid_edge.gallery.opening import create_gallery, place_of, remove_gallery
-    from rrid_edge.gallery.sync import IndexSettings, refuse_empty
 
     name_reader(pattern)
     walk_images(folder)
@@ -110,7 +110,7 @@ def _follow(
     as_json: bool,
 ) -> None:
     """Follow a folder until a signal comes; one line on stdout (with ``--json``, one JSON object a line) for every step."""
-    from rrid_edge.gallery.watch import WatchSettings, watch_folder
+    from rrid_edge.gallery.indexing.watch import WatchSettings, watch_folder
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

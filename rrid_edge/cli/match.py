@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import Gallery
+    from rrid_edge.gallery.indexing.sync import IndexSettings
     from rrid_edge.gallery.opening import Place
-    from rrid_edge.gallery.sync import IndexSettings
     from rrid_edge.matching import MatchResult, Query
 
 
@@ -90,8 +90,8 @@ def match(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.base import SearchFilter
+    from rrid_edge.gallery.indexing.sync import IndexSettings
     from rrid_edge.gallery.opening import place_of
-    from rrid_edge.gallery.sync import IndexSettings
     from rrid_edge.matching import RERANK_DEPTH, MatchSettings, match_all
 
     if len(paths) < 2:
@@ -215,8 +215,8 @@ def _compare_meanwhile(folder: Path, place: Place) -> Callable[[], bool]:
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from rrid_edge.gallery.indexing.sync import out_of_step
     from rrid_edge.gallery.opening import gallery_exists, open_gallery
-    from rrid_edge.gallery.sync import out_of_step
 
     if not isinstance(place, Path):
         return lambda: False
@@ -237,8 +237,8 @@ def _gallery_in_step(
     folder: Path, place: Place, model: Path, engine: Engine, settings: IndexSettings, differs: Callable[[], bool]
 ) -> Gallery:
     """The gallery, indexed where it must be: there is no index, or the folder has changed since."""
+    from rrid_edge.gallery.indexing.sync import refuse_empty
     from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery
-    from rrid_edge.gallery.sync import refuse_empty
 
     if gallery_exists(place):
         gallery = open_gallery(place, spec=engine.spec)  # refuses another model's before anything is compared

@@ -12,8 +12,8 @@ from rrid_edge.cli.common import progress, say
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import Gallery
+    from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings
     from rrid_edge.gallery.opening import Place
-    from rrid_edge.gallery.sync import IndexReport, IndexSettings
 
 _WORTH_SAYING_S = 10.0
 
@@ -80,7 +80,7 @@ def run_index(folder: Path, gallery: Gallery, engine: Engine, settings: IndexSet
     from collections.abc import Callable
 
     from rrid_edge.errors import printable
-    from rrid_edge.gallery.sync import index_folder
+    from rrid_edge.gallery.indexing.sync import index_folder
 
     with contextlib.ExitStack() as stack:
         advance: list[Callable[[int], None]] = [lambda _done: None]

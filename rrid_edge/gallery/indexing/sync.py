@@ -15,7 +15,7 @@ from rrid_edge.embedding.tuning import EmbeddingGauge
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderGoneError, UsageError, printable
 from rrid_edge.gallery.base import Gallery
-from rrid_edge.gallery.writing import GalleryWriter
+from rrid_edge.gallery.indexing.writing import GalleryWriter
 
 
 @dataclass(frozen=True)

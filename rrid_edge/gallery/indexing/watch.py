@@ -23,7 +23,7 @@ from rrid_edge.errors import (
     printable,
 )
 from rrid_edge.gallery.base import Gallery
-from rrid_edge.gallery.sync import IndexReport, IndexSettings, index_folder
+from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings, index_folder
 
 _TICK_S = 0.5
 """How often files that were not finished are looked at again, where the system reports nothing."""

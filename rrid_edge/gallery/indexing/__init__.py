@@ -1,0 +1,1 @@
+"""Keeping a gallery in step with its folder; copying it; measuring its recall."""
