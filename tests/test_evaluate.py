@@ -14,7 +14,7 @@ from onnx_models import save_tiny_model
 from pictures import save_crops
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
-from rrid_edge.ranked_lists import LabelledCrops, choose_queries, ranked_list
+from rrid_edge.pictures.ranked_lists import LabelledCrops, choose_queries, ranked_list
 from rrid_edge.ranking.metrics import evaluate_ranking
 from rrid_edge.ranking.rerank import average_query_expansion, k_reciprocal
 from rrid_train.data.layout import load_dataset

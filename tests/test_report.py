@@ -15,7 +15,7 @@ from PIL import Image
 from rrid_edge.errors import OutputError, UsageError
 from rrid_edge.matching import Match, MatchResult
 from rrid_edge.model.spec import block_names
-from rrid_edge.report import (
+from rrid_edge.pictures.contact_sheet import (
     AGAINST_COLOUR,
     BORDER_COLOURS,
     CROP_PX,
@@ -24,8 +24,8 @@ from rrid_edge.report import (
     contact_sheet,
     write_sheet,
 )
-from rrid_edge.report_html import html_report, write_report
-from rrid_edge.report_parts import DIFFERENT, SAME, UNKNOWN, finest_stripes, read_thumbnail, stripe_shares
+from rrid_edge.pictures.html import html_report, write_report
+from rrid_edge.pictures.parts import DIFFERENT, SAME, UNKNOWN, finest_stripes, read_thumbnail, stripe_shares
 
 NAMES = block_names()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rrid_edge.engines.base import Engine
     from rrid_edge.model.spec import ModelSpec
-    from rrid_edge.ranked_lists import LabelledCrops
+    from rrid_edge.pictures.ranked_lists import LabelledCrops
     from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings
     from rrid_edge.ranking.rerank import RerankSettings
     from rrid_edge.ranking.thresholds import Thresholds
@@ -154,8 +154,8 @@ class _Run:
 
     def draw(self, folder: Path, metrics: RankingMetrics, count: int) -> list[Path]:
         """Write the sheets; returns their paths."""
-        from rrid_edge.ranked_lists import choose_queries, ranked_list
-        from rrid_edge.report import contact_sheet, write_sheet
+        from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
+        from rrid_edge.pictures.ranked_lists import choose_queries, ranked_list
 
         written = []
         matrix = self._reranked() if self.rerank is not None else None
@@ -204,7 +204,7 @@ def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCr
     import numpy as np
 
     from rrid_edge.embedding.pipeline import embed_files
-    from rrid_edge.ranked_lists import LabelledCrops
+    from rrid_edge.pictures.ranked_lists import LabelledCrops
 
     paths = [sample.path for sample in samples]
     descriptors = np.empty((len(paths), engine.spec.dimension), np.float32)

@@ -268,11 +268,11 @@ def _draw(
     report: Path | None,
 ) -> None:
     if sheet is not None:
-        from rrid_edge.report import contact_sheet, write_sheet
+        from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
 
         write_sheet(sheet, contact_sheet(results, folder, block_names=blocks, footer=footer))
     if report is not None:
-        from rrid_edge.report_html import html_report, write_report
+        from rrid_edge.pictures.html import html_report, write_report
 
         write_report(report, html_report(results, folder, block_names=blocks, footer=footer))
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rrid_edge.errors import OutputError, UsageError, printable
 from rrid_edge.files import atomic_output
 from rrid_edge.matching import MatchResult
-from rrid_edge.report_parts import (
+from rrid_edge.pictures.parts import (
     DIFFERENT,
     SAME,
     UNKNOWN,

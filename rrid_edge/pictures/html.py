@@ -16,7 +16,7 @@ from typing import Final
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import write_text
 from rrid_edge.matching import Match, MatchResult
-from rrid_edge.report_parts import (
+from rrid_edge.pictures.parts import (
     DIFFERENT,
     SAME,
     UNKNOWN,
