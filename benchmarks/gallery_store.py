@@ -35,7 +35,7 @@ _OPENING = """
 import json, re, sys, time
 import numpy as np
 from pathlib import Path
-from rrid_edge.gallery.local import LocalGallery
+from rrid_edge.gallery.local.store import LocalGallery
 
 def private_mib():
     text = Path("/proc/self/smaps_rollup").read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from milvus_server import TOKEN, MilvusServer, server_python
+from support.milvus_server import TOKEN, MilvusServer, server_python
 
 
 @pytest.fixture(autouse=True, scope="session")

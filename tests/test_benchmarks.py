@@ -13,9 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cuda_standin import install_cuda
-from datasets import write_dataset
-from onnx_models import save_tiny_model
 from rrid_edge.bench.copying import copy_bytes_per_s, copy_images_per_s, on_gpu
 from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.cuda import Cuda
@@ -23,6 +20,9 @@ from rrid_edge.machine.timing import Timing
 from rrid_export.source import SourceNetwork
 from rrid_train.config import PRESETS
 from rrid_train.model import RRID, ModelConfig
+from support.cuda_standin import install_cuda
+from support.datasets import write_dataset
+from support.onnx_models import save_tiny_model
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

@@ -1,0 +1,467 @@
+"""Calibration: ranges against hand-computed ones, explicit int8 as runtimes need it, and crops of the training split only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+from torch.nn import functional as F
+
+from rrid_calib.calibrate import CalibrationSettings, calibrate
+from rrid_calib.crops import find_crops, read_crops, spread
+from rrid_calib.graph import int8_layers, quantised, quantised_weights, read_graph, weight_sizes
+from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
+from rrid_edge.engines import open_engine
+from rrid_edge.errors import CheckFailedError, DatasetError, ModelFileError, UsageError
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.parity import check as parity
+from rrid_edge.parity.agreement import row_cosines
+from rrid_train.model import RRID, ModelConfig
+from support.commands import refused, rrid_edge
+from support.datasets import write_dataset
+from support.pictures import noise, save_crops
+
+TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
+SETTINGS = CalibrationSettings(count=16, measured=8, method="minmax", rounding="nearest", floating=0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save(RRID(TINY, 5).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint):
+    outcome = rrid_edge("export", checkpoint, "-o", checkpoint.parent, "--height", 96, "--width", 32)
+    assert outcome.code == 0, outcome
+    return checkpoint.parent / "rrid.onnx"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "tiny", train=8, test=3, cameras=3, shots=2)
+
+
+@pytest.fixture
+def model_path(exported, tmp_path):
+    return shutil.copy(exported, tmp_path / "rrid.onnx")
+
+
+@pytest.fixture
+def lenient(monkeypatch):
+    """Random weights hold nobody apart: the nearest neighbour is chance, the cosines still tell whether int8 works."""
+    loose = dataclasses.replace(parity.TOLERANCES["int8"], min_cosine=0.99, top1=0.0, max_map_loss=1.0)
+    monkeypatch.setitem(parity.TOLERANCES, "int8", loose)
+
+
+def _pixels(count: int) -> np.ndarray:
+    return np.stack([np.asarray(noise(seed, 96, 32)) for seed in range(count)])
+
+
+def _histogram(*parts) -> Histogram:
+    histogram = Histogram()
+    for part in parts:
+        histogram.add(np.asarray(part, np.float32))
+    return histogram
+
+
+# Ranges
+
+
+def test_minmax_reaches_the_largest_magnitude():
+    assert _histogram([[-3.5, 1.0]], [0.25]).reach("minmax") == 3.5
+
+
+def test_percentile_leaves_the_tail_out():
+    values = np.arange(1, 100_001, dtype=np.float32) / 100_000
+    # The 99.99th percentile of 0.00001 .. 1 is 0.9999; one bin of 2048 is 0.0005 wide.
+    assert _histogram(values).reach("percentile") == pytest.approx(0.9999, abs=0.0005)
+    outlier = _histogram(values, [10.0])
+    assert outlier.reach("minmax") == 10.0
+    assert outlier.reach("percentile") == pytest.approx(1.0, abs=10 / 1024)
+
+
+def test_entropy_clips_one_far_outlier_and_keeps_an_even_spread():
+    generator = np.random.default_rng(0)
+    bell = np.abs(generator.normal(0, 1, 200_000))
+    assert 2.5 < _histogram(bell, [40.0]).reach("entropy") < 10
+    even = generator.uniform(0, 1, 200_000)
+    assert _histogram(even).reach("entropy") > 0.95
+
+
+def test_histogram_does_not_depend_on_the_order_of_blocks():
+    generator = np.random.default_rng(1)
+    blocks = [generator.uniform(0, 4.0**power, 5000).astype(np.float32) for power in range(4)]
+    one = _histogram(*blocks)
+    assert one.counts.sum() == 20_000
+    magnitudes = np.concatenate(blocks)
+    expected = np.histogram(magnitudes, len(one.counts), (0, one.limit))[0]
+    # Doubling the limit joins two bins into one: a value on a border may lie on its other side, by rounding.
+    assert np.abs(np.cumsum(one.counts) - np.cumsum(expected)).max() <= 2
+    assert one.limit >= one.largest == magnitudes.max()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dead_activations_have_a_range(method):
+    assert _histogram(np.zeros(100)).reach(method) > 0
+
+
+def test_ranges_do_not_depend_on_the_calibration_batch(exported):
+    model = read_graph(exported)
+    tensors = [tensor for layer in int8_layers(model) for tensor in layer.tensors]
+    alone, together = (scales(collect(model, tensors, _pixels(6), batch=batch), "minmax") for batch in (1, 6))
+    assert alone.keys() == together.keys() == set(tensors)
+    assert alone == pytest.approx(together, rel=1e-5)
+
+
+def test_activations_that_are_not_finite_are_refused(exported):
+    model = read_graph(exported)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == int8_layers(model)[0].weight)
+    weight.CopyFrom(numpy_helper.from_array(np.full(weight.dims, np.inf, np.float32), weight.name))
+    tensors = [layer.source for layer in int8_layers(model)]
+    with pytest.raises(ModelFileError, match="is not finite"):
+        collect(model, tensors, _pixels(1))
+
+
+# The graph
+
+
+def test_weights_by_hand():
+    values, steps = quantised_weights(np.array([[[[1.27]], [[-0.635]]], [[[0.0]], [[0.0]]]], np.float32))
+    assert values.ravel().tolist() == [127, -64, 0, 0]  # -63.5 rounds to the even neighbour
+    assert steps[0] == pytest.approx(0.01)
+    assert steps[1] > 0  # a channel of zeros still has a step
+
+
+def test_rewritten_head_answers_alike(exported):
+    pixels = _pixels(5)
+    with open_engine(exported, "onnxruntime") as engine:
+        expected = engine.run(pixels)
+    model = read_graph(exported)
+    assert not [node for node in model.graph.node if node.op_type == "MatMul" and "matmul" in node.name]
+    np.testing.assert_allclose(descriptors_of(model, pixels), expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def int8_model(exported):
+    model = read_graph(exported)
+    tensors = [tensor for layer in int8_layers(model) for tensor in layer.tensors]
+    return quantised(model, scales(collect(model, tensors, _pixels(12)), "minmax"))
+
+
+def test_explicit_int8_as_runtimes_need_it(int8_model):
+    """Symmetric, zero point 0, positive steps, a step a channel for weights only, nothing on biases, pixels or the norm."""
+    onnx.checker.check_model(int8_model, full_check=True)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8_model.graph.initializer}
+    nodes = list(int8_model.graph.node)
+    makers = {name: node for node in nodes for name in node.output}
+    pairs = [node for node in nodes if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    for node in pairs:
+        _, step, zero = node.input
+        assert (constants[step] > 0).all()
+        assert constants[zero].dtype == np.int8
+        assert not constants[zero].any()
+        is_weight = node.input[0] in constants
+        assert (constants[step].ndim == 1) == is_weight
+        assert node.op_type == "DequantizeLinear" or not is_weight  # weights are stored as int8
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    assert len(convolutions) == 20 + 3
+    for node in convolutions:
+        assert [makers[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+        assert node.input[2] in constants if len(node.input) > 2 else True
+    # Of a residual addition the residual alone: the convolution before it, the addition and the ReLU become one kernel.
+    adders = [node for node in nodes if node.op_type == "Add" and not constants.keys() & set(node.input)]
+    residual = [[makers[name].op_type for name in node.input] for node in adders if "Conv" in _makers_of(node, makers)]
+    assert len(residual) == 8
+    assert all(sorted(kinds) == ["Conv", "DequantizeLinear"] for kinds in residual)
+    # From the last convolution on nothing is int8.
+    after = {node.op_type for node in _after(nodes, {convolutions[-1].output[0]})}
+    assert "Sqrt" in after
+    assert "QuantizeLinear" not in after
+
+
+def _makers_of(node, makers) -> set[str]:
+    return {makers[name].op_type for name in node.input if name in makers}
+
+
+def _after(nodes, tensors: set[str]) -> list:
+    found, known = [], set(tensors)
+    for node in nodes:
+        if known & set(node.input):
+            known.update(node.output)
+            found.append(node)
+    return found
+
+
+def test_int8_is_close_and_layers_can_be_left_out(exported, int8_model):
+    pixels = _pixels(12)
+    model = read_graph(exported)
+    expected = descriptors_of(model, pixels)
+    assert row_cosines(descriptors_of(int8_model, pixels), expected).min() > 0.99
+    layers = int8_layers(model)
+    tensors = [tensor for layer in layers for tensor in layer.tensors]
+    steps = scales(collect(model, tensors, pixels), "minmax")
+    nothing = quantised(model, steps, {layer.name for layer in layers})
+    assert "QuantizeLinear" not in {node.op_type for node in nothing.graph.node}
+    np.testing.assert_allclose(descriptors_of(nothing, pixels), expected, atol=1e-6)
+
+
+def test_a_second_step_all_but_removes_the_error_of_the_input(exported):
+    """One convolution by hand: int8 weights, the input once rounded to 8 bits and once to 8 + 8 bits."""
+    make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    values = np.abs(generator.standard_normal((1, 3, 9, 9))).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [make("Relu", ["x"], ["r"], "relu"), make("Conv", ["r", "w"], ["y"], "conv")],
+        "one",
+        [info("x", onnx.TensorProto.FLOAT, [1, 3, 9, 9])],
+        [info("y", onnx.TensorProto.FLOAT, [1, 4, 7, 7])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    stored, steps = quantised_weights(weight)
+    rounded = stored * steps[:, None, None, None]
+    expected = F.conv2d(torch.from_numpy(values), torch.from_numpy(rounded)).numpy()
+    errors = []
+    for fine in ((), ("conv",)):
+        result = quantised(model, {"r": float(values.max()) / 127}, fine=fine)
+        onnx.checker.check_model(result, full_check=True)
+        session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+        errors.append(np.abs(session.run(None, {"x": values})[0] - expected).max())
+    assert 0 < errors[1] < errors[0] / 100
+
+
+def test_residuals_can_stay_in_float32(exported):
+    model = read_graph(exported)
+    tensors = [tensor for layer in int8_layers(model) for tensor in layer.tensors]
+    result = quantised(model, scales(collect(model, tensors, _pixels(4)), "minmax"), float_residuals=True)
+    makers = {name: node for node in result.graph.node for name in node.output}
+    constants = {tensor.name for tensor in result.graph.initializer}
+    adders = [node for node in result.graph.node if node.op_type == "Add" and not constants & set(node.input)]
+    residual = [node for node in adders if "Conv" in _makers_of(node, makers)]
+    assert len(residual) == 8
+    assert not any("DequantizeLinear" in _makers_of(node, makers) for node in residual)
+
+
+def test_what_is_spent_on_accuracy_follows_the_need(lenient, model_path, dataset, monkeypatch):
+    easy = dataclasses.replace(SETTINGS, floating=None)
+    monkeypatch.setattr("rrid_calib.calibrate.TOP1_TARGET", 0.0)
+    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.9)
+    assert calibrate(model_path, dataset, easy).calibration.form == "int8"
+    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.99999999)
+    monkeypatch.setattr("rrid_calib.calibrate.LARGEST_SHARE", 0.0)
+    chosen = calibrate(model_path, dataset, easy).calibration
+    assert (chosen.form, chosen.floating) == ("float residuals", ())
+
+
+def test_weight_sizes(exported):
+    sizes = weight_sizes(read_graph(exported))
+    assert sum(sizes.values()) == sum(
+        np.prod(tensor.dims) for tensor in read_graph(exported).graph.initializer if len(tensor.dims) == 4
+    )
+    assert max(sizes.values()) == 512 * 512 * 9
+
+
+# Crops
+
+
+def test_a_dataset_gives_its_training_split(dataset):
+    crops = find_crops(dataset)
+    assert {crop.person for crop in crops} == {str(pid) for pid in range(8)}
+    assert len(crops) == 8 * 3 * 2
+
+
+def test_choice_is_spread_and_seeded(dataset):
+    crops = find_crops(dataset)
+    chosen = spread(crops, 24, seed=3)
+    assert chosen == spread(list(crops), 24, seed=3) != spread(crops, 24, seed=4)
+    assert [sum(crop.camera == camera for crop in chosen) for camera in range(3)] == [8, 8, 8]
+    # Eight people a camera: everyone once.
+    assert all(len({crop.person for crop in chosen if crop.camera == camera}) == 8 for camera in range(3))
+    assert len(spread(crops, 1000, seed=3)) == len(crops)
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    save_crops(tmp_path / "crops", 6)
+    assert {(crop.person, crop.camera) for crop in find_crops(tmp_path / "crops")} >= {("0001", 1), ("0002", 2)}
+
+
+@pytest.mark.parametrize("name", ["query", "gallery", "test", "bounding_box_test"])
+def test_test_crops_are_refused_by_their_folder(tmp_path, name):
+    save_crops(tmp_path / "all" / name, 2)
+    save_crops(tmp_path / "all" / "train", 2)
+    for folder in (tmp_path / "all", tmp_path / "all" / name):
+        with pytest.raises(UsageError, match=r"crops belong to a test split.*training crops only"):
+            find_crops(folder)
+
+
+def test_test_crops_are_refused_by_the_datasets_lists(dataset):
+    with pytest.raises(UsageError, match=r"18 of 66 crops belong to a test split, the first is 00000008_00_0000.jpg"):
+        find_crops(dataset / "images")
+
+
+def test_folders_without_crops(tmp_path):
+    with pytest.raises(UsageError, match="no such folder"):
+        find_crops(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="no images"):
+        find_crops(tmp_path)
+
+
+def test_a_dataset_that_contradicts_itself(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "broken")
+    (tmp_path / "broken" / "splits.json").write_text("{")
+    with pytest.raises(DatasetError):
+        find_crops(tmp_path / "broken")
+
+
+def test_unreadable_crops_stop_calibration(model_path, tmp_path):
+    paths = save_crops(tmp_path / "crops", 20)
+    paths[3].write_bytes(paths[3].read_bytes()[:100])
+    outcome = rrid_edge("calibrate", model_path, "--images", tmp_path / "crops")
+    refused(outcome, 2, "unreadable crop", paths[3].name, "nothing was written")
+    assert [path.name for path in model_path.parent.glob("rrid*")] == ["rrid.onnx"]
+
+
+def test_pixels_are_read_as_everywhere(dataset):
+    crops = find_crops(dataset)[:2]
+    images = read_crops(crops, 96, 32)
+    assert images.pixels.shape == (2, 96, 32, 3)
+    assert images.sha256[1] == hashlib.sha256(crops[1].path.read_bytes()).hexdigest()
+
+
+# The whole way
+
+
+def test_command(lenient, model_path, checkpoint, dataset, monkeypatch):
+    monkeypatch.setattr("rrid_calib.calibrate.LARGEST_SHARE", 0.0)  # no single layers
+    options = ("--count", 24, "--rounding", "nearest", "--json")
+    outcome = rrid_edge("calibrate", model_path, "--images", dataset, *options)
+    assert outcome.code == 0, outcome
+    facts = json.loads(outcome.out)
+    path = model_path.with_name("rrid.int8.onnx")
+    assert facts["model"] == str(path)
+    assert facts["size_share"] == path.stat().st_size / model_path.stat().st_size <= 0.31
+    assert {item["method"] for item in facts["compared"]} == set(METHODS)
+    in_form = [item for item in facts["compared"] if item["form"] == facts["form"]]
+    assert facts["method"] == max(in_form, key=lambda item: item["mean_cosine"])["method"]
+    spec = read_spec(path)
+    assert (spec.precision, spec.fingerprint) == ("int8", read_spec(model_path).fingerprint)
+    listing = json.loads(model_path.with_name("rrid.calibration.json").read_text())
+    assert len(listing["crops"]) == facts["crops"] == 24
+    for crop in listing["crops"]:
+        content = (dataset / crop["name"]).read_bytes()
+        assert crop["sha256"] == hashlib.sha256(content).hexdigest()
+        assert int(crop["person"]) < 8  # of the training split
+    assert json.loads(model_path.with_name("parity.int8.json").read_text())["arithmetic"] == "int8"
+    pixels = _pixels(9)
+    with open_engine(path, "onnxruntime") as one, open_engine(path, "openvino") as two:
+        assert {one.arithmetic, two.arithmetic} == {"int8"}
+        answers, others = one.run(pixels), two.run(pixels)
+    assert row_cosines(answers, others).min() > 0.999
+    with open_engine(model_path, "onnxruntime") as full:
+        assert row_cosines(answers, full.run(pixels)).min() > 0.99
+
+
+def test_the_same_seed_gives_the_same_model(lenient, model_path, dataset, tmp_path):
+    one = calibrate(model_path, dataset, SETTINGS, output=tmp_path / "one.onnx").model.read_bytes()
+    assert calibrate(model_path, dataset, SETTINGS, output=tmp_path / "two.onnx").model.read_bytes() == one
+    other = dataclasses.replace(SETTINGS, seed=1)
+    assert calibrate(model_path, dataset, other, output=tmp_path / "three.onnx").model.read_bytes() != one
+
+
+def test_costliest_layers_are_left_in_float32(lenient, model_path, dataset):
+    settings = dataclasses.replace(SETTINGS, floating=3)
+    chosen = calibrate(model_path, dataset, settings).calibration
+    assert len(chosen.floating) == 3
+    assert set(chosen.floating) == set(sorted(chosen.layer_costs, key=chosen.layer_costs.get)[-3:])
+    nodes = onnx.load(model_path.with_name("rrid.int8.onnx")).graph.node
+    makers = {name: node.op_type for node in nodes for name in node.output}
+    for node in nodes:
+        if node.op_type == "Conv":
+            assert (makers.get(node.input[1]) == "DequantizeLinear") == (node.name not in chosen.floating)
+
+
+def test_layers_left_in_float32_never_make_the_file_large(lenient, monkeypatch, model_path, dataset):
+    settings = dataclasses.replace(SETTINGS, floating=None, target=0.9999999)  # out of reach: as many as fit are tried
+    result = calibrate(model_path, dataset, settings)
+    assert result.calibration.floating
+    assert result.model.stat().st_size < 0.31 * model_path.stat().st_size
+
+
+def test_a_model_that_answers_differently_is_not_kept(monkeypatch, model_path, dataset):
+    strict = dataclasses.replace(parity.TOLERANCES["int8"], min_cosine=0.9999999)
+    monkeypatch.setitem(parity.TOLERANCES, "int8", strict)
+    with pytest.raises(CheckFailedError, match=r"does not answer as onnxruntime CPU fp32.*nothing was kept"):
+        calibrate(model_path, dataset, SETTINGS)
+    assert [path.name for path in model_path.parent.iterdir()] == ["rrid.onnx"]
+
+
+def test_export_calibrates_and_compares_with_pytorch(lenient, checkpoint, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("rrid_calib.calibrate.TOP1_TARGET", 0.0)
+    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.9)  # the first form will do
+    arguments = [
+        "export",
+        checkpoint,
+        "-o",
+        tmp_path / "m",
+        "--height",
+        96,
+        "--width",
+        32,
+        "--int8",
+        "--calib",
+        dataset,
+    ]
+    outcome = rrid_edge(*arguments)
+    assert outcome.code == 0, outcome
+    assert "parity with torch cpu fp32" in outcome.out
+    assert "no TensorRT engine was built" in outcome.err
+    assert (tmp_path / "m" / "rrid.int8.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"count": 3}, {"measured": 0}, {"method": "best"}, {"rounding": "up"}, {"target": 1.5}, {"floating": -1}],
+)
+def test_settings_out_of_range(settings):
+    with pytest.raises(UsageError, match=r"expected"):
+        CalibrationSettings(**settings)
+
+
+def test_wrong_use(model_path, checkpoint, dataset, tmp_path):
+    refused(rrid_edge("export", checkpoint, "--int8"), 2, "--int8 and --calib DIR go together")
+    refused(rrid_edge("export", checkpoint, "--calib", dataset), 2, "--int8 and --calib DIR go together")
+    refused(rrid_edge("export", model_path, "--int8", "--calib", dataset), 2, "rrid-edge calibrate MODEL --images DIR")
+    refused(rrid_edge("calibrate", checkpoint, "--images", dataset), 4, "tiny.pth", "ONNX")
+    refused(rrid_edge("calibrate", tmp_path / "none.onnx", "--images", dataset), 2, "none.onnx")
+    save_crops(tmp_path / "few", 9)
+    refused(rrid_edge("calibrate", model_path, "--images", tmp_path / "few"), 2, "9 training crops are too few")
+
+
+def test_an_int8_model_is_not_calibrated_again(lenient, model_path, dataset):
+    done = calibrate(model_path, dataset, SETTINGS).model
+    refused(rrid_edge("calibrate", done, "--images", dataset), 2, "precision int8", "calibrate the float32 file")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_missing_step_is_one_clear_line(lenient, model_path, checkpoint, dataset, tmp_path, runtime):
+    path = calibrate(model_path, dataset, SETTINGS).model
+    model = onnx.load(path)
+    step = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale"))
+    model.graph.initializer.remove(step)
+    onnx.save(model, path)
+    save_crops(tmp_path / "crops", 4)
+    outcome = rrid_edge("parity", path, "--reference", checkpoint, "--images", tmp_path / "crops", "--runtime", runtime)
+    refused(outcome, 4, "rrid.int8.onnx", f"{step.name}", "again with: rrid-edge")

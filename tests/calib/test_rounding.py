@@ -1,0 +1,129 @@
+"""Rounding weights so that their errors cancel: against an exhaustive search, and on activations of a real network."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rrid_calib.graph import LARGEST, Layer, quantised, quantised_weights, read_graph, weight_steps
+from rrid_calib.ranges import collect, descriptors_of, scales
+from rrid_calib.rounding import SecondMoments, compensated, rounded_weights, watched
+from rrid_edge.parity.agreement import row_cosines
+from rrid_export.branch import InferenceBranch
+from rrid_export.onnx import export_onnx
+from rrid_export.source import SourceNetwork
+from support.networks import TINY, tiny_network
+
+
+def _error(weights, steps, rounded, moments):
+    """Mean squared change of the outputs, over all of them."""
+    off = (rounded * steps[:, None] - weights).astype(np.float64)
+    return float(np.einsum("ok,kj,oj->", off, moments.astype(np.float64), off))
+
+
+def _alike(count, inputs, seed):
+    """Positive inputs that move together, as after a ReLU: (count, inputs)."""
+    generator = np.random.default_rng(seed)
+    return np.abs(generator.standard_normal((count, 1)) + 0.3 * generator.standard_normal((count, inputs)))
+
+
+def test_inputs_that_do_not_move_together_leave_the_nearest_step():
+    weights = np.random.default_rng(0).standard_normal((6, 9)).astype(np.float32)
+    nearest, steps = quantised_weights(weights)
+    np.testing.assert_array_equal(compensated(weights, steps, np.eye(9, dtype=np.float32)[None]), nearest)
+
+
+def test_nearly_as_good_as_trying_every_rounding():
+    """Over thirty small layers, most of what rounding to the nearest step loses against the best choice is won back."""
+    best = nearest = mine = 0.0
+    for seed in range(30):
+        weights = np.random.default_rng(seed).uniform(-1, 1, (1, 8)).astype(np.float32)
+        steps = np.full(1, 0.3, np.float32)
+        inputs = _alike(500, 8, seed)
+        moments = (inputs.T @ inputs / len(inputs)).astype(np.float32)
+        below = np.floor(weights / steps[:, None])
+        tried = (below + np.array(up) for up in itertools.product((0, 1), repeat=8))
+        best += min(_error(weights, steps, one, moments) for one in tried)
+        nearest += _error(weights, steps, np.rint(weights / steps[:, None]), moments)
+        mine += _error(weights, steps, compensated(weights, steps, moments[None]), moments)
+    assert best < mine < nearest
+    assert mine - best < 0.5 * (nearest - best)
+
+
+def test_every_value_is_a_step_of_int8_and_groups_stand_apart():
+    generator = np.random.default_rng(3)
+    weights = generator.standard_normal((8, 300, 1, 1)).astype(np.float32)  # more inputs than one block
+    moments = np.stack([_alike(900, 300, seed).T @ _alike(900, 300, seed) / 900 for seed in (1, 2)]).astype(np.float32)
+    found = compensated(weights, weight_steps(weights), moments)
+    assert found.dtype == np.int8
+    assert found.shape == weights.shape
+    assert np.abs(found.astype(int)).max() <= LARGEST
+    alone = [
+        compensated(weights[part], weight_steps(weights[part]), moments[[index]])
+        for index, part in enumerate((slice(0, 4), slice(4, 8)))
+    ]
+    np.testing.assert_array_equal(found, np.concatenate(alone))
+
+
+def test_inputs_that_are_always_zero_do_no_harm():
+    weights = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
+    found = compensated(weights, weight_steps(weights), np.zeros((1, 4, 4), np.float32))
+    np.testing.assert_array_equal(found, quantised_weights(weights)[0])
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 1), (2, 0)])
+def test_moments_are_those_of_all_inputs(stride, padding):
+    """On maps so small that every place is looked at; inputs as PyTorch unfolds them."""
+    values = np.random.default_rng(0).standard_normal((5, 3, 4, 6)).astype(np.float32)
+    layer = Layer("conv", "input", "weight", None)
+    moments = SecondMoments([layer], {"conv": (7, 3, 3, 3)}, {"conv": (stride, padding)})
+    for start in (0, 2):
+        moments.add("input", values[start : start + (2 if start == 0 else 3)])
+    unfolded = (
+        F.unfold(torch.from_numpy(values), 3, padding=padding, stride=stride).permute(0, 2, 1).reshape(-1, 27).numpy()
+    )
+    np.testing.assert_allclose(moments.of("conv")[0], unfolded.T @ unfolded / len(unfolded), rtol=1e-4, atol=1e-5)
+
+
+def test_places_do_not_depend_on_the_batch():
+    values = np.random.default_rng(0).standard_normal((6, 2, 9, 9)).astype(np.float32)
+    layer = Layer("conv", "input", "weight", None)
+    found = []
+    for batch in (1, 4):
+        moments = SecondMoments([layer], {"conv": (7, 2, 1, 1)}, {"conv": (1, 0)})
+        for start in range(0, 6, batch):
+            moments.add("input", values[start : start + batch])
+        found.append(moments.of("conv"))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_the_weights_error_of_a_network_falls_to_a_fraction(tmp_path):
+    source = SourceNetwork(tiny_network(), tmp_path / "tiny.pth", "ab", "nothing")
+    export_onnx(InferenceBranch(source.model).eval(), source.spec(), tmp_path / "tiny.onnx")
+    model = read_graph(tmp_path / "tiny.onnx")
+    shape = (40, TINY.height_px, TINY.width_px, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    moments = watched(model)
+    histograms = collect(
+        model, {layer.source for layer in moments._layers} | _residuals(model), pixels[:24], watch=moments.add
+    )
+    steps, rounded = scales(histograms, "minmax"), rounded_weights(model, moments)
+    assert len(rounded) == 23
+    expected = descriptors_of(model, pixels[24:])
+    heads = [layer.name for layer in moments._layers if layer.head]
+
+    def lost(weights):
+        found = quantised(model, steps, (), heads, float_residuals=True, rounded=weights)
+        return 1 - row_cosines(expected, descriptors_of(found, pixels[24:])).mean()
+
+    assert lost(rounded) < 0.7 * lost(None)
+
+
+def _residuals(model):
+    from rrid_calib.graph import int8_layers
+
+    return {layer.residual for layer in int8_layers(model)} - {None}

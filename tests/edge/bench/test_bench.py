@@ -1,0 +1,162 @@
+"""The benchmark's report: complete, and consistent with itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rrid_edge.bench.probe import LoadRequest, measure_load
+from rrid_edge.engines import open_engine
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.machine.timing import Timing, interleave
+from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
+from rrid_train.model import RRID, ModelConfig
+from support.commands import refused, rrid_edge
+from support.onnx_models import save_tiny_model
+from support.pictures import save_crops
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """One quick run on a tiny model: the JSON and where the chart is."""
+    folder = tmp_path_factory.mktemp("bench")
+    path = save_tiny_model(folder / "rrid.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (12, 192, 64, 3), dtype=np.uint8)
+    with open_engine(path, "onnxruntime") as engine:
+        labels = Labels(np.arange(12) % 4 + 1, np.arange(12) // 4)
+        save_goldens(
+            folder / "rrid.goldens.npz",
+            Goldens(images, engine.run(images), ("x",) * 12, engine.spec.fingerprint, labels),
+        )
+    outcome = rrid_edge("bench", "--quick", "--model", path, "--threads", 1, "--json", "--chart", folder / "chart.png")
+    assert outcome.code == 0, outcome
+    return json.loads(outcome.out), folder
+
+
+def test_every_row_is_complete(report):
+    content, _ = report
+    assert {"processor", "cores", "gpu", "python", "rrid-edge", "onnxruntime", "openvino"} <= content["machine"].keys()
+    runtimes = {(row["runtime"].split()[0], row["arithmetic"]) for row in content["engines"]}
+    assert {("onnxruntime", "fp32"), ("openvino", "fp32")} <= runtimes
+    for row in content["engines"]:
+        missing = [name for name, value in row.items() if value is None and name != "device_memory_mib"]
+        assert row["device_memory_mib"] is None  # no GPU here
+        assert not missing
+        assert row["images_per_s"].keys() == {"1", "8"}
+    assert any("onnxruntime-cuda" in reason for reason in content["passed_over"])
+    assert [(row["rows"], row["queries"]) for row in content["search"]] == [
+        (1000, 1),
+        (1000, 64),
+        (10000, 1),
+        (10000, 64),
+    ]
+
+
+def test_the_report_is_consistent_with_itself(report):
+    content, _ = report
+    for row in content["engines"]:
+        assert row["latency_p50_ms"] <= row["latency_p90_ms"] <= row["latency_p99_ms"]
+        assert 10 < row["memory_mib"] <= row["peak_memory_mib"] + 1
+        assert min(row["load_cold_s"], row["load_cached_s"], row["load_warm_s"]) > 0
+        assert row["latency_calls"] >= 3
+        assert row["spread"].keys() == row["images_per_s"].keys()
+        assert 0.99 < row["min_cosine"] <= 1 + 1e-9
+        assert 0 <= row["top1_agreement"] <= 1
+    assert [row["kind"] for row in content["pipeline"]] == ["crops 64 x 128", "pictures 3000 x 4000"]
+    for row in content["pipeline"]:
+        rates = {name: row[f"{name}_images_per_s"] for name in ("decode", "copy", "store")}
+        rates["compute"] = row["engine_images_per_s"]
+        assert rates["copy"] is None  # no GPU here
+        del rates["copy"]
+        assert row["limiting_stage"] == min(rates, key=rates.get)
+        assert row["end_to_end_images_per_s"] <= row["engine_images_per_s"]
+        assert 0 < row["lowest_share"] <= row["share"] <= row["highest_share"] <= 1
+        assert 0 <= row["waited_for_decoding"] <= 1
+    for row in content["search"]:
+        assert row["search_p50_ms"] <= row["search_p90_ms"]
+
+
+def test_the_chart_is_a_picture(report):
+    with Image.open(report[1] / "chart.png") as chart:
+        assert chart.size == (900, 560)
+
+
+def test_table_names_every_engine(report):
+    outcome = rrid_edge("bench", "--quick", "--model", report[1] / "rrid.onnx", "--threads", 1)
+    assert all(row["name"] in outcome.out for row in report[0]["engines"])
+    assert "files to index" in outcome.out
+
+
+def test_yardsticks_and_labelled_data(tmp_path, monkeypatch):
+    """Both yardsticks stand first, and parity is measured on the folder; the compiler itself is left out."""
+    monkeypatch.setattr(torch, "compile", lambda branch, **_: branch)
+    torch.manual_seed(0)
+    torch.save(RRID(ModelConfig("resnet18", 96, 32, (3, 2), 8), 5).state_dict(), tmp_path / "tiny.pth")
+    outcome = rrid_edge("export", tmp_path / "tiny.pth", "-o", tmp_path, "--height", 96, "--width", 32)
+    assert outcome.code == 0, outcome
+    save_crops(tmp_path / "crops", 14)
+    yardsticks = ("--against", "torch-compile", "--against", "published", "--checkpoint", tmp_path / "tiny.pth")
+    where = ("--model", tmp_path / "rrid.onnx", "--data", tmp_path / "crops", "--count", 12, "--threads", 1)
+    outcome = rrid_edge("bench", "--quick", *where, *yardsticks, "--json")
+    assert outcome.code == 0, outcome
+    content = json.loads(outcome.out)
+    assert "12 crops of" in content["reference"]
+    names = [row["name"] for row in content["engines"]]
+    assert names[:2] == ["published (PyTorch)", "torch-compile (PyTorch)"]
+    assert {"onnxruntime", "openvino"} <= {row["runtime"].split()[0] for row in content["engines"][2:]}
+    for row in content["engines"]:
+        assert row["min_cosine"] > 0.99
+        assert row["map_change"] is not None
+    assert content["engines"][0]["min_cosine"] > 0.999999
+    assert content["engines"][0]["load_cold_s"] is None
+
+
+def test_refusals(tmp_path):
+    path = save_tiny_model(tmp_path / "rrid.onnx")
+    refused(rrid_edge("bench", "--model", path), 2, "no such goldens file")
+    refused(rrid_edge("bench", "--model", path, "--against", "boxes"), 2, "--against 'boxes' is unknown")
+    refused(rrid_edge("bench", "--model", path, "--against", "published"), 2, "give --checkpoint FILE")
+    refused(rrid_edge("bench", "--model", path, "--data", tmp_path), 2, "give --checkpoint FILE")
+    both = ("--data", tmp_path, "--goldens", tmp_path / "x.npz", "--checkpoint", path)
+    refused(rrid_edge("bench", "--model", path, *both), 2, "exclude each other")
+
+
+def test_a_way_that_has_used_up_its_time_drops_out():
+    calls: dict[str, int] = {"slow": 0, "quick": 0}
+
+    def slow():
+        calls["slow"] += 1
+        time.sleep(0.02)
+
+    timings = interleave({"slow": slow, "quick": lambda: None}, repetitions=50, warm_up=0, budget_s=0.05)
+    assert 3 <= len(timings["slow"].seconds) <= 4
+    assert len(timings["quick"].seconds) == 50
+
+
+def test_memory_is_that_of_an_open_engine(tmp_path):
+    """A model of 64 MB shows in the memory of the process that holds it."""
+    small = save_tiny_model(tmp_path / "small.onnx")
+    spec = replace(fake_spec(), block_width=16 * 64 * 16)
+    large = save_tiny_model(tmp_path / "large.onnx", spec)
+    costs = [measure_load(LoadRequest(str(path), "onnxruntime", None, 1)) for path in (small, large)]
+    assert costs[1].memory_mib - costs[0].memory_mib > 0.5 * large.stat().st_size / 2**20
+    assert measure_load(LoadRequest(str(tmp_path / "none.onnx"), "onnxruntime", None, 1)) is None
+
+
+def test_ways_take_turns():
+    order: list[str] = []
+    timings = interleave({name: lambda name=name: order.append(name) for name in "ab"}, repetitions=3, warm_up=1)
+    assert order == ["a", "b", "a", "b", "a", "b", "a", "b"]
+    assert len(timings["a"].seconds) == 3
+
+
+def test_timing_measures_the_wall():
+    timing = interleave({"sleep": lambda: time.sleep(0.01)}, repetitions=3)["sleep"]
+    assert timing.median >= 0.01
+    assert Timing((1.0, 2.0, 3.0)).percentile_ms(50) == 2000

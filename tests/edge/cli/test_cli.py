@@ -1,0 +1,132 @@
+"""The command line as a whole: help, versions, imports, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import rrid_edge as package
+from rrid_edge.cli.app import COMMANDS, app, register
+from support.commands import refused, rrid_edge
+from support.onnx_models import save_tiny_model
+
+
+def _commands() -> list[tuple[str, ...]]:
+    register()
+    names = [(command.name or command.callback.__name__.replace("_", "-"),) for command in app.registered_commands]
+    for group in app.registered_groups:
+        names += [
+            (group.name, command.name or command.callback.__name__)
+            for command in group.typer_instance.registered_commands
+        ]
+    return names
+
+
+@pytest.mark.parametrize("command", _commands(), ids=" ".join)
+def test_every_command_has_help_with_an_example(command):
+    outcome = rrid_edge(*command, "--help")
+    assert outcome.code == 0
+    assert "Example: rrid-edge " + " ".join(command) in " ".join(outcome.out.split())
+
+
+def test_every_command_is_found_in_its_module():
+    assert {command[0] for command in _commands()} == COMMANDS.keys()
+    code = "import sys; from rrid_edge.cli.app import run; run(['info', '--help']); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = {name for name in done.stdout.split() if name.startswith("rrid_edge.cli.")}
+    assert modules == {"rrid_edge.cli.app", "rrid_edge.cli.common", "rrid_edge.cli.inspect"}
+
+
+def test_help_lists_the_commands():
+    outcome = rrid_edge("--help")
+    assert outcome.code == 0
+    for command in ("demo-data", "train", "export", "index", "match", "parity", "info", "doctor"):
+        assert f"  {command} " in outcome.out
+
+
+def test_version():
+    assert rrid_edge("--version").out.strip() == f"rrid-edge {package.__version__}"
+
+
+def test_wrong_options_end_with_2():
+    assert rrid_edge("match", "--no-such-option").code == 2
+    assert rrid_edge("no-such-command").code == 2
+
+
+def test_help_imports_neither_numpy_nor_a_runtime():
+    code = (
+        "import sys, rrid_edge.cli; from rrid_edge.cli.app import run; run(['--help']); print(*sys.modules, sep='\\n')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in result.stdout.split()}
+    assert not loaded & {"numpy", "torch", "onnx", "onnxruntime", "openvino", "PIL", "rich"}
+
+
+def test_a_process_with_torch_and_onnx_ends_without_a_word():
+    """Triton's bindings list all objects that the garbage collector did not come for."""
+    code = (
+        "import contextlib, sys, onnx, torch\n"
+        "with contextlib.suppress(ImportError): import triton._C.libtriton\n"
+        "from rrid_edge.cli import main; sys.argv = ['rrid-edge', '--version']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("rrid-edge ")
+    assert done.stderr == ""
+
+
+def test_runtime_modules_import_without_torch_and_onnx():
+    """Every module that runs on the device, in a process where the workshop's packages do not exist."""
+    code = textwrap.dedent(
+        """
+        import importlib, pkgutil, sys
+
+        class Blocker:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in {"torch", "torchvision", "onnx", "rrid_train", "rrid_export", "rrid_calib"}:
+                    raise ModuleNotFoundError(f"blocked: {name}", name=name)
+
+        sys.meta_path.insert(0, Blocker())
+        import rrid_edge
+        for module in pkgutil.walk_packages(rrid_edge.__path__, "rrid_edge."):
+            importlib.import_module(module.name)
+            print(module.name)
+        """
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "rrid_edge.engines.openvino.engine" in result.stdout
+
+
+def test_info_prints_the_contract(tmp_path):
+    path = save_tiny_model(tmp_path / "m.onnx")
+    outcome = rrid_edge("info", path)
+    assert outcome.code == 0
+    assert "uint8 (batch, 192, 64, 3), RGB" in outcome.out
+    assert "float32 (batch, 240), unit length" in outcome.out
+
+
+def test_info_on_bad_files(tmp_path):
+    (tmp_path / "words.onnx").write_text("these are words")
+    refused(rrid_edge("info", tmp_path / "words.onnx"), 4, "words.onnx", "not an ONNX file")
+    refused(rrid_edge("info", tmp_path / "none.onnx"), 2, "none.onnx", "no such model file")
+
+
+def test_no_model_at_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RRID_EDGE_MODEL", raising=False)
+    refused(rrid_edge("info"), 2, "no model", "--model", "rrid-edge export")
+
+
+def test_doctor_reports_and_installs_nothing():
+    outcome = rrid_edge("doctor", "--json")
+    assert outcome.code in (0, 3)
+    assert '"name": "onnxruntime"' in outcome.out
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    outcome = rrid_edge("--debug", "info", tmp_path / "none.onnx")
+    assert outcome.code == 2
+    assert "Traceback" in outcome.err

@@ -1,0 +1,369 @@
+"""Files to descriptors: nothing lost or confused, bounded memory, slow and broken files, threads that end."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from rrid_edge.crops.images import read_image
+from rrid_edge.embedding import pipeline as module
+from rrid_edge.embedding import process as decoding_process
+from rrid_edge.embedding import reading as decoding
+from rrid_edge.embedding import tuning as pace
+from rrid_edge.embedding.pipeline import embed_files
+from rrid_edge.embedding.reading import ReadAhead
+from rrid_edge.embedding.tuning import BatchChoice, EmbeddingGauge, WorkerChoice
+from rrid_edge.engines import FakeEngine
+from rrid_edge.errors import ImageError
+from support.pictures import noise, save_crops
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left():
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_every_file_gets_its_own_descriptor(tmp_path):
+    paths = save_crops(tmp_path, 23)
+    with FakeEngine(max_batch=5) as engine:
+        batches = list(embed_files(engine, paths, workers=4, batch=5))
+        alone = np.concatenate([engine.run(read_image(path, 192, 64)[None]) for path in paths])
+    places = np.concatenate([batch.places for batch in batches])
+    assert sorted(places) == list(range(23))
+    assert [facts.path for batch in batches for facts in batch.files] == [paths[place] for place in places]
+    np.testing.assert_allclose(np.concatenate([batch.descriptors for batch in batches]), alone[places], atol=1e-6)
+    facts = batches[0].files[0]
+    content = paths[places[0]].read_bytes()
+    assert (facts.sha256, facts.size) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_broken_files_are_reported(tmp_path):
+    paths = save_crops(tmp_path, 6)
+    paths[2].write_text("words")
+    paths[5].unlink()
+    batches = list(embed_files(FakeEngine(), paths, batch=3))
+    assert sum(len(batch.files) for batch in batches) == 4
+    assert {path for batch in batches for path, _ in batch.failed} == {paths[2], paths[5]}
+    assert all(len(batch.descriptors) == len(batch.files) == len(batch.places) for batch in batches)
+
+
+def test_no_files_and_only_broken_ones(tmp_path):
+    assert list(embed_files(FakeEngine(), [])) == []
+    (tmp_path / "a.jpg").write_text("words")
+    (batch,) = embed_files(FakeEngine(), [tmp_path / "a.jpg"])
+    assert batch.descriptors.shape == (0, 240)
+
+
+def test_a_hanging_file_comes_last_and_keeps_nobody_waiting(tmp_path, monkeypatch):
+    paths = save_crops(tmp_path, 30)
+    release, real = threading.Event(), module._fetch
+    monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(module, "_fetch", lambda path: (path not in paths[:3] or release.wait(20), real(path))[1])
+    seen = []
+    for batch in embed_files(FakeEngine(), paths, workers=2, batch=4):  # three files hang, and there are two threads
+        seen += [facts.path for facts in batch.files]
+        if len(seen) == 27:
+            release.set()
+    assert set(seen[:27]) == set(paths[3:])
+    assert set(seen) == set(paths)
+
+
+@pytest.mark.parametrize("files", [40, 400])
+def test_live_images_are_bounded_whatever_the_number_of_files(tmp_path, monkeypatch, files):
+    paths = save_crops(tmp_path, 8) * (files // 8)
+    lock, live, most = threading.Lock(), 0, 0
+    real = module._decode
+
+    class Counted(module._Decoded):
+        def __del__(self):
+            nonlocal live
+            with lock:
+                live -= 1
+
+    def decode(*arguments):
+        nonlocal live, most
+        found = real(*arguments)
+        with lock:
+            live += 1
+            most = max(most, live)
+        return Counted(found.facts, found.pixels)
+
+    monkeypatch.setattr(module, "_decode", decode)
+    for _ in embed_files(FakeEngine(), paths, workers=4, batch=2):
+        time.sleep(0.001)
+    assert live == 0
+    assert 2 <= most <= 3 * 2 + 2  # the window, and the batch that is put together
+
+
+def test_an_error_of_the_engine_ends_all_threads(tmp_path):
+    class Broken(FakeEngine):
+        def _run_batch(self, images):
+            raise RuntimeError("no power")
+
+    with pytest.raises(RuntimeError, match="no power"):
+        list(embed_files(Broken(), save_crops(tmp_path, 40), workers=3, batch=4))
+
+
+def test_an_error_in_a_thread_reaches_the_caller(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_decode", lambda *_: (_ for _ in ()).throw(MemoryError("full")))
+    with pytest.raises(MemoryError, match="full"):
+        list(embed_files(FakeEngine(), save_crops(tmp_path, 10)))
+
+
+def test_leaving_early_ends_all_threads(tmp_path):
+    stream = embed_files(FakeEngine(), save_crops(tmp_path, 40), workers=2, batch=2)
+    next(stream)
+    stream.close()
+
+
+def test_the_next_batch_is_put_together_while_the_engine_works(tmp_path, monkeypatch):
+    assembled, real = threading.Semaphore(0), module._assemble
+    monkeypatch.setattr(module, "_assemble", lambda *given: (real(*given), assembled.release())[0])
+
+    class Waiting(FakeEngine):
+        def run(self, images):
+            assert assembled.acquire(timeout=10)  # this batch
+            assert assembled.acquire(timeout=10)  # and already the next one, or the news that there is none
+            assembled.release()
+            return super().run(images)
+
+    assert sum(len(batch.files) for batch in embed_files(Waiting(), save_crops(tmp_path, 12), batch=4)) == 12
+
+
+def test_closing_ends_a_wait(tmp_path):
+    paths, release = save_crops(tmp_path, 2), threading.Event()
+    ahead = ReadAhead(paths, lambda path: release.wait(20), str, threads=1, window=2)
+    waiting = threading.Thread(target=ahead.take, args=(2,))
+    waiting.start()
+    threading.Timer(0.1, release.set).start()
+    ahead.close()
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_results_come_in_order_where_nothing_is_late(tmp_path):
+    paths = save_crops(tmp_path, 9)
+    with ReadAhead(paths, lambda path: path, lambda path: path.name, threads=1, window=4) as ahead:
+        taken = [item for _ in range(3) for item in ahead.take(3)]
+        assert ahead.take(3) == []
+    assert taken == [(place, path.name) for place, path in enumerate(paths)]
+
+
+def test_image_errors_are_results():
+    def refuse(path):
+        raise ImageError(path, "no")
+
+    with ReadAhead([module.Path("a")], refuse, str, threads=1, window=1) as ahead:
+        ((place, error),) = ahead.take(8)
+    assert place == 0
+    assert isinstance(error, ImageError)
+
+
+def test_the_fastest_batch_is_kept_once_all_were_tried():
+    choice = BatchChoice(32, 10_000)
+    speed = {8: 1.0, 16: 1.5, 32: 1.2}  # images a second, first calls of a size being ten times as slow
+    tried: list[int] = []
+    for _ in range(20):
+        size = choice.size
+        choice.ran(size, size / speed[size] * (1 if size in tried else 10))
+        tried.append(size)
+    assert sorted(set(tried)) == [8, 16, 32]
+    assert tried[9:] == [16] * 11
+    assert choice.largest == 32
+
+
+@pytest.mark.parametrize(("largest", "files", "fixed", "size"), [(32, 50, None, 16), (4, 9999, None, 4), (8, 9, 20, 8)])
+def test_batch_without_a_choice(largest, files, fixed, size):
+    choice = BatchChoice(largest, files, fixed)
+    assert choice.size == choice.largest == size
+
+
+def test_threads_are_added_while_the_engine_waits():
+    choice = WorkerChoice(6)
+    assert [choice.starved(*times) for times in ((1, 1), (0.001, 1), (1, 1))] == [False, False, True]
+    assert [choice.more_threads() for _ in range(3)] == [2, 2, 0]
+    assert choice.threads == 6
+    assert WorkerChoice(8, 3).more_threads() == 0
+
+
+def test_processes_take_over_where_threads_hold_each_other_up():
+    small, large = 0.0003, 0.07  # seconds: a crop, and a picture of 12 megapixels
+    assert WorkerChoice(16).processes(small, 10**6) == 0
+    choice = WorkerChoice(16, processes=True)
+    assert choice.processes(large, 10**6) == 0
+    assert choice.processes(small, 500) == 0
+    assert choice.processes(small, 10**6) == 4  # two of them give this process a file every 0.15 ms
+    assert choice.processes(small, 10**6) == 0  # they are there already
+    assert [choice.more_threads() for _ in range(3)] == [4, 8, 0]  # with them never more than processors
+    assert WorkerChoice(16, processes=True).processes(0.002, 10**6) == 16
+    assert WorkerChoice(16, 6, processes=True).processes(small, 10**6) == 6
+    assert WorkerChoice(2, processes=True).processes(0.0002, 10**6) == 2
+    assert WorkerChoice(1, processes=True).processes(0.001, 10**6) == 0
+
+
+def test_processes_give_the_same_descriptors(tmp_path, monkeypatch):
+    """Those of a run by threads, among them broken files, which are named with the same reasons; no process is left."""
+    paths = save_crops(tmp_path, 150)
+    (tmp_path / "0001_c1s1_000000_00.jpg").write_bytes(b"words")
+    paths[7].write_bytes(paths[7].read_bytes()[:500])
+    paths[140].write_bytes(paths[140].read_bytes()[:700])
+    expected = by_path(embed_files(FakeEngine(), paths, batch=4))
+    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
+    started, gauge = remember_processes(monkeypatch), EmbeddingGauge()
+    slow = SlowFetch(monkeypatch)
+    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=3, gauge=gauge)) == expected
+    assert len(expected[1]) == 3
+    assert gauge.workers == len(started) == 3
+    assert slow.after_start > 0  # some of the work was theirs
+    assert all(process.poll() is not None for process in started)
+
+
+def test_what_a_killed_process_leaves_is_decoded_here(tmp_path, monkeypatch):
+    paths = save_crops(tmp_path, 60)
+    expected = by_path(embed_files(FakeEngine(), paths, batch=4))
+    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
+    started = remember_processes(monkeypatch, then=lambda process: process.kill())
+    SlowFetch(monkeypatch)
+    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=2)) == expected
+    assert started
+
+
+def test_without_processes_threads_go_on(tmp_path, monkeypatch):
+    paths = save_crops(tmp_path, 60)
+    expected = by_path(embed_files(FakeEngine(), paths, batch=4))
+    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
+    monkeypatch.setattr(decoding_process, "_SERVE", "raise SystemExit")
+    SlowFetch(monkeypatch)
+    gauge = EmbeddingGauge()
+    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=2, gauge=gauge)) == expected
+    assert gauge.workers == 2
+
+
+def test_all_threads_without_a_decoder_leave_when_few_with_one_come():
+    @contextlib.contextmanager
+    def decoder():
+        yield lambda path: "theirs"
+
+    paths = [module.Path(str(index)) for index in range(3000)]
+    with ReadAhead(paths, lambda path: (time.sleep(0.0005), path)[1], str, threads=7, window=32) as ahead:
+        ahead.take(16)
+        ahead.replace_threads(2, decoder)
+        seen = [item for _ in range(60) for _, item in ahead.take(16)]
+        assert ahead.threads == 2
+        assert set(seen[-64:]) == {"theirs"}
+
+
+def test_a_thread_that_hangs_is_replaced_by_one_with_its_own_decoder(monkeypatch):
+    monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
+    started, release, begun = threading.Event(), threading.Event(), []
+
+    def fetch(path):
+        assert started.wait(20)
+        if begun[0] is threading.current_thread() and not release.is_set():
+            release.wait(20)
+        return path
+
+    @contextlib.contextmanager
+    def decoder():
+        begun.append(threading.current_thread())
+        started.set()
+        yield lambda path: f"theirs {path}"
+
+    paths = [module.Path(str(index)) for index in range(40)]
+    with ReadAhead(paths, fetch, str, threads=1, window=4) as ahead:
+        ahead.replace_threads(1, decoder)
+        found = []
+        while len(found) < 39:
+            found += ahead.take(2)
+        assert len(begun) == 2
+        assert ahead.threads == 1  # neither the one whose place was taken nor the one beside it
+        release.set()
+        found += ahead.take(2)
+    assert sorted(place for place, _ in found) == list(range(40))
+    assert found[-1][1].startswith("theirs")
+
+
+def test_a_process_decodes_as_the_contract_says(tmp_path):
+    files = {name: tmp_path / f"picture.{name}" for name in ("jpg", "png", "webp", "bmp")}
+    for file in files.values():
+        noise(3, 90, 41).save(file)
+    noise(4).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    with decoding_process.DecodingProcess(60, 20) as process:
+        for file in files.values():
+            np.testing.assert_array_equal(process.decode(file.read_bytes(), file), read_image(file, 60, 20))
+        with pytest.raises(ImageError, match="CMYK colours") as refused:
+            process.decode((tmp_path / "cmyk.jpg").read_bytes(), tmp_path / "cmyk.jpg")
+        assert refused.value.path == tmp_path / "cmyk.jpg"
+        large = noise(5, 2000, 3000)
+        large.save(tmp_path / "large.bmp")  # 18 MB, more than a pipe holds
+        expected = read_image(tmp_path / "large.bmp", 60, 20)
+        np.testing.assert_array_equal(process.decode((tmp_path / "large.bmp").read_bytes(), files["bmp"]), expected)
+
+
+def by_path(batches):
+    """Descriptors of the files that were read, and the reasons of the others."""
+    good, failed = {}, {}
+    for batch in batches:
+        good |= {facts.path: row.tobytes() for facts, row in zip(batch.files, batch.descriptors, strict=True)}
+        failed |= dict(batch.failed)
+    return good, failed
+
+
+def remember_processes(monkeypatch, then=lambda process: None):
+    """The processes that are started from now on."""
+    started, real = [], subprocess.Popen
+
+    def start(*given, **named):
+        process = real(*given, **named)
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(decoding_process.subprocess, "Popen", start)
+    ready = decoding_process.DecodingProcess.__enter__
+
+    def enter(self):
+        then(self._process)
+        return ready(self)
+
+    monkeypatch.setattr(decoding_process.DecodingProcess, "__enter__", enter)
+    return started
+
+
+class SlowFetch:
+    """Makes every file take 10 ms to fetch, so that the engine waits and processes have the time to start."""
+
+    def __init__(self, monkeypatch):
+        self.after_start, real = 0, module._fetch
+        decode = decoding_process.DecodingProcess.decode
+
+        def fetch(path):
+            time.sleep(0.01)
+            return real(path)
+
+        def counted(process, content, path):
+            self.after_start += 1
+            return decode(process, content, path)
+
+        monkeypatch.setattr(module, "_fetch", fetch)
+        monkeypatch.setattr(decoding_process.DecodingProcess, "decode", counted)
+
+
+def test_the_gauge_tells_what_happened(tmp_path):
+    gauge = EmbeddingGauge()
+    list(embed_files(FakeEngine(), save_crops(tmp_path, 10), workers=2, batch=4, gauge=gauge))
+    assert (gauge.images, gauge.batch, gauge.workers) == (10, 4, 2)
+    assert gauge.computed_s > 0
+    assert gauge.waited_s > 0

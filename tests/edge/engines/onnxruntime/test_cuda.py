@@ -1,0 +1,205 @@
+"""ONNX Runtime on a GPU, through a stand-in session that reads and writes the stand-in of CUDA."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rrid_edge.engines import Engine, FakeEngine
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine, cuda_providers
+from rrid_edge.errors import MissingExtraError, ModelFileError, UsageError
+from support.cuda_standin import CudaStandin, install_cuda
+from support.onnx_models import save_tiny_model
+
+SPEC = fake_spec()
+
+
+class Binding:
+    def __init__(self) -> None:
+        self.bound: dict[str, tuple[tuple[int, ...], type, int]] = {}
+
+    def bind_input(self, name, device_type, device_id, element_type, shape, buffer_ptr):
+        assert (device_type, device_id) == ("cuda", 0)
+        self.bound[name] = (tuple(shape), element_type, buffer_ptr)
+
+    def bind_output(self, name, device_type="cpu", device_id=0, element_type=None, shape=None, buffer_ptr=None):
+        assert (device_type, device_id) == ("cuda", 0)
+        self.bound[name] = (tuple(shape), element_type, buffer_ptr)
+
+
+class World:
+    """A module ``onnxruntime`` with one GPU session, and knobs for what may go wrong."""
+
+    def __init__(self, cuda) -> None:
+        self.cuda = cuda
+        self.available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        self.started = list(self.available)
+        self.error: str | None = None
+        self.bindings: list[Binding] = []
+        self.providers: list[object] = []
+        self.preloaded = 0
+        world = self
+
+        class InferenceSession:
+            def __init__(self, path_or_bytes, sess_options=None, providers=None, provider_options=None, **kwargs):
+                world.providers = providers
+                self.stream = world.cuda.streams[int(providers[0][1]["user_compute_stream"])]
+
+            def get_providers(self):
+                return world.started
+
+            def io_binding(self):
+                world.bindings.append(Binding())
+                return world.bindings[-1]
+
+            def run_with_iobinding(self, iobinding, run_options=None):
+                if world.error:
+                    raise RuntimeError(world.error)
+                world.run(self.stream, iobinding)
+
+        self.module = ModuleType("onnxruntime")
+        self.module.InferenceSession = InferenceSession
+        self.module.SessionOptions = SimpleNamespace
+        self.module.get_available_providers = lambda: self.available
+        self.module.preload_dlls = self.preload
+
+    def preload(self) -> None:
+        self.preloaded += 1
+
+    def run(self, stream, binding: Binding) -> None:
+        shape, kind, address = binding.bound["images"]
+        out_shape, out_kind, out_address = binding.bound["descriptors"]
+        assert (kind, out_kind) == (np.uint8, np.float32)
+        assert out_shape == (shape[0], SPEC.dimension)
+
+        def work() -> None:
+            source = self.cuda.device_buffer(address, int(np.prod(shape)))
+            images = np.frombuffer(source, np.uint8, int(np.prod(shape))).reshape(shape)
+            content = FakeEngine(SPEC).run(images).tobytes()
+            self.cuda.device_buffer(out_address, len(content))[: len(content)] = content
+
+        stream.add(work)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    made = World(install_cuda(monkeypatch))
+    monkeypatch.setitem(sys.modules, "onnxruntime", made.module)
+    return made
+
+
+@pytest.fixture
+def path(tmp_path):
+    return save_tiny_model(tmp_path / "m.onnx", SPEC)
+
+
+def _images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, SPEC.height_px, SPEC.width_px, 3), dtype=np.uint8)
+
+
+def test_the_standin_has_the_real_signatures():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    world = World(CudaStandin())
+    for ours, real, names in (
+        (Binding, onnxruntime.IOBinding, ("bind_input", "bind_output")),
+        (
+            world.module.InferenceSession,
+            onnxruntime.InferenceSession,
+            ("__init__", "get_providers", "io_binding", "run_with_iobinding"),
+        ),
+    ):
+        for name in names:
+            found = list(inspect.signature(getattr(ours, name)).parameters)
+            assert found == list(inspect.signature(getattr(real, name)).parameters), name
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_descriptors_of_every_batch_size(world, path, greedy):
+    world.cuda.greedy = greedy
+    with OnnxRuntimeCudaEngine(path, max_batch=4) as engine:
+        assert isinstance(engine, Engine)
+        assert (engine.runtime, engine.arithmetic) == ("onnxruntime CUDA fp32", "fp32")
+        for count in (0, 1, 4, 3, 9, 1, 5):
+            images = _images(count, seed=count)
+            np.testing.assert_array_equal(engine.run(images), FakeEngine(SPEC).run(images))
+        assert len(world.bindings) == 3  # one a batch size: 1, 3, 4
+        assert world.cuda.calls.count("cudaMalloc") == world.cuda.calls.count("cudaMallocHost") == 2
+    assert world.cuda.live == 0
+
+
+def test_the_result_belongs_to_the_caller(world, path):
+    with OnnxRuntimeCudaEngine(path) as engine:
+        first = engine.run(_images(1, seed=1))
+        copy = first.copy()
+        engine.run(_images(1, seed=2))
+        np.testing.assert_array_equal(first, copy)
+
+
+def test_the_session_computes_exactly_and_on_the_engines_stream(world, path):
+    with OnnxRuntimeCudaEngine(path):
+        stream = next(iter(world.cuda.streams))
+        assert world.providers == cuda_providers(stream)
+        assert world.providers[0][1]["use_tf32"] == "0"
+        assert world.preloaded == 1
+
+
+def test_closing_twice_is_safe_and_running_after_it_is_not(world, path):
+    engine = OnnxRuntimeCudaEngine(path)
+    engine.close()
+    engine.close()
+    with pytest.raises(UsageError, match="was closed"):
+        engine.run(_images(1))
+    assert world.cuda.live == 0
+
+
+def test_an_onnxruntime_without_the_provider(world, path):
+    world.available = ["CPUExecutionProvider"]
+    with pytest.raises(MissingExtraError, match="built without it") as caught:
+        OnnxRuntimeCudaEngine(path)
+    assert caught.value.exit_code == 3
+
+
+def test_a_provider_that_falls_back_to_the_cpu_is_refused(world, path):
+    world.started = ["CPUExecutionProvider"]
+    with pytest.raises(MissingExtraError, match="did not start"):
+        OnnxRuntimeCudaEngine(path)
+    assert world.cuda.live == 0
+
+
+def test_no_gpu_is_one_line(world, path):
+    world.cuda.devices = 0
+    with pytest.raises(MissingExtraError, match="no NVIDIA GPU answers"):
+        OnnxRuntimeCudaEngine(path)
+
+
+def test_failures_of_the_runtime_are_one_line(world, path):
+    with OnnxRuntimeCudaEngine(path) as engine:
+        world.error = "Failed to allocate memory for requested buffer\nmore"
+        with pytest.raises(UsageError, match="memory does not suffice"):
+            engine.run(_images(1))
+        world.error = "Non-zero status code\nmore"
+        with pytest.raises(ModelFileError, match=r"cannot run this model on the GPU \(Non-zero status code\)"):
+            engine.run(_images(1))
+        world.error = None
+        np.testing.assert_array_equal(engine.run(_images(2)), FakeEngine(SPEC).run(_images(2)))
+
+
+def test_closing_after_a_failure_waits_for_what_is_in_flight(world, path):
+    engine = OnnxRuntimeCudaEngine(path)
+    world.error = "no"
+    with pytest.raises(ModelFileError):
+        engine.run(_images(1))
+    engine.close()
+    assert world.cuda.live == 0
+
+
+def test_a_full_device_leaves_nothing(world, path):
+    world.cuda.memory = 1000
+    with pytest.raises(UsageError, match="memory does not suffice"):
+        OnnxRuntimeCudaEngine(path)
+    assert world.cuda.live == 0

@@ -1,0 +1,157 @@
+"""The engine contract, kept by every engine that runs on this machine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rrid_edge.engines import Engine, FakeEngine, open_engine
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.engines.openvino.engine import import_openvino
+from rrid_edge.errors import ModelFileError, UsageError
+from support.onnx_models import save_tiny_model
+
+RUNTIMES = ["fake", "onnxruntime", "openvino"]
+
+
+@pytest.fixture(params=RUNTIMES)
+def engine(request, tmp_path):
+    if request.param == "fake":
+        opened: Engine = FakeEngine(max_batch=4)
+    else:
+        path = save_tiny_model(tmp_path / "m.onnx")
+        precision = "fp32" if request.param == "openvino" else None
+        opened = open_engine(path, request.param, precision=precision, max_batch=4, threads=1)
+    with opened:
+        yield opened
+
+
+def _images(count: int, spec, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, spec.height_px, spec.width_px, 3), dtype=np.uint8)
+
+
+def test_keeps_the_protocol(engine):
+    assert isinstance(engine, Engine)
+    assert engine.runtime
+    assert engine.arithmetic == "fp32"
+
+
+def test_descriptors_are_unit_float32_rows(engine):
+    descriptors = engine.run(_images(3, engine.spec))
+    assert descriptors.dtype == np.float32
+    assert descriptors.shape == (3, engine.spec.dimension)
+    np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, atol=1e-5)
+
+
+def test_no_images_give_no_descriptors(engine):
+    assert engine.run(_images(0, engine.spec)).shape == (0, engine.spec.dimension)
+
+
+def test_batches_beyond_the_largest_are_split(engine):
+    images = _images(11, engine.spec)
+    together = engine.run(images)
+    alone = np.concatenate([engine.run(image[None]) for image in images])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_descriptor_depends_neither_on_neighbours_nor_on_position(engine):
+    images = _images(4, engine.spec)
+    alone = engine.run(images[:1])[0]
+    for position in range(4):
+        batch = _images(4, engine.spec, seed=position + 1)
+        batch[position] = images[0]
+        np.testing.assert_allclose(engine.run(batch)[position], alone, atol=1e-6)
+
+
+def test_caller_owns_the_result(engine):
+    first = engine.run(_images(2, engine.spec, seed=1))
+    kept = first.copy()
+    engine.run(_images(2, engine.spec, seed=2))
+    np.testing.assert_array_equal(first, kept)
+    first[:] = 0
+
+
+def test_views_that_are_not_contiguous_are_read_right(engine):
+    images = _images(4, engine.spec)
+    np.testing.assert_allclose(engine.run(images[::2, :, ::-1]), engine.run(images[::2, :, ::-1].copy()), atol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["float", "size", "three axes"])
+def test_wrong_images_are_refused(engine, change):
+    images = _images(2, engine.spec)
+    bad = {"float": images.astype(np.float32), "size": images[:, :-1], "three axes": images[0]}[change]
+    with pytest.raises(UsageError, match="do not fit this model: expected uint8"):
+        engine.run(bad)
+
+
+def test_close_twice(engine):
+    engine.close()
+    engine.close()
+
+
+def test_runtimes_agree(tmp_path):
+    path = save_tiny_model(tmp_path / "m.onnx")
+    with open_engine(path, "onnxruntime") as one, open_engine(path, "openvino", precision="fp32") as two:
+        images = _images(3, one.spec)
+        np.testing.assert_allclose(one.run(images), two.run(images), atol=1e-6)
+
+
+def test_auto_says_what_it_chose_and_why(tmp_path):
+    lines: list[str] = []
+    with open_engine(save_tiny_model(tmp_path / "m.onnx"), explain=lines.append) as engine:
+        assert engine.run(_images(1, engine.spec)).shape[0] == 1
+    assert len(lines) == 1
+    assert lines[0].startswith("runtime ")
+    assert "tensorrt: this is no engine file" in lines[0]
+
+
+def test_unknown_runtime_and_precision(tmp_path):
+    path = save_tiny_model(tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match="runtime 'fast' is unknown: expected one of auto"):
+        open_engine(path, "fast")
+    with pytest.raises(UsageError, match="precision 'fp8' is unknown to OpenVINO"):
+        open_engine(path, "openvino", precision="fp8")
+    here = {name.split(".")[0] for name in import_openvino().Core().available_devices}
+    for device in {"GPU", "NPU"} - here:
+        with pytest.raises(UsageError, match=f"no device '{device}'.*expected one of CPU"):
+            open_engine(path, f"openvino-{device.lower()}")
+    with pytest.raises(UsageError, match="--precision bf16 works with --runtime openvino only"):
+        open_engine(path, "onnxruntime", precision="bf16")
+
+
+def test_runtime_and_file_must_fit_each_other(tmp_path):
+    path = save_tiny_model(tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match="needs an engine file"):
+        open_engine(path, "tensorrt")
+    engine_file = tmp_path / "m.engine"
+    engine_file.write_bytes(b"plan")
+    with pytest.raises(UsageError, match="needs an ONNX file"):
+        open_engine(engine_file, "openvino")
+    with pytest.raises(UsageError, match="no such model file"):
+        open_engine(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_graph_that_the_runtime_refuses_ends_in_one_line(tmp_path, runtime):
+    import onnx
+
+    from support.onnx_models import tiny_model
+
+    model = tiny_model()
+    model.graph.node[3].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match="cannot load this model") as refusal:
+        open_engine(tmp_path / "m.onnx", runtime)
+    assert "\n" not in refusal.value.message
+
+
+def test_fake_engine_is_deterministic_and_depends_on_the_fingerprint():
+    images = _images(2, fake_spec())
+    np.testing.assert_array_equal(FakeEngine().run(images), FakeEngine().run(images))
+    assert np.abs(FakeEngine().run(images) - FakeEngine(fake_spec("other")).run(images)).max() > 0.01
+
+
+def test_fake_engine_with_flip_ignores_mirroring():
+    images = _images(2, fake_spec())
+    np.testing.assert_allclose(FakeEngine().run(images), FakeEngine().run(images[:, :, ::-1]), atol=1e-6)

@@ -1,0 +1,227 @@
+"""Following a folder: what comes, changes and goes; files that are still being written; troubles that pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from rrid_edge.engines.fake import FakeEngine, fake_spec
+from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
+from rrid_edge.gallery.indexing.sync import IndexSettings
+from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, watch_folder
+from rrid_edge.gallery.local.store import LocalGallery
+from support.commands import refused, rrid_edge
+from support.onnx_models import save_tiny_model
+from support.pictures import noise, save_crops
+
+SPEC = fake_spec(block_width=4)
+
+
+def until(true, seconds=30):
+    """Wait until ``true()``."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+class Watcher:
+    """A watch in a thread of its own."""
+
+    def __init__(self, folder, settle_s=0.3, look_s=60.0):
+        self.place = folder / ".rrid-edge"
+        self.reports, self.complaints, self.error = [], [], None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(folder, WatchSettings(settle_s, look_s)))
+        self._thread.start()
+
+    def _run(self, folder, watching):
+        try:
+            watch_folder(
+                folder,
+                lambda: LocalGallery.create(self.place, SPEC),
+                FakeEngine(SPEC),
+                IndexSettings(),
+                watching,
+                stop=self._stop,
+                report=self.reports.append,
+                complain=self.complaints.append,
+            )
+        except Exception as error:
+            self.error = error
+
+    def names(self):
+        try:
+            with LocalGallery(self.place) as gallery:
+                return [row.path for row in gallery.rows()]
+        except GalleryError:  # not there yet
+            return []
+
+    def content(self):
+        with LocalGallery(self.place) as gallery:
+            return {row.path: row.sha256 for row in gallery.rows()}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self._stop.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_crops(tmp_path / "crops", 3)
+    return tmp_path / "crops"
+
+
+def test_follows_what_comes_changes_and_goes(folder):
+    with Watcher(folder) as watcher:
+        until(lambda: len(watcher.names()) == 3)
+        noise(50).save(folder / "new.jpg")
+        (folder / "sub").mkdir()
+        noise(51).save(folder / "sub" / "deep.png")
+        until(lambda: {"new.jpg", "sub/deep.png"} <= set(watcher.names()))
+        before = watcher.content()["new.jpg"]
+        noise(52).save(folder / "new.jpg")
+        until(lambda: watcher.content()["new.jpg"] != before)
+        (folder / "sub" / "deep.png").rename(folder / "sub" / "renamed.png")
+        until(lambda: "sub/renamed.png" in watcher.names() and "sub/deep.png" not in watcher.names())
+        (folder / "sub" / "renamed.png").unlink()
+        until(lambda: len(watcher.names()) == 4)
+    assert watcher.error is None
+    assert not watcher.complaints
+    assert sum(report.added for report in watcher.reports) == 6
+    assert sum(report.removed for report in watcher.reports) == 2
+    assert watcher.reports[0].rows == 3
+
+
+def test_a_file_is_taken_only_when_it_is_finished(folder, tmp_path):
+    noise(60, 512, 256).save(tmp_path / "whole.jpg", quality=100)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    with Watcher(folder, settle_s=1.0) as watcher:
+        until(lambda: len(watcher.names()) == 3)
+        with (folder / "slow.jpg").open("wb") as stream:
+            for start in range(0, len(data), len(data) // 12):
+                stream.write(data[start : start + len(data) // 12])
+                stream.flush()
+                time.sleep(0.15)
+                assert "slow.jpg" not in watcher.names()
+        until(lambda: "slow.jpg" in watcher.names())
+    assert not watcher.complaints
+    assert watcher.error is None
+
+
+def test_a_file_is_finished_when_nothing_moves_any_more(tmp_path):
+    path = tmp_path / "a.jpg"
+    settling = Settling(0.2)
+    assert not settling(path)
+    path.write_bytes(b"1")
+    ahead = time.time() + 3600  # another machine's clock: only what is seen here counts
+    os.utime(path, (ahead, ahead))
+    assert not settling(path)
+    time.sleep(0.25)
+    path.write_bytes(b"12")
+    os.utime(path, (ahead, ahead))
+    assert not settling(path)
+    time.sleep(0.25)
+    assert settling(path)
+    os.utime(path, (1, 1))  # long finished, never seen before
+    assert Settling(0.2)(path)
+
+
+def test_a_file_that_cannot_be_read_is_told_once_and_the_rest_goes_on(folder):
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 broken")
+    with Watcher(folder, settle_s=0.0) as watcher:
+        until(lambda: len(watcher.names()) == 3)
+        for number in range(3):
+            noise(70 + number).save(folder / f"{number}.png")
+            until(lambda number=number: f"{number}.png" in watcher.names())
+    assert len(watcher.complaints) == 1
+    assert watcher.complaints[0].startswith("left out broken.jpg: ")
+    assert len(watcher.reports[0].failed) == 1
+    assert sum(len(report.failed) for report in watcher.reports) == 1
+
+
+def test_an_unmounted_folder_empties_no_index(folder, tmp_path):
+    with Watcher(folder, settle_s=0.0) as watcher:
+        until(lambda: len(watcher.names()) == 3)
+        away = tmp_path / "away"
+        away.mkdir()
+        for path in sorted(folder.glob("*.jpg"))[:-1]:
+            path.rename(away / path.name)
+        until(lambda: len(watcher.names()) == 1)
+        last = next(folder.glob("*.jpg"))
+        last.rename(away / last.name)
+        until(lambda: watcher.complaints)
+        assert len(watcher.names()) == 1
+        for path in away.iterdir():
+            path.rename(folder / path.name)
+        until(lambda: len(watcher.names()) == 3)
+    assert len(watcher.complaints) == 1
+    assert "is a disk not mounted?" in watcher.complaints[0]
+    assert watcher.error is None
+
+
+def test_another_writer_is_waited_for(folder):
+    with LocalGallery.create(folder / ".rrid-edge", SPEC), Watcher(folder, settle_s=0.0) as watcher:
+        until(lambda: watcher.complaints)
+        assert "another process is writing this index" in watcher.complaints[0]
+        assert watcher.names() == []
+    with Watcher(folder, settle_s=0.0) as watcher:
+        until(lambda: len(watcher.names()) == 3)
+    assert not watcher.complaints
+
+
+def test_a_gallery_of_another_model_ends_the_watch(folder):
+    LocalGallery.create(folder / ".rrid-edge", fake_spec("other", block_width=4)).close()
+    with Watcher(folder) as watcher:
+        until(lambda: watcher.error)
+    assert isinstance(watcher.error, ForeignGalleryError)
+
+
+@pytest.mark.parametrize("settings", [{"settle_s": -1}, {"look_s": 0}, {"settle_s": float("nan")}])
+def test_settings_that_do_not_work(settings):
+    with pytest.raises(UsageError, match="do not work"):
+        WatchSettings(**settings)
+
+
+def test_the_command_follows_until_it_is_stopped(folder, tmp_path):
+    model = save_tiny_model(tmp_path / "rrid.onnx")
+    command = [sys.executable, "-m", "rrid_edge.cli", "index", str(folder), "--model", str(model)]
+    with subprocess.Popen(
+        [*command, "--runtime", "onnxruntime", "--watch", "--settle", "0", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert json.loads(process.stdout.readline())["added"] == 3
+        noise(80).save(folder / "late.png")
+        assert json.loads(process.stdout.readline())["rows"] == 4
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert complaints.splitlines()[-1] == "stopped; what was indexed is committed"
+    with LocalGallery(folder / ".rrid-edge") as gallery:
+        assert gallery.info.rows == 4
+        assert gallery.info.model == str(model)
+
+
+def test_without_watchfiles_the_extra_is_named(folder, tmp_path, monkeypatch):
+    model = save_tiny_model(tmp_path / "rrid.onnx")
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        outcome = rrid_edge("index", folder, "--model", model, "--watch")
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+            signal.signal(number, handler)
+    refused(outcome, 3, "watchfiles", "pip install 'rrid-edge[watch]'")

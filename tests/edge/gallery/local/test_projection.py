@@ -1,0 +1,285 @@
+"""The two-pass search: bounds that hold, answers equal to a slow obvious search, caches that may vanish or be damaged."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.gallery import NewRow, SearchFilter
+from rrid_edge.gallery.indexing.recall import measure_recall
+from rrid_edge.gallery.local.projection import ProjectionFacts, dimensions_for, fit_basis, project
+from rrid_edge.gallery.local.store import LocalGallery
+from support.commands import refused, rrid_edge
+from support.pictures import save_crops
+
+SPEC = fake_spec(block_width=8)  # 120 values a descriptor, bounded in 32
+COUNT = 3000
+OWN = frozenset({"0/00000.jpg", "1/00301.jpg"})
+
+
+def _unit(values) -> np.ndarray:
+    values = np.asarray(values, np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def clustered(count: int, seed: int = 0, *, people: int = 300, dimension: int = SPEC.dimension) -> np.ndarray:
+    """People around a low-dimensional plane, crops around people: as trained descriptors lie, roughly."""
+    generator = np.random.default_rng(seed)
+    plane = np.linalg.qr(generator.standard_normal((dimension, 20)))[0]
+    centres = generator.standard_normal((people, 20)) @ plane.T
+    noise = 0.25 * generator.standard_normal((count, 20)) @ plane.T + 0.02 * generator.standard_normal(
+        (count, dimension)
+    )
+    return _unit(centres[np.arange(count) % people] + noise)
+
+
+def rows(count: int, start: int = 0) -> list[NewRow]:
+    return [
+        NewRow(f"{index % 2}/{index:05d}.jpg", f"{index:064x}", 9, index, index % 4 or None, f"{index % 300}", index)
+        for index in range(start, start + count)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr("rrid_edge.gallery.local.store.TWO_PASS_ROWS", 1000)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with LocalGallery.create(tmp_path / "g", SPEC) as gallery:
+        gallery.add(rows(COUNT), clustered(COUNT))
+        gallery.refresh_projection()
+        yield gallery
+
+
+def slow(gallery, query, top_k, keep=lambda _row: True):
+    """Scores of all rows in float64, rounded once, best first, ties by path."""
+    scored = [
+        (-float(np.float32(np.dot(vector.astype(np.float64), query.astype(np.float64)))), row.path)
+        for row, vector in zip(gallery.rows(), gallery.vectors(gallery.rows()), strict=True)
+        if keep(row)
+    ]
+    return [path for _, path in sorted(scored)[:top_k]]
+
+
+def paths(result, index=0):
+    return [hit.row.path for hit in result.hits[index]]
+
+
+@pytest.mark.parametrize("kind", ["clustered", "random", "flat", "repeated"])
+def test_no_cosine_is_above_its_bound(kind):
+    generator = np.random.default_rng(3)
+    vectors = {
+        "clustered": lambda: clustered(800),
+        "random": lambda: _unit(generator.standard_normal((800, 120))),
+        "flat": lambda: _unit(np.pad(generator.standard_normal((800, 30)), ((0, 0), (0, 90)))),  # no residual at all
+        "repeated": lambda: np.repeat(_unit(generator.standard_normal((4, 120))), 200, axis=0),
+    }[kind]()
+    stored = vectors.astype(np.float16).astype(np.float32)
+    basis = fit_basis(stored, dimensions_for(120))
+    np.testing.assert_allclose(basis.T @ basis, np.eye(32), atol=1e-6)
+    queries = np.concatenate([vectors[:40], _unit(generator.standard_normal((40, 120)))])
+    bounds = project(basis, queries) @ project(basis, stored).T
+    exact = queries.astype(np.float64) @ stored.T.astype(np.float64)
+    assert (bounds >= exact - 1e-6).all()
+    if kind == "clustered":
+        assert np.median(bounds[:40] - exact[:40]) < 0.1  # and they say something
+
+
+def test_basis_is_where_the_variation_is():
+    """Against NumPy's singular value decomposition: the same captured length."""
+    sample = clustered(500)
+    basis = fit_basis(sample, 20)
+    best = np.linalg.svd(sample, full_matrices=False)[2][:20]
+    assert np.square(sample @ basis).sum() == pytest.approx(np.square(sample @ best.T).sum(), rel=1e-4)
+
+
+def test_two_passes_answer_as_the_slow_search(store):
+    queries = np.concatenate([clustered(COUNT)[:20], clustered(40, seed=8)])
+    for top_k in (1, 10, 25):
+        result = store.search(queries, top_k)
+        assert result.mode == "two-pass"
+        assert result.rescored < 0.2 * COUNT * len(queries)
+        for index, query in enumerate(queries):
+            assert paths(result, index) == slow(store, query, top_k)
+
+
+def test_one_query_and_many_give_the_same(store):
+    queries = clustered(30, seed=4)
+    together = store.search(queries, 10)
+    for index, query in enumerate(queries):
+        assert store.search(query[None], 10).hits[0] == together.hits[index]
+
+
+@pytest.mark.parametrize(
+    ("search_filter", "keep"),
+    [
+        (SearchFilter(cameras=frozenset({2})), lambda row: row.camera == 2),
+        (SearchFilter(not_cameras=frozenset({1, 2})), lambda row: row.camera not in {1, 2}),
+        (SearchFilter(since=700, until=2400), lambda row: 700 <= row.time <= 2400),
+        (SearchFilter(path_prefix="1/"), lambda row: row.path.startswith("1/")),
+        (SearchFilter(not_paths=OWN), lambda row: row.path not in OWN),
+        (SearchFilter(since=40, until=60), lambda row: 40 <= row.time <= 60),
+        (SearchFilter(cameras=frozenset({9})), lambda _row: False),
+    ],
+)  # fmt: skip
+def test_filters(store, search_filter, keep):
+    query = clustered(COUNT)[0]
+    result = store.search(query[None], 10, search_filter)
+    assert result.rows == sum(map(keep, store.rows()))
+    assert paths(result) == slow(store, query, 10, keep)
+
+
+def test_rows_without_a_bound_yet_are_not_missed(store):
+    late = clustered(500, seed=9)
+    store.add(rows(500, start=COUNT), late)
+    result = store.search(late[:5], 10)
+    for index in range(5):
+        assert paths(result, index) == slow(store, late[index], 10)
+    store.refresh_projection()
+    assert store.search(late[:5], 10).hits == result.hits
+
+
+def test_as_many_live_rows_as_bounds_but_not_the_same_ones(store):
+    """Five hundred rows went and as many came since the bounds were made."""
+    store.remove([row.path for row in store.rows()[:500]])
+    late = clustered(500, seed=9)
+    store.add(rows(500, start=COUNT), late)
+    queries = np.concatenate([late[:5], clustered(COUNT)[600:605]])
+    result = store.search(queries, 10)
+    for index, query in enumerate(queries):
+        assert paths(result, index) == slow(store, query, 10)
+
+
+def test_random_rows_are_scanned(tmp_path):
+    vectors = _unit(np.random.default_rng(5).standard_normal((COUNT, SPEC.dimension)))
+    with LocalGallery.create(tmp_path / "g", SPEC) as gallery:
+        gallery.add(rows(COUNT), vectors)
+        gallery.refresh_projection()
+        result = gallery.search(_unit(np.random.default_rng(6).standard_normal((1, SPEC.dimension))), 10)
+        assert result.mode == "scan"
+        query = _unit(np.random.default_rng(6).standard_normal((1, SPEC.dimension)))[0]
+        assert paths(result) == slow(gallery, query, 10)
+
+
+def test_ties_are_in_the_order_of_their_paths(tmp_path):
+    with LocalGallery.create(tmp_path / "g", SPEC) as gallery:
+        vectors = clustered(COUNT)
+        vectors[100:160] = vectors[100]
+        gallery.add(list(reversed(rows(COUNT))), vectors)
+        gallery.refresh_projection()
+        assert paths(gallery.search(vectors[100][None], 10)) == slow(gallery, vectors[100], 10)
+
+
+def test_the_best_row_is_damaged(store, tmp_path):
+    query = clustered(COUNT)[7]
+    best = store.search(query[None], 1).hits[0][0].row
+    store.close()
+    file = tmp_path / "g" / "vec.0.f16"
+    data = bytearray(file.read_bytes())
+    data[64 + best.slot * 240 + 1] ^= 0x40  # the value becomes huge
+    file.write_bytes(data)
+    with LocalGallery(tmp_path / "g") as gallery:
+        found = paths(gallery.search(query[None], 10))
+        assert best.path not in found
+        assert found == slow(gallery, query, 10, lambda row: row.path != best.path)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "basis"])
+def test_a_cache_may_vanish_at_any_time(store, tmp_path, damage):
+    query = clustered(COUNT)[7]
+    right = slow(store, query, 10)
+    store.close()
+    basis, projected = tmp_path / "g" / "cache.0.basis", tmp_path / "g" / "cache.0.projected"
+    if damage == "gone":
+        basis.unlink()
+        projected.unlink()
+    elif damage == "cut":
+        projected.write_bytes(projected.read_bytes()[:1000])
+    else:
+        basis.write_bytes(basis.read_bytes()[:-1] + b"\x7f")
+    with LocalGallery(tmp_path / "g", write=True) as gallery:
+        result = gallery.search(query[None], 10)
+        assert (paths(result), result.mode) == (right, "scan")
+        gallery.refresh_projection()
+        assert gallery.search(query[None], 10).mode == "two-pass"
+
+
+def test_a_flipped_bit_in_the_bounds_is_found_and_mended(store, tmp_path):
+    store.close()
+    projected = tmp_path / "g" / "cache.0.projected"
+    data = bytearray(projected.read_bytes())
+    data[5000] ^= 4
+    projected.write_bytes(data)
+    outcome = rrid_edge("gallery", "verify", tmp_path, "--store", tmp_path / "g")
+    refused(outcome, 1, "bounds of the two-pass search are damaged", "rrid-edge index FOLDER")
+    with LocalGallery(tmp_path / "g", write=True) as gallery:
+        assert not gallery.verify().bounds_sound
+        gallery.refresh_projection()
+        assert gallery.verify().bounds_sound
+
+
+def test_forgetting_overwrites_the_projected_rows_too(store, tmp_path):
+    gone = [row for row in store.rows() if row.person == "17"]
+    store.remove([row.path for row in gone], overwrite=True)
+    facts = ProjectionFacts.from_json(json.dumps(json.loads(store._catalogue.facts()["projection"])))
+    projected = np.fromfile(tmp_path / "g" / "cache.0.projected", "<f4").reshape(facts.rows, facts.dimensions + 1)
+    assert not projected[[row.slot for row in gone]].any()
+    assert projected[[row.slot for row in store.rows()]].any(axis=1).all()
+    assert store.verify().bounds_sound
+
+
+def test_compaction_takes_the_bounds_along(store, tmp_path):
+    query = clustered(COUNT)[7]
+    store.remove([row.path for row in store.rows() if row.person in {"7", "8"}])
+    right = slow(store, query, 10)
+    store.compact()
+    result = store.search(query[None], 10)
+    assert (paths(result), result.mode) == (right, "two-pass")
+    assert {path.name for path in (tmp_path / "g").glob("cache.*")} == {"cache.1.basis", "cache.1.projected"}
+
+
+def test_the_basis_is_fitted_again_when_the_gallery_doubled(store, tmp_path):
+    before = (tmp_path / "g" / "cache.0.basis").read_bytes()
+    store.add(rows(COUNT // 2, start=COUNT), clustered(COUNT // 2, seed=12))
+    store.refresh_projection()
+    assert (tmp_path / "g" / "cache.0.basis").read_bytes() == before
+    store.add(rows(COUNT, start=2 * COUNT), clustered(COUNT, seed=13))
+    store.refresh_projection()
+    assert (tmp_path / "g" / "cache.0.basis").read_bytes() != before
+
+
+def test_another_process_sees_new_bounds(store, tmp_path):
+    with LocalGallery(tmp_path / "g") as reader:
+        query = clustered(COUNT)[7]
+        assert reader.search(query[None], 10).mode == "two-pass"
+        store.add(rows(COUNT * 2, start=COUNT), clustered(COUNT * 2, seed=12))
+        store.refresh_projection()
+        result = reader.search(query[None], 10)
+        assert (paths(result), result.mode) == (slow(reader, query, 10), "two-pass")
+
+
+def test_fast_search_and_its_recall(store):
+    query = clustered(COUNT)[7]
+    result = store.search(query[None], 10, fast=True)
+    assert (result.mode, result.rescored) == ("fast", 200)
+    assert measure_recall(store) >= 0.99
+
+
+def test_commands_say_how_they_searched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from support.onnx_models import save_tiny_model
+
+    save_tiny_model(tmp_path / "models" / "rrid.onnx")
+    save_crops(tmp_path / "crops", 12)
+    save_crops(tmp_path / "q", 1)
+    outcome = rrid_edge("match", "q", "crops", "--json", "--fast", "--runtime", "onnxruntime")
+    assert outcome.code == 0, outcome
+    found = json.loads(outcome.out)["results"][0]
+    assert (found["search"], found["searched"], found["rescored"]) == ("scan", 12, 12)  # so few need no estimates
+    outcome = rrid_edge("gallery", "verify", "crops", "--recall", "--json")
+    assert json.loads(outcome.out)["recall"] == {"value": 1.0, "at": 10, "queries": 12}

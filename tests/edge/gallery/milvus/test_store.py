@@ -1,0 +1,501 @@
+"""Milvus: every way in which a server or a collection can be wrong, and the command line against Milvus Lite."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.errors import (
+    ForeignGalleryError,
+    GalleryError,
+    GalleryUnavailableError,
+    MissingExtraError,
+    UsageError,
+)
+from rrid_edge.gallery import NewRow, SearchFilter
+from rrid_edge.gallery.local.store import LocalGallery
+from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.schema import key_of
+from rrid_edge.gallery.milvus.store import MilvusGallery
+from rrid_edge.gallery.opening import open_gallery, parse_place, remove_gallery
+from support.commands import refused, rrid_edge
+from support.galleries import SPEC, answered, rows, vectors
+from support.onnx_models import save_tiny_model
+from support.pictures import noise, save_crops
+
+_numbers = iter(range(1_000_000))
+
+
+@pytest.fixture
+def address(lite_file):
+    return MilvusAddress.parse(f"milvus+file:{lite_file}/errors_{next(_numbers)}")
+
+
+@pytest.fixture
+def raw(address):
+    """The server's own client, to do what no gallery would."""
+    MilvusGallery.create(address, SPEC).close()
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(address.uri)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Ask for two seconds at most."""
+    monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "2")
+
+
+def no_words_wasted(error):
+    assert "\n" not in error.message
+    assert "Traceback" not in error.message
+    assert error.exit_code == 4
+
+
+# --- addresses ----------------------------------------------------------------------------------------------------
+
+
+def test_addresses():
+    assert parse_place("milvus+http://host:19530/crops") == MilvusAddress(
+        "http://host:19530", "crops", "milvus+http://host:19530/crops"
+    )
+    assert parse_place("milvus+https://host/crops").uri == "https://host"
+    assert parse_place("milvus+file:some/where.db/crops").uri == "some/where.db"
+    assert parse_place("milvus+file:/some/where.db/crops").uri == "/some/where.db"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "milvus+http://host:19530",
+        "milvus+http://host:19530/",
+        "milvus+http://host:19530/a/b",
+        "milvus+http://host:19530/two words",
+        "milvus+http://host:x/crops",
+        "milvus+http:///crops",
+        "milvus+http://host/crops?token=abc",
+        "milvus+ftp://host/crops",
+        "milvus+file:name/crops",
+        "milvus+file:.db/crops",
+        'milvus+http://host/cr"ops',
+        "milvus+",
+        "http://host:19530/crops",
+    ],
+)
+def test_no_addresses(text):
+    with pytest.raises(UsageError, match="expected") as refusal:
+        parse_place(text)
+    assert "\n" not in refusal.value.message
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated():
+    with pytest.raises(UsageError, match="RRID_EDGE_MILVUS_TOKEN") as refusal:
+        parse_place("milvus+http://root:secret@host/crops")
+    assert "secret" not in refusal.value.message
+
+
+# --- servers ------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_down(patient):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(GalleryUnavailableError, match=r"cannot be reached.*start the server") as refusal:
+        open_gallery(parse_place(f"milvus+http://127.0.0.1:{port}/crops"))
+    no_words_wasted(refusal.value)
+
+
+def test_a_server_that_never_answers(patient):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        with pytest.raises(
+            GalleryUnavailableError, match=r"does not answer.*2 s.*RRID_EDGE_MILVUS_TIMEOUT_S"
+        ) as refusal:
+            open_gallery(parse_place(f"milvus+http://127.0.0.1:{listening.getsockname()[1]}/crops"))
+    no_words_wasted(refusal.value)
+
+
+def test_a_server_that_goes_silent_in_between(address, raw, patient):
+    """What lies between stops forwarding: the next call ends in a line, within its limit."""
+    port = int(raw._config.address.rsplit(":", 1)[1]) if hasattr(raw._config, "address") else None
+    if port is None:
+        pytest.fail("this pymilvus does not tell the address of Milvus Lite")
+    with _Forwarder(port) as forwarder:
+        gallery = MilvusGallery(parse_place(f"milvus+http://127.0.0.1:{forwarder.port}/{address.collection}"))
+        gallery.add(rows(3), vectors(3))
+        forwarder.silent.set()
+        with pytest.raises(GalleryUnavailableError, match="does not answer") as refusal:
+            gallery.info  # noqa: B018 - asks the server
+        no_words_wasted(refusal.value)
+        gallery.close()
+
+
+class _Forwarder:
+    """Passes bytes between a client and a server until it is told to be silent."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.silent = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error):
+        self.silent.set()
+        for one in (self._listening, *self._sockets):
+            one.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            self._sockets += [client, server]
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _pass_on(self, source, target):
+        while True:
+            try:
+                data = source.recv(65536)
+                if not data:
+                    return
+                if not self.silent.is_set():
+                    target.sendall(data)
+            except OSError:
+                return
+
+
+def test_a_timeout_that_is_no_number(monkeypatch, address):
+    monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "soon")
+    with pytest.raises(UsageError, match="RRID_EDGE_MILVUS_TIMEOUT_S='soon'"):
+        open_gallery(address)
+
+
+@pytest.mark.parametrize("missing", ["pymilvus", "milvus_lite"])
+def test_a_missing_package(address, missing, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    if missing == "pymilvus":
+        monkeypatch.setitem(sys.modules, "pymilvus", None)
+    else:
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, *rest: None if name == missing else find(name, *rest)
+        )
+    with pytest.raises(MissingExtraError, match="pip install") as refusal:
+        open_gallery(address)
+    assert refusal.value.exit_code == 3
+
+
+# --- collections --------------------------------------------------------------------------------------------------
+
+
+def test_no_such_collection(address):
+    with pytest.raises(GalleryError, match="no such collection") as refusal:
+        open_gallery(address)
+    no_words_wasted(refusal.value)
+
+
+def test_a_collection_of_other_dimensions(raw, address):
+    raw.drop_collection(address.collection)
+    raw.create_collection(address.collection, dimension=8)
+    with pytest.raises(GalleryError, match="vectors of 8 values, this model's descriptors have 60") as refusal:
+        open_gallery(address, spec=SPEC)
+    no_words_wasted(refusal.value)
+    for use in (lambda: open_gallery(address), lambda: remove_gallery(address)):
+        with pytest.raises(GalleryError, match="no gallery of rrid-edge"):
+            use()
+    assert raw.has_collection(address.collection)
+
+
+def test_another_model(address, raw):
+    with pytest.raises(ForeignGalleryError, match=r"another model.*--rebuild") as refusal:
+        open_gallery(address, spec=fake_spec("other", block_width=4))
+    no_words_wasted(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"rrid.gallery.format": "99"}, "format 99 is newer"),
+        ({"rrid.gallery.spec": "{}"}, "properties are damaged"),
+        ({"rrid.gallery.fingerprint": "0" * 64}, "contradict each other"),
+        ({"rrid.gallery.index": "tree"}, "properties are damaged"),
+    ],
+)
+def test_newer_or_damaged_facts(raw, address, changed, words):
+    raw.alter_collection_properties(address.collection, changed)
+    with pytest.raises(GalleryError, match=words) as refusal:
+        open_gallery(address)
+    no_words_wasted(refusal.value)
+
+
+def test_dropped_meanwhile(raw, address):
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(3), vectors(3))
+        raw.drop_collection(address.collection)
+        for use in (
+            lambda: gallery.search(vectors(1), 3),
+            gallery.rows,
+            gallery.verify,
+            lambda: gallery.add(rows(3), vectors(3)),
+            lambda: gallery.remove(["b/00001.jpg"]),
+        ):
+            with pytest.raises(GalleryError, match="dropped meanwhile") as refusal:
+                use()
+            no_words_wasted(refusal.value)
+
+
+def test_a_damaged_vector_is_found_never_served_and_made_again(raw, address):
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(30), vectors(30))
+        key = key_of("b/00003.jpg")
+        stored = dict(raw.get(address.collection, ids=[key])[0])
+        raw.upsert(address.collection, [stored | {"vector": vectors(1, seed=8)[0]}])
+        for fast in (False, True):
+            for query in (vectors(4)[3:], vectors(1, seed=8)):
+                found = gallery.search(query, 30, fast=fast).hits[0]
+                assert {hit.row.path for hit in found} == {row.path for row in rows(30)} - {"b/00003.jpg"}
+                assert "b/00003.jpg" not in [hit.row.path for hit in gallery.search(query, 3, fast=fast).hits[0]]
+        row = next(row for row in gallery.rows() if row.path == "b/00003.jpg")
+        with pytest.raises(GalleryError, match="gone or damaged"):
+            gallery.vectors([row])
+        assert gallery.damaged() == []  # nobody has looked yet
+        assert [found.path for found in gallery.verify().damaged] == ["b/00003.jpg"]
+    with MilvusGallery(address) as gallery:
+        assert [found.path for found in gallery.damaged()] == ["b/00003.jpg"]
+        gallery.add(rows(4)[3:], vectors(4)[3:])
+        gallery.finish()
+        assert gallery.damaged() == []
+        assert not gallery.verify().damaged
+
+
+def test_a_damaged_entry_is_refused(raw, address):
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(3), vectors(3))
+        stored = dict(raw.get(address.collection, ids=[key_of("b/00001.jpg")])[0])
+        raw.upsert(address.collection, [stored | {"camera": 2}])
+        with pytest.raises(GalleryError, match=r"entry of b/00001.jpg is damaged"):
+            gallery.rows()
+
+
+def test_short_answers_are_refused(address, raw, monkeypatch):
+    """A query node that is gone: searches or reads come back with fewer rows than are counted."""
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(30), vectors(30))
+        call = gallery._connection.call
+
+        def short(method, *arguments, **options):
+            answer = call(method, *arguments, **options)
+            if method == "search":
+                return [hits[:-1] for hits in answer]
+            return answer[:-1] if method == "query" and options["output_fields"] != ["count(*)"] else answer
+
+        monkeypatch.setattr(gallery._connection, "call", short)
+        for use in (lambda: gallery.search(vectors(1), 40), gallery.rows, gallery.verify):
+            with pytest.raises(GalleryError, match=r"answered only in part \(29 of 30 crops\)") as refusal:
+                use()
+            no_words_wasted(refusal.value)
+
+
+def test_rows_that_a_server_has_lost_without_a_word_are_missed(address, raw, monkeypatch):
+    """As with one replica whose query node died: counts and searches agree with each other, and both lack rows."""
+    monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "1.5")
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(30), vectors(30))
+        gallery.finish()
+        raw.delete(address.collection, ids=[key_of("b/00003.jpg")])
+        for use in (lambda: gallery.search(vectors(1), 3), gallery.rows, gallery.verify, lambda: gallery.info):
+            with pytest.raises(GalleryError, match=r"answered only in part \(29 of 30 crops\)") as refusal:
+                use()
+            no_words_wasted(refusal.value)
+        gallery.add(rows(4)[3:], vectors(4)[3:])
+        assert gallery.remove(["b/00003.jpg", "b/00005.jpg"]) == 2
+        assert gallery.search(vectors(1), 3).rows == 28
+
+
+def test_more_places_than_milvus_answers(address, raw):
+    with MilvusGallery(address) as gallery, pytest.raises(UsageError, match="1 to 16,384 places"):
+        gallery.search(vectors(1), 16_385)
+
+
+def test_rows_that_milvus_cannot_hold(address, raw):
+    with MilvusGallery(address) as gallery:
+        for row in (NewRow("a.jpg", "0", 1, 1, camera=2**63), NewRow("ü" * 3000, "0", 1, 1)):
+            with pytest.raises(UsageError, match="Milvus cannot hold this row"):
+                gallery.add([row], vectors(1))
+        with pytest.raises(UsageError, match="twice"):
+            gallery.add([*rows(1), *rows(1)], vectors(2))
+        assert gallery.info.rows == 0
+
+
+def test_more_rows_than_one_answer_holds(address, raw, monkeypatch):
+    """Pages and batches made small: nothing depends on how many there are."""
+    monkeypatch.setattr("rrid_edge.gallery.milvus.rows.MOST_AT_ONCE", 16)
+    monkeypatch.setattr("rrid_edge.gallery.milvus.rows._ROWS_A_PAGE", 64)
+    monkeypatch.setattr("rrid_edge.gallery.milvus.store.BATCH_BYTES", 20_000)
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(200), vectors(200))
+        found = gallery.rows()
+        assert {row.path for row in found} == {row.path for row in rows(200)}
+        assert gallery.vectors(found).shape == (200, SPEC.dimension)
+        assert gallery.verify().rows == 200
+
+
+def test_more_candidates_than_one_message_holds(address, raw, monkeypatch):
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(200), vectors(200))
+        queries = vectors(6, seed=5)
+        whole = gallery.search(queries, 150)
+        monkeypatch.setattr("rrid_edge.gallery.milvus.search._ANSWER_BYTES", 50_000)
+        assert gallery.search(queries, 150) == whole
+        assert gallery.search(queries, 10).hits == tuple(hits[:10] for hits in whole.hits)
+
+
+@pytest.mark.parametrize("index_type", ["ivf", "hnsw"])
+def test_other_indexes_answer_exactly_unless_they_may_be_fast(address, index_type, tmp_path):
+    with (
+        MilvusGallery.create(address, SPEC, index_type=index_type) as gallery,
+        LocalGallery.create(tmp_path / "g", SPEC) as local,
+    ):
+        for store in (gallery, local):
+            store.add(rows(400), vectors(400))
+            store.finish()
+        queries, search_filter = vectors(3, seed=5), SearchFilter(not_cameras=frozenset({1}))
+        exact = gallery.search(queries, 10, search_filter)
+        assert list(map(answered, exact.hits)) == list(map(answered, local.search(queries, 10, search_filter).hits))
+        assert exact.mode == {"ivf": "ivf", "hnsw": "scan"}[index_type]
+        fast = gallery.search(queries, 10, search_filter, fast=True)
+        assert fast.mode in (f"fast {index_type}", f"fast {index_type} and scan", "scan")
+        assert {len(hits) for hits in fast.hits} == {10}
+    with pytest.raises(UsageError, match="'tree' is unknown: expected one of flat, ivf, hnsw, diskann"):
+        MilvusGallery.create(address, SPEC, index_type="tree")
+
+
+def test_a_collection_keeps_its_kind_of_index(address):
+    MilvusGallery.create(address, SPEC, index_type="ivf").close()
+    with pytest.raises(UsageError, match=r"index of kind ivf and 1 replicas.*gallery copy"):
+        MilvusGallery.create(address, SPEC, index_type="flat")
+    with pytest.raises(UsageError, match="index of kind ivf"):
+        MilvusGallery.create(address, SPEC, replicas=2)
+    with MilvusGallery.create(address, SPEC) as gallery:
+        assert gallery.info.index_type == "ivf"
+
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, address):
+    """Twelve crops of four people, a query, a model, and an address."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RRID_EDGE_MODEL", raising=False)
+    save_crops(tmp_path / "gallery", 12)
+    save_tiny_model(tmp_path / "models" / "rrid.onnx")
+    shutil.copy(tmp_path / "gallery" / "0002_c2s1_000001_00.jpg", tmp_path / "0002_c2s1_000901_00.jpg")
+    return tmp_path
+
+
+def test_the_same_commands_and_answers_as_with_a_folder(place, address):
+    assert rrid_edge("index", "gallery").code == 0
+    first = rrid_edge("index", "gallery", "--gallery", address, "--json")
+    assert json.loads(first.out)["added"] == 12, first
+    again = json.loads(rrid_edge("index", "gallery", "--store", address, "--json").out)
+    assert (again["added"], again["unchanged"], again["index"]) == (0, 12, str(address))
+    question = ("match", "0002_c2s1_000901_00.jpg", "gallery", "--exclude-same-camera", "--json")
+    local, milvus = (
+        json.loads(rrid_edge(*question, *options).out)["results"][0] for options in ((), ("--gallery", address))
+    )
+    assert milvus["matches"] == local["matches"]
+    assert (local["search"], milvus["search"]) == ("scan", "flat")
+    listed = json.loads(rrid_edge("gallery", "list", address, "--json").out)
+    assert len(listed["rows"]) == listed["info"]["rows"] == 12
+    assert rrid_edge("gallery", "verify", address).out.startswith("12 rows, 0 damaged")
+    assert json.loads(rrid_edge("gallery", "verify", address, "--recall", "--json").out)["recall"]["value"] == 1
+    assert "compacted, 12 crops kept" in rrid_edge("gallery", "compact", address).out
+    forgotten = rrid_edge("gallery", "forget", address, "--person", "0002")
+    assert forgotten.out.startswith("3 crops forgotten, their descriptors deleted; Milvus' old files go")
+    assert "9 descriptors of 240 values" in rrid_edge("gallery", "export", address, "out.npz").out
+
+
+def test_index_follows_and_rebuild_drops(place, address, raw):
+    raw.drop_collection(address.collection)
+    rrid_edge("index", "gallery", "--gallery", address)
+    (place / "gallery" / "0001_c1s1_000000_00.jpg").unlink()
+    noise(3).save(place / "gallery" / "0002_c2s1_000001_00.jpg")
+    report = json.loads(rrid_edge("index", "gallery", "--gallery", address, "--json").out)
+    assert (report["removed"], report["changed"], report["rows"]) == (1, 1, 11)
+    save_tiny_model(place / "other.onnx", fake_spec("other"))
+    refused(
+        rrid_edge("index", "gallery", "--gallery", address, "--model", "other.onnx"), 4, "another model", "--rebuild"
+    )
+    rebuilt = rrid_edge("index", "gallery", "--gallery", address, "--model", "other.onnx", "--rebuild", "--json")
+    assert json.loads(rebuilt.out)["added"] == 11
+    raw.drop_collection(address.collection)
+    raw.create_collection(address.collection, dimension=8)
+    outcome = rrid_edge("index", "gallery", "--gallery", address, "--model", "other.onnx", "--rebuild")
+    refused(outcome, 4, "no gallery of rrid-edge")
+
+
+def test_match_indexes_a_new_collection_once(place, address):
+    question = ("match", "0002_c2s1_000901_00.jpg", "gallery", "--gallery", address)
+    assert "indexed 12 crops" in rrid_edge(*question).err
+    assert "indexed 12" not in rrid_edge(*question).err
+
+
+def test_refusals_on_the_command_line(place, address, patient):
+    refused(rrid_edge("gallery", "list", "milvus+http://127.0.0.1:1/crops"), 4, "cannot be reached")
+    refused(rrid_edge("gallery", "list", "milvus+http://127.0.0.1:1"), 2, "no address of a gallery")
+    refused(rrid_edge("index", "gallery", "--index-type", "hnsw"), 2, "for galleries in Milvus")
+    refused(rrid_edge("index", "gallery", "--gallery", address, "--index-type", "tree"), 2, "'tree' is unknown")
+
+
+def test_nothing_of_pymilvus_reaches_the_terminal(place):
+    """In a process of its own: no tracebacks in the log, no token, one line."""
+    code = textwrap.dedent(
+        """
+        import sys
+        import rrid_edge.cli
+        from rrid_edge.cli.app import run
+        sys.exit(run(["gallery", "list", "milvus+file:new.db/nothing"]))
+        """
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 4
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert "no such collection" in result.stderr
+
+
+def test_what_is_imported_without_an_address():
+    code = "import sys, rrid_edge.gallery.opening; print('pymilvus' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
+def test_float16_values_are_those_of_a_folder(address, raw):
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(5), vectors(5))
+        order = np.argsort([row.path for row in rows(5)])
+        np.testing.assert_array_equal(
+            gallery.vectors(gallery.rows()), vectors(5)[order].astype(np.float16).astype(np.float32)
+        )

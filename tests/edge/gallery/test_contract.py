@@ -1,0 +1,206 @@
+"""One contract, several stores: the folder, Milvus Lite, and (marked ``integration``) a Milvus server over gRPC."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+
+from rrid_edge.errors import UsageError
+from rrid_edge.gallery import Gallery, NewRow, SearchFilter
+from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery, parse_place, remove_gallery
+from support.galleries import ODD_PATHS, SPEC, answered, plain, rows, slow_search, vectors
+
+_numbers = iter(range(1_000_000))
+
+
+@pytest.fixture(params=["local", "lite", pytest.param("server", marks=pytest.mark.integration)])
+def place(request, tmp_path):
+    """An address where nothing is yet."""
+    if request.param == "local":
+        return parse_place(str(tmp_path / "g"))
+    name = f"contract_{next(_numbers)}"
+    if request.param == "lite":
+        return parse_place(f"milvus+file:{request.getfixturevalue('lite_file')}/{name}")
+    server = request.getfixturevalue("milvus_server")
+    return parse_place(f"{server.address}/{name}")
+
+
+@pytest.fixture
+def store(place):
+    with create_gallery(place, SPEC) as gallery:
+        yield gallery
+
+
+def test_keeps_the_contract(store):
+    assert isinstance(store, Gallery)
+    assert store.info.spec == SPEC
+    assert store.info.rows == 0
+    assert store.rows() == []
+    assert store.search(vectors(2), 5).hits == ((), ())
+
+
+def test_rows_and_vectors_come_back(store, place):
+    store.add(rows(40), vectors(40))
+    store.close()
+    with open_gallery(place, spec=SPEC) as gallery:
+        found = gallery.rows()
+        expected = sorted(rows(40), key=lambda row: os.fsencode(row.path))
+        assert plain(found) == expected
+        order = [rows(40).index(row) for row in expected]
+        np.testing.assert_array_equal(gallery.vectors(found), vectors(40)[order].astype(np.float16).astype(np.float32))
+        np.testing.assert_array_equal(gallery.vectors(found[7:3:-1]), gallery.vectors(found)[7:3:-1])
+        assert gallery.vectors([]).shape == (0, SPEC.dimension)
+        assert gallery.info.rows == 40
+        assert gallery.info.dtype == "float16"
+
+
+def test_rows_of_some_paths(store):
+    store.add(rows(40), vectors(40))
+    store.add(rows(1, start=7), vectors(1, seed=3))
+    store.remove([rows(40)[9].path])
+    wanted = [rows(40)[index].path for index in (30, 7, 9, 8)]
+    found = store.rows_of([*wanted, "not there.jpg"])
+    assert {row.path for row in found} == {wanted[0], wanted[1], wanted[3]}
+    assert sorted(found, key=lambda row: row.path) == [row for row in store.rows() if row.path in wanted]
+    assert store.rows_of([]) == []
+
+
+def test_odd_paths_and_persons(store):
+    odd = [
+        NewRow(path, f"{index:064x}", 1, 2, index, ("", "~", "%", "x'\"y")[index % 4])
+        for index, path in enumerate(ODD_PATHS)
+    ]
+    store.add(odd, vectors(len(odd)))
+    assert plain(store.rows()) == sorted(odd, key=lambda row: os.fsencode(row.path))
+    for row in odd:
+        found = store.search(vectors(1, seed=4), 50, SearchFilter(path_prefix=row.path[:3])).hits[0]
+        assert {hit.row.path for hit in found} == {one.path for one in odd if one.path.startswith(row.path[:3])}
+        found = store.search(vectors(1, seed=4), 50, SearchFilter(not_paths=frozenset({row.path}))).hits[0]
+        assert {hit.row.path for hit in found} == set(ODD_PATHS) - {row.path}
+    assert store.remove(ODD_PATHS[2:5]) == 3
+    assert {row.path for row in store.rows()} == set(ODD_PATHS) - set(ODD_PATHS[2:5])
+
+
+def test_search_equals_the_slow_one(store):
+    store.add(rows(300), vectors(300))
+    stored = vectors(300).astype(np.float16)
+    queries = vectors(9, seed=5)
+    for query, hits in zip(queries, store.search(queries, 12).hits, strict=True):
+        assert answered(hits) == slow_search(stored, rows(300), query, 12)
+    assert store.search(queries[:1], 1000).hits[0][-1].score < 0
+    assert len(store.search(queries[:1], 1000).hits[0]) == 300
+
+
+def test_ties_stand_in_the_order_of_their_paths(store):
+    """More equal rows than any margin: the border of the answer lies among them."""
+    same = np.repeat(vectors(1), 200, axis=0)
+    store.add(rows(200)[::-1], same)
+    expected = sorted((row.path for row in rows(200)), key=os.fsencode)[:5]
+    assert [hit.row.path for hit in store.search(same[:1], 5).hits[0]] == expected
+
+
+FILTERS = [
+    SearchFilter(),
+    SearchFilter(cameras=frozenset({1})),
+    SearchFilter(cameras=frozenset({1, 3, 2**70})),
+    SearchFilter(cameras=frozenset({99})),
+    SearchFilter(cameras=frozenset({2**70})),
+    SearchFilter(not_cameras=frozenset({1})),
+    SearchFilter(not_cameras=frozenset({0, 1, 2, 3})),
+    SearchFilter(since=10, until=20),
+    SearchFilter(since=-5),
+    SearchFilter(until=-5),
+    SearchFilter(since=20, until=10),
+    SearchFilter(since=2**65),
+    SearchFilter(until=2**65),
+    SearchFilter(path_prefix="b/0001"),
+    SearchFilter(path_prefix="c"),
+    SearchFilter(not_paths=frozenset({"b/00003.jpg", "none.jpg"})),
+    SearchFilter(frozenset({1, 2}), frozenset({2}), since=-10, path_prefix="b/", not_paths=frozenset({"b/00005.jpg"})),
+]
+
+
+def test_filters(store):
+    store.add(rows(120), vectors(120))
+    stored, query = vectors(120).astype(np.float16), vectors(1, seed=9)
+    for search_filter in FILTERS:
+        passing = [(row, vector) for row, vector in zip(rows(120), stored, strict=True) if search_filter.passes(row)]
+        expected = slow_search([vector for _, vector in passing], [row for row, _ in passing], query[0], 10)
+        found = store.search(query, 10, search_filter)
+        assert answered(found.hits[0]) == expected, search_filter
+        assert found.rows == len(passing), search_filter
+
+
+def test_three_thousand_paths_left_out(store):
+    store.add(rows(20), vectors(20))
+    left_out = frozenset(row.path for row in rows(3000, start=5))
+    found = store.search(vectors(1), 50, SearchFilter(not_paths=left_out))
+    assert {hit.row.path for hit in found.hits[0]} == {row.path for row in rows(5)}
+
+
+def test_a_path_that_comes_again_replaces_its_row(store):
+    store.add(rows(50), vectors(50))
+    store.add(rows(50), vectors(50))
+    changed = [dataclasses.replace(rows(1)[0], sha256="f" * 64, camera=3, person=None)]
+    store.add(changed, vectors(1, seed=3))
+    assert store.info.rows == 50
+    assert plain(store.rows())[0] == changed[0]
+    np.testing.assert_allclose(store.vectors(store.rows()[:1]), vectors(1, seed=3), atol=1e-3)
+    assert [hit.row.path for hit in store.search(vectors(1, seed=3), 1).hits[0]] == [changed[0].path]
+
+
+def test_removed_rows_do_not_answer(store):
+    store.add(rows(30), vectors(30))
+    assert store.remove(["b/00003.jpg", "b/00005.jpg", "none.jpg"]) == 2
+    assert store.remove(["b/00003.jpg"]) == 0
+    gone = store.search(vectors(6)[[3, 5]], 30)
+    assert gone.rows == 28
+    for hits in gone.hits:
+        assert len(hits) == 28
+        assert not {hit.row.path for hit in hits} & {"b/00003.jpg", "b/00005.jpg"}
+    assert store.remove(["a/00004.jpg"], overwrite=True) == 1
+    store.compact()
+    assert store.info.rows == 27
+    assert not store.verify().damaged
+    assert len(store.search(vectors(1), 100).hits[0]) == 27
+
+
+def test_new_times_of_the_same_content(store):
+    store.add(rows(5), vectors(5))
+    before = store.vectors(store.rows())
+    touched = [dataclasses.replace(row, size=1, mtime_ns=2) for row in store.rows()[:3]]
+    store.update_stat(touched)
+    found = store.rows()
+    assert [(row.size, row.mtime_ns) for row in found[:3]] == [(1, 2)] * 3
+    assert plain(found[3:]) == sorted(rows(5), key=lambda row: row.path)[3:]
+    np.testing.assert_array_equal(store.vectors(found), before)
+
+
+def test_what_does_not_fit_is_refused(store):
+    with pytest.raises(UsageError, match="do not fit 3 rows of 60 values"):
+        store.add(rows(3), vectors(2))
+    with pytest.raises(UsageError, match=r"queries of shape \(1, 59\)"):
+        store.search(vectors(1)[:, :59], 5)
+    with pytest.raises(UsageError, match="top 0"):
+        store.search(vectors(1), 0)
+    with pytest.raises(UsageError, match="dtype 'float8' is unknown"):
+        create_gallery(parse_place("elsewhere"), SPEC, dtype="float8")
+    assert store.info.rows == 0
+
+
+def test_the_model_is_remembered_and_the_index_can_go(store, place, tmp_path):
+    store.set_model(tmp_path / "rrid.onnx")
+    store.add(rows(3), vectors(3))
+    store.finish()
+    assert store.damaged() == []
+    store.close()
+    store.close()
+    with open_gallery(place) as again:
+        assert again.info.model == str(tmp_path / "rrid.onnx")
+    assert gallery_exists(place)
+    remove_gallery(place)
+    assert not gallery_exists(place)
+    remove_gallery(place)  # nothing there: nothing to do

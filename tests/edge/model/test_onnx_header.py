@@ -1,0 +1,107 @@
+"""Reading an ONNX header without the package onnx, compared with what that package reads."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.model.onnx_header import read_model_header, read_spec
+from support.onnx_models import save_tiny_model, tiny_model
+
+
+def test_header_says_what_onnx_says(tmp_path):
+    path = save_tiny_model(tmp_path / "m.onnx")
+    header = read_model_header(path)
+    model = onnx.load(path)
+    assert header.metadata == {entry.key: entry.value for entry in model.metadata_props}
+    assert header.opset == model.opset_import[0].version
+    assert [(item.name, item.dtype, item.shape) for item in header.inputs] == [
+        ("images", "uint8", ("batch", 192, 64, 3))
+    ]
+    assert [(item.name, item.dtype, item.shape) for item in header.outputs] == [
+        ("descriptors", "float32", ("batch", 240))
+    ]
+
+
+def test_weights_listed_as_inputs_are_not_inputs(tmp_path):
+    """Older exporters list every weight among the graph's inputs."""
+    model = tiny_model()
+    weight = model.graph.initializer[0]
+    model.graph.input.append(helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims)))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert [item.name for item in read_model_header(tmp_path / "m.onnx").inputs] == ["images"]
+
+
+def test_spec_comes_back(tmp_path):
+    spec = dataclasses.replace(fake_spec("other"), training_data="demo")
+    assert read_spec(save_tiny_model(tmp_path / "m.onnx", spec)) == spec
+
+
+def test_every_truncation_is_refused(tmp_path):
+    data = tiny_model().SerializeToString()
+    path = tmp_path / "m.onnx"
+    for length in [*range(0, len(data), max(1, len(data) // 60)), len(data) - 1]:
+        path.write_bytes(data[:length])
+        with pytest.raises(ModelFileError) as refusal:
+            read_spec(path)
+        assert "\n" not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "content", [b"these are words, not a model", b"\x89PNG\r\n\x1a\n" + bytes(99), b"PK\x03\x04" + bytes(40)]
+)
+def test_what_is_not_onnx_is_refused(tmp_path, content):
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(ModelFileError, match="not an ONNX file, or damaged"):
+        read_spec(tmp_path / "m.onnx")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UsageError, match="no such model file"):
+        read_spec(tmp_path / "m.onnx")
+
+
+def test_another_onnx_is_refused(tmp_path):
+    model = tiny_model()
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match="does not carry rrid-edge's metadata"):
+        read_spec(tmp_path / "m.onnx")
+
+
+def _float_input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+def _fixed_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+
+def _other_name(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = "out"
+
+
+def _other_size(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 100
+
+
+@pytest.mark.parametrize("change", [_float_input, _fixed_batch, _other_name, _other_size])
+def test_a_graph_that_contradicts_its_metadata_is_refused(tmp_path, change):
+    model = tiny_model()
+    change(model)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="does not keep its own metadata"):
+        read_spec(tmp_path / "m.onnx")
+
+
+def test_missing_external_weights_are_named(tmp_path):
+    onnx.save_model(tiny_model(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert read_model_header(tmp_path / "m.onnx").external_files == ("w.bin",)
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(ModelFileError, match=r"'w\.bin', which is not beside it"):
+        read_spec(tmp_path / "m.onnx")

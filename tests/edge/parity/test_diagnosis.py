@@ -1,0 +1,265 @@
+"""Every usual mistake, made on purpose in PyTorch by other means than the diagnosis uses, has to be named."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from rrid_edge.crops.images import load_rgb, read_image
+from rrid_edge.engines import open_engine
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.parity.diagnosis import MISTAKES, diagnose, pixel_mistake
+from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
+from rrid_export.mistakes import mistaken_networks
+from rrid_train.model import RRID, ModelConfig
+from support.commands import refused, rrid_edge
+from support.pictures import noise
+
+TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
+MEAN = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
+STD = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The published network with random weights, exported, and crops that are larger than its input and of other shapes."""
+    folder = tmp_path_factory.mktemp("diagnosis")
+    torch.manual_seed(1)
+    torch.save(RRID(TINY, 5).state_dict(), folder / "tiny.pth")
+    (folder / "crops").mkdir()
+    for index in range(COUNT):
+        grain = np.random.default_rng(index).integers(-60, 61, (210 + 9 * index, 100, 3), dtype=np.int16)
+        picture = np.asarray(noise(index, *grain.shape[:2]), dtype=np.int16) + grain
+        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / "crops" / f"{index:02d}.png")
+    size = ("--height", 96, "--width", 32)
+    outcome = rrid_edge("export", folder / "tiny.pth", "-o", folder / "m", *size, "--crops", folder / "crops")
+    assert outcome.code == 0, outcome
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(place):
+    return RRID.from_state_dict(torch.load(place / "tiny.pth"), height_px=96, width_px=32).eval()
+
+
+def _paths(place):
+    return sorted((place / "crops").iterdir())
+
+
+def _pixels(place) -> np.ndarray:
+    return np.stack([read_image(path, 96, 32) for path in _paths(place)])
+
+
+def _tensor(images) -> torch.Tensor:
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()
+
+
+@torch.inference_mode()
+def _answer(network, pixels, *, mirror=True, scale=True, blocks_first=True):
+    """Descriptors as the published evaluation makes them: two passes, mean, L2; ``pixels`` are normalised."""
+    features = network(pixels).blocks
+    if mirror:
+        features = (features + network(pixels.flip(3)).blocks) / 2
+    if not blocks_first:
+        features = features.transpose(1, 2)
+    flat = features.flatten(1)
+    return (F.normalize(flat) if scale else flat).numpy()
+
+
+def _normalised(images) -> torch.Tensor:
+    return (_tensor(images) / 255 - MEAN) / STD
+
+
+def _opened(place) -> list[Image.Image]:
+    pictures = []
+    for path in _paths(place):
+        with Image.open(path) as picture:
+            pictures.append(picture.copy())
+    return pictures
+
+
+def _by_pillow(place, how) -> torch.Tensor:
+    return _normalised(np.stack([np.asarray(how(picture)) for picture in _opened(place)]))
+
+
+def _by_torch(place, mode, **options) -> torch.Tensor:
+    resized = [
+        F.interpolate(_tensor(np.asarray(picture)[None]), (96, 32), mode=mode, **options) for picture in _opened(place)
+    ]
+    return (torch.cat(resized).round() / 255 - MEAN) / STD
+
+
+def _letterboxed(picture):
+    share = min(96 / picture.height, 32 / picture.width)
+    size = (round(picture.width * share), round(picture.height * share))
+    canvas = Image.new("RGB", (32, 96))
+    canvas.paste(picture.resize(size, Image.Resampling.BILINEAR), ((32 - size[0]) // 2, (96 - size[1]) // 2))
+    return canvas
+
+
+def _reference(mistake, place, network) -> np.ndarray:
+    images = _pixels(place)
+    made = {
+        "bgr": lambda: _answer(network, _normalised(images[..., ::-1])),
+        "missing-scaling": lambda: _answer(network, (_tensor(images) - MEAN) / STD),
+        "double-scaling": lambda: _answer(network, (_tensor(images) / 255 / 255 - MEAN) / STD),
+        "missing-normalisation": lambda: _answer(network, _tensor(images) / 255),
+        "other-normalisation": lambda: _answer(network, (_tensor(images) / 255 - 0.5) / 0.5),
+        "missing-mirror": lambda: _answer(network, _normalised(images), mirror=False),
+        "unnormalised": lambda: _answer(network, _normalised(images), scale=False),
+        "interleaved-blocks": lambda: _answer(network, _normalised(images), blocks_first=False),
+        # OpenCV's resize takes (width, height); with (height, width) the picture lies on its side until it is turned over.
+        "swapped-size": lambda: _answer(
+            network,
+            _by_pillow(place, lambda picture: picture.resize((96, 32), Image.Resampling.BILINEAR)).transpose(2, 3),
+        ),
+        "misread-size": lambda: _answer(
+            network,
+            _by_pillow(place, lambda picture: picture.resize((96, 32), Image.Resampling.BILINEAR))
+            .permute(0, 2, 3, 1)
+            .reshape(-1, 96, 32, 3)
+            .permute(0, 3, 1, 2),
+        ),
+        "nearest-resize": lambda: _answer(network, _by_torch(place, "nearest-exact")),
+        "no-antialias": lambda: _answer(network, _by_torch(place, "bilinear", align_corners=False)),
+        "bicubic-resize": lambda: _answer(
+            network, _by_pillow(place, lambda picture: picture.resize((32, 96), Image.Resampling.BICUBIC))
+        ),
+        "letterbox": lambda: _answer(network, _by_pillow(place, _letterboxed)),
+        "squashed-224": lambda: _answer(
+            network,
+            _by_pillow(
+                place,
+                lambda picture: picture.resize((224, 224), Image.Resampling.BILINEAR).resize(
+                    (32, 96), Image.Resampling.BILINEAR
+                ),
+            ),
+        ),
+        "shuffled-blocks": lambda: np.roll(_answer(network, _normalised(images)), 8, axis=1),
+        "shuffled-rows": lambda: _answer(network, _normalised(images))[::-1].copy(),
+    }
+    return made[mistake]()
+
+
+MADE = [
+    "bgr",
+    "missing-scaling",
+    "double-scaling",
+    "missing-normalisation",
+    "other-normalisation",
+    "missing-mirror",
+    "unnormalised",
+    "interleaved-blocks",
+    "swapped-size",
+    "misread-size",
+    "nearest-resize",
+    "no-antialias",
+    "bicubic-resize",
+    "letterbox",
+    "squashed-224",
+    "shuffled-blocks",
+    "shuffled-rows",
+]
+
+
+def _save_goldens(place, descriptors, images=None):
+    names = tuple(path.name for path in _paths(place))
+    unknown = Labels(np.full(COUNT, -1), np.full(COUNT, -1))
+    fingerprint = read_spec(place / "m" / "rrid.onnx").fingerprint
+    path = place / "reference.npz"
+    save_goldens(path, Goldens(_pixels(place) if images is None else images, descriptors, names, fingerprint, unknown))
+    return path
+
+
+@pytest.mark.parametrize("mistake", MADE)
+def test_the_mistake_is_named(place, network, mistake):
+    path = _save_goldens(place, _reference(mistake, place, network))
+    report = place / "report.json"
+    outcome = rrid_edge(
+        "parity", place / "m" / "rrid.onnx", "--reference", path, "--images", place / "crops",
+        "--runtime", "onnxruntime", "--output", report,
+    )  # fmt: skip
+    refused(outcome, 1, "parity failed", f"({mistake}: {MISTAKES[mistake]}")
+    assert f"cause      {mistake}: " in outcome.out
+    facts = json.loads(report.read_text())
+    assert [cause["mistake"] for cause in facts["diagnosis"]["causes"]] == [mistake]
+    with Image.open(report.with_suffix(".png")) as chart:
+        assert chart.size == (1120, 560)
+
+
+def test_the_right_reference_passes(place, network):
+    path = _save_goldens(place, _answer(network, _normalised(_pixels(place))))
+    outcome = rrid_edge(
+        "parity",
+        place / "m" / "rrid.onnx",
+        "--reference",
+        path,
+        "--images",
+        place / "crops",
+        "--runtime",
+        "onnxruntime",
+    )
+    assert outcome.code == 0, outcome
+    assert "cause" not in outcome.out
+
+
+def test_two_mistakes_of_which_one_is_the_length(place, network):
+    images = _pixels(place)
+    both = _answer(network, _normalised(images[..., ::-1]), scale=False)
+    with open_engine(place / "m" / "rrid.onnx", "onnxruntime") as engine:
+        found = diagnose(engine, images, both)
+    assert [cause.mistake for cause in found.causes] == ["bgr", "unnormalised"]
+
+
+def test_what_is_no_usual_mistake_is_not_given_a_name(place, network):
+    other = _answer(network, _normalised(np.roll(_pixels(place), 29, axis=1)))
+    outcome = rrid_edge(
+        "parity", place / "m" / "rrid.onnx", "--reference", _save_goldens(place, other), "--runtime", "onnxruntime"
+    )
+    refused(outcome, 1, "none of the usual mistakes explains it")
+    assert "not tried: mistakes of the resize" in outcome.err
+
+
+def test_an_engine_whose_input_is_wrong_is_told_from_the_files(place, network):
+    """The other way round: PyTorch read the files rightly, what the engine was given is wrong."""
+    pictures = [load_rgb(path) for path in _paths(place)]
+    wrong = np.stack([np.asarray(picture.resize((32, 96), Image.Resampling.NEAREST)) for picture in pictures])
+    right = _answer(network, _normalised(_pixels(place)))
+    with open_engine(place / "m" / "rrid.onnx", "onnxruntime") as engine:
+        found = diagnose(engine, wrong, right, sources=pictures)
+    assert [cause.mistake for cause in found.causes] == ["other-pixels"]
+    assert pixel_mistake(_pixels(place), pictures) is None
+    words = pixel_mistake(wrong, pictures)
+    assert words == (
+        "12 of 12 images are not what this package reads from these files: nearest-resize: "
+        + MISTAKES["nearest-resize"]
+    )
+
+
+def test_goldens_of_other_pixels_fail_though_the_engine_agrees(place, network):
+    wrong = _pixels(place)[..., ::-1].copy()
+    path = _save_goldens(place, _answer(network, _normalised(wrong)), wrong)
+    arguments = ("parity", place / "m" / "rrid.onnx", "--reference", path, "--runtime", "onnxruntime")
+    assert rrid_edge(*arguments).code == 0  # nobody can tell without the files
+    outcome = rrid_edge(*arguments, "--images", place / "crops")
+    refused(outcome, 1, "the goldens do not belong to", "12 of 12 images", "bgr: ")
+    assert not json.loads((place / "m" / "parity.json").read_text())["passed"]
+
+
+def test_goldens_of_another_folder(place, network, tmp_path):
+    path = _save_goldens(place, _answer(network, _normalised(_pixels(place))))
+    outcome = rrid_edge("parity", place / "m" / "rrid.onnx", "--reference", path, "--images", tmp_path)
+    refused(outcome, 2, "12 of 12 images of the goldens are not there, the first is 00.png")
+
+
+def test_a_network_without_a_mirrored_view_misses_none(place, tmp_path):
+    size = ("--height", 96, "--width", 32, "--no-flip")
+    assert rrid_edge("export", place / "tiny.pth", "-o", tmp_path, *size).code == 0
+    assert "missing-mirror" not in mistaken_networks(tmp_path / "rrid.onnx")
+    assert "missing-mirror" in mistaken_networks(place / "m" / "rrid.onnx")

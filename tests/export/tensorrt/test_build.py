@@ -1,0 +1,389 @@
+"""Building an engine, driven through a stand-in of each TensorRT version."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.errors import ArtefactError, CheckFailedError, MissingExtraError, ModelFileError, OutputError, UsageError
+from rrid_edge.files import sha256_of_file
+from rrid_edge.model.engine_sidecar import EngineSidecar, PrecisionProof
+from rrid_export.tensorrt.build import BuildSettings, build_engine
+from rrid_export.tensorrt.network import configure, parse_network
+from rrid_export.tensorrt.progress import PROGRESS_TOTAL, BuildProgress
+from rrid_export.tensorrt.proof import check_precision, count_layers
+from support.onnx_models import save_tiny_model
+from support.tensorrt_behaviour import install
+from support.tensorrt_standin import VERSIONS
+
+NEW = VERSIONS[1:]
+
+
+@pytest.fixture(params=VERSIONS)
+def world(request, monkeypatch):
+    return install(monkeypatch, request.param)
+
+
+@pytest.fixture
+def recent(monkeypatch):
+    return install(monkeypatch, "10.13.3.9")
+
+
+@pytest.fixture
+def onnx_path(tmp_path):
+    return save_tiny_model(tmp_path / "rrid.fp16.onnx", fake_spec().with_precision("fp16"))
+
+
+@pytest.fixture
+def engine_path(tmp_path):
+    return tmp_path / "out" / "rrid.fp16.engine"
+
+
+def test_builds_plan_and_sidecar(world, onnx_path, engine_path):
+    sidecar = build_engine(onnx_path, engine_path, BuildSettings(min_batch=2, opt_batch=4, max_batch=16))
+    assert sidecar == replace(EngineSidecar.read(engine_path), build_s=sidecar.build_s)
+    assert sidecar.spec == fake_spec().with_precision("fp16")
+    assert sidecar.machine.tensorrt == world.version
+    assert (sidecar.machine.gpu, sidecar.machine.compute_capability) == ("Orin", "8.7")
+    assert sidecar.plan_bytes == engine_path.stat().st_size
+    assert sidecar.plan_sha256 == sha256_of_file(engine_path)
+    assert (sidecar.onnx_name, sidecar.onnx_sha256) == ("rrid.fp16.onnx", sha256_of_file(onnx_path))
+    assert sidecar.proof == PrecisionProof(half=4, int8=0, single=1, other=1)
+    assert sidecar.flags.strongly_typed == (world.generation > 8)
+    (config,) = world.configs
+    assert config.fake_profiles == [[[2, 192, 64, 3], [4, 192, 64, 3], [16, 192, 64, 3]]]
+    assert config.fake_pools == {"WORKSPACE": 1024 * 1024 * 1024}
+
+
+def test_precision_comes_from_types_where_there_are_types(world, onnx_path, engine_path):
+    build_engine(onnx_path, engine_path)
+    flags = world.configs[0].fake_flag_names
+    assert flags == ({"FP16", "OBEY_PRECISION_CONSTRAINTS"} if world.generation == 8 else set())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_other_precisions(world, tmp_path, precision):
+    path = save_tiny_model(tmp_path / "m.onnx", fake_spec().with_precision(precision))
+    proof = build_engine(path, tmp_path / "m.engine").proof
+    flags = world.configs[0].fake_flag_names
+    if precision == "fp32":
+        assert proof == PrecisionProof(half=0, int8=0, single=6, other=0)
+        assert flags == set()  # TF32, which is on by default, was cleared
+    else:
+        assert proof == PrecisionProof(half=1, int8=3, single=1, other=1)
+        assert ("INT8" in flags) == (world.generation == 8)
+
+
+def test_tf32_can_be_allowed(recent, tmp_path):
+    path = save_tiny_model(tmp_path / "m.onnx")
+    assert build_engine(path, tmp_path / "m.engine", BuildSettings(tf32=True)).flags.tf32
+    assert "TF32" in recent.configs[0].fake_flag_names
+
+
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_flags_hold_the_tail_in_float32(monkeypatch, onnx_path, engine_path, version):
+    world = install(monkeypatch, version)
+    build_engine(onnx_path, engine_path, BuildSettings(strongly_typed=False))
+    layers = world.networks[0].fake_layers
+    held = {layer.fake_name for layer in layers if hasattr(layer, "fake_precision")}
+    # Everything after the cast back to float32; neither constants nor shape arithmetic nor what comes before.
+    assert held == {"concat", "norm", "divide"}
+    assert {layer.fake_precision.name for layer in layers if layer.fake_name in held} == {"FLOAT"}
+    assert [layer.fake_types for layer in layers if layer.fake_name in held] == [{0: "FLOAT"}] * 3
+
+
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_flags_leave_the_quantised_layers_of_int8_free(monkeypatch, tmp_path, version):
+    world = install(monkeypatch, version)
+    path = save_tiny_model(tmp_path / "m.onnx", fake_spec().with_precision("int8"))
+    build_engine(path, tmp_path / "m.engine", BuildSettings(strongly_typed=False))
+    held = {layer.fake_name for layer in world.networks[0].fake_layers if hasattr(layer, "fake_precision")}
+    assert held == {"concat", "norm", "divide"}
+
+
+def test_flags_are_refused_where_there_are_none(monkeypatch, onnx_path, engine_path):
+    install(monkeypatch, "11.4.0.106")
+    with pytest.raises(UsageError, match="strong typing"):
+        build_engine(onnx_path, engine_path, BuildSettings(strongly_typed=False))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_fp32_engine_is_never_called_fp16(monkeypatch, onnx_path, engine_path, version):
+    world = install(monkeypatch, version)
+    world.built_precision = "fp32"
+    with pytest.raises(CheckFailedError, match=r"not fp16.* 0 layers in float16, 0 in int8, 6 in float32"):
+        build_engine(onnx_path, engine_path)
+    assert not engine_path.parent.exists() or not list(engine_path.parent.iterdir())
+
+
+def test_names_alone_prove_nothing(world, onnx_path, engine_path):
+    world.cuts_names = True
+    with pytest.raises(CheckFailedError, match="cannot be proved"):
+        build_engine(onnx_path, engine_path)
+    assert not engine_path.exists()
+
+
+def test_parser_errors_name_their_nodes(world, onnx_path, engine_path):
+    world.parser_errors = ["cannot  resize\nthat", "nor this"]
+    with pytest.raises(ModelFileError) as caught:
+        build_engine(onnx_path, engine_path)
+    nodes = (
+        ("node 40: cannot resize that", "node 41: nor this")
+        if world.generation == 8
+        else ("node '/layer0/Resize' (Resize): cannot resize that", "node '/layer1/Resize' (Resize): nor this")
+    )
+    assert "; ".join(nodes) in caught.value.message
+    assert "\n" not in caught.value.message
+    assert not engine_path.parent.exists()
+
+
+def test_a_failed_build_gives_the_reason_and_leaves_nothing(world, onnx_path, engine_path):
+    world.build_error = "Could not find any implementation for node\n conv"
+    with pytest.raises(ArtefactError, match="Could not find any implementation for node conv") as caught:
+        build_engine(onnx_path, engine_path)
+    assert caught.value.exit_code == 4
+    assert not engine_path.parent.exists()
+
+
+def test_a_full_device_is_one_line(world, onnx_path, engine_path):
+    world.build_error = "[virtualMemoryBuffer.cpp] Cuda Runtime (out of memory)"
+    with pytest.raises(UsageError, match="memory does not suffice") as caught:
+        build_engine(onnx_path, engine_path)
+    assert "\n" not in caught.value.message
+    assert not engine_path.parent.exists()
+
+
+@pytest.mark.parametrize("knob", ["load_error", "context_error"])
+def test_an_engine_that_cannot_be_loaded_is_not_written(world, onnx_path, engine_path, knob):
+    setattr(world, knob, "some reason")
+    with pytest.raises(ArtefactError, match="some reason"):
+        build_engine(onnx_path, engine_path)
+    assert not engine_path.exists()
+
+
+def test_a_failure_keeps_the_old_engine(world, onnx_path, engine_path):
+    build_engine(onnx_path, engine_path)
+    before = {path.name: path.read_bytes() for path in engine_path.parent.iterdir()}
+    world.build_error = "no"
+    with pytest.raises(ArtefactError):
+        build_engine(onnx_path, engine_path)
+    assert {path.name: path.read_bytes() for path in engine_path.parent.iterdir()} == before
+
+
+def test_without_a_gpu_tensorrt_is_not_touched(world, onnx_path, engine_path):
+    world.cuda.driver_error = world.cuda.cudaError_t.cudaErrorInsufficientDriver
+    with pytest.raises(MissingExtraError, match="no NVIDIA GPU answers") as caught:
+        build_engine(onnx_path, engine_path)
+    assert caught.value.exit_code == 3
+    assert world.log == []
+
+
+def test_a_damaged_onnx_is_refused_before_all(world, onnx_path, engine_path):
+    onnx_path.write_bytes(onnx_path.read_bytes()[:-40])
+    with pytest.raises(ModelFileError):
+        build_engine(onnx_path, engine_path)
+    assert world.log == []
+
+
+def test_another_precision_than_the_file_is_refused(recent, tmp_path, engine_path):
+    path = save_tiny_model(tmp_path / "rrid.onnx")
+    with pytest.raises(UsageError, match=r"stored in fp32.*export CHECKPOINT --fp16"):
+        build_engine(path, engine_path, BuildSettings(precision="fp16"))
+
+
+def test_timing_cache_is_kept_for_its_version_and_gpu(world, onnx_path, engine_path):
+    build_engine(onnx_path, engine_path)
+    cache = engine_path.with_name(f"tensorrt-{world.version}-sm87.timing")
+    assert cache.read_bytes() == b"+times"
+    build_engine(onnx_path, engine_path)
+    assert world.configs[1].fake_given == [b"+times"]
+    assert cache.read_bytes() == b"+times+times"
+
+
+def test_a_timing_cache_that_does_not_fit_is_started_anew(world, onnx_path, tmp_path):
+    settings = BuildSettings(timing_cache_folder=tmp_path / "cache")
+    build_engine(onnx_path, tmp_path / "a.engine", settings)
+    world.cache_fits = False
+    build_engine(onnx_path, tmp_path / "b.engine", settings)
+    assert world.configs[1].fake_given == [b"+times", b""]
+    (cache,) = (tmp_path / "cache").iterdir()
+    assert cache.read_bytes() == b"+times"
+
+
+def test_progress_grows_to_the_total(world, onnx_path, engine_path):
+    steps = []
+    build_engine(onnx_path, engine_path, advance=steps.append)
+    assert sum(steps) == PROGRESS_TOTAL
+    assert all(step > 0 for step in steps)
+    assert len(steps) == (1 if world.generation == 8 else 20)
+
+
+def test_nested_phases_add_up():
+    reached = [0]
+    progress = BuildProgress(lambda done: reached.append(reached[-1] + done))
+    progress.start("whole", None, 2)
+    progress.start("inner", "whole", 4)
+    progress.step("inner", 0)
+    assert reached[-1] == 125  # a quarter of the first half
+    progress.step("inner", 2)
+    progress.finish("inner")
+    progress.step("whole", 0)
+    assert reached[-1] == 500
+    progress.step("unknown", 3)
+    progress.finish("unknown")
+    progress.complete()
+    assert reached[-1] == PROGRESS_TOTAL
+
+
+@pytest.mark.parametrize("version", NEW)
+def test_ctrl_c_ends_the_build(monkeypatch, onnx_path, engine_path, version):
+    install(monkeypatch, version)
+
+    def interrupted(_done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(onnx_path, engine_path, advance=interrupted)
+    assert not engine_path.parent.exists()
+
+
+def test_version_compatible_sets_the_flag(world, onnx_path, engine_path):
+    assert build_engine(onnx_path, engine_path, BuildSettings(version_compatible=True)).flags.version_compatible
+    assert "VERSION_COMPATIBLE" in world.configs[0].fake_flag_names
+
+
+def test_hardware_compatible_sets_the_level(world, onnx_path, engine_path, monkeypatch, tmp_path):
+    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", tmp_path / "absent")
+    assert build_engine(onnx_path, engine_path, BuildSettings(hardware_compatible=True)).flags.hardware_compatible
+    assert world.configs[0].fake_hardware_compatibility_level.name == "AMPERE_PLUS"
+
+
+def test_hardware_compatible_is_refused_on_jetson_and_old_gpus(recent, onnx_path, engine_path, monkeypatch):
+    settings = BuildSettings(hardware_compatible=True)
+    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", onnx_path)
+    with pytest.raises(UsageError, match="not offered on a Jetson"):
+        build_engine(onnx_path, engine_path, settings)
+    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", engine_path)
+    recent.cuda.capability = (7, 5)
+    with pytest.raises(UsageError, match=r"8\.0 or later"):
+        build_engine(onnx_path, engine_path, settings)
+
+
+def test_strip_weights_where_the_version_has_it(world, onnx_path, engine_path):
+    settings = BuildSettings(strip_weights=True)
+    if world.generation == 8:
+        with pytest.raises(UsageError, match=r"--strip-weights does not work with TensorRT 8\.6\.0"):
+            build_engine(onnx_path, engine_path, settings)
+    else:
+        assert build_engine(onnx_path, engine_path, settings).flags.strip_weights
+        assert "STRIP_PLAN" in world.configs[0].fake_flag_names
+
+
+def test_effort_reaches_the_builder(world, onnx_path, engine_path):
+    build_engine(onnx_path, engine_path, BuildSettings(optimization_level=2, workspace_mib=64))
+    assert world.configs[0].fake_builder_optimization_level == 2
+    assert world.configs[0].fake_pools == {"WORKSPACE": 64 << 20}
+
+
+def test_a_refused_profile_is_one_line(recent, onnx_path, monkeypatch):
+    from rrid_edge.engines.cuda import Cuda
+
+    trt = recent.module
+    Cuda()
+    logger = type("Quiet", (trt.ILogger,), {})()
+    builder = trt.Builder(logger)
+    network, _ = parse_network(trt, builder, logger, onnx_path, BuildSettings())
+    monkeypatch.setattr(trt.IOptimizationProfile, "set_shape", lambda self, *shapes: None)
+    with pytest.raises(UsageError, match="dynamic batch"):
+        configure(trt, builder, network, fake_spec(), BuildSettings())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"min_batch": 0}, "0, 8, 32"),
+        ({"opt_batch": 64}, "smallest <= best <= largest"),
+        ({"workspace_mib": 1}, "at least 16 MiB"),
+        ({"optimization_level": 6}, "0 to 5"),
+        ({"precision": "fp8"}, "none of fp32, fp16, int8"),
+    ],
+)
+def test_settings_that_cannot_work(wrong, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        BuildSettings(**wrong)
+
+
+def test_a_folder_that_cannot_be_written_leaves_nothing(recent, onnx_path, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        build_engine(onnx_path, tmp_path / "file" / "m.engine")
+    target = tmp_path / "taken.engine"
+    target.mkdir()
+    with pytest.raises(OutputError):
+        build_engine(onnx_path, target)
+    assert not target.with_name("taken.engine.json").exists()
+
+
+def test_building_needs_neither_torch_nor_onnx():
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'onnx', 'onnxruntime', 'tensorrt'): sys.modules[name] = None\n"
+        "import rrid_export.tensorrt.build, rrid_export.triton, rrid_edge.engines.tensorrt.engine\n"
+        "import rrid_edge.engines.onnxruntime.cuda\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _information(**changes: object) -> str:
+    layer = {"Name": "a", "Inputs": [{"Format/Datatype": "Half"}], "Outputs": []} | changes
+    return json.dumps({"Layers": [layer]})
+
+
+@pytest.mark.parametrize(
+    ("information", "expected"),
+    [
+        (_information(), "half"),
+        (_information(Inputs=[{"Format/Datatype": "Row major linear FP16 format"}]), "half"),
+        (_information(Inputs=[{"Format": "Linear", "Datatype": "Int8"}]), "int8"),
+        (_information(Inputs=[{"Format/Datatype": "Row major linear UInt8 format"}]), "other"),
+        (_information(Inputs=[{"Datatype": "Float"}], Weights={"Type": "Int8", "Count": 3}), "int8"),
+        (_information(Inputs=[{"Datatype": "Int32"}], Outputs=[{"Datatype": "Float"}]), "single"),
+        (_information(Inputs=[{"Datatype": "BFloat16"}]), "other"),
+        (_information(Inputs="N/A"), "other"),
+    ],
+)
+def test_layers_are_counted_by_their_narrowest_type(information, expected):
+    counts = {"half": 0, "int8": 0, "single": 0, "other": 0} | {expected: 1}
+    assert count_layers(information) == PrecisionProof(**counts)
+
+
+@pytest.mark.parametrize("information", ["", "[]", '{"Layers": []}', '{"Layers": ["a"]}', '{"Bindings": []}'])
+def test_unusable_information_is_refused(information):
+    with pytest.raises(CheckFailedError, match="cannot be proved"):
+        count_layers(information)
+
+
+@pytest.mark.parametrize(
+    ("precision", "proof", "passes"),
+    [
+        ("fp16", (30, 0, 10, 5), True),
+        ("fp16", (2, 0, 50, 5), False),
+        ("fp16", (0, 0, 0, 9), False),
+        ("fp32", (0, 0, 40, 3), True),
+        ("fp32", (1, 0, 40, 3), False),
+        ("fp32", (0, 0, 0, 3), False),
+        ("int8", (10, 30, 10, 3), True),
+        ("int8", (40, 3, 10, 3), False),
+    ],
+)
+def test_the_proof_wants_a_share_of_the_layers(precision, proof, passes):
+    if passes:
+        check_precision(PrecisionProof(*proof), precision)
+    else:
+        with pytest.raises(CheckFailedError, match=f"not {precision}"):
+            check_precision(PrecisionProof(*proof), precision)

@@ -1,0 +1,223 @@
+"""Export against the published network's values: the fused branch, the ONNX file, the command."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rrid_edge.engines import open_engine
+from rrid_edge.errors import CheckFailedError
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.parity.agreement import row_cosines
+from rrid_export.branch import InferenceBranch
+from rrid_export.onnx import check_onnx, export_onnx, run_branch
+from rrid_export.source import SourceNetwork, load_source
+from rrid_export.torch_engine import TorchEngine
+from rrid_train.model import RRID, ModelConfig
+from support import reference
+from support.commands import refused, rrid_edge
+from support.networks import TINY, tiny_network
+from support.pictures import save_crops
+
+
+@pytest.fixture
+def tiny(tmp_path) -> SourceNetwork:
+    return SourceNetwork(tiny_network(), tmp_path / "tiny.pth", "ab", "nothing")
+
+
+def _random_images(count: int, config: ModelConfig, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, config.height_px, config.width_px, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module", params=[20, 77])
+def exported(request, tmp_path_factory):
+    """The published network with seeded weights, through the command: (seed, model file)."""
+    folder = tmp_path_factory.mktemp("published")
+    state = reference.state_dict(request.param)
+    if request.param == 77:
+        state = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save(state, folder / "weights.pth")
+    outcome = rrid_edge("export", folder / "weights.pth", "--output", folder / "models")
+    assert outcome.code == 0, outcome
+    assert "minimum cosine 1.000000" in outcome.out
+    return request.param, folder / "models" / "rrid.onnx"
+
+
+@pytest.mark.slow
+def test_published_weights_give_the_published_descriptors(exported):
+    seed, path = exported
+    images = reference.images(seed)
+    if seed == 20:
+        expected = reference.expected()["descriptor"]
+    else:  # no stored values: the trained network itself, image and mirrored image in two passes
+        model = RRID.from_state_dict(reference.state_dict(seed)).eval()
+        with torch.inference_mode():
+            one = model(reference.normalised(images)).blocks.flatten(1)
+            two = model(reference.normalised(images[:, :, ::-1])).blocks.flatten(1)
+            expected = F.normalize((one + two) / 2).numpy()
+    with open_engine(path, "onnxruntime") as engine:
+        assert engine.spec.dimension == 3840
+        for batch in (1, 2, 3):
+            np.testing.assert_allclose(engine.run(images[:batch]), expected[:batch], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_exported_file_is_small_and_whole(exported):
+    _, path = exported
+    model = onnx.load(path)
+    assert len(model.graph.node) < 200  # the trained network traced as it is has 417
+    assert model.opset_import[0].version == 17
+    report = json.loads(path.with_name("parity.json").read_text())
+    assert report["passed"]
+    assert report["agreement"]["min_cosine"] > 0.99999
+    assert str(path.parent.parent) not in path.read_bytes().decode("latin-1")  # no trace of the machine
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_branch_equals_the_trained_network(tiny, flip):
+    images = _random_images(4, TINY)
+    with TorchEngine(tiny, flip=flip) as engine:
+        np.testing.assert_allclose(
+            run_branch(InferenceBranch(tiny.model, flip=flip), images), engine.run(images), atol=2e-6
+        )
+
+
+def test_branch_leaves_the_trained_network_alone(tiny):
+    before = {name: tensor.clone() for name, tensor in tiny.model.state_dict().items()}
+    InferenceBranch(tiny.model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in tiny.model.state_dict().items())
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_any_batch_at_the_contract(tiny, tmp_path, flip):
+    spec = tiny.spec(flip=flip)
+    branch = InferenceBranch(tiny.model, flip=flip).eval()
+    export_onnx(branch, spec, tmp_path / "m.onnx")
+    assert read_spec(tmp_path / "m.onnx") == spec
+    with open_engine(tmp_path / "m.onnx", "onnxruntime") as engine:
+        for batch in (1, 2, 7):
+            images = _random_images(batch, TINY, seed=batch)
+            np.testing.assert_allclose(engine.run(images), run_branch(branch, images), atol=1e-5)
+
+
+def test_fingerprint_is_of_the_inference_weights(tiny):
+    base = tiny.spec().fingerprint
+    assert base != tiny.spec(flip=False).fingerprint
+    with torch.no_grad():
+        tiny.model.get_submodule("fc_local_3_list.0").weight.add_(1)
+    assert tiny.spec().fingerprint == base  # classifiers do not count
+    with torch.no_grad():
+        tiny.model.base.conv1.weight.add_(1e-3)
+    assert tiny.spec().fingerprint != base
+
+
+def _rename_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = "out"
+    model.graph.node[-1].output[0] = "out"
+
+
+def _freeze_batch(model: onnx.ModelProto) -> None:
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def _change_a_weight(model: onnx.ModelProto) -> None:
+    weight = next(item for item in model.graph.initializer if item.name.endswith("part_weight"))
+    values = onnx.numpy_helper.to_array(weight) * 1.5 + 0.1
+    weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), weight.name))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [(_rename_output, "in its names"), (_freeze_batch, "in its axes"), (_change_a_weight, "answers otherwise")],
+)
+def test_a_file_that_breaks_the_contract_is_found(tiny, tmp_path, damage, words):
+    branch = InferenceBranch(tiny.model).eval()
+    export_onnx(branch, tiny.spec(), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    damage(model)
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(CheckFailedError, match=words):
+        check_onnx(tmp_path / "m.onnx", tiny.spec(), branch)
+
+
+def test_a_failed_check_leaves_no_file(tiny, tmp_path):
+    def refuse(_path):
+        raise CheckFailedError("no")
+
+    with pytest.raises(CheckFailedError):
+        export_onnx(InferenceBranch(tiny.model).eval(), tiny.spec(), tmp_path / "out" / "m.onnx", accept=refuse)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_command_with_crops_and_other_size(tmp_path):
+    torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
+    save_crops(tmp_path / "crops", 8)
+    arguments = ["export", tmp_path / "tiny.pth", "-o", tmp_path / "models", "--height", 96, "--width", 32]
+    outcome = rrid_edge(*arguments, "--crops", tmp_path / "crops", "--json")
+    assert outcome.code == 0, outcome
+    result = json.loads(outcome.out)
+    assert result["parity"]["passed"]
+    assert result["parity"]["agreement"]["images"] == 8
+    again = load_source(tmp_path / "tiny.pth", height_px=96, width_px=32)
+    assert read_spec(tmp_path / "models" / "rrid.onnx").fingerprint == again.spec().fingerprint
+
+
+def test_half_precision_is_half_the_size_and_answers_alike(tmp_path):
+    """Float16 weights, float32 islands at both ends; without TensorRT the engine is named as missing, with exit 3."""
+    torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
+    size = ("--height", 96, "--width", 32)
+    outcome = rrid_edge(
+        "export", tmp_path / "tiny.pth", "-o", tmp_path / "m", *size, "--fp16", "--triton", tmp_path / "t"
+    )
+    refused(
+        outcome,
+        3,
+        "rrid.fp16.onnx: written, but no TensorRT engine was built",
+        "on the device run: rrid-edge export",
+    )
+    full, half = tmp_path / "m" / "rrid.onnx", tmp_path / "m" / "rrid.fp16.onnx"
+    assert half.stat().st_size <= 0.52 * full.stat().st_size
+    spec = read_spec(half)
+    assert (spec.precision, spec.fingerprint) == ("fp16", read_spec(full).fingerprint)
+    images = _random_images(5, TINY)
+    with open_engine(full, "onnxruntime") as one, open_engine(half, "onnxruntime") as two:
+        assert row_cosines(one.run(images), two.run(images)).min() > 0.999
+    types = {node.op_type: node for node in onnx.load(half).graph.node}
+    assert next(iter(onnx.load(half).graph.node)).op_type == "Cast"  # uint8 meets Cast first
+    assert "Conv" in types
+    assert json.loads((tmp_path / "m" / "parity.fp16.json").read_text())["passed"]
+    assert {path.name for path in (tmp_path / "m").glob("*.png")} == {"parity.png", "parity.fp16.png"}
+    assert (tmp_path / "t").is_dir()
+    refused(rrid_edge("export", half), 3, "TensorRT")
+
+
+def test_weights_beyond_float16_are_refused(tiny):
+    branch = InferenceBranch(tiny.model).eval()
+    branch.part_bias[0, 0, 0] = 1e6
+    with pytest.raises(CheckFailedError, match="'part_bias' exceed float16"):
+        branch.to_half()
+
+
+def test_refusals(tmp_path):
+    model = tiny_network()
+    torch.save(model.state_dict(), tmp_path / "tiny.pth")
+    short = {name: tensor for name, tensor in model.state_dict().items() if name != "rest_3_conv_list.0.0.bias"}
+    torch.save(short, tmp_path / "short.pth")
+    torch.save({**model.state_dict(), "surplus": torch.zeros(1)}, tmp_path / "long.pth")
+    (tmp_path / "words.pth").write_text("these are words")
+    size = ("--height", 96, "--width", 32)
+    refused(rrid_edge("export", tmp_path / "none.pth"), 2, "none.pth", "no such checkpoint")
+    refused(rrid_edge("export", tmp_path / "words.pth"), 4, "words.pth", "not a PyTorch weight file, or damaged")
+    refused(rrid_edge("export", tmp_path / "short.pth", *size), 4, "1 missing (first: 'rest_3_conv_list.0.0.bias')")
+    refused(rrid_edge("export", tmp_path / "long.pth", *size), 4, "1 unknown (first: 'surplus')")
+    refused(rrid_edge("export", tmp_path / "tiny.pth", "--height", 100), 2, "height 100 px does not fit")
+    (tmp_path / "file").write_text("")
+    output = ("-o", tmp_path / "file" / "models")
+    refused(rrid_edge("export", tmp_path / "tiny.pth", *size, *output), 2, "cannot be written")
+    refused(rrid_edge("export", tmp_path / "tiny.pth", *size, "--crops", tmp_path / "file"), 2, "this is a file")

@@ -1,0 +1,65 @@
+"""Rows and vectors of made-up galleries, and a slow search to compare with."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.gallery import NewRow
+
+SPEC = fake_spec(block_width=4)  # 60 values a descriptor
+
+
+ODD_PATHS = (
+    "a b/ü.jpg",
+    'it\'s "quoted".jpg',
+    "back\\slash.jpg",
+    "per%25cent_%.jpg",
+    "new\nline.jpg",
+    "tilde~.jpg",
+    "{brace}.jpg",
+    "\udcff\udcfe.jpg",
+    "~~~~",
+)
+
+
+def vectors(count: int, seed: int = 0) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal((count, SPEC.dimension)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def rows(count: int, start: int = 0) -> list[NewRow]:
+    """Every seventh camera, every fifth time and every third person is unknown."""
+    return [
+        NewRow(
+            f"{'ab'[index % 2]}/{index:05d}.jpg",
+            f"{index:064x}",
+            100 + index,
+            1_700_000_000_000_000_000 + index,
+            None if index % 7 == 0 else index % 4,
+            None if index % 3 == 0 else f"{index % 7:04d}",
+            None if index % 5 == 0 else index - 20,
+        )
+        for index in range(start, start + count)
+    ]
+
+
+def plain(found):
+    """Rows without what a store adds to them."""
+    return [NewRow(**{field.name: getattr(row, field.name) for field in dataclasses.fields(NewRow)}) for row in found]
+
+
+def slow_search(stored, named, query, top_k):
+    """Every product in float64, rounded once, ties by the bytes of the path."""
+    scores = [
+        (-float(np.float32(vector.astype(np.float64) @ query.astype(np.float64))), os.fsencode(row.path))
+        for row, vector in zip(named, stored, strict=True)
+    ]
+    return [(os.fsdecode(path), -score) for score, path in sorted(scores)[:top_k]]
+
+
+def answered(hits):
+    return [(hit.row.path, hit.score) for hit in hits]

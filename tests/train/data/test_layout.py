@@ -1,0 +1,143 @@
+"""Reading datasets: the right images, and refusals that name the first offending entry and the count."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rrid_edge.errors import DatasetError, UsageError
+from rrid_train.data.layout import load_dataset
+from support.datasets import write_dataset
+from support.pictures import noise
+
+
+def _change(root, file, change):
+    content = json.loads((root / file).read_text())
+    change(content)
+    (root / file).write_text(json.dumps(content))
+
+
+def test_rrid_layout(tmp_path):
+    data = load_dataset(write_dataset(tmp_path / "d"), num_val=1)
+    assert data.name == "tiny"
+    assert len(data.train) == 3 * 4
+    assert sorted({sample.pid for sample in data.train}) == [0, 1, 2]
+    assert len({sample.pid for sample in data.val_gallery}) == 1
+    assert len(data.val_gallery) == 4
+    assert len(data.val_query) == 2  # one a camera
+    assert [len(data.query), len(data.gallery)] == [6, 6]
+    assert {sample.pid for sample in data.query} == {4, 5, 6}
+    assert {sample.camera for sample in data.gallery} == {0, 1}
+
+
+def test_held_out_identities_by_share_count_and_seed(tmp_path):
+    root = write_dataset(tmp_path / "d", train=10)
+    assert load_dataset(root, num_val=0.3).num_train_identities == 7
+    assert load_dataset(root, num_val=4).num_train_identities == 6
+    assert load_dataset(root, combine_trainval=True).num_train_identities == 10
+    assert load_dataset(root, seed=1).val_gallery != load_dataset(root, seed=2).val_gallery
+    assert load_dataset(root, seed=1) == load_dataset(root, seed=1)
+    with pytest.raises(UsageError, match="num-val 9 does not fit 10 identities"):
+        load_dataset(root, num_val=9)
+
+
+def test_another_splits_file_and_split(tmp_path):
+    root = write_dataset(tmp_path / "d")
+    (root / "mine.json").write_text(json.dumps([{"trainval": [0, 1, 2, 3]}, {"trainval": [0, 1]}]))
+    _change(root, "test.json", lambda content: content.append(content[0]))
+    assert load_dataset(root, splits_file="mine.json", split=1, combine_trainval=True).num_train_identities == 2
+    with pytest.raises(UsageError, match="split 2 does not exist; expected 0 to 1"):
+        load_dataset(root, splits_file="mine.json", split=2)
+
+
+def _shared(content):
+    content[0]["trainval"].append(5)
+
+
+def _twice(content):
+    content[0]["trainval"] += [0, 1]
+
+
+def _unknown(content):
+    content[0]["trainval"] += [77, 78]
+
+
+def _two_people(content):
+    content["identities"][1][0].append(content["identities"][0][0][0])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("splits.json", _shared, r"identity 5 is both in training and in test \(1 in all\)"),
+        ("splits.json", _twice, r"identity 0 is listed twice in trainval \(2 in all\)"),
+        ("splits.json", _unknown, r"identity 77 is not in meta.json, which has 7 \(2 in all\)"),
+        ("meta.json", _two_people, r"'00000000_00_0000.jpg' is listed for identities 0 and 1"),
+        ("meta.json", lambda content: content.pop("identities"), 'expected "identities"'),
+        ("test.json", lambda content: content[0].pop("query"), 'expected "query"'),
+        ("test.json", lambda content: content[0]["query"].append(["x.jpg", 1]), r"is not \[file name, pid, camera\]"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, file, change, words):
+    root = write_dataset(tmp_path / "d")
+    _change(root, file, change)
+    with pytest.raises(DatasetError, match=words):
+        load_dataset(root)
+
+
+def test_missing_images_and_wrong_json(tmp_path):
+    root = write_dataset(tmp_path / "d")
+    for name in ("00000000_00_0000.jpg", "00000004_01_0001.jpg"):
+        (root / "images" / name).unlink()
+    with pytest.raises(DatasetError, match=r"images/00000000_00_0000.jpg is listed but missing \(2 in all\)"):
+        load_dataset(root)
+    (root / "splits.json").write_text("[{")
+    with pytest.raises(DatasetError, match=r"splits.json: wrong JSON"):
+        load_dataset(root)
+    (root / "splits.json").unlink()
+    with pytest.raises(DatasetError, match=r"splits.json: missing"):
+        load_dataset(root)
+
+
+def test_no_dataset(tmp_path):
+    with pytest.raises(UsageError, match="no such dataset folder"):
+        load_dataset(tmp_path / "none")
+    with pytest.raises(DatasetError, match="neither the RRID layout"):
+        load_dataset(tmp_path)
+    with pytest.raises(UsageError, match="dataset type 'voc' is unknown"):
+        load_dataset(tmp_path, dataset_type="voc")
+
+
+def _market(root, folder, *names):
+    (root / folder).mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        noise(index, 64, 32).save(root / folder / name)
+
+
+def test_market_folders_are_read_directly(tmp_path):
+    """Junk (-1) and distractors (0000) stay in the gallery; training leaves them out."""
+    train = ("0002_c1s1_000451_03.jpg", "0002_c2s1_000001_01.jpg", "0007_c3s2_000010_00.jpg", "0007_c1s2_000011_00.jpg")
+    _market(tmp_path, "bounding_box_train", *train, "-1_c1s1_000001_00.jpg")
+    _market(tmp_path, "query", "0001_c1s1_001051_00.jpg")
+    gallery = ("0001_c2s1_000001_00.jpg", "-1_c2s1_000002_00.jpg", "0000_c3s1_000003_00.jpg")
+    _market(tmp_path, "bounding_box_test", *gallery)
+    data = load_dataset(tmp_path, combine_trainval=True)
+    assert sorted((sample.pid, sample.camera) for sample in data.train) == [(0, 1), (0, 2), (1, 1), (1, 3)]
+    assert [(sample.pid, sample.camera) for sample in data.query] == [(1, 1)]
+    assert sorted((sample.pid, sample.camera) for sample in data.gallery) == [(-1, 2), (0, 3), (1, 2)]
+
+
+def test_dukemtmc_names(tmp_path):
+    _market(tmp_path, "bounding_box_train", "0001_c2_f0046182.jpg", "0005_c1_f0051341.jpg")
+    _market(tmp_path, "query", "0009_c1_f0051341.jpg")
+    _market(tmp_path, "bounding_box_test", "0009_c6_f0000001.jpg")
+    data = load_dataset(tmp_path, combine_trainval=True)
+    assert [(sample.pid, sample.camera) for sample in data.gallery] == [(9, 6)]
+
+
+def test_market_folder_with_odd_names(tmp_path):
+    for folder in ("bounding_box_train", "query", "bounding_box_test"):
+        _market(tmp_path, folder, "holiday.jpg")
+    with pytest.raises(DatasetError, match=r"holiday.jpg is not named"):
+        load_dataset(tmp_path)

@@ -1,0 +1,144 @@
+"""``evaluate``: the numbers, the second looks, the sheets, and the thresholds that ``match --fpr`` finds."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rrid_edge.crops.images import read_image
+from rrid_edge.engines import open_engine
+from rrid_edge.pictures.ranked_lists import LabelledCrops, choose_queries, ranked_list
+from rrid_edge.ranking.metrics import evaluate_ranking
+from rrid_edge.ranking.rerank import average_query_expansion, k_reciprocal
+from rrid_train.data.layout import load_dataset
+from support.commands import refused, rrid_edge
+from support.datasets import write_dataset
+from support.onnx_models import save_tiny_model
+from support.pictures import save_crops
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    root = tmp_path_factory.mktemp("evaluate")
+    data = write_dataset(root / "data", train=3, test=8, cameras=3, shots=3)
+    return save_tiny_model(root / "models" / "rrid.onnx"), data
+
+
+def _evaluate(model, data, *options):
+    return rrid_edge("evaluate", model, "--dataset", data, "--runtime", "onnxruntime", *options)
+
+
+def _by_hand(model, data):
+    """Descriptors and labels one by one."""
+    dataset = load_dataset(data, combine_trainval=True)
+    with open_engine(model, "onnxruntime") as engine:
+        sides = [
+            np.concatenate(
+                [
+                    engine.run(read_image(sample.path, engine.spec.height_px, engine.spec.width_px)[None])
+                    for sample in samples
+                ]
+            )
+            for samples in (dataset.query, dataset.gallery)
+        ]
+    labels = [
+        [getattr(sample, name) for sample in samples]
+        for name in ("pid", "camera")
+        for samples in (dataset.query, dataset.gallery)
+    ]
+    return (*sides, labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "distances"),
+    [
+        ((), lambda q, g: 2 - 2 * q @ g.T),
+        (("--expand", "3"), lambda q, g: 2 - 2 * average_query_expansion(q, g, neighbours=3) @ g.T),
+        (
+            ("--rerank", "--k1", "6", "--k2", "3", "--lambda", "0.2"),
+            lambda q, g: k_reciprocal(q, g, k1=6, k2=3, lambda_value=0.2),
+        ),
+    ],
+)
+def test_numbers_equal_the_ranking_computed_here(setting, options, distances):
+    model, data = setting
+    outcome = _evaluate(model, data, "--json", "--per-camera", "--no-thresholds", *options)
+    assert outcome.code == 0, outcome.err
+    answer = json.loads(outcome.out)
+    query, gallery, labels = _by_hand(model, data)
+    expected = evaluate_ranking(distances(query, gallery), *labels, per_camera=True)
+    assert answer["mean_ap"] == pytest.approx(expected.mean_ap, abs=1e-6)
+    assert answer["cmc"] == {str(rank): pytest.approx(value) for rank, value in expected.cmc.items()}
+    assert [pair["rank_1"] for pair in answer["camera_pairs"]] == [pair.rank_1 for pair in expected.camera_pairs]
+    assert len(answer["camera_pairs"]) == 6
+
+
+def test_tables_sheets_and_thresholds(setting, tmp_path):
+    model, data = setting
+    sheets = tmp_path / "sheets"
+    outcome = _evaluate(model, data, "--per-camera", "--sheets", sheets, "--sheet-queries", "2", "--fpr", "0.05")
+    assert outcome.code == 0, outcome.err
+    assert "tiny: mAP" in outcome.out
+    assert "FPR 0.05: TPR" in outcome.out
+    assert "query camera" in outcome.out
+    for name in ("worst", "median", "best"):
+        with Image.open(sheets / f"{name}.png") as sheet:
+            assert sheet.width > 600
+            assert sheet.height > 400
+    kept = json.loads(model.with_name("rrid.thresholds.json").read_text())
+    assert [point["fpr"] for point in kept["points"]] == [0.05]
+
+
+def test_match_takes_the_measured_threshold(setting, tmp_path):
+    model, data = setting
+    assert _evaluate(model, data, "--fpr", "0.05", "--fpr", "1e-6").code == 0
+    score = json.loads(model.with_name("rrid.thresholds.json").read_text())["points"][1]["score"]
+    crops = save_crops(tmp_path / "gallery", 8)
+    arguments = ("match", crops[0], tmp_path / "gallery", "--model", model, "--runtime", "onnxruntime", "--json")
+    measured = rrid_edge(*arguments, "--fpr", "0.05")
+    assert measured.code == 0, measured.err
+    assert f"threshold {score:.4f} for a false-positive rate of 0.05 a pair" in measured.err
+    results = json.loads(measured.out)["results"]
+    assert results == json.loads(rrid_edge(*arguments, "--threshold", score).out)["results"]
+    refused(rrid_edge(*arguments, "--fpr", "0.01"), 2, "expected one of 1e-06, 0.05")
+    refused(rrid_edge(*arguments, "--fpr", "1e-6"), 2, "needs 1,000,000")
+    refused(rrid_edge(*arguments, "--fpr", "0.05", "--threshold", "0.5"), 2, "exclude each other")
+    refused(rrid_edge(*arguments, "--fpr", "0.05", "--expand", "2"), 2, "exclude each other")
+    model.with_name("rrid.thresholds.json").unlink()
+    refused(rrid_edge(*arguments, "--fpr", "0.05"), 2, "rrid-edge evaluate")
+
+
+def test_wrong_use_is_refused(setting, tmp_path):
+    model, data = setting
+    refused(_evaluate(model, data, "--expand", "-1"), 2, "--expand -1 does not work")
+    refused(_evaluate(model, data, "--expand", "1000"), 2, "the gallery's size")
+    refused(_evaluate(model, data, "--fpr", "2"), 2, "--fpr 2 does not work")
+    refused(_evaluate(model, data, "--sheet-queries", "0"), 2, "--sheet-queries 0")
+    refused(_evaluate(model, data, "--rerank", "--k1", "0"), 2, "re-ranking with k1 0")
+    refused(_evaluate(model, data, "--protocol", "mine"), 2, "mine")
+    refused(_evaluate(model, data, "--splits-file", "other.json"), 2, "other.json: missing")
+    (tmp_path / "file").write_text("")
+    refused(_evaluate(model, data, "--sheets", tmp_path / "file"), 2, "this is a file")
+
+
+def test_ranked_lists_leave_out_what_does_not_count():
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 0]]
+    paths = [f"{letter}.jpg" for letter in "abcde"]
+    gallery = LabelledCrops(paths, np.array([7, 7, -1, 8, 0]), np.array([1, 2, 2, 2, 3]), vectors)
+    query = LabelledCrops(["q.jpg"], np.array([7]), np.array([1]), vectors[:1])
+    result = ranked_list(0, query, gallery, 1 - vectors @ vectors[0], 10, 2)
+    # a is the query's own camera, c is junk; b and the distractor e are at the same distance, in the gallery's order.
+    assert [(match.path, match.person, match.rank) for match in result.matches] == [
+        ("b.jpg", "7", 1),
+        ("e.jpg", "0", 2),
+        ("d.jpg", "8", 3),
+    ]
+    assert [match.score for match in result.matches] == [1, 1, 0]
+
+
+def test_sheets_hold_the_worst_the_middle_and_the_best():
+    chosen = choose_queries(np.array([0.5, np.nan, 0.1, 0.9, 0.3, 0.7]), 2)
+    assert chosen == {"worst": [2, 4], "median": [4, 0], "best": [3, 5]}

@@ -1,0 +1,344 @@
+"""Training: resume, signals, checkpoints, settings; on a network and a dataset that take seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rrid_edge.errors import CheckFailedError, CheckpointError, UsageError
+from rrid_train import loop
+from rrid_train.checkpoint import load_checkpoint
+from rrid_train.config import PRESETS, TrainConfig, config_from_dict, make_config
+from rrid_train.loop import Trainer, train
+from rrid_train.monitor import read_metrics
+from rrid_train.schedule import rate_factor
+from support.commands import refused, rrid_edge
+from support.datasets import write_dataset
+
+TINY = TrainConfig(
+    backbone="resnet18",
+    height=96,
+    width=32,
+    stripes=(3, 2),
+    block_width=8,
+    backbone_weights="none",
+    num_val=1,
+    epochs=2,
+    batch_size=8,
+    lr=0.02,
+    base_lr=0.02,
+    val_every=1,
+    print_freq=1,
+    num_workers=0,
+    threads=1,
+)
+
+
+@pytest.fixture
+def config(tmp_path):
+    write_dataset(tmp_path / "data")
+    return dataclasses.replace(TINY, dataset_path=str(tmp_path / "data"), exp_dir=str(tmp_path / "run"))
+
+
+def _weights(path):
+    return load_checkpoint(path).state
+
+
+def _equal(one, two):
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_leaves_what_it_promises(config, tmp_path):
+    best = train(config)
+    folder = tmp_path / "run"
+    assert best == folder / "best.safetensors"
+    assert {path.name for path in folder.iterdir()} >= {
+        "best.safetensors",
+        "last.safetensors",
+        "last.state.pt",
+        "config.json",
+        "metrics.jsonl",
+        "curves.png",
+        "tensorboard",
+    }
+    checkpoint = load_checkpoint(best)
+    assert checkpoint.training_data == "tiny"
+    assert checkpoint.num_identities == 3
+    assert config_from_dict(checkpoint.config, where="x") == config
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [1, 2]
+    steps = [row for row in rows if row["kind"] == "train"]
+    assert {"loss", "precision", "data_ms", "step_ms", "images_per_s"} <= steps[0].keys()
+    assert all(row["step_ms"] > 0 for row in steps)
+
+
+class _Stopping(Trainer):
+    """Gets SIGTERM after its third step."""
+
+    def _optimise(self, group):
+        terms = super()._optimise(group)
+        if self.step == 2:
+            # The handler that the run installed is called as Python would: a real signal is sent to a process of its own
+            # below, because native libraries that other tests loaded here may have broken the signal stack.
+            signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+        return terms
+
+
+@pytest.mark.parametrize("amp", ["none", "bf16"])
+def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeypatch, capsys, amp):
+    config = dataclasses.replace(config, amp=amp, channels_last=amp != "none", accumulate=1)
+    train(config)
+    expected = _weights(tmp_path / "run" / "last.safetensors")
+    other = dataclasses.replace(config, exp_dir=str(tmp_path / "other"))
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "Trainer", _Stopping)
+        train(other)
+    assert (
+        f"stopped by SIGTERM at step 3; go on with: rrid-edge train --resume {tmp_path / 'other'}"
+        in capsys.readouterr().err
+    )
+    train(TrainConfig(exp_dir=str(tmp_path / "other")), resume=True)
+    _equal(_weights(tmp_path / "other" / "last.safetensors"), expected)
+
+
+@pytest.mark.slow
+def test_a_real_signal_saves_and_says_how_to_go_on(config, tmp_path):
+    folder = tmp_path / "run"
+    options = (
+        "--backbone resnet18 --height 96 --width 32 --stripes 3,2 --block-width 8 --backbone-weights none --num-val 1"
+    )
+    options += " --epochs 500 --batch-size 8 --num-workers 0 --threads 1 --print-freq 1 --val-every 0"
+    command = [
+        sys.executable,
+        "-m",
+        "rrid_edge.cli",
+        "train",
+        "--dataset-path",
+        config.dataset_path,
+        "--exp-dir",
+        str(folder),
+    ]
+    with subprocess.Popen(
+        [*command, *options.split()], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        for line in process.stderr:
+            if "step 2/" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 0
+    assert f"go on with: rrid-edge train --resume {folder}" in rest
+    assert torch.load(folder / "last.state.pt", weights_only=True)["step"] >= 2
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step(config, monkeypatch):
+    def broken(*arguments, **options):
+        terms = real(*arguments, **options)
+        return terms._replace(total=terms.total * float("nan"))
+
+    real = loop.rrid_loss
+    train(config)
+    monkeypatch.setattr(loop, "rrid_loss", broken)
+    with pytest.raises(CheckFailedError, match=r"the loss is nan at step 0; the last good checkpoint is none yet"):
+        train(config, overwrite=True)
+
+
+def test_accumulated_batches_count_as_one_step(config):
+    trainer = Trainer(dataclasses.replace(config, accumulate=2), loop.join_processes(0))
+    batches = list(trainer.loader)
+    assert trainer.steps_per_epoch == -(-len(batches) // 2)
+    trainer.network.eval()  # without batch statistics the mean of two gradients is the gradient of the mean loss
+    trainer._optimise(batches[:2])
+    found = {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
+    again = Trainer(config, loop.join_processes(0))
+    again.network.eval()
+    total = sum(
+        loop.rrid_loss(again.network(loop.to_input(images, config, torch.device("cpu"))), pids, margin=1.2).total
+        for images, pids in batches[:2]
+    )
+    (total / 2).backward()
+    for name, parameter in again.model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_the_folder_of_another_run_is_not_overwritten(config):
+    train(dataclasses.replace(config, epochs=1))
+    with pytest.raises(UsageError, match=r"a run is already there; go on with it by --resume"):
+        train(config)
+    train(dataclasses.replace(config, epochs=1), overwrite=True)
+
+
+def test_resume_without_a_run_and_with_a_damaged_one(config, tmp_path):
+    with pytest.raises(UsageError, match="no such training state"):
+        train(TrainConfig(exp_dir=str(tmp_path / "nowhere")), resume=True)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "last.state.pt").write_bytes(b"not a state")
+    with pytest.raises(CheckpointError, match="the training state is damaged"):
+        train(TrainConfig(exp_dir=str(folder)), resume=True)
+
+
+@pytest.mark.slow
+def test_a_kill_while_writing_leaves_the_previous_checkpoint_whole(config, tmp_path):
+    """The process dies in the middle of writing the second checkpoint; the first one must load."""
+    config = dataclasses.replace(config, epochs=1)
+    train(config)
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    code = textwrap.dedent(
+        f"""
+        import os, signal
+        from pathlib import Path
+        import rrid_train.checkpoint as checkpoint
+        from rrid_train.checkpoint import load_checkpoint, save_checkpoint
+        from rrid_train.model import RRID
+
+        path = Path({str(tmp_path / "run" / "last.safetensors")!r})
+        stored = load_checkpoint(path)
+        model = RRID(stored.model, stored.num_identities)
+
+        def dying(tensors, file, metadata):
+            Path(file).write_bytes(b"half of a file")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoint.save_file = dying
+        save_checkpoint(path, model, stored)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+
+
+def test_presets_and_layers_of_settings(tmp_path):
+    assert PRESETS["paper"] == TrainConfig()
+    (tmp_path / "my.toml").write_text("epochs = 7\nlr = 1\nstripes = [3, 2]\nheight = 96\n")
+    settings = make_config("paper", tmp_path / "my.toml", {"epochs": 9, "seed": None})
+    assert (settings.epochs, settings.lr, settings.stripes, settings.seed) == (9, 1.0, (3, 2), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 7", "the setting 'epoch' is unknown"),
+        ("epochs = 'many'", "epochs = 'many' does not work: expected int"),
+        ("epochs = true", "epochs = True does not work"),
+        ("epochs = ", "wrong TOML"),
+        ("epochs = 0", "--epochs 0 does not work: expected a number above 0"),
+        ("height = 100", "height 100 px does not fit"),
+        ("amp = 'fp8'", "--amp 'fp8' is unknown"),
+        ("amp = 'fp16'", "--amp fp16 needs a GPU"),
+        ("momentum = 2", "--momentum 2.0 does not work"),
+    ],
+)
+def test_settings_that_do_not_work(tmp_path, text, words):
+    (tmp_path / "my.toml").write_text(text)
+    with pytest.raises(UsageError, match=words):
+        make_config("paper", tmp_path / "my.toml", {})
+
+
+def test_staircase_warm_up_and_cosine():
+    paper = TrainConfig()
+    factors = [rate_factor(paper, epoch * 10, 10) for epoch in (0, 39, 40, 59, 60, 79)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    rising = dataclasses.replace(paper, warm_up_epochs=2)
+    assert [rate_factor(rising, step, 10) for step in (0, 10, 20)] == pytest.approx([0.1, 0.55, 1])
+    cosine = dataclasses.replace(paper, cosine=True, epochs=4)
+    assert [rate_factor(cosine, step, 1) for step in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
+
+
+def test_command(tmp_path):
+    write_dataset(tmp_path / "data")
+    options = (
+        "--backbone resnet18 --height 96 --width 32 --stripes 3,2 --block-width 8 --backbone-weights none --epochs 1"
+    )
+    options += " --batch-size 8 --num-val 1 --num-workers 0 --threads 1"
+    outcome = rrid_edge("train", "--dataset-path", tmp_path / "data", "--exp-dir", tmp_path / "run", *options.split())
+    assert outcome.code == 0, outcome
+    assert outcome.out.strip() == str(tmp_path / "run" / "best.safetensors")
+    evaluated = rrid_edge("evaluate", outcome.out.strip(), "--dataset", tmp_path / "data", "--json")
+    assert evaluated.code == 0, evaluated
+    assert 0 < json.loads(evaluated.out)["mean_ap"] <= 1
+    refused(rrid_edge("train", "--resume", tmp_path / "run", "--epochs", 3), 2, "leave out --epochs")
+    refused(rrid_edge("train"), 2, "no dataset: give --dataset-path")
+    refused(
+        rrid_edge("train", "--dataset-path", tmp_path / "none", "--exp-dir", tmp_path / "x"),
+        2,
+        "no such dataset folder",
+    )
+    refused(rrid_edge("train", "--stripes", "six", "--dataset-path", tmp_path), 2, "--stripes 'six'")
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_that_averages_their_gradients(config, tmp_path):
+    """gloo on two processes against one process that computes the two half batches in turn, each with its own mining and
+    batch statistics, and averages the gradients: equal parameters to 1e-5 after three steps. Running statistics are those
+    of the first process. The rates are small: with large ones three steps from random weights amplify rounding."""
+    config = dataclasses.replace(config, batch_size=16, num_val=0, lr=1e-4, base_lr=1e-4)
+    script = tmp_path / "two.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import dataclasses, sys, torch
+            sys.path[:0] = {sys.path!r}
+            from rrid_train.config import config_from_dict
+            from rrid_train.distributed import join_processes, leave_processes
+            from rrid_train.loop import Trainer
+
+            config = config_from_dict({config.to_dict()!r}, where="test")
+            trainer = Trainer(config, join_processes(0))
+            trainer.network.train()
+            for images in list(trainer.loader)[:3]:
+                trainer._optimise([images])
+                trainer.step += 1
+            if trainer.processes.is_main:
+                torch.save(trainer.model.state_dict(), {str(tmp_path / "two.pth")!r})
+            leave_processes()
+            """
+        )
+    )
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "29517",
+        str(script),
+    ]
+    done = subprocess.run(
+        launcher, capture_output=True, text=True, timeout=240, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = torch.load(tmp_path / "two.pth", weights_only=True)
+    trainer = Trainer(config, loop.join_processes(0))
+    trainer.network.train()
+    before = trainer.model.base.conv1.weight.detach().clone()
+    for images, pids in list(trainer.loader)[:3]:
+        half = len(images) // 2
+        trainer._optimise([(images[:half], pids[:half]), (images[half:], pids[half:])])
+        trainer.step += 1
+    assert (trainer.model.base.conv1.weight - before).abs().max() > 1e-3  # far more than the tolerance
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(two[name], parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_validation_time_is_no_training_time(config):
+    """The first progress line after a validation must not count it as waiting for data."""
+    started = time.perf_counter()
+    train(config)
+    elapsed = time.perf_counter() - started
+    rows = read_metrics(Path(config.exp_dir))
+    total = sum((row["data_ms"] + row["step_ms"]) * row["steps"] for row in rows if row["kind"] == "train")
+    assert total / 1000 < elapsed

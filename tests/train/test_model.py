@@ -1,0 +1,132 @@
+"""RRID against the values of the published network, and against its formulas written out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from rrid_edge.errors import CheckpointError, UsageError
+from rrid_train.model import RRID, ModelConfig
+from support import reference
+
+TINY = ModelConfig(backbone="resnet18", height_px=96, width_px=32, stripes=(3, 2), block_width=8)
+
+
+@pytest.fixture(scope="module")
+def published() -> RRID:
+    return RRID.from_state_dict(reference.state_dict(20)).eval()
+
+
+def test_tensors_carry_the_published_names_shapes_and_order(published):
+    expected = json.loads((reference.DATA / "rrid_state_dict.json").read_text())
+    found = [(name, list(tensor.shape)) for name, tensor in published.state_dict().items()]
+    assert found == list(expected.items())
+
+
+def test_blocks_and_logits_equal_the_published_network(published):
+    expected = reference.expected()
+    with torch.inference_mode():
+        output = published(reference.normalised(reference.images(20)))
+    raw = output.blocks.flatten(1).numpy()
+    assert np.abs(raw - expected["raw"]).max() <= 1e-4 * np.abs(expected["raw"]).max()
+    names = ("logits_local_rest", "logits_local", "logits_rest", "logits_global")
+    logits = np.concatenate([expected[name] for name in names])
+    assert output.logits.shape == (45, 3, 751)
+    np.testing.assert_allclose(output.logits[:, :, :16].numpy(), logits, atol=1e-4 * np.abs(logits).max())
+
+
+def test_sizes_are_read_off_the_tensors():
+    model = RRID(TINY, 7)
+    again = RRID.from_state_dict(model.state_dict(), height_px=96, width_px=32)
+    assert again.config == TINY
+    assert again.num_identities == 7
+
+
+@pytest.mark.parametrize("backbone", ["resnet34", "resnet101", "resnet152"])
+def test_every_backbone_is_recognised_and_keeps_a_sixteenth(backbone):
+    model = RRID(ModelConfig(backbone, 96, 32, (3, 2), 4), 2).eval()
+    assert RRID.from_state_dict(model.state_dict(), height_px=96, width_px=32).config.backbone == backbone
+    with torch.inference_mode():
+        assert model.feature_map(torch.zeros(1, 3, 96, 32)).shape[2:] == (6, 2)
+
+
+def _project(model: RRID, name: str, value: torch.Tensor) -> torch.Tensor:
+    """1x1 convolution, batch norm, ReLU of vectors (B, C), written out."""
+    conv, norm = model.get_submodule(f"{name}.0"), model.get_submodule(f"{name}.1")
+    linear = value @ conv.weight.flatten(1).t() + conv.bias
+    return torch.relu((linear - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias)
+
+
+def test_head_equals_the_formulas_of_the_paper():
+    """r_i is the mean of the other stripes; q_i = p_i' + relation(p_i', r_i'); likewise max and contrast."""
+    torch.manual_seed(0)
+    model = RRID(TINY, 5).eval()
+    features = torch.randn(2, 512, 6, 2).relu()
+    with torch.inference_mode():
+        output = model.head(features)
+        blocks = []
+        for count in (3, 2):
+            stripes = features.reshape(2, 512, count, -1).amax(3)
+            for index in range(count):
+                others = [stripes[:, :, other] for other in range(count) if other != index]
+                rest = sum(others) / len(others)
+                local = _project(model, f"local_{count}_conv_list.{index}", stripes[:, :, index])
+                both = torch.cat([local, _project(model, f"rest_{count}_conv_list.{index}", rest)], 1)
+                blocks.append(local + _project(model, f"relation_{count}_conv_list.{index}", both))
+        for count in (3, 2):
+            stripes = features.reshape(2, 512, count, -1).amax(3)
+            peak = features.amax((2, 3))
+            contrast = (stripes.sum(2) - peak) / (count - 1)
+            local = _project(model, f"global_{count}_max_conv_list.0", peak)
+            both = torch.cat([local, _project(model, f"global_{count}_rest_conv_list.0", contrast)], 1)
+            blocks.append(local + _project(model, f"global_{count}_pooling_conv_list.0", both))
+    np.testing.assert_allclose(output.blocks.numpy(), torch.stack(blocks, 1).numpy(), rtol=1e-4, atol=1e-4)
+    assert output.logits.shape == (3 * 5 + 3 * 2, 2, 5)
+
+
+def test_parameters_fall_into_two_groups():
+    model = RRID(TINY, 5)
+    together = len(list(model.backbone_parameters())) + len(list(model.head_parameters()))
+    assert together == len(list(model.parameters()))
+
+
+def test_wrong_sizes_are_refused_by_name():
+    with pytest.raises(UsageError, match="height 256 px does not fit"):
+        ModelConfig(height_px=256)
+    with pytest.raises(UsageError, match="backbone 'vgg16' is unknown: expected one of resnet18"):
+        ModelConfig(backbone="vgg16")
+    with pytest.raises(UsageError, match="block width 0"):
+        ModelConfig(block_width=0)
+    with pytest.raises(UsageError, match="0 identities"):
+        RRID(TINY, 0)
+    with pytest.raises(UsageError, match=r"images of shape .1, 3, 96, 48. do not fit"):
+        RRID(TINY, 5)(torch.zeros(1, 3, 96, 48))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("local_3_conv_list.1.0.bias"), r"1 missing \(first: 'local_3_conv_list.1.0.bias'\)"),
+        (lambda state: state.update(extra=torch.zeros(1)), r"1 unknown \(first: 'extra'\)"),
+        (
+            lambda state: state.update({"fc_rest_2_list.0.bias": torch.zeros(9)}),
+            r"1 of another shape \(first: 'fc_rest_2_list.0.bias'\)",
+        ),
+        (lambda state: state.pop("base.layer1.0.conv1.weight"), r"1 missing \(first: 'base.layer1"),
+    ],
+)
+def test_missing_extra_and_misshapen_tensors_are_named(change, words):
+    state = RRID(TINY, 5).state_dict()
+    change(state)
+    with pytest.raises(CheckpointError, match=words) as refusal:
+        RRID.from_state_dict(state, height_px=96, width_px=32, where="weights.pth")
+    assert refusal.value.message.startswith("weights.pth: ")
+    assert refusal.value.exit_code == 4
+
+
+def test_another_network_is_refused():
+    with pytest.raises(CheckpointError, match="not an RRID network"):
+        RRID.from_state_dict({"conv1.weight": torch.zeros(64, 3, 7, 7)})
