@@ -1,5 +1,97 @@
-"""rrid-edge: person re-identification (RRID) from a trained network to verified deployment."""
+"""rrid-edge: person re-identification (RRID) from a trained network to verified deployment.
+
+The names below are the ones to build on; ``docs/python.md`` shows each of them in a program. They are imported on first
+use, so ``import rrid_edge`` costs neither NumPy nor a runtime.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rrid_edge.crops.images import read_image
+    from rrid_edge.embedding.pipeline import embed_files
+    from rrid_edge.engines.base import Engine
+    from rrid_edge.engines.fake import FakeEngine
+    from rrid_edge.engines.opening import open_engine
+    from rrid_edge.errors import RridEdgeError
+    from rrid_edge.gallery.base import Gallery, SearchFilter
+    from rrid_edge.gallery.indexing.sync import index_folder
+    from rrid_edge.gallery.opening import create_gallery, open_gallery
+    from rrid_edge.matching import MatchResult, MatchSettings, Query, match, match_all
+    from rrid_edge.model.choice import choose_model
+    from rrid_edge.model.spec import ModelSpec
+    from rrid_edge.parity.check import check_parity
+    from rrid_edge.parity.goldens import load_goldens
+    from rrid_edge.ranking.metrics import evaluate_ranking
+    from rrid_edge.ranking.rerank import k_reciprocal
+
+__all__ = [
+    "Engine",
+    "FakeEngine",
+    "Gallery",
+    "MatchResult",
+    "MatchSettings",
+    "ModelSpec",
+    "Query",
+    "RridEdgeError",
+    "SearchFilter",
+    "__version__",
+    "check_parity",
+    "choose_model",
+    "create_gallery",
+    "embed_files",
+    "evaluate_ranking",
+    "index_folder",
+    "k_reciprocal",
+    "load_goldens",
+    "match",
+    "match_all",
+    "open_engine",
+    "open_gallery",
+    "read_image",
+]
+
+# The module of each name: what the imports above tell type checkers.
+_MODULES = {
+    "Engine": "engines.base",
+    "FakeEngine": "engines.fake",
+    "Gallery": "gallery.base",
+    "MatchResult": "matching",
+    "MatchSettings": "matching",
+    "ModelSpec": "model.spec",
+    "Query": "matching",
+    "RridEdgeError": "errors",
+    "SearchFilter": "gallery.base",
+    "check_parity": "parity.check",
+    "choose_model": "model.choice",
+    "create_gallery": "gallery.opening",
+    "embed_files": "embedding.pipeline",
+    "evaluate_ranking": "ranking.metrics",
+    "index_folder": "gallery.indexing.sync",
+    "k_reciprocal": "ranking.rerank",
+    "load_goldens": "parity.goldens",
+    "match": "matching",
+    "match_all": "matching",
+    "open_engine": "engines.opening",
+    "open_gallery": "gallery.opening",
+    "read_image": "crops.images",
+}
+
+
+if not TYPE_CHECKING:  # a type checker would take every unknown name for one that exists
+
+    def __getattr__(name: str) -> object:
+        """Import a public name on first use (PEP 562)."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
