@@ -45,19 +45,29 @@ def write_folder(folder: Path, rows: int, distinct: int) -> None:
                 path.hardlink_to(originals[index % distinct])
 
 
+class MemoryWatch:
+    """A progress that notes the resident memory (MiB) after each of ``samples`` equal parts of the work."""
+
+    def __init__(self, samples: int) -> None:
+        self.memory_mib: list[float] = []
+        self._samples, self._total, self._done = samples, 1, 0
+
+    def start(self, total: int | None) -> None:
+        """The number of files is known."""
+        self._total = max(1, total or 0)
+
+    def advance(self, count: int) -> None:
+        """``count`` more files are done."""
+        self._done += count
+        while len(self.memory_mib) < self._done * self._samples // self._total:
+            self.memory_mib.append(resident_mib())
+
+
 def index_watched(folder: Path, place: Path, engine: Engine, samples: int = 10) -> tuple[IndexReport, list[float]]:
     """Index, and the resident memory (MiB) after each of ``samples`` equal parts of the work."""
-    memory: list[float] = []
-    state = {"total": 0, "done": 0}
-
-    def advance(done: int) -> None:
-        state["done"] += done
-        while len(memory) < state["done"] * samples // max(1, state["total"]):
-            memory.append(resident_mib())
-
+    watched = MemoryWatch(samples)
     with LocalGallery.create(place, engine.spec) as gallery:
-        begin = lambda total: state.__setitem__("total", total)  # noqa: E731
-        return index_folder(folder, gallery, engine, begin=begin, advance=advance), memory
+        return index_folder(folder, gallery, engine, progress=watched), watched.memory_mib
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from rrid_edge.engines.base import Engine
 from rrid_edge.machine.timing import Timing, interleave
 from rrid_edge.parity.check import INVARIANCE_BATCHES, check_parity
 from rrid_edge.parity.goldens import Goldens
+from rrid_edge.progress import NO_PROGRESS, Progress
 
 Images = NDArray[np.uint8]
 
@@ -41,7 +42,7 @@ class EffortSettings:
 
 
 def measure_engines(
-    variants: Sequence[Variant], goldens: Goldens, effort: EffortSettings, *, advance: Callable[[int], None]
+    variants: Sequence[Variant], goldens: Goldens, effort: EffortSettings, *, progress: Progress = NO_PROGRESS
 ) -> list[EngineRow]:
     """One row a variant; all engines are open at once and take turns.
 
@@ -49,17 +50,17 @@ def measure_engines(
         variants: at least one; the first is what the table's ratios refer to.
         goldens: images to run and the reference's descriptors for them.
         effort: how much to measure.
-        advance: called after each measurement.
+        progress: advanced after each measurement; started by the caller.
     """
-    costs = [_cost(variant, effort, advance) for variant in variants]
+    costs = [_cost(variant, effort, progress) for variant in variants]
     engines = [variant.open() for variant in variants]
     try:
         latency = _timings(engines, goldens.images, 1, effort.latency_repetitions, effort.budget_s)
-        advance(len(engines))
+        progress.advance(len(engines))
         throughput = {}
         for batch in effort.batches:
             throughput[batch] = _timings(engines, goldens.images, batch, effort.repetitions, effort.budget_s)
-            advance(len(engines))
+            progress.advance(len(engines))
         return [
             _row(
                 variant,
@@ -76,12 +77,12 @@ def measure_engines(
             engine.close()
 
 
-def _cost(variant: Variant, effort: EffortSettings, advance: Callable[[int], None]) -> LoadCost | None:
+def _cost(variant: Variant, effort: EffortSettings, progress: Progress) -> LoadCost | None:
     cost = None
     if variant.path is not None:
         request = LoadRequest(str(variant.path), variant.runtime, variant.precision, effort.threads)
         cost = measure_load(request, processes=effort.processes)
-    advance(1)
+    progress.advance(1)
     return cost
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.goldens import Goldens
+from rrid_edge.progress import NO_PROGRESS, Progress
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ def run_bench(
     *,
     against: Sequence[Variant] = (),
     reference: str,
-    begin: Callable[[int], None] = lambda _total: None,
-    advance: Callable[[int], None] = lambda _done: None,
+    progress: Progress = NO_PROGRESS,
 ) -> BenchReport:
     """Measure every runtime and precision that this machine can run.
 
@@ -87,8 +87,7 @@ def run_bench(
         settings: how much to measure.
         against: yardsticks to put first.
         reference: what made the goldens, for the report.
-        begin: called with the number of steps.
-        advance: called with the steps done since the last call.
+        progress: told the number of measurements, and how many are done.
 
     Raises:
         MissingExtraError: no runtime is installed.
@@ -100,9 +99,9 @@ def run_bench(
             f"no runtime could open the model ({'; '.join(passed_over)}): pip install 'rrid-edge[cpu]'"
         )
     variants = [*against, *found]
-    begin(len(variants) * (2 + len(effort.batches)) + len(settings.files) + 1)
+    progress.start(len(variants) * (2 + len(effort.batches)) + len(settings.files) + 1)
     spec = read_spec(model) if model.suffix == ".onnx" else EngineSidecar.read(model).spec
-    engines = measure_engines(variants, goldens, effort, advance=advance)
+    engines = measure_engines(variants, goldens, effort, progress=progress)
     ours = [(row, variant) for row, variant in zip(engines, variants, strict=True) if variant in found]
     _, fastest = max(ours, key=lambda pair: pair[0].best_images_per_s)
     with tempfile.TemporaryDirectory() as folder:
@@ -110,11 +109,11 @@ def run_bench(
         for number, kind in enumerate(settings.files):
             place = Path(folder) / f"files-{number}"
             pipeline.append(measure_pipeline(fastest, goldens, place, kind, repetitions=settings.pairs))
-            advance(1)
+            progress.advance(1)
         search = measure_search(
             spec, goldens, Path(folder), sizes=list(settings.gallery_sizes), repetitions=settings.search_repetitions
         )
-        advance(1)
+        progress.advance(1)
     return BenchReport(
         machine=describe_machine(),
         threads=effort.threads,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, progress, require, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
 from rrid_edge.cli.opening import ModelOption, ThreadsOption
 from rrid_edge.errors import UsageError, printable
 
@@ -57,16 +56,14 @@ def bench(
     say(f"model {printable(path)} ({why})")
     yardsticks = _yardsticks(list(against or ()), checkpoint, path, threads)
     images, reference = _images(path, goldens, data, checkpoint, count)
-    with contextlib.ExitStack() as stack:
-        steps = [lambda _done: None]
+    with ProgressBar("measuring") as bar:
         report = run_bench(
             path,
             images,
             BenchSettings.quick(threads) if quick else BenchSettings.full(threads),
             against=yardsticks,
             reference=reference,
-            begin=lambda total: steps.__setitem__(0, stack.enter_context(progress("measuring", total))),
-            advance=lambda done: steps[0](done),
+            progress=bar,
         )
     if chart is not None:
         from rrid_edge.bench.chart import write_chart

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typing_extensions import Self
 
 from rrid_edge.errors import MissingExtraError
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
-Advance = Callable[[int], None]
-"""Called with the number of items done since the last call."""
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def say(line: str) -> None:
@@ -41,24 +40,38 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-@contextlib.contextmanager
-def progress(description: str, total: int | None) -> Iterator[Advance]:
-    """A progress bar on stderr; silent where stderr is not a terminal.
+class ProgressBar:
+    """Draws a :class:`rrid_edge.progress.Progress` on stderr; silent where stderr is no terminal, or there is nothing to do.
 
     Args:
         description: what is being done, in a few words.
-        total: items to do, or None where that is not known.
-
-    Yields:
-        A function to call with the number of items done since the last call.
     """
-    if not sys.stderr.isatty():
-        yield lambda _done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda done: bar.advance(task, done)
+    def __init__(self, description: str) -> None:
+        self._description = description
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def start(self, total: int | None) -> None:
+        """The bar appears."""
+        if total == 0 or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(self._description, total=total)
+        self._bar.start()
+
+    def advance(self, count: int) -> None:
+        """The bar grows."""
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, count)

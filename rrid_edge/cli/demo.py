@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, progress
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json
 
 
 @app.command("demo-data", epilog="Example: rrid-edge demo-data demo --seed 7 --identities 60")
@@ -25,11 +25,11 @@ def demo_data(
     The people are drawn, and some differ from another one in a single part (a bag, shoes, a shirt's colour). A network
     trained on them knows drawn people only.
     """
-    from rrid_train.demo.synthetic import DemoConfig, count_files, write_demo_data
+    from rrid_train.demo.synthetic import DemoConfig, write_demo_data
 
     config = DemoConfig(seed=seed, identities=identities, cameras=cameras, images_per_camera=images_per_camera)
-    with progress("drawing", count_files(config)) as advance:
-        summary = write_demo_data(out, config, advance=advance)
+    with ProgressBar("drawing") as bar:
+        summary = write_demo_data(out, config, progress=bar)
     if json_output:
         print_json(
             {

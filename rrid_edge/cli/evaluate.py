@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, progress, require, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
 from rrid_edge.cli.opening import PrecisionOption, RuntimeOption, ThreadsOption
 from rrid_edge.errors import DatasetError, UsageError, printable
 
@@ -208,7 +208,8 @@ def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCr
 
     paths = [sample.path for sample in samples]
     descriptors = np.empty((len(paths), engine.spec.dimension), np.float32)
-    with progress(what, len(paths)) as advance:
+    with ProgressBar(what) as bar:
+        bar.start(len(paths))
         for batch in embed_files(engine, paths):
             if batch.failed:
                 path, reason = batch.failed[0]
@@ -216,7 +217,7 @@ def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCr
                     f"{printable(path)}: {reason}; an evaluation with missing images would be another one"
                 )
             descriptors[batch.places] = batch.descriptors
-            advance(batch.done)
+            bar.advance(batch.done)
     pids, cameras = ([getattr(sample, name) for sample in samples] for name in ("pid", "camera"))
     return LabelledCrops(paths, np.array(pids, np.int64), np.array(cameras, np.int64), descriptors)
 

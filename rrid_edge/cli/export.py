@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, progress, require, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
 from rrid_edge.errors import MissingExtraError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -148,10 +148,10 @@ def _export_network(
 
 def _build(onnx: Path, engine: Path, settings: BuildSettings) -> Path:
     """Build the TensorRT engine of an ONNX file, with a progress bar."""
-    from rrid_export.tensorrt.build import PROGRESS_TOTAL, build_engine
+    from rrid_export.tensorrt.build import build_engine
 
-    with progress("building the engine", PROGRESS_TOTAL) as advance:
-        sidecar = build_engine(onnx, engine, settings, advance=advance)
+    with ProgressBar("building the engine") as bar:
+        sidecar = build_engine(onnx, engine, settings, progress=bar)
     print(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s:.0f} s")
     return engine
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, progress, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
 from rrid_edge.cli.opening import IndexTypeOption, ReplicasOption, StoreOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 
@@ -201,12 +200,7 @@ def copy(
         target = stack.enter_context(
             create_gallery(there, own.spec, dtype=own.dtype, index_type=index_type, replicas=replicas)
         )
-        advance: list[Callable[[int], None]] = []
-
-        def begin(total: int) -> None:
-            advance.append(stack.enter_context(progress("copying", total)))
-
-        report = copy_gallery(gallery, target, begin=begin, advance=lambda done: advance[0](done))
+        report = copy_gallery(gallery, target, progress=stack.enter_context(ProgressBar("copying")))
     if as_json:
         print_json({"source": source, "destination": destination, **asdict(report)})
     else:

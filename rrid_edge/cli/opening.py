@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrid_edge.cli.common import progress, say
+from rrid_edge.cli.common import ProgressBar, say
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -76,20 +76,11 @@ def gallery_model(place: Place) -> Path | None:
 
 def run_index(folder: Path, gallery: Gallery, engine: Engine, settings: IndexSettings) -> IndexReport:
     """Index with a progress bar; files that could not be read are named on stderr."""
-    import contextlib
-    from collections.abc import Callable
-
     from rrid_edge.errors import printable
     from rrid_edge.gallery.indexing.sync import index_folder
 
-    with contextlib.ExitStack() as stack:
-        advance: list[Callable[[int], None]] = [lambda _done: None]
-
-        def begin(total: int) -> None:
-            if total:
-                advance[0] = stack.enter_context(progress("indexing", total))
-
-        report = index_folder(folder, gallery, engine, settings, begin=begin, advance=lambda done: advance[0](done))
+    with ProgressBar("indexing") as bar:
+        report = index_folder(folder, gallery, engine, settings, progress=bar)
     spent = report.waited_for_decoding_s + report.computed_s + report.waited_for_disk_s
     if spent > _WORTH_SAYING_S:
         images, disk = report.waited_for_decoding_s / spent, report.waited_for_disk_s / spent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, progress, require, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
 from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def prepare(
             plan = plan_market(raw, kind)
         _refuse_split(split, len(plan.splits))
         held_out(0 if combine_trainval else num_val, len(plan.splits[split].trainval))
-        with progress("copying", len(plan.sources)) as advance:
-            write_plan(plan, out, advance=advance)
+        with ProgressBar("copying") as bar:
+            write_plan(plan, out, progress=bar)
     data = load_dataset(out, split=split, num_val=num_val, combine_trainval=combine_trainval)
     if len({camera for _, camera in plan.labels}) < 2:
         say("all images are of one camera: the dataset can be trained on, but no query has a right answer to evaluate")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -25,14 +24,15 @@ from rrid_edge.files import atomic_output, sha256_of_file
 from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, sidecar_path
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import ModelSpec
+from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_export.tensorrt.network import BuildSettings, check_settings, configure, is_strongly_typed, parse_network
-from rrid_export.tensorrt.progress import PROGRESS_TOTAL, BuildProgress, watch_trt10_11
+from rrid_export.tensorrt.progress import BuildProgress, watch_trt10_11
 from rrid_export.tensorrt.proof import check_precision, count_layers, inspect_engine
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-__all__ = ["PROGRESS_TOTAL", "BuildSettings", "build_engine", "timing_cache_path"]
+__all__ = ["BuildSettings", "build_engine", "timing_cache_path"]
 
 
 def build_engine(
@@ -40,7 +40,7 @@ def build_engine(
     engine_path: Path,
     settings: BuildSettings | None = None,
     *,
-    advance: Callable[[int], None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> EngineSidecar:
     """Build an engine, prove its precision, and write plan and sidecar; a failure leaves nothing behind.
 
@@ -48,8 +48,7 @@ def build_engine(
         onnx_path: a model of this package; precision lives in the ONNX, so an fp16 engine comes from an fp16 ONNX.
         engine_path: the plan to write; the sidecar is ``<engine_path>.json``.
         settings: batch sizes, memory, compatibility; the defaults if None.
-        advance: called with thousandths of the build done since its last call, :data:`PROGRESS_TOTAL` in all.
-            TensorRT 8.6 reports nothing before the end.
+        progress: told the thousandths of the build that are done. TensorRT 8.6 reports nothing before the end.
 
     Returns:
         The sidecar that was written.
@@ -72,7 +71,7 @@ def build_engine(
     cuda = Cuda()  # before TensorRT, whose Builder and Runtime fail without a word or crash where no GPU answers
     cuda.select_device()
     trt = load_tensorrt()
-    build = _Build(trt, onnx_path, spec, this_machine(trt, cuda), settings, BuildProgress(advance or _ignore))
+    build = _Build(trt, onnx_path, spec, this_machine(trt, cuda), settings, BuildProgress(progress))
     check_settings(trt, settings, build.machine)
     started = time.perf_counter()
     plan, timing_cache = build.make_plan(engine_path)
@@ -194,7 +193,3 @@ def _write(engine_path: Path, plan: bytes, sidecar: EngineSidecar) -> None:
 def _write_bytes(path: Path, content: bytes) -> None:
     with atomic_output(path) as partial:
         partial.write_bytes(content)
-
-
-def _ignore(_done: int) -> None:
-    pass

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from rrid_edge.progress import Progress
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -20,11 +21,12 @@ class BuildProgress:
     at. TensorRT may call from several threads.
 
     Args:
-        advance: called with the thousandths done since its last call; :data:`PROGRESS_TOTAL` in all.
+        progress: told the thousandths that are done; :data:`PROGRESS_TOTAL` in all.
     """
 
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self._advance = advance
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        progress.start(PROGRESS_TOTAL)
         self._lock = threading.Lock()
         self._phases: dict[str, list[int]] = {}
         self._parents: dict[str, str | None] = {}
@@ -67,7 +69,7 @@ class BuildProgress:
     def _report(self, share: float) -> None:
         reached = int(share * PROGRESS_TOTAL)
         if reached > self._reported:
-            self._advance(reached - self._reported)
+            self._progress.advance(reached - self._reported)
             self._reported = reached
 
 

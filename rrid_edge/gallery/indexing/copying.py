@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError, printable
 from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
+from rrid_edge.progress import NO_PROGRESS, Progress
 
 BATCH_ROWS = 512
 
@@ -35,8 +36,7 @@ def copy_gallery(
     source: Gallery,
     destination: Gallery,
     *,
-    begin: Callable[[int], None] = lambda _total: None,
-    advance: Callable[[int], None] = lambda _done: None,
+    progress: Progress = NO_PROGRESS,
 ) -> CopyReport:
     """Copy all rows; what is there already stays, so that a copy that was cut off goes on.
 
@@ -46,8 +46,7 @@ def copy_gallery(
     Args:
         source: open for reading.
         destination: open for writing, of the same model.
-        begin: called with the number of crops to look at.
-        advance: called with the number looked at since the last call.
+        progress: told the number of crops to look at, and how many were.
 
     Raises:
         ForeignGalleryError: another model.
@@ -66,11 +65,11 @@ def copy_gallery(
             "copy into an empty gallery, or forget them first"
         )
     again = {row.path for row in destination.verify().damaged}
-    begin(len(wanted))
+    progress.start(len(wanted))
     copied = 0
     for part in _batches(wanted):
         copied += _copy(source, destination, part, stored, again)
-        advance(len(part))
+        progress.advance(len(part))
     if source.info.model:
         destination.set_model(Path(source.info.model))
     destination.finish()

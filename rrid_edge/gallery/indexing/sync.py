@@ -16,6 +16,7 @@ from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderGoneError, UsageError, printable
 from rrid_edge.gallery.base import Gallery
 from rrid_edge.gallery.indexing.writing import GalleryWriter
+from rrid_edge.progress import NO_PROGRESS, Progress
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,7 @@ def index_folder(
     engine: Engine,
     settings: IndexSettings | None = None,
     *,
-    begin: Callable[[int], None] = lambda _total: None,
-    advance: Callable[[int], None] = lambda _done: None,
+    progress: Progress = NO_PROGRESS,
     ready: Callable[[Path], bool] = lambda _path: True,
     stop: Callable[[], bool] = lambda: False,
     verify: bool = True,
@@ -90,8 +90,7 @@ def index_folder(
         gallery: open for writing.
         engine: of the gallery's model.
         settings: pattern, threads, batch.
-        begin: called with the number of files to embed.
-        advance: called with the number of files done since the last call.
+        progress: told the number of files to embed, and how many are done.
         ready: whether a new or changed file is finished; what is not is left as it stands in the gallery.
         stop: asked after every batch; True ends the work there, what was done is committed.
         verify: look for damaged vectors, and embed those crops again.
@@ -119,7 +118,7 @@ def index_folder(
     waiting = [name for name in changed if ready(folder / name)]
     if gone:
         gallery.remove(gone)
-    begin(len(waiting))
+    progress.start(len(waiting))
     left = len(changed)
     gauge = EmbeddingGauge()
     batches = embed_files(
@@ -128,7 +127,7 @@ def index_folder(
     with contextlib.closing(batches), GalleryWriter(folder, gallery, before, damaged, reader) as writer:
         for batch in batches:
             writer.take(batch)
-            advance(batch.done)
+            progress.advance(batch.done)
             left -= batch.done
             if stop():
                 break

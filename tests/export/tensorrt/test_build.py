@@ -18,6 +18,7 @@ from rrid_export.tensorrt.network import configure, parse_network
 from rrid_export.tensorrt.progress import PROGRESS_TOTAL, BuildProgress
 from rrid_export.tensorrt.proof import check_precision, count_layers
 from support.onnx_models import save_tiny_model
+from support.progress import CountedProgress
 from support.tensorrt_behaviour import install
 from support.tensorrt_standin import VERSIONS
 
@@ -216,39 +217,37 @@ def test_a_timing_cache_that_does_not_fit_is_started_anew(world, onnx_path, tmp_
 
 
 def test_progress_grows_to_the_total(world, onnx_path, engine_path):
-    steps = []
-    build_engine(onnx_path, engine_path, advance=steps.append)
-    assert sum(steps) == PROGRESS_TOTAL
+    counted = CountedProgress()
+    build_engine(onnx_path, engine_path, progress=counted)
+    steps = counted.steps
+    assert sum(steps) == counted.total == PROGRESS_TOTAL
     assert all(step > 0 for step in steps)
     assert len(steps) == (1 if world.generation == 8 else 20)
 
 
 def test_nested_phases_add_up():
-    reached = [0]
-    progress = BuildProgress(lambda done: reached.append(reached[-1] + done))
+    counted = CountedProgress()
+    progress = BuildProgress(counted)
     progress.start("whole", None, 2)
     progress.start("inner", "whole", 4)
     progress.step("inner", 0)
-    assert reached[-1] == 125  # a quarter of the first half
+    assert counted.done == 125  # a quarter of the first half
     progress.step("inner", 2)
     progress.finish("inner")
     progress.step("whole", 0)
-    assert reached[-1] == 500
+    assert counted.done == 500
     progress.step("unknown", 3)
     progress.finish("unknown")
     progress.complete()
-    assert reached[-1] == PROGRESS_TOTAL
+    assert counted.done == PROGRESS_TOTAL
 
 
 @pytest.mark.parametrize("version", NEW)
 def test_ctrl_c_ends_the_build(monkeypatch, onnx_path, engine_path, version):
     install(monkeypatch, version)
 
-    def interrupted(_done: int) -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        build_engine(onnx_path, engine_path, advance=interrupted)
+        build_engine(onnx_path, engine_path, progress=CountedProgress(interrupted_at=1))
     assert not engine_path.parent.exists()
 
 

@@ -18,6 +18,7 @@ from rrid_edge.errors import OutputError, UsageError
 from rrid_train.demo.pedestrian import TWIN_PARTS, Person
 from rrid_train.demo.plan import draw_people, plan_demo
 from rrid_train.demo.synthetic import DemoConfig, count_files, write_demo_data
+from support.progress import CountedProgress
 
 CONFIG = DemoConfig(seed=5, identities=30, cameras=4, images_per_camera=2)
 
@@ -182,9 +183,9 @@ def test_an_earlier_set_is_replaced_and_other_files_stay(tmp_path):
     write_demo_data(out, DemoConfig(identities=9, cameras=2, images_per_camera=2))
     (out / "gallery" / "index.db").write_text("mine", encoding="utf-8")
     small = DemoConfig(identities=6, cameras=2, images_per_camera=2)
-    drawn = []
-    summary = write_demo_data(out, small, advance=drawn.append)
-    assert sum(drawn) == count_files(small) == len(list(out.rglob("*.jpg")))
+    counted = CountedProgress()
+    summary = write_demo_data(out, small, progress=counted)
+    assert counted.done == counted.total == count_files(small) == len(list(out.rglob("*.jpg")))
     assert summary.images == 24
     assert len(list((out / "images").iterdir())) == 24
     assert (out / "gallery" / "index.db").read_text(encoding="utf-8") == "mine"

@@ -23,6 +23,7 @@ from PIL import Image
 from rrid_edge.crops.images import load_rgb
 from rrid_edge.errors import DatasetError, ImageError, OutputError, printable
 from rrid_edge.files import write_json
+from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_train.data.cuhk03 import Picture
 from rrid_train.data.samples import JUNK, Sample, refuse_shared_identities
 
@@ -86,13 +87,13 @@ def plan_lists(
     return Plan(name, tuple(places), tuple(labels[path] for path in places), (split,), facts or {})
 
 
-def write_plan(plan: Plan, out: Path, *, advance: Callable[[int], None] = lambda _done: None) -> None:
+def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> None:
     """Write a dataset in the RRID layout.
 
     Args:
         plan: what to write.
         out: folder to write: new or empty. Until everything is in it, it lies beside under a hidden name.
-        advance: called with the number of images written since the last call.
+        progress: told the number of images, and how many are written.
 
     Raises:
         OutputError: ``out`` holds something, or cannot be written; nothing is left behind.
@@ -104,10 +105,11 @@ def write_plan(plan: Plan, out: Path, *, advance: Callable[[int], None] = lambda
             raise OutputError(f"{printable(out)}: there is something already; give a new or an empty folder")
         (partial / "images").mkdir(parents=True)
         names = _names(plan)
+        progress.start(len(names))
         for source, name in zip(plan.sources, names, strict=True):
             # No fsync for each of thousands of copies: the folder's own name comes last.
             (partial / "images" / name).write_bytes(_content(plan, source))
-            advance(1)
+            progress.advance(1)
         for file, content in _lists(plan, names).items():
             write_json(partial / file, content)
         if out.exists():

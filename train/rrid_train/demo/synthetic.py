@@ -14,13 +14,13 @@ The same settings give the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from rrid_edge.errors import OutputError, printable
 from rrid_edge.files import write_json
+from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_train.demo.plan import DemoConfig, DemoPlan, Twins, person_name, plan_demo
 
 __all__ = ["DemoConfig", "DemoSummary", "Twins", "count_files", "write_demo_data"]
@@ -58,27 +58,26 @@ def count_files(config: DemoConfig) -> int:
     return sum(1 for _ in plan_demo(config).shots())
 
 
-def write_demo_data(
-    out: Path, config: DemoConfig, *, advance: Callable[[int], None] = lambda _done: None
-) -> DemoSummary:
+def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PROGRESS) -> DemoSummary:
     """Draw a demo data set.
 
     Args:
         out: folder to write; it is made when missing. An earlier demo data set in it is replaced.
         config: settings.
-        advance: called with the number of pictures drawn since the last call.
+        progress: told the number of pictures, and how many are drawn.
 
     Raises:
         OutputError: ``out`` is a file, holds something else, or cannot be written.
     """
     plan = plan_demo(config)
+    progress.start(count_files(config))
     try:
         _prepare(out)
         write_json(out / MARKER_NAME, {"kind": KIND, "complete": False})
         for shot in plan.shots():
             # No fsync for each of thousands of pictures that can be drawn again: the marker is completed last.
             (out / shot.name).write_bytes(plan.draw(shot))
-            advance(1)
+            progress.advance(1)
     except OSError as error:
         raise OutputError(
             f"{printable(error.filename or out)}: cannot be written ({error.strerror or error}); give a folder on a "

@@ -16,6 +16,7 @@ from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_place
 from support.commands import refused, rrid_edge
 from support.galleries import ODD_PATHS, SPEC, answered, plain, rows, vectors
+from support.progress import CountedProgress
 
 _numbers = iter(range(1_000_000))
 
@@ -61,15 +62,8 @@ def test_there_and_back(tmp_path, milvus, dtype):
 def test_a_copy_that_was_cut_off_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("rrid_edge.gallery.indexing.copying.BATCH_ROWS", 10)
     with filled(tmp_path / "a") as source, create_gallery(tmp_path / "b", SPEC) as destination:
-        done = []
-
-        def cut(count):
-            done.append(count)
-            if len(done) == 2:
-                raise KeyboardInterrupt
-
         with pytest.raises(KeyboardInterrupt):
-            copy_gallery(source, destination, advance=cut)
+            copy_gallery(source, destination, progress=CountedProgress(interrupted_at=2))
         changed = dataclasses.replace(destination.rows()[0], camera=77)
         destination.add([NewRow(**{f.name: getattr(changed, f.name) for f in dataclasses.fields(NewRow)})], vectors(1))
         report = copy_gallery(source, destination)
