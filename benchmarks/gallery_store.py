@@ -99,23 +99,23 @@ def reranking(folder: Path, repetitions: int) -> None:
 
 def in_step(root: Path, files: int, repetitions: int) -> None:
     """One changed file among many."""
-    folder, place, engine = root / "crops", root / "index", FakeEngine(SPEC)
+    folder, location, engine = root / "crops", root / "index", FakeEngine(SPEC)
     folder.mkdir()
     pictures = [Image.fromarray(np.full((64, 32, 3), value, np.uint8)) for value in range(0, 250, 5)]
     for number in range(files):
         pictures[number % len(pictures)].save(folder / f"{number % 1500:04d}_c1s1_{number:06d}_00.jpg")
-    with LocalGallery.create(place, SPEC) as gallery:
+    with LocalGallery.create(location, SPEC) as gallery:
         index_folder(folder, gallery, engine)
     changed = folder / f"0007_c1s1_{7:06d}_00.jpg"
     seconds: dict[str, list[float]] = {"compare": [], "index": []}
     for repetition in range(repetitions):
-        with LocalGallery.create(place, SPEC) as gallery:
+        with LocalGallery.create(location, SPEC) as gallery:
             begun = time.perf_counter()
             out_of_step(folder, gallery)
             seconds["compare"].append(time.perf_counter() - begun)
         Image.fromarray(np.full((64, 32, 3), 3 + repetition, np.uint8)).save(changed)
         begun = time.perf_counter()
-        with LocalGallery.create(place, SPEC) as gallery:
+        with LocalGallery.create(location, SPEC) as gallery:
             assert index_folder(folder, gallery, engine).changed == 1
         seconds["index"].append(time.perf_counter() - begun)
     compare, index = (float(np.median(seconds[name])) for name in ("compare", "index"))

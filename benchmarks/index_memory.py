@@ -63,10 +63,10 @@ class MemoryWatch:
             self.memory_mib.append(resident_mib())
 
 
-def index_watched(folder: Path, place: Path, engine: Engine, samples: int = 10) -> tuple[IndexReport, list[float]]:
+def index_watched(folder: Path, location: Path, engine: Engine, samples: int = 10) -> tuple[IndexReport, list[float]]:
     """Index, and the resident memory (MiB) after each of ``samples`` equal parts of the work."""
     watched = MemoryWatch(samples)
-    with LocalGallery.create(place, engine.spec) as gallery:
+    with LocalGallery.create(location, engine.spec) as gallery:
         return index_folder(folder, gallery, engine, progress=watched), watched.memory_mib
 
 
@@ -81,14 +81,14 @@ def main() -> None:
         tempfile.TemporaryDirectory() as temporary,
         open_engine(options.model) if options.model else FakeEngine() as engine,
     ):
-        folder, place = Path(temporary) / "crops", Path(temporary) / "index"
+        folder, location = Path(temporary) / "crops", Path(temporary) / "index"
         write_folder(folder, options.rows, options.distinct)
         start = time.perf_counter()
-        report, memory = index_watched(folder, place, engine)
+        report, memory = index_watched(folder, location, engine)
         seconds = time.perf_counter() - start
         print(f"{processor_name()}, {engine.runtime}: {report.rows:,} crops in {seconds:.0f} s, batch {report.batch}")
         print(f"resident MiB after each tenth: {', '.join(f'{value:.0f}' for value in memory)}")
-        with LocalGallery(place) as gallery:
+        with LocalGallery(location) as gallery:
             query = gallery.vectors(gallery.rows()[:1])
             start = time.perf_counter()
             gallery.search(query, 10)

@@ -20,7 +20,7 @@ from rrid_edge.gallery import Gallery, NewRow, SearchFilter
 from rrid_edge.gallery.indexing.recall import measure_recall
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.opening import parse_place, remove_gallery
+from rrid_edge.gallery.opening import parse_location, remove_gallery
 
 SPEC = fake_spec(block_width=256)
 CHUNK = 1200
@@ -64,13 +64,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--index-type", default="flat")
     options = parser.parse_args()
-    place = parse_place(f"{options.address}/benchmark")
-    remove_gallery(place)
+    location = parse_location(f"{options.address}/benchmark")
+    remove_gallery(location)
     queries = descriptors(0, 64)
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalGallery.create(Path(folder) / "g", SPEC) as local,
-        MilvusGallery.create(place, SPEC, index_type=options.index_type) as gallery,
+        MilvusGallery.create(location, SPEC, index_type=options.index_type) as gallery,
     ):
         for name, store in (("folder", local), ("Milvus", gallery)):
             took = seconds(lambda: fill(store, options.rows), 1)  # noqa: B023
@@ -93,7 +93,7 @@ def main() -> None:
                 for one, two in pairs
             )
             print(f"{same} of 64 answers are the same, scores included")
-    remove_gallery(place)
+    remove_gallery(location)
 
 
 if __name__ == "__main__":

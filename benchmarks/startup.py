@@ -30,7 +30,7 @@ from rrid_edge.engines import open_engine
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.indexing.sync import out_of_step
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.opening import place_of
+from rrid_edge.gallery.opening import location_of
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.model.onnx_header import read_spec
 
@@ -94,9 +94,9 @@ print(json.dumps(stages))
 
 def build(folder: Path, model: Path, query: Path, rows: int) -> None:
     """A gallery of ``rows`` small files with its index, unless it is there already."""
-    place, spec = place_of(folder), read_spec(model)
-    if place.is_dir():
-        with LocalGallery(place, spec=spec) as gallery:
+    location, spec = location_of(folder), read_spec(model)
+    if location.is_dir():
+        with LocalGallery(location, spec=spec) as gallery:
             if gallery.info.rows == rows and not out_of_step(folder, gallery):
                 return
         raise SystemExit(f"{folder}: another gallery is there; name another --folder")
@@ -106,7 +106,7 @@ def build(folder: Path, model: Path, query: Path, rows: int) -> None:
     with open_engine(model) as engine:
         own = engine.run(read_image(query, spec.height_px, spec.width_px)[None])[0]
     values = drawn_descriptors(own, rows, generator)
-    with LocalGallery.create(place, spec) as gallery:
+    with LocalGallery.create(location, spec) as gallery:
         for start in range(0, rows, 1000):
             gallery.add(new[start : start + 1000], values[start : start + 1000])
         gallery.refresh_projection()

@@ -98,18 +98,18 @@ class MatchSettings:
             crop's best score over the images. ``none`` is for callers who make every image a query of its own.
         exclude_same_camera: leave out crops of the query's own camera.
         rows: which crops may answer besides.
-        min_score: lowest score of a match, or None.
+        threshold: lowest score of a match, or None.
         expand: nearest crops averaged into the query before the ranking that counts; 0 is off.
         fast: score a fixed number of crops only, chosen by estimates: quicker on large galleries, may miss a crop.
         rerank: crops of highest score that are put in a new order by k-reciprocal re-ranking among each other
-            (:func:`rrid_edge.ranking.rerank.k_reciprocal`, its default parameters); 0 is off. Scores and ``min_score`` stay cosines.
+            (:func:`rrid_edge.ranking.rerank.k_reciprocal`, its default parameters); 0 is off. Scores and ``threshold`` stay cosines.
     """
 
     top_k: int = 10
     fuse: str = "mean"
     exclude_same_camera: bool = False
     rows: SearchFilter = field(default_factory=SearchFilter)
-    min_score: float | None = None
+    threshold: float | None = None
     expand: int = 0
     fast: bool = False
     rerank: int = 0
@@ -119,8 +119,8 @@ class MatchSettings:
             raise UsageError(f"--top-k {self.top_k} does not work: expected at least 1")
         if self.fuse not in FUSIONS:
             raise UsageError(f"--fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}")
-        if self.min_score is not None and not -1 <= self.min_score <= 1:
-            raise UsageError(f"a threshold of {self.min_score} is no cosine: expected a number from -1 to 1")
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise UsageError(f"a threshold of {self.threshold} is no cosine: expected a number from -1 to 1")
         if self.expand < 0:
             raise UsageError(f"--expand {self.expand} does not work: expected 0 or more")
         if self.rerank and self.rerank < max(self.top_k, LEAST_RERANKED):
@@ -225,14 +225,14 @@ def _result(
     ranked: list[_Ranked] = [(hit, index, None) for hit, index in found]
     if settings.rerank:
         ranked = _reranked(gallery, vectors, found)
-    if settings.min_score is not None:
-        ranked = [item for item in ranked if item[0].score >= settings.min_score]
+    if settings.threshold is not None:
+        ranked = [item for item in ranked if item[0].score >= settings.threshold]
     return MatchResult(
         query.files,
         _matches(gallery, vectors, ranked[: settings.top_k]),
         query.person,
         query.camera,
-        settings.min_score,
+        settings.threshold,
         search=answer.mode,
         searched=answer.rows,
         rescored=answer.rescored,
@@ -246,15 +246,15 @@ def _matches(gallery: Gallery, vectors: NDArray[np.float32], ranked: list[_Ranke
     blocks = len(gallery.info.spec.blocks)
     return tuple(
         Match(
-            place + 1,
+            position + 1,
             hit.score,
             hit.row.path,
             hit.row.camera,
             hit.row.person,
-            block_shares(vectors[index], stored[place], blocks),
+            block_shares(vectors[index], stored[position], blocks),
             distance,
         )
-        for place, (hit, index, distance) in enumerate(ranked)
+        for position, (hit, index, distance) in enumerate(ranked)
     )
 
 

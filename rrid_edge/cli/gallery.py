@@ -11,7 +11,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
-from rrid_edge.cli.opening import IndexTypeOption, ReplicasOption, StoreOption
+from rrid_edge.cli.opening import GalleryOption, IndexTypeOption, ReplicasOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ FolderArgument = Annotated[
 
 
 @gallery_app.command("list", epilog="Example: rrid-edge gallery list demo/gallery", help="List the crops of an index.")
-def list_crops(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.opening import open_gallery, place_of
+def list_crops(folder: FolderArgument, location: GalleryOption = None, as_json: JsonOption = False) -> None:
+    from rrid_edge.gallery.opening import location_of, open_gallery
 
-    with open_gallery(place_of(folder, store)) as gallery:
+    with open_gallery(location_of(folder, location)) as gallery:
         rows, info = gallery.rows(), gallery.info
     if as_json:
         print_json({"info": asdict(info), "rows": [asdict(row) for row in rows]})
@@ -51,13 +51,13 @@ def verify(
     recall: Annotated[
         bool, typer.Option("--recall", help="Also measure how many of the first ten match --fast finds.")
     ] = False,
-    store: StoreOption = None,
+    location: GalleryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.indexing.recall import RECALL_AT, RECALL_QUERIES, measure_recall
-    from rrid_edge.gallery.opening import open_gallery, place_of
+    from rrid_edge.gallery.opening import location_of, open_gallery
 
-    with open_gallery(place_of(folder, store)) as gallery:
+    with open_gallery(location_of(folder, location)) as gallery:
         found = gallery.verify()
         share = measure_recall(gallery) if recall else None
     facts = {
@@ -95,10 +95,10 @@ def _what_is_wrong(found: Verification) -> str:
 @gallery_app.command(
     "compact", epilog="Example: rrid-edge gallery compact demo/gallery", help="Free the room of crops that are gone."
 )
-def compact(folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.opening import open_gallery, place_of
+def compact(folder: FolderArgument, location: GalleryOption = None, as_json: JsonOption = False) -> None:
+    from rrid_edge.gallery.opening import location_of, open_gallery
 
-    with open_gallery(place_of(folder, store), write=True) as gallery:
+    with open_gallery(location_of(folder, location), write=True) as gallery:
         freed = gallery.compact()
         info = gallery.info
     if as_json:
@@ -117,14 +117,14 @@ def forget(
     folder: FolderArgument,
     paths: Annotated[list[str] | None, typer.Argument(help="Crops, as gallery list names them.")] = None,
     person: Annotated[str | None, typer.Option(help="All crops of this person.")] = None,
-    store: StoreOption = None,
+    location: GalleryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.gallery.opening import open_gallery, place_of
+    from rrid_edge.gallery.opening import location_of, open_gallery
 
     if not paths and person is None:
         raise UsageError("nothing to forget: name crops, or give --person ID")
-    with open_gallery(place_of(folder, store), write=True) as gallery:
+    with open_gallery(location_of(folder, location), write=True) as gallery:
         rows = gallery.rows()
         unknown = set(paths or ()) - {row.path for row in rows}
         if unknown:
@@ -150,16 +150,16 @@ def forget(
 def export(
     folder: FolderArgument,
     output: Annotated[Path, typer.Argument(help="File to write (.npz).")],
-    store: StoreOption = None,
+    location: GalleryOption = None,
 ) -> None:
     import numpy as np
 
     from rrid_edge.files import atomic_output
-    from rrid_edge.gallery.opening import open_gallery, place_of
+    from rrid_edge.gallery.opening import location_of, open_gallery
 
     if output.suffix != ".npz":
         raise UsageError(f"{printable(output)}: expected a name that ends in .npz")
-    with open_gallery(place_of(folder, store)) as gallery:
+    with open_gallery(location_of(folder, location)) as gallery:
         rows = gallery.rows()
         vectors = gallery.vectors(rows)
     with atomic_output(output) as partial:
@@ -189,9 +189,9 @@ def copy(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.indexing.copying import copy_gallery
-    from rrid_edge.gallery.opening import create_gallery, open_gallery, place_of
+    from rrid_edge.gallery.opening import create_gallery, location_of, open_gallery
 
-    here, there = place_of(source), place_of(destination)
+    here, there = location_of(source), location_of(destination)
     if here == there:
         raise UsageError(f"{printable(source)}: source and destination are the same gallery; name two")
     with contextlib.ExitStack() as stack:

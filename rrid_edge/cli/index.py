@@ -16,13 +16,13 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say
 from rrid_edge.cli.opening import (
+    GalleryOption,
     IndexTypeOption,
     ModelOption,
     PatternOption,
     PrecisionOption,
     ReplicasOption,
     RuntimeOption,
-    StoreOption,
     ThreadsOption,
     gallery_model,
     open_model,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 def index(
     folder: Annotated[Path, typer.Argument(help="Folder of crops, searched through.")],
     model: ModelOption = None,
-    store: StoreOption = None,
+    location: GalleryOption = None,
     pattern: PatternOption = "auto",
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
@@ -69,17 +69,17 @@ def index(
     from rrid_edge.crops.folder import walk_images
     from rrid_edge.crops.naming import name_reader
     from rrid_edge.gallery.indexing.sync import IndexSettings, refuse_empty
-    from rrid_edge.gallery.opening import create_gallery, place_of, remove_gallery
+    from rrid_edge.gallery.opening import create_gallery, location_of, remove_gallery
 
     name_reader(pattern)
     walk_images(folder)
-    place = place_of(folder, store)
-    path, engine = open_model(model, None if rebuild else gallery_model(place), runtime, precision, threads)
+    where = location_of(folder, location)
+    path, engine = open_model(model, None if rebuild else gallery_model(where), runtime, precision, threads)
     with engine:
         if rebuild:
-            remove_gallery(place)
+            remove_gallery(where)
         settings = IndexSettings(pattern, workers, batch)
-        with create_gallery(place, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
+        with create_gallery(where, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
             gallery.set_model(path.resolve())
             if not watch:
                 start = time.perf_counter()
@@ -87,10 +87,10 @@ def index(
                 seconds = time.perf_counter() - start
                 refuse_empty(folder, report)
         if watch:
-            _follow(folder, lambda: create_gallery(place, engine.spec), engine, settings, settle, as_json=as_json)
+            _follow(folder, lambda: create_gallery(where, engine.spec), engine, settings, settle, as_json=as_json)
             return
     if as_json:
-        print_json({"gallery": str(folder), "index": str(place), "seconds": round(seconds, 3), **asdict(report)})
+        print_json({"gallery": str(folder), "index": str(where), "seconds": round(seconds, 3), **asdict(report)})
         return
     embedded = report.added + report.changed
     rate = f", {embedded / seconds:.1f} images/s" if embedded else ""

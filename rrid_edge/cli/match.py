@@ -11,11 +11,11 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say
 from rrid_edge.cli.opening import (
+    GalleryOption,
     ModelOption,
     PatternOption,
     PrecisionOption,
     RuntimeOption,
-    StoreOption,
     ThreadsOption,
     gallery_model,
     open_model,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import Gallery
     from rrid_edge.gallery.indexing.sync import IndexSettings
-    from rrid_edge.gallery.opening import Place
+    from rrid_edge.gallery.opening import Location
     from rrid_edge.matching import MatchResult, Query
 
 
@@ -43,7 +43,7 @@ def match(
         list[Path], typer.Argument(metavar="QUERY... GALLERY", help="Query images, then the gallery folder.")
     ],
     model: ModelOption = None,
-    store: StoreOption = None,
+    location: GalleryOption = None,
     pattern: PatternOption = "auto",
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
@@ -59,7 +59,6 @@ def match(
         float | None,
         typer.Option(
             "--threshold",
-            "--min-score",
             help="Lowest score of a match: where none reaches it, the answer is 'no match'.",
         ),
     ] = None,
@@ -91,7 +90,7 @@ def match(
 ) -> None:
     from rrid_edge.gallery.base import SearchFilter
     from rrid_edge.gallery.indexing.sync import IndexSettings
-    from rrid_edge.gallery.opening import place_of
+    from rrid_edge.gallery.opening import location_of
     from rrid_edge.matching import RERANK_DEPTH, MatchSettings, match_all
 
     if len(paths) < 2:
@@ -108,15 +107,15 @@ def match(
     rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=_own_names(groups, folder))
     depth = (max(RERANK_DEPTH, top_k) if rerank_depth is None else rerank_depth) if rerank else 0
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
-    place = place_of(folder, store)
-    differs = _compare_meanwhile(folder, place)
-    path, engine = open_model(model, gallery_model(place), runtime, precision, threads)
+    where = location_of(folder, location)
+    differs = _compare_meanwhile(folder, where)
+    path, engine = open_model(model, gallery_model(where), runtime, precision, threads)
     with engine:
         if fpr is not None:
             score = _measured_threshold(path, engine, fpr, several=any(len(files) > 1 for files in groups))
-            settings = replace(settings, min_score=score)
+            settings = replace(settings, threshold=score)
         queries = _embed_queries(engine, groups, pattern)
-        with _gallery_in_step(folder, place, path, engine, IndexSettings(pattern), differs) as gallery:
+        with _gallery_in_step(folder, where, path, engine, IndexSettings(pattern), differs) as gallery:
             results = match_all(gallery, queries, settings)
             footer = f"{path.name} {engine.spec.fingerprint[:12]} · {engine.runtime} · {gallery.info.rows} crops"
     blocks = engine.spec.blocks
@@ -208,7 +207,7 @@ def _embed_queries(engine: Engine, groups: list[tuple[Path, ...]], pattern: str)
     return queries
 
 
-def _compare_meanwhile(folder: Path, place: Place) -> Callable[[], bool]:
+def _compare_meanwhile(folder: Path, location: Location) -> Callable[[], bool]:
     """Compare a folder with its index in a thread, while the model is opened: the answer is there when it is asked for.
 
     A gallery on a server is taken as it is: comparing it with its folder means reading all of its rows, for every query.
@@ -218,13 +217,13 @@ def _compare_meanwhile(folder: Path, place: Place) -> Callable[[], bool]:
     from rrid_edge.gallery.indexing.sync import out_of_step
     from rrid_edge.gallery.opening import gallery_exists, open_gallery
 
-    if not isinstance(place, Path):
+    if not isinstance(location, Path):
         return lambda: False
-    if not gallery_exists(place):
+    if not gallery_exists(location):
         return lambda: True
 
     def compare() -> bool:
-        with open_gallery(place) as gallery:
+        with open_gallery(location) as gallery:
             return out_of_step(folder, gallery)
 
     pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
@@ -234,21 +233,21 @@ def _compare_meanwhile(folder: Path, place: Place) -> Callable[[], bool]:
 
 
 def _gallery_in_step(
-    folder: Path, place: Place, model: Path, engine: Engine, settings: IndexSettings, differs: Callable[[], bool]
+    folder: Path, location: Location, model: Path, engine: Engine, settings: IndexSettings, differs: Callable[[], bool]
 ) -> Gallery:
     """The gallery, indexed where it must be: there is no index, or the folder has changed since."""
     from rrid_edge.gallery.indexing.sync import refuse_empty
     from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery
 
-    if gallery_exists(place):
-        gallery = open_gallery(place, spec=engine.spec)  # refuses another model's before anything is compared
+    if gallery_exists(location):
+        gallery = open_gallery(location, spec=engine.spec)  # refuses another model's before anything is compared
         if not differs():
             return gallery
         gallery.close()
     try:
-        writer = create_gallery(place, engine.spec)
+        writer = create_gallery(location, engine.spec)
     except BusyGalleryError:
-        gallery = open_gallery(place, spec=engine.spec)
+        gallery = open_gallery(location, spec=engine.spec)
         say(f"another process is writing the index: answering from the {gallery.info.rows} crops that it has committed")
         return gallery
     with writer:
@@ -256,7 +255,7 @@ def _gallery_in_step(
         writer.set_model(model.resolve())
         refuse_empty(folder, report)
         say(f"indexed {report.added + report.changed} crops, removed {report.removed}")
-    return open_gallery(place, spec=engine.spec)
+    return open_gallery(location, spec=engine.spec)
 
 
 def _draw(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import Gallery
     from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings
-    from rrid_edge.gallery.opening import Place
+    from rrid_edge.gallery.opening import Location
 
 _WORTH_SAYING_S = 10.0
 
@@ -28,11 +28,10 @@ PrecisionOption = Annotated[
     str | None, typer.Option(help="Arithmetic to force on OpenVINO: fp32, bf16 or fp16; its own choice otherwise.")
 ]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="CPU threads; 0 lets the runtime choose.")]
-StoreOption = Annotated[
+GalleryOption = Annotated[
     str | None,
     typer.Option(
         "--gallery",
-        "--store",
         help="Where the index lies, if not in FOLDER/.rrid-edge: a folder, or milvus+http://HOST:19530/COLLECTION.",
     ),
 ]
@@ -64,13 +63,13 @@ def open_model(
     return path, engine
 
 
-def gallery_model(place: Place) -> Path | None:
+def gallery_model(location: Location) -> Path | None:
     """The model file that an index was made with, if there is an index and it remembers."""
     from rrid_edge.gallery.opening import gallery_exists, open_gallery
 
-    if not gallery_exists(place):
+    if not gallery_exists(location):
         return None
-    with open_gallery(place) as gallery:
+    with open_gallery(location) as gallery:
         return Path(gallery.info.model) if gallery.info.model else None
 
 

@@ -43,7 +43,7 @@ class GalleryRow(NewRow):
     """A stored crop.
 
     Attributes:
-        slot: its place in the store; -1 where a store has none.
+        slot: its position in the store; -1 where a store has none.
         crc32: checksum of its stored vector.
     """
 

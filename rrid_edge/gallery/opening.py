@@ -13,12 +13,12 @@ from rrid_edge.gallery.milvus.client import MilvusAddress
 from rrid_edge.model.spec import ModelSpec
 
 INDEX_FOLDER = ".rrid-edge"
-Place = Path | MilvusAddress
+Location = Path | MilvusAddress
 """A folder that holds an index, or a collection in Milvus."""
 
 
-def parse_place(text: str) -> Place:
-    """A place as the user writes it.
+def parse_location(text: str) -> Location:
+    """A location as the user writes it.
 
     Raises:
         UsageError: it begins like an address, and is none.
@@ -33,84 +33,84 @@ def parse_place(text: str) -> Place:
     return Path(text)
 
 
-def place_of(crops: str | Path, store: str | Path | None = None) -> Place:
+def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
     """Where the gallery of a command lies.
 
     Args:
         crops: the folder of crops, or the gallery's own address.
-        store: another place for the index: a folder or an address.
+        index: another location for the index: a folder or an address.
     """
-    place = parse_place(str(crops)) if store is None else parse_place(str(store))
-    if store is not None or isinstance(place, MilvusAddress):
-        return place
-    return place if (place / FILE_NAME).is_file() else place / INDEX_FOLDER
+    location = parse_location(str(crops)) if index is None else parse_location(str(index))
+    if index is not None or isinstance(location, MilvusAddress):
+        return location
+    return location if (location / FILE_NAME).is_file() else location / INDEX_FOLDER
 
 
-def gallery_exists(place: Place) -> bool:
+def gallery_exists(location: Location) -> bool:
     """Whether there is a gallery.
 
     Raises:
         GalleryError: an address whose server does not answer.
     """
-    if isinstance(place, Path):
-        return (place / FILE_NAME).is_file()
+    if isinstance(location, Path):
+        return (location / FILE_NAME).is_file()
     from rrid_edge.gallery.milvus.collection import collection_exists
 
-    return collection_exists(place)
+    return collection_exists(location)
 
 
-def open_gallery(place: Place, *, write: bool = False, spec: ModelSpec | None = None) -> Gallery:
+def open_gallery(location: Location, *, write: bool = False, spec: ModelSpec | None = None) -> Gallery:
     """Open a gallery that is there.
 
     Args:
-        place: of it.
+        location: of it.
         write: whether it will be changed.
         spec: of the model that will be used; another fingerprint is refused.
 
     Raises:
         GalleryError: none there, damaged, or it cannot be reached; see the stores.
     """
-    if isinstance(place, Path):
-        return LocalGallery(place, write=write, spec=spec)
+    if isinstance(location, Path):
+        return LocalGallery(location, write=write, spec=spec)
     from rrid_edge.gallery.milvus.store import MilvusGallery
 
-    return MilvusGallery(place, spec=spec)
+    return MilvusGallery(location, spec=spec)
 
 
 def create_gallery(
-    place: Place, spec: ModelSpec, *, dtype: str = "float16", index_type: str = "", replicas: int = 0
+    location: Location, spec: ModelSpec, *, dtype: str = "float16", index_type: str = "", replicas: int = 0
 ) -> Gallery:
     """Make an empty gallery, or open for writing the one that is there.
 
     Args:
-        place: of it.
+        location: of it.
         spec: of the model.
         dtype: ``float16`` or ``float32``.
         index_type: of a server's index: ``flat``, ``ivf``, ``hnsw`` or ``diskann``; empty is ``flat``.
         replicas: copies that a server holds in memory; 0 is one.
 
     Raises:
-        UsageError: options that the place has no use for.
+        UsageError: options that the location has no use for.
         GalleryError: see the stores.
     """
-    if isinstance(place, Path):
+    if isinstance(location, Path):
         if index_type or replicas:
             raise UsageError("--index-type and --replicas are for galleries in Milvus; leave them out for a folder")
-        return LocalGallery.create(place, spec, dtype=dtype)
+        return LocalGallery.create(location, spec, dtype=dtype)
     from rrid_edge.gallery.milvus.store import MilvusGallery
 
-    return MilvusGallery.create(place, spec, dtype=dtype, index_type=index_type or None, replicas=replicas or None)
+    return MilvusGallery.create(location, spec, dtype=dtype, index_type=index_type or None, replicas=replicas or None)
 
 
-def remove_gallery(place: Place) -> None:
+def remove_gallery(location: Location) -> None:
     """Remove a gallery, if there is one, and nothing else.
 
     Raises:
         GalleryError: another process writes it, or the collection is not one of ours.
     """
-    if isinstance(place, Path):
-        remove_index(place)
-    elif gallery_exists(place):
+    if isinstance(location, Path):
+        remove_index(location)
+    elif gallery_exists(location):
         from rrid_edge.gallery.milvus.collection import drop_gallery
 
-        drop_gallery(place)
+        drop_gallery(location)

@@ -25,7 +25,7 @@ def row_check(row: NewRow, slot: int, crc: int) -> int:
 
 
 def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: int) -> NDArray[np.int64]:
-    """Places of ``scores``, out of ``allowed``, that may be among the best ``top_k``, ties and rounding included."""
+    """Positions in ``scores``, out of ``allowed``, that may be among the best ``top_k``, ties and rounding included."""
     own = scores[allowed]
     if len(own) <= top_k:
         return allowed

@@ -56,14 +56,14 @@ def kill_and_check(root: Path, *, kills: int, seed: int) -> Counter[str]:
     After each kill the gallery opens, every row's vector fits its checksum and is that of the crop's content, and no crop has
     gone. The folder changes whenever the index has caught up, so that there is always work to interrupt.
     """
-    folder, place = root / "crops", root / "index"
+    folder, location = root / "crops", root / "index"
     save_crops(folder, CROPS)
     generator = random.Random(seed)
     count, struck = 0, Counter[str]()
     for number in range(kills):
-        stage = killed_at(folder, place, generator.uniform(0, 0.25))
+        stage = killed_at(folder, location, generator.uniform(0, 0.25))
         struck[stage] += 1
-        with LocalGallery(place) as gallery:
+        with LocalGallery(location) as gallery:
             assert gallery.verify().sound, (number, seed)
             assert gallery.info.rows >= count, (number, seed)
             count = gallery.info.rows
@@ -71,16 +71,16 @@ def kill_and_check(root: Path, *, kills: int, seed: int) -> Counter[str]:
         if stage != "indexing":
             for path in generator.sample(sorted(folder.glob("*.jpg")), CROPS // 2):
                 noise(generator.randrange(1 << 30)).save(path)
-    with LocalGallery.create(place, SPEC) as gallery:
+    with LocalGallery.create(location, SPEC) as gallery:
         assert index_folder(folder, gallery, FakeEngine(SPEC)).rows == CROPS
         assert gallery.verify().sound
         _check_vectors(gallery, folder, complete=True)
     return struck
 
 
-def killed_at(folder: Path, place: Path, delay_s: float) -> str:
+def killed_at(folder: Path, location: Path, delay_s: float) -> str:
     """Start a run, kill it after ``delay_s``, and say what it was doing."""
-    command = [sys.executable, "-c", textwrap.dedent(_VICTIM), str(folder), str(place)]
+    command = [sys.executable, "-c", textwrap.dedent(_VICTIM), str(folder), str(location)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"

@@ -271,7 +271,7 @@ def _connect(path: Path, *, read_only: bool, create: bool = False) -> sqlite3.Co
         connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
         if not read_only:
             # A new file gets its first content without a log: folding a log into it when it is closed fails silently on a
-            # full disk, and the file would be moved to its place without its content.
+            # full disk, and the file would be moved to its final path without its content.
             connection.execute(f"PRAGMA journal_mode = {'DELETE' if create else 'WAL'}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")

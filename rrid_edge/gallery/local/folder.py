@@ -24,8 +24,8 @@ def take_lock(folder: Path) -> int:
         descriptor = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise OutputError(
-            f"{printable(folder)}: the index cannot be written ({error.strerror}); make it writable, or name another place "
-            "with --store DIR"
+            f"{printable(folder)}: the index cannot be written ({error.strerror}); make it writable, or name another "
+            "location"
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,7 +38,7 @@ def take_lock(folder: Path) -> int:
 
 
 def create_catalogue(folder: Path, spec: ModelSpec, dtype: str) -> None:
-    """Make the catalogue beside its place and move it there whole: a kill leaves none or a good one."""
+    """Make the catalogue beside its final path and move it there whole: a kill leaves none or a good one."""
     partial = folder / "new"
     partial.mkdir(exist_ok=True)
     for stray in partial.iterdir():

@@ -1,7 +1,7 @@
 """Exact search: the rows of highest cosine in an order that is the same everywhere, by a scan or in two passes.
 
 The *scan* computes every product, blockwise. The *two passes* need a projection: the first bounds every cosine from above,
-the best rows by that bound are scored, and then every row whose bound reaches the last place so far. No row with a lower
+the best rows by that bound are scored, and then every row whose bound reaches the last hit so far. No row with a lower
 bound can be among the best, so the answer is that of the scan. Where the bound leaves too many rows, the scan is faster,
 and is made instead.
 """
@@ -62,7 +62,7 @@ def find(
         view: the rows.
         queries: float32 (Q, D), unit length.
         allowed: bool (rows,): which of ``view.slots`` may answer.
-        top_k: places asked for.
+        top_k: hits asked for.
         fast: score :data:`FAST_ROWS` rows of the best estimates only; a row may be missed.
     """
     slots = view.slots[allowed]
@@ -111,8 +111,8 @@ def _two_pass(
 ) -> Found | None:
     """Candidates by bounds, or None where too many rows would have to be scored."""
     first, scores = _score_best(view, query, bounds, slots, max(_FIRST_ROWS, 4 * top_k))
-    last_place = _last_place(view, slots, scores, first, top_k)
-    rest = np.flatnonzero(bounds >= last_place - SLACK)
+    last_score = _last_score(view, slots, scores, first, top_k)
+    rest = np.flatnonzero(bounds >= last_score - SLACK)
     rest = rest[np.isneginf(scores[rest])]
     if len(rest) * _WORTH_IT > len(slots):
         return None
@@ -142,12 +142,12 @@ def _scanned(view: View, scores: NDArray[np.float32], slots: NDArray[np.int64], 
 def _score_best(
     view: View, query: NDArray[np.float32], promise: NDArray[np.float32], slots: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Places of the ``count`` rows of highest ``promise``, and scores of all places: minus infinity but for these."""
+    """Positions of the ``count`` rows of highest ``promise``, and scores of all positions: minus infinity but for these."""
     count = min(len(slots), count)
-    places = np.argpartition(-promise, count - 1)[:count]
+    positions = np.argpartition(-promise, count - 1)[:count]
     scores = np.full(len(slots), -np.inf, np.float32)
-    scores[places] = _products(view, query, slots[places])
-    return places, scores
+    scores[positions] = _products(view, query, slots[positions])
+    return positions, scores
 
 
 def _products(view: View, query: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -155,7 +155,7 @@ def _products(view: View, query: NDArray[np.float32], slots: NDArray[np.int64]) 
     return np.nan_to_num(products, copy=False, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
 
 
-def _last_place(
+def _last_score(
     view: View,
     slots: NDArray[np.int64],
     scores: NDArray[np.float32],
@@ -164,10 +164,10 @@ def _last_place(
 ) -> float:
     """The ``top_k``-th best score of sound rows among ``first``, or minus infinity."""
     sound = 0
-    for place in first[np.argsort(-scores[first], kind="stable")].tolist():
-        sound += view.is_sound(int(slots[place]))
+    for position in first[np.argsort(-scores[first], kind="stable")].tolist():
+        sound += view.is_sound(int(slots[position]))
         if sound == top_k:
-            return float(scores[place] - 2 * ROUNDING)
+            return float(scores[position] - 2 * ROUNDING)
     return float(-np.inf)
 
 
@@ -175,16 +175,16 @@ def _sound_candidates(
     view: View,
     slots: NDArray[np.int64],
     scores: NDArray[np.float32],
-    places: NDArray[np.int64],
+    positions: NDArray[np.int64],
     top_k: int,
 ) -> NDArray[np.int64]:
-    """Candidates out of ``places`` whose vectors fit their checksums."""
+    """Candidates out of ``positions`` whose vectors fit their checksums."""
     while True:
-        chosen = candidates(scores, places, top_k)
-        damaged = [place for place in chosen.tolist() if not view.is_sound(int(slots[place]))]
+        chosen = candidates(scores, positions, top_k)
+        damaged = [position for position in chosen.tolist() if not view.is_sound(int(slots[position]))]
         if not damaged:
             return chosen
-        places = np.setdiff1d(places, np.array(damaged, np.int64))
+        positions = np.setdiff1d(positions, np.array(damaged, np.int64))
 
 
 def best(
@@ -197,7 +197,7 @@ def best(
         query: float32 (D,), unit length.
         found: the candidates.
         by_slot: what the catalogue says of them.
-        top_k: places.
+        top_k: hits.
     """
     slots = found.slots.tolist()
     scores = exact_scores(query, view.vectors.take(found.slots)) if slots else np.empty(0, np.float32)

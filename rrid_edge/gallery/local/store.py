@@ -114,8 +114,8 @@ class LocalGallery(Closing):
                 os.close(lock)
         except OSError as error:
             raise OutputError(
-                f"{printable(folder)}: the index cannot be written ({error.strerror}); make the folder writable, or name "
-                "another place with --store DIR"
+                f"{printable(folder)}: the index cannot be written ({error.strerror}); make the folder writable, or "
+                "name another location"
             ) from error
         return cls(folder, write=True, spec=spec)
 
@@ -283,7 +283,7 @@ class LocalGallery(Closing):
 
         Args:
             queries: float32 (Q, D), unit length.
-            top_k: places.
+            top_k: hits.
             search_filter: which rows may answer.
             fast: score a fixed number of rows by estimates instead of all that could be among the best: a row may be missed.
         """

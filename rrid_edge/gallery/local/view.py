@@ -101,8 +101,8 @@ class View:
 
     def is_sound(self, slot: int) -> bool:
         """Whether the stored vector of a live slot fits its checksum."""
-        place = int(np.searchsorted(self.slots, slot))
-        return zlib.crc32(self.vectors.stored[slot].tobytes()) == int(self.crcs[place])
+        position = int(np.searchsorted(self.slots, slot))
+        return zlib.crc32(self.vectors.stored[slot].tobytes()) == int(self.crcs[position])
 
 
 def memory_budget_bytes() -> int:

@@ -1,7 +1,7 @@
 """Search in Milvus: its index names candidates, their cosines are computed here, so that answers are those of other stores.
 
-With an index that is exhaustive (``flat``; ``ivf`` with all of its lists) the answer is exact: more candidates than places
-are asked for, until the last of them lies clearly below the last place. A graph (``hnsw``, ``diskann``) may miss rows, and is
+With an index that is exhaustive (``flat``; ``ivf`` with all of its lists) the answer is exact: more candidates than hits
+are asked for, until the last of them lies clearly below the last hit. A graph (``hnsw``, ``diskann``) may miss rows, and is
 used for ``fast`` alone; without ``fast`` all vectors are read and compared, which is as slow as it is exact.
 """
 
@@ -76,7 +76,7 @@ class Searcher:
 
         Args:
             queries: float32, unit length.
-            top_k: places, at most 16,384.
+            top_k: hits, at most 16,384.
             expression: which rows may answer.
             count: tells how many rows pass it.
             fast: take the index's word for which rows are candidates.
@@ -178,11 +178,11 @@ class Searcher:
             looked_at += len(sound)
             vectors = np.stack([vector_of(entity) for entity in sound])
             for own, query, scores in zip(best, queries, queries @ vectors.T, strict=True):
-                places = candidates(scores, np.arange(len(sound)), ask.top_k)
-                exact = exact_scores(query, vectors[places])
+                chosen = candidates(scores, np.arange(len(sound)), ask.top_k)
+                exact = exact_scores(query, vectors[chosen])
                 own += [
-                    Hit(self._reader.row(sound[place]), float(score))
-                    for place, score in zip(places.tolist(), exact, strict=True)
+                    Hit(self._reader.row(sound[index]), float(score))
+                    for index, score in zip(chosen.tolist(), exact, strict=True)
                 ]
                 own.sort(key=_order)
                 del own[ask.top_k :]
@@ -203,6 +203,6 @@ def _ranked(query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], r
     return tuple(sorted(hits, key=_order))
 
 
-def _is_clear(entities: Sequence[Mapping[str, Any]], last_place: float) -> bool:
-    """Whether no row beyond the candidates can reach the last place, ties and rounding included."""
-    return float(min(entity["distance"] for entity in entities)) < last_place - 2 * float(ROUNDING)
+def _is_clear(entities: Sequence[Mapping[str, Any]], last_score: float) -> bool:
+    """Whether no row beyond the candidates can reach the last hit, ties and rounding included."""
+    return float(min(entity["distance"] for entity in entities)) < last_score - 2 * float(ROUNDING)

@@ -259,19 +259,19 @@ class MilvusGallery(Closing):
 
         Args:
             queries: float32 (Q, D), unit length.
-            top_k: places, at most 16,384.
+            top_k: hits, at most 16,384.
             search_filter: which rows may answer; Milvus applies it.
             fast: take an approximate index's word for which rows are candidates: a row may be missed.
 
         Raises:
-            UsageError: another shape, or more places than Milvus answers.
+            UsageError: another shape, or more hits than Milvus answers.
             GalleryError: fewer rows came than there are.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         dimension = self._facts.spec.dimension
         if queries.ndim != 2 or queries.shape[1] != dimension or not 1 <= top_k <= MOST_AT_ONCE:
             raise UsageError(
-                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {dimension}) and 1 to {MOST_AT_ONCE:,} places "
+                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {dimension}) and 1 to {MOST_AT_ONCE:,} hits "
                 "in Milvus"
             )
         if fast and self._facts.index_type != "flat":

@@ -10,27 +10,27 @@ import pytest
 
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
-from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery, parse_place, remove_gallery
+from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery, parse_location, remove_gallery
 from support.galleries import ODD_PATHS, SPEC, answered, plain, rows, slow_search, vectors
 
 _numbers = iter(range(1_000_000))
 
 
 @pytest.fixture(params=["local", "lite", pytest.param("server", marks=pytest.mark.integration)])
-def place(request, tmp_path):
+def location(request, tmp_path):
     """An address where nothing is yet."""
     if request.param == "local":
-        return parse_place(str(tmp_path / "g"))
+        return parse_location(str(tmp_path / "g"))
     name = f"contract_{next(_numbers)}"
     if request.param == "lite":
-        return parse_place(f"milvus+file:{request.getfixturevalue('lite_file')}/{name}")
+        return parse_location(f"milvus+file:{request.getfixturevalue('lite_file')}/{name}")
     server = request.getfixturevalue("milvus_server")
-    return parse_place(f"{server.address}/{name}")
+    return parse_location(f"{server.address}/{name}")
 
 
 @pytest.fixture
-def store(place):
-    with create_gallery(place, SPEC) as gallery:
+def store(location):
+    with create_gallery(location, SPEC) as gallery:
         yield gallery
 
 
@@ -42,10 +42,10 @@ def test_keeps_the_contract(store):
     assert store.search(vectors(2), 5).hits == ((), ())
 
 
-def test_rows_and_vectors_come_back(store, place):
+def test_rows_and_vectors_come_back(store, location):
     store.add(rows(40), vectors(40))
     store.close()
-    with open_gallery(place, spec=SPEC) as gallery:
+    with open_gallery(location, spec=SPEC) as gallery:
         found = gallery.rows()
         expected = sorted(rows(40), key=lambda row: os.fsencode(row.path))
         assert plain(found) == expected
@@ -187,20 +187,20 @@ def test_what_does_not_fit_is_refused(store):
     with pytest.raises(UsageError, match="top 0"):
         store.search(vectors(1), 0)
     with pytest.raises(UsageError, match="dtype 'float8' is unknown"):
-        create_gallery(parse_place("elsewhere"), SPEC, dtype="float8")
+        create_gallery(parse_location("elsewhere"), SPEC, dtype="float8")
     assert store.info.rows == 0
 
 
-def test_the_model_is_remembered_and_the_index_can_go(store, place, tmp_path):
+def test_the_model_is_remembered_and_the_index_can_go(store, location, tmp_path):
     store.set_model(tmp_path / "rrid.onnx")
     store.add(rows(3), vectors(3))
     store.finish()
     assert store.damaged() == []
     store.close()
     store.close()
-    with open_gallery(place) as again:
+    with open_gallery(location) as again:
         assert again.info.model == str(tmp_path / "rrid.onnx")
-    assert gallery_exists(place)
-    remove_gallery(place)
-    assert not gallery_exists(place)
-    remove_gallery(place)  # nothing there: nothing to do
+    assert gallery_exists(location)
+    remove_gallery(location)
+    assert not gallery_exists(location)
+    remove_gallery(location)  # nothing there: nothing to do

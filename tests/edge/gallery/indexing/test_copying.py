@@ -13,7 +13,7 @@ from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.indexing.copying import copy_gallery
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_place
+from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_location
 from support.commands import refused, rrid_edge
 from support.galleries import ODD_PATHS, SPEC, answered, plain, rows, vectors
 from support.progress import CountedProgress
@@ -23,15 +23,15 @@ _numbers = iter(range(1_000_000))
 
 @pytest.fixture
 def milvus(lite_file):
-    return parse_place(f"milvus+file:{lite_file}/copies_{next(_numbers)}")
+    return parse_location(f"milvus+file:{lite_file}/copies_{next(_numbers)}")
 
 
-def filled(place, count=40, dtype="float16"):
+def filled(location, count=40, dtype="float16"):
     """A gallery with odd paths among its rows and a model of its own."""
     odd = [NewRow(path, "0" * 64, 1, 2) for path in ODD_PATHS]
-    gallery = create_gallery(place, SPEC, dtype=dtype)
+    gallery = create_gallery(location, SPEC, dtype=dtype)
     gallery.add([*rows(count), *odd], vectors(count + len(odd)))
-    gallery.set_model(parse_place("/models/rrid.onnx"))
+    gallery.set_model(parse_location("/models/rrid.onnx"))
     return gallery
 
 

@@ -36,7 +36,7 @@ class Watcher:
     """A watch in a thread of its own."""
 
     def __init__(self, folder, settle_s=0.3, look_s=60.0):
-        self.place = folder / ".rrid-edge"
+        self.location = folder / ".rrid-edge"
         self.reports, self.complaints, self.error = [], [], None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(folder, WatchSettings(settle_s, look_s)))
@@ -46,7 +46,7 @@ class Watcher:
         try:
             watch_folder(
                 folder,
-                lambda: LocalGallery.create(self.place, SPEC),
+                lambda: LocalGallery.create(self.location, SPEC),
                 FakeEngine(SPEC),
                 IndexSettings(),
                 watching,
@@ -59,13 +59,13 @@ class Watcher:
 
     def names(self):
         try:
-            with LocalGallery(self.place) as gallery:
+            with LocalGallery(self.location) as gallery:
                 return [row.path for row in gallery.rows()]
         except GalleryError:  # not there yet
             return []
 
     def content(self):
-        with LocalGallery(self.place) as gallery:
+        with LocalGallery(self.location) as gallery:
             return {row.path: row.sha256 for row in gallery.rows()}
 
     def __enter__(self):

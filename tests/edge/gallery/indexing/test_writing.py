@@ -23,8 +23,8 @@ def crops(tmp_path):
     return tmp_path / "crops"
 
 
-def _rows(place) -> int:
-    with LocalGallery(place) as gallery:
+def _rows(location) -> int:
+    with LocalGallery(location) as gallery:
         return gallery.info.rows
 
 
@@ -99,16 +99,16 @@ def test_embedded_crops_are_committed_while_a_file_hangs(tmp_path, crops, monkey
     monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
     monkeypatch.setattr(writing, "_IDLE_S", 0.05)
     monkeypatch.setattr(module, "_fetch", lambda path: (path != late or release.wait(20), real(path))[1])
-    place = tmp_path / "index"
+    location = tmp_path / "index"
     found = []
 
     def look() -> None:
         while not found or found[-1] < 23:
             time.sleep(0.05)
-            found.append(_rows(place))
+            found.append(_rows(location))
         release.set()
 
-    with FakeEngine() as engine, LocalGallery.create(place, engine.spec) as gallery:
+    with FakeEngine() as engine, LocalGallery.create(location, engine.spec) as gallery:
         watcher = threading.Thread(target=look)
         watcher.start()
         report = index_folder(crops, gallery, engine, IndexSettings(batch=4))

@@ -215,7 +215,7 @@ def test_a_flipped_bit_in_the_bounds_is_found_and_mended(store, tmp_path):
     data = bytearray(projected.read_bytes())
     data[5000] ^= 4
     projected.write_bytes(data)
-    outcome = rrid_edge("gallery", "verify", tmp_path, "--store", tmp_path / "g")
+    outcome = rrid_edge("gallery", "verify", tmp_path, "--gallery", tmp_path / "g")
     refused(outcome, 1, "bounds of the two-pass search are damaged", "rrid-edge index FOLDER")
     with LocalGallery(tmp_path / "g", write=True) as gallery:
         assert not gallery.verify().bounds_sound

@@ -213,12 +213,12 @@ def test_every_kind_of_damage_to_the_log_is_found(tmp_path):
     """SQLite silently drops commits behind a damaged page of its log: that is noticed, and the next index mends it."""
     crops = tmp_path / "crops"
     save_crops(crops, 12)
-    place = tmp_path / "g"
-    with LocalGallery.create(place, SPEC) as store:
+    location = tmp_path / "g"
+    with LocalGallery.create(location, SPEC) as store:
         index_folder(crops, store, FakeEngine(SPEC))
         expected = [(row.path, row.sha256, row.crc32) for row in store.rows()]
         killed = tmp_path / "killed"
-        shutil.copytree(place, killed)  # as a kill leaves it: what was committed still stands in the log
+        shutil.copytree(location, killed)  # as a kill leaves it: what was committed still stands in the log
     whole = (killed / "meta.sqlite-wal").read_bytes()
     found = 0
     for position in random.Random(1).sample(range(len(whole)), 60):
@@ -300,11 +300,11 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def _fill(place, spec):
+def _fill(location, spec):
     """Add rows until the disk is full; how many were committed."""
     committed = 0
     with pytest.raises(OutputError, match=r"\A[^\n]*no space left[^\n]*\Z|\A[^\n]*No space left[^\n]*\Z"):  # noqa: PT012, SIM117
-        with LocalGallery.create(place, spec) as gallery:
+        with LocalGallery.create(location, spec) as gallery:
             while True:
                 gallery.add(rows(8, start=committed), np.repeat(vectors(8), 16, axis=1))
                 committed += 8
@@ -320,15 +320,15 @@ def test_a_disk_that_really_fills_loses_nothing_that_was_committed(small_disk, t
     refused_at = set()
     for size_kib in range(64, 420, 12):
         resize(size_kib)
-        place = disk / "index"
-        committed = _fill(place, wide)
+        location = disk / "index"
+        committed = _fill(location, wide)
         refused_at.add(committed)
         resize(2048)
-        with LocalGallery.create(place, wide) as gallery:
+        with LocalGallery.create(location, wide) as gallery:
             assert gallery.info.rows == committed
             assert gallery.verify().sound
             assert index_folder(crops, gallery, FakeEngine(wide)).rows == 60
-        shutil.rmtree(place)
+        shutil.rmtree(location)
     assert len(refused_at) > 5
 
 
@@ -365,14 +365,14 @@ def test_a_reader_never_sees_a_half_batch(tmp_path):
 # --- the gallery follows its folder -------------------------------------------------------------------------------
 
 
-def _index(folder, place=None):
+def _index(folder, location=None):
     engine = FakeEngine(SPEC)
-    with LocalGallery.create(place or folder / ".rrid-edge", SPEC) as gallery:
+    with LocalGallery.create(location or folder / ".rrid-edge", SPEC) as gallery:
         return index_folder(folder, gallery, engine)
 
 
-def _content(folder, place=None):
-    with LocalGallery(place or folder / ".rrid-edge") as gallery:
+def _content(folder, location=None):
+    with LocalGallery(location or folder / ".rrid-edge") as gallery:
         assert not gallery.verify().damaged
         found = gallery.rows()
         return {

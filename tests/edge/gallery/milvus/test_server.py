@@ -18,7 +18,7 @@ from rrid_edge.gallery.indexing.recall import measure_recall
 from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_place
+from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_location
 from support.pictures import save_crops
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def content(gallery):
 def test_a_refused_token(milvus_server, monkeypatch, token):
     monkeypatch.setenv("RRID_EDGE_MILVUS_TOKEN", token)
     with pytest.raises(GalleryError, match="refuses the token; set RRID_EDGE_MILVUS_TOKEN") as refusal:
-        open_gallery(parse_place(f"{milvus_server.address}/crops"))
+        open_gallery(parse_location(f"{milvus_server.address}/crops"))
     assert refusal.value.exit_code == 4
     assert "wrong" not in refusal.value.message
 
@@ -49,7 +49,7 @@ from pathlib import Path
 import rrid_edge.gallery.indexing.sync as sync
 import rrid_edge.gallery.indexing.writing as writing
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.gallery.opening import create_gallery, parse_place
+from rrid_edge.gallery.opening import create_gallery, parse_location
 
 class Slow(FakeEngine):
     def _run_batch(self, images):
@@ -58,7 +58,7 @@ class Slow(FakeEngine):
 
 writing.COMMIT_ROWS = 4
 spec = fake_spec(block_width=4)
-with create_gallery(parse_place(sys.argv[2]), spec) as gallery:
+with create_gallery(parse_location(sys.argv[2]), spec) as gallery:
     print("open", flush=True)
     sync.index_folder(Path(sys.argv[1]), gallery, Slow(spec, max_batch=4), sync.IndexSettings(batch=4))
 """
@@ -68,17 +68,17 @@ with create_gallery(parse_place(sys.argv[2]), spec) as gallery:
 def test_kill_9_loses_nothing_that_was_stored(milvus_server, tmp_path, monkeypatch, who):
     """The indexer, or the server, dies in the middle: what was there stays, and the next index completes it."""
     monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "15")
-    folder, place = tmp_path / "crops", parse_place(f"{milvus_server.address}/killed_{who}")
+    folder, location = tmp_path / "crops", parse_location(f"{milvus_server.address}/killed_{who}")
     save_crops(folder, 120)
-    command = [sys.executable, "-c", textwrap.dedent(INDEXING), str(folder), str(place)]
+    command = [sys.executable, "-c", textwrap.dedent(INDEXING), str(folder), str(location)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "open\n"
-        with open_gallery(place) as watching:
+        with open_gallery(location) as watching:
             while watching.info.rows < 20:
                 time.sleep(0.05)
         if who == "server":
             before = time.monotonic()
-            with open_gallery(place) as watching:
+            with open_gallery(location) as watching:
                 stored = {row.path for row in watching.rows()}
             milvus_server.kill()
             error = process.communicate(timeout=120)[1]
@@ -86,14 +86,14 @@ def test_kill_9_loses_nothing_that_was_stored(milvus_server, tmp_path, monkeypat
             assert "GalleryUnavailableError" in error, error[-2000:]
             assert time.monotonic() - before < 60
             with pytest.raises(GalleryUnavailableError):
-                open_gallery(place)
+                open_gallery(location)
             milvus_server.start()
         else:
             process.send_signal(signal.SIGKILL)
             process.wait()
             stored = set()
     monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "60")
-    with create_gallery(place, SPEC) as gallery:
+    with create_gallery(location, SPEC) as gallery:
         there = content(gallery)
         assert stored <= there.keys()
         assert 20 <= len(there) < 120
@@ -117,9 +117,9 @@ def clustered(count: int, spec) -> np.ndarray:
 def test_indexes_are_built_before_they_are_asked(milvus_server, tmp_path, index_type):
     spec, count = fake_spec(block_width=16), 6000
     made = [NewRow(f"{index:06d}.jpg", f"{index:064x}", 1, 1, index % 4) for index in range(count)]
-    place = parse_place(f"{milvus_server.address}/built_{index_type}")
+    location = parse_location(f"{milvus_server.address}/built_{index_type}")
     with (
-        MilvusGallery.create(place, spec, index_type=index_type) as gallery,
+        MilvusGallery.create(location, spec, index_type=index_type) as gallery,
         LocalGallery.create(tmp_path / "g", spec) as local,
     ):
         for store in (gallery, local):

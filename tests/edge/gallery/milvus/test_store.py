@@ -26,7 +26,7 @@ from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.client import MilvusAddress
 from rrid_edge.gallery.milvus.schema import key_of
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.opening import open_gallery, parse_place, remove_gallery
+from rrid_edge.gallery.opening import open_gallery, parse_location, remove_gallery
 from support.commands import refused, rrid_edge
 from support.galleries import SPEC, answered, rows, vectors
 from support.onnx_models import save_tiny_model
@@ -67,12 +67,12 @@ def no_words_wasted(error):
 
 
 def test_addresses():
-    assert parse_place("milvus+http://host:19530/crops") == MilvusAddress(
+    assert parse_location("milvus+http://host:19530/crops") == MilvusAddress(
         "http://host:19530", "crops", "milvus+http://host:19530/crops"
     )
-    assert parse_place("milvus+https://host/crops").uri == "https://host"
-    assert parse_place("milvus+file:some/where.db/crops").uri == "some/where.db"
-    assert parse_place("milvus+file:/some/where.db/crops").uri == "/some/where.db"
+    assert parse_location("milvus+https://host/crops").uri == "https://host"
+    assert parse_location("milvus+file:some/where.db/crops").uri == "some/where.db"
+    assert parse_location("milvus+file:/some/where.db/crops").uri == "/some/where.db"
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_addresses():
 )
 def test_no_addresses(text):
     with pytest.raises(UsageError, match="expected") as refusal:
-        parse_place(text)
+        parse_location(text)
     assert "\n" not in refusal.value.message
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated():
     with pytest.raises(UsageError, match="RRID_EDGE_MILVUS_TOKEN") as refusal:
-        parse_place("milvus+http://root:secret@host/crops")
+        parse_location("milvus+http://root:secret@host/crops")
     assert "secret" not in refusal.value.message
 
 
@@ -113,7 +113,7 @@ def test_a_server_that_is_down(patient):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with pytest.raises(GalleryUnavailableError, match=r"cannot be reached.*start the server") as refusal:
-        open_gallery(parse_place(f"milvus+http://127.0.0.1:{port}/crops"))
+        open_gallery(parse_location(f"milvus+http://127.0.0.1:{port}/crops"))
     no_words_wasted(refusal.value)
 
 
@@ -124,7 +124,7 @@ def test_a_server_that_never_answers(patient):
         with pytest.raises(
             GalleryUnavailableError, match=r"does not answer.*2 s.*RRID_EDGE_MILVUS_TIMEOUT_S"
         ) as refusal:
-            open_gallery(parse_place(f"milvus+http://127.0.0.1:{listening.getsockname()[1]}/crops"))
+            open_gallery(parse_location(f"milvus+http://127.0.0.1:{listening.getsockname()[1]}/crops"))
     no_words_wasted(refusal.value)
 
 
@@ -134,7 +134,7 @@ def test_a_server_that_goes_silent_in_between(address, raw, patient):
     if port is None:
         pytest.fail("this pymilvus does not tell the address of Milvus Lite")
     with _Forwarder(port) as forwarder:
-        gallery = MilvusGallery(parse_place(f"milvus+http://127.0.0.1:{forwarder.port}/{address.collection}"))
+        gallery = MilvusGallery(parse_location(f"milvus+http://127.0.0.1:{forwarder.port}/{address.collection}"))
         gallery.add(rows(3), vectors(3))
         forwarder.silent.set()
         with pytest.raises(GalleryUnavailableError, match="does not answer") as refusal:
@@ -335,7 +335,7 @@ def test_rows_that_a_server_has_lost_without_a_word_are_missed(address, raw, mon
 
 
 def test_more_places_than_milvus_answers(address, raw):
-    with MilvusGallery(address) as gallery, pytest.raises(UsageError, match="1 to 16,384 places"):
+    with MilvusGallery(address) as gallery, pytest.raises(UsageError, match="1 to 16,384 hits"):
         gallery.search(vectors(1), 16_385)
 
 
@@ -406,7 +406,7 @@ def test_a_collection_keeps_its_kind_of_index(address):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, address):
+def desk(tmp_path, monkeypatch, address):
     """Twelve crops of four people, a query, a model, and an address."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RRID_EDGE_MODEL", raising=False)
@@ -416,11 +416,11 @@ def place(tmp_path, monkeypatch, address):
     return tmp_path
 
 
-def test_the_same_commands_and_answers_as_with_a_folder(place, address):
+def test_the_same_commands_and_answers_as_with_a_folder(desk, address):
     assert rrid_edge("index", "gallery").code == 0
     first = rrid_edge("index", "gallery", "--gallery", address, "--json")
     assert json.loads(first.out)["added"] == 12, first
-    again = json.loads(rrid_edge("index", "gallery", "--store", address, "--json").out)
+    again = json.loads(rrid_edge("index", "gallery", "--gallery", address, "--json").out)
     assert (again["added"], again["unchanged"], again["index"]) == (0, 12, str(address))
     question = ("match", "0002_c2s1_000901_00.jpg", "gallery", "--exclude-same-camera", "--json")
     local, milvus = (
@@ -438,14 +438,14 @@ def test_the_same_commands_and_answers_as_with_a_folder(place, address):
     assert "9 descriptors of 240 values" in rrid_edge("gallery", "export", address, "out.npz").out
 
 
-def test_index_follows_and_rebuild_drops(place, address, raw):
+def test_index_follows_and_rebuild_drops(desk, address, raw):
     raw.drop_collection(address.collection)
     rrid_edge("index", "gallery", "--gallery", address)
-    (place / "gallery" / "0001_c1s1_000000_00.jpg").unlink()
-    noise(3).save(place / "gallery" / "0002_c2s1_000001_00.jpg")
+    (desk / "gallery" / "0001_c1s1_000000_00.jpg").unlink()
+    noise(3).save(desk / "gallery" / "0002_c2s1_000001_00.jpg")
     report = json.loads(rrid_edge("index", "gallery", "--gallery", address, "--json").out)
     assert (report["removed"], report["changed"], report["rows"]) == (1, 1, 11)
-    save_tiny_model(place / "other.onnx", fake_spec("other"))
+    save_tiny_model(desk / "other.onnx", fake_spec("other"))
     refused(
         rrid_edge("index", "gallery", "--gallery", address, "--model", "other.onnx"), 4, "another model", "--rebuild"
     )
@@ -457,20 +457,20 @@ def test_index_follows_and_rebuild_drops(place, address, raw):
     refused(outcome, 4, "no gallery of rrid-edge")
 
 
-def test_match_indexes_a_new_collection_once(place, address):
+def test_match_indexes_a_new_collection_once(desk, address):
     question = ("match", "0002_c2s1_000901_00.jpg", "gallery", "--gallery", address)
     assert "indexed 12 crops" in rrid_edge(*question).err
     assert "indexed 12" not in rrid_edge(*question).err
 
 
-def test_refusals_on_the_command_line(place, address, patient):
+def test_refusals_on_the_command_line(desk, address, patient):
     refused(rrid_edge("gallery", "list", "milvus+http://127.0.0.1:1/crops"), 4, "cannot be reached")
     refused(rrid_edge("gallery", "list", "milvus+http://127.0.0.1:1"), 2, "no address of a gallery")
     refused(rrid_edge("index", "gallery", "--index-type", "hnsw"), 2, "for galleries in Milvus")
     refused(rrid_edge("index", "gallery", "--gallery", address, "--index-type", "tree"), 2, "'tree' is unknown")
 
 
-def test_nothing_of_pymilvus_reaches_the_terminal(place):
+def test_nothing_of_pymilvus_reaches_the_terminal(desk):
     """In a process of its own: no tracebacks in the log, no token, one line."""
     code = textwrap.dedent(
         """
