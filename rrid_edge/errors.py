@@ -1,17 +1,26 @@
-"""The error tree of rrid-edge: every error a user can cause or meet, with its exit code.
+"""Every error that a user can cause or meet, with its exit code.
 
-An error's message is one line that says what is wrong, what was expected and what to do. The command line prints that
-line on stderr and exits with the class's ``exit_code``; nothing else in the package calls ``sys.exit``.
+::
 
-==== ==========================================================
-code meaning
-==== ==========================================================
-0    done
-1    a check failed (parity, threshold, verification)
-2    wrong use or bad input
-3    a missing extra, package or runtime
-4    an artefact (model, checkpoint, gallery) is damaged or does not fit
-==== ==========================================================
+    RridEdgeError                          2
+    ├── CheckFailedError                   1  parity, a threshold or another check failed
+    ├── UsageError                         2  a parameter, path or setting that cannot be used
+    │   ├── ImageError                     2  an image file that cannot be decoded
+    │   ├── DatasetError                   2  a dataset that contradicts its layout
+    │   ├── FolderUnavailableError         2  a folder of crops that is missing, or empty because a disk is not mounted
+    │   └── OutputError                    2  a result that cannot be written
+    ├── MissingDependencyError             3  a missing package, runtime, driver or GPU
+    ├── GpuFaultError                      3  the GPU or its driver failed at work
+    └── ArtefactError                      4  a file that is damaged or does not fit
+        ├── ModelFileError                 4  an ONNX file or engine
+        ├── CheckpointError                4  a checkpoint
+        ├── FingerprintMismatchError       4  descriptors of another network
+        └── GalleryError                   4  a gallery
+            ├── GalleryBusyError           4  another process is writing it
+            └── GalleryUnavailableError    4  its server is down or slow
+
+Exit code 0 means success. A message is one line: what is wrong, what was expected, what to do. The command line prints it
+on stderr and exits with the class's ``exit_code``. Nothing else in the package calls ``sys.exit``.
 """
 
 from __future__ import annotations
@@ -20,10 +29,10 @@ from pathlib import Path
 
 
 class RridEdgeError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base of every error that this package raises on purpose. It is not raised itself.
 
     Attributes:
-        exit_code: the process exit status that the command line gives for it.
+        exit_code: exit status of the command line after this error.
     """
 
     exit_code: int = 2
@@ -38,21 +47,21 @@ class RridEdgeError(Exception):
 
 
 class CheckFailedError(RridEdgeError):
-    """A check that the user asked for was carried out and did not pass."""
+    """A check ran and did not pass."""
 
     exit_code = 1
 
 
 class UsageError(RridEdgeError):
-    """Wrong use: an option, path or setting that cannot be acted upon."""
+    """Wrong use: a parameter, path or setting that cannot be used."""
 
 
 class ImageError(UsageError):
-    """An image file that cannot be turned into pixels; names the file.
+    """An image file that cannot be decoded. The message names the file.
 
     Attributes:
-        path: the file, as it was given.
-        reason: why, without the file's name.
+        path: the file, as given.
+        reason: what is wrong and what to do, without the file's name.
     """
 
     def __init__(self, path: str | Path, reason: str) -> None:
@@ -65,60 +74,66 @@ class ImageError(UsageError):
 
 
 class DatasetError(UsageError):
-    """A dataset whose layout, lists or images contradict its form; names the first offending entry and the count."""
+    """A dataset that contradicts its layout. The message names the first wrong entry and how many there are."""
 
 
-class FolderGoneError(UsageError):
-    """A gallery's folder is missing, or empty while its index is not, as when a disk is not mounted."""
+class FolderUnavailableError(UsageError):
+    """A folder of crops is missing, or it is empty and its index is not. Often a disk is not mounted."""
 
 
 class OutputError(UsageError):
-    """A result could not be written where the user wanted it."""
+    """A result cannot be written to the path that the user gave."""
 
 
-class MissingExtraError(RridEdgeError):
-    """A command needs packages that an extra installs, or a runtime that this machine does not have."""
+class MissingDependencyError(RridEdgeError):
+    """This machine lacks something that a command needs: a package, a runtime, a driver or a GPU."""
 
     exit_code = 3
 
     @classmethod
-    def for_package(cls, package: str, extra: str, purpose: str) -> MissingExtraError:
-        """The line for a missing ``package`` that ``pip install 'rrid-edge[extra]'`` brings."""
+    def for_package(cls, package: str, extra: str, purpose: str) -> MissingDependencyError:
+        """The error for a missing ``package`` that ``pip install 'rrid-edge[extra]'`` installs."""
         return cls(f"{purpose} needs the package {package!r}, which is not installed: pip install 'rrid-edge[{extra}]'")
 
 
+class GpuFaultError(RridEdgeError):
+    """A CUDA call failed on a GPU that had answered before."""
+
+    exit_code = 3
+
+
 class ArtefactError(RridEdgeError):
-    """A file made by this package, or meant for it, is damaged or does not fit."""
+    """A model, checkpoint or gallery is damaged or does not fit."""
 
     exit_code = 4
 
 
 class ModelFileError(ArtefactError):
-    """A model file that is no ONNX, another network's ONNX, an engine of another machine, or damaged."""
+    """A model file that is damaged, is no ONNX file of this package, or is an engine of another machine."""
 
 
 class CheckpointError(ArtefactError):
-    """A checkpoint whose tensors or configuration are missing, extra, of other sizes, or unsafe to read."""
+    """A checkpoint whose tensors or configuration are missing, surplus, of the wrong shape or unsafe to read."""
+
+
+class FingerprintMismatchError(ArtefactError):
+    """Descriptors of another network, which cannot be compared with the ones given."""
 
 
 class GalleryError(ArtefactError):
-    """A gallery index that is damaged, of a newer format, busy, or that answers only in part."""
+    """A gallery that is damaged, of a newer format, or that returned only some of its rows."""
+
+
+class GalleryBusyError(GalleryError):
+    """Another process is writing this gallery."""
 
 
 class GalleryUnavailableError(GalleryError):
-    """A gallery whose server is down or slow; what was stored is kept."""
-
-
-class BusyGalleryError(GalleryError):
-    """A gallery that another process is writing."""
-
-
-class ForeignGalleryError(GalleryError):
-    """A gallery that was indexed with another model than the one that asks."""
+    """The gallery's server is down or slow. Rows that it accepted are kept."""
 
 
 def printable(path: str | Path) -> str:
-    r"""A path as one line of text: control characters and undecodable bytes are shown as escapes.
+    r"""A path as one line of text, with control characters and undecodable bytes as escapes.
 
     Example: a newline in a name is shown as ``\n``.
     """

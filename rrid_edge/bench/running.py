@@ -18,7 +18,7 @@ from rrid_edge.bench.results import BenchReport
 from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.errors import MissingExtraError, RridEdgeError
+from rrid_edge.errors import MissingDependencyError, RridEdgeError
 from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.onnx_header import read_spec
@@ -90,12 +90,12 @@ def run_bench(
         progress: told the number of measurements, and how many are done.
 
     Raises:
-        MissingExtraError: no runtime is installed.
+        MissingDependencyError: no runtime is installed.
     """
     effort = settings.effort
     found, passed_over = find_variants(sibling_models(model), threads=effort.threads, max_batch=max(effort.batches))
     if not found:
-        raise MissingExtraError(
+        raise MissingDependencyError(
             f"no runtime could open the model ({'; '.join(passed_over)}): pip install 'rrid-edge[cpu]'"
         )
     variants = [*against, *found]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typing_extensions import Self
 
-from rrid_edge.errors import MissingExtraError
+from rrid_edge.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -27,12 +27,12 @@ def require(module: str, extra: str, purpose: str) -> None:
     """Import ``module`` of this package, or say which extra brings what it needs.
 
     Raises:
-        MissingExtraError: a package that it imports is not installed.
+        MissingDependencyError: a package that it imports is not installed.
     """
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtraError.for_package(error.name or module, extra, purpose) from error
+        raise MissingDependencyError.for_package(error.name or module, extra, purpose) from error
 
 
 def print_json(value: object) -> None:

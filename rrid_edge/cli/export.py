@@ -9,7 +9,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
-from rrid_edge.errors import MissingExtraError, UsageError, printable
+from rrid_edge.errors import MissingDependencyError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_export.source import SourceNetwork
@@ -160,14 +160,14 @@ def _build_here(models: list[Path], settings: BuildSettings, *, required: bool) 
     """Build the engines on this machine, or say what was not built and what to run on the device.
 
     Raises:
-        MissingExtraError: TensorRT or a GPU is not here, and the engines are ``required``.
+        MissingDependencyError: TensorRT or a GPU is not here, and the engines are ``required``.
     """
     try:
         for onnx in models:
             _build(onnx, onnx.with_suffix(".engine"), settings)
-    except MissingExtraError as error:
+    except MissingDependencyError as error:
         names, commands = " and ".join(map(str, models)), "; ".join(f"rrid-edge export {onnx}" for onnx in models)
         line = f"{names}: written, but no TensorRT engine was built ({error.message}); on the device run: {commands}"
         if required:
-            raise MissingExtraError(line) from error
+            raise MissingDependencyError(line) from error
         say(line)  # int8 alone: OpenVINO runs it on the CPU as it is

@@ -21,7 +21,7 @@ from rrid_edge.cli.opening import (
     open_model,
     run_index,
 )
-from rrid_edge.errors import BusyGalleryError, ImageError, UsageError, printable
+from rrid_edge.errors import GalleryBusyError, ImageError, UsageError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,7 +246,7 @@ def _gallery_in_step(
         gallery.close()
     try:
         writer = create_gallery(location, engine.spec)
-    except BusyGalleryError:
+    except GalleryBusyError:
         gallery = open_gallery(location, spec=engine.spec)
         say(f"another process is writing the index: answering from the {gallery.info.rows} crops that it has committed")
         return gallery

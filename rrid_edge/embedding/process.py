@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.closing import Closing
+from rrid_edge.closable import Closable
 from rrid_edge.crops.images import read_image_bytes
 from rrid_edge.errors import ImageError
 
@@ -39,7 +39,7 @@ def can_start_processes() -> bool:
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
-class DecodingProcess(Closing):
+class DecodingProcess(Closable):
     """Starts the process, and is its other end; for one thread at a time. A context manager.
 
     Args:

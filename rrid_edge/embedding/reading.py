@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rrid_edge.closing import Closing
+from rrid_edge.closable import Closable
 from rrid_edge.errors import ImageError
 
 PATIENCE_S = 0.5
@@ -25,7 +25,7 @@ Decoder = Callable[[], AbstractContextManager[Callable[[Any], Item]]]
 """Starts what one thread decodes with, and ends it."""
 
 
-class ReadAhead(Closing, Generic[Item]):
+class ReadAhead(Closable, Generic[Item]):
     """Files to items, in threads; at most ``window`` files are in work or waiting to be taken. A context manager.
 
     Fetching and decoding are told apart: decoding needs a processor, so more threads would not help; a fetch that hangs

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from rrid_edge.closing import Closing
+from rrid_edge.closable import Closable
 from rrid_edge.errors import UsageError
 from rrid_edge.model.spec import ModelSpec
 
@@ -56,7 +56,7 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-class BatchEngine(Closing, ABC):
+class BatchEngine(Closable, ABC):
     """Base of the engines here: checks the input, splits batches beyond ``max_batch``, answers B = 0."""
 
     def __init__(self, spec: ModelSpec, runtime: str, max_batch: int, *, arithmetic: str | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rrid_edge.errors import MissingExtraError, RridEdgeError, UsageError
+from rrid_edge.errors import GpuFaultError, MissingDependencyError, RridEdgeError, UsageError
 
 _JETSON_RELEASE = Path("/etc/nv_tegra_release")
 _NO_GPU_ERRORS = frozenset({"cudaErrorNoDevice", "cudaErrorInsufficientDriver", "cudaErrorStubLibrary"})
@@ -42,14 +42,14 @@ def import_cuda_runtime() -> Any:  # noqa: ANN401 - the package has no types
     """NVIDIA's ``cuda.bindings.runtime``.
 
     Raises:
-        MissingExtraError: it is not installed, or finds no CUDA library.
+        MissingDependencyError: it is not installed, or finds no CUDA library.
     """
     # Read when CUDA starts: kernels are loaded when first used, which saves hundreds of MiB on a Jetson.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise MissingExtraError.for_package("cuda-bindings", "gpu", "using an NVIDIA GPU") from error
+        raise MissingDependencyError.for_package("cuda-bindings", "gpu", "using an NVIDIA GPU") from error
     return runtime
 
 
@@ -62,7 +62,7 @@ class Cuda:
     """The CUDA runtime of this process, after a device has answered.
 
     Raises:
-        MissingExtraError: no package, no driver or no GPU. TensorRT crashes the process in that case, so this is
+        MissingDependencyError: no package, no driver or no GPU. TensorRT crashes the process in that case, so this is
             always asked first.
     """
 
@@ -210,7 +210,7 @@ class Cuda:
             return _no_gpu(error.name)
         status, text = self._runtime.cudaGetErrorString(error)
         reason = text.decode("utf-8", "replace") if isinstance(text, bytes) else "no description"
-        return RridEdgeError(
+        return GpuFaultError(
             f"{doing} failed with {error.name} ({reason}); look for the GPU's own errors in the system log "
             "(dmesg | grep -i nv), then start again"
         )
@@ -237,8 +237,8 @@ def out_of_memory(doing: str, room: str) -> UsageError:
     )
 
 
-def _no_gpu(reason: str) -> MissingExtraError:
-    return MissingExtraError(
+def _no_gpu(reason: str) -> MissingDependencyError:
+    return MissingDependencyError(
         f"no NVIDIA GPU answers here ({reason}): TensorRT needs a GPU and its driver; check with nvidia-smi, or use "
         "the ONNX file on the CPU with --runtime openvino or --runtime onnxruntime"
     )

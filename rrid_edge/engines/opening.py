@@ -38,7 +38,7 @@ def open_engine(
 
     Raises:
         UsageError: no such file, an unknown runtime, or a precision that the runtime cannot be told.
-        MissingExtraError: the runtime is not installed.
+        MissingDependencyError: the runtime is not installed.
         ModelFileError: the file is damaged or does not fit.
     """
     path = Path(path)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import ForeignGalleryError, UsageError
+from rrid_edge.errors import FingerprintMismatchError, UsageError
 from rrid_edge.parity.agreement import Agreement, compare, row_cosines, unit_rows
 from rrid_edge.parity.goldens import Labels
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
@@ -138,7 +138,7 @@ def check_parity(
         batches: sizes in which batch invariance is tried; none leaves it out.
 
     Raises:
-        ForeignGalleryError: the reference is another network.
+        FingerprintMismatchError: the reference is another network.
         UsageError: fewer than two images, or descriptors that cannot be compared.
     """
     refuse_other_network(engine, reference_fingerprint)
@@ -172,10 +172,10 @@ def refuse_other_network(engine: Engine, fingerprint: str) -> None:
     """Do nothing where ``fingerprint`` is the engine's.
 
     Raises:
-        ForeignGalleryError: it is another network's.
+        FingerprintMismatchError: it is another network's.
     """
     if fingerprint != engine.spec.fingerprint:
-        raise ForeignGalleryError(
+        raise FingerprintMismatchError(
             f"the reference is another network (fingerprint {fingerprint[:12]}) than the engine "
             f"({engine.spec.fingerprint[:12]}): give the checkpoint, or the goldens, that the engine was exported from"
         )

@@ -54,7 +54,7 @@ def build_engine(
         The sidecar that was written.
 
     Raises:
-        MissingExtraError: no GPU, driver, cuda-bindings or TensorRT.
+        MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT.
         ModelFileError: the ONNX is damaged, another network's, or TensorRT's parser refuses it.
         UsageError: an option that this version or GPU does not have; another precision than the file's; no memory.
         ArtefactError: TensorRT built nothing.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
-from rrid_edge.errors import MissingExtraError, ModelFileError, printable
+from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 
@@ -24,7 +24,7 @@ class OnnxRuntimeEngine(BatchEngine):
         max_batch: images a call.
 
     Raises:
-        MissingExtraError: onnxruntime is not installed.
+        MissingDependencyError: onnxruntime is not installed.
         ModelFileError: the file does not keep the model contract, or the runtime refuses it.
     """
 
@@ -74,12 +74,12 @@ def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types
     """The package onnxruntime.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingDependencyError: it is not installed.
     """
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtraError.for_package("onnxruntime", "cpu", "running a model on ONNX Runtime") from error
+        raise MissingDependencyError.for_package("onnxruntime", "cpu", "running a model on ONNX Runtime") from error
     return onnxruntime
 
 
@@ -91,7 +91,7 @@ def open_session(path: Path, options: Any, providers: list[Any]) -> Any:  # noqa
     """
     try:
         return import_onnxruntime().InferenceSession(str(path), options, providers=providers)
-    except MissingExtraError:
+    except MissingDependencyError:
         raise
     except Exception as error:  # the runtime's own exception classes are not public
         raise ModelFileError(

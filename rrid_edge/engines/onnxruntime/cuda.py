@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.cuda import Cuda, host_array, out_of_memory
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime, open_session
-from rrid_edge.errors import MissingExtraError, ModelFileError, RridEdgeError, UsageError, printable
+from rrid_edge.errors import MissingDependencyError, ModelFileError, RridEdgeError, UsageError, printable
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 
@@ -34,7 +34,7 @@ class OnnxRuntimeCudaEngine(BatchEngine):
         max_batch: images a call.
 
     Raises:
-        MissingExtraError: no GPU, driver or cuda-bindings, or an onnxruntime without a working CUDA provider.
+        MissingDependencyError: no GPU, driver or cuda-bindings, or an onnxruntime without a working CUDA provider.
         ModelFileError: the file does not keep the model contract, or the runtime refuses it.
         UsageError: the device's memory does not suffice.
     """
@@ -157,8 +157,8 @@ def _open_on_gpu(runtime: Any, path: Path, stream: int) -> Any:  # noqa: ANN401 
     return session
 
 
-def _no_provider(reason: str) -> MissingExtraError:
-    return MissingExtraError(
+def _no_provider(reason: str) -> MissingDependencyError:
+    return MissingDependencyError(
         f"ONNX Runtime's CUDA provider is not usable ({reason}): pip uninstall onnxruntime, then pip install "
         "'rrid-edge[gpu]'; or use --runtime onnxruntime on the CPU"
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.openvino.compiled_cache import CompiledCache
 from rrid_edge.engines.openvino.parts import backbone_and_head
-from rrid_edge.errors import MissingExtraError, ModelFileError, UsageError, printable
+from rrid_edge.errors import MissingDependencyError, ModelFileError, UsageError, printable
 from rrid_edge.model.onnx_header import read_model_header, read_spec
 
 _HINT = "INFERENCE_PRECISION_HINT"
@@ -34,7 +34,7 @@ class OpenVinoEngine(BatchEngine):
         cache: where compiled models are kept for a faster start, or None; used on the CPU.
 
     Raises:
-        MissingExtraError: openvino is not installed.
+        MissingDependencyError: openvino is not installed.
         UsageError: a precision or device that this machine does not have.
         ModelFileError: the file does not keep the model contract, or the runtime refuses it.
     """
@@ -85,12 +85,12 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package has no types
     """The package openvino.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingDependencyError: it is not installed.
     """
     try:
         import openvino
     except ImportError as error:
-        raise MissingExtraError.for_package("openvino", "cpu", "running a model on OpenVINO") from error
+        raise MissingDependencyError.for_package("openvino", "cpu", "running a model on OpenVINO") from error
     return openvino
 
 

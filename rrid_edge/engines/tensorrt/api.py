@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.errors import MissingExtraError, ModelFileError, printable
+from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
 from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
@@ -28,7 +28,7 @@ def load_tensorrt() -> ModuleType:
     """NVIDIA's ``tensorrt``.
 
     Raises:
-        MissingExtraError: it is not installed, or of a version that this package does not know.
+        MissingDependencyError: it is not installed, or of a version that this package does not know.
     """
     try:
         import tensorrt
@@ -40,7 +40,7 @@ def load_tensorrt() -> ModuleType:
             if jetson
             else "pip install 'rrid-edge[gpu]'"
         )
-        raise MissingExtraError(
+        raise MissingDependencyError(
             f"TensorRT engines need the package 'tensorrt', which is not installed: {mend}"
         ) from error
     module: ModuleType = tensorrt
@@ -52,11 +52,11 @@ def generation(trt: ModuleType) -> int:
     """The API generation of an installed TensorRT: 8, 10 or 11.
 
     Raises:
-        MissingExtraError: a version without the calls that this package makes.
+        MissingDependencyError: a version without the calls that this package makes.
     """
     version = version_numbers(trt.__version__)
     if version[0] not in GENERATIONS or version[:2] < (8, 6):
-        raise MissingExtraError(
+        raise MissingDependencyError(
             f"TensorRT {trt.__version__} is installed, which this package does not know: expected 8.6, 10.x or 11.x"
         )
     return version[0]

@@ -63,7 +63,7 @@ class TensorRTEngine(BatchEngine):
         graphs: False to never capture CUDA graphs.
 
     Raises:
-        MissingExtraError: no GPU, driver, cuda-bindings or TensorRT.
+        MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT.
         ModelFileError: a missing or damaged sidecar, an engine of another machine, a damaged plan.
         UsageError: the device's memory does not suffice, or ``max_batch`` is below the profile.
     """

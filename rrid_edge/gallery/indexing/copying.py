@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError, printable
+from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError, printable
 from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -49,7 +49,7 @@ def copy_gallery(
         progress: told the number of crops to look at, and how many were.
 
     Raises:
-        ForeignGalleryError: another model.
+        FingerprintMismatchError: another model.
         UsageError: a destination of less precision.
         GalleryError: a destination that holds other crops, or one that does not hold what was written.
     """
@@ -80,7 +80,7 @@ def copy_gallery(
 def _refuse_unfit(source: Gallery, destination: Gallery) -> None:
     own, other = source.info, destination.info
     if own.spec.fingerprint != other.spec.fingerprint:
-        raise ForeignGalleryError(
+        raise FingerprintMismatchError(
             f"the destination belongs to another model (fingerprint {other.spec.fingerprint[:12]}) than the source "
             f"({own.spec.fingerprint[:12]}): their descriptors must not be mixed; name another destination"
         )

@@ -13,7 +13,7 @@ from rrid_edge.crops.naming import name_reader
 from rrid_edge.embedding.pipeline import embed_files
 from rrid_edge.embedding.tuning import EmbeddingGauge
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import FolderGoneError, UsageError, printable
+from rrid_edge.errors import FolderUnavailableError, UsageError, printable
 from rrid_edge.gallery.base import Gallery
 from rrid_edge.gallery.indexing.writing import GalleryWriter
 from rrid_edge.progress import NO_PROGRESS, Progress
@@ -97,7 +97,7 @@ def index_folder(
 
     Raises:
         UsageError: no folder.
-        FolderGoneError: no such folder, or it is empty and the gallery is not; the gallery stays as it is.
+        FolderUnavailableError: no such folder, or it is empty and the gallery is not; the gallery stays as it is.
         OutputError: the disk refused; what was committed stays.
     """
     settings = settings or IndexSettings()
@@ -105,7 +105,7 @@ def index_folder(
     entries, skipped = scan_images(folder)
     stored = gallery.file_stats()
     if stored and not entries:
-        raise FolderGoneError(
+        raise FolderUnavailableError(
             f"{printable(folder)}: no images in it, and its index holds {len(stored)} crops, which are kept: is a disk not "
             "mounted? To empty the index, remove its folder, or name crops to: rrid-edge gallery forget"
         )

@@ -14,10 +14,10 @@ from typing_extensions import Self
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import (
-    BusyGalleryError,
-    FolderGoneError,
+    FolderUnavailableError,
+    GalleryBusyError,
     GalleryUnavailableError,
-    MissingExtraError,
+    MissingDependencyError,
     OutputError,
     UsageError,
     printable,
@@ -106,7 +106,7 @@ def watch_folder(
             same.
 
     Raises:
-        MissingExtraError: watchfiles is not installed.
+        MissingDependencyError: watchfiles is not installed.
         UsageError: no such folder, or the system cannot watch it.
     """
     ready, told = Settling(watching.settle_s), _Complaints(complain)
@@ -119,7 +119,7 @@ def watch_folder(
             try:
                 with open_gallery() as gallery:
                     found = index_folder(folder, gallery, engine, settings, ready=ready, stop=stop.is_set, verify=first)
-            except (BusyGalleryError, GalleryUnavailableError, OutputError, FolderGoneError) as error:
+            except (GalleryBusyError, GalleryUnavailableError, OutputError, FolderUnavailableError) as error:
                 told.trouble(error.message)
                 again = True
                 continue
@@ -161,7 +161,7 @@ class _Ear:
     """Listens, in a thread of its own, to what the system reports of a folder: reports that nobody waits for would be lost.
 
     Raises:
-        MissingExtraError: watchfiles is not installed.
+        MissingDependencyError: watchfiles is not installed.
         UsageError: no such folder, or the system cannot watch it.
     """
 
@@ -230,5 +230,5 @@ def _import_watchfiles() -> Any:  # noqa: ANN401 - the package has no types
     try:
         import watchfiles
     except ImportError as error:
-        raise MissingExtraError.for_package("watchfiles", "watch", "following a folder") from error
+        raise MissingDependencyError.for_package("watchfiles", "watch", "following a folder") from error
     return watchfiles

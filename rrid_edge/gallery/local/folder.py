@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from rrid_edge.errors import BusyGalleryError, OutputError, printable
+from rrid_edge.errors import GalleryBusyError, OutputError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery.local.catalogue import FILE_NAME, Catalogue
 from rrid_edge.model.spec import ModelSpec
@@ -17,7 +17,7 @@ def take_lock(folder: Path) -> int:
     """The writer's lock, an open file; freed by the kernel when its process dies.
 
     Raises:
-        BusyGalleryError: another process writes.
+        GalleryBusyError: another process writes.
         OutputError: the lock file cannot be made.
     """
     try:
@@ -31,7 +31,7 @@ def take_lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise BusyGalleryError(
+        raise GalleryBusyError(
             f"{printable(folder)}: another process is writing this index; wait for it, or stop it, and try again"
         ) from error
     return descriptor
@@ -56,7 +56,7 @@ def remove_index(folder: Path) -> None:
     """Remove an index, and nothing else that may lie in its folder.
 
     Raises:
-        BusyGalleryError: another process is writing it.
+        GalleryBusyError: another process is writing it.
     """
     if not folder.is_dir():
         return

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.closing import Closing
-from rrid_edge.errors import ForeignGalleryError, GalleryError, OutputError, UsageError, printable
+from rrid_edge.closable import Closable
+from rrid_edge.errors import FingerprintMismatchError, GalleryError, OutputError, UsageError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.local import vector_file as files
@@ -50,7 +50,7 @@ class _Snapshot:
     projection: ProjectionFacts | None
 
 
-class LocalGallery(Closing):
+class LocalGallery(Closable):
     """A gallery in a folder of its own; see :class:`rrid_edge.gallery.base.Gallery`.
 
     Args:
@@ -63,8 +63,8 @@ class LocalGallery(Closing):
 
     Raises:
         GalleryError: no index, damaged, or of a newer format.
-        BusyGalleryError: another writer is at work.
-        ForeignGalleryError: it was indexed with another model.
+        GalleryBusyError: another writer is at work.
+        FingerprintMismatchError: it was indexed with another model.
     """
 
     forgetting = "their descriptors overwritten"
@@ -147,7 +147,7 @@ class LocalGallery(Closing):
     def _refuse_foreign(self, spec: ModelSpec) -> None:
         own = self._snapshot().info.spec
         if own.fingerprint != spec.fingerprint:
-            raise ForeignGalleryError(
+            raise FingerprintMismatchError(
                 f"{printable(self.folder)}: this gallery was indexed with another model ({own.backbone}, fingerprint "
                 f"{own.fingerprint[:12]}) than the one given ({spec.backbone}, {spec.fingerprint[:12]}): give that model "
                 "with --model, or index again with: rrid-edge index FOLDER --rebuild"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rrid_edge.errors import GalleryError, GalleryUnavailableError, MissingExtraError, UsageError, printable
+from rrid_edge.errors import GalleryError, GalleryUnavailableError, MissingDependencyError, UsageError, printable
 
 TOKEN_VARIABLE = "RRID_EDGE_MILVUS_TOKEN"  # noqa: S105 - the name of the variable
 TIMEOUT_VARIABLE = "RRID_EDGE_MILVUS_TIMEOUT_S"
@@ -115,7 +115,7 @@ class Connection:
         timeout_s: of one call; ``RRID_EDGE_MILVUS_TIMEOUT_S``, else :data:`TIMEOUT_S`.
 
     Raises:
-        MissingExtraError: ``pymilvus`` (or, for a file, ``milvus-lite``) is not installed.
+        MissingDependencyError: ``pymilvus`` (or, for a file, ``milvus-lite``) is not installed.
         GalleryUnavailableError: the server is down or slow.
         GalleryError: it refuses the token.
     """
@@ -204,9 +204,9 @@ def _client_class(address: MilvusAddress) -> Any:  # noqa: ANN401
     try:
         from pymilvus import MilvusClient
     except ModuleNotFoundError as error:
-        raise MissingExtraError.for_package(error.name or "pymilvus", "milvus", "a gallery in Milvus") from error
+        raise MissingDependencyError.for_package(error.name or "pymilvus", "milvus", "a gallery in Milvus") from error
     if address.is_file and importlib.util.find_spec("milvus_lite") is None:
-        raise MissingExtraError(
+        raise MissingDependencyError(
             "a gallery in a file of Milvus Lite needs the package 'milvus-lite', which is not installed: "
             "pip install milvus-lite"
         )

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.closing import Closing
-from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
+from rrid_edge.closable import Closable
+from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus.collection import (
@@ -54,7 +54,7 @@ BATCH_BYTES = 16 << 20
 _DAMAGED_KEPT = 500
 
 
-class MilvusGallery(Closing):
+class MilvusGallery(Closable):
     """A gallery in a Milvus collection; see :class:`rrid_edge.gallery.base.Gallery`.
 
     Args:
@@ -62,9 +62,9 @@ class MilvusGallery(Closing):
         spec: the model that will be used; another fingerprint is refused. None takes what is there.
 
     Raises:
-        MissingExtraError: ``pymilvus`` is not installed.
+        MissingDependencyError: ``pymilvus`` is not installed.
         GalleryError: no such collection, not one of ours, of a newer format; the server is down, slow, refuses the token.
-        ForeignGalleryError: it was indexed with another model.
+        FingerprintMismatchError: it was indexed with another model.
     """
 
     forgetting = "their descriptors deleted; Milvus' old files go with its garbage collector (see docs/milvus.md)"
@@ -75,7 +75,7 @@ class MilvusGallery(Closing):
         try:
             self._facts = described(self._connection, spec)
             if spec is not None and self._facts.spec.fingerprint != spec.fingerprint:
-                raise ForeignGalleryError(
+                raise FingerprintMismatchError(
                     f"{address}: this gallery was indexed with another model ({self._facts.spec.backbone}, fingerprint "
                     f"{self._facts.spec.fingerprint[:12]}) than the one given ({spec.backbone}, {spec.fingerprint[:12]}): "
                     "give that model with --model, or index again with: rrid-edge index FOLDER --rebuild"

@@ -12,7 +12,7 @@ import pytest
 
 import rrid_edge.engines.cuda as cuda_module
 from rrid_edge.engines.cuda import Cuda, host_array
-from rrid_edge.errors import MissingExtraError, RridEdgeError, UsageError
+from rrid_edge.errors import GpuFaultError, MissingDependencyError, UsageError
 from support.cuda_standin import CudaStandin, cudaError_t, install_cuda
 
 
@@ -90,7 +90,7 @@ def test_the_real_package_takes_plain_integers_and_answers_tuples():
     ):
         assert isinstance(answer, tuple)
         assert answer[0].name == "cudaErrorInsufficientDriver"
-    with pytest.raises(MissingExtraError, match="no NVIDIA GPU answers"):
+    with pytest.raises(MissingDependencyError, match="no NVIDIA GPU answers"):
         Cuda()
 
 
@@ -103,7 +103,7 @@ def test_a_device_says_its_name(standin):
 @pytest.mark.parametrize("error", ["cudaErrorInsufficientDriver", "cudaErrorNoDevice"])
 def test_no_driver_is_one_line(standin, error):
     standin.driver_error = cudaError_t[error]
-    with pytest.raises(MissingExtraError, match=error) as caught:
+    with pytest.raises(MissingDependencyError, match=error) as caught:
         Cuda()
     assert caught.value.exit_code == 3
 
@@ -113,14 +113,14 @@ def test_a_missing_library_is_one_line(standin, monkeypatch):
         raise RuntimeError("Failed to dlopen libcuda.so.1")
 
     monkeypatch.setattr(standin, "cudaGetDeviceCount", fail)
-    with pytest.raises(MissingExtraError, match="Failed to dlopen"):
+    with pytest.raises(MissingDependencyError, match="Failed to dlopen"):
         Cuda()
 
 
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(MissingExtraError, match=r"cuda-bindings.*rrid-edge\[gpu\]"):
+    with pytest.raises(MissingDependencyError, match=r"cuda-bindings.*rrid-edge\[gpu\]"):
         Cuda()
 
 
@@ -135,11 +135,11 @@ def test_a_full_device_says_how_full(standin):
 
 def test_other_errors_name_the_call(standin):
     cuda = Cuda()
-    with pytest.raises(RridEdgeError, match="freeing device memory failed with cudaErrorInvalidValue"):
+    with pytest.raises(GpuFaultError, match="freeing device memory failed with cudaErrorInvalidValue"):
         cuda.free(12345)
     standin.sync_error = cudaError_t.cudaErrorInsufficientDriver
     stream = cuda.create_stream()
-    with pytest.raises(MissingExtraError):
+    with pytest.raises(MissingDependencyError):
         cuda.synchronize(stream)
 
 

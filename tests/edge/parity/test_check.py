@@ -15,7 +15,7 @@ from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import FakeEngine, open_engine
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.errors import ForeignGalleryError, ModelFileError, UsageError
+from rrid_edge.errors import FingerprintMismatchError, ModelFileError, UsageError
 from rrid_edge.parity.agreement import compare, rankings
 from rrid_edge.parity.check import batch_invariance, check_parity
 from rrid_edge.parity.goldens import Goldens, Labels, load_goldens, save_goldens
@@ -149,7 +149,7 @@ def test_labels_add_the_change_of_map():
 
 
 def test_another_network_is_refused():
-    with pytest.raises(ForeignGalleryError, match="the reference is another network"):
+    with pytest.raises(FingerprintMismatchError, match="the reference is another network"):
         _check(FakeEngine(SPEC), reference_fingerprint="0" * 64)
 
 

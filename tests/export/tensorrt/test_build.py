@@ -10,7 +10,14 @@ from dataclasses import replace
 import pytest
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.errors import ArtefactError, CheckFailedError, MissingExtraError, ModelFileError, OutputError, UsageError
+from rrid_edge.errors import (
+    ArtefactError,
+    CheckFailedError,
+    MissingDependencyError,
+    ModelFileError,
+    OutputError,
+    UsageError,
+)
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar, PrecisionProof
 from rrid_export.tensorrt.build import BuildSettings, build_engine
@@ -178,7 +185,7 @@ def test_a_failure_keeps_the_old_engine(world, onnx_path, engine_path):
 
 def test_without_a_gpu_tensorrt_is_not_touched(world, onnx_path, engine_path):
     world.cuda.driver_error = world.cuda.cudaError_t.cudaErrorInsufficientDriver
-    with pytest.raises(MissingExtraError, match="no NVIDIA GPU answers") as caught:
+    with pytest.raises(MissingDependencyError, match="no NVIDIA GPU answers") as caught:
         build_engine(onnx_path, engine_path)
     assert caught.value.exit_code == 3
     assert world.log == []

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import DatasetError, MissingExtraError, printable
+from rrid_edge.errors import DatasetError, MissingDependencyError, printable
 
 MAT_NAME = "cuhk-03.mat"
 IMAGES_A_CAMERA = 5
@@ -67,7 +67,7 @@ class Cuhk03:
 
     Raises:
         DatasetError: no such file, or not this dataset.
-        MissingExtraError: h5py is not installed.
+        MissingDependencyError: h5py is not installed.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -152,7 +152,7 @@ def read_new_protocol(path: Path) -> NewProtocol:
 
     Raises:
         DatasetError: no such file, or not these lists.
-        MissingExtraError: scipy is not installed.
+        MissingDependencyError: scipy is not installed.
     """
     if not path.is_file():
         raise DatasetError(
@@ -180,4 +180,4 @@ def _library(name: str) -> Any:  # noqa: ANN401 - a module
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise MissingExtraError.for_package(name.split(".")[0], "train", "reading CUHK03") from error
+        raise MissingDependencyError.for_package(name.split(".")[0], "train", "reading CUHK03") from error

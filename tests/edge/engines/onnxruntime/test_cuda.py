@@ -12,7 +12,7 @@ import pytest
 from rrid_edge.engines import Engine, FakeEngine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine, cuda_providers
-from rrid_edge.errors import MissingExtraError, ModelFileError, UsageError
+from rrid_edge.errors import MissingDependencyError, ModelFileError, UsageError
 from support.cuda_standin import CudaStandin, install_cuda
 from support.onnx_models import save_tiny_model
 
@@ -159,21 +159,21 @@ def test_closing_twice_is_safe_and_running_after_it_is_not(world, path):
 
 def test_an_onnxruntime_without_the_provider(world, path):
     world.available = ["CPUExecutionProvider"]
-    with pytest.raises(MissingExtraError, match="built without it") as caught:
+    with pytest.raises(MissingDependencyError, match="built without it") as caught:
         OnnxRuntimeCudaEngine(path)
     assert caught.value.exit_code == 3
 
 
 def test_a_provider_that_falls_back_to_the_cpu_is_refused(world, path):
     world.started = ["CPUExecutionProvider"]
-    with pytest.raises(MissingExtraError, match="did not start"):
+    with pytest.raises(MissingDependencyError, match="did not start"):
         OnnxRuntimeCudaEngine(path)
     assert world.cuda.live == 0
 
 
 def test_no_gpu_is_one_line(world, path):
     world.cuda.devices = 0
-    with pytest.raises(MissingExtraError, match="no NVIDIA GPU answers"):
+    with pytest.raises(MissingDependencyError, match="no NVIDIA GPU answers"):
         OnnxRuntimeCudaEngine(path)
 
 

@@ -12,7 +12,7 @@ from rrid_edge.engines import Engine, FakeEngine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.tensorrt.api import generation, load_tensorrt
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
-from rrid_edge.errors import MissingExtraError, ModelFileError, RridEdgeError, UsageError
+from rrid_edge.errors import GpuFaultError, MissingDependencyError, ModelFileError, UsageError
 from rrid_edge.model.engine_sidecar import sidecar_path
 from rrid_export.tensorrt.build import BuildSettings, build_engine
 from support.onnx_models import save_tiny_model
@@ -219,7 +219,7 @@ def test_a_refused_enqueue_is_an_error_and_not_an_old_answer(world, tmp_path):
 def test_a_fault_of_the_device_is_one_line(recent, tmp_path):
     engine = TensorRTEngine(_build(tmp_path))
     recent.cuda.sync_error = recent.cuda.cudaError_t.cudaErrorLaunchFailure
-    with pytest.raises(RridEdgeError, match=r"running on the GPU failed with cudaErrorLaunchFailure \(words for"):
+    with pytest.raises(GpuFaultError, match=r"running on the GPU failed with cudaErrorLaunchFailure \(words for"):
         engine.run(_images(1))
     engine.close()
 
@@ -340,7 +340,7 @@ def test_without_a_driver_tensorrt_is_not_touched(world, tmp_path):
     world.log.clear()
     world.cuda.asked = False
     world.cuda.devices = 0
-    with pytest.raises(MissingExtraError, match="0 devices"):
+    with pytest.raises(MissingDependencyError, match="0 devices"):
         TensorRTEngine(path)
     assert world.log == []
 
@@ -349,10 +349,10 @@ def test_tensorrt_that_is_absent_or_unknown(recent, tmp_path, monkeypatch):
     path = _build(tmp_path)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    with pytest.raises(MissingExtraError, match=r"pip install 'rrid-edge\[gpu\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'rrid-edge\[gpu\]'"):
         TensorRTEngine(path)
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    with pytest.raises(MissingExtraError, match="never pip install it there"):
+    with pytest.raises(MissingDependencyError, match="never pip install it there"):
         load_tensorrt()
 
 
@@ -360,5 +360,5 @@ def test_tensorrt_that_is_absent_or_unknown(recent, tmp_path, monkeypatch):
 def test_versions_that_are_not_known_are_refused(version):
     module = build_module("8.6.0", {}, [])
     module.__version__ = version
-    with pytest.raises(MissingExtraError, match=r"expected 8\.6, 10\.x or 11\.x"):
+    with pytest.raises(MissingDependencyError, match=r"expected 8\.6, 10\.x or 11\.x"):
         generation(module)

@@ -11,7 +11,7 @@ import pytest
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.tensorrt.api import load_tensorrt
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
-from rrid_edge.errors import MissingExtraError, ModelFileError
+from rrid_edge.errors import MissingDependencyError, ModelFileError
 from rrid_edge.model.engine_sidecar import sidecar_path
 from rrid_export.tensorrt.build import BuildSettings, build_engine
 from support.half_model import half_reference, half_spec, save_half_model, smooth_images
@@ -24,7 +24,7 @@ def _need_tensorrt() -> None:
     try:
         Cuda()
         load_tensorrt()
-    except MissingExtraError as error:
+    except MissingDependencyError as error:
         pytest.skip(error.message)
 
 
@@ -142,7 +142,7 @@ def test_onnxruntime_cuda_agrees_with_pytorch(tmp_path):
     path, images = save_half_model(tmp_path / "rrid.onnx", "fp32"), smooth_images(20)
     try:
         engine = OnnxRuntimeCudaEngine(path, max_batch=8)
-    except MissingExtraError as error:
+    except MissingDependencyError as error:
         pytest.skip(error.message)
     with engine:
         for _ in range(3):

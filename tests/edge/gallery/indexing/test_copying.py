@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
+from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.indexing.copying import copy_gallery
 from rrid_edge.gallery.local.store import LocalGallery
@@ -75,7 +75,7 @@ def test_what_must_not_be_copied(tmp_path):
     with filled(tmp_path / "a", dtype="float32") as source:
         with (
             create_gallery(tmp_path / "b", fake_spec("other", block_width=4)) as other,
-            pytest.raises(ForeignGalleryError, match="another model"),
+            pytest.raises(FingerprintMismatchError, match="another model"),
         ):
             copy_gallery(source, other)
         with create_gallery(tmp_path / "c", SPEC) as coarse, pytest.raises(UsageError, match="would round"):

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.errors import ForeignGalleryError, GalleryError, UsageError
+from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
 from rrid_edge.gallery.indexing.sync import IndexSettings
 from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, watch_folder
 from rrid_edge.gallery.local.store import LocalGallery
@@ -185,7 +185,7 @@ def test_a_gallery_of_another_model_ends_the_watch(folder):
     LocalGallery.create(folder / ".rrid-edge", fake_spec("other", block_width=4)).close()
     with Watcher(folder) as watcher:
         until(lambda: watcher.error)
-    assert isinstance(watcher.error, ForeignGalleryError)
+    assert isinstance(watcher.error, FingerprintMismatchError)
 
 
 @pytest.mark.parametrize("settings", [{"settle_s": -1}, {"look_s": 0}, {"settle_s": float("nan")}])

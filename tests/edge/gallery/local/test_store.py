@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.errors import ForeignGalleryError, GalleryError, OutputError, UsageError
+from rrid_edge.errors import FingerprintMismatchError, GalleryError, OutputError, UsageError
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
 from rrid_edge.gallery.indexing.sync import index_folder, out_of_step
 from rrid_edge.gallery.local.store import LocalGallery
@@ -140,7 +140,7 @@ def test_one_writer_any_number_of_readers(store, tmp_path):
 
 
 def test_another_model_is_refused(store, tmp_path):
-    with pytest.raises(ForeignGalleryError, match=r"indexed with another model.*--rebuild") as refusal:
+    with pytest.raises(FingerprintMismatchError, match=r"indexed with another model.*--rebuild") as refusal:
         LocalGallery(tmp_path / "g", spec=fake_spec("other", block_width=4))
     assert refusal.value.exit_code == 4
 

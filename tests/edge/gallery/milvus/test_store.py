@@ -15,10 +15,10 @@ import pytest
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import (
-    ForeignGalleryError,
+    FingerprintMismatchError,
     GalleryError,
     GalleryUnavailableError,
-    MissingExtraError,
+    MissingDependencyError,
     UsageError,
 )
 from rrid_edge.gallery import NewRow, SearchFilter
@@ -202,7 +202,7 @@ def test_a_missing_package(address, missing, monkeypatch):
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name, *rest: None if name == missing else find(name, *rest)
         )
-    with pytest.raises(MissingExtraError, match="pip install") as refusal:
+    with pytest.raises(MissingDependencyError, match="pip install") as refusal:
         open_gallery(address)
     assert refusal.value.exit_code == 3
 
@@ -229,7 +229,7 @@ def test_a_collection_of_other_dimensions(raw, address):
 
 
 def test_another_model(address, raw):
-    with pytest.raises(ForeignGalleryError, match=r"another model.*--rebuild") as refusal:
+    with pytest.raises(FingerprintMismatchError, match=r"another model.*--rebuild") as refusal:
         open_gallery(address, spec=fake_spec("other", block_width=4))
     no_words_wasted(refusal.value)
 

@@ -1,4 +1,4 @@
-"""What ``with`` does for everything here that holds something until it is closed."""
+"""A base for classes that hold resources: ``with`` closes them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import TracebackType
 from typing_extensions import Self
 
 
-class Closing:
-    """A context manager that closes itself when it is left. Leave :meth:`close` to the class that holds something."""
+class Closable:
+    """A context manager that calls :meth:`close` at its end. Subclasses define :meth:`close`."""
 
     def close(self) -> None:
-        """Free what is held; safe to call twice."""
+        """Free the resources; safe to call twice."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
