@@ -11,7 +11,7 @@ RUN := runs/demo
 DATA ?=
 ARGS ?=
 
-.PHONY: help install check format test train demo bench wheel clean
+.PHONY: help install check format test docs train demo bench wheel clean
 
 help: ## Show what each target does
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ format: install ## Format the code and mend what the linter can mend
 
 test: install ## Run the tests (no GPU needed)
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: install ## Build the documentation site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 train: install ## Train on demo data, or on yours: make train DATA=path/to/dataset ARGS="--epochs 80"
 ifeq ($(DATA),)
@@ -62,5 +65,5 @@ wheel: install ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove caches, builds, demo data and runs (keeps .venv and models/)
-	rm -rf build dist $(DEMO) $(RUN) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf build dist site $(DEMO) $(RUN) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
