@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 from typing_extensions import Self
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.model.spec import ModelSpec
 from rrid_export.source import SourceNetwork, load_source
-from rrid_train.data.transforms import normalise
+from rrid_train.reference import describe
 
 
 class TorchEngine(BatchEngine):
@@ -59,9 +58,6 @@ class TorchEngine(BatchEngine):
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            pixels = normalise(torch.from_numpy(images).to(self.device))
-            features = self.network(pixels).blocks.flatten(1)
-            if self.spec.flip:
-                features = (features + self.network(pixels.flip(3)).blocks.flatten(1)) / 2
-            descriptors: NDArray[np.float32] = F.normalize(features.float()).cpu().numpy()
-        return descriptors
+            descriptors = describe(self.network, torch.from_numpy(images).to(self.device), flip=self.spec.flip)
+        result: NDArray[np.float32] = descriptors.cpu().numpy()
+        return result

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from rrid_export.branch import InferenceBranch
 from rrid_export.source import SourceNetwork
 from rrid_export.torch_engine import TorchEngine
-from rrid_train.data.transforms import normalise
+from rrid_train.reference import describe
 
 
 class PublishedEngine(TorchEngine):
@@ -20,15 +19,16 @@ class PublishedEngine(TorchEngine):
     """
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = normalise(torch.from_numpy(images).to(self.device))
+        pixels = torch.from_numpy(images).to(self.device)
         with torch.inference_mode():
-            views = [pixels, pixels.flip(3)] if self.spec.flip else [pixels]
-            total = sum(
-                torch.cat([block.cpu() for block in self.network(view).blocks.unbind(1)], dim=1) for view in views
-            )
-            assert isinstance(total, torch.Tensor)
-            descriptors: NDArray[np.float32] = F.normalize(total / len(views)).numpy()
-        return descriptors
+            descriptors = describe(self.network, pixels, flip=self.spec.flip, gather=_copied_alone)
+        result: NDArray[np.float32] = descriptors.numpy()
+        return result
+
+
+def _copied_alone(blocks: torch.Tensor) -> torch.Tensor:
+    """Every block (B, width) of (B, blocks, width) copied to the host alone: (B, blocks * width)."""
+    return torch.cat([block.cpu() for block in blocks.unbind(1)], dim=1)
 
 
 class CompiledTorchEngine(TorchEngine):

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from rrid_edge.machine.processor import cpu_flags, processor_name
 
-STATES = ("ok", "missing", "problem", "note")
-
 
 @dataclass(frozen=True)
 class Finding:

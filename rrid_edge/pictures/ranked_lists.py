@@ -13,8 +13,6 @@ from rrid_edge.errors import UsageError
 from rrid_edge.matching import Match, MatchResult, block_shares
 from rrid_edge.ranking.metrics import JUNK_PID
 
-SHEETS = ("worst", "median", "best")
-
 
 @dataclass(frozen=True)
 class LabelledCrops:

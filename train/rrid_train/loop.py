@@ -24,7 +24,6 @@ from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import write_json
 from rrid_train.checkpoint import (
     Checkpoint,
-    load_checkpoint,
     load_training_state,
     save_checkpoint,
     save_training_state,
@@ -368,16 +367,3 @@ def _loader(
         prefetch_factor=4 if config.num_workers else None,
     )
     return sampler, loader
-
-
-def load_trained(path: Path) -> RRID:
-    """The network of a checkpoint of this package, in evaluation mode.
-
-    Raises:
-        UsageError: no such file.
-        CheckpointError: damaged.
-    """
-    checkpoint = load_checkpoint(path)
-    model = RRID(checkpoint.model, checkpoint.num_identities)
-    model.load_state_dict(checkpoint.state)
-    return model.eval()

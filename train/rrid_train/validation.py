@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional as F
 
 from rrid_edge.crops.images import read_image
 from rrid_edge.ranking.metrics import evaluate_ranking
 from rrid_train.config import TrainConfig
 from rrid_train.data.samples import Sample
-from rrid_train.data.transforms import normalise
+from rrid_train.reference import describe, normalise
 
 
 def validate(
@@ -45,20 +44,22 @@ def extract(
         for start in range(0, len(paths), batch):
             chunk = paths[start : start + batch]
             images = np.stack(list(pool.map(lambda path: read_image(path, config.height, config.width), chunk)))
-            pixels = to_input(torch.from_numpy(images), config, device)
             with autocast(config, device):
-                features = network(pixels).blocks.float() + network(pixels.flip(3)).blocks.float()
-            rows.append(F.normalize(features.flatten(1)).cpu().numpy())
+                described = describe(network, torch.from_numpy(images).to(device), memory_format=_layout(config))
+            rows.append(described.cpu().numpy())
     return np.concatenate(rows)
 
 
 def to_input(images: torch.Tensor, config: TrainConfig, device: torch.device) -> torch.Tensor:
     """uint8 (B, height, width, 3) to the network's input on ``device``, in the memory layout of the settings."""
-    pixels = normalise(images.to(device, non_blocking=True))
-    return pixels.contiguous(memory_format=torch.channels_last) if config.channels_last else pixels.contiguous()
+    return normalise(images.to(device, non_blocking=True), _layout(config))
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     """Mixed precision as the settings say."""
     dtype = torch.float16 if config.amp == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=config.amp != "none")
+
+
+def _layout(config: TrainConfig) -> torch.memory_format:
+    return torch.channels_last if config.channels_last else torch.contiguous_format

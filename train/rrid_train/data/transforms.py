@@ -1,4 +1,4 @@
-"""From a file to a training image: the image contract, then mirror and random erasing, then the network's scale."""
+"""From a file to a training image: the image contract, then mirror and random erasing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rrid_edge.crops.images import read_image
-from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,3 @@ def _erase(pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np.
             top, left = int(generator.integers(0, height - rows + 1)), int(generator.integers(0, width - columns + 1))
             pixels[top : top + rows, left : left + columns] = generator.integers(0, 256, 3, dtype=np.uint8)
             return
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """uint8 (B, height, width, 3) to the network's float32 (B, 3, height, width): [0, 1], ImageNet mean and deviation."""
-    mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).reshape(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=pixels.device).reshape(3, 1, 1)
-    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std

@@ -7,7 +7,7 @@ relation to the rest of the body, which is what the relation features of RRID ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -144,11 +144,6 @@ def draw_near_twin(person: Person, generator: np.random.Generator) -> tuple[Pers
             twin = replace(twin, **{part: replace(getattr(twin, part), cut=cut)})
         if _clearly_apart(getattr(person, part), getattr(twin, part)):
             return twin, part
-
-
-def differing_parts(one: Person, other: Person) -> tuple[str, ...]:
-    """Names of the :class:`Person` fields in which two people differ."""
-    return tuple(field.name for field in fields(Person) if getattr(one, field.name) != getattr(other, field.name))
 
 
 def pick(generator: np.random.Generator, choices: Sequence[_Choice]) -> _Choice:
