@@ -27,6 +27,7 @@ from rrid_edge.pictures.parts import (
     check_block_scores,
     finest_stripes,
     largest_share,
+    no_match_message,
     read_thumbnail,
     stripe_shares,
     verdict,
@@ -201,9 +202,8 @@ def _draw_row(
 ) -> None:
     _draw_query(pen, result, layout, top)
     if not result.matches:
-        limit = "" if result.threshold is None else f" at a score of {result.threshold:.3f} or more"
         place_of_words = (layout.first_crop_x, top + CROP_PX[1] // 2)
-        pen.text(place_of_words, f"no match in the gallery{limit}", layout.size[0] - layout.first_crop_x, _FAINT)
+        pen.text(place_of_words, no_match_message(result), layout.size[0] - layout.first_crop_x, _FAINT)
         return
     full, stripes = largest_share(result, block_names), len(finest_stripes(block_names))
     for place, match in enumerate(result.matches):

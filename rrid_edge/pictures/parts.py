@@ -49,6 +49,12 @@ def verdict(result: MatchResult, match: Match) -> str:
     return SAME if result.person == match.person else DIFFERENT
 
 
+def no_match_message(result: MatchResult) -> str:
+    """The line for a query without matches; names the threshold, where there is one."""
+    limit = "" if result.threshold is None else f" at a score of {result.threshold:.3f} or more"
+    return f"no match in the gallery{limit}"
+
+
 def finest_stripes(block_names: tuple[str, ...]) -> tuple[int, ...]:
     """Positions of the finest scale's stripes among the blocks, from head to feet.
 

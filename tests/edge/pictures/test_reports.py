@@ -5,8 +5,10 @@ import io
 import re
 import shutil
 import subprocess
+import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,6 +279,28 @@ def test_markup_in_names_shows_as_text(gallery):
     assert "\n" not in outline.rows[1][-1]
     assert "\u202e" not in document  # a name cannot turn the line's direction round
     assert outline.rows[1][5] == "<b>1</b>"
+
+
+def test_placeholders_of_the_templates_in_names_show_as_text(gallery):
+    name = "$script${style}$$ %s {footer}.jpg"
+    hostile = MatchResult(query=(str(gallery / name),), matches=(Match(1, 0.5, name, 1, "$rows"),), person="$sections")
+    document = html_report([hostile], gallery, block_names=NAMES, footer="$policy")
+    outline = Outline(document)
+    assert outline.rows[1][-1] == name
+    assert outline.rows[1][5] == "$rows"
+    assert "<footer>$policy</footer>" in document
+    assert f"<h2>{name}</h2>" in document
+    assert [tag for tag, _ in outline.tags].count("script") == [tag for tag, _ in outline.tags].count("style") == 1
+
+
+def test_the_wheel_contains_the_templates(tmp_path):
+    builders = pytest.importorskip("hatchling.builders.wheel")
+    root = Path(__file__).parents[3]
+    (wheel,) = builders.WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
+    folder = Path("rrid_edge/pictures/templates")
+    expected = {(folder / file.name).as_posix() for file in (root / folder).iterdir()}
+    assert {"report.html", "report.css", "report.js"} <= {Path(name).name for name in expected}
+    assert expected <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def in_browser(tmp_path, document: str, script: str) -> str:
