@@ -30,6 +30,8 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 def script(name: str):
     """A script of benchmarks/ as a module."""
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look there for annotations
     spec.loader.exec_module(module)
@@ -96,7 +98,9 @@ def test_copies_are_timed_and_everything_is_freed(monkeypatch):
     assert not on_gpu(engine)
     assert copy_images_per_s(engine, 8) is None
     engine.runtime = "tensorrt 10.3 · GPU"
-    assert copy_images_per_s(engine, 2) > 0
+    rate = copy_images_per_s(engine, 2)
+    assert rate is not None
+    assert rate > 0
     assert standin.live == 0
 
 
@@ -142,8 +146,8 @@ def test_training_speed_counts_images_and_waiting(tmp_path, monkeypatch):
 
 def test_start_up_is_broken_down(tmp_path):
     model = save_tiny_model(tmp_path / "rrid.onnx")
-    command = [sys.executable, FOLDER / "startup.py", model, "--rows", "40", "--repetitions", "1"]
-    done = subprocess.run([*command, "--folder", tmp_path / "gallery"], capture_output=True, text=True)
+    command = [sys.executable, str(FOLDER / "startup.py"), str(model), "--rows", "40", "--repetitions", "1"]
+    done = subprocess.run([*command, "--folder", str(tmp_path / "gallery")], capture_output=True, text=True)
     assert done.returncode == 0, done
     for stage in ("opening the engine", "comparing folder and index", "searching", "of the engine alone"):
         assert stage in done.stdout

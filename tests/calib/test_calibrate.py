@@ -195,7 +195,7 @@ def _makers_of(node, makers) -> set[str]:
     return {makers[name].op_type for name in node.input if name in makers}
 
 
-def _after(nodes, tensors: set[str]) -> list:
+def _after(nodes, tensors: set[str]) -> list[onnx.NodeProto]:
     found, known = [], set(tensors)
     for node in nodes:
         if known & set(node.input):
@@ -385,7 +385,7 @@ def test_costliest_layers_are_left_in_float32(lenient, model_path, dataset):
     settings = dataclasses.replace(SETTINGS, floating=3)
     chosen = calibrate(model_path, dataset, settings).calibration
     assert len(chosen.floating) == 3
-    assert set(chosen.floating) == set(sorted(chosen.layer_costs, key=chosen.layer_costs.get)[-3:])
+    assert set(chosen.floating) == set(sorted(chosen.layer_costs, key=lambda name: chosen.layer_costs[name])[-3:])
     nodes = onnx.load(model_path.with_name("rrid.int8.onnx")).graph.node
     makers = {name: node.op_type for node in nodes for name in node.output}
     for node in nodes:

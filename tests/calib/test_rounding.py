@@ -86,7 +86,9 @@ def test_moments_are_those_of_all_inputs(stride, padding):
     unfolded = (
         F.unfold(torch.from_numpy(values), 3, padding=padding, stride=stride).permute(0, 2, 1).reshape(-1, 27).numpy()
     )
-    np.testing.assert_allclose(moments.of("conv")[0], unfolded.T @ unfolded / len(unfolded), rtol=1e-4, atol=1e-5)
+    found = moments.of("conv")
+    assert found is not None
+    np.testing.assert_allclose(found[0], unfolded.T @ unfolded / len(unfolded), rtol=1e-4, atol=1e-5)
 
 
 def test_places_do_not_depend_on_the_batch():
@@ -97,7 +99,9 @@ def test_places_do_not_depend_on_the_batch():
         moments = SecondMoments([layer], {"conv": (7, 2, 1, 1)}, {"conv": (1, 0)})
         for start in range(0, 6, batch):
             moments.add("input", values[start : start + batch])
-        found.append(moments.of("conv"))
+        seen = moments.of("conv")
+        assert seen is not None
+        found.append(seen)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 

@@ -9,11 +9,11 @@ from rrid_edge import errors
 
 def drawn() -> list[tuple[int, str, int]]:
     """Depth, name and exit code of each class in the drawing of the module's docstring."""
-    lines = re.findall(r"^ {4}([│├└─ ]*)(\w+Error) +(\d)", errors.__doc__, re.MULTILINE)
+    lines = re.findall(r"^ {4}([│├└─ ]*)(\w+Error) +(\d)", errors.__doc__ or "", re.MULTILINE)
     return [(len(branch) // 4, name, int(code)) for branch, name, code in lines]
 
 
-def defined(kind: type, depth: int = 0) -> list[tuple[int, str, int]]:
+def defined(kind: type[errors.RridEdgeError], depth: int = 0) -> list[tuple[int, str, int]]:
     return [(depth, kind.__name__, kind.exit_code)] + [
         entry for child in kind.__subclasses__() for entry in defined(child, depth + 1)
     ]

@@ -39,7 +39,7 @@ def test_a_name_is_loaded_on_first_use_and_kept():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'rrid_edge' has no attribute 'open_engin'"):
-        _ = rrid_edge.open_engin
+        _ = rrid_edge.open_engin  # type: ignore[attr-defined]
     with pytest.raises(ImportError, match="open_engin"):
         exec("from rrid_edge import open_engin")
 

@@ -335,7 +335,9 @@ def test_reranking_orders_the_best_crops_by_the_papers_distances(small, fusion):
     distances = dense_reranking(asked, vectors[best], 20, 6, 0.3).min(axis=0)
     found = match(gallery, Query(("a", "b"), queries), MatchSettings(top_k=8, fuse=fusion, rerank=24))
     assert [item.path for item in found.matches] == [f"{best[index]:02d}.jpg" for index in np.argsort(distances)[:8]]
-    np.testing.assert_allclose([item.distance for item in found.matches], np.sort(distances)[:8], atol=1e-5)
+    np.testing.assert_allclose(
+        np.array([item.distance for item in found.matches], float), np.sort(distances)[:8], atol=1e-5
+    )
     for item in found.matches:
         assert item.score == pytest.approx(scores[int(item.path[:2])], abs=1e-6)
     assert found.reranked == 24

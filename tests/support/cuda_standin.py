@@ -158,7 +158,11 @@ class CudaStandin:
         target, source = (self.device_memory, self.host_memory) if to_device else (self.host_memory, self.device_memory)
         assert len(target[dst]) >= count, "a copy runs past the end of its target"
         assert len(source[src]) >= count, "a copy runs past the end of its source"
-        self.streams[int(stream)].add(lambda: ctypes.memmove(dst, src, count))
+
+        def copy() -> None:
+            ctypes.memmove(dst, src, count)
+
+        self.streams[int(stream)].add(copy)
         return (OK,)
 
     def cudaMemcpy(self, dst, src, count, kind):

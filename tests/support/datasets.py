@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,7 +30,9 @@ def write_dataset(
                 names.append(name)
             identities[-1].append(names)
     held = range(train, train + test)
-    rows = [[name, pid, camera] for pid in held for camera, names in enumerate(identities[pid]) for name in names]
+    rows: list[list[Any]] = [
+        [name, pid, camera] for pid in held for camera, names in enumerate(identities[pid]) for name in names
+    ]
     query = [row for row in rows if row[0].endswith("_0000.jpg")]
     gallery = [row for row in rows if not row[0].endswith("_0000.jpg")]
     contents = {

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.gallery import NewRow
+from rrid_edge.gallery import Hit, NewRow
+from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.opening import parse_location
 
 SPEC = fake_spec(block_width=4)  # 60 values a descriptor
 
@@ -24,6 +27,13 @@ ODD_PATHS = (
     "\udcff\udcfe.jpg",
     "~~~~",
 )
+
+
+def milvus_address(text: str) -> MilvusAddress:
+    """What ``parse_location`` makes of a Milvus address."""
+    found = parse_location(text)
+    assert isinstance(found, MilvusAddress)
+    return found
 
 
 def vectors(count: int, seed: int = 0) -> np.ndarray:
@@ -52,7 +62,9 @@ def plain(found):
     return [NewRow(**{field.name: getattr(row, field.name) for field in dataclasses.fields(NewRow)}) for row in found]
 
 
-def slow_search(stored, named, query, top_k):
+def slow_search(
+    stored: Iterable[np.ndarray], named: Sequence[NewRow], query: np.ndarray, top_k: int
+) -> list[tuple[str, float]]:
     """Every product in float64, rounded once, ties by the bytes of the path."""
     scores = [
         (-float(np.float32(vector.astype(np.float64) @ query.astype(np.float64))), os.fsencode(row.path))
@@ -61,5 +73,5 @@ def slow_search(stored, named, query, top_k):
     return [(os.fsdecode(path), -score) for score, path in sorted(scores)[:top_k]]
 
 
-def answered(hits):
+def answered(hits: Sequence[Hit]) -> list[tuple[str, float]]:
     return [(hit.row.path, hit.score) for hit in hits]

@@ -279,7 +279,7 @@ def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         reason = world.load_error
         if not content.startswith(MAGIC):
             reason = "the plan's magic tag does not match"
-        plan = None if reason else json.loads(content[len(MAGIC) :])
+        plan: dict[str, Any] = {} if reason else json.loads(content[len(MAGIC) :])
         if plan and plan["lean_runtime"] and not self.fake_engine_host_code_allowed:
             reason = "host code is not allowed"
         if reason:
@@ -419,9 +419,9 @@ def _kernel(world: TensorRTStandin, engine: Any, batch: int, addresses: dict[str
 
     def run() -> None:
         source = world.cuda.device_buffer(addresses[INPUT_NAME], int(np.prod(shape)))
-        images = np.frombuffer(source, np.uint8, int(np.prod(shape))).reshape(shape)
+        images = np.frombuffer(memoryview(source), np.uint8, int(np.prod(shape))).reshape(shape)
         values = world.compute(spec, images) if engine.fake_weights else np.zeros((batch, spec.dimension))
         content = np.ascontiguousarray(values, np.float32).tobytes()
-        world.cuda.device_buffer(addresses[OUTPUT_NAME], len(content))[: len(content)] = content
+        memoryview(world.cuda.device_buffer(addresses[OUTPUT_NAME], len(content))).cast("B")[: len(content)] = content
 
     return run

@@ -104,7 +104,7 @@ def build_module(version: str, behaviour: Mapping[str, Behaviour], log: list[str
     """
     api = read_api(version)
     module = ModuleType("tensorrt")
-    module.__version__ = version
+    module.__dict__["__version__"] = version
     for name, members in api.items():
         if name != "__top_level__":
             made = _enum(name, members) if is_enum(members) else _class(module, name, api, behaviour, log)
@@ -140,13 +140,13 @@ def _class(module: ModuleType, name: str, api: Api, behaviour: Mapping[str, Beha
         object.__setattr__(self, attribute, value)
 
     namespace["__setattr__"] = set_attribute
-    made = type(name, (module.ILogger,) if name == "Logger" else (), namespace)
     if name == "Dims":
-        made.__iter__ = lambda self: iter(self.fake_shape)
-        made.__len__ = lambda self: len(self.fake_shape)
-        made.__getitem__ = lambda self, index: self.fake_shape[index]
+        namespace["__iter__"] = lambda self: iter(self.fake_shape)
+        namespace["__len__"] = lambda self: len(self.fake_shape)
+        namespace["__getitem__"] = lambda self, index: self.fake_shape[index]
     if name == "IHostMemory":
-        made.__bytes__ = lambda self: self.fake_content
+        namespace["__bytes__"] = lambda self: self.fake_content
+    made = type(name, (module.ILogger,) if name == "Logger" else (), namespace)
     return made
 
 

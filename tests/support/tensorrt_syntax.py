@@ -41,7 +41,8 @@ def versions_of(function: str) -> tuple[str, ...]:
 def check_modules(paths: Iterable[Path], version: str) -> Report:
     """Hold modules against one version; functions meant for others are left out."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
-    attributes, returns = {}, {}
+    attributes: dict[str, str] = {}
+    returns: dict[str, str | list[str]] = {}
     for tree in trees.values():
         _collect_types(tree, attributes, returns)
     report = Report()
@@ -61,7 +62,8 @@ def _collect_types(tree: ast.AST, attributes: dict[str, str], returns: dict[str,
     for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign) and (kind := _annotation(node.annotation)):
             target = node.target
-            attributes[target.attr if isinstance(target, ast.Attribute) else target.id] = kind
+            if isinstance(target, ast.Attribute | ast.Name):
+                attributes[target.attr if isinstance(target, ast.Attribute) else target.id] = kind
         if isinstance(node, ast.FunctionDef) and node.returns is not None:
             text = ast.unparse(node.returns)
             if kind := _annotation(node.returns):
@@ -74,7 +76,7 @@ def _collect_types(tree: ast.AST, attributes: dict[str, str], returns: dict[str,
 
 class _Checker(ast.NodeVisitor):
     def __init__(
-        self, file: str, version: str, attributes: dict[str, str], returns: dict[str, object], report: Report
+        self, file: str, version: str, attributes: dict[str, str], returns: dict[str, str | list[str]], report: Report
     ) -> None:
         self.file, self.version = file, version
         self.api: Api = read_api(version)
@@ -133,7 +135,7 @@ class _Checker(ast.NodeVisitor):
         if isinstance(target, ast.Name):
             self.scopes[-1][target.id] = kind if isinstance(kind, str) else ""
         elif isinstance(target, ast.Tuple):
-            kinds = kind if isinstance(kind, list) else []
+            kinds: list[str | list[str] | None] = list(kind) if isinstance(kind, list) else []
             if isinstance(value, ast.GeneratorExp):  # low, best, high = (trt.Dims(...) for ...)
                 kinds = [self.infer(value.elt)] * len(target.elts)
             for element, one in zip(target.elts, kinds, strict=False):

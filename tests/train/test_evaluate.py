@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,9 +127,9 @@ def test_wrong_use_is_refused(setting, tmp_path):
 
 def test_ranked_lists_leave_out_what_does_not_count():
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 0]]
-    paths = [f"{letter}.jpg" for letter in "abcde"]
+    paths = [Path(f"{letter}.jpg") for letter in "abcde"]
     gallery = LabelledCrops(paths, np.array([7, 7, -1, 8, 0]), np.array([1, 2, 2, 2, 3]), vectors)
-    query = LabelledCrops(["q.jpg"], np.array([7]), np.array([1]), vectors[:1])
+    query = LabelledCrops([Path("q.jpg")], np.array([7]), np.array([1]), vectors[:1])
     result = ranked_list(0, query, gallery, 1 - vectors @ vectors[0], 10, 2)
     # a is the query's own camera, c is junk; b and the distractor e are at the same distance, in the gallery's order.
     assert [(match.path, match.person, match.rank) for match in result.matches] == [

@@ -19,9 +19,12 @@ from rrid_edge.errors import CheckFailedError, CheckpointError, UsageError
 from rrid_train import loop
 from rrid_train.checkpoint import load_checkpoint
 from rrid_train.config import PRESETS, TrainConfig, config_from_dict, make_config
+from rrid_train.distributed import join_processes
 from rrid_train.loop import Trainer, train
+from rrid_train.losses import rrid_loss
 from rrid_train.monitor import read_metrics
 from rrid_train.schedule import rate_factor
+from rrid_train.validation import to_input
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
 
@@ -91,7 +94,9 @@ class _Stopping(Trainer):
         if self.step == 2:
             # The handler that the run installed is called as Python would: a real signal is sent to a process of its own
             # below, because native libraries that other tests loaded here may have broken the signal stack.
-            signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+            handler = signal.getsignal(signal.SIGTERM)
+            assert callable(handler)
+            handler(signal.SIGTERM, None)
         return terms
 
 
@@ -132,6 +137,7 @@ def test_a_real_signal_saves_and_says_how_to_go_on(config, tmp_path):
     with subprocess.Popen(
         [*command, *options.split()], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
+        assert process.stderr is not None
         for line in process.stderr:
             if "step 2/" in line:
                 process.send_signal(signal.SIGTERM)
@@ -147,7 +153,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step(config, monkeypatch):
         terms = real(*arguments, **options)
         return terms._replace(total=terms.total * float("nan"))
 
-    real = loop.rrid_loss
+    real = rrid_loss
     train(config)
     monkeypatch.setattr(loop, "rrid_loss", broken)
     with pytest.raises(CheckFailedError, match=r"the loss is nan at step 0; the last good checkpoint is none yet"):
@@ -155,19 +161,19 @@ def test_a_loss_that_is_no_number_stops_with_the_step(config, monkeypatch):
 
 
 def test_accumulated_batches_count_as_one_step(config):
-    trainer = Trainer(dataclasses.replace(config, accumulate=2), loop.join_processes(0))
+    trainer = Trainer(dataclasses.replace(config, accumulate=2), join_processes(0))
     batches = list(trainer.loader)
     assert trainer.steps_per_epoch == -(-len(batches) // 2)
     trainer.network.eval()  # without batch statistics the mean of two gradients is the gradient of the mean loss
     trainer._optimise(batches[:2])
-    found = {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
-    again = Trainer(config, loop.join_processes(0))
+    found = {name: one.grad.clone() for name, one in trainer.model.named_parameters() if one.grad is not None}
+    again = Trainer(config, join_processes(0))
     again.network.eval()
-    total = sum(
-        loop.rrid_loss(again.network(loop.to_input(images, config, torch.device("cpu"))), pids, margin=1.2).total
+    one, two = (
+        rrid_loss(again.network(to_input(images, config, torch.device("cpu"))), pids, margin=1.2).total
         for images, pids in batches[:2]
     )
-    (total / 2).backward()
+    ((one + two) / 2).backward()
     for name, parameter in again.model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
@@ -322,14 +328,14 @@ def test_two_processes_equal_one_that_averages_their_gradients(config, tmp_path)
     )
     assert done.returncode == 0, done.stderr[-2000:]
     two = torch.load(tmp_path / "two.pth", weights_only=True)
-    trainer = Trainer(config, loop.join_processes(0))
+    trainer = Trainer(config, join_processes(0))
     trainer.network.train()
-    before = trainer.model.base.conv1.weight.detach().clone()
+    before = trainer.model.base.get_parameter("conv1.weight").detach().clone()
     for images, pids in list(trainer.loader)[:3]:
         half = len(images) // 2
         trainer._optimise([(images[:half], pids[:half]), (images[half:], pids[half:])])
         trainer.step += 1
-    assert (trainer.model.base.conv1.weight - before).abs().max() > 1e-3  # far more than the tolerance
+    assert (trainer.model.base.get_parameter("conv1.weight") - before).abs().max() > 1e-3  # far more than the tolerance
     for name, parameter in trainer.model.named_parameters():
         torch.testing.assert_close(two[name], parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)
 

@@ -54,6 +54,7 @@ def test_triplet_of_equal_features_has_a_finite_gradient():
     loss = batch_hard_triplet(features, torch.tensor([0, 0, 1, 1]), 1.2)
     loss.backward()
     assert loss.item() == pytest.approx(1.2, abs=1e-5)
+    assert features.grad is not None
     assert torch.isfinite(features.grad).all()
 
 

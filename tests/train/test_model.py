@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from rrid_edge.errors import CheckpointError, UsageError
 from rrid_train.model import RRID, ModelConfig
@@ -56,6 +57,11 @@ def test_every_backbone_is_recognised_and_keeps_a_sixteenth(backbone):
 def _project(model: RRID, name: str, value: torch.Tensor) -> torch.Tensor:
     """1x1 convolution, batch norm, ReLU of vectors (B, C), written out."""
     conv, norm = model.get_submodule(f"{name}.0"), model.get_submodule(f"{name}.1")
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert conv.bias is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     linear = value @ conv.weight.flatten(1).t() + conv.bias
     return torch.relu((linear - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias)
 
@@ -72,7 +78,7 @@ def test_head_equals_the_formulas_of_the_paper():
             stripes = features.reshape(2, 512, count, -1).amax(3)
             for index in range(count):
                 others = [stripes[:, :, other] for other in range(count) if other != index]
-                rest = sum(others) / len(others)
+                rest = torch.stack(others).sum(0) / len(others)
                 local = _project(model, f"local_{count}_conv_list.{index}", stripes[:, :, index])
                 both = torch.cat([local, _project(model, f"rest_{count}_conv_list.{index}", rest)], 1)
                 blocks.append(local + _project(model, f"relation_{count}_conv_list.{index}", both))

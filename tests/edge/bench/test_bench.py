@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_the_report_is_consistent_with_itself(report):
         rates["compute"] = row["engine_images_per_s"]
         assert rates["copy"] is None  # no GPU here
         del rates["copy"]
-        assert row["limiting_stage"] == min(rates, key=rates.get)
+        assert row["limiting_stage"] == min(rates, key=lambda name: rates[name])
         assert row["end_to_end_images_per_s"] <= row["engine_images_per_s"]
         assert 0 < row["lowest_share"] <= row["share"] <= row["highest_share"] <= 1
         assert 0 <= row["waited_for_decoding"] <= 1
@@ -145,13 +146,15 @@ def test_memory_is_that_of_an_open_engine(tmp_path):
     spec = replace(fake_spec(), block_width=16 * 64 * 16)
     large = save_tiny_model(tmp_path / "large.onnx", spec)
     costs = [measure_load(LoadRequest(str(path), "onnxruntime", None, 1)) for path in (small, large)]
+    assert costs[0] is not None
+    assert costs[1] is not None
     assert costs[1].memory_mib - costs[0].memory_mib > 0.5 * large.stat().st_size / 2**20
     assert measure_load(LoadRequest(str(tmp_path / "none.onnx"), "onnxruntime", None, 1)) is None
 
 
 def test_ways_take_turns():
     order: list[str] = []
-    timings = interleave({name: lambda name=name: order.append(name) for name in "ab"}, repetitions=3, warm_up=1)
+    timings = interleave({name: partial(order.append, name) for name in "ab"}, repetitions=3, warm_up=1)
     assert order == ["a", "b", "a", "b", "a", "b", "a", "b"]
     assert len(timings["a"].seconds) == 3
 

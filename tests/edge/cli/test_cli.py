@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+from typer.models import CommandInfo
 
 import rrid_edge as package
 from rrid_edge.cli.app import COMMANDS, app, register
@@ -16,13 +17,17 @@ from support.onnx_models import save_tiny_model
 
 def _commands() -> list[tuple[str, ...]]:
     register()
-    names = [(command.name or command.callback.__name__.replace("_", "-"),) for command in app.registered_commands]
+    names: list[tuple[str, ...]] = [(_name(command),) for command in app.registered_commands]
     for group in app.registered_groups:
-        names += [
-            (group.name, command.name or command.callback.__name__)
-            for command in group.typer_instance.registered_commands
-        ]
+        assert group.name is not None
+        assert group.typer_instance is not None
+        names += [(group.name, _name(command)) for command in group.typer_instance.registered_commands]
     return names
+
+
+def _name(command: CommandInfo) -> str:
+    assert command.callback is not None
+    return command.name or command.callback.__name__.replace("_", "-")
 
 
 @pytest.mark.parametrize("command", _commands(), ids=" ".join)

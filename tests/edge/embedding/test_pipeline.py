@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,7 +129,13 @@ def test_leaving_early_ends_all_threads(tmp_path):
 
 def test_the_next_batch_is_put_together_while_the_engine_works(tmp_path, monkeypatch):
     assembled, real = threading.Semaphore(0), module._assemble
-    monkeypatch.setattr(module, "_assemble", lambda *given: (real(*given), assembled.release())[0])
+
+    def assemble(*given):
+        batch = real(*given)
+        assembled.release()
+        return batch
+
+    monkeypatch.setattr(module, "_assemble", assemble)
 
     class Waiting(FakeEngine):
         def run(self, images):
@@ -163,7 +170,7 @@ def test_image_errors_are_results():
     def refuse(path):
         raise ImageError(path, "no")
 
-    with ReadAhead([module.Path("a")], refuse, str, threads=1, window=1) as ahead:
+    with ReadAhead([Path("a")], refuse, str, threads=1, window=1) as ahead:
         ((place, error),) = ahead.take(8)
     assert place == 0
     assert isinstance(error, ImageError)
@@ -257,8 +264,13 @@ def test_all_threads_without_a_decoder_leave_when_few_with_one_come():
     def decoder():
         yield lambda path: "theirs"
 
-    paths = [module.Path(str(index)) for index in range(3000)]
-    with ReadAhead(paths, lambda path: (time.sleep(0.0005), path)[1], str, threads=7, window=32) as ahead:
+    paths = [Path(str(index)) for index in range(3000)]
+
+    def fetch(path):
+        time.sleep(0.0005)
+        return path
+
+    with ReadAhead(paths, fetch, str, threads=7, window=32) as ahead:
         ahead.take(16)
         ahead.replace_threads(2, decoder)
         seen = [item for _ in range(60) for _, item in ahead.take(16)]
@@ -268,7 +280,8 @@ def test_all_threads_without_a_decoder_leave_when_few_with_one_come():
 
 def test_a_thread_that_hangs_is_replaced_by_one_with_its_own_decoder(monkeypatch):
     monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
-    started, release, begun = threading.Event(), threading.Event(), []
+    started, release = threading.Event(), threading.Event()
+    begun: list[threading.Thread] = []
 
     def fetch(path):
         assert started.wait(20)
@@ -282,10 +295,10 @@ def test_a_thread_that_hangs_is_replaced_by_one_with_its_own_decoder(monkeypatch
         started.set()
         yield lambda path: f"theirs {path}"
 
-    paths = [module.Path(str(index)) for index in range(40)]
+    paths = [Path(str(index)) for index in range(40)]
     with ReadAhead(paths, fetch, str, threads=1, window=4) as ahead:
         ahead.replace_threads(1, decoder)
-        found = []
+        found: list[tuple[int, str | ImageError]] = []
         while len(found) < 39:
             found += ahead.take(2)
         assert len(begun) == 2
@@ -293,7 +306,7 @@ def test_a_thread_that_hangs_is_replaced_by_one_with_its_own_decoder(monkeypatch
         release.set()
         found += ahead.take(2)
     assert sorted(place for place, _ in found) == list(range(40))
-    assert found[-1][1].startswith("theirs")
+    assert str(found[-1][1]).startswith("theirs")
 
 
 def test_a_process_decodes_as_the_contract_says(tmp_path):
@@ -315,7 +328,8 @@ def test_a_process_decodes_as_the_contract_says(tmp_path):
 
 def by_path(batches):
     """Descriptors of the files that were read, and the reasons of the others."""
-    good, failed = {}, {}
+    good: dict[Path, bytes] = {}
+    failed: dict[Path, str] = {}
     for batch in batches:
         good |= {facts.path: row.tobytes() for facts, row in zip(batch.files, batch.descriptors, strict=True)}
         failed |= dict(batch.failed)
@@ -331,7 +345,7 @@ def remember_processes(monkeypatch, then=lambda process: None):
         started.append(process)
         return process
 
-    monkeypatch.setattr(decoding_process.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     ready = decoding_process.DecodingProcess.__enter__
 
     def enter(self):

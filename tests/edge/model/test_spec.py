@@ -60,9 +60,9 @@ def test_foreign_metadata_is_refused():
         ModelSpec.from_metadata({"author": "someone"}, where="model.onnx")
 
 
-@pytest.mark.parametrize("size", [(384, 128), (192, 64), (576, 256)])
-def test_sizes_that_fit(size):
-    check_input_size(*size, (6, 4, 2))
+@pytest.mark.parametrize(("height", "width"), [(384, 128), (192, 64), (576, 256)])
+def test_sizes_that_fit(height, width):
+    check_input_size(height, width, (6, 4, 2))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def reference():
         inputs = dict(stored)
     query, gallery = inputs["query"].astype(np.float64), inputs["gallery"].astype(np.float64)
     distances = ((query[:, None] - gallery[None]) ** 2).sum(-1)
-    labels = tuple(inputs[key] for key in ("query_pid", "gallery_pid", "query_cam", "gallery_cam"))
+    labels = (inputs["query_pid"], inputs["gallery_pid"], inputs["query_cam"], inputs["gallery_cam"])
     return distances, labels, inputs, json.loads((DATA / "ranking_expected.json").read_text())
 
 
@@ -212,7 +212,7 @@ def test_descriptors_in_blocks_give_what_the_whole_matrix_gives(reference, monke
     distances, labels, inputs, _ = reference
     query, gallery = inputs["query"].astype(dtype), inputs["gallery"].astype(dtype)
     settings = RankingSettings(per_camera=True, protocol="cuhk03")
-    got = evaluate_descriptors(query, gallery, *labels, settings)
+    got = evaluate_descriptors(*(query, gallery, *labels, settings))
     expected = evaluate_ranking(distances, *labels, protocol="cuhk03", per_camera=True)
     # Rounding to float32 swaps neighbours that are closer than 1e-7: one swap moves a query's AP by less than 1e-3.
     allowed = 1e-9 if dtype is np.float64 else 1e-4

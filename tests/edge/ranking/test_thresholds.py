@@ -50,6 +50,7 @@ def test_operating_point_equals_a_count_over_all_pairs(rate):
     assert (measured.genuine_pairs, measured.impostor_pairs) == (genuine, impostors)
     point = measured.points[0]
     assert point.tpr == pytest.approx(tpr, abs=1.01 / genuine)  # products of different shapes round differently
+    assert point.score is not None
     assert np.count_nonzero(scores >= point.score + 1e-6) <= rate * impostors
     assert np.count_nonzero(scores >= point.score - 1e-5) > rate * impostors
 

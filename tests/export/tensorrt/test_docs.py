@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +35,10 @@ def test_the_code_runs(monkeypatch, tmp_path, version):
     engine_path = tmp_path / "m.engine"
     build_engine(save_tiny_model(tmp_path / "m.onnx", spec), engine_path, BuildSettings(opt_batch=2, max_batch=4))
     package = ModuleType("cuda.bindings")
-    package.runtime = world.cuda
+    package.__dict__["runtime"] = world.cuda
     monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
     monkeypatch.setitem(sys.modules, "cuda.bindings", package)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(compile(_python_code(), "docs", "exec"), names)
     images = np.random.default_rng(0).integers(0, 256, (3, spec.height_px, spec.width_px, 3), dtype=np.uint8)
     np.testing.assert_array_equal(names["describe"](engine_path, images), FakeEngine(spec).run(images))

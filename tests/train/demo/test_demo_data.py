@@ -108,7 +108,8 @@ def test_the_queries_can_be_found_in_the_gallery_under_other_cameras(demo):
     truth = read(demo / "demo.json")
     assert truth["complete"] is True
     gallery = [re.fullmatch(r"(\d{4})_c(\d+)s1_\d{6}_00\.jpg", path.name) for path in (demo / "gallery").iterdir()]
-    seen = [(match[1], int(match[2])) for match in gallery]
+    assert None not in gallery
+    seen = [(match[1], int(match[2])) for match in gallery if match]
     assert len(seen) == len(set(seen)) == 10 * 4 - 2
     assert {person for person, _ in seen} == {f"{identity:04d}" for identity in range(20, 30)}
     for question in (truth["query"], truth["queries"]):

@@ -63,10 +63,12 @@ class World:
                 world.run(self.stream, iobinding)
 
         self.module = ModuleType("onnxruntime")
-        self.module.InferenceSession = InferenceSession
-        self.module.SessionOptions = SimpleNamespace
-        self.module.get_available_providers = lambda: self.available
-        self.module.preload_dlls = self.preload
+        self.module.__dict__.update(
+            InferenceSession=InferenceSession,
+            SessionOptions=SimpleNamespace,
+            get_available_providers=lambda: self.available,
+            preload_dlls=self.preload,
+        )
 
     def preload(self) -> None:
         self.preloaded += 1

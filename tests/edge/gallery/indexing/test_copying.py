@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def filled(location, count=40, dtype="float16"):
     odd = [NewRow(path, "0" * 64, 1, 2) for path in ODD_PATHS]
     gallery = create_gallery(location, SPEC, dtype=dtype)
     gallery.add([*rows(count), *odd], vectors(count + len(odd)))
-    gallery.set_model(parse_location("/models/rrid.onnx"))
+    gallery.set_model(Path("/models/rrid.onnx"))
     return gallery
 
 

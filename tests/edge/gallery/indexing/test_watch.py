@@ -203,6 +203,7 @@ def test_the_command_follows_until_it_is_stopped(folder, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        assert process.stdout is not None
         assert json.loads(process.stdout.readline())["added"] == 3
         noise(80).save(folder / "late.png")
         assert json.loads(process.stdout.readline())["rows"] == 4

@@ -52,8 +52,8 @@ def test_what_was_embedded_is_committed_when_something_stops_the_rest(tmp_path, 
         index_folder(crops, gallery, engine, IndexSettings(batch=4))
     assert _rows(tmp_path / "index") == 12
     assert not [thread for thread in threading.enumerate() if thread.name == "commit"]
-    with FakeEngine() as engine, LocalGallery.create(tmp_path / "index", engine.spec) as gallery:
-        report = index_folder(crops, gallery, engine)
+    with FakeEngine() as unstopped, LocalGallery.create(tmp_path / "index", unstopped.spec) as gallery:
+        report = index_folder(crops, gallery, unstopped)
     assert (report.rows, report.added, report.unchanged) == (24, 12, 12)
 
 
@@ -100,7 +100,7 @@ def test_embedded_crops_are_committed_while_a_file_hangs(tmp_path, crops, monkey
     monkeypatch.setattr(writing, "_IDLE_S", 0.05)
     monkeypatch.setattr(module, "_fetch", lambda path: (path != late or release.wait(20), real(path))[1])
     location = tmp_path / "index"
-    found = []
+    found: list[int] = []
 
     def look() -> None:
         while not found or found[-1] < 23:

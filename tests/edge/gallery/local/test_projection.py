@@ -227,6 +227,7 @@ def test_forgetting_overwrites_the_projected_rows_too(store, tmp_path):
     gone = [row for row in store.rows() if row.person == "17"]
     store.remove([row.path for row in gone], overwrite=True)
     facts = ProjectionFacts.from_json(json.dumps(json.loads(store._catalogue.facts()["projection"])))
+    assert facts is not None
     projected = np.fromfile(tmp_path / "g" / "cache.0.projected", "<f4").reshape(facts.rows, facts.dimensions + 1)
     assert not projected[[row.slot for row in gone]].any()
     assert projected[[row.slot for row in store.rows()]].any(axis=1).all()

@@ -19,6 +19,7 @@ from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_location
+from support.galleries import milvus_address
 from support.pictures import save_crops
 
 pytestmark = pytest.mark.integration
@@ -72,6 +73,7 @@ def test_kill_9_loses_nothing_that_was_stored(milvus_server, tmp_path, monkeypat
     save_crops(folder, 120)
     command = [sys.executable, "-c", textwrap.dedent(INDEXING), str(folder), str(location)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         with open_gallery(location) as watching:
             while watching.info.rows < 20:
@@ -117,7 +119,7 @@ def clustered(count: int, spec) -> np.ndarray:
 def test_indexes_are_built_before_they_are_asked(milvus_server, tmp_path, index_type):
     spec, count = fake_spec(block_width=16), 6000
     made = [NewRow(f"{index:06d}.jpg", f"{index:064x}", 1, 1, index % 4) for index in range(count)]
-    location = parse_location(f"{milvus_server.address}/built_{index_type}")
+    location = milvus_address(f"{milvus_server.address}/built_{index_type}")
     with (
         MilvusGallery.create(location, spec, index_type=index_type) as gallery,
         LocalGallery.create(tmp_path / "g", spec) as local,

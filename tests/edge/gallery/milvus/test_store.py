@@ -28,7 +28,7 @@ from rrid_edge.gallery.milvus.schema import key_of
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import open_gallery, parse_location, remove_gallery
 from support.commands import refused, rrid_edge
-from support.galleries import SPEC, answered, rows, vectors
+from support.galleries import SPEC, answered, milvus_address, rows, vectors
 from support.onnx_models import save_tiny_model
 from support.pictures import noise, save_crops
 
@@ -70,9 +70,9 @@ def test_addresses():
     assert parse_location("milvus+http://host:19530/crops") == MilvusAddress(
         "http://host:19530", "crops", "milvus+http://host:19530/crops"
     )
-    assert parse_location("milvus+https://host/crops").uri == "https://host"
-    assert parse_location("milvus+file:some/where.db/crops").uri == "some/where.db"
-    assert parse_location("milvus+file:/some/where.db/crops").uri == "/some/where.db"
+    assert milvus_address("milvus+https://host/crops").uri == "https://host"
+    assert milvus_address("milvus+file:some/where.db/crops").uri == "some/where.db"
+    assert milvus_address("milvus+file:/some/where.db/crops").uri == "/some/where.db"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_server_that_goes_silent_in_between(address, raw, patient):
     if port is None:
         pytest.fail("this pymilvus does not tell the address of Milvus Lite")
     with _Forwarder(port) as forwarder:
-        gallery = MilvusGallery(parse_location(f"milvus+http://127.0.0.1:{forwarder.port}/{address.collection}"))
+        gallery = MilvusGallery(milvus_address(f"milvus+http://127.0.0.1:{forwarder.port}/{address.collection}"))
         gallery.add(rows(3), vectors(3))
         forwarder.silent.set()
         with pytest.raises(GalleryUnavailableError, match="does not answer") as refusal:
