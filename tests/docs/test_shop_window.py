@@ -24,7 +24,8 @@ def _workflow(name: str) -> dict:
 
 
 def _section(page: str, title: str) -> str:
-    return re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)[1]
+    (text,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)[:1]
+    return text
 
 
 def _commands_of(job: dict) -> str:
@@ -67,10 +68,9 @@ def test_every_package_of_the_workshop_is_in_the_table():
 
 
 def test_the_floors_are_those_that_are_checked():
-    contract = re.search(r'^containers = \["rrid_edge"\]\nlayers = \[\n(.*?)^\]', PYPROJECT, re.DOTALL | re.MULTILINE)[
-        1
-    ]
-    shown = re.search(r"^```\n(.*?)^```$", _section(CONTRIBUTING, "The floors"), re.DOTALL | re.MULTILINE)[1]
+    lines = re.DOTALL | re.MULTILINE
+    contract = re.findall(r'^containers = \["rrid_edge"\]\nlayers = \[\n(.*?)^\]', PYPROJECT, lines)[0]
+    shown = re.findall(r"^```\n(.*?)^```$", _section(CONTRIBUTING, "The floors"), lines)[0]
     assert shown.split("\n")[:-1] == re.findall(r'"([^"]+)"', contract)
 
 

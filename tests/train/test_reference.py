@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_normalise_mirror_mean_and_unit_length(flip):
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("amp", ["none", "bf16"])
 def test_validation_computes_the_same(tmp_path, channels_last, amp):
-    config = SimpleNamespace(channels_last=channels_last, amp=amp, height=12, width=8, num_workers=1)
+    config: Any = SimpleNamespace(channels_last=channels_last, amp=amp, height=12, width=8, num_workers=1)
     paths = [tmp_path / f"{number}.png" for number in range(len(IMAGES))]
     for path, image in zip(paths, IMAGES, strict=True):
         Image.fromarray(image).save(path)
