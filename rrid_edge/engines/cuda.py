@@ -30,12 +30,10 @@ class Device:
     Attributes:
         name: as CUDA gives it.
         compute_capability: for example ``8.7``.
-        memory_bytes: memory of the device; on a Jetson it is shared with the CPU.
     """
 
     name: str
     compute_capability: str
-    memory_bytes: int
 
 
 def import_cuda_runtime() -> Any:  # noqa: ANN401 - the package has no types
@@ -81,7 +79,7 @@ class Cuda:
         """Name and abilities of device 0."""
         properties = self._take("reading the GPU's properties", self._runtime.cudaGetDeviceProperties(0))
         name = properties.name.split(b"\0", 1)[0].decode("utf-8", "replace")
-        return Device(name, f"{properties.major}.{properties.minor}", int(properties.totalGlobalMem))
+        return Device(name, f"{properties.major}.{properties.minor}")
 
     def select_device(self) -> None:
         """Make device 0 the calling thread's device; every thread that uses CUDA needs this once."""

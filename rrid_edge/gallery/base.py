@@ -83,7 +83,6 @@ class SearchFilter:
         not_cameras: none of these; a row of unknown camera passes.
         since: rows of this time or later; rows of unknown time do not pass.
         until: rows of this time or earlier, likewise.
-        path_prefix: only paths that begin so.
         not_paths: these paths are left out (the query's own file).
     """
 
@@ -91,7 +90,6 @@ class SearchFilter:
     not_cameras: frozenset[int] = frozenset()
     since: int | None = None
     until: int | None = None
-    path_prefix: str = ""
     not_paths: frozenset[str] = frozenset()
 
     def passes(self, row: NewRow) -> bool:
@@ -104,7 +102,7 @@ class SearchFilter:
             return False
         if self.until is not None and (row.time is None or row.time > self.until):
             return False
-        return row.path.startswith(self.path_prefix) and row.path not in self.not_paths
+        return row.path not in self.not_paths
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ class CudaStandin:
     def cudaGetDeviceProperties(self, device):
         major, minor = self.capability
         name = self.name.encode() + bytes(256 - len(self.name))
-        return OK, SimpleNamespace(name=name, major=major, minor=minor, totalGlobalMem=self.memory)
+        return OK, SimpleNamespace(name=name, major=major, minor=minor)
 
     def cudaMemGetInfo(self):
         return OK, self.memory - self._used(), self.memory

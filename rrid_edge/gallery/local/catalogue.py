@@ -151,12 +151,6 @@ class Catalogue:
         found = (connection.execute(ask, (os.fsencode(path),)).fetchone() for path in paths)
         return [row[0] for row in found if row is not None]
 
-    def slots_below(self, connection: sqlite3.Connection, prefix: str) -> list[int]:
-        """Slots of the live rows whose paths begin with ``prefix``, which is not empty."""
-        start = os.fsencode(prefix)
-        ask = "SELECT slot FROM row WHERE dead = 0 AND path >= ? AND substr(path, 1, ?) = ?"
-        return [row[0] for row in connection.execute(ask, (start, len(start), start))]
-
     def rows_at(self, connection: sqlite3.Connection, slots: Sequence[int]) -> dict[int, GalleryRow]:
         """The live rows of some slots.
 

@@ -295,8 +295,6 @@ class LocalGallery(Closable):
                     f"queries of shape {queries.shape}, top {top_k}: expected (Q, {view.info.spec.dimension}) and at least 1"
                 )
             allowed = view.passing(search_filter)
-            if search_filter.path_prefix:
-                allowed &= np.isin(view.slots, self._catalogue.slots_below(connection, search_filter.path_prefix))
             if search_filter.not_paths:
                 allowed &= ~np.isin(view.slots, self._catalogue.slots_of(connection, search_filter.not_paths))
             found = find(view, queries, allowed, top_k, fast=fast)

@@ -7,7 +7,7 @@ a hashed partition key with 15 of 35 rows after upserts (measured; ranges and pl
 by the hash of the primary key, and nothing else is needed for rows to spread.
 
 Paths and persons may hold any bytes. They are stored percent-encoded, as ASCII letters, digits, ``_ . - / %`` only: that
-can be read, reversed, cut at a prefix, and put between the quotes of an expression with nothing to escape.
+can be read, reversed, and put between the quotes of an expression with nothing to escape.
 """
 
 from __future__ import annotations
@@ -216,9 +216,6 @@ def expression(search_filter: SearchFilter) -> str:
         since = max(UNKNOWN + 1, _INT64[0] if search_filter.since is None else search_filter.since)
         until = min(_INT64[1], _INT64[1] if search_filter.until is None else search_filter.until)
         parts.append(f"time >= {since} and time <= {until}" if since <= until else _NO_ROW)
-    if search_filter.path_prefix:
-        start = encode_text(search_filter.path_prefix)
-        parts.append(f'path >= "{start}" and path < "{start}~"')  # "~" is above every character of an encoded path
     keys = sorted(key_of(path) for path in search_filter.not_paths)
     parts += [f"{KEY} not in {_quoted(part)}" for part in _cut(keys)]
     return " and ".join(f"({part})" for part in parts)

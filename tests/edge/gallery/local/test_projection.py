@@ -121,7 +121,6 @@ def test_one_query_and_many_give_the_same(store):
         (SearchFilter(cameras=frozenset({2})), lambda row: row.camera == 2),
         (SearchFilter(not_cameras=frozenset({1, 2})), lambda row: row.camera not in {1, 2}),
         (SearchFilter(since=700, until=2400), lambda row: 700 <= row.time <= 2400),
-        (SearchFilter(path_prefix="1/"), lambda row: row.path.startswith("1/")),
         (SearchFilter(not_paths=OWN), lambda row: row.path not in OWN),
         (SearchFilter(since=40, until=60), lambda row: 40 <= row.time <= 60),
         (SearchFilter(cameras=frozenset({9})), lambda _row: False),
