@@ -43,9 +43,9 @@ def private_mib():
 
 before, begun = private_mib(), time.perf_counter()
 gallery = LocalGallery(Path(sys.argv[1]))
-rows = gallery.info.rows
+rows = gallery.info().rows
 opened, memory = time.perf_counter() - begun, private_mib() - before
-query = np.random.default_rng(1).standard_normal((1, gallery.info.spec.dimension)).astype(np.float32)
+query = np.random.default_rng(1).standard_normal((1, gallery.spec.dimension)).astype(np.float32)
 begun = time.perf_counter()
 gallery.search(query / np.linalg.norm(query), 10)
 first = time.perf_counter() - begun
@@ -94,7 +94,7 @@ def reranking(folder: Path, repetitions: int) -> None:
         }
         for name, timing in interleave(ways, repetitions=repetitions, warm_up=3).items():
             middle, slow = (timing.percentile_ms(percent) for percent in (50, 90))
-            print(f"one query of {gallery.info.rows}, {name}: {middle:.1f} ms, p90 {slow:.1f} ms")
+            print(f"one query of {gallery.info().rows}, {name}: {middle:.1f} ms, p90 {slow:.1f} ms")
 
 
 def in_step(root: Path, files: int, repetitions: int) -> None:

@@ -97,7 +97,7 @@ def build(folder: Path, model: Path, query: Path, rows: int) -> None:
     location, spec = location_of(folder), read_spec(model)
     if location.is_dir():
         with LocalGallery(location, spec=spec) as gallery:
-            if gallery.info.rows == rows and not out_of_step(folder, gallery):
+            if gallery.info().rows == rows and not out_of_step(folder, gallery):
                 return
         raise SystemExit(f"{folder}: another gallery is there; name another --folder")
     folder.mkdir(parents=True)

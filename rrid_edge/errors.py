@@ -17,6 +17,7 @@
         ├── FingerprintMismatchError       4  descriptors of another network
         └── GalleryError                   4  a gallery
             ├── GalleryBusyError           4  another process is writing it
+            ├── GalleryMissingError        4  there is none at this location
             └── GalleryUnavailableError    4  its server is down or slow
 
 Exit code 0 means success. A message is one line: what is wrong, what was expected, what to do. The command line prints it
@@ -126,6 +127,10 @@ class GalleryError(ArtefactError):
 
 class GalleryBusyError(GalleryError):
     """Another process is writing this gallery."""
+
+
+class GalleryMissingError(GalleryError):
+    """There is no gallery at this location."""
 
 
 class GalleryUnavailableError(GalleryError):

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.gallery.base import Gallery, GalleryRow, Hit, SearchFilter, SearchResult
+from rrid_edge.gallery.base import Gallery, Hit, SearchFilter, SearchResult
+from rrid_edge.gallery.stored import StoredVectors, parts_in_memory
 from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
 
 FUSIONS = ("mean", "max", "none")
@@ -154,23 +155,38 @@ def match_all(
         if settings.fuse == "none" and len(query.files) > 1:
             raise UsageError(f"{len(query.files)} images without fusion are as many queries: ask for each of them")
     wanted = [
-        (
-            _rows_for(query, settings),
-            fuse(query.descriptors) if settings.fuse == "mean" else query.descriptors,
+        _Wanted(
+            query, _rows_for(query, settings), fuse(query.descriptors) if settings.fuse == "mean" else query.descriptors
         )
         for query in queries
     ]
     if settings.expand:
-        wanted = _expanded(gallery, wanted, settings)
-    answers = _search(gallery, wanted, settings.rerank or settings.top_k, fast=settings.fast)
-    return tuple(
-        _result(gallery, query, vectors, answer, settings)
-        for query, (_, vectors), answer in zip(queries, wanted, answers, strict=True)
-    )
+        wanted = _expanded(gallery, wanted, settings.expand)
+    depth = settings.rerank or settings.top_k
+    answers = _search(gallery, wanted, depth, fast=settings.fast)
+    found = [_merge(answer, depth) for answer in answers]
+    if settings.rerank:
+        _refuse_few(found)
+    blocks = len(gallery.spec.blocks)
+    results: list[MatchResult] = []
+    for part in parts_in_memory([len(own) for own in found]):
+        stored = StoredVectors.of(gallery, [hit.row for own in found[part] for hit, _ in own])
+        asked = zip(wanted[part], answers[part], found[part], strict=True)
+        results += [_result(stored, *one, settings, blocks) for one in asked]
+    return tuple(results)
 
 
-_Wanted = tuple[SearchFilter, NDArray[np.float32]]
-"""Which crops may answer, and the descriptors of a query, (images, D)."""
+@dataclass(frozen=True)
+class _Wanted:
+    """What is searched for: which crops may answer a query, and its descriptors, (images, D)."""
+
+    query: Query
+    rows: SearchFilter
+    vectors: NDArray[np.float32]
+
+
+_Found = tuple[Hit, int]
+"""A crop, and which query image speaks for it."""
 _Ranked = tuple[Hit, int, float | None]
 """A crop, which query image speaks for it, and its re-ranked distance."""
 
@@ -186,7 +202,7 @@ def _rows_for(query: Query, settings: MatchSettings) -> SearchFilter:
     if query.camera is None:
         raise UsageError(
             f"{printable(query.files[0])}: the camera cannot be read off this name, so the same camera cannot be left "
-            "out; rename the file (0002_c1s1_000451_03.jpg), give --pattern, or leave out --exclude-same-camera"
+            "out; rename the file (0002_c1s1_000451_03.jpg), give the pattern of its name, or keep the same camera"
         )
     return replace(settings.rows, not_cameras=settings.rows.not_cameras | {query.camera})
 
@@ -194,44 +210,55 @@ def _rows_for(query: Query, settings: MatchSettings) -> SearchFilter:
 def _search(gallery: Gallery, wanted: Sequence[_Wanted], top_k: int, *, fast: bool = False) -> list[SearchResult]:
     """One answer for each of ``wanted``; one search for all that have the same filter."""
     groups: dict[SearchFilter, list[int]] = defaultdict(list)
-    for index, (rows, _) in enumerate(wanted):
-        groups[rows].append(index)
+    for index, one in enumerate(wanted):
+        groups[one.rows].append(index)
     answers: dict[int, SearchResult] = {}
     for rows, members in groups.items():
-        found = gallery.search(np.concatenate([wanted[index][1] for index in members]), top_k, rows, fast=fast)
+        found = gallery.search(np.concatenate([wanted[index].vectors for index in members]), top_k, rows, fast=fast)
         start = 0
         for index in members:
-            stop = start + len(wanted[index][1])
+            stop = start + len(wanted[index].vectors)
             answers[index] = found.part(slice(start, stop))
             start = stop
     return [answers[index] for index in range(len(wanted))]
 
 
-def _expanded(gallery: Gallery, wanted: Sequence[_Wanted], settings: MatchSettings) -> list[_Wanted]:
-    """Average query expansion: every descriptor becomes the mean of itself and its nearest crops, unit length."""
-    expanded = []
-    for (rows, vectors), answer in zip(wanted, _search(gallery, wanted, settings.expand), strict=True):
-        near = [_stored(gallery, [hit.row for hit in hits], vectors.shape[1]) for hits in answer.hits]
-        means = [fuse(np.concatenate([vector[None], own])) for vector, own in zip(vectors, near, strict=True)]
-        expanded.append((rows, np.concatenate(means)))
+def _expanded(gallery: Gallery, wanted: Sequence[_Wanted], count: int) -> list[_Wanted]:
+    """Average query expansion: every descriptor becomes the mean of itself and its ``count`` nearest crops, unit length."""
+    answers = _search(gallery, wanted, count)
+    expanded: list[_Wanted] = []
+    for part in parts_in_memory([sum(map(len, answer.hits)) for answer in answers]):
+        stored = StoredVectors.of(
+            gallery, [hit.row for answer in answers[part] for hits in answer.hits for hit in hits]
+        )
+        for one, answer in zip(wanted[part], answers[part], strict=True):
+            near = zip(one.vectors, answer.hits, strict=True)
+            means = [
+                fuse(np.concatenate([vector[None], stored.take([hit.row for hit in hits])])) for vector, hits in near
+            ]
+            expanded.append(replace(one, vectors=np.concatenate(means)))
     return expanded
 
 
 def _result(
-    gallery: Gallery, query: Query, vectors: NDArray[np.float32], answer: SearchResult, settings: MatchSettings
+    stored: StoredVectors,
+    wanted: _Wanted,
+    answer: SearchResult,
+    found: list[_Found],
+    settings: MatchSettings,
+    blocks: int,
 ) -> MatchResult:
-    """The answer to one query, from what was found for its descriptors (images, D)."""
-    found = _merge(answer, settings.rerank or settings.top_k)
+    """The answer to one query, from what was found for it."""
     ranked: list[_Ranked] = [(hit, index, None) for hit, index in found]
     if settings.rerank:
-        ranked = _reranked(gallery, vectors, found)
+        ranked = _reranked(stored, wanted.vectors, found)
     if settings.threshold is not None:
         ranked = [item for item in ranked if item[0].score >= settings.threshold]
     return MatchResult(
-        query.files,
-        _matches(gallery, vectors, ranked[: settings.top_k]),
-        query.person,
-        query.camera,
+        wanted.query.files,
+        _matches(stored, wanted.vectors, ranked[: settings.top_k], blocks),
+        wanted.query.person,
+        wanted.query.camera,
         settings.threshold,
         search=answer.mode,
         searched=answer.rows,
@@ -240,49 +267,50 @@ def _result(
     )
 
 
-def _matches(gallery: Gallery, vectors: NDArray[np.float32], ranked: list[_Ranked]) -> tuple[Match, ...]:
+def _matches(
+    stored: StoredVectors, vectors: NDArray[np.float32], ranked: list[_Ranked], blocks: int
+) -> tuple[Match, ...]:
     """The answer with every block's share of each score."""
-    stored = _stored(gallery, [hit.row for hit, _, _ in ranked], vectors.shape[1])
-    blocks = len(gallery.info.spec.blocks)
+    crops = stored.take([hit.row for hit, _, _ in ranked])
     return tuple(
         Match(
-            position + 1,
+            rank,
             hit.score,
             hit.row.path,
             hit.row.camera,
             hit.row.person,
-            block_shares(vectors[index], stored[position], blocks),
+            block_shares(vectors[index], crop, blocks),
             distance,
         )
-        for position, (hit, index, distance) in enumerate(ranked)
+        for rank, ((hit, index, distance), crop) in enumerate(zip(ranked, crops, strict=True), 1)
     )
 
 
-def _reranked(gallery: Gallery, vectors: NDArray[np.float32], found: list[tuple[Hit, int]]) -> list[_Ranked]:
-    """The found crops in the order of their re-ranked distances to the nearest of the query's images; ties by score, then path.
+def _refuse_few(found: Sequence[list[_Found]]) -> None:
+    """Refuse to re-rank so few crops that their neighbours are all the same.
 
     Raises:
         UsageError: too few crops.
     """
-    if len(found) < LEAST_RERANKED:
+    fewest = min(map(len, found), default=LEAST_RERANKED)
+    if fewest < LEAST_RERANKED:
         raise UsageError(
-            f"{len(found)} crops pass the filters, and re-ranking compares the neighbours of at least {LEAST_RERANKED}: leave "
+            f"{fewest} crops pass the filters, and re-ranking compares the neighbours of at least {LEAST_RERANKED}: leave "
             "out --rerank"
         )
-    stored = _stored(gallery, [hit.row for hit, _ in found], vectors.shape[1])
-    stored /= np.linalg.norm(stored, axis=1, keepdims=True)  # float16 on the disk rounds lengths by some 1e-4
-    distances = k_reciprocal(vectors, stored).min(axis=0).tolist()
+
+
+def _reranked(stored: StoredVectors, vectors: NDArray[np.float32], found: list[_Found]) -> list[_Ranked]:
+    """The found crops by their re-ranked distances to the nearest of the query's images; ties by score, then path."""
+    crops = stored.take([hit.row for hit, _ in found])
+    crops /= np.linalg.norm(crops, axis=1, keepdims=True)  # float16 on the disk rounds lengths by some 1e-4
+    distances = k_reciprocal(vectors, crops).min(axis=0).tolist()
     ranked: list[_Ranked] = [(hit, index, distance) for (hit, index), distance in zip(found, distances, strict=True)]
     # The sort is stable, and what was found is in the order of scores and paths already.
     return sorted(ranked, key=lambda item: item[2] or 0.0)
 
 
-def _stored(gallery: Gallery, rows: list[GalleryRow], dimension: int) -> NDArray[np.float32]:
-    """Descriptors of some crops, (N, D), also of none."""
-    return gallery.vectors(rows) if rows else np.empty((0, dimension), np.float32)
-
-
-def _merge(result: SearchResult, top_k: int) -> list[tuple[Hit, int]]:
+def _merge(result: SearchResult, top_k: int) -> list[_Found]:
     """Each crop's best score over the query's images, and which image gave it."""
     best: dict[str, tuple[Hit, int]] = {}
     for index, hits in enumerate(result.hits):

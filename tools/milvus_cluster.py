@@ -175,7 +175,7 @@ def write(address: MilvusAddress, replicas: int) -> None:
             time.sleep(0.2)
         gallery.compact()
         gallery.finish()
-        print(f"{gallery.info.rows} rows, {replicas} replicas")
+        print(f"{gallery.info().rows} rows, {replicas} replicas")
 
 
 def read(address: MilvusAddress, seconds: float, seen: Seen, moment: float, kill: object) -> None:

@@ -30,7 +30,7 @@ def list_crops(folder: FolderArgument, location: GalleryOption = None, as_json: 
     from rrid_edge.gallery.opening import location_of, open_gallery
 
     with open_gallery(location_of(folder, location)) as gallery:
-        rows, info = gallery.rows(), gallery.info
+        rows, info = gallery.rows(), gallery.info()
     if as_json:
         print_json({"info": asdict(info), "rows": [asdict(row) for row in rows]})
         return
@@ -100,7 +100,7 @@ def compact(folder: FolderArgument, location: GalleryOption = None, as_json: Jso
 
     with open_gallery(location_of(folder, location), write=True) as gallery:
         freed = gallery.compact()
-        info = gallery.info
+        info = gallery.info()
     if as_json:
         print_json({"freed": freed, "rows": info.rows})
         return
@@ -196,7 +196,7 @@ def copy(
         raise UsageError(f"{printable(source)}: source and destination are the same gallery; name two")
     with contextlib.ExitStack() as stack:
         gallery = stack.enter_context(open_gallery(here))
-        own = gallery.info
+        own = gallery.info()
         target = stack.enter_context(
             create_gallery(there, own.spec, dtype=own.dtype, index_type=index_type, replicas=replicas)
         )

@@ -117,7 +117,7 @@ def match(
         queries = _embed_queries(engine, groups, pattern)
         with _gallery_in_step(folder, where, path, engine, IndexSettings(pattern), differs) as gallery:
             results = match_all(gallery, queries, settings)
-            footer = f"{path.name} {engine.spec.fingerprint[:12]} · {engine.runtime} · {gallery.info.rows} crops"
+            footer = f"{path.name} {engine.spec.fingerprint[:12]} · {engine.runtime} · {gallery.info().rows} crops"
     blocks = engine.spec.blocks
     _draw(results, folder, blocks, footer, sheet, report)
     if as_json:
@@ -248,7 +248,9 @@ def _gallery_in_step(
         writer = create_gallery(location, engine.spec)
     except GalleryBusyError:
         gallery = open_gallery(location, spec=engine.spec)
-        say(f"another process is writing the index: answering from the {gallery.info.rows} crops that it has committed")
+        say(
+            f"another process is writing the index: answering from the {gallery.info().rows} crops that it has committed"
+        )
         return gallery
     with writer:
         report = run_index(folder, writer, engine, settings)

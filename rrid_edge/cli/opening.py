@@ -70,7 +70,8 @@ def gallery_model(location: Location) -> Path | None:
     if not gallery_exists(location):
         return None
     with open_gallery(location) as gallery:
-        return Path(gallery.info.model) if gallery.info.model else None
+        model = gallery.info().model
+    return Path(model) if model else None
 
 
 def run_index(folder: Path, gallery: Gallery, engine: Engine, settings: IndexSettings) -> IndexReport:

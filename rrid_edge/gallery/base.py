@@ -185,8 +185,17 @@ class Gallery(Protocol):
         ...
 
     @property
+    def where(self) -> str:
+        """The gallery's location as messages name it."""
+        ...
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Of the model that made the descriptors; known since the opening, so it costs nothing."""
+        ...
+
     def info(self) -> GalleryInfo:
-        """What the store says of itself now."""
+        """What the store says of itself now; reads the store, and a server counts its rows for it."""
         ...
 
     def rows(self) -> list[GalleryRow]:

@@ -8,7 +8,9 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.errors import FingerprintMismatchError
 from rrid_edge.gallery.base import NewRow
+from rrid_edge.model.spec import ModelSpec
 
 DTYPES = ("float16", "float32")
 """How vectors may be stored."""
@@ -16,6 +18,25 @@ UNKNOWN = -(2**62)
 """Stands for a camera or a time that is not known."""
 ROUNDING = np.float32(4e-6)
 """How far a float32 product of unit vectors may lie from the exact one, whatever the order of its sums."""
+
+
+def refuse_foreign(where: str, own: ModelSpec, given: ModelSpec) -> None:
+    """Refuse a model whose descriptors must not be compared with a gallery's.
+
+    Args:
+        where: the gallery's location as messages name it.
+        own: of the model that made the gallery's descriptors.
+        given: of the model that is to be used.
+
+    Raises:
+        FingerprintMismatchError: their fingerprints differ.
+    """
+    if own.fingerprint != given.fingerprint:
+        raise FingerprintMismatchError(
+            f"{where}: this gallery was indexed with another model ({own.backbone}, fingerprint {own.fingerprint[:12]}) than "
+            f"the one given ({given.backbone}, {given.fingerprint[:12]}): give that model, or index again with: "
+            "rrid-edge index FOLDER --rebuild"
+        )
 
 
 def row_check(row: NewRow, slot: int, crc: int) -> int:

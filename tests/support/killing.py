@@ -65,8 +65,8 @@ def kill_and_check(root: Path, *, kills: int, seed: int) -> Counter[str]:
         struck[stage] += 1
         with LocalGallery(location) as gallery:
             assert gallery.verify().sound, (number, seed)
-            assert gallery.info.rows >= count, (number, seed)
-            count = gallery.info.rows
+            assert gallery.info().rows >= count, (number, seed)
+            count = gallery.info().rows
             _check_vectors(gallery, folder)
         if stage != "indexing":
             for path in generator.sample(sorted(folder.glob("*.jpg")), CROPS // 2):

@@ -70,15 +70,15 @@ def copy_gallery(
     for part in _batches(wanted):
         copied += _copy(source, destination, part, stored, again)
         progress.advance(len(part))
-    if source.info.model:
-        destination.set_model(Path(source.info.model))
+    if model := source.info().model:
+        destination.set_model(Path(model))
     destination.finish()
     _compare_counts(destination, len(wanted) + len(damaged & stored.keys()))
     return CopyReport(len(wanted), copied, len(wanted) - copied, tuple(sorted(damaged)))
 
 
 def _refuse_unfit(source: Gallery, destination: Gallery) -> None:
-    own, other = source.info, destination.info
+    own, other = source.info(), destination.info()
     if own.spec.fingerprint != other.spec.fingerprint:
         raise FingerprintMismatchError(
             f"the destination belongs to another model (fingerprint {other.spec.fingerprint[:12]}) than the source "

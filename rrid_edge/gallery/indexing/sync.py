@@ -136,7 +136,7 @@ def index_folder(
         gallery.remove(lost)
     gallery.finish()
     return IndexReport(
-        rows=gallery.info.rows,
+        rows=gallery.info().rows,
         added=writer.added,
         changed=writer.changed,
         removed=len(gone) + len(lost),

@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrid_edge.errors import GalleryError, OutputError, printable
+from rrid_edge.errors import GalleryError, GalleryMissingError, OutputError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.shared import row_check
 from rrid_edge.model.spec import ModelSpec
@@ -41,7 +42,7 @@ _ASKED_AT_ONCE = 500
 
 
 class Catalogue:
-    """Rows and facts of one local gallery.
+    """Rows and facts of one local gallery; threads may share it, and wait for each other's transactions.
 
     Args:
         folder: of the index.
@@ -53,13 +54,18 @@ class Catalogue:
 
     def __init__(self, folder: Path, *, read_only: bool) -> None:
         self.path = folder / FILE_NAME
+        self._lock = threading.RLock()
         self._connection = _connect(self.path, read_only=read_only)
+        self._facts: tuple[tuple[int, int], dict[str, str]] | None = None
         self._read: tuple[tuple[int, int], list[GalleryRow]] | None = None
         self._counted: tuple[tuple[int, int], int] | None = None
-        with self._guarded():
-            found = self._connection.execute("SELECT value FROM info WHERE key = 'format'").fetchone()
-        if found is None or int(found[0]) > FORMAT:
-            version = "unknown" if found is None else found[0]
+        try:
+            with self.transaction() as connection:
+                version = self.facts(connection).get("format", "unknown")
+        except BaseException:
+            self.close()
+            raise
+        if version == "unknown" or int(version) > FORMAT:
             self.close()
             raise GalleryError(
                 f"{printable(self.path)}: index format {version} is newer than this rrid-edge reads ({FORMAT}); "
@@ -89,10 +95,11 @@ class Catalogue:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _damaged(self.path, error) from error
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise _damaged(self.path, error) from error
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -107,10 +114,12 @@ class Catalogue:
                 raise
             self._connection.execute("COMMIT")
 
-    def facts(self) -> dict[str, str]:
-        """All of the table ``info``."""
-        with self._guarded():
-            return dict(self._connection.execute("SELECT key, value FROM info").fetchall())
+    def facts(self, connection: sqlite3.Connection) -> dict[str, str]:
+        """All of the table ``info``; read again only when somebody committed since."""
+        moment = self.moment()
+        if self._facts is None or self._facts[0] != moment:
+            self._facts = (moment, _read_facts(connection))
+        return self._facts[1]
 
     def set_fact(self, key: str, value: str) -> None:
         """Change one fact, in its own commit."""
@@ -251,12 +260,17 @@ class Catalogue:
 
     def close(self) -> None:
         """Close the database; safe to call twice."""
-        self._connection.close()
+        with self._lock:
+            self._connection.close()
+
+
+def _read_facts(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT key, value FROM info").fetchall())
 
 
 def _connect(path: Path, *, read_only: bool, create: bool = False) -> sqlite3.Connection:
     if not create and not path.is_file():
-        raise GalleryError(f"{printable(path.parent)}: no index here; make one with: rrid-edge index FOLDER")
+        raise GalleryMissingError(f"{printable(path.parent)}: no index here; make one with: rrid-edge index FOLDER")
     mode = "ro" if read_only else "rwc" if create else "rw"
     # A read-only medium cannot hold the shared-memory file of the log: nobody can write there, so nothing is missed.
     frozen = "&immutable=1" if read_only and not os.access(path.parent, os.W_OK) else ""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.closable import Closable
-from rrid_edge.errors import FingerprintMismatchError, GalleryError, OutputError, UsageError, printable
+from rrid_edge.errors import GalleryError, OutputError, UsageError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.local import vector_file as files
@@ -36,7 +36,7 @@ from rrid_edge.gallery.local.projection import (
 )
 from rrid_edge.gallery.local.search import TWO_PASS_ROWS, best, find
 from rrid_edge.gallery.local.view import BLOCK_ROWS, Vectors, View, columns, memory_budget_bytes
-from rrid_edge.gallery.shared import DTYPES, UNKNOWN
+from rrid_edge.gallery.shared import DTYPES, UNKNOWN, refuse_foreign
 from rrid_edge.model.spec import ModelSpec
 
 
@@ -59,6 +59,7 @@ class LocalGallery(Closable):
         spec: the model that will be used; another fingerprint is refused. None takes what is there.
 
     Attributes:
+        spec: of the model that made the descriptors.
         memory_budget_bytes: vectors are kept decoded up to here, once they are scanned a second time.
 
     Raises:
@@ -73,23 +74,29 @@ class LocalGallery(Closable):
         self.folder = folder
         self._lock: int | None = take_lock(folder) if write and folder.is_dir() else None
         self.memory_budget_bytes = memory_budget_bytes()
+        self._seen: tuple[tuple[int, int], _Snapshot] | None = None
         self._viewed: tuple[tuple[int, int], View] | None = None
         try:
             self._catalogue = Catalogue(folder, read_only=not write)
+        except BaseException:
+            self._release_lock()
+            raise
+        try:
+            snapshot = self._snapshot()
+            self.spec = snapshot.info.spec
             if spec is not None:
-                self._refuse_foreign(spec)
+                refuse_foreign(self.where, self.spec, spec)
             if write:
                 self._recover()
             else:
-                snapshot = self._snapshot()
                 files.check_file(snapshot.path, snapshot.form, snapshot.info.slots)
         except FileNotFoundError as error:
-            self._release_lock()
+            self.close()
             raise GalleryError(
                 f"{printable(folder)}: the index lacks its vector file; remove that folder and index again"
             ) from error
         except BaseException:
-            self._release_lock()
+            self.close()
             raise
 
     @classmethod
@@ -120,6 +127,10 @@ class LocalGallery(Closable):
         return cls(folder, write=True, spec=spec)
 
     @property
+    def where(self) -> str:
+        """The folder of the index, as messages name it."""
+        return printable(self.folder)
+
     def info(self) -> GalleryInfo:
         """What the store says of itself now."""
         return self._snapshot().info
@@ -129,7 +140,13 @@ class LocalGallery(Closable):
             return self._read_snapshot(connection)
 
     def _read_snapshot(self, connection: sqlite3.Connection) -> _Snapshot:
-        facts = dict(connection.execute("SELECT key, value FROM info").fetchall())
+        moment = self._catalogue.moment()
+        if self._seen is None or self._seen[0] != moment:
+            self._seen = (moment, self._new_snapshot(connection))
+        return self._seen[1]
+
+    def _new_snapshot(self, connection: sqlite3.Connection) -> _Snapshot:
+        facts = self._catalogue.facts(connection)
         rows = self._catalogue.count(connection)
         try:
             spec = ModelSpec.from_metadata(json.loads(facts["spec"]), where=printable(self.folder))
@@ -143,15 +160,6 @@ class LocalGallery(Closable):
         form = files.VectorFormat(spec.dimension, info.dtype, info.generation, spec.fingerprint)
         projection = ProjectionFacts.from_json(facts.get("projection", ""))
         return _Snapshot(info, form, self.folder / form.file_name, projection)
-
-    def _refuse_foreign(self, spec: ModelSpec) -> None:
-        own = self._snapshot().info.spec
-        if own.fingerprint != spec.fingerprint:
-            raise FingerprintMismatchError(
-                f"{printable(self.folder)}: this gallery was indexed with another model ({own.backbone}, fingerprint "
-                f"{own.fingerprint[:12]}) than the one given ({spec.backbone}, {spec.fingerprint[:12]}): give that model "
-                "with --model, or index again with: rrid-edge index FOLDER --rebuild"
-            )
 
     def _recover(self) -> None:
         """Bring the files to what the catalogue has committed: cut a torn tail, remove stray generations."""
@@ -180,7 +188,7 @@ class LocalGallery(Closable):
 
     def set_model(self, model: Path) -> None:
         """Remember which model file was used, for queries to come."""
-        if self.info.model != str(model):
+        if self.info().model != str(model):
             self._catalogue.set_fact("model", str(model))
 
     def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:

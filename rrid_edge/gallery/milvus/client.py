@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rrid_edge.errors import GalleryError, GalleryUnavailableError, MissingDependencyError, UsageError, printable
+from rrid_edge.errors import (
+    GalleryError,
+    GalleryMissingError,
+    GalleryUnavailableError,
+    MissingDependencyError,
+    UsageError,
+    printable,
+)
 
 TOKEN_VARIABLE = "RRID_EDGE_MILVUS_TOKEN"  # noqa: S105 - the name of the variable
 TIMEOUT_VARIABLE = "RRID_EDGE_MILVUS_TIMEOUT_S"
@@ -192,7 +199,7 @@ class Connection:
                 "kept: run the command again"
             )
         if any(word in low for word in _GONE) or getattr(error, "code", None) == 100:
-            return GalleryError(
+            return GalleryMissingError(
                 f"{where}: there is no such collection, or it was dropped meanwhile; make it with: rrid-edge index FOLDER "
                 "--gallery ADDRESS"
             )

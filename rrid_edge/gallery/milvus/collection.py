@@ -66,19 +66,28 @@ def described(connection: Connection, spec: ModelSpec | None = None) -> Facts:
     return facts
 
 
-def ensure_loaded(connection: Connection, facts: Facts) -> None:
-    """Give the collection its index where a kill left it without, and wait until query nodes hold it.
-
-    Raises:
-        GalleryUnavailableError: that takes more than 300 s.
-    """
+def ensure_index(connection: Connection, facts: Facts) -> None:
+    """Give the collection its index, unless it has one."""
     if not connection.call("list_indexes", VECTOR):
         kind, parameters = INDEX_TYPES[facts.index_type]
         wanted = connection.index_parameters()
         wanted.add_index(VECTOR, index_type=kind, metric_type=METRIC, params=parameters)
         connection.call("create_index", wanted)
-    if _load_state(connection) != "Loaded":
-        connection.call("load_collection", replica_number=facts.replicas, wait_s=_LOAD_S)
+
+
+def ensure_loaded(connection: Connection, facts: Facts) -> None:
+    """Wait until query nodes hold the collection; one that a kill left without its index gets it first.
+
+    Raises:
+        GalleryUnavailableError: that takes more than 300 s.
+    """
+    if connection.address.is_file:  # loads at once, also without an index, and again without harm
+        connection.call("load_collection", wait_s=_LOAD_S)
+        return
+    if _load_state(connection) == "Loaded":
+        return
+    ensure_index(connection, facts)
+    connection.call("load_collection", replica_number=facts.replicas, wait_s=_LOAD_S)
     deadline = time.monotonic() + _LOAD_S
     while _load_state(connection) != "Loaded":
         if time.monotonic() > deadline:

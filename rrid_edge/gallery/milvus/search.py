@@ -87,51 +87,61 @@ class Searcher:
         ask = _Question(top_k, expression, count, fast=fast and self._index_type != "flat")
         if self._index_type in ("hnsw", "diskann") and not fast:
             return self._scan(queries, ask)
-        return [answer for part in self._parts(queries, self._limit(ask)) for answer in self._ask(part, ask)]
+        answers: dict[int, Answer] = {}
+        left = list(range(len(queries)))
+        limit = min(MOST_AT_ONCE, max(top_k + _MORE, _FAST_CANDIDATES if ask.fast else 0))
+        while left:
+            for part in self._parts(left, limit):
+                answers.update(self._answered(queries, part, limit, ask))
+            left = [index for index in left if index not in answers]
+            if ask.fast or limit == MOST_AT_ONCE:
+                break
+            limit = min(MOST_AT_ONCE, 4 * limit)
+        if left:  # a graph that runs dry under a filter is no answer; nor is a tie of more rows than Milvus can name
+            answers.update(zip(left, self._scan(queries[left], ask), strict=True))
+        return [answers[index] for index in range(len(queries))]
 
-    def _limit(self, ask: _Question) -> int:
-        """Candidates to ask for at first."""
-        return min(MOST_AT_ONCE, max(ask.top_k + _MORE, _FAST_CANDIDATES if ask.fast else 0))
-
-    def _parts(self, queries: NDArray[np.float32], limit: int) -> list[NDArray[np.float32]]:
+    def _parts(self, left: Sequence[int], limit: int) -> list[Sequence[int]]:
         """Queries whose answers together fit a message."""
         size = max(1, _ANSWER_BYTES // (self._row_bytes * limit))
-        return [queries[start : start + size] for start in range(0, len(queries), size)]
+        return [left[start : start + size] for start in range(0, len(left), size)]
 
-    def _ask(self, queries: NDArray[np.float32], ask: _Question) -> list[Answer]:
-        limit = self._limit(ask)
-        answers = []
-        for query, entities in zip(queries, self._candidates(queries, limit, ask), strict=True):
-            answer = None
-            if not ask.fast:
-                answer = self._exact(query, entities, limit, ask)
-            elif len(entities) >= min(limit, ask.count()):
-                hits = _ranked(query, entities, self._reader)[: ask.top_k]
-                answer = Answer(hits, f"fast {self._index_type}", len(entities))
-            # A graph that runs dry under a filter is no answer; nor is a tie of more rows than Milvus can name.
-            answers.append(answer or self._scan(query[None], ask)[0])
+    def _answered(
+        self, queries: NDArray[np.float32], part: Sequence[int], limit: int, ask: _Question
+    ) -> dict[int, Answer]:
+        """Answers to those queries of ``part`` that ``limit`` candidates decide, by the query's index."""
+        answers = {}
+        for index, entities in zip(part, self._candidates(queries[list(part)], limit, ask), strict=True):
+            answer = (self._fast if ask.fast else self._exact)(queries[index], entities, limit, ask)
+            if answer is not None:
+                answers[index] = answer
         return answers
+
+    def _fast(
+        self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, ask: _Question
+    ) -> Answer | None:
+        """The answer from the candidates of an approximate index; None where it named too few."""
+        if len(entities) < min(limit, ask.count()):
+            return None
+        hits = _ranked(query, entities, self._reader)[: ask.top_k]
+        return Answer(hits, f"fast {self._index_type}", len(entities))
 
     def _exact(
         self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, ask: _Question
     ) -> Answer | None:
-        """The answer from candidates, asking for more while the border is not clear; None where it cannot become so."""
-        while True:
-            if len(entities) < min(limit, ask.count()):
-                entities = whole(
-                    lambda: self._candidates(query[None], limit, ask)[0],  # noqa: B023 - called at once
-                    lambda: self._reader.count(ask.expression),
-                    limit,
-                    self._reader,
-                )
-            hits = _ranked(query, entities, self._reader)
-            all_named = len(entities) < limit
-            if all_named or (len(hits) >= ask.top_k and _is_clear(entities, hits[ask.top_k - 1].score)):
-                return Answer(hits[: ask.top_k], self._index_type, len(entities))
-            if limit == MOST_AT_ONCE:
-                return None
-            limit = min(MOST_AT_ONCE, 4 * limit)
-            entities = self._candidates(query[None], limit, ask)[0]
+        """The answer from candidates; None where a row beyond them could belong to it."""
+        if len(entities) < min(limit, ask.count()):
+            entities = whole(
+                lambda: self._candidates(query[None], limit, ask)[0],
+                lambda: self._reader.count(ask.expression),
+                limit,
+                self._reader,
+            )
+        hits = _ranked(query, entities, self._reader)
+        all_named = len(entities) < limit
+        if all_named or (len(hits) >= ask.top_k and _is_clear(entities, hits[ask.top_k - 1].score)):
+            return Answer(hits[: ask.top_k], self._index_type, len(entities))
+        return None
 
     def _candidates(self, queries: NDArray[np.float32], limit: int, ask: _Question) -> list[list[Mapping[str, Any]]]:
         """What the index names for every query, vectors and all, with its own score as ``distance``."""

@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.closable import Closable
-from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
+from rrid_edge.errors import GalleryError, UsageError
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus.collection import (
@@ -32,6 +31,7 @@ from rrid_edge.gallery.milvus.collection import (
     compact_segments,
     create_collection,
     described,
+    ensure_index,
     ensure_loaded,
 )
 from rrid_edge.gallery.milvus.rows import MOST_AT_ONCE, Reader, is_sound, vector_of
@@ -46,7 +46,7 @@ from rrid_edge.gallery.milvus.schema import (
     record,
 )
 from rrid_edge.gallery.milvus.search import Answer, Searcher
-from rrid_edge.gallery.shared import DTYPES
+from rrid_edge.gallery.shared import DTYPES, refuse_foreign
 from rrid_edge.model.spec import ModelSpec
 
 BATCH_BYTES = 16 << 20
@@ -61,9 +61,13 @@ class MilvusGallery(Closable):
         address: of the collection.
         spec: the model that will be used; another fingerprint is refused. None takes what is there.
 
+    Attributes:
+        spec: of the model that made the descriptors.
+
     Raises:
         MissingDependencyError: ``pymilvus`` is not installed.
-        GalleryError: no such collection, not one of ours, of a newer format; the server is down, slow, refuses the token.
+        GalleryMissingError: no such collection.
+        GalleryError: not one of ours, of a newer format; the server is down, slow, refuses the token.
         FingerprintMismatchError: it was indexed with another model.
     """
 
@@ -74,18 +78,15 @@ class MilvusGallery(Closable):
         self._connection = Connection(address)
         try:
             self._facts = described(self._connection, spec)
-            if spec is not None and self._facts.spec.fingerprint != spec.fingerprint:
-                raise FingerprintMismatchError(
-                    f"{address}: this gallery was indexed with another model ({self._facts.spec.backbone}, fingerprint "
-                    f"{self._facts.spec.fingerprint[:12]}) than the one given ({spec.backbone}, {spec.fingerprint[:12]}): "
-                    "give that model with --model, or index again with: rrid-edge index FOLDER --rebuild"
-                )
+            self.spec = self._facts.spec
+            if spec is not None:
+                refuse_foreign(self.where, self.spec, spec)
             ensure_loaded(self._connection, self._facts)
         except BaseException:
             self._connection.close()
             raise
-        dimension = self._facts.spec.dimension
-        self._reader = Reader(self._connection, dimension, lambda: described(self._connection).rows)
+        dimension = self.spec.dimension
+        self._reader = Reader(self._connection, dimension, lambda: self._read_facts().rows)
         self._searcher = Searcher(self._connection, self._reader, self._facts.index_type, dimension)
         self._index_is_ready = False
         self._stored_again: set[str] = set()
@@ -120,6 +121,8 @@ class MilvusGallery(Closable):
         try:
             if not connection.call("has_collection"):
                 create_collection(connection, Facts(spec, dtype, index_type or "flat", replicas or 1))
+            # A kill may have left it without: no row is ever written before its index is there.
+            ensure_index(connection, described(connection, spec))
         finally:
             connection.close()
         gallery = cls(address, spec=spec)
@@ -133,11 +136,26 @@ class MilvusGallery(Closable):
         return gallery
 
     @property
+    def where(self) -> str:
+        """The address, as messages name it."""
+        return str(self.address)
+
+    def _read_facts(self) -> Facts:
+        """What the collection says of itself now."""
+        self._facts = described(self._connection)
+        return self._facts
+
     def info(self) -> GalleryInfo:
-        """What the store says of itself now; counts the rows."""
+        """What the store says of itself; counts the rows, and refuses fewer than were known of when last asked.
+
+        Raises:
+            GalleryError: Milvus answers in part.
+        """
+        rows = self._reader.count()
+        if rows < self._facts.rows:  # removed meanwhile, or out of reach
+            rows = self._reader.count_all()
         facts = self._facts
-        rows = self._reader.count_all()
-        return GalleryInfo(facts.spec, facts.model, rows, rows, facts.dtype, 0, facts.index_type)
+        return GalleryInfo(self.spec, facts.model, rows, rows, facts.dtype, 0, facts.index_type)
 
     def rows(self) -> list[GalleryRow]:
         """All rows, in the order of their paths' bytes.
@@ -168,9 +186,9 @@ class MilvusGallery(Closable):
             UsageError: another shape, a path that comes twice, a row that Milvus cannot hold.
             GalleryError: the server refused; what it took is kept.
         """
-        if vectors.shape != (len(rows), self._facts.spec.dimension):
+        if vectors.shape != (len(rows), self.spec.dimension):
             raise UsageError(
-                f"descriptors of shape {vectors.shape} do not fit {len(rows)} rows of {self._facts.spec.dimension} values"
+                f"descriptors of shape {vectors.shape} do not fit {len(rows)} rows of {self.spec.dimension} values"
             )
         if len({row.path for row in rows}) < len(rows):
             raise UsageError(f"{len(rows)} rows name a path twice: one batch holds a crop once")
@@ -178,7 +196,7 @@ class MilvusGallery(Closable):
         self._upsert([record(row, vector) for row, vector in zip(rows, stored, strict=True)])
 
     def _upsert(self, records: list[dict[str, Any]]) -> None:
-        size = max(1, BATCH_BYTES // (4 * self._facts.spec.dimension + 1024))
+        size = max(1, BATCH_BYTES // (4 * self.spec.dimension + 1024))
         for start in range(0, len(records), size):
             part = records[start : start + size]
             self._connection.call("upsert", part)
@@ -214,14 +232,14 @@ class MilvusGallery(Closable):
         """Remember which model file was used, for queries to come."""
         if self._facts.model != str(model):
             self._set_fact("model", str(model))
-            self._facts = replace(self._facts, model=str(model))
+            self._read_facts()
 
     def _set_fact(self, name: str, value: str) -> None:
         self._connection.call("alter_collection_properties", {property_name(name): value})
 
     def damaged(self) -> list[GalleryRow]:
         """Rows that the last verification found damaged: reading all vectors for every index would be too much."""
-        found = self._reader.by_keys(described(self._connection).damaged, vectors=True)
+        found = self._reader.by_keys(self._read_facts().damaged, vectors=True)
         return [self._reader.row(entity) for entity in found.values() if not is_sound(entity)]
 
     def finish(self) -> None:
@@ -229,7 +247,7 @@ class MilvusGallery(Closable):
         if self._facts.index_type != "flat":
             self._await_index()
         self._set_fact("rows", str(self._reader.count_all()))
-        known = described(self._connection).damaged
+        known = self._read_facts().damaged
         left = [key for key in known if key not in self._stored_again]
         if len(left) < len(known):
             self._set_fact("damaged", json.dumps(left))
@@ -268,7 +286,7 @@ class MilvusGallery(Closable):
             GalleryError: fewer rows came than there are.
         """
         queries = np.ascontiguousarray(queries, np.float32)
-        dimension = self._facts.spec.dimension
+        dimension = self.spec.dimension
         if queries.ndim != 2 or queries.shape[1] != dimension or not 1 <= top_k <= MOST_AT_ONCE:
             raise UsageError(
                 f"queries of shape {queries.shape}, top {top_k}: expected (Q, {dimension}) and 1 to {MOST_AT_ONCE:,} hits "
@@ -296,7 +314,7 @@ class MilvusGallery(Closable):
             if self._reader.is_whole(total.result()):
                 return answers, passing.result()
             if time.monotonic() > deadline:
-                raise self._reader.partial(total.result(), described(self._connection).rows)
+                raise self._reader.partial(total.result(), self._facts.rows)
             time.sleep(1.0)
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
@@ -305,7 +323,7 @@ class MilvusGallery(Closable):
         Raises:
             GalleryError: a row is gone, or its vector does not fit its checksum.
         """
-        result = np.empty((len(rows), self._facts.spec.dimension), np.float32)
+        result = np.empty((len(rows), self.spec.dimension), np.float32)
         size = self._reader.vectors_at_once
         for start in range(0, len(rows), size):
             keys = [key_of(row.path) for row in rows[start : start + size]]
@@ -330,7 +348,7 @@ class MilvusGallery(Closable):
             rows += len(page)
             damaged += [row for entity in page if not is_sound(entity) and (row := self._reader.row(entity))]
         keys = tuple(key_of(row.path) for row in damaged[:_DAMAGED_KEPT])
-        if set(keys) != set(described(self._connection).damaged):
+        if set(keys) != set(self._read_facts().damaged):
             self._set_fact("damaged", json.dumps(keys))
         return Verification(rows, tuple(sorted(damaged, key=_path_bytes)))
 

@@ -41,8 +41,8 @@ def same(first, second):
     np.testing.assert_array_equal(first.vectors(first.rows()), second.vectors(second.rows()))
     one, other = (list(map(answered, store.search(vectors(3, seed=5), 10).hits)) for store in (first, second))
     assert one == other
-    assert first.info.model == second.info.model
-    assert first.info.dtype == second.info.dtype
+    assert first.info().model == second.info().model
+    assert first.info().dtype == second.info().dtype
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -85,7 +85,7 @@ def test_what_must_not_be_copied(tmp_path):
             more.add([NewRow("extra.jpg", "0", 1, 1)], vectors(1))
             with pytest.raises(GalleryError, match=r"holds 1 crops that the source does not have, extra.jpg"):
                 copy_gallery(source, more)
-            assert more.info.rows == 1
+            assert more.info().rows == 1
 
 
 @pytest.fixture

@@ -212,8 +212,8 @@ def test_the_command_follows_until_it_is_stopped(folder, tmp_path):
     assert process.returncode == 0
     assert complaints.splitlines()[-1] == "stopped; what was indexed is committed"
     with LocalGallery(folder / ".rrid-edge") as gallery:
-        assert gallery.info.rows == 4
-        assert gallery.info.model == str(model)
+        assert gallery.info().rows == 4
+        assert gallery.info().model == str(model)
 
 
 def test_without_watchfiles_the_extra_is_named(folder, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def crops(tmp_path):
 
 def _rows(location) -> int:
     with LocalGallery(location) as gallery:
-        return gallery.info.rows
+        return gallery.info().rows
 
 
 class _Stopping(FakeEngine):

@@ -56,7 +56,7 @@ def test_rows_and_vectors_come_back(store, tmp_path):
             dataclasses.asdict(row) | {"slot": 0, "crc32": 0} for row in rows(10)
         ]
         np.testing.assert_array_equal(gallery.vectors(found), vectors(10).astype(np.float16).astype(np.float32))
-        assert gallery.info.rows == gallery.info.slots == 10
+        assert gallery.info().rows == gallery.info().slots == 10
 
 
 def _slow_search(stored, names, query, top_k):
@@ -101,7 +101,7 @@ def test_filters(store):
 def test_a_path_that_comes_again_replaces_its_row(store):
     store.add(rows(5), vectors(5))
     store.add(rows(1), vectors(1, seed=3))
-    assert store.info.rows == 5
+    assert store.info().rows == 5
     np.testing.assert_allclose(store.vectors(store.rows()[:1]), vectors(1, seed=3), atol=1e-3)
 
 
@@ -112,7 +112,7 @@ def test_compaction_keeps_every_answer(store, tmp_path):
     assert store.compact() == 20
     after = store.search(vectors(1, seed=2), 50)
     assert [(hit.row.path, hit.score) for hit in before.hits[0]] == [(hit.row.path, hit.score) for hit in after.hits[0]]
-    assert store.info.slots == 20
+    assert store.info().slots == 20
     assert sorted(path.name for path in (tmp_path / "g").glob("vec.*")) == ["vec.1.f16"]
     assert not store.verify().damaged
 
@@ -135,7 +135,7 @@ def test_one_writer_any_number_of_readers(store, tmp_path):
         LocalGallery(tmp_path / "g", write=True)
     with LocalGallery(tmp_path / "g") as reader:
         store.add(rows(3), vectors(3))
-        assert reader.info.rows == 3
+        assert reader.info().rows == 3
 
 
 def test_another_model_is_refused(store, tmp_path):
@@ -277,10 +277,10 @@ def test_a_full_disk_loses_nothing_that_was_committed(store, tmp_path, monkeypat
         with pytest.raises(OutputError, match=r"No space left on device.*what was committed is kept"):
             store.add(rows(5, start=5), vectors(5, seed=1))
     with LocalGallery(tmp_path / "g", write=True) as again:
-        assert again.info.rows == 5
+        assert again.info().rows == 5
         assert not again.verify().damaged
         again.add(rows(5, start=5), vectors(5, seed=1))
-        assert again.info.rows == 10
+        assert again.info().rows == 10
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_a_disk_that_really_fills_loses_nothing_that_was_committed(small_disk, t
         refused_at.add(committed)
         resize(2048)
         with LocalGallery.create(location, wide) as gallery:
-            assert gallery.info.rows == committed
+            assert gallery.info().rows == committed
             assert gallery.verify().sound
             assert index_folder(crops, gallery, FakeEngine(wide)).rows == 60
         shutil.rmtree(location)

@@ -76,7 +76,7 @@ def test_kill_9_loses_nothing_that_was_stored(milvus_server, tmp_path, monkeypat
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         with open_gallery(location) as watching:
-            while watching.info.rows < 20:
+            while watching.info().rows < 20:
                 time.sleep(0.05)
         if who == "server":
             before = time.monotonic()

@@ -138,7 +138,7 @@ def test_a_server_that_goes_silent_in_between(address, raw, patient):
         gallery.add(rows(3), vectors(3))
         forwarder.silent.set()
         with pytest.raises(GalleryUnavailableError, match="does not answer") as refusal:
-            gallery.info  # noqa: B018 - asks the server
+            gallery.info()
         no_words_wasted(refusal.value)
         gallery.close()
 
@@ -325,7 +325,7 @@ def test_rows_that_a_server_has_lost_without_a_word_are_missed(address, raw, mon
         gallery.add(rows(30), vectors(30))
         gallery.finish()
         raw.delete(address.collection, ids=[key_of("b/00003.jpg")])
-        for use in (lambda: gallery.search(vectors(1), 3), gallery.rows, gallery.verify, lambda: gallery.info):
+        for use in (lambda: gallery.search(vectors(1), 3), gallery.rows, gallery.verify, gallery.info):
             with pytest.raises(GalleryError, match=r"answered only in part \(29 of 30 crops\)") as refusal:
                 use()
             no_words_wasted(refusal.value)
@@ -346,7 +346,7 @@ def test_rows_that_milvus_cannot_hold(address, raw):
                 gallery.add([row], vectors(1))
         with pytest.raises(UsageError, match="twice"):
             gallery.add([*rows(1), *rows(1)], vectors(2))
-        assert gallery.info.rows == 0
+        assert gallery.info().rows == 0
 
 
 def test_more_rows_than_one_answer_holds(address, raw, monkeypatch):
@@ -399,7 +399,7 @@ def test_a_collection_keeps_its_kind_of_index(address):
     with pytest.raises(UsageError, match="index of kind ivf"):
         MilvusGallery.create(address, SPEC, replicas=2)
     with MilvusGallery.create(address, SPEC) as gallery:
-        assert gallery.info.index_type == "ivf"
+        assert gallery.info().index_type == "ivf"
 
 
 # --- the command line ---------------------------------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""What a match costs a Milvus server: calls of its client, from opening the gallery to the last match."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+
+from rrid_edge.gallery import SearchFilter
+from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
+from rrid_edge.gallery.milvus.store import MilvusGallery
+from rrid_edge.gallery.opening import open_gallery
+from rrid_edge.matching import MatchSettings, Query, match_all
+from support.galleries import SPEC, rows, vectors
+
+MOST_CALLS = 8
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def address(lite_file):
+    return MilvusAddress.parse(f"milvus+file:{lite_file}/calls_{next(_numbers)}")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The methods of the client that were called."""
+    made = []
+    real = Connection.call
+
+    def counted(self, method, *arguments, **options):
+        made.append(method)
+        return real(self, method, *arguments, **options)
+
+    monkeypatch.setattr(Connection, "call", counted)
+    return made
+
+
+@pytest.fixture
+def filled(address):
+    with MilvusGallery.create(address, SPEC) as gallery:
+        gallery.add(rows(300), vectors(300))
+        gallery.finish()
+    return address
+
+
+@pytest.fixture
+def queries():
+    """Twenty people; of some there are two images."""
+    values = vectors(24, seed=5)
+    pairs = [Query((f"{index}.jpg", "b.jpg"), values[2 * index : 2 * index + 2]) for index in range(4)]
+    return [*pairs, *(Query((f"{index}.jpg",), values[index : index + 1]) for index in range(8, 24))]
+
+
+@pytest.mark.parametrize(
+    "search_filter", [SearchFilter(), SearchFilter(cameras=frozenset({1, 2}), not_paths=frozenset({"b/00001.jpg"}))]
+)
+def test_twenty_queries_cost_no_more_calls_than_one(filled, queries, calls, search_filter):
+    settings = MatchSettings(rows=search_filter)
+    with open_gallery(filled, spec=SPEC) as gallery:
+        info = gallery.info()
+        results = match_all(gallery, queries, settings)
+        made = list(calls)
+        alone = [match_all(gallery, [query], settings)[0] for query in queries]
+    assert info.rows == 300
+    assert len(results) == 20
+    assert len(made) <= MOST_CALLS, made
+    for one, other in zip(results, alone, strict=True):
+        assert [match.path for match in one.matches] == [match.path for match in other.matches]
+        np.testing.assert_array_equal([match.score for match in one.matches], [match.score for match in other.matches])
+
+
+def test_vectors_are_read_in_one_call_each_for_expansion_and_the_answer(filled, queries, calls, monkeypatch):
+    with open_gallery(filled) as gallery:
+        calls.clear()
+        asked: collections.Counter[int] = collections.Counter()
+        real = gallery.vectors
+
+        def counted(wanted):
+            paths = [row.path for row in wanted]
+            asked[len(paths)] += 1
+            assert len(paths) == len(set(paths))
+            return real(wanted)
+
+        monkeypatch.setattr(gallery, "vectors", counted)
+        match_all(gallery, queries, MatchSettings(5, rerank=25))
+        assert asked.total() == 1
+        match_all(gallery, queries, MatchSettings(5, expand=3))
+        assert asked.total() == 3
+        match_all(gallery, queries, MatchSettings(5, expand=3, rerank=25))
+        assert asked.total() == 5
+
+
+def test_candidates_that_do_not_decide_are_asked_for_again_together(address, calls):
+    """Equal crops, more than a first answer names: all queries go into each wider search."""
+    with MilvusGallery.create(address, SPEC) as gallery:
+        gallery.add(rows(200), np.repeat(vectors(1), 200, axis=0))
+        calls.clear()
+        found = gallery.search(np.repeat(vectors(1), 20, axis=0), 5)
+        searches = calls.count("search")
+    assert len({tuple(hit.row.path for hit in hits) for hits in found.hits}) == 1
+    assert searches <= 4, calls
