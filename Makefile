@@ -34,8 +34,8 @@ format: install ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: install ## Run the tests (no GPU needed)
-	$(BIN)/python -m pytest $(ARGS)
+test: install ## Run the tests on all cores, one process per core (no GPU needed); ARGS="-n 0 FILE" runs one file
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 docs: install ## Build the documentation site into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

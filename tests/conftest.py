@@ -1,8 +1,15 @@
-"""What all tests share: no cache of the user's, and servers that several modules ask."""
+"""What all tests share: threads per worker, no cache of the user's, and servers that several modules ask."""
 
 from __future__ import annotations
 
 import os
+
+# pytest-xdist runs one worker per core. In every worker, NumPy and PyTorch would start one thread per core. They read these
+# variables when they are first imported, which must not happen above this line.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 
