@@ -21,7 +21,7 @@ from rrid_edge.bench.results import PipelineRow
 from rrid_edge.bench.variants import Variant
 from rrid_edge.crops.images import read_image
 from rrid_edge.embedding.pipeline import embed_files
-from rrid_edge.embedding.tuning import WORTH_PROCESSES, BatchChoice
+from rrid_edge.embedding.tuning import MIN_FILES_FOR_PROCESSES, BatchSizeTuner
 from rrid_edge.engines.base import BatchEngine, Engine
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings, index_folder
@@ -118,7 +118,7 @@ def write_files(folder: Path, goldens: Goldens, kind: FileKind, count: int) -> l
 
 def _fastest_batch(engine: Engine, goldens: Goldens) -> tuple[int, float]:
     """The batch that indexing would choose, and the seconds that an image takes in it."""
-    choice = BatchChoice(engine.max_batch, files=1 << 30)
+    choice = BatchSizeTuner(engine.max_batch, files=1 << 30)
     best: dict[int, float] = {}
     while choice.trying:
         size = choice.size
@@ -126,7 +126,7 @@ def _fastest_batch(engine: Engine, goldens: Goldens) -> tuple[int, float]:
         start = time.perf_counter()
         engine.run(sample)
         taken = time.perf_counter() - start
-        choice.ran(size, taken)
+        choice.record(size, taken)
         best[size] = min(taken, best.get(size, taken))
     return choice.size, best[choice.size] / choice.size
 
@@ -154,9 +154,9 @@ def _decode_rate(paths: list[Path], engine: Engine) -> float:
     seen = list(_seen(free, paths))
     rate = seen[-1][0] / seen[-1][1]
     many = int(rate * _DECODING_S)
-    if many < WORTH_PROCESSES:
+    if many < MIN_FILES_FOR_PROCESSES:
         return rate
-    seen = list(_seen(free, [paths[index % len(paths)] for index in range(many + WORTH_PROCESSES)]))
+    seen = list(_seen(free, [paths[index % len(paths)] for index in range(many + MIN_FILES_FOR_PROCESSES)]))
     done, start = next(pair for pair in seen if pair[0] >= many // 2)
     later, end = next(pair for pair in seen if pair[0] >= many)
     return max(rate, (later - done) / (end - start))

@@ -216,7 +216,7 @@ def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCr
                 raise DatasetError(
                     f"{printable(path)}: {reason}; an evaluation with missing images would be another one"
                 )
-            descriptors[batch.places] = batch.descriptors
+            descriptors[batch.indices] = batch.descriptors
             bar.advance(batch.done)
     pids, cameras = ([getattr(sample, name) for sample in samples] for name in ("pid", "camera"))
     return LabelledCrops(paths, np.array(pids, np.int64), np.array(cameras, np.int64), descriptors)

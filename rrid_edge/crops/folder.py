@@ -80,7 +80,7 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
     return images, skipped
 
 
-class PathsBelow(Sequence[Path]):
+class LazyPaths(Sequence[Path]):
     """Paths made of names when they are asked for: a path takes ten times the memory of its name.
 
     Args:
@@ -98,11 +98,11 @@ class PathsBelow(Sequence[Path]):
     def __getitem__(self, place: int) -> Path: ...
 
     @overload
-    def __getitem__(self, place: slice) -> PathsBelow: ...
+    def __getitem__(self, place: slice) -> LazyPaths: ...
 
-    def __getitem__(self, place: int | slice) -> Path | PathsBelow:
+    def __getitem__(self, place: int | slice) -> Path | LazyPaths:
         if isinstance(place, slice):
-            return PathsBelow(self._folder, self._names[place])
+            return LazyPaths(self._folder, self._names[place])
         return self._folder / self._names[place]
 
 

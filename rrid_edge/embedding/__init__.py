@@ -1,1 +1,1 @@
-"""Image files to descriptors: reading ahead, decoding, batches."""
+"""From image files to descriptors: reading ahead, decoding, batching."""

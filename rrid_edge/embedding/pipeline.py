@@ -1,4 +1,4 @@
-"""Files to descriptors: threads read and decode ahead of the engine, memory is bounded, slow files hold nobody up."""
+"""From files to descriptors: threads read and decode ahead of the engine, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rrid_edge.crops.images import read_image_bytes
 from rrid_edge.embedding.process import DecodingProcess, can_start_processes
 from rrid_edge.embedding.reading import ReadAhead
-from rrid_edge.embedding.tuning import BatchChoice, EmbeddingGauge, WorkerChoice
+from rrid_edge.embedding.tuning import BatchSizeTuner, EmbeddingStats, WorkerTuner
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError
 from rrid_edge.machine.processor import usable_cores
@@ -33,7 +33,7 @@ class FileFacts:
         path: the file.
         sha256: of the bytes that were decoded (hex).
         size: its size before reading.
-        mtime_ns: its modification time before reading: a change while reading is seen by the next comparison.
+        mtime_ns: its modification time before reading, so that the next comparison notices a change during reading.
     """
 
     path: Path
@@ -44,23 +44,23 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """Some files with their descriptors.
+    """Files with their descriptors.
 
     Attributes:
-        files: what was read, N of them.
-        places: int64 (N,): where these files stand in the list that was asked for.
+        files: the N files that were embedded.
+        indices: int64 (N,), their indices in the list of paths.
         descriptors: float32 (N, D).
-        failed: files that gave no image, with the reason.
+        failed: files that could not be decoded, with the reason.
     """
 
     files: tuple[FileFacts, ...]
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     descriptors: NDArray[np.float32]
     failed: tuple[tuple[Path, str], ...]
 
     @property
     def done(self) -> int:
-        """Files dealt with."""
+        """Number of files in this batch, embedded or failed."""
         return len(self.files) + len(self.failed)
 
 
@@ -79,7 +79,7 @@ class _Decoded:
 @dataclass(frozen=True)
 class _Assembled:
     files: tuple[FileFacts, ...]
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     images: NDArray[np.uint8]
     failed: tuple[tuple[Path, str], ...]
 
@@ -90,75 +90,73 @@ def embed_files(
     *,
     workers: int | None = None,
     batch: int | None = None,
-    gauge: EmbeddingGauge | None = None,
+    stats: EmbeddingStats | None = None,
 ) -> Generator[EmbeddedBatch, None, None]:
-    """Descriptors of image files, in batches of whatever is decoded: mostly, but not always, in the order of ``paths``.
+    """Embed image files in batches, mostly in the order of ``paths``.
 
-    Threads fetch and decode up to three batches ahead, and one more puts the next batch together while the engine is at work,
-    so that all this costs nothing as long as it keeps up. Where the engine still has to wait because threads hold each other
-    up, every one of them gets a process to decode for it. No more than these batches are in memory, however many files there
-    are. A broken file is reported in a batch, and a slow one comes in a later batch than its neighbours; neither stalls the
-    rest.
+    At most three batches are in memory. A broken file is reported in its batch. A slow file comes in a later batch than
+    its neighbours.
 
     Args:
-        engine: what turns images into descriptors; it runs in the caller's thread.
+        engine: turns images into descriptors; runs in the caller's thread.
         paths: image files.
-        workers: decoding threads, or processes; None begins with two threads and adds more while the engine has to wait.
-        batch: images a call of the engine; None measures several sizes on the first batches and keeps the fastest.
-        gauge: filled with what was chosen and what it took.
+        workers: decoding threads or processes; None starts two threads and adds more while the engine waits.
+        batch: images per call of the engine; None measures several sizes on the first batches and keeps the fastest.
+        stats: filled with the chosen settings and the time taken.
     """
-    gauge = gauge if gauge is not None else EmbeddingGauge()
-    sizes = BatchChoice(engine.max_batch, len(paths), batch)
-    choice = WorkerChoice(usable_cores(), workers, processes=can_start_processes())
-    height, width = engine.spec.height_px, engine.spec.width_px
+    stats = stats if stats is not None else EmbeddingStats()
+    batch_size = BatchSizeTuner(engine.max_batch, len(paths), batch)
+    tuner = WorkerTuner(usable_cores(), workers, processes=can_start_processes())
+    shape = (engine.spec.height_px, engine.spec.width_px)
     assembler = ThreadPoolExecutor(1, "assemble")
-    ahead = ReadAhead(
-        paths,
-        _fetch,
-        lambda fetched: _decode(fetched, height, width),
-        threads=choice.threads,
-        window=sizes.largest * _BATCHES_AHEAD,
-    )
-    with assembler, ahead:  # left in the other order: what the assembler waits for ends first
-        pending = assembler.submit(_assemble, ahead, sizes.size, paths, (height, width))
+    ahead = _read_ahead(paths, shape, tuner.threads, batch_size.largest * _BATCHES_AHEAD)
+    with assembler, ahead:  # closed in reverse order: the assembler waits for the reader, so the reader ends first
+        pending = assembler.submit(_assemble, ahead, batch_size.size, paths, shape)
         while True:
             start = time.perf_counter()
             assembled = pending.result()
-            taken = time.perf_counter()
+            assembled_at = time.perf_counter()
             if assembled is None:
                 return
-            pending = assembler.submit(_assemble, ahead, sizes.size, paths, (height, width))
+            pending = assembler.submit(_assemble, ahead, batch_size.size, paths, shape)
             descriptors = engine.run(assembled.images)
-            ended = time.perf_counter()
-            sizes.ran(len(descriptors), ended - taken)
-            if choice.starved(taken - start, ended - taken):
-                if processes := choice.processes(ahead.decode_s, len(paths) - ahead.taken):
-                    ahead.replace_threads(processes, lambda: _decoding_elsewhere(height, width))
-                else:
-                    ahead.add_threads(choice.more_threads())
-            gauge.images += len(descriptors)
-            gauge.batch, gauge.workers = sizes.size, ahead.threads
-            gauge.waited_s += taken - start
-            gauge.computed_s += ended - taken
-            yield EmbeddedBatch(assembled.files, assembled.places, descriptors, assembled.failed)
+            waited_s, computed_s = assembled_at - start, time.perf_counter() - assembled_at
+            batch_size.record(len(descriptors), computed_s)
+            if tuner.starved(waited_s, computed_s):
+                _add_workers(ahead, tuner, len(paths), shape)
+            stats.batch, stats.workers = batch_size.size, ahead.threads
+            stats.record(len(descriptors), waited_s, computed_s)
+            yield EmbeddedBatch(assembled.files, assembled.indices, descriptors, assembled.failed)
+
+
+def _read_ahead(paths: Sequence[Path], shape: tuple[int, int], threads: int, window: int) -> ReadAhead[_Decoded]:
+    return ReadAhead(paths, _fetch, lambda fetched: _decode(fetched, *shape), threads=threads, window=window)
+
+
+def _add_workers(ahead: ReadAhead[_Decoded], tuner: WorkerTuner, files: int, shape: tuple[int, int]) -> None:
+    """Add threads, or replace the threads by processes where the GIL limits decoding."""
+    if processes := tuner.processes(ahead.decode_s, files - ahead.taken):
+        ahead.replace_threads(processes, lambda: _process_decoder(*shape))
+    else:
+        ahead.add_threads(tuner.more_threads())
 
 
 def _assemble(
     ahead: ReadAhead[_Decoded], size: int, paths: Sequence[Path], shape: tuple[int, int]
 ) -> _Assembled | None:
-    """The next batch as one array, made while the engine is at the one before; None when there are no more files."""
+    """Stack the next batch while the engine computes the previous one; None after the last file."""
     found = ahead.take(size)
     if not found:
         return None
-    good = [(place, item) for place, item in found if isinstance(item, _Decoded)]
-    failed = tuple((paths[place], item.reason) for place, item in found if isinstance(item, ImageError))
+    good = [(index, item) for index, item in found if isinstance(item, _Decoded)]
+    failed = tuple((paths[index], item.reason) for index, item in found if isinstance(item, ImageError))
     images = np.stack([item.pixels for _, item in good]) if good else np.empty((0, *shape, 3), np.uint8)
-    places = np.array([place for place, _ in good], np.int64)
-    return _Assembled(tuple(item.facts for _, item in good), places, images, failed)
+    indices = np.array([index for index, _ in good], np.int64)
+    return _Assembled(tuple(item.facts for _, item in good), indices, images, failed)
 
 
 def _fetch(path: Path) -> _Fetched:
-    """Read a file once: the bytes that are hashed are the bytes that are decoded."""
+    """Read a file once, so that the hash is of the bytes that are decoded."""
     try:
         before = path.stat()
         content = path.read_bytes()
@@ -173,8 +171,8 @@ def _decode(fetched: _Fetched, height_px: int, width_px: int) -> _Decoded:
 
 
 @contextlib.contextmanager
-def _decoding_elsewhere(height_px: int, width_px: int) -> Iterator[Callable[[_Fetched], _Decoded]]:
-    """Decodes in a process of its own; here where it cannot be started, and what it leaves when it is killed."""
+def _process_decoder(height_px: int, width_px: int) -> Iterator[Callable[[_Fetched], _Decoded]]:
+    """Decode in a worker process; in this process where none starts, and after it was killed."""
 
     def here(fetched: _Fetched) -> _Decoded:
         return _decode(fetched, height_px, width_px)
@@ -185,11 +183,11 @@ def _decoding_elsewhere(height_px: int, width_px: int) -> Iterator[Callable[[_Fe
         yield here
         return
 
-    def there(fetched: _Fetched) -> _Decoded:
+    def in_process(fetched: _Fetched) -> _Decoded:
         try:
             return _Decoded(fetched.facts, process.decode(fetched.content, fetched.facts.path))
         except OSError:
             return here(fetched)
 
     with process:
-        yield there
+        yield in_process

@@ -1,8 +1,8 @@
-"""A process that decodes images for a thread of this one: pixels by the same code, without sharing the interpreter.
+"""A worker process that decodes images for one thread, so that the GIL does not limit decoding.
 
-For a crop of 64 x 128 pixels Pillow holds the interpreter for half of the time of reading it, so threads cannot decode more
-than some four thousand crops a second, however many processors there are. The process gets a file's bytes through a pipe and
-answers with pixels; it opens no files, and ends when its pipe is closed, also because whoever started it was killed.
+Pillow holds the GIL for half of the time that a crop of 64 x 128 pixels takes, so threads decode at most about 4000 crops
+per second on any number of cores. The process receives a file's bytes through a pipe and answers with pixels. It opens no
+files. It ends when its pipe is closed, which also happens when its parent is killed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _ROOT = Path(__file__).parent.parent
 _SERVE = f"from {__name__} import serve; serve()"
 _READY = b"ready"
 _LENGTH = struct.Struct("<Q")
-_ANSWER = struct.Struct("<?Q")  # whether pixels follow, or the reason why there are none; its length
+_ANSWER = struct.Struct("<?Q")  # True: pixels follow, False: an error text; its length in bytes
 _PIPE_BYTES = 1 << 20
-_FAREWELL_S = 2.0
+_EXIT_TIMEOUT_S = 2.0
 
 
 def can_start_processes() -> bool:
-    """Whether this interpreter can be started again: not inside an executable that another program was made into."""
+    """Whether ``sys.executable`` is a Python interpreter. It is not in a frozen application."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 class DecodingProcess(Closable):
-    """Starts the process, and is its other end; for one thread at a time. A context manager.
+    """Starts a decoding process and talks to it. Use it from one thread at a time. A context manager.
 
     Args:
         height_px: rows of every result.
@@ -52,7 +52,7 @@ class DecodingProcess(Closable):
 
     def __init__(self, height_px: int, width_px: int) -> None:
         self._shape = (height_px, width_px, 3)
-        # Started beside the package: what lies in the working folder must not be imported. One thread is all it needs.
+        # Started in the package's folder, so that nothing in the working folder is imported. It needs one thread only.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
             [sys.executable, "-c", _SERVE, str(height_px), str(width_px)],
@@ -67,14 +67,14 @@ class DecodingProcess(Closable):
         self._to, self._from = self._process.stdin, self._process.stdout
         if self._from.read(len(_READY)) != _READY:
             self.close()
-            raise OSError("a process for decoding ended at once")
+            raise OSError("the decoding process ended at once")
 
     def decode(self, content: bytes, path: Path) -> NDArray[np.uint8]:
-        """The pixels of an image file's bytes, (height_px, width_px, 3), as :func:`rrid_edge.crops.images.read_image` gives them.
+        """Decode the bytes of an image file: uint8 (height_px, width_px, 3), equal to ``read_image`` of the file.
 
         Raises:
             ImageError: as for :func:`rrid_edge.crops.images.read_image`.
-            OSError: the process is gone.
+            OSError: the process has ended.
         """
         self._to.write(_LENGTH.pack(len(content)))
         self._to.write(content)
@@ -92,23 +92,23 @@ class DecodingProcess(Closable):
             with contextlib.suppress(OSError):
                 stream.close()
         try:
-            self._process.wait(_FAREWELL_S)
+            self._process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
 
 def serve() -> None:
-    """What the process does: answer with pixels, or with the reason why there are none, until its input ends."""
-    # Ctrl-C reaches all processes; the one that counts closes this one's pipe.
+    """Main loop of the process: answer each file with pixels or an error text, until the input ends."""
+    # Ctrl-C reaches all processes of the group; the parent closes this one's pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     height_px, width_px = map(int, sys.argv[1:3])
     source, target = sys.stdin.buffer, sys.stdout.buffer
-    with contextlib.suppress(OSError, AttributeError):  # so that a whole image fits: each goes over at once
+    with contextlib.suppress(OSError, AttributeError):  # the pipe holds a whole image, so each needs one write
         fcntl.fcntl(target.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     target.write(_READY)
     target.flush()
-    with contextlib.suppress(OSError):  # nobody reads any more
+    with contextlib.suppress(OSError):  # the parent closed the pipe
         while len(length := source.read(_LENGTH.size)) == _LENGTH.size:
             content = source.read(*_LENGTH.unpack(length))
             try:
@@ -131,6 +131,6 @@ def _read(stream: IO[bytes], room: Any) -> Any:  # noqa: ANN401 - any writable b
     while left:
         count = stream.readinto(left)  # type: ignore[attr-defined]
         if not count:
-            raise OSError("a process for decoding is gone")
+            raise OSError("the decoding process has ended")
         left = left[count:]
     return room

@@ -1,4 +1,4 @@
-"""Threads that read and decode files ahead of whoever needs them: bounded, and not held up by a slow file."""
+"""Threads that read and decode files ahead of their consumer, in bounded memory and past slow files."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from typing import Any, Generic, TypeVar
 from rrid_edge.closable import Closable
 from rrid_edge.errors import ImageError
 
-PATIENCE_S = 0.5
-"""Who waits longer than this goes on with what is there; a file that takes longer to be read hangs."""
-SPARE_THREADS = 16
-"""So many files may hang (a stalled network share) before everything waits for them."""
-_FAREWELL_S = 2.0
+PARTIAL_BATCH_AFTER_S = 0.5
+"""Seconds before a partial batch is handed out. A slower read counts as hung."""
+MAX_SPARE_THREADS = 16
+"""Extra threads that replace hung reads (a stalled network share). With more hung reads, reading stalls."""
+_JOIN_TIMEOUT_S = 2.0
 
 Item = TypeVar("Item")
 Decoder = Callable[[], AbstractContextManager[Callable[[Any], Item]]]
-"""Starts what one thread decodes with, and ends it."""
+"""Makes a context manager that gives one thread its own decoding function."""
 
 
 class ReadAhead(Closable, Generic[Item]):
-    """Files to items, in threads; at most ``window`` files are in work or waiting to be taken. A context manager.
+    """Reads and decodes files in threads. At most ``window`` files are in memory. A context manager.
 
-    Fetching and decoding are told apart: decoding needs a processor, so more threads would not help; a fetch that hangs
-    needs none, so another thread is started beside it. Threads may decode by means of their own, such as a process.
+    An extra thread replaces one whose fetch hangs, because that one uses no CPU. Slow decoding gets no extra thread.
+    Threads can have a decoder of their own, such as a process.
 
     Args:
         paths: the files.
-        fetch: reads a file; an :class:`ImageError` becomes that file's result, anything else ends the reading.
-        decode: makes the item of what was fetched, with the same errors.
-        threads: to begin with.
-        window: the bound on memory, in items.
+        fetch: reads a file. An :class:`ImageError` becomes that file's result; other errors end the reading.
+        decode: turns what was fetched into an item; same errors.
+        threads: number of threads at the start.
+        window: largest number of files in memory.
     """
 
     def __init__(
@@ -65,21 +65,21 @@ class ReadAhead(Closable, Generic[Item]):
 
     @property
     def threads(self) -> int:
-        """Threads at work to keep up; those beside hanging ones do not count."""
+        """Working threads, without the extra ones that replace hung reads."""
         return len(self._threads) - self._spares - self._ended
 
     @property
     def taken(self) -> int:
-        """Results that were given out."""
+        """Number of results handed out."""
         return self._taken
 
     @property
     def decode_s(self) -> float:
-        """Seconds of a processor that decoding a file in this process takes; 0 where none was."""
+        """Mean CPU seconds per file decoded in this process; 0 before the first."""
         return self._decode_s / max(1, self._decoded)
 
     def add_threads(self, count: int) -> None:
-        """Start more threads, but no more than there are files."""
+        """Start more threads, at most one per file."""
         with self._starting:
             for _ in range(min(count, len(self._paths) - len(self._threads))):
                 # Daemons: a read that hangs in the kernel must not keep a stopped program alive.
@@ -89,20 +89,20 @@ class ReadAhead(Closable, Generic[Item]):
                 thread.start()
 
     def replace_threads(self, count: int, decoder: Decoder[Item]) -> None:
-        """Start ``count`` threads with decoders of their own; once one of them is ready, those without leave."""
+        """Start ``count`` threads with decoders of their own. The other threads end once the first decoder is ready."""
         self._decoder = decoder
         self.add_threads(count)
 
     def take(self, count: int) -> list[tuple[int, Item | ImageError]]:
-        """Up to ``count`` results with their files' places, lowest first; an empty list when all were taken.
+        """Up to ``count`` results with the indices of their files, lowest first; an empty list after the last.
 
-        Waits until so many are there, or all that are left; closing ends the wait. After :data:`PATIENCE_S` what is there
-        is given out without the late ones; they come with a later call.
+        Waits for ``count`` results, or for all that are left. After :data:`PARTIAL_BATCH_AFTER_S` it returns the results
+        that are ready; late ones come with a later call. :meth:`close` ends the wait.
         """
         while self._taken < len(self._paths) and not self._stopped:
             with self._filled:
                 wanted = min(count, len(self._paths) - self._taken, self._window)
-                self._filled.wait_for(lambda: self._stopped or len(self._ready) >= wanted, PATIENCE_S)  # noqa: B023 - waited for here
+                self._filled.wait_for(lambda: self._stopped or len(self._ready) >= wanted, PARTIAL_BATCH_AFTER_S)  # noqa: B023 - called now
                 if self._stopped:
                     break
                 if self._ready:
@@ -110,21 +110,21 @@ class ReadAhead(Closable, Generic[Item]):
                     self._taken += len(taken)
                     self._room.notify(len(taken))
                     return taken
-                hanging = self._hanging()
-            self._replace(hanging)
+                hung = self._hung()
+            self._replace(hung)
         if self._broken is not None:
             raise self._broken
         return []
 
-    def _hanging(self) -> int:
-        """Threads that have been fetching one file for too long, while others could be read."""
+    def _hung(self) -> int:
+        """Number of threads whose fetch exceeds the limit while files are left to claim."""
         if self._claimed == len(self._paths):
             return 0
-        limit = time.monotonic() - PATIENCE_S
+        limit = time.monotonic() - PARTIAL_BATCH_AFTER_S
         return sum(start < limit for start in list(self._fetching.values()))
 
-    def _replace(self, hanging: int) -> None:
-        missing = min(hanging, SPARE_THREADS) - self._spares
+    def _replace(self, hung: int) -> None:
+        missing = min(hung, MAX_SPARE_THREADS) - self._spares
         if missing > 0:
             before = len(self._threads)
             self.add_threads(missing)
@@ -135,28 +135,28 @@ class ReadAhead(Closable, Generic[Item]):
             with contextlib.nullcontext(self._measured_decode) if decoder is None else decoder() as decode:
                 if decoder is not None:
                     self._replaced = True
-                while (place := self._claim(may_end=decoder is None)) is not None:
-                    self._deliver(place, decode)
-        except BaseException as error:  # whatever it is, it belongs to whoever waits
+                while (index := self._claim(may_end=decoder is None)) is not None:
+                    self._deliver(index, decode)
+        except BaseException as error:  # take() raises it in the consumer's thread
             self._stop(error)
 
-    def _deliver(self, place: int, decode: Callable[[Any], Item]) -> None:
+    def _deliver(self, index: int, decode: Callable[[Any], Item]) -> None:
         try:
-            item: Item | ImageError = decode(self._fetched(place))
+            item: Item | ImageError = decode(self._fetched(index))
         except ImageError as error:
             item = error
         with self._filled:
-            heapq.heappush(self._ready, (place, item))
+            heapq.heappush(self._ready, (index, item))
             self._filled.notify()
 
-    def _fetched(self, place: int) -> Any:  # noqa: ANN401 - whatever fetch returns
-        self._fetching[place] = time.monotonic()
+    def _fetched(self, index: int) -> Any:  # noqa: ANN401 - the type that fetch returns
+        self._fetching[index] = time.monotonic()
         try:
-            return self._fetch(self._paths[place])
+            return self._fetch(self._paths[index])
         finally:
-            del self._fetching[place]
+            del self._fetching[index]
 
-    def _measured_decode(self, fetched: Any) -> Item:  # noqa: ANN401 - whatever fetch returns
+    def _measured_decode(self, fetched: Any) -> Item:  # noqa: ANN401 - the type that fetch returns
         start = time.thread_time()
         item = self._decode(fetched)
         with self._room:
@@ -165,20 +165,20 @@ class ReadAhead(Closable, Generic[Item]):
         return item
 
     def _claim(self, *, may_end: bool) -> int | None:
-        """The next file to read, once there is room for its result; None when there is nothing left to do.
+        """Index of the next file, once the window has room for it; None when the thread should end.
 
-        A thread that ``may_end`` also leaves once those with decoders of their own have taken over.
+        With ``may_end`` the thread also ends once threads with decoders of their own have taken over.
         """
         with self._room:
             self._room.wait_for(
                 lambda: self._stopped or self._claimed == len(self._paths) or self._claimed - self._taken < self._window
             )
             if self._stopped or self._claimed == len(self._paths):
-                self._room.notify_all()  # whoever else waits has nothing left to do either
+                self._room.notify_all()  # the other waiting threads end too
                 return None
             if may_end and self._replaced:
                 self._ended += 1
-                self._room.notify()  # the room is another one's
+                self._room.notify()  # passes the free slot to another thread
                 return None
             self._claimed += 1
             return self._claimed - 1
@@ -191,9 +191,9 @@ class ReadAhead(Closable, Generic[Item]):
             self._room.notify_all()
 
     def close(self) -> None:
-        """Stop reading and wait for the threads, but not for one that hangs in its file; safe to call twice."""
+        """Stop reading and join the threads, except those in a hung read; safe to call twice."""
         self._stop()
-        end = time.monotonic() + _FAREWELL_S
+        end = time.monotonic() + _JOIN_TIMEOUT_S
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         self._ready.clear()

@@ -1,4 +1,4 @@
-"""How fast the stages of embedding are, measured while they work, and the batch and threads chosen from that."""
+"""Batch size and number of workers for embedding, chosen from timings of the running work."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import math
 from dataclasses import dataclass
 
 DEFAULT_BATCH = 16
-"""Images a call where there are too few files to measure."""
+"""Images per call where there are too few files to measure."""
 _SIZES = (16, 32, 8, 64, 128)
 _TRIES = 3
 _WORTH_TRYING = 3
 _STARVED = 0.02
-_INTERPRETER_S = 0.15e-3
-"""For so long does decoding a file hold the interpreter, however large it is: one thread at a time."""
+_GIL_S_PER_FILE = 0.15e-3
+"""Seconds that decoding one file holds the GIL, whatever its size."""
 _SPARE_PROCESSES = 2
-WORTH_PROCESSES = 4000
-"""Files that a thread decodes in a second: starting a process takes a fifth of it."""
+MIN_FILES_FOR_PROCESSES = 4000
+"""With fewer files left, starting a process (0.2 s) does not pay: one thread decodes 4000 files per second."""
 
 
 @dataclass
-class EmbeddingGauge:
-    """What embedding some files took; filled while it runs.
+class EmbeddingStats:
+    """Settings and timings of one embedding run; updated while it runs.
 
     Attributes:
-        images: decoded and embedded.
-        batch: images a call that were chosen, or given.
-        workers: decoding threads, or processes, at the end.
-        waited_s: seconds in which the engine had nothing to do because no image was decoded yet.
+        images: number of embedded images.
+        batch: images per call, chosen or given.
+        workers: decoding threads or processes.
+        waited_s: seconds that the engine waited for decoded images.
         computed_s: seconds in the engine.
     """
 
@@ -36,17 +36,23 @@ class EmbeddingGauge:
     waited_s: float = 0.0
     computed_s: float = 0.0
 
+    def record(self, images: int, waited_s: float, computed_s: float) -> None:
+        """Add one batch."""
+        self.images += images
+        self.waited_s += waited_s
+        self.computed_s += computed_s
 
-class BatchChoice:
-    """Images a call of the engine: measured on the first batches of the work itself, so that no image is computed twice.
 
-    Every size is tried three times; the first time does not count, because runtimes prepare for a new shape. Then the
-    size of the best rate stays. Answers do not change: an image's descriptor does not depend on its batch.
+class BatchSizeTuner:
+    """Chooses the images per call of the engine by timing the first batches of the work itself.
+
+    Each size runs three times. The first run does not count, because runtimes prepare for a new shape. Then the size of
+    the highest throughput stays. Descriptors do not depend on the batch size.
 
     Args:
-        largest: images that one call of the engine takes.
-        files: files to embed; where trying would take more than a third of them, :data:`DEFAULT_BATCH` is taken.
-        fixed: a size that somebody asked for, or None.
+        largest: largest batch of the engine.
+        files: number of files; if measuring would take more than a third of them, :data:`DEFAULT_BATCH` is used.
+        fixed: a size given by the caller, or None.
     """
 
     def __init__(self, largest: int, files: int, fixed: int | None = None) -> None:
@@ -59,7 +65,7 @@ class BatchChoice:
 
     @property
     def size(self) -> int:
-        """Images of the next call."""
+        """Number of images for the next call."""
         if len(self._sizes) == 1:
             return self._sizes[0]
         untried = next((size for size in self._sizes if len(self._seconds[size]) < _TRIES), None)
@@ -69,25 +75,25 @@ class BatchChoice:
 
     @property
     def trying(self) -> bool:
-        """Whether sizes are still being compared."""
+        """Whether sizes are still being measured."""
         return any(len(tries) < _TRIES for tries in self._seconds.values())
 
-    def ran(self, images: int, seconds: float) -> None:
-        """Record a call; one with fewer images than it was to have says nothing."""
+    def record(self, images: int, seconds: float) -> None:
+        """Record the time of one call. Calls of a size that is not measured are ignored."""
         tries = self._seconds.get(images)
         if tries is not None and len(tries) < _TRIES:
             tries.append(seconds)
 
 
-class WorkerChoice:
-    """How files are decoded: by two threads to begin with, by twice as many whenever the engine had to wait.
+class WorkerTuner:
+    """Chooses the number of decoding workers: two threads at first, twice as many each time the engine had to wait.
 
-    On a CPU engine and decoding share the processors, so workers that are not needed only get in the way; beside a GPU all
-    of them are needed. Where threads would wait for the interpreter instead of decoding, processes take their place.
+    A CPU engine shares the cores with decoding, so surplus workers slow it down. A GPU engine needs them all. Processes
+    replace threads where the GIL would limit decoding.
 
     Args:
-        cores: processors that may be used.
-        fixed: a number that somebody asked for, or None.
+        cores: usable CPU cores.
+        fixed: a number given by the caller, or None.
         processes: whether processes can be started.
     """
 
@@ -99,28 +105,26 @@ class WorkerChoice:
         self._first = True
 
     def starved(self, waited_s: float, computed_s: float) -> bool:
-        """Whether the engine had to wait before a batch; its first wait does not count: nothing is decoded before the start."""
+        """Whether the engine waited too long for a batch. The first wait never counts: nothing is decoded yet."""
         first, self._first = self._first, False
         return not first and waited_s > _STARVED * (waited_s + computed_s)
 
     def more_threads(self) -> int:
-        """Threads to add, with or without a process each."""
+        """Number of threads to add, each with or without a process."""
         more = min(2 * self.threads, self._most) - self.threads
         self.threads += more
         return more
 
     def processes(self, decode_s: float, files: int) -> int:
-        """Processes that are to decode instead; 0 where threads do as well. Asked for once, they are not offered again.
-
-        As many as were fixed, or to begin with as many as give this process no rest: it holds its interpreter for every file as
-        well, to hand it over and to store what comes back.
+        """Number of processes that should replace the threads; 0 where threads suffice, and after the first answer.
 
         Args:
-            decode_s: seconds of a processor that a thread needs for a file.
-            files: still to be decoded.
+            decode_s: CPU seconds per file in a thread.
+            files: number of files left.
         """
-        if not self._processes or files < WORTH_PROCESSES or decode_s > self._most * _INTERPRETER_S:
+        if not self._processes or files < MIN_FILES_FOR_PROCESSES or decode_s > self._most * _GIL_S_PER_FILE:
             return 0
         self._processes = False
-        self.threads = self._fixed or min(self._most, _SPARE_PROCESSES + math.ceil(decode_s / _INTERPRETER_S))
+        # This process holds its GIL for each file too, to send it and to store the pixels: more processes would idle.
+        self.threads = self._fixed or min(self._most, _SPARE_PROCESSES + math.ceil(decode_s / _GIL_S_PER_FILE))
         return self.threads

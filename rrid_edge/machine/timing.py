@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEWEST = 3
+MIN_REPETITIONS = 3
 """Timed calls of a way that has used up its time."""
 
 
@@ -47,7 +47,7 @@ def interleave(
         ways: name -> what to call.
         repetitions: timed calls of each.
         warm_up: calls of each before.
-        budget_s: a way that has taken so many seconds drops out, after :data:`FEWEST` calls at least.
+        budget_s: a way that has taken so many seconds drops out, after :data:`MIN_REPETITIONS` calls at least.
     """
     for way in ways.values():
         for _ in range(warm_up):
@@ -55,7 +55,7 @@ def interleave(
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repetition in range(repetitions):
         for name, way in ways.items():
-            if repetition >= FEWEST and sum(seconds[name]) >= budget_s:
+            if repetition >= MIN_REPETITIONS and sum(seconds[name]) >= budget_s:
                 continue
             start = time.perf_counter()
             way()

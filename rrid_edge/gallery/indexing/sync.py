@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rrid_edge.crops.folder import PathsBelow, scan_images
+from rrid_edge.crops.folder import LazyPaths, scan_images
 from rrid_edge.crops.naming import name_reader
 from rrid_edge.embedding.pipeline import embed_files
-from rrid_edge.embedding.tuning import EmbeddingGauge
+from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderUnavailableError, UsageError, printable
 from rrid_edge.gallery.base import Gallery
@@ -120,9 +120,9 @@ def index_folder(
         gallery.remove(gone)
     progress.start(len(waiting))
     left = len(changed)
-    gauge = EmbeddingGauge()
+    stats = EmbeddingStats()
     batches = embed_files(
-        engine, PathsBelow(folder, waiting), workers=settings.workers, batch=settings.batch, gauge=gauge
+        engine, LazyPaths(folder, waiting), workers=settings.workers, batch=settings.batch, stats=stats
     )
     with contextlib.closing(batches), GalleryWriter(folder, gallery, before, damaged, reader) as writer:
         for batch in batches:
@@ -144,10 +144,10 @@ def index_folder(
         failed=tuple(sorted(writer.failed)),
         skipped=tuple(sorted((str(path), reason) for path, reason in skipped)),
         waiting=left,
-        batch=gauge.batch,
-        workers=gauge.workers,
-        waited_for_decoding_s=gauge.waited_s,
-        computed_s=gauge.computed_s,
+        batch=stats.batch,
+        workers=stats.workers,
+        waited_for_decoding_s=stats.waited_s,
+        computed_s=stats.computed_s,
         waited_for_disk_s=writer.waited_s,
     )
 

@@ -19,7 +19,7 @@ from rrid_edge.embedding import reading as decoding
 from rrid_edge.embedding import tuning as pace
 from rrid_edge.embedding.pipeline import embed_files
 from rrid_edge.embedding.reading import ReadAhead
-from rrid_edge.embedding.tuning import BatchChoice, EmbeddingGauge, WorkerChoice
+from rrid_edge.embedding.tuning import BatchSizeTuner, EmbeddingStats, WorkerTuner
 from rrid_edge.engines import FakeEngine
 from rrid_edge.errors import ImageError
 from support.pictures import noise, save_crops
@@ -39,12 +39,12 @@ def test_every_file_gets_its_own_descriptor(tmp_path):
     with FakeEngine(max_batch=5) as engine:
         batches = list(embed_files(engine, paths, workers=4, batch=5))
         alone = np.concatenate([engine.run(read_image(path, 192, 64)[None]) for path in paths])
-    places = np.concatenate([batch.places for batch in batches])
-    assert sorted(places) == list(range(23))
-    assert [facts.path for batch in batches for facts in batch.files] == [paths[place] for place in places]
-    np.testing.assert_allclose(np.concatenate([batch.descriptors for batch in batches]), alone[places], atol=1e-6)
+    indices = np.concatenate([batch.indices for batch in batches])
+    assert sorted(indices) == list(range(23))
+    assert [facts.path for batch in batches for facts in batch.files] == [paths[index] for index in indices]
+    np.testing.assert_allclose(np.concatenate([batch.descriptors for batch in batches]), alone[indices], atol=1e-6)
     facts = batches[0].files[0]
-    content = paths[places[0]].read_bytes()
+    content = paths[indices[0]].read_bytes()
     assert (facts.sha256, facts.size) == (hashlib.sha256(content).hexdigest(), len(content))
 
 
@@ -55,7 +55,7 @@ def test_broken_files_are_reported(tmp_path):
     batches = list(embed_files(FakeEngine(), paths, batch=3))
     assert sum(len(batch.files) for batch in batches) == 4
     assert {path for batch in batches for path, _ in batch.failed} == {paths[2], paths[5]}
-    assert all(len(batch.descriptors) == len(batch.files) == len(batch.places) for batch in batches)
+    assert all(len(batch.descriptors) == len(batch.files) == len(batch.indices) for batch in batches)
 
 
 def test_no_files_and_only_broken_ones(tmp_path):
@@ -68,7 +68,7 @@ def test_no_files_and_only_broken_ones(tmp_path):
 def test_a_hanging_file_comes_last_and_keeps_nobody_waiting(tmp_path, monkeypatch):
     paths = save_crops(tmp_path, 30)
     release, real = threading.Event(), module._fetch
-    monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(decoding, "PARTIAL_BATCH_AFTER_S", 0.05)
     monkeypatch.setattr(module, "_fetch", lambda path: (path not in paths[:3] or release.wait(20), real(path))[1])
     seen = []
     for batch in embed_files(FakeEngine(), paths, workers=2, batch=4):  # three files hang, and there are two threads
@@ -177,12 +177,12 @@ def test_image_errors_are_results():
 
 
 def test_the_fastest_batch_is_kept_once_all_were_tried():
-    choice = BatchChoice(32, 10_000)
+    choice = BatchSizeTuner(32, 10_000)
     speed = {8: 1.0, 16: 1.5, 32: 1.2}  # images a second, first calls of a size being ten times as slow
     tried: list[int] = []
     for _ in range(20):
         size = choice.size
-        choice.ran(size, size / speed[size] * (1 if size in tried else 10))
+        choice.record(size, size / speed[size] * (1 if size in tried else 10))
         tried.append(size)
     assert sorted(set(tried)) == [8, 16, 32]
     assert tried[9:] == [16] * 11
@@ -191,31 +191,31 @@ def test_the_fastest_batch_is_kept_once_all_were_tried():
 
 @pytest.mark.parametrize(("largest", "files", "fixed", "size"), [(32, 50, None, 16), (4, 9999, None, 4), (8, 9, 20, 8)])
 def test_batch_without_a_choice(largest, files, fixed, size):
-    choice = BatchChoice(largest, files, fixed)
+    choice = BatchSizeTuner(largest, files, fixed)
     assert choice.size == choice.largest == size
 
 
 def test_threads_are_added_while_the_engine_waits():
-    choice = WorkerChoice(6)
+    choice = WorkerTuner(6)
     assert [choice.starved(*times) for times in ((1, 1), (0.001, 1), (1, 1))] == [False, False, True]
     assert [choice.more_threads() for _ in range(3)] == [2, 2, 0]
     assert choice.threads == 6
-    assert WorkerChoice(8, 3).more_threads() == 0
+    assert WorkerTuner(8, 3).more_threads() == 0
 
 
 def test_processes_take_over_where_threads_hold_each_other_up():
     small, large = 0.0003, 0.07  # seconds: a crop, and a picture of 12 megapixels
-    assert WorkerChoice(16).processes(small, 10**6) == 0
-    choice = WorkerChoice(16, processes=True)
+    assert WorkerTuner(16).processes(small, 10**6) == 0
+    choice = WorkerTuner(16, processes=True)
     assert choice.processes(large, 10**6) == 0
     assert choice.processes(small, 500) == 0
     assert choice.processes(small, 10**6) == 4  # two of them give this process a file every 0.15 ms
     assert choice.processes(small, 10**6) == 0  # they are there already
     assert [choice.more_threads() for _ in range(3)] == [4, 8, 0]  # with them never more than processors
-    assert WorkerChoice(16, processes=True).processes(0.002, 10**6) == 16
-    assert WorkerChoice(16, 6, processes=True).processes(small, 10**6) == 6
-    assert WorkerChoice(2, processes=True).processes(0.0002, 10**6) == 2
-    assert WorkerChoice(1, processes=True).processes(0.001, 10**6) == 0
+    assert WorkerTuner(16, processes=True).processes(0.002, 10**6) == 16
+    assert WorkerTuner(16, 6, processes=True).processes(small, 10**6) == 6
+    assert WorkerTuner(2, processes=True).processes(0.0002, 10**6) == 2
+    assert WorkerTuner(1, processes=True).processes(0.001, 10**6) == 0
 
 
 def test_processes_give_the_same_descriptors(tmp_path, monkeypatch):
@@ -225,13 +225,13 @@ def test_processes_give_the_same_descriptors(tmp_path, monkeypatch):
     paths[7].write_bytes(paths[7].read_bytes()[:500])
     paths[140].write_bytes(paths[140].read_bytes()[:700])
     expected = by_path(embed_files(FakeEngine(), paths, batch=4))
-    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
-    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
-    started, gauge = remember_processes(monkeypatch), EmbeddingGauge()
+    monkeypatch.setattr(pace, "MIN_FILES_FOR_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_GIL_S_PER_FILE", 1.0)
+    started, stats = remember_processes(monkeypatch), EmbeddingStats()
     slow = SlowFetch(monkeypatch)
-    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=3, gauge=gauge)) == expected
+    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=3, stats=stats)) == expected
     assert len(expected[1]) == 3
-    assert gauge.workers == len(started) == 3
+    assert stats.workers == len(started) == 3
     assert slow.after_start > 0  # some of the work was theirs
     assert all(process.poll() is not None for process in started)
 
@@ -239,8 +239,8 @@ def test_processes_give_the_same_descriptors(tmp_path, monkeypatch):
 def test_what_a_killed_process_leaves_is_decoded_here(tmp_path, monkeypatch):
     paths = save_crops(tmp_path, 60)
     expected = by_path(embed_files(FakeEngine(), paths, batch=4))
-    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
-    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
+    monkeypatch.setattr(pace, "MIN_FILES_FOR_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_GIL_S_PER_FILE", 1.0)
     started = remember_processes(monkeypatch, then=lambda process: process.kill())
     SlowFetch(monkeypatch)
     assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=2)) == expected
@@ -250,13 +250,13 @@ def test_what_a_killed_process_leaves_is_decoded_here(tmp_path, monkeypatch):
 def test_without_processes_threads_go_on(tmp_path, monkeypatch):
     paths = save_crops(tmp_path, 60)
     expected = by_path(embed_files(FakeEngine(), paths, batch=4))
-    monkeypatch.setattr(pace, "WORTH_PROCESSES", 10)
-    monkeypatch.setattr(pace, "_INTERPRETER_S", 1.0)
+    monkeypatch.setattr(pace, "MIN_FILES_FOR_PROCESSES", 10)
+    monkeypatch.setattr(pace, "_GIL_S_PER_FILE", 1.0)
     monkeypatch.setattr(decoding_process, "_SERVE", "raise SystemExit")
     SlowFetch(monkeypatch)
-    gauge = EmbeddingGauge()
-    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=2, gauge=gauge)) == expected
-    assert gauge.workers == 2
+    stats = EmbeddingStats()
+    assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=2, stats=stats)) == expected
+    assert stats.workers == 2
 
 
 def test_all_threads_without_a_decoder_leave_when_few_with_one_come():
@@ -279,7 +279,7 @@ def test_all_threads_without_a_decoder_leave_when_few_with_one_come():
 
 
 def test_a_thread_that_hangs_is_replaced_by_one_with_its_own_decoder(monkeypatch):
-    monkeypatch.setattr(decoding, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(decoding, "PARTIAL_BATCH_AFTER_S", 0.05)
     started, release = threading.Event(), threading.Event()
     begun: list[threading.Thread] = []
 
@@ -376,8 +376,8 @@ class SlowFetch:
 
 
 def test_the_gauge_tells_what_happened(tmp_path):
-    gauge = EmbeddingGauge()
-    list(embed_files(FakeEngine(), save_crops(tmp_path, 10), workers=2, batch=4, gauge=gauge))
-    assert (gauge.images, gauge.batch, gauge.workers) == (10, 4, 2)
-    assert gauge.computed_s > 0
-    assert gauge.waited_s > 0
+    stats = EmbeddingStats()
+    list(embed_files(FakeEngine(), save_crops(tmp_path, 10), workers=2, batch=4, stats=stats))
+    assert (stats.images, stats.batch, stats.workers) == (10, 4, 2)
+    assert stats.computed_s > 0
+    assert stats.waited_s > 0
