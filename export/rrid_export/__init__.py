@@ -1,1 +1,1 @@
-"""Export: the fused inference branch, ONNX files with their checks, and golden descriptors (extra ``export``)."""
+"""Export: the fused inference branch, checked ONNX files, golden descriptors, TensorRT engines (extra ``export``)."""

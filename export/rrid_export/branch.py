@@ -1,13 +1,13 @@
-"""The inference branch: the trained network rewritten for speed, equal to it in value.
+"""The inference branch: the trained network rewritten for speed, with the same values.
 
-The trained network does not know that this module exists. What is rewritten:
+It differs from the trained network (:class:`rrid_train.model.RRID`) in five points:
 
-- scaling and ImageNet normalisation are one multiplication and one addition in the graph, on uint8 input;
-- the mirrored image goes through beside its image (two views an image, adjacent), the mean and the L2 norm follow;
-- batch norms are folded into the convolutions before them;
-- the feature map is pooled once to a strip of lcm(stripes) rows: the stripes of all scales and the global maximum are
-  maxima of it;
-- the 15 local, 15 rest and 15 relation projections are three batched matrix products.
+- The graph scales and normalises uint8 pixels with one multiplication and one addition.
+- Each image and its mirror are adjacent in one batch. The graph ends with their mean and the L2 norm.
+- Batch norms are folded into the convolutions before them.
+- The feature map is max-pooled once to a strip of lcm(stripes) rows. The stripes of all scales and the global maximum
+  are maxima over rows of this strip.
+- The 15 local, 15 rest and 15 relation projections are three batched matrix products.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from rrid_edge.errors import CheckFailedError
 from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from rrid_train.model import RRID
 
-_LARGEST_HALF = 65504.0
+_FLOAT16_MAX = 65504.0
 
 
 class InferenceBranch(nn.Module):
     """uint8 images to unit descriptors.
 
     Args:
-        model: the trained network; it is copied, not changed.
-        flip: True for the mean over image and mirrored image (published evaluation), False for the image alone.
+        model: the trained network; it is copied and not changed.
+        flip: True averages each image with its mirror (published evaluation); False uses the image alone.
 
     Shapes:
         input: uint8 (B, height, width, 3), RGB.
-        output: float32 (B, blocks x block_width), rows of unit length.
+        output: float32 (B, blocks * block_width), rows of unit length.
     """
 
     scale: Tensor
@@ -72,37 +72,44 @@ class InferenceBranch(nn.Module):
         """Unit descriptors of uint8 images; see the class."""
         pixels = (images.float().permute(0, 3, 1, 2) * self.scale + self.shift).to(self.compute_dtype)
         if not self.flip:
-            return _unit(self.blocks(pixels).flatten(1))
-        # stack/flatten keeps the batch size symbolic; chunk/cat froze it in the exported graph.
+            return _unit_length(self.blocks(pixels).flatten(1))
+        # stack and flatten keep the batch size symbolic; chunk and cat froze it in the exported graph.
         views = torch.stack([pixels, pixels.flip(3)], dim=1).flatten(0, 1)
         features = self.blocks(views).flatten(1).float()
-        # The sum has the direction of the mean, and only the direction is left after the norm.
-        return _unit(features.reshape(-1, 2, features.shape[1]).sum(1))
+        # Sum and mean have the same direction, and the norm removes the length.
+        return _unit_length(features.reshape(-1, 2, features.shape[1]).sum(1))
 
     def to_half(self) -> InferenceBranch:
-        """Change this branch to float16 weights and arithmetic, and return it.
+        """Convert this branch to float16 weights and arithmetic, in place, and return it.
 
-        Two islands stay float32: scaling and normalisation of the pixels, and everything from the sum of the two views on:
-        an L2 norm in float16 overflows without a word. Batch norms were folded in float32 before: folding in float16
-        doubles the error.
+        Two parts stay in float32: scaling and normalisation of the pixels, and everything from the sum of the two views
+        on. See ``docs/decisions/precision.md``.
 
         Raises:
-            CheckFailedError: a weight that float16 cannot hold.
+            CheckFailedError: a weight exceeds the range of float16.
         """
+        # Batch norms were folded in float32 before: folding in float16 doubles the error.
         for name, tensor in (*self.named_parameters(), *self.named_buffers()):
-            if not bool((tensor.abs() < _LARGEST_HALF).all()):
-                raise CheckFailedError(f"the weights {name!r} exceed float16 (65504): export this network in fp32")
-        return self._lower(torch.float16)
+            if not bool((tensor.abs() < _FLOAT16_MAX).all()):
+                largest = float(tensor.abs().max())
+                raise CheckFailedError(
+                    f"weights {name!r} reach {largest:.3g} and exceed float16: expected magnitudes below 65504; export "
+                    "this network in fp32"
+                )
+        return self._convert_to(torch.float16)
 
     def to_bfloat16(self) -> InferenceBranch:
-        """Change this branch to bfloat16 weights and arithmetic, with the islands of :meth:`to_half`, and return it."""
-        return self._lower(torch.bfloat16)
+        """Convert this branch to bfloat16 weights and arithmetic, in place, and return it.
 
-    def _lower(self, dtype: torch.dtype) -> InferenceBranch:
+        The same parts as in :meth:`to_half` stay in float32.
+        """
+        return self._convert_to(torch.bfloat16)
+
+    def _convert_to(self, dtype: torch.dtype) -> InferenceBranch:
         self.backbone.to(dtype)
-        for kind in ("part", "rest", "relation"):
-            for what in ("weight", "bias"):
-                name = f"{kind}_{what}"
+        for projection in ("part", "rest", "relation"):
+            for suffix in ("weight", "bias"):
+                name = f"{projection}_{suffix}"
                 self.register_buffer(name, getattr(self, name).to(dtype))
         self.compute_dtype = dtype
         return self
@@ -111,10 +118,10 @@ class InferenceBranch(nn.Module):
         """Descriptor blocks before mean and norm.
 
         Args:
-            pixels: float, (N, 3, height, width), normalised.
+            pixels: normalised pixels (N, 3, height, width) in ``compute_dtype``.
 
         Returns:
-            float, (N, blocks, block_width).
+            Blocks (N, blocks, block_width) in ``compute_dtype``.
         """
         return self.head(self.backbone(pixels))
 
@@ -130,27 +137,32 @@ class InferenceBranch(nn.Module):
         return (part + relation).transpose(0, 1)
 
     def _pooled(self, strip: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled vectors and their rests, each (blocks, N, channels), from the strip (N, channels, strip rows)."""
-        whole = strip.amax(2, keepdim=True)
+        """Pool the strip (N, channels, strip rows) to the inputs of the projections.
+
+        Returns:
+            The pooled features of the blocks and what they are related to, both (blocks, N, channels). A stripe is
+            related to the mean of the other stripes of its scale, a global block to its contrast.
+        """
+        global_max = strip.amax(2, keepdim=True)
         parts, rests, contrasts = [], [], []
         for count in self.config.stripes:
             pooled = strip.reshape(strip.shape[0], strip.shape[1], count, -1).amax(3)
             total = pooled.sum(2, keepdim=True)
             parts.append(pooled)
             rests.append((total - pooled) * (1 / (count - 1)))
-            contrasts.append((total - whole) * (1 / (count - 1)))
-        peaks = [whole] * len(contrasts)
+            contrasts.append((total - global_max) * (1 / (count - 1)))
+        peaks = [global_max] * len(contrasts)
         return torch.cat([*parts, *peaks], 2).permute(2, 0, 1), torch.cat([*rests, *contrasts], 2).permute(2, 0, 1)
 
 
-def _unit(features: Tensor) -> Tensor:
-    """Rows scaled to unit length, in float32."""
+def _unit_length(features: Tensor) -> Tensor:
+    """Scale rows to unit length, in float32."""
     features = features.float()
     return features / features.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 def _folded_backbone(model: RRID) -> nn.Sequential:
-    """A copy of the backbone with every batch norm folded into the convolution before it."""
+    """Copy the backbone, with each batch norm folded into the convolution before it."""
     base: Any = copy.deepcopy(model.base).eval()
     for parent in list(base.modules()):
         names: dict[str, Any] = dict(parent.named_children())
@@ -167,7 +179,16 @@ def _folded_backbone(model: RRID) -> nn.Sequential:
 
 
 def _stacked_projections(model: RRID, local: str, overall: str) -> tuple[Tensor, Tensor]:
-    """Weights (blocks, inputs, outputs) and biases (blocks, 1, outputs) of one kind of projection, norms folded in."""
+    """Stack the projections of all blocks, with batch norms folded in.
+
+    Args:
+        model: the trained network.
+        local: the network's name for the projections of stripes.
+        overall: the network's name for the projections of global blocks.
+
+    Returns:
+        Weights (blocks, inputs, outputs) and biases (blocks, 1, outputs).
+    """
     stripes = model.config.stripes
     modules = [model.get_submodule(f"{local}_{count}_conv_list.{index}") for count in stripes for index in range(count)]
     modules += [model.get_submodule(f"global_{count}_{overall}_conv_list.0") for count in stripes]

@@ -1,7 +1,7 @@
-"""An exported network with a usual mistake built in, to find out whether somebody made it.
+"""Copies of an exported network with a common preprocessing mistake built in.
 
-For :func:`rrid_edge.parity.diagnosis.diagnose`: mistakes of scaling and mirroring happen inside the graph, where no change of the
-uint8 pixels can imitate them.
+:func:`rrid_edge.parity.diagnosis.diagnose` compares them with an engine that failed parity. Scaling and mirroring are
+part of the graph, so no change of the uint8 pixels can imitate mistakes in them.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ SCALINGS: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {
     "missing-scaling": (np.full(3, 255, np.float32), np.zeros(3, np.float32)),
     "double-scaling": (np.full(3, 1 / 255, np.float32), np.zeros(3, np.float32)),
     "missing-normalisation": (_STD, 255 * _MEAN),
-    "other-normalisation": (2 * _STD, 255 * (_MEAN - _STD)),
+    "other-normalisation": (2 * _STD, 255 * (_MEAN - _STD)),  # to -1 .. 1
 }
-"""By the mistake's name, what happens to a pixel value of 0 .. 255 before the network's own (x / 255 - mean) / std: a factor
-and a summand a channel, such that the network computes what the mistake would have given it."""
+"""Mistake -> factor and summand per channel, float32 (3,), for pixel values x of 0 to 255.
+
+Applied before the network's own (x / 255 - mean) / std, they give the values that the mistake would give.
+"""
 
 
 def mistaken_networks(path: Path) -> dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
-    """Descriptors by the network of an ONNX file with a mistake built in, by the mistake's name.
+    """Build one network per common mistake from an ONNX file.
 
     Args:
-        path: ONNX file of this package, of any precision.
+        path: ONNX file of this package, in any precision.
 
     Returns:
-        Functions from uint8 (N, height, width, 3) to float32 (N, D) on ONNX Runtime's CPU provider; ``missing-mirror`` only
-        where the network averages the mirrored image.
+        Mistake -> function from images, uint8 (N, height, width, 3), to descriptors, float32 (N, D). The functions run
+        on ONNX Runtime's CPU provider. ``missing-mirror`` is there only if the network averages the mirrored image.
 
     Raises:
         ModelFileError: the file cannot be read.
@@ -48,7 +50,9 @@ def mistaken_networks(path: Path) -> dict[str, Callable[[NDArray[np.uint8]], NDA
     try:
         model = onnx.load_model(str(path))
     except Exception as error:  # protobuf's and the system's own classes
-        raise ModelFileError(f"{printable(path)}: not an ONNX file, or damaged; export it again") from error
+        raise ModelFileError(
+            f"{printable(path)}: not an ONNX file, or damaged; export it again with: rrid-edge export CHECKPOINT"
+        ) from error
     networks = {name: _runner(_with_scaling(model, *SCALINGS[name])) for name in SCALINGS}
     if any(_is_mirror(model, node) for node in model.graph.node):
         networks["missing-mirror"] = _runner(_without_mirror(model))
@@ -58,28 +62,30 @@ def mistaken_networks(path: Path) -> dict[str, Callable[[NDArray[np.uint8]], NDA
 def _with_scaling(model: Any, factor: NDArray[np.float32], summand: NDArray[np.float32]) -> Any:  # noqa: ANN401
     result = copy.deepcopy(model)
     graph = result.graph
-    place, cast = next((place, node) for place, node in enumerate(graph.node) if INPUT_NAME in node.input)
-    made = cast.output[0]
+    position, cast = next((position, node) for position, node in enumerate(graph.node) if INPUT_NAME in node.input)
+    cast_output = cast.output[0]
     cast.output[0] = "mistake_pixels"
     graph.initializer.extend(
         [numpy_helper.from_array(factor, "mistake_factor"), numpy_helper.from_array(summand, "mistake_summand")]
     )
-    graph.node.insert(place + 1, onnx.helper.make_node("Mul", ["mistake_pixels", "mistake_factor"], ["mistake_scaled"]))
-    graph.node.insert(place + 2, onnx.helper.make_node("Add", ["mistake_scaled", "mistake_summand"], [made]))
+    graph.node.insert(
+        position + 1, onnx.helper.make_node("Mul", ["mistake_pixels", "mistake_factor"], ["mistake_scaled"])
+    )
+    graph.node.insert(position + 2, onnx.helper.make_node("Add", ["mistake_scaled", "mistake_summand"], [cast_output]))
     return result
 
 
 def _without_mirror(model: Any) -> Any:  # noqa: ANN401
     result = copy.deepcopy(model)
-    instead = {node.output[0]: node.input[0] for node in result.graph.node if _is_mirror(model, node)}
+    replacements = {node.output[0]: node.input[0] for node in result.graph.node if _is_mirror(model, node)}
     for node in result.graph.node:
         for index, name in enumerate(node.input):
-            node.input[index] = instead.get(name, name)
+            node.input[index] = replacements.get(name, name)
     return result
 
 
 def _is_mirror(model: Any, node: Any) -> bool:  # noqa: ANN401
-    """Whether ``node`` turns an axis round: a Slice with a step of -1."""
+    """Whether ``node`` reverses an axis: a Slice with a step of -1."""
     if node.op_type != "Slice" or len(node.input) < 5:
         return False
     steps = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == node.input[4]]

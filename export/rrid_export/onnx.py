@@ -1,4 +1,4 @@
-"""Writing the inference branch as one ONNX file, and checking what was written before anybody gets to see it."""
+"""Export the inference branch as one ONNX file. The file gets its final name only after all checks passed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 
 OPSET = 17
-"""Operator set of the file: the newest that TensorRT 8.6 reads; 10, 11, ONNX Runtime and OpenVINO read it too."""
+"""Operator set of the file: the newest one that TensorRT 8.6, TensorRT 10 and 11, ONNX Runtime and OpenVINO all read."""
 
 _TRACED_OPSET = 18
 _TRACED_BATCH = 2
 _CHECKED_BATCHES = (1, 3, 5)
-_VALUE_TOLERANCE = 1e-5
-_HALF_COSINE = 0.999
+_FLOAT32_TOLERANCE = 1e-5
+_FLOAT16_MIN_COSINE = 0.999
 
 
 def export_onnx(
@@ -38,14 +38,13 @@ def export_onnx(
     """Write ``branch`` as an ONNX file that keeps the model contract, and check it.
 
     Args:
-        branch: in evaluation mode, in the precision of ``spec``.
-        spec: becomes the file's metadata.
-        path: the final name; nothing appears there unless every check passes.
-        accept: a further check of the written file, which raises where it fails.
+        branch: the branch in evaluation mode, in the precision of ``spec``.
+        spec: facts of the model; they become the file's metadata.
+        path: the file to write. It appears only if every check passes.
+        accept: another check of the written file; it gets the temporary path and raises if it fails.
 
     Raises:
-        CheckFailedError: a check on the written file failed: names, then axes, then shapes, then values at batches that
-            were not traced.
+        CheckFailedError: a check of the written file failed; see :func:`check_onnx`.
         OutputError: the file cannot be written.
     """
     model = _trace(branch)
@@ -59,7 +58,9 @@ def export_onnx(
 
 
 def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
-    """Check an ONNX file against the contract and against PyTorch, in the order names, axes, shapes, values.
+    """Check an ONNX file against the model contract and against ``branch`` in PyTorch.
+
+    The checks run in this order: names, dynamic axes, types and shapes, values at batch sizes that were not traced.
 
     Raises:
         CheckFailedError: the first check that failed.
@@ -74,18 +75,18 @@ def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
         ([INPUT_NAME], [OUTPUT_NAME]),
     )
     axes = [value.type.tensor_type.shape.dim[0].HasField("dim_param") for value in (inputs[0], graph.output[0])]
-    _check("axes (batch dynamic)", axes, [True, True])
+    _check("dynamic batch axes", axes, [True, True])
     shapes = [_shape(value) for value in (inputs[0], graph.output[0])]
     expected = [
         (TensorProto.UINT8, [spec.height_px, spec.width_px, 3]),
         (TensorProto.FLOAT, [spec.dimension]),
     ]
-    _check("shapes and types", shapes, expected)
+    _check("types and shapes", shapes, expected)
     _check_values(path, spec, branch)
 
 
 def _check_values(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
-    """Values at batches that were not traced: equal in float32, near in float16 (compared with float16 in PyTorch)."""
+    """Compare values at batch sizes that were not traced: by difference in float32, by cosine in float16."""
     generator = np.random.default_rng(0)
     with OnnxRuntimeEngine(path) as engine:
         for batch in _CHECKED_BATCHES:
@@ -93,16 +94,20 @@ def _check_values(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
             found, expected = engine.run(images), run_branch(branch, images)
             difference = float(np.abs(found - expected).max())
             cosine = float(row_cosines(found, expected).min())
-            good = difference <= _VALUE_TOLERANCE if spec.precision == "fp32" else cosine >= _HALF_COSINE
-            if not good:
+            if spec.precision == "fp32":
+                passed, expectation = difference <= _FLOAT32_TOLERANCE, f"a difference of at most {_FLOAT32_TOLERANCE}"
+            else:
+                passed, expectation = cosine >= _FLOAT16_MIN_COSINE, f"a cosine of at least {_FLOAT16_MIN_COSINE}"
+            if not passed:
                 raise CheckFailedError(
-                    f"the exported file answers otherwise than PyTorch at batch {batch}: largest difference {difference:.2e}, "
-                    f"minimum cosine {cosine:.6f}; nothing was kept: try other torch and onnx versions"
+                    f"the exported file differs from PyTorch at batch {batch}: largest difference {difference:.2e}, "
+                    f"minimum cosine {cosine:.6f}, expected {expectation}; nothing was written; try other versions of "
+                    "torch and onnx"
                 )
 
 
 def run_branch(branch: InferenceBranch, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Descriptors of uint8 images (B, height, width, 3) by the branch in PyTorch: float32 (B, D)."""
+    """Run ``branch`` in PyTorch: uint8 images (B, height, width, 3) to float32 descriptors (B, D)."""
     with torch.inference_mode():
         result: NDArray[np.float32] = branch(torch.from_numpy(images)).numpy()
     return result
@@ -111,8 +116,8 @@ def run_branch(branch: InferenceBranch, images: NDArray[np.uint8]) -> NDArray[np
 def _check(what: str, found: object, expected: object) -> None:
     if found != expected:
         raise CheckFailedError(
-            f"the exported file breaks the model contract in its {what}: expected {expected}, found {found}; nothing was "
-            "kept: try other torch and onnx versions"
+            f"the exported file breaks the model contract: {what} are {found}, expected {expected}; nothing was written; "
+            "try other versions of torch and onnx"
         )
 
 
@@ -122,10 +127,10 @@ def _shape(value: Any) -> tuple[int, list[int]]:  # noqa: ANN401 - a protobuf me
 
 
 def _trace(branch: InferenceBranch) -> Any:  # noqa: ANN401 - a protobuf message
-    """The ONNX model of the branch, in :data:`OPSET`."""
+    """Trace the branch to an ONNX model in :data:`OPSET`."""
     config = branch.config
     images = torch.zeros(_TRACED_BATCH, config.height_px, config.width_px, 3, dtype=torch.uint8)
-    with _quiet():
+    with _quiet_exporter():
         program = torch.onnx.export(
             branch,
             (images,),
@@ -137,14 +142,14 @@ def _trace(branch: InferenceBranch) -> Any:  # noqa: ANN401 - a protobuf message
             verbose=False,
         )
     assert program is not None
-    # The exporter knows operator sets from 18 on; the official converter takes the graph down to 17.
+    # The exporter writes operator set 18 or newer; onnx's own converter then converts to 17.
     model = version_converter.convert_version(program.model_proto, OPSET)
-    _drop_traces(model)
+    _remove_machine_details(model)
     return onnx.shape_inference.infer_shapes(model, strict_mode=True)
 
 
-def _drop_traces(model: Any) -> None:  # noqa: ANN401 - a protobuf message
-    """Remove what the exporter noted about the machine that traced: source lines and paths."""
+def _remove_machine_details(model: Any) -> None:  # noqa: ANN401 - a protobuf message
+    """Remove source lines and paths of this machine, which the exporter writes into the model."""
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -156,8 +161,8 @@ def _drop_traces(model: Any) -> None:  # noqa: ANN401 - a protobuf message
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's remarks are for its developers: what matters to users is checked afterwards."""
+def _quiet_exporter() -> Iterator[None]:
+    """Silence the exporter's log and warnings; :func:`check_onnx` checks the result."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -170,6 +175,6 @@ def _quiet() -> Iterator[None]:
 
 
 def describe(path: Path) -> str:
-    """One line on a written file: size and number of graph nodes."""
+    """Describe a written file in one line: size in MB, number of graph nodes, operator set."""
     nodes = len(onnx.load_model(str(path), load_external_data=False).graph.node)
     return f"{printable(path)}: {path.stat().st_size / 1e6:.1f} MB, {nodes} nodes, operator set {OPSET}"

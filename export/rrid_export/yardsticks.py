@@ -1,4 +1,4 @@
-"""What the benchmark compares with: the published evaluation loop, and the strongest plain PyTorch."""
+"""Baselines of the benchmark: the published evaluation loop, and the fastest plain PyTorch."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from rrid_train.reference import describe
 
 
 class PublishedEngine(TorchEngine):
-    """The published evaluation loop: image and mirrored image in two eager passes, every block copied to the host alone.
+    """The published evaluation loop in eager PyTorch.
 
-    Arguments as for :class:`TorchEngine`. On a CPU a copy to the host is none.
+    It runs image and mirrored image in two passes and copies each block to the host on its own (on a GPU).
+    Arguments as for :class:`TorchEngine`.
     """
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         pixels = torch.from_numpy(images).to(self.device)
         with torch.inference_mode():
-            descriptors = describe(self.network, pixels, flip=self.spec.flip, gather=_copied_alone)
+            descriptors = describe(self.network, pixels, flip=self.spec.flip, gather=_copy_block_by_block)
         result: NDArray[np.float32] = descriptors.numpy()
         return result
 
 
-def _copied_alone(blocks: torch.Tensor) -> torch.Tensor:
-    """Every block (B, width) of (B, blocks, width) copied to the host alone: (B, blocks * width)."""
+def _copy_block_by_block(blocks: torch.Tensor) -> torch.Tensor:
+    """Copy each block (B, width) of ``blocks`` (B, blocks, width) to the host on its own: (B, blocks * width)."""
     return torch.cat([block.cpu() for block in blocks.unbind(1)], dim=1)
 
 
 class CompiledTorchEngine(TorchEngine):
-    """The strongest plain PyTorch: the inference branch through ``torch.compile``, channels-last, bf16 on a CPU, fp16 on a GPU.
+    """The fastest plain PyTorch: the inference branch through ``torch.compile``, channels-last.
 
-    Weights are lowered once: autocast, which lowers them in every call, was no faster on a CPU, nor was the compiler's
-    weight freezing. Compiled again for every batch size, as static shapes are faster. A yardstick, not a reference.
-    Arguments as for :class:`TorchEngine`.
+    It computes in bfloat16 on a CPU and in float16 on a GPU, so use it for speed, not as a reference for values. Each
+    new batch size is compiled on first use. Arguments as for :class:`TorchEngine`.
     """
 
     def __init__(
@@ -44,10 +44,12 @@ class CompiledTorchEngine(TorchEngine):
     ) -> None:
         super().__init__(source, flip=flip, device=device, max_batch=max_batch, threads=threads)
         branch = InferenceBranch(source.model, flip=flip).eval()
+        # Weights are converted once. On a CPU, autocast and the compiler's weight freezing were no faster.
         branch = branch.to_bfloat16() if self.device.type == "cpu" else branch.to_half()
         branch.to(self.device).backbone.to(memory_format=torch.channels_last)
         self.arithmetic = "bf16" if self.device.type == "cpu" else "fp16"
         self.runtime = f"torch.compile {device} {self.arithmetic}"
+        # Static shapes are faster than dynamic ones.
         self._compiled = torch.compile(branch, dynamic=False)
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
