@@ -21,7 +21,8 @@
             └── GalleryUnavailableError    4  its server is down or slow
 
 Exit code 0 means success. A message is one line: what is wrong, what was expected, what to do. The command line prints it
-on stderr and exits with the class's ``exit_code``. Nothing else in the package calls ``sys.exit``.
+on stderr, with the options that set its ``parameters``, and exits with the class's ``exit_code``. Nothing else in the
+package calls ``sys.exit``.
 """
 
 from __future__ import annotations
@@ -32,14 +33,18 @@ from pathlib import Path
 class RridEdgeError(Exception):
     """Base of every error that this package raises on purpose. It is not raised itself.
 
+    The message names a parameter as Python callers know it. The command line adds the option of that name by itself.
+
     Attributes:
         exit_code: exit status of the command line after this error.
+        parameters: names of the parameters whose values are wrong, or could be changed; empty where there are none.
     """
 
     exit_code: int = 2
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, parameter: str | tuple[str, ...] = ()) -> None:
         super().__init__(" ".join(message.split()))
+        self.parameters = (parameter,) if isinstance(parameter, str) else parameter
 
     @property
     def message(self) -> str:

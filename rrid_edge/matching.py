@@ -117,17 +117,20 @@ class MatchSettings:
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
-            raise UsageError(f"--top-k {self.top_k} does not work: expected at least 1")
+            raise UsageError(f"top_k {self.top_k} does not work: expected at least 1", parameter="top_k")
         if self.fuse not in FUSIONS:
-            raise UsageError(f"--fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}")
+            raise UsageError(f"fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}", parameter="fuse")
         if self.threshold is not None and not -1 <= self.threshold <= 1:
-            raise UsageError(f"a threshold of {self.threshold} is no cosine: expected a number from -1 to 1")
+            raise UsageError(
+                f"a threshold of {self.threshold} is no cosine: expected a number from -1 to 1", parameter="threshold"
+            )
         if self.expand < 0:
-            raise UsageError(f"--expand {self.expand} does not work: expected 0 or more")
+            raise UsageError(f"expand {self.expand} does not work: expected 0 or more", parameter="expand")
         if self.rerank and self.rerank < max(self.top_k, LEAST_RERANKED):
             raise UsageError(
                 f"re-ranking the best {self.rerank} crops does not work: expected at least the {self.top_k} matches asked for, "
-                f"and {LEAST_RERANKED}"
+                f"and {LEAST_RERANKED}",
+                parameter="rerank_depth",
             )
 
 
@@ -202,7 +205,8 @@ def _rows_for(query: Query, settings: MatchSettings) -> SearchFilter:
     if query.camera is None:
         raise UsageError(
             f"{printable(query.files[0])}: the camera cannot be read off this name, so the same camera cannot be left "
-            "out; rename the file (0002_c1s1_000451_03.jpg), give the pattern of its name, or keep the same camera"
+            "out; rename the file (0002_c1s1_000451_03.jpg), give the pattern of its name, or keep the same camera",
+            parameter=("pattern", "exclude_same_camera"),
         )
     return replace(settings.rows, not_cameras=settings.rows.not_cameras | {query.camera})
 
@@ -295,8 +299,9 @@ def _refuse_few(found: Sequence[list[_Found]]) -> None:
     fewest = min(map(len, found), default=LEAST_RERANKED)
     if fewest < LEAST_RERANKED:
         raise UsageError(
-            f"{fewest} crops pass the filters, and re-ranking compares the neighbours of at least {LEAST_RERANKED}: leave "
-            "out --rerank"
+            f"{fewest} crops pass the filters, and re-ranking compares the neighbours of at least {LEAST_RERANKED}: search "
+            "without re-ranking",
+            parameter="rerank",
         )
 
 

@@ -53,7 +53,7 @@ class CalibrationSettings:
         method: ``minmax``, ``percentile``, ``entropy``, or ``auto``: the one with the highest mean cosine.
         rounding: of weights: ``compensated`` (errors cancel on the calibration crops, see :mod:`rrid_calib.rounding`) or
             ``nearest``, which is quicker.
-        floating: layers to leave in float32: a number of them, the costliest; or None for as few as reach the targets
+        float_layers: layers to leave in float32: a number of them, the costliest; or None for as few as reach the targets
             within :data:`LARGEST_SHARE` of the file.
         target: lowest cosine to be reached.
 
@@ -66,22 +66,27 @@ class CalibrationSettings:
     seed: int = 0
     method: str = "auto"
     rounding: str = "compensated"
-    floating: int | None = None
+    float_layers: int | None = None
     target: float = 0.985
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", *METHODS):
-            raise UsageError(f"calibration method {self.method!r} is unknown: expected auto, {', '.join(METHODS)}")
+            raise UsageError(
+                f"calibration method {self.method!r} is unknown: expected auto, {', '.join(METHODS)}",
+                parameter="method",
+            )
         if self.rounding not in ROUNDINGS:
-            raise UsageError(f"rounding {self.rounding!r} is unknown: expected one of {', '.join(ROUNDINGS)}")
+            raise UsageError(
+                f"rounding {self.rounding!r} is unknown: expected one of {', '.join(ROUNDINGS)}", parameter="rounding"
+            )
         if min(self.count, self.measured) < _LEAST_CROPS:
             raise UsageError(
                 f"{self.count} crops to calibrate with and {self.measured} to measure on do not work: expected at least "
                 f"{_LEAST_CROPS} of each, better 300 and 200"
             )
-        if not 0 < self.target < 1 or (self.floating is not None and self.floating < 0):
+        if not 0 < self.target < 1 or (self.float_layers is not None and self.float_layers < 0):
             raise UsageError(
-                f"target cosine {self.target} and {self.floating} float layers do not work: expected a target between 0 and "
+                f"target cosine {self.target} and {self.float_layers} float layers do not work: expected a target between 0 and "
                 "1, and no negative number of layers"
             )
 
@@ -237,12 +242,12 @@ def _choose(
     reached = _reached(best, settings)
     costs: dict[str, float] = {}
     floating: tuple[str, ...] = ()
-    if settings.floating or (settings.floating is None and not reached):
+    if settings.float_layers or (settings.float_layers is None and not reached):
         say(f"the cost of each of {len(layers)} layers alone")
         costs = {layer.name: 1 - agreement(form, _others(layers, layer), _LAYER_CROPS).mean_cosine for layer in layers}
         order = sorted(costs, key=lambda name: -costs[name])
-        if settings.floating is not None:
-            floating = tuple(order[: settings.floating])
+        if settings.float_layers is not None:
+            floating = tuple(order[: settings.float_layers])
         else:
             floating = _left_floating(
                 _fitting(order, weight_sizes(model)), settings, lambda names: agreement(form, names), say
@@ -268,7 +273,7 @@ def _cheapest_form(
         Form("float residuals", {}, weights, heads, float_residuals=True),
     ]
     compared: list[MethodResult] = []
-    for form in forms if settings.floating is None else forms[:1]:
+    for form in forms if settings.float_layers is None else forms[:1]:
         here = []
         for method in methods:
             found = measure(replace(form, steps=steps[method]))
@@ -366,6 +371,7 @@ def _prove(path: Path, pixels: NDArray[np.uint8], crops: list[Crop], reference: 
     if not report.passed:
         raise CheckFailedError(
             f"the int8 model does not answer as {reference.runtime}: {'; '.join(report.failures)}; nothing was kept. Give "
-            "more crops, like those of the deployment (--count), or leave more layers in float32 (--float-layers)"
+            "more crops, like those of the deployment, or leave more layers in float32",
+            parameter=("count", "float_layers"),
         )
     return report

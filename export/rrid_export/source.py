@@ -85,7 +85,8 @@ def load_source(path: Path, *, height_px: int | None = None, width_px: int | Non
         for name, wanted, stored in (("height", height_px, config.height_px), ("width", width_px, config.width_px)):
             if wanted not in (None, stored):
                 raise UsageError(
-                    f"--{name} {wanted} contradicts {printable(path)}, trained at {stored} px: leave it out"
+                    f"{name} {wanted} px contradicts {printable(path)}, trained at {stored} px: leave it out",
+                    parameter=name,
                 )
         model = RRID(config, checkpoint.num_identities)
         training_data = checkpoint.training_data

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -108,16 +108,45 @@ def run(arguments: list[str]) -> int:
     except SystemExit as leave:  # Typer ends every command so, its own usage errors with 2
         return leave.code if isinstance(leave.code, int) else int(bool(leave.code))
     except RridEdgeError as error:
-        return _fail(error, debug)
+        return _fail(error, arguments, debug)
     except OSError as error:
-        return _fail(OutputError(f"{error.filename or 'file system'}: {error.strerror or error}"), debug)
+        return _fail(OutputError(f"{error.filename or 'file system'}: {error.strerror or error}"), arguments, debug)
     return 0
 
 
-def _fail(error: RridEdgeError, debug: bool) -> int:
+def _fail(error: RridEdgeError, arguments: Sequence[str], debug: bool) -> int:
     if debug:
         import traceback
 
         traceback.print_exception(error)
-    print(f"rrid-edge: {error.message}", file=sys.stderr)
+    ways = ways_to_set(arguments, error.parameters)
+    hint = f" ({', '.join(ways)})" if ways else ""
+    print(f"rrid-edge: {error.message}{hint}", file=sys.stderr)
     return error.exit_code
+
+
+_UNITS = ("_px", "_mib", "_s")
+
+
+def ways_to_set(arguments: Sequence[str], parameters: Sequence[str]) -> list[str]:
+    """Options and arguments that set these ``parameters`` of the library, in the command that ``arguments`` name.
+
+    An option belongs to the parameter of its name; units do not count, so ``--height`` sets ``height_px``. Parameters
+    that the command cannot set are passed over.
+
+    Returns:
+        For example ``["option --top-k", "argument MODEL"]``.
+    """
+    command: Any = typer.main.get_command(app)
+    for argument in arguments:
+        command = getattr(command, "commands", {}).get(argument, command)
+    ways = []
+    for parameter in parameters:
+        bare = next((parameter.removesuffix(unit) for unit in _UNITS if parameter.endswith(unit)), parameter)
+        spellings = {f"--{name.replace('_', '-')}" for name in (parameter, bare)}
+        for one in command.params:
+            if not spellings & {*one.opts, f"--{one.name.replace('_', '-')}"}:
+                continue
+            is_option = one.param_type_name == "option"
+            ways.append(f"option {one.opts[0]}" if is_option else f"argument {one.metavar or one.name.upper()}")
+    return ways

@@ -76,7 +76,7 @@ def run_calibration(
     from rrid_calib.calibrate import CalibrationSettings
     from rrid_calib.calibrate import calibrate as calibrate_model
 
-    settings = CalibrationSettings(count=count, seed=seed, method=method, rounding=rounding, floating=float_layers)
+    settings = CalibrationSettings(count=count, seed=seed, method=method, rounding=rounding, float_layers=float_layers)
     result = calibrate_model(model, images, settings, output=output, reference=reference, say=say)
     chosen, agreement = result.calibration, result.parity.agreement
     share = result.model.stat().st_size / model.stat().st_size

@@ -238,7 +238,8 @@ def out_of_memory(doing: str, room: str) -> UsageError:
 def _no_gpu(reason: str) -> MissingDependencyError:
     return MissingDependencyError(
         f"no NVIDIA GPU answers here ({reason}): TensorRT needs a GPU and its driver; check with nvidia-smi, or use "
-        "the ONNX file on the CPU with --runtime openvino or --runtime onnxruntime"
+        "the ONNX file on the CPU with the runtime openvino or onnxruntime",
+        parameter="runtime",
     )
 
 

@@ -43,15 +43,19 @@ def open_engine(
     """
     path = Path(path)
     if runtime not in RUNTIMES:
-        raise UsageError(f"runtime {runtime!r} is unknown: expected one of {', '.join(RUNTIMES)}")
+        raise UsageError(f"runtime {runtime!r} is unknown: expected one of {', '.join(RUNTIMES)}", parameter="runtime")
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such model file; give --model FILE, or make one with: rrid-edge export CHECKPOINT"
+            f"{printable(path)}: no such model file; give another one, or make one with: rrid-edge export CHECKPOINT",
+            parameter="model",
         )
     is_engine = path.suffix in ENGINE_SUFFIXES
     if is_engine != (runtime == "tensorrt") and runtime != "auto":
         wanted = "an engine file (.engine)" if runtime == "tensorrt" else "an ONNX file"
-        raise UsageError(f"{printable(path)}: runtime {runtime} needs {wanted}; choose --runtime auto or another file")
+        raise UsageError(
+            f"{printable(path)}: runtime {runtime} needs {wanted}; choose the runtime auto, or another file",
+            parameter="runtime",
+        )
     chosen, reasons = ("tensorrt", []) if is_engine else _choose(runtime, precision)
     if runtime == "auto" and explain is not None:
         passed = f" (passed over: {'; '.join(reasons)})" if reasons else ""
@@ -101,8 +105,8 @@ def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_
         )
     if precision is not None:
         raise UsageError(
-            f"--precision {precision} works with --runtime openvino only; for {runtime} "
-            "export the model in that precision"
+            f"precision {precision} works with the runtime openvino only; for {runtime} export the model in that precision",
+            parameter=("precision", "runtime"),
         )
     if runtime == "onnxruntime":
         from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine

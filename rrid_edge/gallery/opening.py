@@ -95,7 +95,10 @@ def create_gallery(
     """
     if isinstance(location, Path):
         if index_type or replicas:
-            raise UsageError("--index-type and --replicas are for galleries in Milvus; leave them out for a folder")
+            raise UsageError(
+                "index type and replicas are for galleries in Milvus; leave them out for a folder",
+                parameter=("index_type", "replicas"),
+            )
         return LocalGallery.create(location, spec, dtype=dtype)
     from rrid_edge.gallery.milvus.store import MilvusGallery
 

@@ -35,7 +35,8 @@ def refuse_foreign(where: str, own: ModelSpec, given: ModelSpec) -> None:
         raise FingerprintMismatchError(
             f"{where}: this gallery was indexed with another model ({own.backbone}, fingerprint {own.fingerprint[:12]}) than "
             f"the one given ({given.backbone}, {given.fingerprint[:12]}): give that model, or index again with: "
-            "rrid-edge index FOLDER --rebuild"
+            "rrid-edge index FOLDER --rebuild",
+            parameter="model",
         )
 
 

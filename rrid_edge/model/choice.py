@@ -27,21 +27,21 @@ def choose_model(
     """The model file to use.
 
     Args:
-        model: what the user gave with ``--model``.
+        model: what the user asked for.
         gallery_model: the file that the gallery was indexed with.
         folder: where ``export`` writes by default.
 
     Returns:
-        The file, and why it was chosen, for a line on stderr. The order: ``--model``, the environment variable
+        The file, and why it was chosen, for a line on stderr. The order: what was asked for, the environment variable
         RRID_EDGE_MODEL, the gallery's model, the best usable file in ``models/``.
 
     Raises:
         UsageError: there is none, or the one named does not exist.
     """
     if model is not None:
-        return _existing(model, "--model"), "given with --model"
+        return _existing(model, "given"), "given"
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
-        return _existing(Path(named), ENVIRONMENT_VARIABLE), f"from {ENVIRONMENT_VARIABLE}"
+        return _existing(Path(named), f"from {ENVIRONMENT_VARIABLE}"), f"from {ENVIRONMENT_VARIABLE}"
     if gallery_model is not None and gallery_model.is_file():
         return gallery_model, "the gallery was indexed with it"
     for name in _PREFERENCE:
@@ -49,15 +49,17 @@ def choose_model(
         if candidate.is_file() and (candidate.suffix not in ENGINE_SUFFIXES or _engine_usable()):
             return candidate, f"the best in {printable(folder)}/"
     raise UsageError(
-        f"no model: {printable(folder)}/ holds none; give --model FILE, set {ENVIRONMENT_VARIABLE}, or make one with: "
-        "rrid-edge export CHECKPOINT"
+        f"no model: {printable(folder)}/ holds none; give a model file, set {ENVIRONMENT_VARIABLE}, or make one with: "
+        "rrid-edge export CHECKPOINT",
+        parameter="model",
     )
 
 
 def _existing(path: Path, source: str) -> Path:
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such model file (from {source}); make one with: rrid-edge export CHECKPOINT"
+            f"{printable(path)}: no such model file ({source}); make one with: rrid-edge export CHECKPOINT",
+            parameter="model",
         )
     return path
 

@@ -92,7 +92,9 @@ def read_model_header(path: Path) -> OnnxHeader:
             # Not closed by hand: an error's traceback still holds views of it; the last of them unmaps the file.
             header = _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"{where}: no such model file; give --model FILE, or {_EXPORT_HINT}") from error
+        raise UsageError(
+            f"{where}: no such model file; give another one, or {_EXPORT_HINT}", parameter="model"
+        ) from error
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise ModelFileError(f"{where}: not an ONNX file, or damaged ({error}); {_EXPORT_HINT}") from error
     for name in header.external_files:

@@ -100,8 +100,9 @@ def contact_sheet(
     layout = _plan(results, columns)
     if layout.size[0] * layout.size[1] > MAX_SHEET_PIXELS:
         raise UsageError(
-            f"the sheet would have {layout.size[0]} x {layout.size[1]} pixels; draw fewer queries or matches "
-            "(--top-k), or write a report instead (--report)"
+            f"the sheet would have {layout.size[0]} x {layout.size[1]} pixels; draw fewer queries or "
+            "matches, or write a report instead",
+            parameter=("top_k", "report"),
         )
     sheet = Image.new("RGB", layout.size, _PAPER)
     pen = _Pen(sheet)

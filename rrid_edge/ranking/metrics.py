@@ -108,9 +108,13 @@ class RankingSettings:
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
-            raise UsageError(f"protocol {self.protocol!r} is unknown: expected one of {', '.join(PROTOCOLS)}")
+            raise UsageError(
+                f"protocol {self.protocol!r} is unknown: expected one of {', '.join(PROTOCOLS)}", parameter="protocol"
+            )
         if self.ap not in AP_RULES:
-            raise UsageError(f"average precision {self.ap!r} is unknown: expected one of {', '.join(AP_RULES)}")
+            raise UsageError(
+                f"average precision {self.ap!r} is unknown: expected one of {', '.join(AP_RULES)}", parameter="ap"
+            )
         if not self.top_k or min(self.top_k) < 1:
             raise UsageError(
                 f"top_k {list(self.top_k)} does not work: expected ranks of at least 1, for example 1, 5, 10"

@@ -79,7 +79,8 @@ def k_reciprocal(
     if images <= k1:
         raise UsageError(
             f"re-ranking with k1 {k1} needs more than {k1} images; queries and gallery together have {images}: "
-            "lower --k1"
+            "lower k1",
+            parameter="k1",
         )
     neighbours, distances = nearest_neighbours(query, gallery, k1)
     encoding = _averaged(_encode(neighbours, k1), neighbours, settings.k2)

@@ -209,13 +209,16 @@ def threshold_for(model: Path, fingerprint: str, fpr: float) -> float:
         if math.isclose(point.fpr, fpr, rel_tol=1e-6):
             if point.score is None:
                 raise UsageError(
-                    f"--fpr {fpr:g} was not measured: {thresholds.dataset} has {thresholds.impostor_pairs:,} impostor pairs, "
-                    f"and a rate of {fpr:g} needs {math.ceil(1 / fpr):,}; take a higher rate or evaluate on more data"
+                    f"a false-positive rate of {fpr:g} was not measured: {thresholds.dataset} has {thresholds.impostor_pairs:,} impostor pairs, "
+                    f"and that rate needs {math.ceil(1 / fpr):,}; take a higher rate or evaluate on more data",
+                    parameter="fpr",
                 )
             return point.score
     known = ", ".join(f"{point.fpr:g}" for point in thresholds.points)
     raise UsageError(
-        f"--fpr {fpr:g} was not measured: expected one of {known}; rrid-edge evaluate --fpr {fpr:g} adds it"
+        f"a false-positive rate of {fpr:g} was not measured: expected one of {known}; add it with: rrid-edge evaluate "
+        f"--fpr {fpr:g}",
+        parameter="fpr",
     )
 
 

@@ -30,7 +30,7 @@ from support.datasets import write_dataset
 from support.pictures import noise, save_crops
 
 TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
-SETTINGS = CalibrationSettings(count=16, measured=8, method="minmax", rounding="nearest", floating=0)
+SETTINGS = CalibrationSettings(count=16, measured=8, method="minmax", rounding="nearest", float_layers=0)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_residuals_can_stay_in_float32(exported):
 
 
 def test_what_is_spent_on_accuracy_follows_the_need(lenient, model_path, dataset, monkeypatch):
-    easy = dataclasses.replace(SETTINGS, floating=None)
+    easy = dataclasses.replace(SETTINGS, float_layers=None)
     monkeypatch.setattr("rrid_calib.calibrate.TOP1_TARGET", 0.0)
     monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.9)
     assert calibrate(model_path, dataset, easy).calibration.form == "int8"
@@ -382,7 +382,7 @@ def test_the_same_seed_gives_the_same_model(lenient, model_path, dataset, tmp_pa
 
 
 def test_costliest_layers_are_left_in_float32(lenient, model_path, dataset):
-    settings = dataclasses.replace(SETTINGS, floating=3)
+    settings = dataclasses.replace(SETTINGS, float_layers=3)
     chosen = calibrate(model_path, dataset, settings).calibration
     assert len(chosen.floating) == 3
     assert set(chosen.floating) == set(sorted(chosen.layer_costs, key=lambda name: chosen.layer_costs[name])[-3:])
@@ -394,7 +394,9 @@ def test_costliest_layers_are_left_in_float32(lenient, model_path, dataset):
 
 
 def test_layers_left_in_float32_never_make_the_file_large(lenient, monkeypatch, model_path, dataset):
-    settings = dataclasses.replace(SETTINGS, floating=None, target=0.9999999)  # out of reach: as many as fit are tried
+    settings = dataclasses.replace(
+        SETTINGS, float_layers=None, target=0.9999999
+    )  # out of reach: as many as fit are tried
     result = calibrate(model_path, dataset, settings)
     assert result.calibration.floating
     assert result.model.stat().st_size < 0.31 * model_path.stat().st_size
@@ -433,7 +435,7 @@ def test_export_calibrates_and_compares_with_pytorch(lenient, checkpoint, datase
 
 @pytest.mark.parametrize(
     "settings",
-    [{"count": 3}, {"measured": 0}, {"method": "best"}, {"rounding": "up"}, {"target": 1.5}, {"floating": -1}],
+    [{"count": 3}, {"measured": 0}, {"method": "best"}, {"rounding": "up"}, {"target": 1.5}, {"float_layers": -1}],
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(UsageError, match=r"expected"):

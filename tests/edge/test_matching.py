@@ -80,7 +80,9 @@ def test_without_fusion_every_image_is_a_query(desk):
     apart = asked(*files, "--fuse", "none")
     assert apart == [*asked(files[0]), *asked(files[1])]
     assert len(asked(*files)) == 1
-    refused(rrid_edge("match", *files, "gallery", "--fuse", "sum"), 2, "--fuse 'sum' is unknown", "none")
+    refused(
+        rrid_edge("match", *files, "gallery", "--fuse", "sum"), 2, "fuse 'sum' is unknown", "none", "(option --fuse)"
+    )
     with LocalGallery(desk / "gallery" / ".rrid-edge") as gallery:
         both = Query(("a.jpg", "b.jpg"), gallery.vectors(gallery.rows()[:2]))
         with pytest.raises(UsageError, match="2 images without fusion"):
@@ -134,7 +136,12 @@ def test_reranking_from_the_command_line(desk):
     distances = [item["distance"] for item in found["matches"]]
     assert distances == sorted(distances)
     refused(rrid_edge("match", query, "gallery", "--rerank", "--rerank-depth", 3), 2, "best 3 crops", "10", "20")
-    refused(rrid_edge("match", query, "gallery", "--rerank", "--camera", 1), 2, "14 crops pass", "leave out --rerank")
+    refused(
+        rrid_edge("match", query, "gallery", "--rerank", "--camera", 1),
+        2,
+        "14 crops pass",
+        "search without re-ranking (option --rerank)",
+    )
 
 
 def test_several_images_are_one_person_and_a_folder_is_several(desk):

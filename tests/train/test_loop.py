@@ -180,7 +180,7 @@ def test_accumulated_batches_count_as_one_step(config):
 
 def test_the_folder_of_another_run_is_not_overwritten(config):
     train(dataclasses.replace(config, epochs=1))
-    with pytest.raises(UsageError, match=r"a run is already there; go on with it by --resume"):
+    with pytest.raises(UsageError, match=r"a run is already there; resume it, overwrite it, or name another folder"):
         train(config)
     train(dataclasses.replace(config, epochs=1), overwrite=True)
 
@@ -240,11 +240,11 @@ def test_presets_and_layers_of_settings(tmp_path):
         ("epochs = 'many'", "epochs = 'many' does not work: expected int"),
         ("epochs = true", "epochs = True does not work"),
         ("epochs = ", "wrong TOML"),
-        ("epochs = 0", "--epochs 0 does not work: expected a number above 0"),
+        ("epochs = 0", "epochs 0 does not work: expected a number above 0"),
         ("height = 100", "height 100 px does not fit"),
-        ("amp = 'fp8'", "--amp 'fp8' is unknown"),
-        ("amp = 'fp16'", "--amp fp16 needs a GPU"),
-        ("momentum = 2", "--momentum 2.0 does not work"),
+        ("amp = 'fp8'", "amp 'fp8' is unknown"),
+        ("amp = 'fp16'", "amp fp16 needs a GPU"),
+        ("momentum = 2", "momentum 2.0 does not work"),
     ],
 )
 def test_settings_that_do_not_work(tmp_path, text, words):

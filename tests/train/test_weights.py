@@ -157,5 +157,5 @@ def test_a_failed_download_names_the_ways_out(monkeypatch, model):
         raise OSError("no network")
 
     monkeypatch.setattr(torchvision.models, "get_model", offline)
-    with pytest.raises(UsageError, match=r"cannot be downloaded.*--backbone-weights FILE.*--backbone-weights none"):
+    with pytest.raises(UsageError, match=r"cannot be downloaded.*give a file .*or none"):
         load_backbone(model, "imagenet")

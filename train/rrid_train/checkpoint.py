@@ -139,7 +139,9 @@ def load_training_state(path: Path) -> dict[str, Any]:
         CheckpointError: damaged.
     """
     if not path.is_file():
-        raise UsageError(f"{printable(path)}: no such training state; --resume needs a run folder with last.state.pt")
+        raise UsageError(
+            f"{printable(path)}: no such training state; a run folder with last.state.pt is needed", parameter="resume"
+        )
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds on damaged data

@@ -114,7 +114,9 @@ class TrainConfig:
         positive = ("epochs", "batch_size", "batch_sample", "lr", "base_lr", "accumulate", "print_freq", "margin")
         for name in positive:
             if not getattr(self, name) > 0:
-                raise UsageError(f"{_flag(name)} {getattr(self, name)} does not work: expected a number above 0")
+                raise UsageError(
+                    f"{name} {getattr(self, name)} does not work: expected a number above 0", parameter=name
+                )
         for name in (
             "num_workers",
             "threads",
@@ -126,14 +128,16 @@ class TrainConfig:
             "seed",
         ):
             if not getattr(self, name) >= 0:
-                raise UsageError(f"{_flag(name)} {getattr(self, name)} does not work: expected 0 or more")
+                raise UsageError(f"{name} {getattr(self, name)} does not work: expected 0 or more", parameter=name)
         for name in ("momentum", "label_smoothing", "flip", "erase", "staircase_factor"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{_flag(name)} {getattr(self, name)} does not work: expected a number from 0 to 1")
+                raise UsageError(
+                    f"{name} {getattr(self, name)} does not work: expected a number from 0 to 1", parameter=name
+                )
         if self.amp not in AMP_MODES:
-            raise UsageError(f"--amp {self.amp!r} is unknown: expected one of {', '.join(AMP_MODES)}")
+            raise UsageError(f"amp {self.amp!r} is unknown: expected one of {', '.join(AMP_MODES)}", parameter="amp")
         if self.amp == "fp16" and self.gpus == 0:
-            raise UsageError("--amp fp16 needs a GPU: take --amp bf16 on a CPU")
+            raise UsageError("amp fp16 needs a GPU: take bf16 on a CPU", parameter="amp")
         _ = self.model
 
     @property
@@ -190,7 +194,7 @@ def make_config(preset: str, file: Path | None, flags: Mapping[str, object]) -> 
         UsageError: an unknown preset, field or value.
     """
     if preset not in PRESETS:
-        raise UsageError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}")
+        raise UsageError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}", parameter="preset")
     values = _read_toml(file) if file else {}
     values.update({name: value for name, value in flags.items() if value is not None})
     return config_from_dict(values, base=PRESETS[preset], where=printable(file) if file else "the command line")
@@ -237,7 +241,3 @@ def _read_toml(file: Path) -> dict[str, Any]:
     except ValueError as error:  # wrong TOML, or no UTF-8
         raise UsageError(f"{printable(file)}: wrong TOML ({error})") from error
     return values
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -40,10 +40,13 @@ def join_processes(gpus: int) -> Processes:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     if gpus > torch.cuda.device_count():
-        raise UsageError(f"--gpus {gpus}: this machine offers {torch.cuda.device_count()}; take --gpus 0 for the CPU")
+        raise UsageError(
+            f"gpus {gpus}: this machine offers {torch.cuda.device_count()}; take 0 for the CPU", parameter="gpus"
+        )
     if gpus > 1 and world == 1:
         raise UsageError(
-            f"--gpus {gpus} needs one process a GPU: torchrun --nproc-per-node {gpus} -m rrid_edge.cli train ..."
+            f"gpus {gpus} needs one process per GPU: torchrun --nproc-per-node {gpus} -m rrid_edge.cli train ...",
+            parameter="gpus",
         )
     device = torch.device("cuda", local) if gpus else torch.device("cpu")
     if gpus:

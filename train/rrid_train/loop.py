@@ -81,8 +81,8 @@ def _prepare_folder(folder: Path, config: TrainConfig, *, overwrite: bool) -> No
     if (folder / STATE_FILE).exists() or (folder / "config.json").exists():
         if not overwrite:
             raise UsageError(
-                f"{printable(folder)}: a run is already there; go on with it by --resume {printable(folder)}, replace it "
-                "with --overwrite, or name another folder with --exp-dir"
+                f"{printable(folder)}: a run is already there; resume it, overwrite it, or name another folder",
+                parameter=("resume", "overwrite", "exp_dir"),
             )
         shutil.rmtree(folder)
     write_json(folder / "config.json", config.to_dict())
@@ -202,7 +202,8 @@ class Trainer:
             if not torch.isfinite(terms.total):
                 raise CheckFailedError(
                     f"the loss is {terms.total.item()} at step {self.step}; the last good checkpoint is {self.good}: "
-                    "go on from it with a lower --lr, or with --clip-grad 10"
+                    "go on from it with a lower lr, or with clip_grad 10",
+                    parameter=("lr", "clip_grad"),
                 )
             self.scaler.scale(terms.total / len(group)).backward()  # type: ignore[no-untyped-call]
         if config.clip_grad:

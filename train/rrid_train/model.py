@@ -52,7 +52,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
-            raise UsageError(f"backbone {self.backbone!r} is unknown: expected one of {', '.join(BACKBONES)}")
+            raise UsageError(
+                f"backbone {self.backbone!r} is unknown: expected one of {', '.join(BACKBONES)}", parameter="backbone"
+            )
         if self.block_width < 1:
             raise UsageError(f"block width {self.block_width} does not work: expected a positive number, usually 256")
         check_input_size(self.height_px, self.width_px, self.stripes)

@@ -182,6 +182,7 @@ def _download(fetch: Callable[[], dict[str, Tensor]], name: str) -> dict[str, Te
         return fetch()
     except (OSError, RuntimeError) as error:
         raise UsageError(
-            f"torchvision's ImageNet weights for {name} cannot be downloaded ({error}); give --backbone-weights FILE "
-            "(torchvision naming), or --backbone-weights none to start from random weights"
+            f"torchvision's ImageNet weights for {name} cannot be downloaded ({error}); give a file "
+            "(torchvision naming), or none to start from random weights",
+            parameter="backbone_weights",
         ) from error

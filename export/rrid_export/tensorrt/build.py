@@ -169,7 +169,8 @@ class _Build:
             return out_of_memory(doing, reason)
         return ArtefactError(
             f"{printable(self.onnx_path)}: TensorRT {self.trt.__version__} refused {doing} ({reason}); nothing was "
-            "written; try more workspace, or use the ONNX file with --runtime onnxruntime-cuda"
+            "written; try more workspace, or use the ONNX file with the runtime onnxruntime-cuda",
+            parameter="workspace_mib",
         )
 
 

@@ -92,15 +92,21 @@ def check_settings(trt: ModuleType, settings: BuildSettings, machine: Machine) -
     """
     version = f"TensorRT {trt.__version__}"
     if settings.strip_weights and generation(trt) < 10:
-        raise UsageError(f"--strip-weights does not work with {version}: expected 10 or later; leave the option out")
+        raise UsageError(
+            f"strip_weights does not work with {version}: expected 10 or later; leave it out", parameter="strip_weights"
+        )
     if not settings.strongly_typed and generation(trt) > 10:
         raise UsageError(f"builder flags do not choose precisions in {version}: leave strong typing on")
     if settings.hardware_compatible and is_jetson():
-        raise UsageError("--hardware-compatible is not offered on a Jetson: build the engine on each device")
+        raise UsageError(
+            "hardware_compatible is not offered on a Jetson: build the engine on each device",
+            parameter="hardware_compatible",
+        )
     if settings.hardware_compatible and version_numbers(machine.compute_capability) < (8, 0):
         raise UsageError(
-            f"--hardware-compatible needs a GPU of compute capability 8.0 or later, this {machine.gpu} has "
-            f"{machine.compute_capability}: leave the option out"
+            f"hardware_compatible needs a GPU of compute capability 8.0 or later, this {machine.gpu} has "
+            f"{machine.compute_capability}: leave it out",
+            parameter="hardware_compatible",
         )
 
 

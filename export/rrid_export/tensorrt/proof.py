@@ -91,7 +91,7 @@ def check_precision(proof: PrecisionProof, precision: str) -> None:
     if not passed:
         raise CheckFailedError(
             f"the engine that TensorRT built is not {precision}: its inspector counts {counted}; nothing was written; "
-            "try another TensorRT version, or use the ONNX file with --runtime onnxruntime-cuda"
+            "try another TensorRT version, or use the ONNX file with the runtime onnxruntime-cuda"
         )
 
 

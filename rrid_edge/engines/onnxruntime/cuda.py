@@ -98,8 +98,9 @@ class OnnxRuntimeCudaEngine(BatchEngine):
             if "memory" in reason.lower():
                 raise out_of_memory(f"running a batch of {count}", reason) from error
             raise ModelFileError(
-                f"{printable(self._path)}: ONNX Runtime cannot run this model on the GPU ({reason}); try --runtime "
-                "onnxruntime, or export the model again with: rrid-edge export CHECKPOINT"
+                f"{printable(self._path)}: ONNX Runtime cannot run this model on the GPU ({reason}); try the runtime "
+                "onnxruntime, or export the model again with: rrid-edge export CHECKPOINT",
+                parameter="runtime",
             ) from error
 
     def _binding(self, count: int) -> Any:  # noqa: ANN401 - the package has no types
@@ -160,5 +161,6 @@ def _open_on_gpu(runtime: Any, path: Path, stream: int) -> Any:  # noqa: ANN401 
 def _no_provider(reason: str) -> MissingDependencyError:
     return MissingDependencyError(
         f"ONNX Runtime's CUDA provider is not usable ({reason}): pip uninstall onnxruntime, then pip install "
-        "'rrid-edge[gpu]'; or use --runtime onnxruntime on the CPU"
+        "'rrid-edge[gpu]'; or use the runtime onnxruntime on the CPU",
+        parameter="runtime",
     )

@@ -178,10 +178,16 @@ def _settings(core: Any, device: str, precision: str | None, threads: int) -> di
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if precision is not None:
         if precision not in _HINTS:
-            raise UsageError(f"precision {precision!r} is unknown to OpenVINO: expected one of {', '.join(_HINTS)}")
+            raise UsageError(
+                f"precision {precision!r} is unknown to OpenVINO: expected one of {', '.join(_HINTS)}",
+                parameter="precision",
+            )
         abilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
         if precision != "fp32" and {"bf16": "BF16", "fp16": "FP16"}[precision] not in abilities:
-            raise UsageError(f"this {device} does not compute in {precision}: leave --precision out, or take fp32")
+            raise UsageError(
+                f"this {device} does not compute in {precision}: leave the precision out, or take fp32",
+                parameter="precision",
+            )
         settings[_HINT] = _HINTS[precision]
     if threads and device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = threads

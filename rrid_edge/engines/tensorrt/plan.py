@@ -63,7 +63,9 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{printable(path)}: cannot be read ({error.strerror or error}); give --model FILE") from error
+        raise UsageError(
+            f"{printable(path)}: cannot be read ({error.strerror or error}); give another model file", parameter="model"
+        ) from error
     sidecar.check_plan(content, path)
     plan = LoadedPlan(path, sidecar)
     plan.logger = make_logger(trt, plan.errors)

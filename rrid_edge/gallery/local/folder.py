@@ -25,7 +25,8 @@ def take_lock(folder: Path) -> int:
     except OSError as error:
         raise OutputError(
             f"{printable(folder)}: the index cannot be written ({error.strerror}); make it writable, or name another "
-            "location"
+            "location",
+            parameter="gallery",
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -108,7 +108,7 @@ class LocalGallery(Closable):
             UsageError: an unknown dtype.
         """
         if dtype not in DTYPES:
-            raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
+            raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}", parameter="dtype")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = take_lock(folder)
@@ -122,7 +122,8 @@ class LocalGallery(Closable):
         except OSError as error:
             raise OutputError(
                 f"{printable(folder)}: the index cannot be written ({error.strerror}); make the folder writable, or "
-                "name another location"
+                "name another location",
+                parameter="gallery",
             ) from error
         return cls(folder, write=True, spec=spec)
 

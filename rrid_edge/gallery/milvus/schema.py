@@ -154,7 +154,8 @@ def record(row: NewRow, vector: NDArray[np.float32]) -> dict[str, Any]:
     if len(path) > PATH_CHARACTERS or any(value is not None and not _fits(value) for value in numbers):
         raise UsageError(
             f"{printable(row.path)}: Milvus cannot hold this row: its path is too long, or its camera, time or size is "
-            "beyond 64 bits; give another --pattern or rename the file"
+            "beyond 64 bits; give another pattern or rename the file",
+            parameter="pattern",
         )
     person = _NO_PERSON if row.person is None else encode_text(row.person) or _EMPTY
     crc = checksum(vector)

@@ -114,9 +114,12 @@ class MilvusGallery(Closable):
             UsageError: an unknown dtype or kind of index, or another kind or number of copies than the collection has.
         """
         if dtype not in DTYPES:
-            raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
+            raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}", parameter="dtype")
         if index_type is not None and index_type not in INDEX_TYPES:
-            raise UsageError(f"--index-type {index_type!r} is unknown: expected one of {', '.join(INDEX_TYPES)}")
+            raise UsageError(
+                f"index type {index_type!r} is unknown: expected one of {', '.join(INDEX_TYPES)}",
+                parameter="index_type",
+            )
         connection = Connection(address)
         try:
             if not connection.call("has_collection"):
@@ -131,7 +134,8 @@ class MilvusGallery(Closable):
             gallery.close()
             raise UsageError(
                 f"{address}: this collection has an index of kind {there.index_type} and {there.replicas} replicas, which are "
-                "chosen when it is made: leave --index-type and --replicas out, or rrid-edge gallery copy into a new collection"
+                "chosen when it is made: leave both out, or copy into a new collection with: rrid-edge gallery copy",
+                parameter=("index_type", "replicas"),
             )
         return gallery
 

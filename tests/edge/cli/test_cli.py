@@ -10,7 +10,7 @@ import pytest
 from typer.models import CommandInfo
 
 import rrid_edge as package
-from rrid_edge.cli.app import COMMANDS, app, register
+from rrid_edge.cli.app import COMMANDS, app, register, ways_to_set
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 
@@ -122,7 +122,7 @@ def test_info_on_bad_files(tmp_path):
 def test_no_model_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RRID_EDGE_MODEL", raising=False)
-    refused(rrid_edge("info"), 2, "no model", "--model", "rrid-edge export")
+    refused(rrid_edge("info"), 2, "no model", "rrid-edge export", "(argument MODEL)")
 
 
 def test_doctor_reports_and_installs_nothing():
@@ -135,3 +135,27 @@ def test_debug_shows_the_traceback(tmp_path):
     outcome = rrid_edge("--debug", "info", tmp_path / "none.onnx")
     assert outcome.code == 2
     assert "Traceback" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters", "ways"),
+    [
+        (["match", "q.jpg", "g"], ["top_k"], ["option --top-k"]),
+        (["--debug", "index", "g"], ["gallery"], ["option --gallery"]),
+        (["export", "x", "-o", "match"], ["height_px", "workspace_mib"], ["option --height", "option --workspace"]),
+        (["gallery", "copy", "a", "b"], ["index_type", "replicas"], ["option --index-type", "option --replicas"]),
+        (["evaluate", "m"], ["lambda_value"], ["option --lambda"]),
+        (["train"], ["compile", "batch_size"], ["option --compile", "option --batch-size"]),
+        (["info", "x.onnx"], ["model", "top_k"], ["argument MODEL"]),
+        ([], ["model"], []),
+    ],
+)
+def test_the_option_of_a_parameter_is_found(arguments, parameters, ways):
+    register()
+    assert ways_to_set(arguments, parameters) == ways
+
+
+def test_an_error_names_the_option_that_it_is_about(tmp_path):
+    (tmp_path / "q.jpg").touch()
+    outcome = rrid_edge("match", tmp_path / "q.jpg", tmp_path, "--top-k", 0)
+    assert outcome.err.splitlines()[-1] == "rrid-edge: top_k 0 does not work: expected at least 1 (option --top-k)"

@@ -116,7 +116,7 @@ def test_unknown_runtime_and_precision(tmp_path):
     for device in {"GPU", "NPU"} - here:
         with pytest.raises(UsageError, match=f"no device '{device}'.*expected one of CPU"):
             open_engine(path, f"openvino-{device.lower()}")
-    with pytest.raises(UsageError, match="--precision bf16 works with --runtime openvino only"):
+    with pytest.raises(UsageError, match="precision bf16 works with the runtime openvino only"):
         open_engine(path, "onnxruntime", precision="bf16")
 
 

@@ -183,7 +183,9 @@ def test_wrong_input_is_refused_by_name(draw, gallery, result):
 def test_sheets_that_cannot_be_are_refused(gallery, result, tmp_path):
     with pytest.raises(UsageError, match="0 columns do not work; expected at least 1"):
         contact_sheet([result], gallery, block_names=NAMES, columns=0)
-    with pytest.raises(UsageError, match=r"the sheet would have \d+ x \d+ pixels; draw fewer .*--report"):
+    with pytest.raises(
+        UsageError, match=r"the sheet would have \d+ x \d+ pixels; draw fewer .* write a report instead"
+    ):
         contact_sheet([result] * 1000, gallery, block_names=NAMES)
     image = Image.new("RGB", (8, 8))
     with pytest.raises(OutputError, match=r"sheet\.txt: a contact sheet is an image; end its name in one of \.jpeg"):

@@ -283,7 +283,7 @@ def test_hardware_compatible_is_refused_on_jetson_and_old_gpus(recent, onnx_path
 def test_strip_weights_where_the_version_has_it(world, onnx_path, engine_path):
     settings = BuildSettings(strip_weights=True)
     if world.generation == 8:
-        with pytest.raises(UsageError, match=r"--strip-weights does not work with TensorRT 8\.6\.0"):
+        with pytest.raises(UsageError, match=r"strip_weights does not work with TensorRT 8\.6\.0"):
             build_engine(onnx_path, engine_path, settings)
     else:
         assert build_engine(onnx_path, engine_path, settings).flags.strip_weights

@@ -184,12 +184,22 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path):
     refused(rrid_edge("prepare", "market1501", raw, raw), 2, "there is something already")
     refused(rrid_edge("prepare", "market1501", raw, out, "--num-val", "2"), 2, "num-val 2.0 does not fit 3 identities")
     refused(rrid_edge("prepare", "market1501", raw, out, "--split", "1"), 2, "--split 1 does not exist")
-    refused(rrid_edge("prepare", "folders", raw, out, "--test-share", "1"), 2, "--test-share 1.0 does not work")
+    refused(
+        rrid_edge("prepare", "folders", raw, out, "--test-share", "1"),
+        2,
+        "test_share 1.0 does not work",
+        "(option --test-share)",
+    )
     refused(rrid_edge("prepare", "cuhk03", raw, out), 2, "cuhk-03.mat: no such file")
     (tmp_path / "cuhk-03.mat").write_bytes(b"MATLAB 5.0 MAT-file")
     refused(rrid_edge("prepare", "cuhk03", tmp_path, out), 2, "it is not HDF5", "copy or download it again")
     write_cuhk03(tmp_path / "cuhk-03.mat")
-    refused(rrid_edge("prepare", "cuhk03", tmp_path, out, "--protocol", "new"), 2, "no such file", "--protocol old")
+    refused(
+        rrid_edge("prepare", "cuhk03", tmp_path, out, "--protocol", "new"),
+        2,
+        "no such file",
+        "take the protocol old (option --protocol)",
+    )
     refused(rrid_edge("prepare", "cuhk03", tmp_path, out, "--images", "both"), 2, "expected labeled or detected")
     (tmp_path / "cuhk03_new_protocol_config_labeled.mat").write_bytes(b"nothing")
     refused(rrid_edge("prepare", "cuhk03", tmp_path, out), 2, "cannot be read as lists of the new protocol")

@@ -157,7 +157,8 @@ def read_new_protocol(path: Path) -> NewProtocol:
     if not path.is_file():
         raise DatasetError(
             f"{printable(path)}: no such file; the new protocol needs it beside {MAT_NAME} (its authors publish it with the "
-            "re-ranking code): copy it there, or take --protocol old"
+            "re-ranking code): copy it there, or take the protocol old",
+            parameter="protocol",
         )
     loader: Callable[..., Mapping[str, Any]] = _library("scipy.io").loadmat
     try:

@@ -41,7 +41,10 @@ def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, s
         DatasetError: images outside of person folders, names without a camera, too few people.
     """
     if not 0 < test_share < 1:
-        raise UsageError(f"--test-share {test_share} does not work: expected a share between 0 and 1, for example 0.5")
+        raise UsageError(
+            f"test_share {test_share} does not work: expected a share between 0 and 1, for example 0.5",
+            parameter="test_share",
+        )
     parts = {part: raw / part for part in ("train", "query", "gallery")}
     camera_of = _camera_reader(pattern)
     if all(folder.is_dir() for folder in parts.values()):
@@ -57,7 +60,8 @@ def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, s
         if len(numbers) - tested < 2:
             raise DatasetError(
                 f"{printable(raw)}: {len(numbers)} people, of whom {tested} would be tested; expected at least 2 left to "
-                "train on: add people or lower --test-share"
+                "train on: add people or lower the test share",
+                parameter="test_share",
             )
         chosen = np.random.default_rng([seed, 17]).permutation(sorted(numbers.values()))[:tested]
         test = set(chosen.tolist())
@@ -98,7 +102,8 @@ def _samples(people: _People, numbers: Mapping[str, int], camera_of: Callable[[s
     silent = [path for path, _, camera in found if camera is None]
     if silent:
         raise DatasetError(
-            f"{printable(silent[0])}: the camera cannot be read off this name ({len(silent)} in all); give --pattern with "
-            "a group (?P<camera>...), or --pattern none where there is one camera"
+            f"{printable(silent[0])}: the camera cannot be read off this name ({len(silent)} in all); give a pattern with "
+            "a group (?P<camera>...), or none where there is one camera",
+            parameter="pattern",
         )
     return [Sample(path, pid, camera) for path, pid, camera in found if camera is not None]

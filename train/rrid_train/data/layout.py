@@ -102,7 +102,10 @@ def load_dataset(
     """
     root = Path(path)
     if dataset_type not in DATASET_TYPES:
-        raise UsageError(f"dataset type {dataset_type!r} is unknown: expected one of {', '.join(DATASET_TYPES)}")
+        raise UsageError(
+            f"dataset type {dataset_type!r} is unknown: expected one of {', '.join(DATASET_TYPES)}",
+            parameter="dataset_type",
+        )
     if not root.is_dir():
         raise UsageError(
             f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data, or give a Market-1501-style folder"

@@ -43,7 +43,10 @@ def plan_cuhk03(raw: Path, kind: str, protocol: str, stack: contextlib.ExitStack
         )
     if is_market(raw / kind):
         if protocol == "old":
-            raise UsageError(f"{printable(raw / kind)}: these folders are the new protocol: leave out --protocol old")
+            raise UsageError(
+                f"{printable(raw / kind)}: these folders are of the new protocol: do not ask for the old one",
+                parameter="protocol",
+            )
         return plan_market(raw / kind, f"cuhk03-{kind}-new")
     mat = raw / MAT_NAME if raw.is_dir() else raw
     lists = mat.parent / config_name(kind)
