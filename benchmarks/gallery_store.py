@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.indexing.sync import index_folder, out_of_step
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.doctor import processor_name
 from rrid_edge.machine.timing import interleave
-from rrid_edge.matching import MatchSettings, Query, match
+from rrid_edge.matching import MatchSettings, match
 from rrid_edge.model.spec import ModelSpec
 
 SPEC: ModelSpec = fake_spec(block_width=256)

@@ -72,7 +72,7 @@ def watch(module, name, stage):
     setattr(owner, name, timed)
 begin = time.perf_counter()
 watch("rrid_edge.cli.match", "open_model", "opening the engine")
-watch("rrid_edge.cli.match", "_embed_queries", "decoding and embedding the query")
+watch("rrid_edge.embedding.queries", "embed_queries", "decoding and embedding the query")
 watch("rrid_edge.cli.match", "_print_result", "printing")
 watch("rrid_edge.gallery.indexing.sync", "out_of_step", "comparing folder and index, meanwhile")
 watch("rrid_edge.matching", "match_all", "searching")

@@ -14,6 +14,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from rrid_edge.crops.images import read_image
     from rrid_edge.embedding.pipeline import embed_files
+    from rrid_edge.embedding.queries import Query
     from rrid_edge.engines.base import Engine
     from rrid_edge.engines.fake import FakeEngine
     from rrid_edge.engines.opening import open_engine
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rrid_edge.gallery.base import Gallery, SearchFilter
     from rrid_edge.gallery.indexing.sync import index_folder
     from rrid_edge.gallery.opening import create_gallery, open_gallery
-    from rrid_edge.matching import MatchResult, MatchSettings, Query, match, match_all
+    from rrid_edge.matching import MatchResult, MatchSettings, match, match_all
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.spec import ModelSpec
     from rrid_edge.parity.check import check_parity
@@ -63,7 +64,7 @@ _MODULES = {
     "MatchResult": "matching",
     "MatchSettings": "matching",
     "ModelSpec": "model.spec",
-    "Query": "matching",
+    "Query": "embedding.queries",
     "RridEdgeError": "errors",
     "SearchFilter": "gallery.base",
     "check_parity": "parity.check",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import Gallery, Hit, SearchFilter, SearchResult
 from rrid_edge.gallery.stored import StoredVectors, parts_in_memory
@@ -70,23 +71,6 @@ class MatchResult:
     searched: int = 0
     rescored: int = 0
     reranked: int = 0
-
-
-@dataclass(frozen=True)
-class Query:
-    """One person to look for.
-
-    Attributes:
-        files: the image files, at least one.
-        descriptors: float32 (files, D), rows of unit length.
-        person: identity where a file name tells it.
-        camera: camera where all file names that tell one agree.
-    """
-
-    files: tuple[str, ...]
-    descriptors: NDArray[np.float32]
-    person: str | None = None
-    camera: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
-from rrid_edge.cli.opening import ModelOption, ThreadsOption
+from rrid_edge.cli.options import ModelOption, ThreadsOption
 from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
-from rrid_edge.cli.opening import PrecisionOption, RuntimeOption, ThreadsOption
+from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption
 from rrid_edge.errors import DatasetError, UsageError, printable
 
 if TYPE_CHECKING:

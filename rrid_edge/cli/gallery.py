@@ -11,7 +11,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
-from rrid_edge.cli.opening import GalleryOption, IndexTypeOption, ReplicasOption
+from rrid_edge.cli.options import GalleryOption, IndexTypeOption, ReplicasOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, say
-from rrid_edge.cli.opening import (
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
+from rrid_edge.cli.options import (
     GalleryOption,
     IndexTypeOption,
     ModelOption,
@@ -24,10 +24,8 @@ from rrid_edge.cli.opening import (
     ReplicasOption,
     RuntimeOption,
     ThreadsOption,
-    gallery_model,
-    open_model,
-    run_index,
 )
+from rrid_edge.cli.steps import open_model, say_indexed
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -68,13 +66,13 @@ def index(
 ) -> None:
     from rrid_edge.crops.folder import walk_images
     from rrid_edge.crops.naming import name_reader
-    from rrid_edge.gallery.indexing.sync import IndexSettings, refuse_empty
-    from rrid_edge.gallery.opening import create_gallery, location_of, remove_gallery
+    from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder, refuse_empty
+    from rrid_edge.gallery.opening import create_gallery, location_of, remembered_model, remove_gallery
 
     name_reader(pattern)
     walk_images(folder)
     where = location_of(folder, location)
-    path, engine = open_model(model, None if rebuild else gallery_model(where), runtime, precision, threads)
+    path, engine = open_model(model, None if rebuild else remembered_model(where), runtime, precision, threads)
     with engine:
         if rebuild:
             remove_gallery(where)
@@ -83,8 +81,10 @@ def index(
             gallery.set_model(path.resolve())
             if not watch:
                 start = time.perf_counter()
-                report = run_index(folder, gallery, engine, settings)
+                with ProgressBar("indexing") as bar:
+                    report = index_folder(folder, gallery, engine, settings, progress=bar)
                 seconds = time.perf_counter() - start
+                say_indexed(report)
                 refuse_empty(folder, report)
         if watch:
             _follow(folder, lambda: create_gallery(where, engine.spec), engine, settings, settle, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,28 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, say
-from rrid_edge.cli.opening import (
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
+from rrid_edge.cli.options import (
     GalleryOption,
     ModelOption,
     PatternOption,
     PrecisionOption,
     RuntimeOption,
     ThreadsOption,
-    gallery_model,
-    open_model,
-    run_index,
 )
-from rrid_edge.errors import GalleryBusyError, ImageError, UsageError, printable
+from rrid_edge.cli.steps import open_model, say_indexed
+from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rrid_edge.engines.base import Engine
-    from rrid_edge.gallery.base import Gallery
-    from rrid_edge.gallery.indexing.sync import IndexSettings
-    from rrid_edge.gallery.opening import Location
-    from rrid_edge.matching import MatchResult, Query
+    from rrid_edge.gallery.indexing.queried import InStep
+    from rrid_edge.matching import MatchResult
 
 
 @app.command(
@@ -88,7 +83,9 @@ def match(
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report.")] = None,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.embedding.queries import embed_queries, names_within, query_files
     from rrid_edge.gallery.base import SearchFilter
+    from rrid_edge.gallery.indexing.queried import QueriedGallery
     from rrid_edge.gallery.indexing.sync import IndexSettings
     from rrid_edge.gallery.opening import location_of
     from rrid_edge.matching import RERANK_DEPTH, MatchSettings, match_all
@@ -101,23 +98,27 @@ def match(
             f"--fpr and {other} exclude each other: the measured thresholds hold for plain scores; give one"
         )
     *query_paths, folder = paths
-    groups = _query_files(query_paths, folder)
-    if fuse == "none":
-        groups = [(file,) for files in groups for file in files]
-    rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=_own_names(groups, folder))
+    _refuse_no_folder(folder)
+    groups = query_files(query_paths, apart=fuse == "none")
+    own = names_within(groups, folder)
+    if own:
+        say(f"left out of the answers: {len(own)} query image(s) that lie in the gallery themselves")
+    rows = SearchFilter(frozenset(camera or ()), since=since, until=until, not_paths=own)
     depth = (max(RERANK_DEPTH, top_k) if rerank_depth is None else rerank_depth) if rerank else 0
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
-    where = location_of(folder, location)
-    differs = _compare_meanwhile(folder, where)
-    path, engine = open_model(model, gallery_model(where), runtime, precision, threads)
-    with engine:
+    with contextlib.ExitStack() as stack:
+        queried = stack.enter_context(QueriedGallery(folder, location_of(folder, location)))
+        path, engine = open_model(model, queried.model, runtime, precision, threads)
+        stack.enter_context(engine)
         if fpr is not None:
             score = _measured_threshold(path, engine, fpr, several=any(len(files) > 1 for files in groups))
             settings = replace(settings, threshold=score)
-        queries = _embed_queries(engine, groups, pattern)
-        with _gallery_in_step(folder, where, path, engine, IndexSettings(pattern), differs) as gallery:
-            results = match_all(gallery, queries, settings)
-            footer = f"{path.name} {engine.spec.fingerprint[:12]} · {engine.runtime} · {gallery.info().rows} crops"
+        queries = embed_queries(engine, groups, pattern)
+        with ProgressBar("indexing") as bar:
+            found = queried.in_step(path, engine, IndexSettings(pattern), bar)
+        _say_state(folder, found)
+        results = match_all(found.gallery, queries, settings)
+    footer = f"{path.name} {engine.spec.fingerprint[:12]} · {engine.runtime} · {found.info.rows} crops"
     blocks = engine.spec.blocks
     _draw(results, folder, blocks, footer, sheet, report)
     if as_json:
@@ -147,117 +148,26 @@ def _measured_threshold(model: Path, engine: Engine, fpr: float, *, several: boo
     return score
 
 
-def _query_files(paths: list[Path], gallery: Path) -> list[tuple[Path, ...]]:
-    """Files of every person to look for.
-
-    Raises:
-        ImageError: a query that is not there.
-        UsageError: the gallery is no folder, or a query folder without images.
-    """
-    from rrid_edge.crops.folder import list_images
-
+def _refuse_no_folder(gallery: Path) -> None:
     if not gallery.is_dir():
         what = "this is a file" if gallery.exists() else "no such folder"
         raise UsageError(f"{printable(gallery)}: {what}; the last argument is the gallery: a folder of crops")
-    missing = next((path for path in paths if not path.exists()), None)
-    if missing is not None:
-        raise ImageError(missing, "no such file; expected an image, for example a JPEG crop of one person")
-    folders = [path for path in paths if path.is_dir()]
-    if not folders:
-        return [tuple(paths)]
-    if len(folders) != len(paths):
-        raise UsageError("the queries are files and folders: give image files of one person, or folders of queries")
-    files: list[tuple[Path, ...]] = [(file,) for folder in folders for file in list_images(folder)]
-    if not files:
-        raise UsageError(f"{printable(folders[0])}: no images in it; give query images")
-    return files
 
 
-def _own_names(groups: list[tuple[Path, ...]], folder: Path) -> frozenset[str]:
-    """Names of queries that are crops of the gallery: finding the very same file proves nothing."""
-    root = folder.resolve()
-    own = [file.resolve() for files in groups for file in files]
-    names = frozenset(file.relative_to(root).as_posix() for file in own if file.is_relative_to(root))
-    if names:
-        say(f"left out of the answers: {len(names)} query image(s) that lie in the gallery themselves")
-    return names
+def _say_state(folder: Path, found: InStep) -> None:
+    """What was done to the gallery before the search, and what was not.
 
-
-def _embed_queries(engine: Engine, groups: list[tuple[Path, ...]], pattern: str) -> list[Query]:
-    """One query for each group of files; all of their images go through the engine together."""
-    import numpy as np
-
-    from rrid_edge.crops.images import read_image
-    from rrid_edge.crops.naming import name_reader
-    from rrid_edge.matching import Query
-
-    reader = name_reader(pattern)
-    height, width = engine.spec.height_px, engine.spec.width_px
-    descriptors = engine.run(np.stack([read_image(file, height, width) for files in groups for file in files]))
-    queries, start = [], 0
-    for files in groups:
-        facts = [reader(file.name) for file in files]
-        persons = {fact.person for fact in facts if fact.person is not None}
-        cameras = {fact.camera for fact in facts if fact.camera is not None}
-        own = descriptors[start : start + len(files)]
-        start += len(files)
-        person = persons.pop() if len(persons) == 1 else None
-        camera = cameras.pop() if len(cameras) == 1 else None
-        queries.append(Query(tuple(str(file) for file in files), own, person, camera))
-    return queries
-
-
-def _compare_meanwhile(folder: Path, location: Location) -> Callable[[], bool]:
-    """Compare a folder with its index in a thread, while the model is opened: the answer is there when it is asked for.
-
-    A gallery on a server is taken as it is: comparing it with its folder means reading all of its rows, for every query.
+    Raises:
+        UsageError: the folder gave no gallery.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from rrid_edge.gallery.indexing.sync import out_of_step
-    from rrid_edge.gallery.opening import gallery_exists, open_gallery
-
-    if not isinstance(location, Path):
-        return lambda: False
-    if not gallery_exists(location):
-        return lambda: True
-
-    def compare() -> bool:
-        with open_gallery(location) as gallery:
-            return out_of_step(folder, gallery)
-
-    pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
-    answer = pool.submit(compare)
-    pool.shutdown(wait=False)
-    return answer.result
-
-
-def _gallery_in_step(
-    folder: Path, location: Location, model: Path, engine: Engine, settings: IndexSettings, differs: Callable[[], bool]
-) -> Gallery:
-    """The gallery, indexed where it must be: there is no index, or the folder has changed since."""
     from rrid_edge.gallery.indexing.sync import refuse_empty
-    from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery
 
-    if gallery_exists(location):
-        gallery = open_gallery(location, spec=engine.spec)  # refuses another model's before anything is compared
-        if not differs():
-            return gallery
-        gallery.close()
-    try:
-        writer = create_gallery(location, engine.spec)
-    except GalleryBusyError:
-        gallery = open_gallery(location, spec=engine.spec)
-        say(
-            f"another process is writing the index: answering from the {gallery.info().rows} crops that it has committed"
-        )
-        return gallery
-    with writer:
-        report = run_index(folder, writer, engine, settings)
-        writer.set_model(model.resolve())
-        refuse_empty(folder, report)
-        say(f"indexed {report.added + report.changed} crops, removed {report.removed}")
-    return open_gallery(location, spec=engine.spec)
+    if found.busy:
+        say(f"another process is writing the index: answering from the {found.info.rows} crops that it has committed")
+    if found.report is not None:
+        say_indexed(found.report)
+        refuse_empty(folder, found.report)
+        say(f"indexed {found.report.added + found.report.changed} crops, removed {found.report.removed}")
 
 
 def _draw(

@@ -9,7 +9,8 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, require, say
-from rrid_edge.cli.opening import PrecisionOption, RuntimeOption, ThreadsOption, open_model
+from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption
+from rrid_edge.cli.steps import open_model
 from rrid_edge.errors import CheckFailedError, ImageError, UsageError, printable
 
 if TYPE_CHECKING:

@@ -1,7 +1,59 @@
-"""Galleries: stores of descriptors that follow a folder of crops, and the search in them."""
+"""Galleries: descriptors of the crops of a folder, kept in step with it, and the search in them.
+
+The names below are the ones to build on. What opens galleries is imported on first use.
+"""
 
 from __future__ import annotations
 
-from rrid_edge.gallery.base import Gallery, GalleryInfo, GalleryRow, Hit, NewRow, SearchFilter, SearchResult
+import importlib
+from typing import TYPE_CHECKING
 
-__all__ = ["Gallery", "GalleryInfo", "GalleryRow", "Hit", "NewRow", "SearchFilter", "SearchResult"]
+from rrid_edge.gallery.base import (
+    Gallery,
+    GalleryInfo,
+    GalleryRow,
+    Hit,
+    NewRow,
+    SearchFilter,
+    SearchResult,
+    Verification,
+)
+
+if TYPE_CHECKING:
+    from rrid_edge.gallery.opening import (
+        Location,
+        create_gallery,
+        gallery_exists,
+        open_gallery,
+        parse_location,
+        remove_gallery,
+    )
+
+__all__ = [
+    "Gallery",
+    "GalleryInfo",
+    "GalleryRow",
+    "Hit",
+    "Location",
+    "NewRow",
+    "SearchFilter",
+    "SearchResult",
+    "Verification",
+    "create_gallery",
+    "gallery_exists",
+    "open_gallery",
+    "parse_location",
+    "remove_gallery",
+]
+
+_OF_OPENING = frozenset(
+    {"Location", "create_gallery", "gallery_exists", "open_gallery", "parse_location", "remove_gallery"}
+)
+
+if not TYPE_CHECKING:  # a type checker would take every unknown name for one that exists
+
+    def __getattr__(name: str) -> object:
+        """Import what opens galleries on first use (PEP 562)."""
+        if name not in _OF_OPENING:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module("rrid_edge.gallery.opening"), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import GalleryMissingError, UsageError, printable
 from rrid_edge.gallery.base import Gallery
 from rrid_edge.gallery.local.catalogue import FILE_NAME
 from rrid_edge.gallery.local.folder import remove_index
@@ -75,6 +75,28 @@ def open_gallery(location: Location, *, write: bool = False, spec: ModelSpec | N
     from rrid_edge.gallery.milvus.store import MilvusGallery
 
     return MilvusGallery(location, spec=spec)
+
+
+def open_existing(location: Location) -> Gallery | None:
+    """Open a gallery for reading; None where there is none.
+
+    Raises:
+        GalleryError: damaged, or it cannot be reached; see the stores.
+    """
+    try:
+        return open_gallery(location)
+    except GalleryMissingError:
+        return None
+
+
+def remembered_model(location: Location) -> Path | None:
+    """The model file that a gallery was indexed with, where there is a gallery and it remembers."""
+    gallery = open_existing(location)
+    if gallery is None:
+        return None
+    with gallery:
+        model = gallery.info().model
+    return Path(model) if model else None
 
 
 def create_gallery(

@@ -7,6 +7,7 @@ length is checked, so a truncated or foreign file ends in one line, not in a run
 
 from __future__ import annotations
 
+import functools
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,11 +87,10 @@ def read_model_header(path: Path) -> OnnxHeader:
     """
     where = printable(path)
     try:
-        with path.open("rb") as stream:
-            if path.stat().st_size == 0:
-                raise ModelFileError(f"{where}: this file is empty; {_EXPORT_HINT}")
-            # Not closed by hand: an error's traceback still holds views of it; the last of them unmaps the file.
-            header = _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
+        facts = path.stat()
+        if facts.st_size == 0:
+            raise ModelFileError(f"{where}: this file is empty; {_EXPORT_HINT}")
+        header = _parse_file(path, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(
             f"{where}: no such model file; give another one, or {_EXPORT_HINT}", parameter="model"
@@ -104,6 +104,14 @@ def read_model_header(path: Path) -> OnnxHeader:
                 f"{_EXPORT_HINT}"
             )
     return header
+
+
+@functools.lru_cache(maxsize=16)
+def _parse_file(path: Path, _version: tuple[int, ...]) -> OnnxHeader:
+    """The header of a file; parsed once for each version of it, since several layers of an engine ask for it."""
+    with path.open("rb") as stream:
+        # Not closed by hand: an error's traceback still holds views of it; the last of them unmaps the file.
+        return _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.matching import MatchSettings, Query, block_shares, fuse, match, match_all
+from rrid_edge.matching import MatchSettings, block_shares, fuse, match, match_all
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model, tiny_model
 from support.pictures import noise, save_crops

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import rrid_edge.gallery
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
 from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery, parse_location, remove_gallery
@@ -200,3 +203,15 @@ def test_the_model_is_remembered_and_the_index_can_go(store, location, tmp_path)
     remove_gallery(location)
     assert not gallery_exists(location)
     remove_gallery(location)  # nothing there: nothing to do
+
+
+def test_the_room_offers_what_opens_galleries_without_importing_stores():
+    code = (
+        "import sys, rrid_edge.gallery as room\n"
+        "assert not {'sqlite3', 'pymilvus'} & set(sys.modules)\n"
+        "assert all(getattr(room, name) for name in room.__all__)\n"
+        "assert 'pymilvus' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'opened'"):
+        rrid_edge.gallery.opened  # type: ignore[attr-defined]  # noqa: B018

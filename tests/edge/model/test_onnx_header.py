@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.model import onnx_header
 from rrid_edge.model.onnx_header import read_model_header, read_spec
 from support.onnx_models import save_tiny_model, tiny_model
 
@@ -105,3 +106,20 @@ def test_missing_external_weights_are_named(tmp_path):
     (tmp_path / "w.bin").unlink()
     with pytest.raises(ModelFileError, match=r"'w\.bin', which is not beside it"):
         read_spec(tmp_path / "m.onnx")
+
+
+def test_a_header_is_parsed_once_until_its_file_changes(tmp_path, monkeypatch):
+    parsed = []
+    real = onnx_header._parse_model
+
+    def counted(view):
+        parsed.append(len(view))
+        return real(view)
+
+    monkeypatch.setattr(onnx_header, "_parse_model", counted)
+    path = save_tiny_model(tmp_path / "m.onnx")
+    assert read_spec(path) == read_spec(path) == fake_spec()
+    assert len(parsed) == 1
+    save_tiny_model(path, fake_spec("other", height_px=384))
+    assert read_spec(path) == fake_spec("other", height_px=384)
+    assert len(parsed) == 2

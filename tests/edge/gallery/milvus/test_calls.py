@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import collections
 import itertools
+import json
 
 import numpy as np
 import pytest
 
+from rrid_edge.embedding.queries import Query
 from rrid_edge.gallery import SearchFilter
 from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import open_gallery
-from rrid_edge.matching import MatchSettings, Query, match_all
+from rrid_edge.matching import MatchSettings, match_all
+from support.commands import rrid_edge
 from support.galleries import SPEC, rows, vectors
+from support.onnx_models import save_tiny_model
+from support.pictures import save_crops
 
 MOST_CALLS = 8
 _numbers = itertools.count()
@@ -70,6 +75,21 @@ def test_twenty_queries_cost_no_more_calls_than_one(filled, queries, calls, sear
     for one, other in zip(results, alone, strict=True):
         assert [match.path for match in one.matches] == [match.path for match in other.matches]
         np.testing.assert_array_equal([match.score for match in one.matches], [match.score for match in other.matches])
+
+
+@pytest.mark.parametrize("folder", ["queries", "gallery"])
+def test_a_match_of_twenty_query_files(tmp_path, monkeypatch, address, calls, folder):
+    """On the command line, from opening the gallery on; queries that lie in the gallery need a count of their own."""
+    monkeypatch.chdir(tmp_path)
+    save_crops(tmp_path / "gallery", 20)
+    save_crops(tmp_path / "queries", 20)
+    model = save_tiny_model(tmp_path / "rrid.onnx")
+    assert rrid_edge("index", "gallery", "--model", model, "--gallery", address).code == 0
+    calls.clear()
+    outcome = rrid_edge("match", folder, "gallery", "--gallery", address, "--json", "--top-k", 4)
+    assert outcome.code == 0, outcome
+    assert len(json.loads(outcome.out)["results"]) == 20
+    assert len(calls) <= MOST_CALLS, calls
 
 
 def test_vectors_are_read_in_one_call_each_for_expansion_and_the_answer(filled, queries, calls, monkeypatch):

@@ -1,0 +1,90 @@
+"""A gallery that queries are asked of: opened once, written only where its folder has changed."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from rrid_edge.engines.fake import FakeEngine, fake_spec
+from rrid_edge.errors import FingerprintMismatchError
+from rrid_edge.gallery.indexing import queried
+from rrid_edge.gallery.indexing.queried import QueriedGallery
+from rrid_edge.gallery.indexing.sync import IndexSettings, out_of_step
+from rrid_edge.gallery.local.store import LocalGallery
+from support.galleries import SPEC
+from support.pictures import save_crops
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_crops(tmp_path / "crops", 6)
+    return tmp_path / "crops"
+
+
+def _ask(folder, engine=None):
+    """What a query finds, and how many crops are there."""
+    engine = engine or FakeEngine(SPEC)
+    with QueriedGallery(folder, folder / ".rrid-edge") as gallery:
+        found = gallery.in_step(folder / "rrid.onnx", engine, IndexSettings())
+        return found, gallery.model, len(found.gallery.rows())
+
+
+def test_it_is_indexed_once_and_again_when_the_folder_changes(folder, monkeypatch):
+    found, model, rows = _ask(folder)
+    assert (found.info.rows, found.report.added, model, rows) == (6, 6, None, 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(queried, "create_gallery", lambda *_: pytest.fail("opened for writing"))
+        found, model, rows = _ask(folder)
+    assert (found.info.rows, found.report, found.busy, model, rows) == (6, None, False, folder / "rrid.onnx", 6)
+    next(folder.glob("*.jpg")).unlink()
+    found, _, rows = _ask(folder)
+    assert (found.info.rows, found.report.removed, rows) == (5, 1, 5)
+
+
+def test_a_busy_gallery_answers_from_what_is_committed(folder):
+    _ask(folder)
+    save_crops(folder / "more", 2)
+    with LocalGallery(folder / ".rrid-edge", write=True):
+        found, _, rows = _ask(folder)
+    assert (found.busy, found.report, found.info.rows, rows) == (True, None, 6, 6)
+
+
+def test_another_model_is_refused_before_the_comparison_is_waited_for(folder, monkeypatch):
+    _ask(folder)
+    go_on = threading.Event()
+
+    def slow(*arguments):
+        assert go_on.wait(20)
+        return out_of_step(*arguments)
+
+    monkeypatch.setattr(queried, "out_of_step", slow)
+    try:
+        with pytest.raises(FingerprintMismatchError, match="another model"):
+            _ask(folder, FakeEngine(fake_spec("other", block_width=4)))
+    finally:
+        go_on.set()
+
+
+def test_a_comparison_and_searches_share_one_gallery(folder):
+    """Threads wait for each other: none sees the other's transaction, and none fails."""
+    _ask(folder)
+    failed = []
+    with LocalGallery(folder / ".rrid-edge") as gallery:
+        queries = gallery.vectors(gallery.rows())
+
+        def work():
+            try:
+                for _ in range(50):
+                    assert not out_of_step(folder, gallery)
+                    assert gallery.info().rows == 6
+                    assert len(gallery.search(queries, 3).hits) == 6
+            except Exception as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failed == []
