@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rrid_edge.files import write_json
-from rrid_train.config import PRESETS, TrainConfig
 from rrid_train.distributed import Processes
 from rrid_train.loop import Trainer
 from rrid_train.model import RRID, RRIDOutput
+from rrid_train.settings import PRESETS, TrainConfig
 from rrid_train.validation import validate
 
 

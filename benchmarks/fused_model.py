@@ -25,7 +25,8 @@ from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork, load_source
 from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 
 
 def write_int8(source: Path, plain: Path, accurate: Path) -> None:

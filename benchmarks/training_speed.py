@@ -23,9 +23,9 @@ from torch import Tensor
 
 from rrid_edge.bench.probe import resident_mib
 from rrid_edge.machine.processor import processor_name
-from rrid_train.config import PRESETS, TrainConfig
 from rrid_train.distributed import Processes
 from rrid_train.loop import Trainer
+from rrid_train.settings import PRESETS, TrainConfig
 
 
 @dataclass

@@ -18,8 +18,8 @@ from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.machine.timing import Timing
 from rrid_export.source import SourceNetwork
-from rrid_train.config import PRESETS
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import PRESETS, ModelConfig
 from support.cuda_standin import install_cuda
 from support.datasets import write_dataset
 from support.onnx_models import save_tiny_model

@@ -24,7 +24,8 @@ from rrid_edge.errors import CheckFailedError, DatasetError, ModelFileError, Usa
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity import check as parity
 from rrid_edge.parity.agreement import row_cosines
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
 from support.pictures import noise, save_crops

@@ -18,7 +18,8 @@ from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import check_onnx, export_onnx, run_branch
 from rrid_export.source import SourceNetwork, load_source
 from rrid_export.torch_engine import TorchEngine
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 from support import reference
 from support.commands import refused, rrid_edge
 from support.networks import TINY, tiny_network

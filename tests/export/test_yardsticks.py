@@ -13,7 +13,8 @@ from rrid_edge.parity.agreement import row_cosines
 from rrid_export.source import SourceNetwork
 from rrid_export.torch_engine import TorchEngine
 from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 192, 64, 3), dtype=np.uint8)
 

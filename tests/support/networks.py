@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 
 TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
 

@@ -11,19 +11,23 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from typer.main import get_command
 
+from rrid_edge.cli.app import app, register
 from rrid_edge.errors import CheckFailedError, CheckpointError, UsageError
 from rrid_train import loop
 from rrid_train.checkpoint import load_checkpoint
-from rrid_train.config import PRESETS, TrainConfig, config_from_dict, make_config
+from rrid_train.config import config_from_dict, make_config
 from rrid_train.distributed import join_processes
 from rrid_train.loop import Trainer, train
 from rrid_train.losses import rrid_loss
 from rrid_train.monitor import read_metrics
 from rrid_train.schedule import rate_factor
+from rrid_train.settings import PRESETS, TrainConfig
 from rrid_train.validation import to_input
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
@@ -240,17 +244,82 @@ def test_presets_and_layers_of_settings(tmp_path):
         ("epochs = 'many'", "epochs = 'many' does not work: expected int"),
         ("epochs = true", "epochs = True does not work"),
         ("epochs = ", "wrong TOML"),
-        ("epochs = 0", "epochs 0 does not work: expected a number above 0"),
+        ("epochs = 0", "^epochs 0 does not work: expected a number above 0"),
         ("height = 100", "height 100 px does not fit"),
-        ("amp = 'fp8'", "amp 'fp8' is unknown"),
-        ("amp = 'fp16'", "amp fp16 needs a GPU"),
-        ("momentum = 2", "momentum 2.0 does not work"),
+        ("amp = 'fp8'", "^amp 'fp8' is unknown: expected one of none, bf16, fp16"),
+        ("amp = 'fp16'", "^amp fp16 needs a GPU"),
+        ("momentum = 2", "^momentum 2.0 does not work: expected a number from 0 to 1"),
+        ("seed = -1", "^seed -1 does not work: expected 0 or more"),
+        ("lr = 'fast'", "lr = 'fast' does not work: expected float"),
+        ("lr = true", "lr = True does not work: expected float"),
+        ("cosine = 1", "cosine = 1 does not work: expected bool"),
+        ("amp = 16", "amp = 16 does not work: expected str"),
+        ("splits_file = 3", "splits_file = 3 does not work: expected str"),
+        ("stripes = 6", "stripes = 6 does not work: expected a list of whole numbers"),
+        ("stripes = [6, 4.0]", r"stripes = \[6, 4.0\] does not work: expected a list of whole numbers"),
     ],
 )
 def test_settings_that_do_not_work(tmp_path, text, words):
     (tmp_path / "my.toml").write_text(text)
     with pytest.raises(UsageError, match=words):
         make_config("paper", tmp_path / "my.toml", {})
+
+
+def _train_options():
+    """The options of ``train`` by parameter name, as the command line itself knows them."""
+    register()
+    commands: Any = get_command(app)
+    return {option.name: option for option in commands.commands["train"].params}
+
+
+def test_every_setting_has_an_option_with_help_and_every_option_a_setting():
+    options = _train_options()
+    own = {"preset", "config", "resume", "overwrite"}
+    fields = [field.name for field in dataclasses.fields(TrainConfig)]
+    assert [name for name in options if name not in own] == fields
+    assert all(option.help for option in options.values())
+    assert all("--" + name.replace("_", "-") in options[name].opts for name in fields)
+
+
+def test_the_help_of_a_setting_names_its_choices_and_defaults():
+    options = _train_options()
+    assert options["amp"].help == "Automatic mixed precision: none, bf16, fp16. [paper: none, demo: bf16]"
+    assert options["stripes"].help.endswith(" [default: 6,4,2]")
+    assert options["cosine"].help.endswith(" [paper: staircase, demo: cosine]")
+    assert options["cosine"].secondary_opts == ["--staircase"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--lr", "0"), "lr 0.0 does not work: expected a number above 0"),
+        (("--amp", "fp8"), "amp 'fp8' is unknown: expected one of none, bf16, fp16"),
+        (("--dataset-type", "x"), "dataset_type 'x' is unknown: expected one of auto, rrid"),
+    ],
+)
+def test_options_that_do_not_work(options, words, tmp_path):
+    refused(rrid_edge("train", "--dataset-path", tmp_path, *options), 2, words)
+
+
+def test_an_empty_setting_of_a_stored_run_is_read_back():
+    assert config_from_dict(TrainConfig().to_dict(), where="x") == TrainConfig()
+    assert TrainConfig().to_dict()["splits_file"] is None
+
+
+def test_settings_and_help_need_neither_pytorch_nor_numpy():
+    code = textwrap.dedent(
+        """
+        import sys
+        sys.modules |= dict.fromkeys(("torch", "torchvision", "numpy", "safetensors"))
+        from rrid_edge.cli.app import run
+        assert run(["train", "--help"]) == 0
+        sys.exit(run(["train", "--dataset-path", "x"]))
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "--label-smoothing" in done.stdout
+    assert done.returncode == 3, done.stderr
+    assert "rrid-edge[train]" in done.stderr
 
 
 def test_staircase_warm_up_and_cosine():

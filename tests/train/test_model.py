@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from rrid_edge.errors import CheckpointError, UsageError
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 from support import reference
 
 TINY = ModelConfig(backbone="resnet18", height_px=96, width_px=32, stripes=(3, 2), block_width=8)

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from rrid_edge.errors import CheckpointError, UsageError
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 from rrid_train.weights import load_backbone, load_state_dict_file
 from support import reference
 

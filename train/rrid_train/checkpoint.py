@@ -20,7 +20,8 @@ from torch import Tensor
 from rrid_edge import __version__
 from rrid_edge.errors import CheckpointError, UsageError, printable
 from rrid_edge.files import atomic_output
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 
 _KEY = "rrid.checkpoint"
 _FORMAT = 1

@@ -28,7 +28,7 @@ from rrid_train.checkpoint import (
     save_checkpoint,
     save_training_state,
 )
-from rrid_train.config import TrainConfig, config_from_dict
+from rrid_train.config import config_from_dict
 from rrid_train.data.layout import Dataset, load_dataset
 from rrid_train.data.sampler import IdentitySampler
 from rrid_train.data.transforms import TrainingImages
@@ -37,6 +37,7 @@ from rrid_train.losses import LossTerms, rrid_loss
 from rrid_train.model import RRID
 from rrid_train.monitor import Monitor
 from rrid_train.schedule import rate_factor
+from rrid_train.settings import TrainConfig
 from rrid_train.validation import autocast, to_input, validate
 from rrid_train.weights import load_backbone
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rrid_edge.errors import CheckpointError, UsageError
-from rrid_edge.model.spec import BACKBONES, DEFAULT_STRIPES, block_names, check_input_size
+from rrid_train.settings import ModelConfig
 
 _BLOCKS_OF_LAYERS = {
     "resnet18": (False, (2, 2, 2, 2)),
@@ -27,42 +26,6 @@ _BLOCKS_OF_LAYERS = {
     "resnet101": (True, (3, 4, 23, 3)),
     "resnet152": (True, (3, 8, 36, 3)),
 }
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What the network is made of.
-
-    Attributes:
-        backbone: torchvision name, one of resnet18, resnet34, resnet50, resnet101, resnet152.
-        height_px: input rows; the feature map's height/16 rows must divide into each number of stripes.
-        width_px: input columns, a multiple of 16.
-        stripes: horizontal stripes of each scale, in the descriptor's order.
-        block_width: values of one block of the descriptor.
-
-    Raises:
-        UsageError: a value that does not fit, by name.
-    """
-
-    backbone: str = "resnet50"
-    height_px: int = 384
-    width_px: int = 128
-    stripes: tuple[int, ...] = DEFAULT_STRIPES
-    block_width: int = 256
-
-    def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise UsageError(
-                f"backbone {self.backbone!r} is unknown: expected one of {', '.join(BACKBONES)}", parameter="backbone"
-            )
-        if self.block_width < 1:
-            raise UsageError(f"block width {self.block_width} does not work: expected a positive number, usually 256")
-        check_input_size(self.height_px, self.width_px, self.stripes)
-
-    @property
-    def block_names(self) -> tuple[str, ...]:
-        """Names of the descriptor's blocks, in order."""
-        return block_names(self.stripes)
 
 
 class RRIDOutput(NamedTuple):
@@ -84,7 +47,7 @@ class RRID(nn.Module):
     """The network: backbone, one-vs-rest relation module, global contrastive pooling, classifiers.
 
     Args:
-        config: sizes; see :class:`ModelConfig`.
+        config: sizes; see :class:`rrid_train.settings.ModelConfig`.
         num_identities: classes of the classifiers.
     """
 

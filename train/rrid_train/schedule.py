@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rrid_train.config import TrainConfig
+from rrid_train.settings import TrainConfig
 
 
 def rate_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:

@@ -13,9 +13,9 @@ from torch import nn
 
 from rrid_edge.crops.images import read_image
 from rrid_edge.ranking.metrics import evaluate_ranking
-from rrid_train.config import TrainConfig
 from rrid_train.data.samples import Sample
 from rrid_train.reference import describe, normalise
+from rrid_train.settings import TrainConfig
 
 
 def validate(

@@ -17,7 +17,8 @@ from rrid_edge.engines import open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.machine.timing import Timing, interleave
 from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 from support.pictures import save_crops

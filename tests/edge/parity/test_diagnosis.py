@@ -16,7 +16,8 @@ from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.diagnosis import MISTAKES, diagnose, pixel_mistake
 from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
 from rrid_export.mistakes import mistaken_networks
-from rrid_train.model import RRID, ModelConfig
+from rrid_train.model import RRID
+from rrid_train.settings import ModelConfig
 from support.commands import refused, rrid_edge
 from support.pictures import noise
 

@@ -20,9 +20,9 @@ import numpy as np
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_train.data.market import MARKET_FOLDERS, is_market, read_market
 from rrid_train.data.samples import JUNK, Sample, refuse_shared_identities
+from rrid_train.settings import DATASET_TYPES
 
-DATASET_TYPES = ("auto", "rrid", "market1501", "dukemtmc", "cuhk03")
-__all__ = ["DATASET_TYPES", "Dataset", "Sample", "is_dataset", "load_dataset"]
+__all__ = ["Dataset", "Sample", "is_dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)

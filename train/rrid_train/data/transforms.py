@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rrid_edge.crops.images import read_image
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What happens to a training image (published recipe as defaults).
-
-    Attributes:
-        flip: probability of mirroring.
-        erase: probability of erasing one rectangle.
-        erase_area: smallest and largest area of the rectangle, as a share of the image.
-        erase_aspect: smallest height/width; the largest is its inverse.
-    """
-
-    flip: float = 0.5
-    erase: float = 0.75
-    erase_area: tuple[float, float] = (0.02, 0.2)
-    erase_aspect: float = 0.3
+from rrid_train.settings import Augmentation
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
