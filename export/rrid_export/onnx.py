@@ -23,7 +23,7 @@ from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 
 OPSET = 17
-"""Operator set of the file: the newest one that TensorRT 8.6, TensorRT 10 and 11, ONNX Runtime and OpenVINO all read."""
+"""Operator set of the file: the newest one that TensorRT 8.6 to 11, ONNX Runtime and OpenVINO all read."""
 
 _TRACED_OPSET = 18
 _TRACED_BATCH = 2
@@ -116,8 +116,8 @@ def run_branch(branch: InferenceBranch, images: NDArray[np.uint8]) -> NDArray[np
 def _check(what: str, found: object, expected: object) -> None:
     if found != expected:
         raise CheckFailedError(
-            f"the exported file breaks the model contract: {what} are {found}, expected {expected}; nothing was written; "
-            "try other versions of torch and onnx"
+            f"the exported file breaks the model contract: {what} are {found}, expected {expected}; nothing was "
+            "written; try other versions of torch and onnx"
         )
 
 

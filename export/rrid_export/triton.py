@@ -1,7 +1,7 @@
-"""A model repository for NVIDIA Triton Inference Server, which serves descriptors past one machine.
+"""Write a model repository for NVIDIA Triton Inference Server, which serves descriptors over the network.
 
 Layout: ``<repository>/<name>/config.pbtxt`` and ``<repository>/<name>/<version>/model.onnx`` or ``model.plan``. There
-are no labels: the output is a descriptor, not a class.
+is no label file, because the output is a descriptor and not a class.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
@@ -20,6 +21,7 @@ from rrid_edge.model.onnx_header import read_model_header, read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 KINDS = ("auto", "gpu", "cpu")
+_ONNX_MAX_BATCH = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -28,13 +30,16 @@ class TritonSettings:
     """How Triton serves the model.
 
     Attributes:
-        name: the model's name on the server, and its folder.
-        version: the version folder to write; others beside it are left alone.
-        max_batch: largest batch that Triton forms; None for the plan's own, or 32 for an ONNX file.
-        max_queue_delay_us: microseconds that a request may wait for others to share its batch.
-        instances: copies of the model on each device.
-        kind: ``auto`` (a GPU where there is one), ``gpu`` or ``cpu``; a plan always runs on a GPU.
-        gpus: numbers of the GPUs to use; all of them if empty.
+        name: the model's name on the server and the name of its folder.
+        version: the version folder to write; other versions stay unchanged.
+        max_batch: largest batch that Triton forms, in images. None means the plan's largest batch, or 32 for ONNX.
+        max_queue_delay_us: longest time that a request waits for others to share its batch, in microseconds.
+        instances: copies of the model per device.
+        kind: ``auto`` (a GPU if the server has one), ``gpu`` or ``cpu``. A plan always runs on a GPU.
+        gpus: numbers of the GPUs to use; all GPUs if empty.
+
+    Raises:
+        UsageError: a setting is out of range, or two settings contradict each other.
     """
 
     name: str = "rrid"
@@ -47,15 +52,21 @@ class TritonSettings:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise UsageError(f"model name {self.name!r} does not work: expected letters, digits, '_', '.' and '-'")
+            raise UsageError(
+                f"Triton model name {self.name!r} is invalid: expected letters, digits, '_', '.' and '-', with a letter "
+                "or digit first"
+            )
         if self.kind not in KINDS:
-            raise UsageError(f"kind {self.kind!r} is none of {', '.join(KINDS)}")
+            raise UsageError(f"Triton kind {self.kind!r} is unknown: expected one of {', '.join(KINDS)}")
         if self.gpus and self.kind == "cpu":
-            raise UsageError("GPU numbers do not go with kind cpu: leave one of them out")
-        if min(self.version, self.instances, 1 if self.max_batch is None else self.max_batch) < 1:
-            raise UsageError("version, instances and largest batch of a Triton model must be at least 1")
-        if self.max_queue_delay_us < 0 or any(gpu < 0 for gpu in self.gpus):
-            raise UsageError("the queue delay and GPU numbers of a Triton model must not be negative")
+            raise UsageError(f"GPU numbers {_numbers(self.gpus)} contradict Triton kind cpu: leave one of the two out")
+        for what, value in (("version", self.version), ("instances", self.instances), ("max_batch", self.max_batch)):
+            if value is not None and value < 1:
+                raise UsageError(f"Triton {what} {value} is too small: expected at least 1")
+        if self.max_queue_delay_us < 0:
+            raise UsageError(f"Triton queue delay {self.max_queue_delay_us} us is negative: expected 0 or more")
+        if any(gpu < 0 for gpu in self.gpus):
+            raise UsageError(f"GPU numbers {_numbers(self.gpus)} are wrong: expected no negative number")
 
 
 def write_triton_repository(model: Path, out: Path, settings: TritonSettings | None = None) -> Path:
@@ -63,14 +74,14 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
 
     Args:
         model: an ONNX file of this package, or a TensorRT plan with its sidecar.
-        out: the repository's folder; made when it is missing, other models in it are left alone.
-        settings: how to serve it; the defaults if None.
+        out: the repository's folder. It is created if it is missing; other models in it stay unchanged.
+        settings: how Triton serves the model; the defaults if None.
 
     Returns:
         The model's folder, ``out/<name>``.
 
     Raises:
-        UsageError: no such file, or a plan that Triton cannot serve with these settings.
+        UsageError: the file does not exist, or Triton cannot serve the plan with these settings.
         ModelFileError: the file or its sidecar is damaged.
         OutputError: the repository cannot be written.
     """
@@ -80,7 +91,7 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
     version_folder = folder / str(settings.version)
     if is_plan:
         if not model.is_file():
-            raise UsageError(f"{printable(model)}: no such engine file; make one with: rrid-edge export MODEL.onnx")
+            raise UsageError(f"{printable(model)}: no such engine file; build one with: rrid-edge export MODEL.onnx")
         sidecar = EngineSidecar.read(model)
         sidecar.check_plan(model.read_bytes(), model)
         config = _plan_config(model, sidecar, settings)
@@ -92,77 +103,110 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
     for name, source in files.items():
         with atomic_output(version_folder / name) as partial:
             shutil.copyfile(source, partial)
-    # Last: a server that polls the folder takes the model when its configuration appears.
+    # Written last: a server that polls the folder loads the model when its configuration appears.
     write_text(folder / "config.pbtxt", config)
     return folder
 
 
+@dataclass(frozen=True)
+class _Backend:
+    """What ``config.pbtxt`` says about the backend that runs the model.
+
+    Attributes:
+        name: Triton's name of the backend.
+        platform: Triton's name of the file format.
+        kind: where instances run: ``KIND_AUTO``, ``KIND_GPU`` or ``KIND_CPU``.
+        max_batch: largest batch that Triton forms, in images.
+        preferred_batch: batch that Triton forms if it can, or None.
+        extra_lines: further lines of the configuration.
+        parameters: further parameters, for clients to read.
+    """
+
+    name: str
+    platform: str
+    kind: str
+    max_batch: int
+    preferred_batch: int | None = None
+    extra_lines: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
 def _plan_config(model: Path, sidecar: EngineSidecar, settings: TritonSettings) -> str:
+    profile = sidecar.profile
+    max_batch = profile.max_batch if settings.max_batch is None else settings.max_batch
+    _check_plan(model, sidecar, settings.kind, max_batch)
+    backend = _Backend(
+        name="tensorrt",
+        platform="tensorrt_plan",
+        kind="KIND_GPU",
+        max_batch=max_batch,
+        preferred_batch=profile.opt_batch if profile.opt_batch <= max_batch else None,
+        extra_lines=("optimization { cuda { graphs: true } }",),
+        parameters={"tensorrt.version": sidecar.machine.tensorrt, "tensorrt.gpu": sidecar.machine.gpu},
+    )
+    return _config(sidecar.spec, settings, backend)
+
+
+def _check_plan(model: Path, sidecar: EngineSidecar, kind: str, max_batch: int) -> None:
+    """Refuse a plan that Triton cannot serve in batches of 1 to ``max_batch``."""
     profile = sidecar.profile
     if sidecar.flags.strip_weights:
         raise UsageError(f"{printable(model)}: Triton cannot serve a plan without weights; build it without stripping")
     if profile.min_batch > 1:
         raise UsageError(
-            f"{printable(model)}: this plan takes at least {profile.min_batch} images, and Triton sends single ones too; "
-            "build it with a smallest batch of 1"
+            f"{printable(model)}: this plan takes at least {profile.min_batch} images, but Triton also sends single "
+            "images; build it with a smallest batch of 1"
         )
-    if settings.kind == "cpu":
+    if kind == "cpu":
         raise UsageError(f"{printable(model)}: a TensorRT plan does not run on a CPU; give the ONNX file")
-    largest = profile.max_batch if settings.max_batch is None else settings.max_batch
-    if largest > profile.max_batch:
+    if max_batch > profile.max_batch:
         raise UsageError(
-            f"{printable(model)}: this plan takes at most {profile.max_batch} images, not {largest}; build it with a "
+            f"{printable(model)}: this plan takes at most {profile.max_batch} images, not {max_batch}; build it with a "
             "larger batch"
         )
-    preferred = profile.opt_batch if profile.opt_batch <= largest else None
-    graphs = "optimization { cuda { graphs: true } }"
-    parameters = {"tensorrt.version": sidecar.machine.tensorrt, "tensorrt.gpu": sidecar.machine.gpu}
-    head = ['backend: "tensorrt"', 'platform: "tensorrt_plan"']
-    return _config(sidecar.spec, settings, head, "KIND_GPU", largest, preferred, [graphs], parameters)
 
 
 def _onnx_config(spec: ModelSpec, settings: TritonSettings) -> str:
-    kind = "KIND_GPU" if settings.gpus else f"KIND_{settings.kind.upper()}"
-    head = ['backend: "onnxruntime"', 'platform: "onnxruntime_onnx"']
-    largest = 32 if settings.max_batch is None else settings.max_batch
-    return _config(spec, settings, head, kind, largest, None, [], {})
+    backend = _Backend(
+        name="onnxruntime",
+        platform="onnxruntime_onnx",
+        kind="KIND_GPU" if settings.gpus else f"KIND_{settings.kind.upper()}",
+        max_batch=_ONNX_MAX_BATCH if settings.max_batch is None else settings.max_batch,
+    )
+    return _config(spec, settings, backend)
 
 
-def _config(
-    spec: ModelSpec,
-    settings: TritonSettings,
-    head: list[str],
-    kind: str,
-    max_batch: int,
-    preferred_batch: int | None,
-    extra: list[str],
-    parameters: dict[str, str],
-) -> str:
-    """The text of ``config.pbtxt``; shapes are without the batch, which Triton adds for ``max_batch_size`` > 0."""
+def _config(spec: ModelSpec, settings: TritonSettings, backend: _Backend) -> str:
+    """The text of ``config.pbtxt``. Shapes leave the batch out: Triton adds it for ``max_batch_size`` > 0."""
     batching = [f"max_queue_delay_microseconds: {settings.max_queue_delay_us}"]
-    if preferred_batch is not None:
-        batching.insert(0, f"preferred_batch_size: [ {preferred_batch} ]")
-    group = [f"count: {settings.instances}", f"kind: {kind}"]
+    if backend.preferred_batch is not None:
+        batching.insert(0, f"preferred_batch_size: [ {backend.preferred_batch} ]")
+    group = [f"count: {settings.instances}", f"kind: {backend.kind}"]
     if settings.gpus:
-        group.append(f"gpus: [ {', '.join(map(str, settings.gpus))} ]")
+        group.append(f"gpus: [ {_numbers(settings.gpus)} ]")
     lines = [
         f"name: {_quoted(settings.name)}",
-        *head,
-        f"max_batch_size: {max_batch}",
+        f"backend: {_quoted(backend.name)}",
+        f"platform: {_quoted(backend.platform)}",
+        f"max_batch_size: {backend.max_batch}",
         f"input [ {{ name: {_quoted(INPUT_NAME)} data_type: TYPE_UINT8 "
         f"dims: [ {spec.height_px}, {spec.width_px}, 3 ] }} ]",
         f"output [ {{ name: {_quoted(OUTPUT_NAME)} data_type: TYPE_FP32 dims: [ {spec.dimension} ] }} ]",
         f"instance_group [ {{ {' '.join(group)} }} ]",
         f"dynamic_batching {{ {' '.join(batching)} }}",
-        *extra,
+        *backend.extra_lines,
     ]
-    # A client reads here whose descriptors these are: those of two fingerprints must never be compared.
-    values = {"rrid.fingerprint": spec.fingerprint, "rrid.precision": spec.precision} | parameters
+    # Clients check the fingerprint: descriptors of two fingerprints must never be compared.
+    values = {"rrid.fingerprint": spec.fingerprint, "rrid.precision": spec.precision, **backend.parameters}
     lines += [
         f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
         for key, value in values.items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def _numbers(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _quoted(text: str) -> str:

@@ -172,15 +172,15 @@ def test_a_repository_that_cannot_be_written(onnx_path, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"name": "../x"}, "model name"),
-        ({"name": ""}, "model name"),
-        ({"kind": "tpu"}, "none of auto, gpu, cpu"),
-        ({"kind": "cpu", "gpus": (0,)}, "leave one of them out"),
-        ({"instances": 0}, "at least 1"),
-        ({"version": 0}, "at least 1"),
-        ({"max_batch": 0}, "at least 1"),
-        ({"max_queue_delay_us": -1}, "negative"),
-        ({"gpus": (-1,)}, "negative"),
+        ({"name": "../x"}, "model name '../x' is invalid"),
+        ({"name": ""}, "model name '' is invalid"),
+        ({"kind": "tpu"}, "kind 'tpu' is unknown: expected one of auto, gpu, cpu"),
+        ({"kind": "cpu", "gpus": (0, 2)}, "GPU numbers 0, 2 contradict Triton kind cpu: leave one of the two out"),
+        ({"instances": 0}, "instances 0 is too small: expected at least 1"),
+        ({"version": 0}, "version 0 is too small: expected at least 1"),
+        ({"max_batch": 0}, "max_batch 0 is too small: expected at least 1"),
+        ({"max_queue_delay_us": -1}, "queue delay -1 us is negative"),
+        ({"gpus": (0, -1)}, "GPU numbers 0, -1 are wrong: expected no negative number"),
     ],
 )
 def test_settings_that_cannot_work(wrong, complaint):

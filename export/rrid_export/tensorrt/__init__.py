@@ -1,1 +1,1 @@
-"""TensorRT engines from an exported ONNX file: parse, configure, build, prove the precision."""
+"""Build TensorRT engines from an exported ONNX file: parse, configure, build, prove the precision."""

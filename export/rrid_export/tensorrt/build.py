@@ -1,4 +1,4 @@
-"""Building a TensorRT engine from an ONNX file, on its own device; needs tensorrt, neither torch nor onnx."""
+"""Build a TensorRT engine from an ONNX file, on the device that will run it. Needs tensorrt, but not torch or onnx."""
 
 from __future__ import annotations
 
@@ -42,23 +42,24 @@ def build_engine(
     *,
     progress: Progress = NO_PROGRESS,
 ) -> EngineSidecar:
-    """Build an engine, prove its precision, and write plan and sidecar; a failure leaves nothing behind.
+    """Build an engine, prove its precision, then write plan and sidecar. A failed build writes nothing.
 
     Args:
-        onnx_path: a model of this package; precision lives in the ONNX, so an fp16 engine comes from an fp16 ONNX.
-        engine_path: the plan to write; the sidecar is ``<engine_path>.json``.
+        onnx_path: a model of this package. The engine gets its precision: an fp16 engine needs an fp16 ONNX file.
+        engine_path: the plan to write. Its sidecar is ``<engine_path>.json``.
         settings: batch sizes, memory, compatibility; the defaults if None.
-        progress: told the thousandths of the build that are done. TensorRT 8.6 reports nothing before the end.
+        progress: advanced in thousandths of the build. TensorRT 8.6 reports no progress before the end.
 
     Returns:
         The sidecar that was written.
 
     Raises:
         MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT.
-        ModelFileError: the ONNX is damaged, another network's, or TensorRT's parser refuses it.
-        UsageError: an option that this version or GPU does not have; another precision than the file's; no memory.
-        ArtefactError: TensorRT built nothing.
-        CheckFailedError: the built engine is not of the precision it was built as.
+        ModelFileError: the ONNX file is damaged, is not of this package, or TensorRT's parser refuses it.
+        UsageError: this TensorRT version or GPU lacks a setting; ``settings.precision`` is not the file's; the GPU's
+            memory is too small.
+        ArtefactError: TensorRT could not build the engine.
+        CheckFailedError: the engine that was built has another precision.
         OutputError: the files cannot be written.
     """
     settings = settings or BuildSettings()
@@ -68,7 +69,7 @@ def build_engine(
             f"{printable(onnx_path)}: this model is stored in {spec.precision}, and an engine takes its precision from "
             f"there: make the {settings.precision} file first, with: rrid-edge export CHECKPOINT --{settings.precision}"
         )
-    cuda = Cuda()  # before TensorRT, whose Builder and Runtime fail without a word or crash where no GPU answers
+    cuda = Cuda()  # first: without a GPU, TensorRT's Builder and Runtime crash or give no reason
     cuda.select_device()
     trt = load_tensorrt()
     build = _Build(trt, onnx_path, spec, this_machine(trt, cuda), settings, BuildProgress(progress))
@@ -86,7 +87,7 @@ def build_engine(
 
 
 def timing_cache_path(settings: BuildSettings, engine_path: Path, machine: Machine) -> Path:
-    """The timing cache of this TensorRT version and compute capability; kernel times of others are of no use."""
+    """The file with kernel times of this TensorRT version and compute capability."""
     folder = settings.timing_cache_folder or engine_path.parent
     return folder / f"tensorrt-{machine.tensorrt}-sm{machine.compute_capability.replace('.', '')}.timing"
 
@@ -104,7 +105,7 @@ class _Build:
     errors: list[str] = field(default_factory=list)
 
     def make_plan(self, engine_path: Path) -> tuple[bytes, bytes]:
-        """The serialised plan and the timing cache."""
+        """Build the engine: the serialised plan, and the timing cache (empty if TensorRT gives none)."""
         logger = make_logger(self.trt, self.errors)
         builder = self.trt.Builder(logger)
         network, _parser = parse_network(self.trt, builder, logger, self.onnx_path, self.settings)
@@ -121,7 +122,7 @@ class _Build:
         return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
 
     def prove(self, plan: bytes, engine_path: Path) -> PrecisionProof:
-        """What the built engine computes in; refuses one that is not what was asked for."""
+        """Count the precisions of the plan's layers, and refuse a plan of another precision than the model's."""
         self.errors.clear()
         logger = make_logger(self.trt, self.errors)
         runtime = self.trt.Runtime(logger)
@@ -175,17 +176,17 @@ class _Build:
 
 
 def _load_timing_cache(trt: ModuleType, config: trt.IBuilderConfig, path: Path) -> None:
-    """Use the kernel times of earlier builds; a cache that TensorRT does not take is started anew."""
-    kept = path.read_bytes() if path.is_file() else b""
-    for content in (kept, b""):
+    """Use the kernel times of earlier builds, or an empty cache if TensorRT refuses them."""
+    earlier = path.read_bytes() if path.is_file() else b""
+    for content in (earlier, b""):
         cache = config.create_timing_cache(content)
-        # A mismatch of GPU or driver is not ignored: times of another GPU choose slow kernels.
+        # Do not ignore a mismatch: times of another GPU or driver select slow kernels.
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
             return
 
 
 def _write(engine_path: Path, plan: bytes, sidecar: EngineSidecar) -> None:
-    """Plan and sidecar, both or neither: both lie complete under temporary names before either is renamed."""
+    """Write plan and sidecar. Both are complete under temporary names before either is renamed."""
     with atomic_output(sidecar_path(engine_path)) as partial_sidecar, atomic_output(engine_path) as partial_plan:
         partial_plan.write_bytes(plan)
         partial_sidecar.write_text(sidecar.to_text(), encoding="utf-8")

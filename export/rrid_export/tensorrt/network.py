@@ -1,7 +1,7 @@
-"""The network and the builder's configuration, by TensorRT generation.
+"""Parse the network and configure the builder, for each TensorRT generation.
 
-A function whose name ends in ``_trt8``, ``_trt10``, ``_trt11`` (or several of them) names things that only those
-generations have; see :mod:`rrid_edge.engines.tensorrt.api`. The tests hold each against the API of its versions.
+The suffix of a function (``_trt8``, ``_trt10_11`` ...) lists the generations whose API it uses; see
+:mod:`rrid_edge.engines.tensorrt.api`. The tests check each function against the API of these versions.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ class BuildSettings:
     """How to build an engine.
 
     Attributes:
-        min_batch: smallest batch of the profile; smaller ones are padded.
-        opt_batch: batch size to be fastest at.
-        max_batch: largest batch of the profile; larger ones are split.
-        workspace_mib: limit of the builder's scratch memory. TensorRT's own default is the whole device, which on a
-            Jetson is the memory of everything else.
-        precision: the precision that was asked for, or None to take the ONNX file's own.
-        timing_cache_folder: where measured kernel times are kept between builds; beside the engine if None.
-        optimization_level: the builder's effort, 0 to 5; None leaves TensorRT's default.
-        strongly_typed: on TensorRT 10, obey the types of the ONNX (True) or let builder flags choose (False, for
-            10.0 to 10.11 where parity of the strongly typed engine fails). 8.6 has flags alone, 11 types alone.
-        version_compatible: make a plan that later versions of TensorRT can run too.
-        hardware_compatible: make a plan for every GPU from compute capability 8.0 on; slower; not on Jetson.
-        strip_weights: leave the weights out of the plan; the ONNX must then lie beside it.
-        tf32: allow TF32 rounding of float32 products. Off by default: parity of fp32 needs all 24 bits.
+        min_batch: smallest batch of the profile, in images. The engine pads smaller batches.
+        opt_batch: batch size that TensorRT optimises for, in images.
+        max_batch: largest batch of the profile, in images. The engine splits larger batches.
+        workspace_mib: largest scratch memory of the builder, in MiB.
+        precision: the expected precision of the ONNX file, or None to accept any.
+        timing_cache_folder: folder that keeps measured kernel times between builds; the engine's folder if None.
+        optimization_level: effort of the builder, 0 to 5; TensorRT's default if None.
+        strongly_typed: on TensorRT 10, True takes the types of the ONNX file and False lets builder flags choose. Use
+            False on 10.0 to 10.11 if a strongly typed engine fails parity. TensorRT 8.6 always uses flags, 11 types.
+        version_compatible: build a plan that later versions of TensorRT can run too.
+        hardware_compatible: build a slower plan for all GPUs of compute capability 8.0 or later; not on Jetson.
+        strip_weights: leave the weights out of the plan. The ONNX file must then be in the engine's folder.
+        tf32: allow TF32 rounding of float32 products.
     """
+
+    # workspace_mib: TensorRT's default is the whole device memory, which a Jetson shares with all its processes.
+    # tf32: off, because fp32 parity needs all 24 bits of the significand.
 
     min_batch: int = 1
     opt_batch: int = 8
@@ -75,20 +77,20 @@ class BuildSettings:
 
     @property
     def profile(self) -> Profile:
-        """The batch sizes."""
+        """The batch sizes of the optimisation profile."""
         return Profile(self.min_batch, self.opt_batch, self.max_batch)
 
 
 def is_strongly_typed(trt: ModuleType, settings: BuildSettings) -> bool:
-    """Whether the engine obeys the types of the ONNX: never on 8.6, always on 11, as wanted on 10."""
+    """Whether the engine takes the types of the ONNX file: never on 8.6, as set on 10, always on 11."""
     return {8: False, 10: settings.strongly_typed, 11: True}[generation(trt)]
 
 
 def check_settings(trt: ModuleType, settings: BuildSettings, machine: Machine) -> None:
-    """Refuse what this version of TensorRT or this GPU does not have.
+    """Refuse settings that this version of TensorRT or this GPU does not support.
 
     Raises:
-        UsageError: names the option and what to do without it.
+        UsageError: names the setting, and what to do instead.
     """
     version = f"TensorRT {trt.__version__}"
     if settings.strip_weights and generation(trt) < 10:
@@ -113,15 +115,18 @@ def check_settings(trt: ModuleType, settings: BuildSettings, machine: Machine) -
 def parse_network(
     trt: ModuleType, builder: trt.Builder, logger: trt.ILogger, onnx_path: Path, settings: BuildSettings
 ) -> tuple[trt.INetworkDefinition, trt.OnnxParser]:
-    """The network of an ONNX file, and the parser, which owns the weights and must outlive the build.
+    """Parse an ONNX file.
+
+    Returns:
+        The network, and the parser. The parser owns the weights: keep it until the build is done.
 
     Raises:
-        ModelFileError: TensorRT's parser refuses the file; every error with the node it is about.
+        ModelFileError: TensorRT's parser refuses the file. The message lists each error with its node.
     """
     flags = {8: _network_flags_trt8, 10: _network_flags_trt10, 11: _network_flags_trt11}[generation(trt)](trt, settings)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
-    # From the file and not from bytes: external weights are found relative to it.
+    # Parse the file, not its bytes: TensorRT finds external weights relative to the file.
     if not parser.parse_from_file(str(onnx_path)):
         describe = _describe_error_trt8 if generation(trt) == 8 else _describe_error_trt10_11
         lines = [describe(parser.get_error(index)) for index in range(parser.num_errors)]
@@ -135,14 +140,14 @@ def parse_network(
 def configure(
     trt: ModuleType, builder: trt.Builder, network: trt.INetworkDefinition, spec: ModelSpec, settings: BuildSettings
 ) -> trt.IBuilderConfig:
-    """The builder's configuration: memory, profile, precision, compatibility.
+    """Configure the builder: memory, profile, precision, compatibility.
 
     Raises:
         UsageError: TensorRT refuses the profile.
     """
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib * (1 << 20))
-    # Without it the inspector shows layer names alone, and the precision could not be proved.
+    # Without it the inspector lists only layer names, and the precision cannot be proved.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not settings.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -157,11 +162,11 @@ def configure(
     if not is_strongly_typed(trt, settings):
         _choose_precision_trt8_10(trt, config, network, spec.precision)
     profile = builder.create_optimization_profile()
-    low, best, high = (
+    smallest, optimal, largest = (
         trt.Dims([batch, spec.height_px, spec.width_px, 3])
         for batch in (settings.min_batch, settings.opt_batch, settings.max_batch)
     )
-    profile.set_shape(INPUT_NAME, low, best, high)
+    profile.set_shape(INPUT_NAME, smallest, optimal, largest)
     if config.add_optimization_profile(profile) < 0:
         raise UsageError(
             f"TensorRT refuses batches of {settings.min_batch} to {settings.max_batch}: expected a model with a "
@@ -179,7 +184,7 @@ def _network_flags_trt10(trt: ModuleType, settings: BuildSettings) -> int:
 
 
 def _network_flags_trt11(trt: ModuleType, settings: BuildSettings) -> int:
-    return 0  # strong typing is all there is
+    return 0  # TensorRT 11 networks are always strongly typed
 
 
 def _describe_error_trt8(error: trt.ParserError) -> str:
@@ -197,27 +202,27 @@ def _strip_weights_trt10_11(trt: ModuleType, config: trt.IBuilderConfig) -> None
 def _choose_precision_trt8_10(
     trt: ModuleType, config: trt.IBuilderConfig, network: trt.INetworkDefinition, precision: str
 ) -> None:
-    """Allow the precision of the ONNX by flags, and hold the network's end in float32."""
+    """Allow the precision of the ONNX file by builder flags, and constrain the network's tail to float32."""
     if precision == "fp32":
         return
     config.set_flag(trt.BuilderFlag.FP16)
     if precision == "int8":
         config.set_flag(trt.BuilderFlag.INT8)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
-    _hold_tail_trt8_10(trt, network)
+    _constrain_tail_trt8_10(trt, network)
 
 
-def _hold_tail_trt8_10(trt: ModuleType, network: trt.INetworkDefinition) -> int:
-    """Constrain every layer between the last cast and the output to float32.
+def _constrain_tail_trt8_10(trt: ModuleType, network: trt.INetworkDefinition) -> int:
+    """Constrain the network's tail, which contains the L2 norm, to float32.
 
-    An L2 norm in float16 overflows without a word (rows of zeros); with flags alone TensorRT may choose just that. The
-    tail is what follows the cast back to float32 that the fp16 ONNX has before its norm, or the last convolutions and
-    dequantisations of the int8 ONNX.
+    The tail is searched from the output back. In an fp16 ONNX it ends at the cast back to float32; in an int8
+    ONNX at the last convolutions and dequantisations.
 
     Returns:
-        How many layers were constrained.
+        Number of constrained layers.
     """
-    borders = (
+    # With flags alone TensorRT may compute the L2 norm in float16, where it overflows silently (rows of zeros).
+    tail_ends = (
         trt.LayerType.CAST,
         trt.LayerType.CONSTANT,
         trt.LayerType.SHAPE,
@@ -225,16 +230,16 @@ def _hold_tail_trt8_10(trt: ModuleType, network: trt.INetworkDefinition) -> int:
         trt.LayerType.QUANTIZE,
         trt.LayerType.DEQUANTIZE,
     )
-    makers = _makers_trt8_10(network)
-    waiting = [network.get_output(index).name for index in range(network.num_outputs)]
-    held = 0
-    while waiting:
-        layer = makers.pop(waiting.pop(), None)
-        if layer is None or layer.type in borders:
+    producers = _producers_trt8_10(network)
+    pending = [network.get_output(index).name for index in range(network.num_outputs)]
+    constrained = 0
+    while pending:
+        layer = producers.pop(pending.pop(), None)
+        if layer is None or layer.type in tail_ends:
             continue
-        held += _hold_layer_trt8_10(trt, layer)
-        waiting += _input_names_trt8_10(layer)
-    return held
+        constrained += _constrain_layer_trt8_10(trt, layer)
+        pending += _input_names_trt8_10(layer)
+    return constrained
 
 
 def _input_names_trt8_10(layer: trt.ILayer) -> list[str]:
@@ -242,19 +247,21 @@ def _input_names_trt8_10(layer: trt.ILayer) -> list[str]:
     return [tensor.name for tensor in inputs if tensor is not None]
 
 
-def _makers_trt8_10(network: trt.INetworkDefinition) -> dict[str, trt.ILayer]:
-    makers: dict[str, object] = {}
+def _producers_trt8_10(network: trt.INetworkDefinition) -> dict[str, trt.ILayer]:
+    """Tensor name -> the layer that computes it."""
+    producers: dict[str, object] = {}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         for output in range(layer.num_outputs):
-            makers[layer.get_output(output).name] = layer
-    return makers
+            producers[layer.get_output(output).name] = layer
+    return producers
 
 
-def _hold_layer_trt8_10(trt: ModuleType, layer: trt.ILayer) -> int:
+def _constrain_layer_trt8_10(trt: ModuleType, layer: trt.ILayer) -> int:
+    """Constrain a layer to float32 if all its outputs are floating point: number of constrained layers, 0 or 1."""
     floats = (trt.DataType.FLOAT, trt.DataType.HALF)
     outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
-    # Shape arithmetic works on integers, which TensorRT refuses to constrain.
+    # Shape arithmetic uses integers, and TensorRT refuses to constrain these layers.
     if not all(tensor.dtype in floats and not tensor.is_shape_tensor for tensor in outputs):
         return 0
     layer.precision = trt.DataType.FLOAT

@@ -1,4 +1,4 @@
-"""The builder's progress as one number that only grows, from the nested phases that TensorRT 10 and 11 report."""
+"""Progress of a build as one increasing number, from the nested phases that TensorRT 10 and 11 report."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ PROGRESS_TOTAL = 1000
 
 
 class BuildProgress:
-    """Adds nested phases up to thousandths of the whole.
+    """Sums nested phases up to thousandths of the build; TensorRT may call it from several threads.
 
-    A step of a phase counts 1 / (its steps) of that phase, and an inner phase fills the step that its outer phase is
-    at. TensorRT may call from several threads.
+    A step is worth 1 / (number of steps) of its phase. An inner phase fills the current step of its outer phase.
 
     Args:
-        progress: told the thousandths that are done; :data:`PROGRESS_TOTAL` in all.
+        progress: started with :data:`PROGRESS_TOTAL`, then advanced.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -34,28 +33,28 @@ class BuildProgress:
         self.interrupted = False
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
-        """A phase begins."""
+        """Note that a phase begins with ``steps`` steps, inside the phase ``parent``."""
         with self._lock:
             self._phases[phase] = [0, max(1, steps)]
             self._parents[phase] = parent or None
 
     def step(self, phase: str, step: int) -> None:
-        """Step number ``step`` (from 0) of a phase is done."""
+        """Note that step number ``step`` (from 0) of a phase is done."""
         with self._lock:
             if phase in self._phases:
                 self._phases[phase][0] = min(step + 1, self._phases[phase][1])
-            # The first phase of all is the whole build, the others are inside it.
+            # The first phase is the whole build and contains the others.
             root = next(iter(self._phases), phase)
             self._report(self._share(root))
 
     def finish(self, phase: str) -> None:
-        """A phase ends, completed or not."""
+        """Note that a phase ends, completed or not."""
         with self._lock:
             self._phases.pop(phase, None)
             self._parents.pop(phase, None)
 
     def complete(self) -> None:
-        """The build is done."""
+        """Note that the build is done."""
         with self._lock:
             self._report(1.0)
 
@@ -74,7 +73,7 @@ class BuildProgress:
 
 
 def watch_trt10_11(trt: ModuleType, config: trt.IBuilderConfig, progress: BuildProgress) -> None:
-    """Report the build to ``progress``; Ctrl-C ends the build at its next step."""
+    """Report the build to ``progress``. Ctrl-C ends the build at its next step."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -87,7 +86,7 @@ def watch_trt10_11(trt: ModuleType, config: trt.IBuilderConfig, progress: BuildP
             progress.finish(phase_name)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            # An exception must not travel through TensorRT's C++; False ends the build in an orderly way.
+            # An exception must not pass through TensorRT's C++ code; returning False ends the build cleanly.
             try:
                 progress.step(phase_name, step)
             except KeyboardInterrupt:

@@ -21,7 +21,11 @@ def _modules() -> list[Path]:
 
 
 def test_the_modules_are_found():
-    assert {path.name for path in _modules()} >= {"tensorrt.py", "tensorrt_api.py", "tensorrt_network.py"}
+    assert {path.relative_to(ROOT).as_posix() for path in _modules()} >= {
+        "rrid_edge/engines/tensorrt/api.py",
+        "rrid_edge/engines/tensorrt/engine.py",
+        "export/rrid_export/tensorrt/network.py",
+    }
 
 
 @pytest.mark.parametrize("version", VERSIONS)
