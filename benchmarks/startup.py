@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.indexing.sync import out_of_step
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.opening import location_of
-from rrid_edge.machine.processor import processor_name
+from rrid_edge.machine.processor import core_count, processor_name
 from rrid_edge.model.onnx_header import read_spec
 
 ENGINE_ALONE = """
@@ -172,7 +171,7 @@ def main() -> None:
             plain.append(process("-m", "rrid_edge.cli", "match", *arguments)[1])
             staged.append(child(STAGED, *arguments))
     alone, staged, plain = alone[1:], staged[1:], plain[1:]
-    print(f"{processor_name()}, {os.cpu_count()} cores, {options.rows:,} rows, {options.repetitions} processes of each")
+    print(f"{processor_name()}, {core_count()}, {options.rows:,} rows, {options.repetitions} processes of each")
     for title, runs in (("engine alone", alone), ("match, watched", staged)):
         print(f"\n{title}")
         for stage in runs[0]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rrid_edge.bench.probe import resident_mib
-from rrid_edge.machine.processor import processor_name
+from rrid_edge.machine.processor import core_count, processor_name
 from rrid_train.distributed import Processes
 from rrid_train.loop import Trainer
 from rrid_train.settings import PRESETS, TrainConfig
@@ -150,7 +149,7 @@ def main() -> None:
     """Measure and print the table."""
     options = parser().parse_args()
     found = measure(options)
-    where = torch.cuda.get_device_name(0) if options.gpus else f"{processor_name()}, {os.cpu_count()} cores"
+    where = torch.cuda.get_device_name(0) if options.gpus else f"{processor_name()}, {core_count()}"
     base = found["plain fp32"].images_per_s
     if options.json:
         print(json.dumps({name: {**vars(one), "images_per_s": one.images_per_s} for name, one in found.items()}))

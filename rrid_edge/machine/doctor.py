@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrid_edge.machine.processor import cpu_flags, processor_name
+from rrid_edge.machine.processor import core_count, cpu_flags, processor_name
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def _processor() -> Finding:
         for flag, name in (("amx_bf16", "AMX bf16"), ("avx512_bf16", "AVX-512 bf16"), ("avx2", "AVX2"))
         if flag in flags
     ]
-    detail = f"{processor_name()}, {os.cpu_count()} cores, {abilities[0] if abilities else 'no bf16'}"
+    detail = f"{processor_name()}, {core_count()}, {abilities[0] if abilities else 'no bf16'}"
     return Finding("processor", "ok", detail)
 
 

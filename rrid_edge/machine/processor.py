@@ -32,6 +32,14 @@ def _cpu_facts() -> str:
         return ""
 
 
+def core_count() -> str:
+    """How many cores this process may use, in words; says also how many the machine has where those are more."""
+    usable, present = usable_cores(), os.cpu_count() or 1
+    if usable < present:
+        return f"{usable} of {present} cores usable"
+    return f"{usable} core{'s' if usable > 1 else ''}"
+
+
 def usable_cores() -> int:
     """Processors that this process may use: fewer than the machine's in a container or under ``taskset``."""
     if hasattr(os, "sched_getaffinity"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 
 import pytest
 
@@ -53,3 +54,11 @@ def test_torchvision_of_another_torch_is_a_problem(installed):
 def test_numpy_2_with_an_old_torch_is_a_problem(installed):
     installed.update({"torch": "2.1.0", "torchvision": "0.16.0"})
     assert _named("numpy").remedy == "pip install 'numpy<2'"
+
+
+def test_cores_are_those_that_this_process_may_use(installed, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {5}, raising=False)  # as under: taskset -c 5
+    assert ", 1 of 8 cores usable, " in _named("processor").detail
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    assert ", 8 cores, " in _named("processor").detail
