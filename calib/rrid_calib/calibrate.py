@@ -20,6 +20,7 @@ from rrid_edge.engines.base import Engine
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
+from rrid_edge.model.names import calibration_path, onnx_beside, parity_report_path
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.agreement import Agreement, compare
 from rrid_edge.parity.check import ParityReport, check_parity
@@ -170,12 +171,13 @@ def calibrate(
         source: float32 ONNX file of this package.
         folder: a dataset (its training split is taken) or a folder of training crops.
         settings: see :class:`CalibrationSettings`.
-        output: the int8 file; ``<name>.int8.onnx`` beside ``source`` if None.
+        output: the int8 file; ``<stem>.int8.onnx`` beside ``source`` if None.
         reference: what the result is compared with; the float32 file on ONNX Runtime if None.
         say: told what is being done.
 
     Returns:
-        The files: the model, ``<name>.calibration.json`` and ``parity.int8.json`` beside it.
+        The files: the model, and beside it the calibration listing and the parity report
+        (:mod:`rrid_edge.model.names` says how they are named).
 
     Raises:
         UsageError: the file is no float32 model, the folder has no or too few crops, unreadable ones, or some of a test
@@ -186,7 +188,9 @@ def calibrate(
     settings = settings or CalibrationSettings()
     spec = read_spec(source)
     if spec.precision != "fp32":
-        raise UsageError(f"{printable(source)}: precision {spec.precision}; calibrate the float32 file, rrid.onnx")
+        raise UsageError(
+            f"{printable(source)}: precision {spec.precision}; calibrate the float32 file, {onnx_beside(source, 'fp32').name}"
+        )
     chosen = spread(find_crops(folder), settings.count + settings.measured, settings.seed)
     if len(chosen) < 2 * _LEAST_CROPS:
         raise UsageError(
@@ -200,15 +204,14 @@ def calibrate(
     say(f"ranges of {len(int8_layers(model))} layers over {len(kept)} crops")
     form, calibration = _choose(model, kept, tried, settings, spec.blocks, say)
     calibration = _listed(calibration, chosen[: len(kept)], images.sha256)
-    path = output or source.with_name(source.name.removesuffix(".onnx") + ".int8.onnx")
+    path = output or onnx_beside(source, "int8")
     result = form.build(model, calibration.floating)
     onnx.helper.set_model_props(result, spec.with_precision("int8").to_metadata())
     with atomic_output(path) as partial:
         onnx.save_model(result, str(partial))
         onnx.checker.check_model(str(partial), full_check=True)
         report = _prove(partial, tried, chosen[-measured:], reference or OnnxRuntimeEngine(source))
-    stem = path.name.split(".")[0]
-    listing, report_path = path.with_name(f"{stem}.calibration.json"), path.with_name("parity.int8.json")
+    listing, report_path = calibration_path(path), parity_report_path(path)
     write_json(listing, {"fingerprint": spec.fingerprint, "settings": asdict(settings), **asdict(calibration)})
     write_json(report_path, report.to_dict())
     return CalibrationResult(path, listing, report_path, calibration, report)

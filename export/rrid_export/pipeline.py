@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.files import write_json
+from rrid_edge.model.names import (
+    chart_path,
+    goldens_path,
+    onnx_path,
+    parity_report_path,
+    thresholds_candidates,
+    thresholds_path,
+)
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import save_goldens
@@ -86,15 +94,14 @@ def export_model(
         proofs.append((report, descriptors))
 
     branch = InferenceBranch(source.model, flip=flip).eval()
-    model = output / ("rrid.fp16.onnx" if half else "rrid.onnx")
+    model = onnx_path(output, spec.precision)
     export_onnx(branch.to_half() if half else branch, spec, model, accept=prove)
-    goldens_path = output / "rrid.goldens.npz"
-    report_path = output / ("parity.fp16.json" if half else "parity.json")
-    save_goldens(goldens_path, goldens)
+    save_goldens(goldens_path(model), goldens)
     report, descriptors = proofs[0]
+    report_path = parity_report_path(model)
     write_json(report_path, report.to_dict())
-    write_parity_chart(report_path.with_suffix(".png"), report, goldens.descriptors, descriptors)
-    thresholds = find_thresholds(source.path, spec.fingerprint)
+    write_parity_chart(chart_path(report_path), report, goldens.descriptors, descriptors)
+    thresholds = find_thresholds(thresholds_candidates(source.path), spec.fingerprint)
     if thresholds is not None and not half:  # any precision of the network finds them by its fingerprint
-        save_thresholds(model, thresholds)
-    return ExportResult(model, goldens_path, report_path, report)
+        save_thresholds(thresholds_path(model), thresholds)
+    return ExportResult(model, goldens_path(model), report_path, report)

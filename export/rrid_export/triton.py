@@ -16,7 +16,7 @@ from pathlib import Path
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import atomic_output, write_text
 from rrid_edge.model.engine_sidecar import EngineSidecar
-from rrid_edge.model.names import ENGINE_SUFFIXES
+from rrid_edge.model.names import is_engine
 from rrid_edge.model.onnx_header import read_model_header, read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
@@ -86,10 +86,9 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
         OutputError: the repository cannot be written.
     """
     settings = settings or TritonSettings()
-    is_plan = model.suffix in ENGINE_SUFFIXES
     folder = out / settings.name
     version_folder = folder / str(settings.version)
-    if is_plan:
+    if is_engine(model):
         if not model.is_file():
             raise UsageError(f"{printable(model)}: no such engine file; build one with: rrid-edge export MODEL.onnx")
         sidecar = EngineSidecar.read(model)

@@ -20,8 +20,7 @@ from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingDependencyError, RridEdgeError
 from rrid_edge.machine.processor import processor_name, usable_cores
-from rrid_edge.model.engine_sidecar import EngineSidecar
-from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.reading import read_any_spec
 from rrid_edge.parity.goldens import Goldens
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -92,15 +91,16 @@ def run_bench(
     Raises:
         MissingDependencyError: no runtime is installed.
     """
-    effort = settings.effort
-    found, passed_over = find_variants(sibling_models(model), threads=effort.threads, max_batch=max(effort.batches))
+    effort, spec = settings.effort, read_any_spec(model)
+    found, passed_over = find_variants(
+        sibling_models(model), spec.fingerprint, threads=effort.threads, max_batch=max(effort.batches)
+    )
     if not found:
         raise MissingDependencyError(
             f"no runtime could open the model ({'; '.join(passed_over)}): pip install 'rrid-edge[cpu]'"
         )
     variants = [*against, *found]
     progress.start(len(variants) * (2 + len(effort.batches)) + len(settings.files) + 1)
-    spec = read_spec(model) if model.suffix == ".onnx" else EngineSidecar.read(model).spec
     engines = measure_engines(variants, goldens, effort, progress=progress)
     ours = [(row, variant) for row, variant in zip(engines, variants, strict=True) if variant in found]
     _, fastest = max(ours, key=lambda pair: pair[0].best_images_per_s)

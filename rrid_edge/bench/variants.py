@@ -10,8 +10,9 @@ from pathlib import Path
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.opening import open_engine
 from rrid_edge.errors import RridEdgeError
-from rrid_edge.model.names import ENGINE_SUFFIXES
-from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.names import is_engine, is_model, stem_of
+from rrid_edge.model.reading import read_any_spec
+from rrid_edge.model.spec import ModelSpec
 
 _OPENVINO_PRECISIONS = {"fp32": ("fp32", "bf16"), "fp16": (None,), "int8": (None, "bf16")}
 
@@ -36,19 +37,35 @@ class Variant:
 
 
 def sibling_models(model: Path) -> list[Path]:
-    """The model and its other precisions and engines beside it: ``rrid.onnx``, ``rrid.fp16.onnx``, ..."""
-    stem = model.name.split(".")[0]
-    suffixes = {".onnx", *ENGINE_SUFFIXES}
-    others = [path for path in sorted(model.parent.glob(f"{stem}.*")) if path.suffix in suffixes and path != model]
-    return [model, *others]
+    """The model, then the other precisions and engines of its stem in its folder, in alphabetical order."""
+    stem = stem_of(model)
+    beside = sorted(path for path in model.parent.iterdir() if is_model(path) and stem_of(path) == stem)
+    return [model, *(path for path in beside if path.name != model.name)]
 
 
-def find_variants(models: list[Path], *, threads: int, max_batch: int) -> tuple[list[Variant], list[str]]:
-    """All engines that open here, and one line for each that does not."""
+def find_variants(
+    models: list[Path], fingerprint: str, *, threads: int, max_batch: int
+) -> tuple[list[Variant], list[str]]:
+    """All engines of one network that open here, and one line for each file or runtime that was passed over.
+
+    Args:
+        models: model files.
+        fingerprint: of the network; files of another one are passed over.
+        threads: CPU threads; 0 lets the runtime choose.
+        max_batch: images per call.
+    """
     variants: list[Variant] = []
     passed_over: list[str] = []
     for path in models:
-        for runtime, precision in _candidates(path, passed_over):
+        try:
+            spec = read_any_spec(path)
+        except RridEdgeError as error:
+            passed_over.append(f"{path.name}: {error.message}")
+            continue
+        if spec.fingerprint != fingerprint:
+            passed_over.append(f"{path.name}: another network (fingerprint {spec.fingerprint[:12]})")
+            continue
+        for runtime, precision in _candidates(path, spec, passed_over):
             variant = _variant(path, runtime, precision, threads, max_batch)
             try:
                 variant.open().close()
@@ -59,8 +76,8 @@ def find_variants(models: list[Path], *, threads: int, max_batch: int) -> tuple[
     return variants, passed_over
 
 
-def _candidates(path: Path, passed_over: list[str]) -> list[tuple[str, str | None]]:
-    if path.suffix in ENGINE_SUFFIXES:
+def _candidates(path: Path, spec: ModelSpec, passed_over: list[str]) -> list[tuple[str, str | None]]:
+    if is_engine(path):
         return [("tensorrt", None)]
     candidates: list[tuple[str, str | None]] = []
     if importlib.util.find_spec("onnxruntime") is not None:
@@ -69,7 +86,7 @@ def _candidates(path: Path, passed_over: list[str]) -> list[tuple[str, str | Non
     else:
         passed_over.append("onnxruntime: not installed")
     if importlib.util.find_spec("openvino") is not None:
-        candidates += [("openvino", precision) for precision in _OPENVINO_PRECISIONS[read_spec(path).precision]]
+        candidates += [("openvino", precision) for precision in _OPENVINO_PRECISIONS[spec.precision]]
     else:
         passed_over.append("openvino: not installed")
     return candidates

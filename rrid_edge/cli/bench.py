@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from rrid_edge.bench.variants import Variant
     from rrid_edge.engines.base import Engine
-    from rrid_edge.model.spec import ModelSpec
     from rrid_edge.parity.goldens import Goldens
 
 _YARDSTICKS = ("published", "torch-compile")
@@ -80,10 +79,12 @@ def _images(
     model: Path, goldens: Path | None, data: Path | None, checkpoint: Path | None, count: int
 ) -> tuple[Goldens, str]:
     """What is run, the reference's descriptors of it, and the reference's name."""
+    from rrid_edge.model.names import goldens_path
+    from rrid_edge.model.reading import read_any_spec
     from rrid_edge.parity.goldens import Goldens, load_goldens
 
     if data is None:
-        path = goldens or model.with_name(model.name.split(".")[0] + ".goldens.npz")
+        path = goldens or goldens_path(model)
         return load_goldens(path), f"goldens {printable(path)}"
     if goldens is not None:
         raise UsageError("--data and --goldens exclude each other: parity is measured on one of them; give one")
@@ -91,18 +92,11 @@ def _images(
         raise UsageError("--data is compared with the trained network: give --checkpoint FILE")
     from rrid_edge.cli.parity import read_crops, reference_network
 
-    with reference_network(checkpoint, _spec(model)) as network:
+    with reference_network(checkpoint, read_any_spec(model)) as network:
         pixels, names, labels = read_crops(data, network.spec, count)
         say(f"{len(names)} crops through {network.runtime}")
         found = Goldens(pixels, network.run(pixels), names, network.spec.fingerprint, labels)
         return found, f"{printable(checkpoint)} on {network.runtime} over {len(names)} crops of {printable(data)}"
-
-
-def _spec(model: Path) -> ModelSpec:
-    from rrid_edge.model.engine_sidecar import EngineSidecar
-    from rrid_edge.model.onnx_header import read_spec
-
-    return read_spec(model) if model.suffix == ".onnx" else EngineSidecar.read(model).spec
 
 
 def _yardsticks(against: list[str], checkpoint: Path | None, model: Path, threads: int) -> list[Variant]:
@@ -115,11 +109,12 @@ def _yardsticks(against: list[str], checkpoint: Path | None, model: Path, thread
         raise UsageError(f"--against {against[0]} runs the trained network: give --checkpoint FILE")
     require("rrid_export.torch_engine", "export", "running the network in PyTorch")
     from rrid_edge.bench.variants import Variant
+    from rrid_edge.model.reading import read_any_spec
     from rrid_export.source import load_source
     from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
     from rrid_train.checkpoint import is_checkpoint
 
-    spec = _spec(model)
+    spec = read_any_spec(model)
     size = {} if is_checkpoint(checkpoint) else {"height_px": spec.height_px, "width_px": spec.width_px}
     kinds = {"published": PublishedEngine, "torch-compile": CompiledTorchEngine}
 

@@ -63,6 +63,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     require("rrid_train.data.layout", "train", "reading a dataset")
+    from rrid_edge.model.names import thresholds_path
     from rrid_edge.ranking.metrics import RankingSettings
     from rrid_edge.ranking.rerank import RerankSettings
     from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES, save_thresholds
@@ -99,7 +100,9 @@ def evaluate(
     else:
         _print(data.name, metrics, points)
     if thresholds:
-        say(f"thresholds for match --fpr: {printable(save_thresholds(model, points))}")
+        path = thresholds_path(model)
+        save_thresholds(path, points)
+        say(f"thresholds for match --fpr: {printable(path)}")
     if sheets is not None:
         for path in run.draw(sheets, metrics, sheet_queries):
             say(f"written: {printable(path)}")
@@ -190,7 +193,9 @@ class _Run:
 
 
 def _open(model: Path, runtime: str, precision: str | None, threads: int) -> Engine:
-    if model.suffix in (".onnx", ".engine", ".plan"):
+    from rrid_edge.model.names import is_model
+
+    if is_model(model):
         from rrid_edge.engines import open_engine
 
         return open_engine(model, runtime, precision=precision, threads=threads, explain=say)

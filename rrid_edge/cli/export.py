@@ -62,6 +62,7 @@ def export(
     strip_weights: Annotated[bool, typer.Option("--strip-weights", help="Engine: without its weights.")] = False,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.model.names import Kind, kind_of, onnx_path
     from rrid_export.tensorrt.build import BuildSettings
 
     settings = BuildSettings(
@@ -78,20 +79,26 @@ def export(
             "--int8 and --calib DIR go together: give --int8 and the dataset, or a folder of training crops, whose ranges "
             "the int8 model shall hold"
         )
-    if checkpoint.suffix == ".onnx":
+    kind = kind_of(checkpoint)
+    if kind is Kind.ENGINE:
+        raise UsageError(
+            f"{printable(checkpoint)}: this is an engine already; give a checkpoint, or the ONNX file to build it from"
+        )
+    if kind is Kind.ONNX:
         if int8:
             raise UsageError(f"{printable(checkpoint)}: for an ONNX file run: rrid-edge calibrate MODEL --images DIR")
-        written = _build(checkpoint, checkpoint.with_suffix(".engine"), settings)
+        written = _build(checkpoint, settings)
         facts: dict[str, object] = {"engine": str(written)}
         to_build: list[Path] = []
     else:
         source = _load(checkpoint, height, width, output)
         facts = _export_network(source, output, flip, crops, fp16, quiet=as_json)
-        to_build = [output / "rrid.fp16.onnx"] if fp16 else []
-        written = to_build[0] if fp16 else output / "rrid.onnx"
+        full, half = onnx_path(output, "fp32"), onnx_path(output, "fp16")
+        to_build = [half] if fp16 else []
+        written = half if fp16 else full
         if calib is not None:
-            facts["int8"] = _calibrate(source, output / "rrid.onnx", calib, flip, quiet=as_json)
-            to_build.append(output / "rrid.int8.onnx")
+            facts["int8"] = _calibrate(source, full, calib, flip, quiet=as_json)
+            to_build.append(onnx_path(output, "int8"))
     if triton is not None:
         from rrid_export.triton import write_triton_repository
 
@@ -146,10 +153,13 @@ def _export_network(
     return facts
 
 
-def _build(onnx: Path, engine: Path, settings: BuildSettings) -> Path:
-    """Build the TensorRT engine of an ONNX file, with a progress bar."""
+def _build(onnx: Path, settings: BuildSettings) -> Path:
+    """Build the TensorRT engine of an ONNX file beside it, with a progress bar; returns the engine file."""
+    from rrid_edge.model.names import engine_path
+    from rrid_edge.model.onnx_header import read_spec
     from rrid_export.tensorrt.build import build_engine
 
+    engine = engine_path(onnx, read_spec(onnx).precision)
     with ProgressBar("building the engine") as bar:
         sidecar = build_engine(onnx, engine, settings, progress=bar)
     print(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s:.0f} s")
@@ -164,7 +174,7 @@ def _build_here(models: list[Path], settings: BuildSettings, *, required: bool) 
     """
     try:
         for onnx in models:
-            _build(onnx, onnx.with_suffix(".engine"), settings)
+            _build(onnx, settings)
     except MissingDependencyError as error:
         names, commands = " and ".join(map(str, models)), "; ".join(f"rrid-edge export {onnx}" for onnx in models)
         line = f"{names}: written, but no TensorRT engine was built ({error.message}); on the device run: {commands}"

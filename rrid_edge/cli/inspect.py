@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,30 +12,51 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json
 from rrid_edge.errors import printable
 
+if TYPE_CHECKING:
+    from rrid_edge.model.engine_sidecar import EngineSidecar
+    from rrid_edge.model.spec import ModelSpec
+
 
 @app.command(
     epilog="Example: rrid-edge info models/rrid.onnx",
-    help="Print what a model is: input size, blocks, precision, fingerprint. Needs no runtime.",
+    help="Print what a model is: input size, blocks, precision, fingerprint; of a TensorRT engine also where it runs and "
+    "what it was built from. Needs no runtime.",
 )
 def info(
     model: Annotated[
-        Path | None, typer.Argument(help="The model file; the one that commands would choose if left out.")
+        Path | None,
+        typer.Argument(help="An ONNX file or a TensorRT engine; the one that commands would choose if left out."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.model.choice import choose_model
+    from rrid_edge.model.engine_sidecar import EngineSidecar
+    from rrid_edge.model.names import Kind, is_engine
     from rrid_edge.model.onnx_header import read_model_header, read_spec
 
     path, why = choose_model(model)
-    spec, header = read_spec(path), read_model_header(path)
-    if as_json:
-        print_json({"model": str(path), **asdict(spec), "blocks": list(spec.blocks), "dimension": spec.dimension})
-        return
-    if model is None:
-        print(f"model         {printable(path)} ({why})")
+    if is_engine(path):
+        sidecar = EngineSidecar.read(path)
+        sidecar.check_plan(path.read_bytes(), path)  # the facts of another plan would be wrong
+        spec, kind = sidecar.spec, Kind.ENGINE
+        rows = _engine_rows(sidecar)
+        facts: dict[str, object] = {"engine": _engine_facts(sidecar)}
     else:
-        print(f"model         {printable(path)}")
-    rows = (
+        spec, header = read_spec(path), read_model_header(path)
+        kind, facts = Kind.ONNX, {"opset": header.opset}
+        rows = [("written by", f"rrid-edge {spec.version}, operator set {header.opset}")]
+    if as_json:
+        values = {**asdict(spec), "blocks": list(spec.blocks), "dimension": spec.dimension}
+        print_json({"model": str(path), "kind": kind.name.lower(), **values, **facts})
+        return
+    chosen = f" ({why})" if model is None else ""
+    for name, value in (("model", f"{printable(path)}{chosen}"), *_spec_rows(spec), *rows):
+        print(f"{name:<13} {value}")
+
+
+def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
+    """What an ONNX file and an engine of it have in common."""
+    return [
         ("input", f"images, uint8 (batch, {spec.height_px}, {spec.width_px}, 3), RGB"),
         ("output", f"descriptors, float32 (batch, {spec.dimension}), unit length"),
         ("blocks", f"{len(spec.blocks)} x {spec.block_width}, stripes {', '.join(map(str, spec.stripes))}"),
@@ -45,10 +66,32 @@ def info(
         ("trained on", spec.training_data),
         ("fingerprint", spec.fingerprint),
         ("source", f"sha256 {spec.source_sha256}"),
-        ("written by", f"rrid-edge {spec.version}, operator set {header.opset}"),
-    )
-    for name, value in rows:
-        print(f"{name:<13} {value}")
+    ]
+
+
+def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
+    """Where an engine runs, what it takes and how it was built."""
+    machine, profile, proof = sidecar.machine, sidecar.profile, sidecar.proof
+    chosen = [name.replace("_", " ") for name, value in asdict(sidecar.flags).items() if value is True]
+    return [
+        ("built from", f"{printable(sidecar.onnx_name)}, sha256 {sidecar.onnx_sha256}, in {sidecar.build_s:.0f} s"),
+        ("runs on", f"TensorRT {machine.tensorrt}, {machine.gpu}, compute capability {machine.compute_capability}"),
+        ("batches", f"{profile.min_batch} to {profile.max_batch} images, tuned for {profile.opt_batch}"),
+        (
+            "layers",
+            f"{proof.half} in fp16, {proof.int8} in int8, {proof.single} in fp32, {proof.other} other",
+        ),
+        ("built as", ", ".join(chosen) or "plain"),
+        ("plan", f"{sidecar.plan_bytes / 1e6:.1f} MB, sha256 {sidecar.plan_sha256}"),
+        ("written by", f"rrid-edge {sidecar.spec.version}"),
+    ]
+
+
+def _engine_facts(sidecar: EngineSidecar) -> dict[str, object]:
+    """The sidecar's own entries: without those of the spec."""
+    names = ("tensorrt", "gpu", "compute_capability", "profile", "source_onnx", "plan", "build_s", "flags")
+    values = sidecar.to_json()
+    return {name: values[name] for name in (*names, "precision_proof")}
 
 
 @app.command(

@@ -140,9 +140,10 @@ def match(
 
 def _measured_threshold(model: Path, engine: Engine, fpr: float, *, several: bool) -> float:
     """The score of a false-positive rate, said on stderr."""
+    from rrid_edge.model.names import thresholds_candidates
     from rrid_edge.ranking.thresholds import threshold_for
 
-    score = threshold_for(model, engine.spec.fingerprint, fpr)
+    score = threshold_for(thresholds_candidates(model), engine.spec.fingerprint, fpr)
     note = "; measured on single images, so several fused ones reach it more often" if several else ""
     say(f"threshold {score:.4f} for a false-positive rate of {fpr:g} a pair{note}")
     return score

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from rrid_edge.parity.diagnosis import Diagnosis, Run
     from rrid_edge.parity.goldens import Goldens, Labels
 
-_CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
-
 
 @app.command(
     epilog="Example: rrid-edge parity demo/models/rrid.onnx --reference runs/demo/best.safetensors --images demo/gallery",
@@ -49,11 +47,15 @@ def parity(
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
     output: Annotated[
-        Path | None, typer.Option(help="Report to write; parity.json beside the model if left out.")
+        Path | None,
+        typer.Option(
+            help="Report to write; beside the model if left out: parity.json for rrid.onnx, else FILE.parity.json."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.files import write_json
+    from rrid_edge.model.names import chart_path, parity_report_path
     from rrid_edge.parity.chart import write_parity_chart
     from rrid_edge.parity.check import check_parity, refuse_other_network
     from rrid_edge.parity.diagnosis import pixel_mistake
@@ -80,9 +82,9 @@ def parity(
         "pixels": wrong_pixels,
         "diagnosis": diagnosis.to_dict() if diagnosis is not None else None,
     }
-    report_path = output or path.with_name("parity.json")
+    report_path = output or parity_report_path(path)
     write_json(report_path, facts)
-    write_parity_chart(report_path.with_suffix(".png"), report, goldens.descriptors, descriptors)
+    write_parity_chart(chart_path(report_path), report, goldens.descriptors, descriptors)
     if as_json:
         print_json(facts)
     else:
@@ -100,7 +102,9 @@ def parity(
 
 
 def _is_goldens(reference: Path | None) -> bool:
-    return reference is None or reference.suffix == ".npz"
+    from rrid_edge.model.names import Kind, kind_of
+
+    return reference is None or kind_of(reference) is Kind.GOLDENS
 
 
 def _sources(goldens: Goldens, folder: Path) -> list[Image]:
@@ -155,11 +159,12 @@ def _diagnose(
 
 def _graph_beside(path: Path, engine: Engine) -> Path | None:
     """The ONNX file of the engine's network: the model itself, or the float32 one that lies beside it."""
+    from rrid_edge.model.names import is_engine, onnx_beside
     from rrid_edge.model.onnx_header import read_spec
 
-    if path.suffix == ".onnx":
+    if not is_engine(path):
         return path
-    beside = path.with_name(path.name.split(".")[0] + ".onnx")
+    beside = onnx_beside(path, "fp32")
     return beside if beside.is_file() and read_spec(beside).fingerprint == engine.spec.fingerprint else None
 
 
@@ -169,22 +174,23 @@ def _reference(
     """Images, the reference's descriptors of them, and its name."""
     import numpy as np
 
-    from rrid_edge.model.names import ENGINE_SUFFIXES
+    from rrid_edge.model.names import CHECKPOINT_SUFFIXES, Kind, goldens_path, is_model, kind_of
     from rrid_edge.parity.goldens import Goldens, load_goldens
 
-    path = reference or model.with_name(model.name.split(".")[0] + ".goldens.npz")
-    if path.suffix == ".npz":
+    path = reference or goldens_path(model)
+    kind = kind_of(path)
+    if kind is Kind.GOLDENS:
         return load_goldens(path), f"goldens {printable(path)}"
     if folder is None:
         raise UsageError(f"the reference {printable(path)} needs crops to look at: give --images FOLDER")
     pixels, names, labels = read_crops(folder, engine.spec, count)
-    if path.suffix in _CHECKPOINT_SUFFIXES:
+    if kind is Kind.CHECKPOINT:
         other = reference_network(path, engine.spec)
-    elif path.suffix in (".onnx", *ENGINE_SUFFIXES):
+    elif is_model(path):
         other = _exact_engine(path)
     else:
         raise UsageError(
-            f"{printable(path)}: no reference: expected a checkpoint ({', '.join(_CHECKPOINT_SUFFIXES)}), a model file or "
+            f"{printable(path)}: no reference: expected a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}), a model file or "
             "goldens (.npz)"
         )
     with other:
@@ -199,9 +205,9 @@ def _exact_engine(path: Path) -> Engine:
     import importlib.util
 
     from rrid_edge.engines import open_engine
-    from rrid_edge.model.names import ENGINE_SUFFIXES
+    from rrid_edge.model.names import is_engine
 
-    if path.suffix in ENGINE_SUFFIXES:
+    if is_engine(path):
         return open_engine(path)
     if importlib.util.find_spec("onnxruntime") is not None:
         return open_engine(path, "onnxruntime")

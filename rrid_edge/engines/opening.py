@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.model.names import ENGINE_SUFFIXES
+from rrid_edge.model.names import is_engine
 
 RUNTIMES = ("auto", "tensorrt", "onnxruntime-cuda", "openvino", "openvino-gpu", "openvino-npu", "onnxruntime")
 _OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU", "openvino-npu": "NPU"}
@@ -49,14 +49,13 @@ def open_engine(
             f"{printable(path)}: no such model file; give another one, or make one with: rrid-edge export CHECKPOINT",
             parameter="model",
         )
-    is_engine = path.suffix in ENGINE_SUFFIXES
-    if is_engine != (runtime == "tensorrt") and runtime != "auto":
+    if is_engine(path) != (runtime == "tensorrt") and runtime != "auto":
         wanted = "an engine file (.engine)" if runtime == "tensorrt" else "an ONNX file"
         raise UsageError(
             f"{printable(path)}: runtime {runtime} needs {wanted}; choose the runtime auto, or another file",
             parameter="runtime",
         )
-    chosen, reasons = ("tensorrt", []) if is_engine else _choose(runtime, precision)
+    chosen, reasons = ("tensorrt", []) if is_engine(path) else _choose(runtime, precision)
     if runtime == "auto" and explain is not None:
         passed = f" (passed over: {'; '.join(reasons)})" if reasons else ""
         explain(f"runtime {chosen}{passed}")

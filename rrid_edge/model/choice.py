@@ -6,19 +6,10 @@ import os
 from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.model.names import ENGINE_SUFFIXES
+from rrid_edge.model.names import is_engine, preferred_names
 
 ENVIRONMENT_VARIABLE = "RRID_EDGE_MODEL"
 MODELS_FOLDER = Path("models")
-
-_PREFERENCE = (
-    "rrid.fp16.engine",
-    "rrid.int8.engine",
-    "rrid.fp32.engine",
-    "rrid.onnx",
-    "rrid.int8.onnx",
-    "rrid.fp16.onnx",
-)
 
 
 def choose_model(
@@ -27,13 +18,14 @@ def choose_model(
     """The model file to use.
 
     Args:
-        model: what the user asked for.
+        model: the file that the user gave, or None.
         gallery_model: the file that the gallery was indexed with.
         folder: where ``export`` writes by default.
 
     Returns:
-        The file, and why it was chosen, for a line on stderr. The order: what was asked for, the environment variable
-        RRID_EDGE_MODEL, the gallery's model, the best usable file in ``models/``.
+        The file, and why it was chosen, for a line on stderr. The order: ``model``, the environment variable
+        RRID_EDGE_MODEL, ``gallery_model``, the best usable file in ``folder``
+        (:func:`rrid_edge.model.names.preferred_names`).
 
     Raises:
         UsageError: there is none, or the one named does not exist.
@@ -44,13 +36,13 @@ def choose_model(
         return _existing(Path(named), f"from {ENVIRONMENT_VARIABLE}"), f"from {ENVIRONMENT_VARIABLE}"
     if gallery_model is not None and gallery_model.is_file():
         return gallery_model, "the gallery was indexed with it"
-    for name in _PREFERENCE:
+    for name in preferred_names():
         candidate = folder / name
-        if candidate.is_file() and (candidate.suffix not in ENGINE_SUFFIXES or _engine_usable()):
+        if candidate.is_file() and (not is_engine(candidate) or _engine_usable()):
             return candidate, f"the best in {printable(folder)}/"
     raise UsageError(
-        f"no model: {printable(folder)}/ holds none; give a model file, set {ENVIRONMENT_VARIABLE}, or make one with: "
-        "rrid-edge export CHECKPOINT",
+        f"no model: none was given, and {printable(folder)}/ holds none of the names that export writes; give a model "
+        f"file, set {ENVIRONMENT_VARIABLE}, or make one with: rrid-edge export CHECKPOINT",
         parameter="model",
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from rrid_edge.errors import ModelFileError, printable
 from rrid_edge.files import write_text
+from rrid_edge.model.names import onnx_beside, sidecar_path
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1
@@ -222,15 +223,15 @@ class EngineSidecar:
         return (machine.gpu, machine.compute_capability) == (self.machine.gpu, self.machine.compute_capability)
 
 
-def sidecar_path(engine_path: Path) -> Path:
-    """``<engine>.json``: ``rrid.fp16.engine`` -> ``rrid.fp16.engine.json``."""
-    return engine_path.with_name(engine_path.name + ".json")
-
-
 def rebuild_command(engine_path: Path, onnx_name: str | None) -> str:
-    """The command that builds this engine again, on this machine."""
-    onnx_path = engine_path.with_name(onnx_name) if onnx_name else engine_path.with_suffix(".onnx")
-    return f"rrid-edge export {printable(onnx_path)}"
+    """The command that builds this engine again, on this machine.
+
+    Args:
+        engine_path: the engine.
+        onnx_name: file name of its source ONNX; None where no sidecar says it.
+    """
+    source = engine_path.with_name(onnx_name) if onnx_name else onnx_beside(engine_path)
+    return f"rrid-edge export {printable(source)}"
 
 
 def version_numbers(text: str) -> tuple[int, ...]:

@@ -1,5 +1,191 @@
-"""The names and kinds of all artefacts."""
+"""File names and kinds of all artefacts: the one place that makes a name and says what a file is.
+
+A model file is ``<stem>[.<precision>].onnx``, ``<stem>[.<precision>].engine`` or ``<stem>[.<precision>].plan``, with a
+precision of ``fp32``, ``fp16`` or ``int8``. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem ``person.v2``.
+A name without a precision means fp32 for an ONNX file. ``export`` writes the stem ``rrid``.
+
+=================  ==============  =============================================  ====================================
+artefact           belongs to      name                                           for ``person.v2.fp16.engine``
+=================  ==============  =============================================  ====================================
+goldens            the network     ``<stem>.goldens.npz``                         ``person.v2.goldens.npz``
+calibration        the network     ``<stem>.calibration.json`` (int8 only)        ``person.v2.calibration.json``
+ONNX file          one precision   ``<stem>.onnx``, ``<stem>.<precision>.onnx``   ``person.v2.fp16.onnx``
+engine             one precision   ``<stem>.<precision>.engine``                  ``person.v2.fp16.engine``
+thresholds         one precision   ``<stem>[.<precision>].thresholds.json``       ``person.v2.fp16.thresholds.json``
+engine's sidecar   one file        ``<file>.json``                                ``person.v2.fp16.engine.json``
+parity report      one file        ``<file>.parity.json``                         ``person.v2.fp16.engine.parity.json``
+parity chart       one report      the report's name, with ``.png``               ``person.v2.fp16.engine.parity.png``
+timing cache       one machine     ``tensorrt-<version>-sm<capability>.timing``   ``tensorrt-10.3.0-sm87.timing``
+=================  ==============  =============================================  ====================================
+
+One exception: the parity report of ``rrid.onnx`` is ``parity.json``.
+
+Thresholds are kept per precision because scores shift a little with it. A model without its own takes those of another
+precision of its network (:func:`thresholds_candidates`).
+"""
 
 from __future__ import annotations
 
-ENGINE_SUFFIXES = frozenset({".engine", ".plan"})
+from enum import Enum
+from pathlib import Path
+
+from rrid_edge.model.spec import PRECISIONS
+
+DEFAULT_STEM = "rrid"
+ONNX_SUFFIX = ".onnx"
+ENGINE_SUFFIXES = (".engine", ".plan")
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
+_THRESHOLDS_ENDING = ".thresholds.json"
+_GOLDENS_SUFFIX = ".npz"
+_GOLDENS_ENDING = ".goldens" + _GOLDENS_SUFFIX
+_CALIBRATION_ENDING = ".calibration.json"
+_SIDECAR_ENDING = ".json"
+_PARITY_ENDING = ".parity.json"
+_DEFAULT_PARITY_NAME = "parity.json"
+_PLAIN_PRECISION = "fp32"
+_ENGINE_ORDER = ("fp16", "int8", "fp32")
+_ONNX_ORDER = ("fp32", "int8", "fp16")
+
+
+class Kind(Enum):
+    """What a file is, as its name says; the value is the phrase for a message."""
+
+    ONNX = "an ONNX file"
+    ENGINE = "a TensorRT engine"
+    CHECKPOINT = "a checkpoint"
+    GOLDENS = "goldens"
+    THRESHOLDS = "thresholds"
+    CALIBRATION = "a calibration listing"
+    PARITY = "a parity report"
+    SIDECAR = "an engine's sidecar"
+    OTHER = "a file of another kind"
+
+
+# The first ending that fits decides: the longer ones come first.
+_KINDS = (
+    (_THRESHOLDS_ENDING, Kind.THRESHOLDS),
+    (_CALIBRATION_ENDING, Kind.CALIBRATION),
+    (_PARITY_ENDING, Kind.PARITY),
+    *((suffix + _SIDECAR_ENDING, Kind.SIDECAR) for suffix in ENGINE_SUFFIXES),
+    (ONNX_SUFFIX, Kind.ONNX),
+    *((suffix, Kind.ENGINE) for suffix in ENGINE_SUFFIXES),
+    *((suffix, Kind.CHECKPOINT) for suffix in CHECKPOINT_SUFFIXES),
+    (_GOLDENS_SUFFIX, Kind.GOLDENS),
+)
+
+
+def kind_of(path: Path) -> Kind:
+    """What a file is. Looks at the name only, in any case of letters; the file need not exist."""
+    name = path.name.lower()
+    if name == _DEFAULT_PARITY_NAME:
+        return Kind.PARITY
+    return next((kind for ending, kind in _KINDS if name.endswith(ending)), Kind.OTHER)
+
+
+def is_engine(path: Path) -> bool:
+    """Whether this is a TensorRT engine."""
+    return kind_of(path) is Kind.ENGINE
+
+
+def is_model(path: Path) -> bool:
+    """Whether an engine can be opened from this: an ONNX file or a TensorRT engine."""
+    return kind_of(path) in (Kind.ONNX, Kind.ENGINE)
+
+
+def stem_of(path: Path) -> str:
+    """The network's part of a model's name, shared by all its precisions: ``person.v2`` of ``person.v2.fp16.onnx``.
+
+    Of any other file, for example a checkpoint: the name without its last suffix.
+    """
+    return _split(path)[0]
+
+
+def onnx_path(folder: Path, precision: str, stem: str = DEFAULT_STEM) -> Path:
+    """The ONNX file of a network in a precision: ``rrid.onnx`` for fp32, else ``rrid.<precision>.onnx``."""
+    return folder / (_variant(stem, precision) + ONNX_SUFFIX)
+
+
+def onnx_beside(model: Path, precision: str | None = None) -> Path:
+    """The ONNX file of the same network in the same folder.
+
+    Args:
+        model: any model file.
+        precision: of the ONNX file; None takes the one that the model's name says.
+    """
+    stem, named = _split(model)
+    return onnx_path(model.parent, precision or named or _PLAIN_PRECISION, stem)
+
+
+def engine_path(onnx: Path, precision: str) -> Path:
+    """The engine that is built from an ONNX file, beside it: always with its precision, ``rrid.fp32.engine`` too.
+
+    Args:
+        onnx: the ONNX file.
+        precision: as its metadata says; its name may not.
+    """
+    return onnx.with_name(f"{stem_of(onnx)}.{precision}{ENGINE_SUFFIXES[0]}")
+
+
+def sidecar_path(engine: Path) -> Path:
+    """The sidecar of an engine: ``rrid.fp16.engine.json``."""
+    return engine.with_name(engine.name + _SIDECAR_ENDING)
+
+
+def goldens_path(model: Path) -> Path:
+    """The goldens of a model's network: ``rrid.goldens.npz`` for every precision of ``rrid``."""
+    return model.with_name(stem_of(model) + _GOLDENS_ENDING)
+
+
+def calibration_path(model: Path) -> Path:
+    """What an int8 model was calibrated with: ``rrid.calibration.json`` for ``rrid.int8.onnx``."""
+    return model.with_name(stem_of(model) + _CALIBRATION_ENDING)
+
+
+def thresholds_path(model: Path, precision: str | None = None) -> Path:
+    """The thresholds of a model or checkpoint: ``rrid.thresholds.json`` for fp32, else ``rrid.<precision>.thresholds.json``.
+
+    Args:
+        model: a model file or a checkpoint.
+        precision: of the thresholds; None takes the one that the model's name says.
+    """
+    stem, named = _split(model)
+    return model.with_name(_variant(stem, precision or named or _PLAIN_PRECISION) + _THRESHOLDS_ENDING)
+
+
+def thresholds_candidates(model: Path) -> list[Path]:
+    """Where thresholds of a model's network may be, best first: its own, those of fp32, then all others in the folder."""
+    named = dict.fromkeys((thresholds_path(model), thresholds_path(model, _PLAIN_PRECISION)))
+    others = sorted(path for path in model.parent.glob("*" + _THRESHOLDS_ENDING) if path not in named)
+    return [*named, *others]
+
+
+def parity_report_path(model: Path) -> Path:
+    """The parity report of one model file: ``parity.json`` for ``rrid.onnx``, else ``<file>.parity.json``."""
+    default = onnx_path(model.parent, _PLAIN_PRECISION).name
+    return model.with_name(_DEFAULT_PARITY_NAME if model.name == default else model.name + _PARITY_ENDING)
+
+
+def chart_path(report: Path) -> Path:
+    """The chart beside a report: ``.png`` for ``.json``. A report of another suffix keeps it: ``report.v2.png``."""
+    return report.with_name(report.name.removesuffix(".json") + ".png")
+
+
+def timing_cache_name(tensorrt: str, compute_capability: str) -> str:
+    """The cache of kernel times, useful to one TensorRT version and compute capability (``8.7``) only."""
+    return f"tensorrt-{tensorrt}-sm{compute_capability.replace('.', '')}.timing"
+
+
+def preferred_names() -> tuple[str, ...]:
+    """Model names that commands look for when none is named, the best first: engines before ONNX files."""
+    engines = [f"{DEFAULT_STEM}.{precision}{suffix}" for precision in _ENGINE_ORDER for suffix in ENGINE_SUFFIXES]
+    return (*engines, *(onnx_path(Path(), precision).name for precision in _ONNX_ORDER))
+
+
+def _split(path: Path) -> tuple[str, str | None]:
+    """Stem, and the precision where the name of a model says one."""
+    stem, dot, last = path.stem.rpartition(".")
+    return (stem, last) if dot and stem and last in PRECISIONS and is_model(path) else (path.stem, None)
+
+
+def _variant(stem: str, precision: str) -> str:
+    return stem if precision == _PLAIN_PRECISION else f"{stem}.{precision}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
+from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 _ELEMENT_TYPES = {
@@ -96,7 +97,7 @@ def read_model_header(path: Path) -> OnnxHeader:
             f"{where}: no such model file; give another one, or {_EXPORT_HINT}", parameter="model"
         ) from error
     except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{where}: not an ONNX file, or damaged ({error}); {_EXPORT_HINT}") from error
+        raise _no_onnx(path, error) from error
     for name in header.external_files:
         if Path(name).is_absolute() or ".." in Path(name).parts or not (path.parent / name).is_file():
             raise ModelFileError(
@@ -112,6 +113,20 @@ def _parse_file(path: Path, _version: tuple[int, ...]) -> OnnxHeader:
     with path.open("rb") as stream:
         # Not closed by hand: an error's traceback still holds views of it; the last of them unmaps the file.
         return _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
+
+
+def _no_onnx(path: Path, error: Exception) -> ModelFileError:
+    """What to say of a file that cannot be parsed: its name may say that it is something else."""
+    where, kind = printable(path), kind_of(path)
+    if kind is Kind.CHECKPOINT:
+        return ModelFileError(
+            f"{where}: this is a checkpoint, not an ONNX file; make one with: rrid-edge export {where}"
+        )
+    if kind not in (Kind.ONNX, Kind.OTHER):
+        return ModelFileError(
+            f"{where}: this is {kind.value}, not an ONNX file; name the ONNX file of its network, or {_EXPORT_HINT}"
+        )
+    return ModelFileError(f"{where}: not an ONNX file, or damaged ({error}); {_EXPORT_HINT}")
 
 
 def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:

@@ -5,14 +5,14 @@ distractor is somebody else). The threshold of a false-positive rate (FPR) is th
 the impostor pairs reaches; the true-positive rate (TPR) is the share of genuine pairs that reach it. A search among N
 crops makes N pairs: at FPR 1e-4, a gallery of 10,000 strangers answers with one of them on average.
 
-The thresholds of a network stand in ``<model>.thresholds.json`` beside its file and are bound to its fingerprint.
+Thresholds are kept beside the model and bound to its fingerprint; :mod:`rrid_edge.model.names` makes their file names.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from rrid_edge.ranking.metrics import JUNK_PID
 from rrid_edge.ranking.ranks import checked_label
 
 FALSE_POSITIVE_RATES = (1e-4, 1e-3, 1e-2)
-SUFFIX = ".thresholds.json"
 FORMAT = 1
 _QUERY_BLOCK = 256
 _KEPT_FACTOR = 4
@@ -160,31 +159,30 @@ def _point(rate: float, genuine: NDArray[np.float32], highest: NDArray[np.float3
     return Threshold(rate, score, float(np.count_nonzero(genuine >= np.float32(score)) / len(genuine)))
 
 
-def thresholds_path(model: Path) -> Path:
-    """Where the thresholds of a model file stand: ``rrid.onnx`` has ``rrid.thresholds.json``."""
-    return model.with_name(model.stem + SUFFIX)
+def save_thresholds(path: Path, thresholds: Thresholds) -> None:
+    """Write ``thresholds`` as JSON, atomically.
 
-
-def save_thresholds(model: Path, thresholds: Thresholds) -> Path:
-    """Write ``thresholds`` beside ``model``; returns where.
+    Args:
+        path: :func:`rrid_edge.model.names.thresholds_path` of the model.
+        thresholds: what was measured.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    path = thresholds_path(model)
     write_json(path, thresholds.to_dict())
-    return path
 
 
-def find_thresholds(model: Path, fingerprint: str) -> Thresholds | None:
-    """The thresholds of a model: beside it under its own name, else under any name with its fingerprint.
+def find_thresholds(candidates: Iterable[Path], fingerprint: str) -> Thresholds | None:
+    """The first thresholds of a network among several files.
+
+    Args:
+        candidates: :func:`rrid_edge.model.names.thresholds_candidates` of the model; those that do not exist are skipped.
+        fingerprint: of the network.
 
     Raises:
         ModelFileError: a damaged file of thresholds.
     """
-    own = thresholds_path(model)
-    others = sorted(path for path in model.parent.glob("*" + SUFFIX) if path != own)
-    for path in (own, *others):
+    for path in candidates:
         if path.is_file():
             thresholds = _read(path)
             if thresholds.fingerprint == fingerprint:
@@ -192,25 +190,31 @@ def find_thresholds(model: Path, fingerprint: str) -> Thresholds | None:
     return None
 
 
-def threshold_for(model: Path, fingerprint: str, fpr: float) -> float:
-    """The score that ``match --fpr`` asks for.
+def threshold_for(candidates: Sequence[Path], fingerprint: str, fpr: float) -> float:
+    """The lowest score of a match at a false-positive rate.
+
+    Args:
+        candidates: as for :func:`find_thresholds`; at least one.
+        fingerprint: of the network.
+        fpr: the false-positive rate, one of those that were measured.
 
     Raises:
         UsageError: no thresholds were measured for this network, or not at this rate.
         ModelFileError: a damaged file of thresholds.
     """
-    thresholds = find_thresholds(model, fingerprint)
+    thresholds = find_thresholds(candidates, fingerprint)
     if thresholds is None:
         raise UsageError(
-            f"{printable(model)}: no thresholds of this network stand beside it; measure them: rrid-edge evaluate "
-            f"{printable(model)} --dataset DATASET"
+            f"{printable(candidates[0])}: no thresholds of this network were found here; measure them with: rrid-edge "
+            "evaluate MODEL --dataset DATASET"
         )
     for point in thresholds.points:
         if math.isclose(point.fpr, fpr, rel_tol=1e-6):
             if point.score is None:
                 raise UsageError(
-                    f"a false-positive rate of {fpr:g} was not measured: {thresholds.dataset} has {thresholds.impostor_pairs:,} impostor pairs, "
-                    f"and that rate needs {math.ceil(1 / fpr):,}; take a higher rate or evaluate on more data",
+                    f"a false-positive rate of {fpr:g} was not measured: {thresholds.dataset} has "
+                    f"{thresholds.impostor_pairs:,} impostor pairs, and a rate of {fpr:g} needs {math.ceil(1 / fpr):,}; "
+                    "take a higher rate or evaluate on more data",
                     parameter="fpr",
                 )
             return point.score

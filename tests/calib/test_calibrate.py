@@ -365,7 +365,7 @@ def test_command(lenient, model_path, checkpoint, dataset, monkeypatch):
         content = (dataset / crop["name"]).read_bytes()
         assert crop["sha256"] == hashlib.sha256(content).hexdigest()
         assert int(crop["person"]) < 8  # of the training split
-    assert json.loads(model_path.with_name("parity.int8.json").read_text())["arithmetic"] == "int8"
+    assert json.loads(model_path.with_name("rrid.int8.onnx.parity.json").read_text())["arithmetic"] == "int8"
     pixels = _pixels(9)
     with open_engine(path, "onnxruntime") as one, open_engine(path, "openvino") as two:
         assert {one.arithmetic, two.arithmetic} == {"int8"}
@@ -468,3 +468,12 @@ def test_a_missing_step_is_one_clear_line(lenient, model_path, checkpoint, datas
     save_crops(tmp_path / "crops", 4)
     outcome = rrid_edge("parity", path, "--reference", checkpoint, "--images", tmp_path / "crops", "--runtime", runtime)
     refused(outcome, 4, "rrid.int8.onnx", f"{step.name}", "again with: rrid-edge")
+
+
+def test_models_of_one_folder_keep_their_own_listings_and_reports(lenient, model_path, dataset, tmp_path):
+    for name in ("person.v2", "person.v3"):
+        source = shutil.copyfile(model_path, tmp_path / f"{name}.onnx")
+        result = calibrate(source, dataset, SETTINGS)
+        assert result.model == tmp_path / f"{name}.int8.onnx"
+        assert result.listing == tmp_path / f"{name}.calibration.json"
+        assert result.report == tmp_path / f"{name}.int8.onnx.parity.json"

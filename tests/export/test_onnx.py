@@ -196,8 +196,8 @@ def test_half_precision_is_half_the_size_and_answers_alike(tmp_path):
     types = {node.op_type: node for node in onnx.load(half).graph.node}
     assert next(iter(onnx.load(half).graph.node)).op_type == "Cast"  # uint8 meets Cast first
     assert "Conv" in types
-    assert json.loads((tmp_path / "m" / "parity.fp16.json").read_text())["passed"]
-    assert {path.name for path in (tmp_path / "m").glob("*.png")} == {"parity.png", "parity.fp16.png"}
+    assert json.loads((tmp_path / "m" / "rrid.fp16.onnx.parity.json").read_text())["passed"]
+    assert {path.name for path in (tmp_path / "m").glob("*.png")} == {"parity.png", "rrid.fp16.onnx.parity.png"}
     assert (tmp_path / "t").is_dir()
     refused(rrid_edge("export", half), 3, "TensorRT")
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,6 +106,7 @@ def build_module(version: str, behaviour: Mapping[str, Behaviour], log: list[str
     api = read_api(version)
     module = ModuleType("tensorrt")
     module.__dict__["__version__"] = version
+    module.__spec__ = ModuleSpec("tensorrt", None)  # importlib.util.find_spec asks for it
     for name, members in api.items():
         if name != "__top_level__":
             made = _enum(name, members) if is_enum(members) else _class(module, name, api, behaviour, log)

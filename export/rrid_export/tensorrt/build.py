@@ -21,7 +21,8 @@ from rrid_edge.engines.tensorrt.api import (
 )
 from rrid_edge.errors import ArtefactError, RridEdgeError, UsageError, printable
 from rrid_edge.files import atomic_output, sha256_of_file
-from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, sidecar_path
+from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof
+from rrid_edge.model.names import sidecar_path, timing_cache_name
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.progress import NO_PROGRESS, Progress
@@ -89,7 +90,7 @@ def build_engine(
 def timing_cache_path(settings: BuildSettings, engine_path: Path, machine: Machine) -> Path:
     """The file with kernel times of this TensorRT version and compute capability."""
     folder = settings.timing_cache_folder or engine_path.parent
-    return folder / f"tensorrt-{machine.tensorrt}-sm{machine.compute_capability.replace('.', '')}.timing"
+    return folder / timing_cache_name(machine.tensorrt, machine.compute_capability)
 
 
 @dataclass

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from rrid_edge.bench.probe import LoadRequest, measure_load
+from rrid_edge.bench.variants import find_variants, sibling_models
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.machine.timing import Timing, interleave
@@ -164,3 +165,23 @@ def test_timing_measures_the_wall():
     timing = interleave({"sleep": lambda: time.sleep(0.01)}, repetitions=3)["sleep"]
     assert timing.median >= 0.01
     assert Timing((1.0, 2.0, 3.0)).percentile_ms(50) == 2000
+
+
+def test_only_forms_of_the_same_network_are_measured(tmp_path):
+    """``person.v2`` and ``person.v3`` lie in one folder, and one file of v2's name holds another network."""
+    spec = fake_spec()
+    for name in ("person.v2.onnx", "person.v3.onnx", "person.onnx", "person.v2.fp16.onnx", "other[1].onnx"):
+        save_tiny_model(tmp_path / name, spec.with_precision("fp16" if "fp16" in name else "fp32"))
+    stale = save_tiny_model(tmp_path / "person.v2.int8.onnx", replace(spec, precision="int8", fingerprint="1" * 64))
+    (tmp_path / "person.v2.fp32.engine").write_bytes(b"a plan without its sidecar")
+    (tmp_path / "person.v2.goldens.npz").write_bytes(b"")
+    found = sibling_models(tmp_path / "person.v2.onnx")
+    assert found[0] == tmp_path / "person.v2.onnx"
+    beside = ["person.v2.fp16.onnx", "person.v2.fp32.engine", "person.v2.int8.onnx"]
+    assert [path.name for path in found[1:]] == beside
+    assert sibling_models(tmp_path / "person.onnx") == [tmp_path / "person.onnx"]
+    assert sibling_models(tmp_path / "other[1].onnx") == [tmp_path / "other[1].onnx"]
+    variants, passed_over = find_variants(found, spec.fingerprint, threads=1, max_batch=2)
+    assert {variant.path for variant in variants} == {tmp_path / "person.v2.onnx", tmp_path / "person.v2.fp16.onnx"}
+    assert f"{stale.name}: another network (fingerprint 111111111111)" in passed_over
+    assert any(line.startswith("person.v2.fp32.engine: ") and "nothing says what" in line for line in passed_over)

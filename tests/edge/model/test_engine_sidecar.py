@@ -15,9 +15,9 @@ from rrid_edge.model.engine_sidecar import (
     Machine,
     PrecisionProof,
     Profile,
-    sidecar_path,
     version_numbers,
 )
+from rrid_edge.model.names import sidecar_path
 
 FLAGS = BuildFlags(
     strongly_typed=True,

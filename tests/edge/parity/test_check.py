@@ -245,3 +245,23 @@ def test_without_torch_goldens_work_and_checkpoints_name_the_extra(place):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[0, 3]"
     assert "pip install 'rrid-edge[export]'" in done.stderr
+
+
+def test_models_of_one_folder_have_their_own_goldens_and_reports(tmp_path):
+    for number, name in enumerate(("person.v2", "person.v3")):
+        spec = dataclasses.replace(fake_spec(), fingerprint=str(number) * 64)
+        with open_engine(save_tiny_model(tmp_path / f"{name}.onnx", spec, seed=number), "onnxruntime") as engine:
+            images, unknown = _images(4), np.full(4, -1)
+            goldens = Goldens(images, engine.run(images), ("x",) * 4, spec.fingerprint, Labels(unknown, unknown))
+        save_goldens(tmp_path / f"{name}.goldens.npz", goldens)
+        save_tiny_model(tmp_path / f"{name}.int8.onnx", spec.with_precision("int8"), seed=number)
+    models = sorted(tmp_path.glob("*.onnx"))
+    for path in models:
+        outcome = rrid_edge("parity", path, "--runtime", "onnxruntime")
+        assert outcome.code == 0, outcome
+    for path in models:
+        assert json.loads((tmp_path / f"{path.name}.parity.json").read_text())["passed"]
+        assert (tmp_path / f"{path.name}.parity.png").is_file()
+    outcome = rrid_edge("parity", models[0], "--runtime", "onnxruntime", "--output", tmp_path / "report.png")
+    assert outcome.code == 0, outcome
+    assert json.loads((tmp_path / "report.png").read_text())["passed"]  # not replaced by its chart

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.model.names import thresholds_candidates, thresholds_path
 from rrid_edge.ranking.thresholds import Thresholds, find_thresholds, measure_thresholds, save_thresholds, threshold_for
 
 
@@ -62,10 +63,10 @@ def test_too_few_pairs_are_said_not_guessed(tmp_path):
     )
     assert measured.points[0].score is None
     assert measured.points[0].tpr is None
-    model = tmp_path / "rrid.onnx"
-    save_thresholds(model, measured)
+    path = tmp_path / "rrid.thresholds.json"
+    save_thresholds(path, measured)
     with pytest.raises(UsageError, match=r"tiny has \d+ impostor pairs, and a rate of 0\.0001 needs 10,000"):
-        threshold_for(model, "a" * 64, 1e-4)
+        threshold_for([path], "a" * 64, 1e-4)
 
 
 def test_kept_beside_the_model_and_found_by_fingerprint(tmp_path):
@@ -73,26 +74,47 @@ def test_kept_beside_the_model_and_found_by_fingerprint(tmp_path):
     measured = measure_thresholds(
         rows, rows, pids, pids, cams, cams, fingerprint="f" * 64, dataset="d", rates=(0.01, 0.1)
     )
-    path = save_thresholds(tmp_path / "rrid.onnx", measured)
+    full, half, engine = (
+        thresholds_candidates(tmp_path / name) for name in ("rrid.onnx", "rrid.fp16.onnx", "rrid.engine")
+    )
+    path = thresholds_path(tmp_path / "rrid.onnx")
+    save_thresholds(path, measured)
     assert path.name == "rrid.thresholds.json"
-    assert find_thresholds(tmp_path / "rrid.onnx", "f" * 64) == measured
-    assert find_thresholds(tmp_path / "rrid.fp16.onnx", "f" * 64) == measured  # another precision of the network
-    assert find_thresholds(tmp_path / "rrid.onnx", "0" * 64) is None
-    assert threshold_for(tmp_path / "rrid.engine", "f" * 64, 0.1) == measured.points[1].score
+    assert find_thresholds(full, "f" * 64) == measured
+    assert find_thresholds(half, "f" * 64) == measured  # another precision of the network
+    assert find_thresholds(full, "0" * 64) is None
+    assert threshold_for(engine, "f" * 64, 0.1) == measured.points[1].score
     with pytest.raises(UsageError, match="no thresholds of this network"):
-        threshold_for(tmp_path / "rrid.onnx", "0" * 64, 0.1)
+        threshold_for(full, "0" * 64, 0.1)
     with pytest.raises(UsageError, match=r"expected one of 0\.01, 0\.1"):
-        threshold_for(tmp_path / "rrid.onnx", "f" * 64, 0.5)
+        threshold_for(full, "f" * 64, 0.5)
+
+
+def test_own_thresholds_come_first_and_a_renamed_model_finds_those_beside_it(tmp_path):
+    def keep(name: str, fingerprint: str) -> None:
+        save_thresholds(thresholds_path(tmp_path / name), Thresholds(fingerprint, name, 1, 1, ()))
+
+    def found(name: str, fingerprint: str) -> str | None:
+        thresholds = find_thresholds(thresholds_candidates(tmp_path / name), fingerprint)
+        return thresholds.dataset if thresholds else None
+
+    for name in ("person.v2.int8.onnx", "person.v2.onnx", "person.v3.onnx"):
+        keep(name, name[:9])
+    assert found("person.v2.int8.engine", "person.v2") == "person.v2.int8.onnx"
+    assert found("person.v2.fp32.engine", "person.v2") == "person.v2.onnx"
+    assert found("person.v2.fp16.onnx", "person.v2") == "person.v2.onnx"  # not those of int8
+    assert found("person.v3.onnx", "person.v3") == "person.v3.onnx"
+    assert found("renamed.onnx", "person.v3") == "person.v3.onnx"
 
 
 def test_damaged_and_newer_files_are_refused(tmp_path):
     path = tmp_path / "rrid.thresholds.json"
     path.write_text("{")
     with pytest.raises(ModelFileError, match="damaged thresholds"):
-        find_thresholds(tmp_path / "rrid.onnx", "f")
+        find_thresholds([path], "f")
     path.write_text(json.dumps({**Thresholds("f", "d", 1, 1, ()).to_dict(), "format": 99}))
     with pytest.raises(ModelFileError, match="format 99, expected 1"):
-        find_thresholds(tmp_path / "rrid.onnx", "f")
+        find_thresholds([path], "f")
 
 
 def test_wrong_rates_and_labels_are_refused():

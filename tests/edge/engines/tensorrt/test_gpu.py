@@ -12,7 +12,7 @@ from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.tensorrt.api import load_tensorrt
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import MissingDependencyError, ModelFileError
-from rrid_edge.model.engine_sidecar import sidecar_path
+from rrid_edge.model.names import sidecar_path
 from rrid_export.tensorrt.build import BuildSettings, build_engine
 from support.half_model import half_reference, half_spec, save_half_model, smooth_images
 

@@ -1,0 +1,67 @@
+"""Which model a command takes, and the facts of any model file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.model import choice
+from rrid_edge.model.choice import choose_model
+from rrid_edge.model.reading import read_any_spec
+from support.onnx_models import save_tiny_model
+
+ORDER = ["rrid.fp16.engine", "rrid.int8.engine", "rrid.fp32.engine", "rrid.onnx", "rrid.int8.onnx", "rrid.fp16.onnx"]
+
+
+@pytest.fixture(autouse=True)
+def _no_model_of_the_user(monkeypatch):
+    monkeypatch.delenv("RRID_EDGE_MODEL", raising=False)
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_the_best_of_the_folder(tmp_path, monkeypatch, usable):
+    monkeypatch.setattr(choice, "_engine_usable", lambda: usable)
+    for name in (*ORDER, "person.v2.onnx"):
+        (tmp_path / name).write_bytes(b"")
+    for name in ORDER if usable else ORDER[3:]:
+        assert choose_model(None, folder=tmp_path)[0] == tmp_path / name
+        (tmp_path / name).unlink()
+    with pytest.raises(UsageError, match="no model: none was given") as caught:
+        choose_model(None, folder=tmp_path)
+    assert "--" not in caught.value.message  # the command line adds its own option
+    assert caught.value.parameters == ("model",)
+
+
+def test_what_is_named_comes_first(tmp_path, monkeypatch):
+    paths = [save_tiny_model(tmp_path / name) for name in ("one.onnx", "two.onnx", "three.onnx", "rrid.onnx")]
+    monkeypatch.setenv("RRID_EDGE_MODEL", str(paths[1]))
+    assert choose_model(paths[0], paths[2], folder=tmp_path) == (paths[0], "given")
+    assert choose_model(None, paths[2], folder=tmp_path) == (paths[1], "from RRID_EDGE_MODEL")
+    monkeypatch.delenv("RRID_EDGE_MODEL")
+    assert choose_model(None, paths[2], folder=tmp_path)[0] == paths[2]
+    assert choose_model(None, tmp_path / "gone.onnx", folder=tmp_path)[0] == paths[3]
+    with pytest.raises(UsageError, match=r"gone\.onnx: no such model file \(given\); make one"):
+        choose_model(tmp_path / "gone.onnx")
+    monkeypatch.setenv("RRID_EDGE_MODEL", "nowhere.onnx")
+    with pytest.raises(UsageError, match=r"nowhere\.onnx: no such model file \(from RRID_EDGE_MODEL\)"):
+        choose_model(None)
+
+
+def test_other_kinds_are_named_when_a_model_is_read(tmp_path):
+    spec = replace(fake_spec(), training_data="tiny")
+    assert read_any_spec(save_tiny_model(tmp_path / "person.v2.onnx", spec)) == spec
+    for name, kind in (
+        ("rrid.goldens.npz", "this is goldens, not an ONNX file"),
+        ("best.pth", r"this is a checkpoint, not an ONNX file; make one with: rrid-edge export .*best\.pth"),
+        ("rrid.fp16.engine.json", "this is an engine's sidecar"),
+        ("words.txt", "not an ONNX file, or damaged"),
+    ):
+        (tmp_path / name).write_text("words")
+        with pytest.raises(ModelFileError, match=kind):
+            read_any_spec(tmp_path / name)
+    for name in ("none.onnx", "none.engine"):
+        with pytest.raises(UsageError, match=f"{name}: no such"):
+            read_any_spec(tmp_path / name)

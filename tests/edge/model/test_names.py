@@ -1,0 +1,131 @@
+"""Names and kinds of artefacts: the table of ``rrid_edge.model.names``, and no second owner of it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from rrid_edge.model import names
+from rrid_edge.model.names import Kind, kind_of, stem_of
+
+ROOT = Path(__file__).parents[3]
+M = Path("models")
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("rrid.onnx", "rrid"),
+        ("rrid.fp16.onnx", "rrid"),
+        ("rrid.int8.engine", "rrid"),
+        ("rrid.fp32.plan", "rrid"),
+        ("rrid.plan", "rrid"),
+        ("person.v2.onnx", "person.v2"),
+        ("person.v2.int8.onnx", "person.v2"),
+        ("person.v2.fp32.onnx", "person.v2"),
+        ("fp16.onnx", "fp16"),  # nothing but a stem
+        ("a.fp16.fp16.onnx", "a.fp16"),
+        ("a.fp8.onnx", "a.fp8"),  # no precision of ours
+        ("best.safetensors", "best"),
+        ("best.int8.pth", "best.int8"),  # only models say their precision
+    ],
+)
+def test_stems(name, stem):
+    assert stem_of(M / name) == stem
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("person.v2.onnx", Kind.ONNX),
+        ("RRID.ONNX", Kind.ONNX),
+        ("rrid.fp16.engine", Kind.ENGINE),
+        ("rrid.plan", Kind.ENGINE),
+        ("best.safetensors", Kind.CHECKPOINT),
+        ("net.pth.tar", Kind.CHECKPOINT),
+        ("rrid.goldens.npz", Kind.GOLDENS),
+        ("rrid.fp16.thresholds.json", Kind.THRESHOLDS),
+        ("rrid.calibration.json", Kind.CALIBRATION),
+        ("parity.json", Kind.PARITY),
+        ("rrid.fp16.engine.parity.json", Kind.PARITY),
+        ("rrid.fp16.engine.json", Kind.SIDECAR),
+        ("a.plan.json", Kind.SIDECAR),
+        ("a.json", Kind.OTHER),
+        ("engine", Kind.OTHER),
+    ],
+)
+def test_kinds(name, kind):
+    assert kind_of(M / name) is kind
+
+
+def test_the_table_of_the_docstring():
+    engine = M / "person.v2.fp16.engine"
+    rows = [
+        names.goldens_path(engine),
+        names.calibration_path(engine),
+        names.onnx_beside(engine),
+        names.engine_path(names.onnx_beside(engine), "fp16"),
+        names.thresholds_path(engine),
+        names.sidecar_path(engine),
+        names.parity_report_path(engine),
+        names.chart_path(names.parity_report_path(engine)),
+        M / names.timing_cache_name("10.3.0", "8.7"),
+    ]
+    table = (names.__doc__ or "").split("=\n")[2]
+    assert [str(row.name) for row in rows] == re.findall(r"``([^`<]+)``$", table, re.MULTILINE)
+    assert all(row.parent == M for row in rows)
+
+
+def test_the_names_that_the_design_promises():
+    assert [names.onnx_path(M, precision).name for precision in ("fp32", "fp16", "int8")] == [
+        "rrid.onnx",
+        "rrid.fp16.onnx",
+        "rrid.int8.onnx",
+    ]
+    assert names.engine_path(M / "rrid.onnx", "fp32") == M / "rrid.fp32.engine"
+    assert names.engine_path(M / "rrid.int8.onnx", "int8") == M / "rrid.int8.engine"
+    assert names.parity_report_path(M / "rrid.onnx") == M / "parity.json"
+    assert names.chart_path(M / "parity.json") == M / "parity.png"
+    assert names.thresholds_path(M / "rrid.fp32.engine") == M / "rrid.thresholds.json"
+    assert names.onnx_beside(M / "rrid.fp32.engine") == M / "rrid.onnx"
+
+
+def test_no_two_files_of_a_folder_share_a_report_or_a_sidecar():
+    stems = ("rrid", "person", "person.v2", "person.v3")
+    files = [
+        M / f"{stem}{precision}{suffix}"
+        for stem in stems
+        for precision in ("", ".fp32", ".fp16", ".int8")
+        for suffix in (".onnx", ".engine", ".plan")
+    ]
+    made = [names.parity_report_path(path) for path in files]
+    made += [names.chart_path(path) for path in made] + [names.sidecar_path(path) for path in files]
+    assert len(set(made) | set(files)) == len(made) + len(files)
+    for of_the_network in (names.goldens_path, names.calibration_path):
+        assert len({of_the_network(path) for path in files}) == len(stems)
+
+
+def test_a_chart_never_replaces_its_report():
+    assert names.chart_path(M / "report.png") == M / "report.png.png"
+    assert names.chart_path(M / "report.v2") == M / "report.v2.png"
+
+
+def test_names_are_made_in_one_place():
+    """No other module holds an artefact's ending; Triton's layout is Triton's own."""
+    ending = re.compile(r"\.(onnx|engine|plan|timing)$|(goldens|thresholds|calibration|parity)\.(json|npz|png)$")
+    module = re.compile(r"(torch|rrid_export)\.onnx")
+    tritons = {("triton.py", "model.onnx"), ("triton.py", "model.plan")}
+    found = set()
+    for folder in ("rrid_edge", "export", "calib", "train"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path != Path(names.__file__):
+                found |= {(path.name, text) for text in _strings(path) if ending.search(text)}
+    assert {item for item in found if " " not in item[1] and not module.fullmatch(item[1])} == tritons
+
+
+def _strings(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
