@@ -357,13 +357,17 @@ def remember_processes(monkeypatch, then=lambda process: None):
 
 
 class SlowFetch:
-    """Makes every file take 10 ms to fetch, so that the engine waits and processes have the time to start."""
+    """Makes every file take 10 ms to fetch, and up to 0.3 s until decoders of the threads' own are ready.
+
+    So the engine waits for images, and however slow the machine is, most files are left when the processes have started.
+    """
 
     def __init__(self, monkeypatch):
         self.after_start, real = 0, module._fetch
-        decode = decoding_process.DecodingProcess.decode
+        ready, decode, own = threading.Event(), decoding_process.DecodingProcess.decode, module._process_decoder
 
         def fetch(path):
+            ready.wait(0.3)  # less than PARTIAL_BATCH_AFTER_S: no thread counts as hung
             time.sleep(0.01)
             return real(path)
 
@@ -371,7 +375,14 @@ class SlowFetch:
             self.after_start += 1
             return decode(process, content, path)
 
+        @contextlib.contextmanager
+        def noticed(*shape):
+            with own(*shape) as decoder:
+                ready.set()
+                yield decoder
+
         monkeypatch.setattr(module, "_fetch", fetch)
+        monkeypatch.setattr(module, "_process_decoder", noticed)
         monkeypatch.setattr(decoding_process.DecodingProcess, "decode", counted)
 
 
