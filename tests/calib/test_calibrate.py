@@ -21,6 +21,7 @@ from rrid_calib.graph import int8_layers, quantised, quantised_weights, read_gra
 from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
 from rrid_edge.engines import open_engine
 from rrid_edge.errors import CheckFailedError, DatasetError, ModelFileError, UsageError
+from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity import check as parity
 from rrid_edge.parity.agreement import row_cosines
@@ -370,7 +371,9 @@ def test_command(lenient, model_path, checkpoint, dataset, monkeypatch):
     with open_engine(path, "onnxruntime") as one, open_engine(path, "openvino") as two:
         assert {one.arithmetic, two.arithmetic} == {"int8"}
         answers, others = one.run(pixels), two.run(pixels)
-    assert row_cosines(answers, others).min() > 0.999
+    # Without VNNI, OpenVINO adds pairs of int8 products in 16 bits, which saturate.
+    vnni = {"avx512_vnni", "avx_vnni"} & cpu_flags()
+    assert row_cosines(answers, others).min() > (0.999 if vnni else 0.99)
     with open_engine(model_path, "onnxruntime") as full:
         assert row_cosines(answers, full.run(pixels)).min() > 0.99
 
