@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds the old content or the new one, never a part of it; hashing files."""
+"""Atomic writes (a reader sees the old content or the new one, never a part) and hashes of files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rrid_edge.errors import OutputError, printable
 
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; on success fsync it and rename it to ``path``, on failure remove it.
+    """Write to a temporary file; on success it is synced and renamed to ``path``, on failure removed.
 
     Args:
-        path: the final name; its folder is made when it is missing.
+        path: the final path; its folder is created if missing.
 
     Yields:
-        The temporary path to write to, in the same folder and with the same suffix.
+        The temporary path, in the same folder and with the same suffix.
 
     Raises:
         OutputError: the folder or the file cannot be written.
@@ -45,7 +45,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
 
 
 def sync_path(path: Path) -> None:
-    """Flush a file's or a folder's content to the disk."""
+    """Flush a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Axes, points and bars drawn with Pillow: a device has no plotting package."""
+"""Plots drawn with Pillow, because devices have no plotting package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def font(size_px: int = 14) -> Font:
-    """The font of all labels."""
+    """The font for labels."""
     return ImageFont.load_default(size=size_px)
 
 
@@ -26,11 +26,11 @@ class Axis:
     """One direction of a panel.
 
     Attributes:
-        low: value at its beginning.
-        high: value at its end, above ``low``.
-        title: what it shows, with the unit.
-        logarithmic: equal distances are equal ratios.
-        label: how a value is written beside its line.
+        low: value at the left or lower end.
+        high: value at the other end, above ``low``.
+        title: quantity and unit.
+        logarithmic: True for a logarithmic scale.
+        label: formats the value at a tick.
     """
 
     low: float
@@ -40,12 +40,14 @@ class Axis:
     label: Callable[[float], str] = lambda value: f"{value:g}"
 
     def share(self, value: float) -> float:
-        """Where ``value`` lies: 0 at the beginning, 1 at the end; values outside are put on the border."""
-        low, high, place = (math.log(number) if self.logarithmic else number for number in (self.low, self.high, value))
-        return min(max((place - low) / (high - low), 0.0), 1.0)
+        """Position of ``value`` on the axis, from 0 (low) to 1 (high); values outside are clipped."""
+        low, high, position = (
+            math.log(number) if self.logarithmic else number for number in (self.low, self.high, value)
+        )
+        return min(max((position - low) / (high - low), 0.0), 1.0)
 
     def ticks(self) -> list[float]:
-        """Round values between beginning and end: 1, 2 and 5 times powers of ten, or, over many tens, these alone."""
+        """Tick values: 1, 2 and 5 times powers of ten; powers of ten alone on a logarithmic axis of over 3 decades."""
         if self.logarithmic:
             numbers = (1,) if self.high / self.low > 1e3 else (1, 2, 5)
             steps = [number * 10.0**power for power in range(-9, 9) for number in numbers]
@@ -59,10 +61,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Panel:
-    """A frame with two axes, drawn when it is made.
+    """A frame with two axes, drawn on construction.
 
     Attributes:
-        draw: of the picture.
+        draw: drawing context of the image.
         frame: left, top, right, bottom in pixels.
         across: the horizontal axis.
         up: the vertical axis.
@@ -99,14 +101,14 @@ class Panel:
         _, top, _, bottom = self.frame
         return bottom - self.up.share(value) * (bottom - top)
 
-    def points(self, places: Iterable[tuple[float, float]], colour: Colour, radius_px: float) -> None:
-        """A disc at every (across, up)."""
-        for across, up in places:
+    def points(self, points: Iterable[tuple[float, float]], colour: Colour, radius_px: float) -> None:
+        """Draw a disc at each (across, up)."""
+        for across, up in points:
             x, y = self.x(across), self.y(up)
             self.draw.ellipse((x - radius_px, y - radius_px, x + radius_px, y + radius_px), fill=colour)
 
     def bars(self, edges: Sequence[float], heights: Sequence[float], colour: Colour) -> None:
-        """A bar between every two neighbouring edges; one more edge than heights."""
+        """Draw one bar per height, between neighbouring edges: one more edge than heights."""
         floor = self.frame[3]
         for begin, end, height in zip(edges[:-1], edges[1:], heights, strict=True):
             if height > 0:
@@ -115,7 +117,7 @@ class Panel:
                 )
 
     def line(self, start: tuple[float, float], end: tuple[float, float], colour: Colour, width_px: int = 1) -> None:
-        """A straight line between two places (across, up)."""
+        """Draw a straight line between two points (across, up)."""
         self.draw.line(
             (self.x(start[0]), self.y(start[1]), self.x(end[0]), self.y(end[1])), fill=colour, width=width_px
         )

@@ -1,1 +1,1 @@
-"""Crops: image files to pixels, what file names tell, listing a folder."""
+"""Crops: decoding image files, parsing file names, listing folders."""

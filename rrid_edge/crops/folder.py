@@ -13,7 +13,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted by path; see :func:`walk_images` for what is left out.
+    """All image files below a folder, sorted by path; :func:`walk_images` also returns what was skipped.
 
     Raises:
         UsageError: no such folder.
@@ -22,10 +22,10 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def walk_images(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Image files below a folder by their suffix, sorted by the bytes of their paths, and what was left out with a reason.
+    """Image files below a folder, sorted by the bytes of their paths, and skipped entries with the reason.
 
-    Hidden files and folders are no part of a gallery and are not mentioned. Links to folders are not followed (they can
-    lead in circles), special files (pipes, devices, sockets) are not opened.
+    Files are chosen by their suffix. Hidden files and folders are ignored silently. Links to folders are skipped, because
+    they can form loops. Special files (pipes, devices, sockets) are skipped.
 
     Raises:
         FolderUnavailableError: no such folder.
@@ -38,14 +38,13 @@ def walk_images(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[Path, str]]]:
-    """Like :func:`walk_images`, as entries by their path relative to ``folder``, in no order: no path object is made.
-
-    20,000 files take 0.02 s so, and 0.2 s as paths.
+    """Like :func:`walk_images`, but unsorted directory entries by their path relative to ``folder``.
 
     Raises:
         FolderUnavailableError: no such folder.
         UsageError: this is no folder.
     """
+    # Entries instead of Path objects: 20,000 files take 0.02 s instead of 0.2 s.
     if not folder.exists():
         raise FolderUnavailableError(f"{printable(folder)}: no such folder; give a folder of image files")
     if not folder.is_dir():
@@ -64,7 +63,7 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
             name = entry.name
             if name[0] == ".":
                 continue
-            # Most entries are ordinary files, which need no system call to tell.
+            # Regular files come first: telling them apart needs no system call.
             if entry.is_file(follow_symlinks=False) and _suffix(name) in IMAGE_SUFFIXES:
                 images[below + name] = entry
             elif entry.is_dir(follow_symlinks=False):
@@ -81,11 +80,11 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
 
 
 class LazyPaths(Sequence[Path]):
-    """Paths made of names when they are asked for: a path takes ten times the memory of its name.
+    """A sequence of paths that are created on access, because a path takes ten times the memory of its name.
 
     Args:
-        folder: of all of them.
-        names: relative to it.
+        folder: folder of all paths.
+        names: paths relative to it.
     """
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
@@ -95,15 +94,15 @@ class LazyPaths(Sequence[Path]):
         return len(self._names)
 
     @overload
-    def __getitem__(self, place: int) -> Path: ...
+    def __getitem__(self, index: int) -> Path: ...
 
     @overload
-    def __getitem__(self, place: slice) -> LazyPaths: ...
+    def __getitem__(self, index: slice) -> LazyPaths: ...
 
-    def __getitem__(self, place: int | slice) -> Path | LazyPaths:
-        if isinstance(place, slice):
-            return LazyPaths(self._folder, self._names[place])
-        return self._folder / self._names[place]
+    def __getitem__(self, index: int | slice) -> Path | LazyPaths:
+        if isinstance(index, slice):
+            return LazyPaths(self._folder, self._names[index])
+        return self._folder / self._names[index]
 
 
 def _suffix(name: str) -> str:
@@ -113,10 +112,10 @@ def _suffix(name: str) -> str:
 
 
 def _why_not_image(entry: os.DirEntry[str]) -> str | None:
-    """Why a file with an image's suffix is not opened, or None."""
+    """Why a file with an image suffix is skipped, or None."""
     try:
         if entry.is_file():
             return None
         return "a broken link" if entry.is_symlink() and not Path(entry.path).exists() else "no ordinary file"
     except OSError as error:
-        return f"cannot be looked at ({error.strerror})"
+        return f"cannot be examined ({error.strerror})"

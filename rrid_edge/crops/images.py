@@ -1,11 +1,11 @@
 """The image contract: the only way from a file to the pixels that a network sees.
 
-Training's evaluation, calibration, parity and the device all read images here, so they cannot disagree: Pillow decode,
-EXIF turn, RGB, bilinear resize (antialiased when shrinking) to (height, width), uint8. Scaling and normalisation are
-part of the model's graph, never of this module.
+Evaluation, calibration, parity and inference all read images here. The steps are: decode with Pillow, apply the EXIF
+orientation, convert to RGB, resize bilinearly (antialiased when shrinking), uint8. Scaling and normalisation belong to the
+model's graph.
 
-What has no single right reading is refused, not repaired: truncated files, animations, CMYK, more than 8 bits a
-channel, transparency that hides pixels, and pictures too small or too large to be a crop of a person.
+Files with more than one possible reading are refused: truncated files, animations, CMYK, more than 8 bits per channel,
+transparent pixels, and images too small or too large to be a crop of a person.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from rrid_edge.errors import ImageError
 
 MAX_PIXELS: Final = 64_000_000
-"""Largest accepted width x height: about twice an 8K video frame; a limit against decompression bombs."""
+"""Largest accepted width x height, about two 8K video frames. Stops decompression bombs."""
 MIN_SIDE_PX: Final = 8
-"""Smallest accepted width and height: below it there is no person to see."""
+"""Smallest accepted width and height. Below it no person is visible."""
 
 _EIGHT_BIT_MODES: Final = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX"})
 
@@ -39,13 +39,13 @@ def read_image(path: str | Path, height_px: int, width_px: int) -> NDArray[np.ui
         uint8 array of shape (height_px, width_px, 3), RGB.
 
     Raises:
-        ImageError: the file is missing, unreadable, no image, truncated, or of a kind that is refused.
+        ImageError: the file is missing, unreadable, no image, truncated or of a refused kind.
     """
     return resize(load_rgb(path), height_px, width_px)
 
 
 def read_image_bytes(stream: BinaryIO, path: str | Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Like :func:`read_image`, from bytes that were read already; ``path`` names them in errors."""
+    """Like :func:`read_image`, from bytes in memory; errors name ``path``."""
     return resize(load_rgb(path, stream), height_px, width_px)
 
 
@@ -64,17 +64,17 @@ def resize(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint
 
 
 def load_rgb(path: str | Path, stream: BinaryIO | None = None) -> Image.Image:
-    """Decode one image to RGB at its own size, turned as its EXIF orientation says.
+    """Decode one image to RGB at its own size, with its EXIF orientation applied.
 
     Args:
-        path: the file, or the name of what ``stream`` holds.
-        stream: its bytes, where they were read already.
+        path: the file, or the name of ``stream`` in errors.
+        stream: the file's bytes, if they are in memory already.
 
     Raises:
         ImageError: as for :func:`read_image`.
     """
     try:
-        # Pillow's warnings stay as they are: threads that silence them one by one silence them for good.
+        # Pillow's warnings are not silenced here: warning filters are global, and threads would corrupt them.
         with Image.open(stream or path) as image:
             _refuse_unreadable_kinds(path, image)
             image.load()
@@ -87,12 +87,12 @@ def load_rgb(path: str | Path, stream: BinaryIO | None = None) -> Image.Image:
         raise ImageError(path, "this is a folder; expected an image file") from error
     except UnidentifiedImageError as error:
         raise ImageError(path, "not an image that Pillow can read; expected JPEG, PNG, BMP or WebP") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning where those are errors
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning if warnings are errors
         raise ImageError(path, f"too many pixels; at most {MAX_PIXELS:,} are read: crop the person first") from error
     except PermissionError as error:
         raise ImageError(path, "permission denied; make the file readable") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError) as error:
-        # Pillow's decoders raise all of these on damaged data.
+        # Pillow's decoders raise all of these for damaged data.
         raise ImageError(path, f"damaged or truncated image ({error}); save or fetch it again") from error
 
 
@@ -111,14 +111,15 @@ def _refuse_unreadable_kinds(path: str | Path, image: ImageFile.ImageFile) -> No
         raise ImageError(path, "CMYK colours, whose RGB values depend on a print profile; convert the file to RGB")
     if image.mode not in _EIGHT_BIT_MODES:
         raise ImageError(
-            path, f"pixel format {image.mode!r} (more than 8 bits a channel, or no RGB); convert the file to 8-bit RGB"
+            path,
+            f"pixel format {image.mode!r} (more than 8 bits per channel, or no RGB); convert the file to 8-bit RGB",
         )
     if _stored_bits(image) > 8:
-        raise ImageError(path, "more than 8 bits a channel; convert the file to 8-bit RGB")
+        raise ImageError(path, "more than 8 bits per channel; convert the file to 8-bit RGB")
 
 
 def _stored_bits(image: ImageFile.ImageFile) -> int:
-    """Bits a channel as stored: Pillow reads 16-bit RGB PNGs as 8-bit RGB without a word, so the file is asked."""
+    """Bits per channel in the file. Pillow silently reads 16-bit RGB PNGs as 8-bit RGB, so its mode does not show them."""
     if image.format == "PNG" and image.tile:
         raw_mode = image.tile[0][3]
         return 16 if "16" in str(raw_mode) else 8
@@ -132,8 +133,8 @@ def _stored_bits(image: ImageFile.ImageFile) -> int:
 
 
 def _to_rgb(path: str | Path, image: Image.Image) -> Image.Image:
-    """The image in RGB, turned as its EXIF orientation says."""
-    # Copied only where something changes: a copy of 12 megapixels takes 30 ms, as long as their whole resize.
+    """The image in RGB with its EXIF orientation applied."""
+    # Copied only if something changes: a copy of 12 megapixels takes 30 ms, as long as its whole resize.
     ImageOps.exif_transpose(image, in_place=True)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")

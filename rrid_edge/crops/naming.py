@@ -1,4 +1,4 @@
-"""What a crop's file name tells: person, camera, time."""
+"""Person, camera and time from the file names of crops."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PRESETS = {
     "cuhk03": r"(?P<person>\d+_\d+)_(?P<camera>\d)_\d+",
     "rrid": r"(?P<person>-\d{7}|\d{8})_(?P<camera>\d{2})_\d{4}",
 }
-"""Regular expressions over the whole file name without its suffix (further words may follow after ``_`` or ``.``)."""
+"""Regular expressions for file names without suffix. More text may follow after ``_`` or ``.``."""
 AUTO = ("market1501", "dukemtmc", "rrid")
 _GROUPS = frozenset({"person", "camera", "time"})
 
 
 @dataclass(frozen=True)
 class NameFacts:
-    """What one name tells; None where it does not.
+    """Facts from one file name; None if the name does not contain them.
 
     Attributes:
-        person: identity as written.
+        person: the person's label as written.
         camera: camera number.
         time: time or frame number.
     """
@@ -39,14 +39,14 @@ class NameFacts:
 
 
 def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
-    """A function from a path to what its name tells.
+    """Make a function from a relative path to the facts in its name.
 
     Args:
-        pattern: ``auto`` (Market-1501, DukeMTMC-reID and RRID names are recognised), the name of a preset, ``none``, or a
-            regular expression with named groups ``person``, ``camera``, ``time``, searched in the relative path.
+        pattern: ``auto`` (recognises names of Market-1501, DukeMTMC-reID and RRID), the name of a preset, ``none``, or a
+            regular expression. It has named groups ``person``, ``camera`` or ``time`` and is searched in the relative path.
 
     Raises:
-        UsageError: no regular expression, without those groups, or a camera group that can match other than digits.
+        UsageError: ``pattern`` is no regular expression, or has none of those groups.
     """
     if pattern == "none":
         return lambda _path: NameFacts()
@@ -58,11 +58,11 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
         expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(
-            f"pattern {pattern!r} is no regular expression ({error}); presets: {', '.join(PRESETS)}, none"
+            f"pattern {pattern!r} is not a regular expression ({error}); presets: {', '.join(PRESETS)}, none"
         ) from error
     if not _GROUPS & expression.groupindex.keys():
         raise UsageError(
-            f"pattern {pattern!r} names no group: expected (?P<person>...), (?P<camera>...) or (?P<time>...), or a preset: "
+            f"pattern {pattern!r} has no named group: expected (?P<person>...), (?P<camera>...) or (?P<time>...), or a preset: "
             f"auto, {', '.join(PRESETS)}, none"
         )
     return lambda path: _facts(expression.search(path))
@@ -85,10 +85,10 @@ def _number(text: str | None) -> int | None:
 
 
 def read_labels(names: Sequence[str], pattern: str = "auto") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Person and camera of each name as numbers for ranking measures: int64 (N,) each.
+    """Person and camera of each name as numbers for ranking metrics: int64 (N,) each.
 
-    A person that is written as a whole number keeps it (-1 is junk); other persons are numbered from 1,000,000 on in
-    the order of their names; -1 stands for an unknown person or camera.
+    A person that is written as an integer keeps it; -1 is junk. Other persons are numbered from 1,000,000, sorted by name.
+    An unknown person or camera is -1.
     """
     reader = name_reader(pattern)
     facts = [reader(name) for name in names]

@@ -1,6 +1,6 @@
-"""What this machine has: processors, drivers, runtimes and packages, and the command that mends each gap.
+"""Examine this machine: processor, drivers, runtimes and packages, with a command to fix each problem.
 
-Nothing is installed or changed here.
+Nothing is installed or changed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Finding:
     """One line of the doctor's report.
 
     Attributes:
-        name: what was looked at.
+        name: what was examined.
         state: ``ok``; ``missing`` (optional, absent); ``problem`` (present, does not work); ``note``.
         detail: version or reason.
-        remedy: the one command that mends it, or empty.
+        remedy: the command that fixes it, or empty.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """All findings, from the processor up to the packages. Imports no runtime: broken ones cannot take it down."""
+    """All findings, from the processor to the packages. Imports no runtime, so a broken one cannot make this fail."""
     return [
         Finding("python", "ok" if _python_fits() else "problem", platform.python_version(), _python_remedy()),
         _processor(),
@@ -55,17 +55,17 @@ def _python_remedy() -> str:
 
 def _processor() -> Finding:
     flags = cpu_flags()
-    abilities = [
+    instruction_sets = [
         name
         for flag, name in (("amx_bf16", "AMX bf16"), ("avx512_bf16", "AVX-512 bf16"), ("avx2", "AVX2"))
         if flag in flags
     ]
-    detail = f"{processor_name()}, {core_count()}, {abilities[0] if abilities else 'no bf16'}"
+    detail = f"{processor_name()}, {core_count()}, {instruction_sets[0] if instruction_sets else 'no bf16'}"
     return Finding("processor", "ok", detail)
 
 
 def _jetpack() -> list[Finding]:
-    """Jetsons carry TensorRT as a system package; it must not be replaced from PyPI."""
+    """On a Jetson, TensorRT is a system package that PyPI's package must not replace."""
     release = Path("/etc/nv_tegra_release")
     if not release.exists():
         return []
@@ -146,7 +146,7 @@ def _training() -> list[Finding]:
 
 
 def _required_torch() -> str | None:
-    """The torch version that the installed torchvision names as its only partner."""
+    """The torch version that the installed torchvision requires."""
     for line in importlib.metadata.requires("torchvision") or []:
         if found := re.match(r"torch\s*\(?==\s*([\w.]+)", line):
             return found[1]

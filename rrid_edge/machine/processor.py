@@ -1,4 +1,4 @@
-"""The CPU: its name and what it can do."""
+"""The CPU: name, instruction sets and usable cores."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 
 def processor_name() -> str:
-    """The CPU's name as the kernel tells it, or its architecture."""
+    """The CPU's name from the kernel, or its architecture."""
     found = re.search(r"^model name\s*:\s*(.+)$", _cpu_facts(), re.MULTILINE)
     return found[1].strip() if found else platform.machine()
 
 
 def cpu_flags() -> set[str]:
-    """Abilities as the kernel names them (``avx2``, ``amx_bf16`` ...); empty where it does not tell."""
+    """CPU flags of the kernel (``avx2``, ``amx_bf16``, ...); empty if the kernel does not list them."""
     found = re.search(r"^flags\s*:\s*(.+)$", _cpu_facts(), re.MULTILINE)
     return set(found[1].split()) if found else set()
 
 
 def processor_identity() -> str:
-    """Name and abilities: code compiled for one identity must not run on another."""
+    """Architecture, name and flags. Code compiled for one identity must not run on another."""
     return f"{platform.machine()} {processor_name()} {' '.join(sorted(cpu_flags()))}"
 
 
@@ -41,7 +41,7 @@ def core_count() -> str:
 
 
 def usable_cores() -> int:
-    """Processors that this process may use: fewer than the machine's in a container or under ``taskset``."""
+    """Number of cores that this process may use: fewer than the machine has in a container or under ``taskset``."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1

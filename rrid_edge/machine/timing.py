@@ -1,4 +1,4 @@
-"""Timing several ways of doing the same thing so that they can be compared: interleaved, after warm-up, medians."""
+"""Compare the speed of several functions: interleaved calls after a warm-up, summarised by medians."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_REPETITIONS = 3
-"""Timed calls of a way that has used up its time."""
+"""Fewest timed calls of a function, even after its time budget is spent."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Repeated measurements of one thing.
+    """Repeated measurements of one function.
 
     Attributes:
-        seconds: each repetition's wall time, in the order measured.
+        seconds: wall time of each call, in the order measured.
     """
 
     seconds: tuple[float, ...]
@@ -39,25 +39,25 @@ class Timing:
 
 
 def interleave(
-    ways: Mapping[str, Callable[[], object]], *, repetitions: int, warm_up: int = 1, budget_s: float = float("inf")
+    functions: Mapping[str, Callable[[], object]], *, repetitions: int, warm_up: int = 1, budget_s: float = float("inf")
 ) -> dict[str, Timing]:
-    """Time each way ``repetitions`` times, taking turns, so that a change of the machine's mood meets all of them.
+    """Time each function ``repetitions`` times in turn, so that a change of the machine's speed affects all of them.
 
     Args:
-        ways: name -> what to call.
-        repetitions: timed calls of each.
-        warm_up: calls of each before.
-        budget_s: a way that has taken so many seconds drops out, after :data:`MIN_REPETITIONS` calls at least.
+        functions: what to call, by name.
+        repetitions: timed calls per function.
+        warm_up: untimed calls per function before.
+        budget_s: seconds after which a function is called no more; at least :data:`MIN_REPETITIONS` calls are timed.
     """
-    for way in ways.values():
+    for function in functions.values():
         for _ in range(warm_up):
-            way()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+            function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for repetition in range(repetitions):
-        for name, way in ways.items():
+        for name, function in functions.items():
             if repetition >= MIN_REPETITIONS and sum(seconds[name]) >= budget_s:
                 continue
             start = time.perf_counter()
-            way()
+            function()
             seconds[name].append(time.perf_counter() - start)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
