@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from common import jpeg_pictures, write_crops
 from rrid_edge.crops.images import read_image_bytes
 from rrid_edge.embedding.process import DecodingProcess
 from rrid_edge.embedding.reading import ReadAhead
@@ -26,20 +26,6 @@ from rrid_edge.machine.processor import processor_name, usable_cores
 
 Fetched = tuple[Path, bytes]
 _BATCH = 32
-
-
-def write_crops(folder: Path, count: int) -> list[Path]:
-    """So many JPEG files of 64 x 128 pixels: 200 different smooth pictures."""
-    generator, contents = np.random.default_rng(0), []
-    for _ in range(min(count, 200)):
-        coarse = generator.integers(0, 256, (16, 8, 3), dtype=np.uint8)
-        stream = io.BytesIO()
-        Image.fromarray(coarse).resize((64, 128), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
-        contents.append(stream.getvalue())
-    paths = [folder / f"{index:06d}.jpg" for index in range(count)]
-    for index, path in enumerate(paths):
-        path.write_bytes(contents[index % len(contents)])
-    return paths
 
 
 def rate(paths: list[Path], height: int, width: int, workers: int, *, processes: bool) -> float:
@@ -80,7 +66,7 @@ def main() -> None:
     ways = [(workers, processes) for workers in options.workers for processes in (False, True)]
     found: dict[tuple[int, bool], list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_crops(Path(folder), options.files)
+        paths = write_crops(Path(folder) / "crops", options.files, jpeg_pictures(200))
         for _ in range(options.repetitions):
             for workers, processes in ways:
                 images_per_s = rate(paths, options.height, options.width, workers, processes=processes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def main() -> None:
         shape = (arguments.batch, spec.height_px, spec.width_px, 3)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         timings = interleave(
-            {name: lambda engine=engine: engine.run(images) for name, engine in engines.items()},
+            {name: partial(engine.run, images) for name, engine in engines.items()},
             repetitions=arguments.repetitions,
         )
         expected = published.run(images)

@@ -11,28 +11,28 @@ Run: python benchmarks/gallery_search.py descriptors.npz --rows 20000 100000
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.gallery import NewRow
+from common import Descriptors, add_rows, elapsed_s, independent, table_row, unit
+from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery.local.projection import dimensions_for, fit_basis, project
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
-from rrid_edge.model.spec import ModelSpec
 
-Array = NDArray[np.float32]
 TOP_K = 10
+NUMPY, EXACT = "NumPy, float32 in memory", "gallery, exact"
 
 
-def spread(source: Array, persons: NDArray[np.str_], count: int, seed: int) -> Array:
+def spread(source: Descriptors, persons: NDArray[np.str_], count: int, seed: int) -> Descriptors:
     """``count`` descriptors like those of ``source`` (N, D), whose people are ``persons`` (N,)."""
     generator = np.random.default_rng(seed)
     by_person = [np.flatnonzero(persons == person) for person in np.unique(persons)]
@@ -49,16 +49,10 @@ def spread(source: Array, persons: NDArray[np.str_], count: int, seed: int) -> A
         mixed = (1 - pull) * (share * source[one] + (1 - share) * source[two]) + pull * away
         weights = generator.standard_normal((size, len(centred))).astype(np.float32) / np.sqrt(len(centred))
         result[start : start + size] = mixed + 0.3 * weights @ centred
-    return result / np.linalg.norm(result, axis=1, keepdims=True)
+    return unit(result)
 
 
-def random_rows(dimension: int, count: int, seed: int) -> Array:
-    """Independent directions."""
-    rows = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def numpy_search(gallery: Array, queries: Array) -> NDArray[np.int64]:
+def numpy_search(gallery: Descriptors, queries: Descriptors) -> NDArray[np.int64]:
     """The first ten rows of every query, by product and partition."""
     scores = queries @ gallery.T
     best = np.argpartition(-scores, TOP_K, axis=1)[:, :TOP_K]
@@ -66,21 +60,10 @@ def numpy_search(gallery: Array, queries: Array) -> NDArray[np.int64]:
     return np.take_along_axis(best, order, axis=1)
 
 
-def fill(folder: Path, vectors: Array) -> LocalGallery:
+def fill(folder: Path, vectors: Descriptors) -> LocalGallery:
     """A gallery of these rows, closed by the caller."""
-    spec = ModelSpec(
-        height_px=384,
-        width_px=128,
-        fingerprint=hashlib.sha256(b"benchmark").hexdigest(),
-        block_width=vectors.shape[1] // 15,
-        backbone="resnet50",
-        training_data="none",
-    )
-    with LocalGallery.create(folder, spec) as gallery:
-        for start in range(0, len(vectors), 4096):
-            part = vectors[start : start + 4096]
-            rows = [NewRow(f"{index:07d}.jpg", "0" * 64, 1, 1) for index in range(start, start + len(part))]
-            gallery.add(rows, part)
+    with LocalGallery.create(folder, fake_spec(block_width=vectors.shape[1] // 15)) as gallery:
+        add_rows(gallery, vectors)
         began = time.perf_counter()
         gallery.refresh_projection()
         took = time.perf_counter() - began
@@ -92,52 +75,47 @@ def fill(folder: Path, vectors: Array) -> LocalGallery:
     return LocalGallery(folder)
 
 
-def measure(vectors: Array, queries: Array, folder: Path, repetitions: int) -> None:
-    """Print one line for every number of queries."""
-    began = time.perf_counter()
+def measure(vectors: Descriptors, queries: Descriptors, folder: Path, repetitions: int) -> None:
+    """Print one line for every number of queries and every way."""
     gallery = fill(folder, vectors)
-    began = time.perf_counter()
-    LocalGallery(folder).close()
-    opened = time.perf_counter() - began
+    opened_s = elapsed_s(lambda: LocalGallery(folder).close())
     # What the store holds is float16: NumPy gets the same numbers, so that answers can be equal.
     array = vectors.astype(np.float16).astype(np.float32)
     with gallery:
-        began = time.perf_counter()
-        gallery.search(queries[:1], TOP_K)
-        first = time.perf_counter() - began
-        print(f"opened in {opened * 1000:.0f} ms, first search {first * 1000:.0f} ms")
+        first_s = elapsed_s(lambda: gallery.search(queries[:1], TOP_K))
+        print(f"opened in {opened_s * 1000:.0f} ms, first search {first_s * 1000:.0f} ms")
         for count in (1, 64):
             asked = queries[:count]
-            ways: dict[str, Callable[[], object]] = {
-                "NumPy, float32 in memory": lambda asked=asked: numpy_search(array, asked),
-                "gallery, exact": lambda asked=asked: gallery.search(asked, TOP_K),
-                "gallery, --fast": lambda asked=asked: gallery.search(asked, TOP_K, fast=True),
-            }
-            if importlib.util.find_spec("faiss") is not None:
-                import faiss
+            timings = interleave(ways(gallery, array, asked), repetitions=repetitions)
+            base = timings[NUMPY].median
+            for name, timing in timings.items():
+                note = verdict(gallery, array, asked) if name == EXACT else ""
+                figures = (f"{timing.median * 1000:.1f}", f"{timing.spread:.0%}", f"{timing.median / base:.2f}")
+                print(table_row((len(vectors), count, name, *figures, note)), flush=True)
 
-                flat = faiss.IndexFlatIP(array.shape[1])
-                flat.add(array)
-                ways["faiss IndexFlatIP"] = lambda asked=asked, flat=flat: flat.search(asked, TOP_K)
-            timings = interleave(ways, repetitions=repetitions)
-            base = timings["NumPy, float32 in memory"].median
-            found = gallery.search(asked, TOP_K)
-            right = numpy_search(array, asked)
-            same = all(
-                {hit.row.slot for hit in hits} == set(best)
-                for hits, best in zip(found.hits, right.tolist(), strict=True)
-            )
-            for name in ways:
-                note = ""
-                if name == "gallery, exact":
-                    verdict = "equal" if same else "DIFFER"
-                    note = f"{found.mode}, {found.rescored / count:.0f} rows scored a query, answers {verdict}"
-                timing = timings[name]
-                print(
-                    f"| {len(vectors)} | {count} | {name} | {timing.median * 1000:.1f} | {timing.spread:.0%} | "
-                    f"{timing.median / base:.2f} | {note} |",
-                    flush=True,
-                )
+
+def ways(gallery: LocalGallery, array: Descriptors, asked: Descriptors) -> dict[str, Callable[[], object]]:
+    """What is timed, by name; faiss only where it is installed."""
+    found: dict[str, Callable[[], object]] = {
+        NUMPY: partial(numpy_search, array, asked),
+        EXACT: partial(gallery.search, asked, TOP_K),
+        "gallery, --fast": partial(gallery.search, asked, TOP_K, fast=True),
+    }
+    if importlib.util.find_spec("faiss") is not None:
+        import faiss
+
+        flat = faiss.IndexFlatIP(array.shape[1])
+        flat.add(array)
+        found["faiss IndexFlatIP"] = partial(flat.search, asked, TOP_K)
+    return found
+
+
+def verdict(gallery: LocalGallery, array: Descriptors, asked: Descriptors) -> str:
+    """How the exact search found its rows, and whether they are NumPy's."""
+    found = gallery.search(asked, TOP_K)
+    pairs = zip(found.hits, numpy_search(array, asked).tolist(), strict=True)
+    same = all({hit.row.slot for hit in hits} == set(best) for hits, best in pairs)
+    return f"{found.mode}, {found.rescored / len(asked):.0f} rows scored per query, answers {'equal' if same else 'DIFFER'}"
 
 
 def main() -> None:
@@ -153,7 +131,7 @@ def main() -> None:
     print(f"{processor_name()}\n| rows | queries | way | ms | spread | of NumPy | |\n|---|---|---|---|---|---|---|")
     for rows in arguments.rows:
         if arguments.random:
-            vectors, queries = random_rows(3840, rows, 1), random_rows(3840, 64, 2)
+            vectors, queries = independent(rows, 3840, 1), independent(64, 3840, 2)
         else:
             with np.load(arguments.descriptors) as stored:
                 source, persons = stored["descriptors"], stored["persons"]

@@ -15,22 +15,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from common import Descriptors, DrawnPersons, add_rows, elapsed_s, jpeg_pictures, write_crops
 from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.indexing.sync import index_folder, out_of_step
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.machine.doctor import processor_name
+from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
 from rrid_edge.matching import MatchSettings, match
 from rrid_edge.model.spec import ModelSpec
 
 SPEC: ModelSpec = fake_spec(block_width=256)
+_CHUNK = 4096
 
 _OPENING = """
 import json, re, sys, time
@@ -55,26 +56,15 @@ print(json.dumps({"rows": rows, "open_ms": opened * 1e3, "private_mib": memory, 
 """
 
 
-def clustered(count: int, seed: int) -> np.ndarray:
-    """Unit rows (count, D) around as many centres as there are twenties of rows, so that re-ranking finds neighbours."""
-    generator = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).standard_normal((5000, SPEC.dimension)).astype(np.float32)
-    rows = np.empty((count, SPEC.dimension), np.float32)
-    for start in range(0, count, 4096):
-        size = min(4096, count - start)
-        noise = generator.standard_normal((size, SPEC.dimension)).astype(np.float32)
-        rows[start : start + size] = centres[generator.integers(0, len(centres), size)] + noise
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def fill(folder: Path, count: int) -> None:
-    """Write a gallery of ``count`` rows."""
+def fill(folder: Path, count: int) -> Descriptors:
+    """Write a gallery of ``count`` rows; returns a query (1, D). With 100,000 rows a person has 20."""
+    drawn, generator = DrawnPersons.draw(5000, SPEC.dimension, spread=1), np.random.default_rng(0)
     with LocalGallery.create(folder, SPEC) as gallery:
-        for start in range(0, count, 4096):
-            part = clustered(min(4096, count - start), start)
-            names = [NewRow(f"{index:07d}.jpg", "0" * 64, 1, 1) for index in range(start, start + len(part))]
-            gallery.add(names, part)
+        for start in range(0, count, _CHUNK):
+            persons = generator.integers(0, len(drawn.centres), min(_CHUNK, count - start))
+            add_rows(gallery, drawn.descriptors(persons, start), start=start)
         gallery.refresh_projection()
+    return drawn.descriptors(np.array([7]), count)
 
 
 def opening(folder: Path) -> dict[str, float]:
@@ -85,10 +75,10 @@ def opening(folder: Path) -> dict[str, float]:
     return found
 
 
-def reranking(folder: Path, repetitions: int) -> None:
+def reranking(folder: Path, asked: Descriptors, repetitions: int) -> None:
     """One query with and without re-ranking the best 200."""
     with LocalGallery(folder) as gallery:
-        query = Query(("query.jpg",), clustered(1, 7))
+        query = Query(("query.jpg",), asked)
         ways = {
             "plain": lambda: match(gallery, query, MatchSettings(10)),
             "re-ranked, best 200": lambda: match(gallery, query, MatchSettings(10, rerank=200)),
@@ -101,20 +91,14 @@ def reranking(folder: Path, repetitions: int) -> None:
 def in_step(root: Path, files: int, repetitions: int) -> None:
     """One changed file among many."""
     folder, location, engine = root / "crops", root / "index", FakeEngine(SPEC)
-    folder.mkdir()
-    pictures = [Image.fromarray(np.full((64, 32, 3), value, np.uint8)) for value in range(0, 250, 5)]
-    for number in range(files):
-        pictures[number % len(pictures)].save(folder / f"{number % 1500:04d}_c1s1_{number:06d}_00.jpg")
+    changed = write_crops(folder, files, jpeg_pictures(50, 32, 64))[7]
     with LocalGallery.create(location, SPEC) as gallery:
         index_folder(folder, gallery, engine)
-    changed = folder / f"0007_c1s1_{7:06d}_00.jpg"
     seconds: dict[str, list[float]] = {"compare": [], "index": []}
-    for repetition in range(repetitions):
+    for picture in jpeg_pictures(repetitions, 32, 64, seed=1):
         with LocalGallery.create(location, SPEC) as gallery:
-            begun = time.perf_counter()
-            out_of_step(folder, gallery)
-            seconds["compare"].append(time.perf_counter() - begun)
-        Image.fromarray(np.full((64, 32, 3), 3 + repetition, np.uint8)).save(changed)
+            seconds["compare"].append(elapsed_s(partial(out_of_step, folder, gallery)))
+        changed.write_bytes(picture)
         begun = time.perf_counter()
         with LocalGallery.create(location, SPEC) as gallery:
             assert index_folder(folder, gallery, engine).changed == 1
@@ -134,13 +118,13 @@ def main() -> None:
     arguments = parser.parse_args()
     print(processor_name())
     with tempfile.TemporaryDirectory() as root:
-        fill(Path(root) / "large", arguments.rows)
+        query = fill(Path(root) / "large", arguments.rows)
         found = opening(Path(root) / "large")
         print(
             f"{found['rows']:.0f} rows: opened in {found['open_ms']:.0f} ms with {found['private_mib']:.0f} MiB of private "
             f"memory; first search {found['first_search_ms']:.0f} ms, then {found['private_after_search_mib']:.0f} MiB"
         )
-        reranking(Path(root) / "large", arguments.repetitions)
+        reranking(Path(root) / "large", query, arguments.repetitions)
         in_step(Path(root), arguments.files, arguments.repetitions)
 
 

@@ -9,14 +9,11 @@ Run: python benchmarks/index_memory.py [--model MODEL] [--rows 30000] [--distinc
 from __future__ import annotations
 
 import argparse
-import io
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
+from common import jpeg_pictures
 from rrid_edge.bench.probe import resident_mib
 from rrid_edge.engines import Engine, FakeEngine, open_engine
 from rrid_edge.gallery.indexing.sync import IndexReport, index_folder
@@ -28,7 +25,7 @@ _LINKS = 10_000  # ext4 allows 65,000 names of one file
 
 def write_folder(folder: Path, rows: int, distinct: int) -> None:
     """``rows`` names of 64 x 128 JPEG files, ``distinct`` pictures, in folders of 10,000."""
-    generator = np.random.default_rng(0)
+    pictures = jpeg_pictures(distinct)
     for start in range(0, rows, _LINKS):
         below = folder / f"{start // _LINKS:04d}"
         below.mkdir(parents=True)
@@ -36,10 +33,7 @@ def write_folder(folder: Path, rows: int, distinct: int) -> None:
         for index in range(start, min(start + _LINKS, rows)):
             path = below / f"{index:08d}.jpg"
             if len(originals) < distinct:
-                stream = io.BytesIO()
-                coarse = Image.fromarray(generator.integers(0, 256, (16, 8, 3), dtype=np.uint8))
-                coarse.resize((64, 128), Image.Resampling.BILINEAR).save(stream, "JPEG", quality=90)
-                path.write_bytes(stream.getvalue())
+                path.write_bytes(pictures[len(originals)])
                 originals.append(path)
             else:
                 path.hardlink_to(originals[index % distinct])

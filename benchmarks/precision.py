@@ -45,11 +45,14 @@ Pixels = NDArray[np.uint8]
 Descriptors = NDArray[np.float32]
 
 
-class RoundToHalf(TorchDispatchMode):
+class RoundToHalf(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every floating-point result is rounded to float16, and overflows as float16 does.
 
     Sums within one operation are float32, as in a GPU's matrix units.
     """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         result = func(*args, **(kwargs or {}))

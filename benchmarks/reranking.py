@@ -12,29 +12,42 @@ import argparse
 import time
 
 import numpy as np
-from evaluation import traced_mib, unit_vectors
 from numpy.typing import NDArray
 
+from common import Descriptors, DrawnPersons, traced_mib
 from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
 
 
-def transcription(
-    query: NDArray[np.float32], gallery: NDArray[np.float32], settings: RerankSettings
-) -> NDArray[np.float32]:
+def transcription(query: Descriptors, gallery: Descriptors, settings: RerankSettings) -> NDArray[np.float32]:
     """The paper's algorithm, step by step: distances (queries, gallery)."""
-    k1, k2, queries = settings.k1, settings.k2, len(query)
-    everything = np.concatenate([query, gallery])
-    count = len(everything)
+    queries, everything = len(query), np.concatenate([query, gallery])
+    distances = _distances(everything)
+    encoding = _encodings(distances, np.argsort(distances, axis=1), settings)
+    share = np.float32(settings.lambda_value)
+    final: NDArray[np.float32] = (1 - share) * _jaccard(encoding, queries) + share * distances[:queries]
+    return final[:, queries:]
+
+
+def _distances(everything: Descriptors) -> NDArray[np.float32]:
+    """Squared Euclidean distances of all images, each row divided by its largest."""
     squared = (everything**2).sum(axis=1)
-    distances = squared[:, None] + squared[None, :] - 2 * everything @ everything.T
+    distances: NDArray[np.float32] = squared[:, None] + squared[None, :] - 2 * everything @ everything.T
     np.maximum(distances, 0, out=distances)
     distances /= distances.max(axis=1, keepdims=True)
-    order = np.argsort(distances, axis=1)
+    return distances
+
+
+def _encodings(
+    distances: NDArray[np.float32], order: NDArray[np.int64], settings: RerankSettings
+) -> NDArray[np.float32]:
+    """What each image's expanded k-reciprocal neighbours weigh, averaged over its nearest images (query expansion)."""
+    k1, k2, count = settings.k1, settings.k2, len(distances)
     encoding = np.zeros_like(distances)
 
     def reciprocal(index: int, size: int) -> NDArray[np.int64]:
         forward = order[index, : size + 1]
-        return forward[(order[forward, : size + 1] == index).any(axis=1)]
+        mutual: NDArray[np.int64] = forward[(order[forward, : size + 1] == index).any(axis=1)]
+        return mutual
 
     for index in range(count):
         own = reciprocal(index, k1)
@@ -46,11 +59,17 @@ def transcription(
         members = np.unique(members)
         weights = np.exp(-distances[index, members])
         encoding[index, members] = weights / weights.sum()
-    if k2 > 1:
-        averaged = np.empty_like(encoding)
-        for index in range(count):
-            averaged[index] = encoding[order[index, :k2]].mean(axis=0)
-        encoding = averaged
+    if k2 == 1:
+        return encoding
+    averaged = np.empty_like(encoding)
+    for index in range(count):
+        averaged[index] = encoding[order[index, :k2]].mean(axis=0)
+    return averaged
+
+
+def _jaccard(encoding: NDArray[np.float32], queries: int) -> NDArray[np.float32]:
+    """Jaccard distances (queries, all images)."""
+    count = len(encoding)
     carriers = [np.flatnonzero(encoding[:, column]) for column in range(count)]
     jaccard = np.empty((queries, count), np.float32)
     for index in range(queries):
@@ -59,8 +78,7 @@ def transcription(
             rows = carriers[column]
             shared[rows] += np.minimum(encoding[index, column], encoding[rows, column])
         jaccard[index] = 1 - shared / (2 - shared)
-    share = np.float32(settings.lambda_value)
-    return ((1 - share) * jaccard + share * distances[:queries])[:, queries:]
+    return jaccard
 
 
 def main() -> None:
@@ -72,10 +90,10 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    people = max(2, options.gallery // 20)
-    centres = random.standard_normal((people, options.dimension), dtype=np.float32)
-    query = unit_vectors(random, centres, random.integers(0, people, options.queries))
-    gallery = unit_vectors(random, centres, random.integers(0, people, options.gallery))
+    persons = max(2, options.gallery // 20)
+    drawn = DrawnPersons.draw(persons, options.dimension, spread=2)
+    query = drawn.descriptors(random.integers(0, persons, options.queries), 1)
+    gallery = drawn.descriptors(random.integers(0, persons, options.gallery), 2)
     settings = RerankSettings()
     ours, direct = [], []
     for _ in range(options.repetitions):

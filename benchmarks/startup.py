@@ -1,7 +1,7 @@
 """What `match` costs in a cold process on an indexed gallery, stage by stage, beside loading the engine alone.
 
 The gallery is of real files (small JPEG crops, each its own file). Its descriptors are drawn, without an hour of computing,
-to lie as a trained network's do: identities in 64 dimensions, one of them the query's, with residuals of length 0.14.
+to lie as a trained network's do: persons in 64 dimensions, one of them the query's, with residuals of length 0.14.
 
 Run: python benchmarks/startup.py MODEL.onnx [--rows 20000] [--repetitions 7] [--folder DIR]
 The folder keeps the gallery for the next run; without it a temporary one is used.
@@ -10,22 +10,22 @@ The folder keeps the gallery for the next run; without it a temporary one is use
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
+from common import DrawnPersons, jpeg_pictures, write_crops
 from rrid_edge.crops.images import read_image
+from rrid_edge.crops.naming import name_reader
 from rrid_edge.engines import open_engine
+from rrid_edge.files import sha256_of_file
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.indexing.sync import out_of_step
 from rrid_edge.gallery.local.store import LocalGallery
@@ -33,11 +33,15 @@ from rrid_edge.gallery.opening import location_of
 from rrid_edge.machine.processor import core_count, processor_name
 from rrid_edge.model.onnx_header import read_spec
 
+_PERSONS = 1500
+
 ENGINE_ALONE = """
 import json, sys, time
 start = time.perf_counter()
 import numpy as np
+from rrid_edge.crops.naming import name_reader
 from rrid_edge.engines import open_engine
+from rrid_edge.files import sha256_of_file
 with open_engine(sys.argv[1]) as engine:
     opened = time.perf_counter()
     engine.run(np.zeros((1, engine.spec.height_px, engine.spec.width_px, 3), np.uint8))
@@ -93,46 +97,28 @@ print(json.dumps(stages))
 
 def build(folder: Path, model: Path, query: Path, rows: int) -> None:
     """A gallery of ``rows`` small files with its index, unless it is there already."""
-    location, spec = location_of(folder), read_spec(model)
+    location, spec = Path(str(location_of(folder))), read_spec(model)
     if location.is_dir():
         with LocalGallery(location, spec=spec) as gallery:
             if gallery.info().rows == rows and not out_of_step(folder, gallery):
                 return
         raise SystemExit(f"{folder}: another gallery is there; name another --folder")
-    folder.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    new = [write_crop(folder, index, generator) for index in range(rows)]
+    new = [row_of(path, number) for number, path in enumerate(write_crops(folder, rows, jpeg_pictures(rows, 16, 32)))]
     with open_engine(model) as engine:
-        own = engine.run(read_image(query, spec.height_px, spec.width_px)[None])[0]
-    values = drawn_descriptors(own, rows, generator)
+        own = engine.run(read_image(query, spec.height_px, spec.width_px)[None])
+    drawn = DrawnPersons.draw(_PERSONS, spec.dimension, spread=0.14, rank=64)
+    persons = replace(drawn, centres=np.concatenate([own, drawn.centres[1:]]))
+    values = persons.descriptors(np.arange(rows) % _PERSONS, 0)
     with LocalGallery.create(location, spec) as gallery:
         for start in range(0, rows, 1000):
             gallery.add(new[start : start + 1000], values[start : start + 1000])
         gallery.refresh_projection()
 
 
-def drawn_descriptors(own: NDArray[np.float32], rows: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Descriptors (rows, D) of unit length of 1,500 people, the first of whom is the one of ``own`` (D,)."""
-    basis = generator.standard_normal((64, len(own))).astype(np.float32)
-    people = generator.standard_normal((1500, 64)).astype(np.float32) @ basis
-    people /= np.linalg.norm(people, axis=1, keepdims=True)
-    people[0] = own
-    noise = generator.standard_normal((rows, len(own))).astype(np.float32) * np.float32(0.14 / np.sqrt(len(own)))
-    values = people[np.arange(rows) % 1500] + noise
-    unit: NDArray[np.float32] = values / np.linalg.norm(values, axis=1, keepdims=True)
-    return unit
-
-
-def write_crop(folder: Path, index: int, generator: np.random.Generator) -> NewRow:
-    """One crop of noise, 16 x 32 pixels, under a name of Market-1501's kind."""
-    name = f"{index % 1500 + 1:04d}_c{index % 6 + 1}s1_{index:06d}_00.jpg"
-    stream = io.BytesIO()
-    Image.fromarray(generator.integers(0, 256, (32, 16, 3), dtype=np.uint8)).save(stream, "JPEG", quality=80)
-    path = folder / name
-    path.write_bytes(stream.getvalue())
-    facts = path.stat()
-    digest = hashlib.sha256(stream.getvalue()).hexdigest()
-    return NewRow(name, digest, facts.st_size, facts.st_mtime_ns, index % 6 + 1, f"{index % 1500 + 1:04d}", index)
+def row_of(path: Path, number: int) -> NewRow:
+    """The row of a crop that lies in the gallery's folder itself."""
+    facts, named = path.stat(), name_reader()(path.name)
+    return NewRow(path.name, sha256_of_file(path), facts.st_size, facts.st_mtime_ns, named.camera, named.person, number)
 
 
 def child(code: str, *arguments: object) -> dict[str, float]:
@@ -161,8 +147,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary) / "gallery"
         query = Path(temporary) / "query.jpg"
-        write_crop(Path(temporary), 0, np.random.default_rng(1))
-        next(Path(temporary).glob("0001_*.jpg")).rename(query)
+        query.write_bytes(jpeg_pictures(1, 16, 32, seed=1)[0])
         build(folder, options.model, query, options.rows)
         alone, staged, plain = [], [], []
         arguments = (query, folder, "--model", options.model)
@@ -170,8 +155,12 @@ def main() -> None:
             alone.append(child(ENGINE_ALONE, options.model))
             plain.append(process("-m", "rrid_edge.cli", "match", *arguments)[1])
             staged.append(child(STAGED, *arguments))
-    alone, staged, plain = alone[1:], staged[1:], plain[1:]
     print(f"{processor_name()}, {core_count()}, {options.rows:,} rows, {options.repetitions} processes of each")
+    report(alone[1:], staged[1:], plain[1:])
+
+
+def report(alone: list[dict[str, float]], staged: list[dict[str, float]], plain: list[float]) -> None:
+    """Print the stages of both, and the time of ``match`` beside the engine's alone; all in seconds."""
     for title, runs in (("engine alone", alone), ("match, watched", staged)):
         print(f"\n{title}")
         for stage in runs[0]:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+import common
 from rrid_edge.bench.copying import copy_bytes_per_s, copy_images_per_s, on_gpu
+from rrid_edge.crops.images import read_image
+from rrid_edge.crops.naming import name_reader
 from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.machine.timing import Timing
@@ -160,3 +165,31 @@ def test_a_folder_of_links_is_indexed_whole(tmp_path):
         report, samples = memory.index_watched(tmp_path / "crops", tmp_path / "index", engine)
     assert (report.rows, report.added) == (60, 60)
     assert len(samples) == 10
+
+
+@pytest.mark.parametrize(("spread", "rank", "within"), [(0.14, 64, 0.98), (1, None, 0.5), (2, None, 0.2)])
+def test_drawn_persons_look_like_themselves(spread, rank, within):
+    drawn = common.DrawnPersons.draw(40, 2000, spread=spread, rank=rank)
+    persons = np.arange(40)
+    one, two = drawn.descriptors(persons, 1), drawn.descriptors(persons, 2)
+    np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, rtol=1e-5)
+    cosines = one @ two.T
+    np.testing.assert_allclose(np.diag(cosines), within, atol=0.09)
+    assert abs(cosines[~np.eye(40, dtype=bool)].mean()) < 0.03
+    np.testing.assert_array_equal(drawn.descriptors(persons, 1), one)
+
+
+def test_crops_have_market_names_and_the_given_pictures(tmp_path):
+    pictures = common.jpeg_pictures(3, 16, 32)
+    assert len(set(pictures)) == 3
+    paths = common.write_crops(tmp_path / "crops", 7, pictures)
+    assert [path.read_bytes() for path in paths] == [pictures[index % 3] for index in range(7)]
+    facts = name_reader()(paths[6].name)
+    assert (facts.person, facts.camera, read_image(paths[6], 32, 16).shape) == ("0007", 1, (32, 16, 3))
+
+
+def test_the_index_names_every_script():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    scripts = {path.name for path in FOLDER.glob("*.py")}
+    assert scripts == set(re.findall(r"`(\w+\.py)`", text))
+    assert scripts - {"common.py"} == set(re.findall(r"^python benchmarks/(\w+\.py)", text, re.MULTILINE))
