@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import onnx
@@ -32,9 +32,22 @@ _FLOAT32_TOLERANCE = 1e-5
 _FLOAT16_MIN_COSINE = 0.999
 
 
+Verdict = TypeVar("Verdict")
+
+
+@overload
+def export_onnx(branch: InferenceBranch, spec: ModelSpec, path: Path) -> None: ...
+
+
+@overload
 def export_onnx(
-    branch: InferenceBranch, spec: ModelSpec, path: Path, *, accept: Callable[[Path], None] | None = None
-) -> None:
+    branch: InferenceBranch, spec: ModelSpec, path: Path, *, accept: Callable[[Path], Verdict]
+) -> Verdict: ...
+
+
+def export_onnx(
+    branch: InferenceBranch, spec: ModelSpec, path: Path, *, accept: Callable[[Path], object] = lambda _path: None
+) -> object:
     """Write ``branch`` as an ONNX file that keeps the model contract, and check it.
 
     Args:
@@ -42,6 +55,9 @@ def export_onnx(
         spec: facts of the model; they become the file's metadata.
         path: the file to write. It appears only if every check passes.
         accept: another check of the written file; it gets the temporary path and raises if it fails.
+
+    Returns:
+        What ``accept`` returned.
 
     Raises:
         CheckFailedError: a check of the written file failed; see :func:`check_onnx`.
@@ -53,8 +69,7 @@ def export_onnx(
     with atomic_output(path) as partial:
         onnx.save_model(model, str(partial))
         check_onnx(partial, spec, branch)
-        if accept is not None:
-            accept(partial)
+        return accept(partial)
 
 
 def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:

@@ -21,7 +21,7 @@ from rrid_edge.model.names import (
 )
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity
-from rrid_edge.parity.goldens import save_goldens
+from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.ranking.thresholds import find_thresholds, save_thresholds
 from rrid_export.branch import InferenceBranch
 from rrid_export.goldens import make_goldens
@@ -30,6 +30,22 @@ from rrid_export.source import SourceNetwork
 
 GOLDEN_CROPS = 64
 """Crops whose descriptors are kept: 64 at 384 x 128 are about 6 MB."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to export.
+
+    Attributes:
+        flip: average with the mirrored image; without it is another model, with another fingerprint.
+        crops: folder of real crops for the goldens, or None for drawn patterns.
+        fp16: also write the float16 model. A CPU computes its float16 operations in float32, so parity here proves the
+            file, not yet the arithmetic of the device: run ``rrid-edge parity`` there.
+    """
+
+    flip: bool = True
+    crops: Path | None = None
+    fp16: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,55 +65,33 @@ class ExportResult:
     parity: ParityReport
 
 
-def export_model(
-    source: SourceNetwork, output: Path, *, flip: bool = True, crops: Path | None = None, half: bool = False
-) -> ExportResult:
-    """Export ``source`` to ``output/rrid.onnx`` (or ``rrid.fp16.onnx``) with goldens and a parity report beside it.
+def export_network(source: SourceNetwork, output: Path, settings: ExportSettings) -> tuple[ExportResult, ...]:
+    """Export ``source`` to ``output/rrid.onnx`` (and ``rrid.fp16.onnx``) with goldens and parity reports beside them.
 
-    Score thresholds that were measured for the checkpoint go with it.
+    The trained network in PyTorch is asked once, image and mirrored image in two passes. Every written file has to answer
+    as it did before the file gets its name. Score thresholds that were measured for the checkpoint go with the model.
 
-    The trained network in PyTorch is asked first, image and mirrored image in two passes; the written file has to answer
-    likewise before it gets its name.
-
-    Args:
-        source: the trained network.
-        output: folder to write to.
-        flip: average with the mirrored image.
-        crops: folder of real crops for the goldens, or None for drawn patterns.
-        half: write the float16 model. A CPU computes its float16 operations in float32, so parity here proves the file, not
-            yet the arithmetic of the device: run ``rrid-edge parity`` there.
+    Returns:
+        One result for each file: float32 first.
 
     Raises:
-        CheckFailedError: the file does not keep the contract or does not answer as PyTorch; nothing is left behind.
+        CheckFailedError: a file does not keep the contract or does not answer as PyTorch; that file is not left behind.
         OutputError: the folder cannot be written.
     """
+    goldens = make_goldens(source, flip=settings.flip, crops=settings.crops, count=GOLDEN_CROPS)
+    precisions = (False, True) if settings.fp16 else (False,)
+    return tuple(_export(source, output, settings.flip, goldens, half=half) for half in precisions)
+
+
+def _export(source: SourceNetwork, output: Path, flip: bool, goldens: Goldens, *, half: bool) -> ExportResult:
+    """Write one ONNX file, its report, and the goldens that it was compared with."""
     spec = source.spec(flip=flip).with_precision("fp16" if half else "fp32")
-    goldens = make_goldens(source, flip=flip, crops=crops, count=GOLDEN_CROPS)
-    proofs: list[tuple[ParityReport, NDArray[np.float32]]] = []
-
-    def prove(path: Path) -> None:
-        with OnnxRuntimeEngine(path) as engine:
-            descriptors = engine.run(goldens.images)
-            report = check_parity(
-                engine,
-                goldens.images,
-                goldens.descriptors,
-                reference_name="PyTorch, two passes",
-                reference_fingerprint=goldens.fingerprint,
-                labels=goldens.labels,
-                descriptors=descriptors,
-            )
-        if not report.passed:
-            raise CheckFailedError(
-                f"the exported file does not answer as PyTorch: {'; '.join(report.failures)}; nothing was kept"
-            )
-        proofs.append((report, descriptors))
-
     branch = InferenceBranch(source.model, flip=flip).eval()
     model = onnx_path(output, spec.precision)
-    export_onnx(branch.to_half() if half else branch, spec, model, accept=prove)
+    report, descriptors = export_onnx(
+        branch.to_half() if half else branch, spec, model, accept=lambda path: _prove(path, goldens)
+    )
     save_goldens(goldens_path(model), goldens)
-    report, descriptors = proofs[0]
     report_path = parity_report_path(model)
     write_json(report_path, report.to_dict())
     write_parity_chart(chart_path(report_path), report, goldens.descriptors, descriptors)
@@ -105,3 +99,27 @@ def export_model(
     if thresholds is not None and not half:  # any precision of the network finds them by its fingerprint
         save_thresholds(thresholds_path(model), thresholds)
     return ExportResult(model, goldens_path(model), report_path, report)
+
+
+def _prove(path: Path, goldens: Goldens) -> tuple[ParityReport, NDArray[np.float32]]:
+    """The parity report of a written file, and its descriptors of the goldens' images.
+
+    Raises:
+        CheckFailedError: it does not answer as PyTorch did.
+    """
+    with OnnxRuntimeEngine(path) as engine:
+        descriptors = engine.run(goldens.images)
+        report = check_parity(
+            engine,
+            goldens.images,
+            goldens.descriptors,
+            reference_name="PyTorch, two passes",
+            reference_fingerprint=goldens.fingerprint,
+            labels=goldens.labels,
+            descriptors=descriptors,
+        )
+    if not report.passed:
+        raise CheckFailedError(
+            f"the exported file does not answer as PyTorch: {'; '.join(report.failures)}; nothing was kept"
+        )
+    return report, descriptors

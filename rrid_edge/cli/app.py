@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from rrid_edge import __version__
+from rrid_edge.cli.startup import quick_start
 from rrid_edge.errors import OutputError, RridEdgeError
 
 app = typer.Typer(
@@ -34,13 +34,12 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    context.obj = {"debug": debug}
+    """Options of every command. ``run`` looks for ``--debug`` itself: also where the arguments cannot be parsed."""
 
 
 COMMANDS = {
@@ -76,25 +75,11 @@ def register(arguments: Sequence[str] = ()) -> None:
         importlib.import_module(f"rrid_edge.cli.{module}")
 
 
-_STARTED_OFTEN = frozenset({"index", "match"})
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
-_NEVER_NEEDED = "openvino.tools.ovc"
-
-
 def main() -> None:
-    """Entry point of the command ``rrid-edge``: runs the application; errors become one line and an exit code.
-
-    The process belongs to the command, which allows two things that take a quarter off a cold ``match``. The garbage
-    collector looks less often while packages are imported, and not when the process ends: there is nothing to find. And
-    OpenVINO is kept from importing its model converter (with telemetry and an HTTP client), without which it does well.
-    Other commands are left alone: they import packages that say so when objects are left at the end.
-    """
-    if _named(sys.argv[1:]) not in _STARTED_OFTEN:
-        sys.exit(run(sys.argv[1:]))
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
-    sys.modules.setdefault(_NEVER_NEEDED, None)  # type: ignore[arg-type]  # importing it fails, which OpenVINO expects
-    code = run(sys.argv[1:])
-    gc.freeze()
+    """Entry point of the command ``rrid-edge``: runs the application; errors become one line and an exit code."""
+    arguments = sys.argv[1:]
+    with quick_start(_named(arguments)):
+        code = run(arguments)
     sys.exit(code)
 
 

@@ -196,9 +196,11 @@ def _open(model: Path, runtime: str, precision: str | None, threads: int) -> Eng
     from rrid_edge.model.names import is_model
 
     if is_model(model):
-        from rrid_edge.engines import open_engine
+        from rrid_edge.engines import choose_runtime, open_engine
 
-        return open_engine(model, runtime, precision=precision, threads=threads, explain=say)
+        choice = choose_runtime(model, runtime, precision=precision)
+        say(choice.describe())
+        return open_engine(model, choice.runtime, precision=precision, threads=threads)
     require("rrid_export.torch_engine", "export", "running a checkpoint")
     from rrid_export.torch_engine import TorchEngine
 

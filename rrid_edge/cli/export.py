@@ -132,14 +132,14 @@ def _export_network(
 ) -> dict[str, object]:
     """Write the ONNX files of a checkpoint; returns what was written."""
     from rrid_export.onnx import describe
-    from rrid_export.pipeline import export_model
+    from rrid_export.pipeline import ExportSettings, export_network
 
     facts: dict[str, object] = {}
-    for half in (False, True) if fp16 else (False,):
-        result = export_model(source, output, flip=flip, crops=crops, half=half)
-        name = "fp16" if half else "fp32"
-        facts[f"model_{name}" if half else "model"] = str(result.model)
-        facts[f"parity_{name}" if half else "parity"] = result.parity.to_dict()
+    for ending, result in zip(
+        ("", "_fp16"), export_network(source, output, ExportSettings(flip, crops, fp16)), strict=False
+    ):
+        facts[f"model{ending}"] = str(result.model)
+        facts[f"parity{ending}"] = result.parity.to_dict()
         facts["goldens"] = str(result.goldens)
         if not quiet:
             print(describe(result.model))

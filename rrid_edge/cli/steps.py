@@ -19,13 +19,13 @@ def open_model(
     model: Path | None, gallery_model: Path | None, runtime: str, precision: str | None, threads: int = 0
 ) -> tuple[Path, Engine]:
     """Choose a model, say which and why, and open it."""
-    from rrid_edge.engines import open_engine
+    from rrid_edge.engines import choose_runtime, open_engine
     from rrid_edge.model.choice import choose_model
 
     path, why = choose_model(model, gallery_model)
-    reasons: list[str] = []
-    engine = open_engine(path, runtime, precision=precision, threads=threads, explain=reasons.append)
-    say(f"model {printable(path)} ({why}), {'; '.join(reasons) or 'runtime as asked'}: {engine.runtime}")
+    choice = choose_runtime(path, runtime, precision=precision)
+    engine = open_engine(path, choice.runtime, precision=precision, threads=threads)
+    say(f"model {printable(path)} ({why}), {choice.describe()}: {engine.runtime}")
     return path, engine
 
 

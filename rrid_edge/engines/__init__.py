@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.fake import FakeEngine
-from rrid_edge.engines.opening import open_engine
+from rrid_edge.engines.opening import RuntimeChoice, choose_runtime, open_engine
 
-__all__ = ["Engine", "FakeEngine", "open_engine"]
+__all__ = ["Engine", "FakeEngine", "RuntimeChoice", "choose_runtime", "open_engine"]

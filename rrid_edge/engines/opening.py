@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.engines.base import Engine
@@ -22,7 +22,6 @@ def open_engine(
     precision: str | None = None,
     threads: int = 0,
     max_batch: int = 32,
-    explain: Callable[[str], None] | None = None,
 ) -> Engine:
     """Open a model file on a runtime.
 
@@ -34,12 +33,44 @@ def open_engine(
         precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``); elsewhere the file's own counts.
         threads: CPU threads; 0 lets the runtime choose.
         max_batch: images a call; a TensorRT engine takes what its profile allows.
-        explain: called with one line that says what ``auto`` chose and why the better ones were passed over.
 
     Raises:
         UsageError: no such file, an unknown runtime, or a precision that the runtime cannot be told.
         MissingDependencyError: the runtime is not installed.
         ModelFileError: the file is damaged or does not fit.
+    """
+    path = Path(path)
+    chosen = choose_runtime(path, runtime, precision=precision).runtime
+    return _open(path, chosen, precision=precision, threads=threads, max_batch=max_batch)
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """The runtime for a model file, and why it was chosen.
+
+    Attributes:
+        runtime: one of :data:`RUNTIMES`, never ``auto``.
+        asked: whether the caller named it; ``auto`` chose it otherwise.
+        passed_over: the runtimes that ``auto`` would have preferred, each with the reason against it.
+    """
+
+    runtime: str
+    asked: bool
+    passed_over: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """The choice in a few words."""
+        if self.asked:
+            return "runtime as asked"
+        reasons = f" (passed over: {'; '.join(self.passed_over)})" if self.passed_over else ""
+        return f"runtime {self.runtime}{reasons}"
+
+
+def choose_runtime(path: str | Path, runtime: str = "auto", *, precision: str | None = None) -> RuntimeChoice:
+    """The runtime that :func:`open_engine` takes for a model file; parameters and order as there. Opens nothing.
+
+    Raises:
+        UsageError: no such file, an unknown runtime, or one that cannot run this kind of file.
     """
     path = Path(path)
     if runtime not in RUNTIMES:
@@ -55,16 +86,15 @@ def open_engine(
             f"{printable(path)}: runtime {runtime} needs {wanted}; choose the runtime auto, or another file",
             parameter="runtime",
         )
-    chosen, reasons = ("tensorrt", []) if is_engine(path) else _choose(runtime, precision)
-    if runtime == "auto" and explain is not None:
-        passed = f" (passed over: {'; '.join(reasons)})" if reasons else ""
-        explain(f"runtime {chosen}{passed}")
-    return _open(path, chosen, precision=precision, threads=threads, max_batch=max_batch)
-
-
-def _choose(runtime: str, precision: str | None) -> tuple[str, list[str]]:
     if runtime != "auto":
-        return runtime, []
+        return RuntimeChoice(runtime, asked=True)
+    if is_engine(path):
+        return RuntimeChoice("tensorrt", asked=False)
+    chosen, reasons = _best_for_onnx(precision)
+    return RuntimeChoice(chosen, asked=False, passed_over=tuple(reasons))
+
+
+def _best_for_onnx(precision: str | None) -> tuple[str, list[str]]:
     reasons = ["tensorrt: this is no engine file"]
     if (why_not := _why_not_cuda()) is None and precision is None:
         return "onnxruntime-cuda", reasons

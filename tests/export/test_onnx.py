@@ -226,3 +226,20 @@ def test_refusals(tmp_path):
     output = ("-o", tmp_path / "file" / "models")
     refused(rrid_edge("export", tmp_path / "tiny.pth", *size, *output), 2, "cannot be written")
     refused(rrid_edge("export", tmp_path / "tiny.pth", *size, "--crops", tmp_path / "file"), 2, "this is a file")
+
+
+def test_two_precisions_ask_pytorch_once(tmp_path, monkeypatch):
+    torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
+    asked: list[int] = []
+    run_batch = TorchEngine._run_batch
+
+    def counted(self, images):
+        asked.append(len(images))
+        return run_batch(self, images)
+
+    monkeypatch.setattr(TorchEngine, "_run_batch", counted)
+    size = ("--height", 96, "--width", 32)
+    rrid_edge("export", tmp_path / "tiny.pth", "-o", tmp_path / "m", *size, "--fp16")
+    assert (tmp_path / "m" / "rrid.fp16.onnx").is_file()
+    with np.load(tmp_path / "m" / "rrid.goldens.npz") as goldens:
+        assert sum(asked) == len(goldens["images"])

@@ -42,7 +42,7 @@ def test_every_command_is_found_in_its_module():
     code = "import sys; from rrid_edge.cli.app import run; run(['info', '--help']); print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name for name in done.stdout.split() if name.startswith("rrid_edge.cli.")}
-    assert modules == {"rrid_edge.cli.app", "rrid_edge.cli.common", "rrid_edge.cli.inspect"}
+    assert modules == {"rrid_edge.cli.app", "rrid_edge.cli.common", "rrid_edge.cli.inspect", "rrid_edge.cli.startup"}
 
 
 def test_help_lists_the_commands():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rrid_edge.engines import Engine, FakeEngine, open_engine
+from rrid_edge.engines import Engine, FakeEngine, RuntimeChoice, choose_runtime, open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.openvino.engine import import_openvino
 from rrid_edge.errors import ModelFileError, UsageError
@@ -98,12 +98,14 @@ def test_runtimes_agree(tmp_path):
 
 
 def test_auto_says_what_it_chose_and_why(tmp_path):
-    lines: list[str] = []
-    with open_engine(save_tiny_model(tmp_path / "m.onnx"), explain=lines.append) as engine:
-        assert engine.run(_images(1, engine.spec)).shape[0] == 1
-    assert len(lines) == 1
-    assert lines[0].startswith("runtime ")
-    assert "tensorrt: this is no engine file" in lines[0]
+    path = save_tiny_model(tmp_path / "m.onnx")
+    choice = choose_runtime(path)
+    assert not choice.asked
+    assert choice.passed_over[0] == "tensorrt: this is no engine file"
+    assert choice.describe() == f"runtime {choice.runtime} (passed over: {'; '.join(choice.passed_over)})"
+    with open_engine(path) as chosen, open_engine(path, choice.runtime) as named:
+        assert chosen.runtime == named.runtime
+    assert choose_runtime(path, "onnxruntime") == RuntimeChoice("onnxruntime", asked=True)
 
 
 def test_unknown_runtime_and_precision(tmp_path):
