@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rrid_edge.gallery.opening import create_gallery, open_gallery
     from rrid_edge.matching import MatchResult, MatchSettings, match, match_all
     from rrid_edge.model.choice import choose_model
+    from rrid_edge.model.reading import read_any_spec
     from rrid_edge.model.spec import ModelSpec
     from rrid_edge.parity.check import check_parity
     from rrid_edge.parity.goldens import load_goldens
@@ -53,6 +54,7 @@ __all__ = [
     "match_all",
     "open_engine",
     "open_gallery",
+    "read_any_spec",
     "read_image",
 ]
 
@@ -79,6 +81,7 @@ _MODULES = {
     "match_all": "matching",
     "open_engine": "engines.opening",
     "open_gallery": "gallery.opening",
+    "read_any_spec": "model.reading",
     "read_image": "crops.images",
 }
 
