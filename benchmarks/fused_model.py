@@ -39,7 +39,7 @@ def write_int8(source: Path, plain: Path, accurate: Path) -> None:
     heads = [layer.name for layer in layers if layer.head]
     for path, result in (
         (plain, quantised(model, steps)),
-        (accurate, quantised(model, steps, fine=heads, float_residuals=True)),
+        (accurate, quantised(model, steps, two_step_layers=heads, float_residuals=True)),
     ):
         onnx.helper.set_model_props(result, spec.with_precision("int8").to_metadata())
         onnx.save_model(result, str(path))

@@ -1,1 +1,1 @@
-"""Calibration: INT8 models with explicit Q/DQ nodes, made from training crops (extra ``calib``)."""
+"""Calibration: int8 models with explicit Q/DQ nodes, calibrated on training crops (extra ``calib``)."""

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rrid_calib.crops import Crop, find_crops, read_crops, spread
+from rrid_calib.crops import Crop, find_crops, read_crops, sample_crops
 from rrid_calib.graph import Layer, int8_layers, quantised, read_graph, weight_sizes
 from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
-from rrid_calib.rounding import rounded_weights, watched
+from rrid_calib.rounding import empty_moments, rounded_weights
 from rrid_edge.crops.naming import read_labels
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
@@ -189,9 +189,10 @@ def calibrate(
     spec = read_spec(source)
     if spec.precision != "fp32":
         raise UsageError(
-            f"{printable(source)}: precision {spec.precision}; calibrate the float32 file, {onnx_beside(source, 'fp32').name}"
+            f"{printable(source)}: precision {spec.precision}, expected fp32; calibrate the float32 "
+            f"file, {onnx_beside(source, 'fp32').name}"
         )
-    chosen = spread(find_crops(folder), settings.count + settings.measured, settings.seed)
+    chosen = sample_crops(find_crops(folder), settings.count + settings.measured, settings.seed)
     if len(chosen) < 2 * _LEAST_CROPS:
         raise UsageError(
             f"{printable(folder)}: {len(chosen)} training crops are too few; expected {2 * _LEAST_CROPS} at least, better "
@@ -229,7 +230,7 @@ def _choose(
     tensors = [tensor for layer in layers for tensor in layer.tensors]
     weights: dict[str, NDArray[np.int8]] = {}
     if settings.rounding == "compensated":
-        moments = watched(model, settings.seed)
+        moments = empty_moments(model, settings.seed)
         histograms = collect(model, tensors, kept, watch=moments.add)
         say("rounding weights so that their errors cancel on those crops")
         weights = rounded_weights(model, moments)

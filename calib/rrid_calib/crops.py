@@ -1,4 +1,4 @@
-"""Which crops a model is calibrated with: the training split alone, spread over cameras and people, the same every time."""
+"""Choose and read calibration crops: from the training split only, evenly over cameras and people, reproducibly."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from rrid_edge.errors import DatasetError, ImageError, UsageError, printable
 from rrid_train.data.layout import is_dataset, load_dataset
 
 TEST_FOLDERS = ("query", "gallery", "test", "bounding_box_test")
-"""Folders of these names hold what accuracy is measured on."""
+"""Names of folders that hold test crops. Accuracy is measured on these, so they are never calibrated with."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One crop that may be calibrated with.
+    """A crop to calibrate with.
 
     Attributes:
         path: the file.
-        name: its path within the folder, with ``/``.
-        person: identity as far as known, else "".
-        camera: camera, or -1.
+        name: its path relative to the folder, with ``/``.
+        person: the person, or "" if unknown.
+        camera: the camera, or -1 if unknown.
     """
 
     path: Path
@@ -43,9 +43,9 @@ class CalibrationImages:
     """Decoded calibration crops.
 
     Attributes:
-        pixels: uint8 (N, height, width, 3).
-        crops: where they come from.
-        sha256: of the N files, hex.
+        pixels: uint8 (N, height, width, 3), RGB.
+        crops: the N crops that were decoded.
+        sha256: sha256 of the N files, hex.
     """
 
     pixels: NDArray[np.uint8]
@@ -54,20 +54,22 @@ class CalibrationImages:
 
 
 def find_crops(folder: Path) -> list[Crop]:
-    """All crops of ``folder`` that may be calibrated with.
+    """List the crops of ``folder`` to calibrate with.
 
-    A dataset's folder gives its training split. Any other folder gives all of its images, unless one of them belongs to
-    a test split, by the name of its folder or by the lists of the dataset that it lies in.
+    A dataset's folder gives its training split. Any other folder gives all its images, but only if none of them is a
+    test crop. Test crops are in a folder of :data:`TEST_FOLDERS`, or in test lists of the dataset around ``folder``.
 
     Raises:
-        UsageError: no such folder, no images, or crops of a test split.
+        UsageError: the folder does not exist, has no images, or contains test crops.
         DatasetError: the dataset contradicts itself.
     """
     if not folder.is_dir():
         raise UsageError(f"{printable(folder)}: no such folder; give a folder of training crops, or a dataset's folder")
     if is_dataset(folder):
         samples = load_dataset(folder, combine_trainval=True).train
-        return [Crop(sample.path, _within(sample.path, folder), str(sample.pid), sample.camera) for sample in samples]
+        return [
+            Crop(sample.path, _relative_name(sample.path, folder), str(sample.pid), sample.camera) for sample in samples
+        ]
     paths = list_images(folder)
     if not paths:
         raise UsageError(f"{printable(folder)}: no images; give a folder of training crops, or a dataset's folder")
@@ -75,28 +77,28 @@ def find_crops(folder: Path) -> list[Crop]:
     read = name_reader("auto")
     crops = []
     for path in paths:
-        facts = read(_within(path, folder))
+        facts = read(_relative_name(path, folder))
         crops.append(
-            Crop(path, _within(path, folder), facts.person or "", -1 if facts.camera is None else facts.camera)
+            Crop(path, _relative_name(path, folder), facts.person or "", -1 if facts.camera is None else facts.camera)
         )
     return crops
 
 
-def spread(crops: Sequence[Crop], count: int, seed: int) -> list[Crop]:
-    """``count`` crops at most: cameras in turn, in each camera people in turn, drawn with ``seed``."""
+def sample_crops(crops: Sequence[Crop], count: int, seed: int) -> list[Crop]:
+    """Draw up to ``count`` crops with ``seed``, evenly over cameras, and over the people of each camera."""
     generator = np.random.default_rng([seed, 29])
     by_camera: dict[int, dict[str, list[Crop]]] = defaultdict(lambda: defaultdict(list))
     for index in generator.permutation(len(crops)).tolist():
         by_camera[crops[index].camera][crops[index].person].append(crops[index])
-    queues = {camera: _in_turn(list(people.values())) for camera, people in sorted(by_camera.items())}
-    return _in_turn(list(queues.values()))[:count]
+    queues = {camera: _interleaved(list(people.values())) for camera, people in sorted(by_camera.items())}
+    return _interleaved(list(queues.values()))[:count]
 
 
 def read_crops(crops: Sequence[Crop], height_px: int, width_px: int) -> CalibrationImages:
     """Decode calibration crops.
 
     Raises:
-        UsageError: one of them cannot be read: what a model is calibrated with must be known exactly.
+        UsageError: a crop cannot be read. None is skipped, so that the list of calibration crops is exact.
     """
     pixels, digests = [], []
     for crop in crops:
@@ -104,38 +106,40 @@ def read_crops(crops: Sequence[Crop], height_px: int, width_px: int) -> Calibrat
             pixels.append(read_image(crop.path, height_px, width_px))
         except ImageError as error:
             raise UsageError(
-                f"calibration stops at an unreadable crop: {error.message}; remove or mend it, nothing was written"
+                f"cannot calibrate with an unreadable crop: {error.message}; remove or repair it; nothing was written"
             ) from error
         digests.append(hashlib.sha256(crop.path.read_bytes()).hexdigest())
     return CalibrationImages(np.stack(pixels), tuple(crops), tuple(digests))
 
 
-def _in_turn(queues: list[list[Crop]]) -> list[Crop]:
-    """The first of every queue, then the second of every queue, and so on."""
+def _interleaved(queues: list[list[Crop]]) -> list[Crop]:
+    """Take the first of each queue, then the second of each queue, and so on."""
     longest = max((len(queue) for queue in queues), default=0)
-    return [queue[place] for place in range(longest) for queue in queues if place < len(queue)]
+    return [queue[position] for position in range(longest) for queue in queues if position < len(queue)]
 
 
-def _within(path: Path, folder: Path) -> str:
+def _relative_name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
 def _refuse_test_crops(folder: Path, paths: Sequence[Path]) -> None:
     by_folder = [
-        path for path in paths if {folder.resolve().name, *Path(_within(path, folder)).parts[:-1]} & {*TEST_FOLDERS}
+        path
+        for path in paths
+        if {folder.resolve().name, *Path(_relative_name(path, folder)).parts[:-1]} & {*TEST_FOLDERS}
     ]
-    listed = _listed_for_test(folder)
+    listed = _listed_test_crops(folder)
     refused = by_folder or [path for path in paths if path.name in listed]
     if refused:
         raise UsageError(
             f"{printable(folder)}: {len(refused)} of {len(paths)} crops belong to a test split, the first is "
-            f"{printable(_within(refused[0], folder))}; calibrate with training crops only: give the dataset's folder, "
-            "whose training split is taken"
+            f"{printable(_relative_name(refused[0], folder))}; calibrate with training crops only: give the dataset's "
+            "folder to use its training split"
         )
 
 
-def _listed_for_test(folder: Path) -> set[str]:
-    """Names of the test crops of the dataset that ``folder`` lies in, if it lies in one."""
+def _listed_test_crops(folder: Path) -> set[str]:
+    """File names of the test crops of the dataset around ``folder``; empty if there is none."""
     for parent in folder.resolve().parents[:2]:
         try:
             dataset = load_dataset(parent, combine_trainval=True) if is_dataset(parent) else None

@@ -1,11 +1,8 @@
-"""Explicit int8 in an ONNX graph: where QuantizeLinear and DequantizeLinear stand, and what the weights become.
+"""Write explicit int8 into an ONNX graph: QuantizeLinear and DequantizeLinear nodes, and int8 weights.
 
-Symmetric int8 with zero point 0 throughout (the one form that TensorRT, OpenVINO and ONNX Runtime share): one scale a
-tensor for activations, one scale an output channel for weights. Biases, scaling of the pixels, pooling, the sum of the two
-views and the norm stay in float32.
-
-Placement follows the rule that lets a runtime fuse a block into one kernel: the input of every convolution is quantised,
-and of a residual addition only the residual, so that convolution, addition, ReLU and the next quantisation are one step.
+All int8 is symmetric with zero point 0. Activations have one scale per tensor, weights one scale per output channel.
+Biases, scaling of the pixels, pooling, the sum of the two views and the norm stay in float32. The reasons for this form
+and for the positions of the nodes: ``docs/decisions/int8-graph.md``.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from onnx import numpy_helper
 from rrid_edge.errors import ModelFileError, printable
 
 LARGEST = 127
-"""Quantised values lie in -127 .. 127: -128 has no counterpart and is left out."""
+"""Largest quantised magnitude. Values are -127 to 127; -128 is not used because the range is symmetric."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,11 @@ class Layer:
     """A convolution that can be quantised.
 
     Attributes:
-        name: the node's name.
+        name: name of the node.
         source: name of its input tensor.
         weight: name of its weights.
-        residual: name of the tensor that is added to its output, where it ends a residual block, or None.
-        head: one of the head's batched projections, which are a small part of the work.
+        residual: name of the tensor in the residual add after this layer, or None if none follows.
+        head: whether it is one of the head's batched projections, a small part of all multiplications.
     """
 
     name: str
@@ -47,15 +44,15 @@ class Layer:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Activations that are quantised for this layer."""
+        """Names of the activations that are quantised for this layer."""
         return (self.source,) if self.residual is None else (self.source, self.residual)
 
 
 def read_graph(path: Path) -> Any:  # noqa: ANN401 - a protobuf message
-    """The model of a float32 file, its head's batched products written as grouped 1x1 convolutions.
+    """Read a float32 model, and rewrite the head's batched matrix products as grouped 1x1 convolutions.
 
     Raises:
-        ModelFileError: the file cannot be read as ONNX.
+        ModelFileError: the file is not ONNX or is damaged.
     """
     try:
         model = onnx.load_model(str(path))
@@ -65,19 +62,19 @@ def read_graph(path: Path) -> Any:  # noqa: ANN401 - a protobuf message
             f"{printable(path)}: not an ONNX file, or damaged ({str(error).splitlines()[0]}); export it again with: "
             "rrid-edge export CHECKPOINT"
         ) from error
-    _group_products(model.graph)
+    _products_to_convolutions(model.graph)
     return model
 
 
 def int8_layers(model: Any) -> list[Layer]:  # noqa: ANN401
-    """All convolutions with constant weights, in the order of the graph."""
+    """All convolutions with constant weights, in graph order."""
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
+    producers = {name: node for node in graph.node for name in node.output}
     residuals: dict[str, str] = {}
     for node in graph.node:
         if node.op_type == "Add" and not constants.intersection(node.input):
-            convolved = [name for name in node.input if name in makers and makers[name].op_type == "Conv"]
+            convolved = [name for name in node.input if name in producers and producers[name].op_type == "Conv"]
             if convolved:
                 main = convolved[0]
                 residuals[main] = next(name for name in node.input if name != main)
@@ -95,7 +92,7 @@ def int8_layers(model: Any) -> list[Layer]:  # noqa: ANN401
 
 
 def weight_sizes(model: Any) -> dict[str, int]:  # noqa: ANN401
-    """Number of weights of every layer, by its name."""
+    """Layer name -> number of weights."""
     counts = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
     return {layer.name: counts[layer.weight] for layer in int8_layers(model)}
 
@@ -103,116 +100,158 @@ def weight_sizes(model: Any) -> dict[str, int]:  # noqa: ANN401
 def quantised(
     model: Any,  # noqa: ANN401
     scales: Mapping[str, float],
-    floating: Collection[str] = (),
-    fine: Collection[str] = (),
+    float_layers: Collection[str] = (),
+    two_step_layers: Collection[str] = (),
     *,
     float_residuals: bool = False,
     rounded: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> Any:  # noqa: ANN401
-    """A copy of ``model`` with explicit int8.
+    """Copy ``model`` with explicit int8.
 
     Args:
-        model: from :func:`read_graph`.
-        scales: of every activation of every layer: the value that one step of int8 stands for.
-        floating: names of layers left in float32.
-        fine: names of layers whose input is quantised in two steps: what the first one rounds away is quantised once more,
-            254 times finer, and goes through the same int8 weights. Twice the work, and all but no error from the input.
-        float_residuals: add residuals in float32: more accurate, but addition and convolution are no longer one kernel.
-        rounded: int8 weights by the names of the weights, on the steps of :func:`weight_steps`; others are rounded to the
+        model: a model from :func:`read_graph`.
+        scales: scale (value of one int8 step) of each activation in :attr:`Layer.tensors`.
+        float_layers: names of layers that stay in float32.
+        two_step_layers: names of layers whose input is quantised in two steps. The rounding error of the first step is
+            quantised with a 254 times smaller scale and goes through the same int8 weights. This doubles the layer's
+            work and removes nearly all error of its input.
+        float_residuals: add residuals in float32. This is more accurate, but convolution and residual add are then
+            separate kernels.
+        rounded: weight name -> int8 weights, with the scales of :func:`weight_steps`. Other weights are rounded to the
             nearest step.
+
+    Returns:
+        The int8 model.
     """
-    rounded = rounded or {}
     result = copy.deepcopy(model)
-    layers = [layer for layer in int8_layers(result) if layer.name not in floating]
+    layers = [layer for layer in int8_layers(result) if layer.name not in float_layers]
     if float_residuals:
         layers = [replace(layer, residual=None) for layer in layers]
-    graph = result.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    zero = numpy_helper.from_array(np.zeros((), np.int8), "int8_zero")
-    added_tensors, added_nodes = [zero], []
-    rename: dict[tuple[str, str], str] = {}  # (node, input) -> tensor after dequantisation
-    done: set[str] = set()
-    adders = {name: node.name for node in graph.node if node.op_type == "Add" for name in node.input}
-    outputs = {node.name: node.output[0] for node in graph.node}
+    rewriter = _Rewriter(result.graph, scales, rounded or {})
     for layer in layers:
-        for tensor in layer.tensors:
-            if tensor not in done:
-                done.add(tensor)
-                added_tensors.append(_scalar(f"{tensor}_scale", scales[tensor]))
-                added_nodes += _pair(tensor, f"{tensor}_scale")
-        rename[layer.name, layer.source] = f"{layer.source}_dequantised"
-        if layer.residual is not None:
-            rename[adders[outputs[layer.name]], layer.residual] = f"{layer.residual}_dequantised"
-        exact = numpy_helper.to_array(weights[layer.weight])
-        known = rounded.get(layer.weight)
-        values, steps = quantised_weights(exact) if known is None else (known, weight_steps(exact))
-        added_tensors += [
-            numpy_helper.from_array(values, f"{layer.weight}_int8"),
-            numpy_helper.from_array(steps, f"{layer.weight}_scale"),
-            numpy_helper.from_array(np.zeros(len(steps), np.int8), f"{layer.weight}_zero"),
-        ]
-        names = [f"{layer.weight}_int8", f"{layer.weight}_scale", f"{layer.weight}_zero"]
-        dequantised = f"{layer.weight}_dequantised"
-        added_nodes.append(
-            onnx.helper.make_node("DequantizeLinear", names, [dequantised], f"{layer.weight}_dequantise", axis=0)
-        )
-        rename[layer.name, layer.weight] = dequantised
-        if layer.name in fine:
-            step = scales[layer.source] / (2 * LARGEST)
-            added_tensors.append(_scalar(f"{layer.name}_rest_scale", step))
-            added_nodes += _second_step(graph, layer, f"{layer.source}_dequantised", dequantised)
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = rename.get((node.name, name), name)
-    replaced = {layer.weight for layer in layers}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in replaced]
-    del graph.initializer[:]
-    graph.initializer.extend([*kept, *added_tensors])
-    _set_nodes(graph, [*graph.node, *added_nodes])
+        rewriter.quantise(layer, two_steps=layer.name in two_step_layers)
+    rewriter.finish()
     return result
 
 
-def _second_step(graph: Any, layer: Layer, rounded: str, weight: str) -> list[Any]:  # noqa: ANN401
-    """What ``rounded`` leaves of the layer's input, quantised and convolved, added to the layer's output."""
-    make, rest = onnx.helper.make_node, f"{layer.name}_rest"
+class _Rewriter:
+    """Rewrites a float32 graph to int8, layer by layer; :meth:`finish` puts the new nodes into the graph."""
+
+    def __init__(
+        self,
+        graph: Any,  # noqa: ANN401
+        scales: Mapping[str, float],
+        rounded: Mapping[str, NDArray[np.int8]],
+    ) -> None:
+        self._graph, self._scales, self._rounded = graph, scales, rounded
+        self._weights = {tensor.name: tensor for tensor in graph.initializer}
+        self._output_of = {node.name: node.output[0] for node in graph.node}
+        self._adder_of = {name: node.name for node in graph.node if node.op_type == "Add" for name in node.input}
+        self._new_tensors = [numpy_helper.from_array(np.zeros((), np.int8), "int8_zero")]
+        self._new_nodes: list[Any] = []
+        self._new_inputs: dict[tuple[str, str], str] = {}  # (node, tensor) -> tensor that the node reads instead
+        self._quantised_activations: set[str] = set()
+        self._quantised_weights: set[str] = set()
+
+    def quantise(self, layer: Layer, *, two_steps: bool) -> None:
+        """Quantise weights and activations of one layer."""
+        for tensor in layer.tensors:
+            self._quantise_activation(tensor)
+        self._new_inputs[layer.name, layer.source] = f"{layer.source}_dequantised"
+        if layer.residual is not None:
+            adder = self._adder_of[self._output_of[layer.name]]
+            self._new_inputs[adder, layer.residual] = f"{layer.residual}_dequantised"
+        weight = self._quantise_weight(layer.weight)
+        self._new_inputs[layer.name, layer.weight] = weight
+        if two_steps:
+            step = self._scales[layer.source] / (2 * LARGEST)
+            self._new_tensors.append(_scalar(f"{layer.name}_rest_scale", step))
+            self._new_nodes += _second_step(self._graph, layer, f"{layer.source}_dequantised", weight)
+
+    def finish(self) -> None:
+        """Replace weights and nodes of the graph."""
+        for node in self._graph.node:
+            for index, name in enumerate(node.input):
+                node.input[index] = self._new_inputs.get((node.name, name), name)
+        kept = [tensor for tensor in self._graph.initializer if tensor.name not in self._quantised_weights]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend([*kept, *self._new_tensors])
+        _set_nodes(self._graph, [*self._graph.node, *self._new_nodes])
+
+    def _quantise_activation(self, tensor: str) -> None:
+        if tensor not in self._quantised_activations:
+            self._quantised_activations.add(tensor)
+            self._new_tensors.append(_scalar(f"{tensor}_scale", self._scales[tensor]))
+            self._new_nodes += _quantise_dequantise(tensor, f"{tensor}_scale")
+
+    def _quantise_weight(self, name: str) -> str:
+        """Store a weight as int8, with its DequantizeLinear node: name of the dequantised weight."""
+        exact = numpy_helper.to_array(self._weights[name])
+        known = self._rounded.get(name)
+        values, steps = quantised_weights(exact) if known is None else (known, weight_steps(exact))
+        self._new_tensors += [
+            numpy_helper.from_array(values, f"{name}_int8"),
+            numpy_helper.from_array(steps, f"{name}_scale"),
+            numpy_helper.from_array(np.zeros(len(steps), np.int8), f"{name}_zero"),
+        ]
+        inputs, output = [f"{name}_int8", f"{name}_scale", f"{name}_zero"], f"{name}_dequantised"
+        node = onnx.helper.make_node("DequantizeLinear", inputs, [output], f"{name}_dequantise", axis=0)
+        self._new_nodes.append(node)
+        self._quantised_weights.add(name)
+        return output
+
+
+def _second_step(graph: Any, layer: Layer, first_step: str, weight: str) -> list[Any]:  # noqa: ANN401
+    """Quantise and convolve what ``first_step`` loses of the layer's input, and add it to the layer's output.
+
+    Args:
+        graph: the graph; the output of the layer's node is renamed.
+        layer: the layer.
+        first_step: name of the layer's input, quantised once and dequantised.
+        weight: name of the layer's dequantised weights.
+
+    Returns:
+        The new nodes.
+    """
+    make, remainder = onnx.helper.make_node, f"{layer.name}_rest"
     node = next(node for node in graph.node if node.name == layer.name)
-    again = copy.deepcopy(node)
-    again.name, output = f"{layer.name}_again", node.output[0]
-    del again.input[:]
-    again.input.extend([f"{rest}_dequantised", weight])
-    again.output[0] = f"{rest}_convolved"
+    second = copy.deepcopy(node)
+    second.name, output = f"{layer.name}_again", node.output[0]
+    del second.input[:]
+    second.input.extend([f"{remainder}_dequantised", weight])
+    second.output[0] = f"{remainder}_convolved"
     node.output[0] = f"{output}_rounded"
     return [
-        make("Sub", [layer.source, rounded], [rest], f"{rest}_take"),
-        *_pair(rest, f"{rest}_scale"),
-        again,
-        make("Add", [node.output[0], again.output[0]], [output], f"{rest}_add"),
+        make("Sub", [layer.source, first_step], [remainder], f"{remainder}_take"),
+        *_quantise_dequantise(remainder, f"{remainder}_scale"),
+        second,
+        make("Add", [node.output[0], second.output[0]], [output], f"{remainder}_add"),
     ]
 
 
 def weight_steps(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The step of every output channel of weights (outputs, ...): largest magnitude of the channel over 127."""
+    """Scale of each output channel, float32 (outputs,): the largest magnitude of its weights (outputs, ...) / 127."""
     largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
     steps: NDArray[np.float32] = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(LARGEST)
     return steps
 
 
 def quantised_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 weights, rounded to the nearest step, and the step of every output channel.
+    """Quantise weights to the nearest int8 step.
 
     Args:
         weights: float32, (outputs, ...).
 
     Returns:
-        int8 of the same shape, and float32 (outputs,).
+        int8 weights of the same shape, and the scale of each output channel, float32 (outputs,).
     """
     steps = weight_steps(weights)
     shaped = steps.reshape(-1, *[1] * (weights.ndim - 1))
     return np.clip(np.rint(weights / shaped), -LARGEST, LARGEST).astype(np.int8), steps
 
 
-def _pair(tensor: str, scale: str) -> list[Any]:
-    """QuantizeLinear and DequantizeLinear of an activation."""
+def _quantise_dequantise(tensor: str, scale: str) -> list[Any]:
+    """QuantizeLinear and DequantizeLinear nodes of an activation."""
     make = onnx.helper.make_node
     return [
         make("QuantizeLinear", [tensor, scale, "int8_zero"], [f"{tensor}_int8"], f"{tensor}_quantise"),
@@ -229,8 +268,9 @@ def _scalar(name: str, value: float) -> Any:  # noqa: ANN401
     return numpy_helper.from_array(np.array(value, np.float32), name)
 
 
-def _group_products(graph: Any) -> None:  # noqa: ANN401
-    """MatMul (G, N, C) x constant (G, C, O) as a 1x1 convolution of G groups: int8 kernels know convolutions."""
+def _products_to_convolutions(graph: Any) -> None:  # noqa: ANN401
+    """Replace each MatMul (G, N, C) x constant (G, C, O) by a 1x1 convolution with G groups."""
+    # int8 kernels exist for convolutions.
     weights = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[Any] = []
     make = onnx.helper.make_node
@@ -261,16 +301,16 @@ def _group_products(graph: Any) -> None:  # noqa: ANN401
 
 
 def _set_nodes(graph: Any, nodes: list[Any]) -> None:  # noqa: ANN401
-    """Put ``nodes`` into the graph in an order in which every input exists."""
+    """Replace the graph's nodes by ``nodes``, each one after the nodes that compute its inputs."""
     known = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input} | {""}
-    waiting, ordered = [copy.deepcopy(node) for node in nodes], []
-    while waiting:
-        ready = [node for node in waiting if known.issuperset(node.input)]
-        assert ready, "the graph has a circle"
+    pending, ordered = [copy.deepcopy(node) for node in nodes], []
+    while pending:
+        ready = [node for node in pending if known.issuperset(node.input)]
+        assert ready, "the graph has a cycle"
         for node in ready:
             known.update(node.output)
         ordered += ready
-        waiting = [node for node in waiting if not known.issuperset(node.output)]
+        pending = [node for node in pending if not known.issuperset(node.output)]
     del graph.node[:]
     graph.node.extend(ordered)
     del graph.value_info[:]

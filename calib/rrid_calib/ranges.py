@@ -1,4 +1,4 @@
-"""What range an activation's int8 values have to span: histograms over the calibration crops, and three ways to read them."""
+"""Dynamic ranges of activations: histograms over the calibration crops, and three ways to choose a clipping limit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from rrid_edge.errors import ModelFileError
 METHODS = ("minmax", "percentile", "entropy")
 BINS = 2048
 PERCENTILE = 99.99
-"""Share of the values, in per cent, that the method ``percentile`` leaves unclipped."""
+"""Percentage of the values that the method ``percentile`` does not clip."""
 _LEVELS = LARGEST + 1
-"""Magnitudes that int8 distinguishes."""
+"""Number of magnitudes in symmetric int8: 0 to 127."""
 _ENTROPY_STEP = 16
+"""Bins between two ranges that the method ``entropy`` compares."""
 
 
 class Histogram:
-    """Magnitudes of one tensor, in :data:`BINS` bins from 0 to a limit that doubles as larger values come.
+    """Histogram of the magnitudes of one tensor: :data:`BINS` bins from 0 to a limit that doubles when it is exceeded.
 
     Attributes:
         counts: int64, (BINS,).
@@ -39,7 +40,7 @@ class Histogram:
         self.largest = 0.0
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Count ``values``, of any shape."""
+        """Count the magnitudes of ``values``, of any shape."""
         magnitudes = np.abs(values.ravel())
         largest = float(magnitudes.max(initial=0.0))
         self.largest = max(self.largest, largest)
@@ -53,12 +54,12 @@ class Histogram:
             self.limit *= 2
         self.counts += np.histogram(magnitudes, BINS, (0, self.limit))[0]
 
-    def reach(self, method: str) -> float:
-        """The magnitude that the largest int8 value stands for.
+    def clip_limit(self, method: str) -> float:
+        """The magnitude that int8 represents as 127; larger magnitudes are clipped.
 
         Args:
-            method: ``minmax`` (nothing is clipped), ``percentile`` (:data:`PERCENTILE`), or ``entropy`` (the range whose
-                quantised distribution loses least information by Kullback-Leibler divergence).
+            method: ``minmax`` clips nothing. ``percentile`` clips the values above :data:`PERCENTILE` per cent.
+                ``entropy`` minimises the Kullback-Leibler divergence of the quantised distribution.
         """
         if self.largest == 0:
             return 1.0
@@ -66,10 +67,10 @@ class Histogram:
             return self.largest
         if method == "percentile":
             share = np.cumsum(self.counts) / self.counts.sum()
-            place = int(np.searchsorted(share, PERCENTILE / 100))
+            last_bin = int(np.searchsorted(share, PERCENTILE / 100))
         else:
-            place = _least_divergence(self.counts)
-        return min(self.largest, (place + 1) * self.limit / BINS)
+            last_bin = _least_divergence(self.counts)
+        return min(self.largest, (last_bin + 1) * self.limit / BINS)
 
 
 def collect(
@@ -80,17 +81,20 @@ def collect(
     batch: int = 4,
     watch: Callable[[str, NDArray[np.float32]], None] = lambda _name, _values: None,
 ) -> dict[str, Histogram]:
-    """Histograms of activations over images; memory is bounded by one batch.
+    """Histograms of activations over images. At most one batch of activations is in memory.
 
     Args:
         model: float32 ONNX model.
-        tensors: names of activations.
+        tensors: names of the activations.
         pixels: uint8 (N, height, width, 3).
-        batch: images at a time; the result does not depend on it but for rounding.
-        watch: called with the name and the values of every activation as it comes.
+        batch: images per inference call; the histograms do not depend on it, except for rounding.
+        watch: called with name and values of each activation of each batch.
+
+    Returns:
+        Histograms by the names of the activations.
 
     Raises:
-        ModelFileError: an activation that is not finite: the network is damaged.
+        ModelFileError: an activation is not finite, so the network is damaged.
     """
     histograms: dict[str, Histogram] = defaultdict(Histogram)
     for name, values in _activations(model, tensors, pixels, batch):
@@ -100,12 +104,12 @@ def collect(
 
 
 def scales(histograms: dict[str, Histogram], method: str) -> dict[str, float]:
-    """The value of one int8 step of every activation."""
-    return {name: histogram.reach(method) / LARGEST for name, histogram in histograms.items()}
+    """Quantisation scale (value of one int8 step) of each activation."""
+    return {name: histogram.clip_limit(method) / LARGEST for name, histogram in histograms.items()}
 
 
 def descriptors_of(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ANN401
-    """Descriptors of images by an ONNX model that is in memory: float32 (N, D)."""
+    """Run an ONNX model from memory: uint8 images (N, height, width, 3) to float32 descriptors (N, D)."""
     return MemorySession(model.SerializeToString()).run(pixels)
 
 
@@ -115,7 +119,7 @@ def _activations(
     pixels: NDArray[np.uint8],
     batch: int,
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Values of activations, ``batch`` images at a time."""
+    """Name and values of each activation, ``batch`` images per inference call."""
     names = sorted(set(tensors))
     watched = copy.deepcopy(model)
     watched.graph.output.extend(
@@ -126,21 +130,22 @@ def _activations(
         block = pixels[start : start + batch]
         for name, values in zip(names, session.values(names, block), strict=True):
             if not np.isfinite(values).all():
-                raise ModelFileError(f"the activation {name!r} is not finite: the network is damaged; export it again")
+                raise ModelFileError(
+                    f"activation {name!r} is not finite: the network is damaged; export it again with: "
+                    "rrid-edge export CHECKPOINT"
+                )
             yield name, values
 
 
 def _least_divergence(counts: NDArray[np.int64]) -> int:
-    """The last bin of the range whose quantised distribution is nearest to the clipped one.
-
-    Zeros are left out: after a ReLU they are half of all values, int8 holds them exactly, and they would drown the rest.
-    """
+    """Last bin of the range for which clipped and quantised distribution have the least divergence."""
     values = counts.astype(np.float64)
+    # Leave zeros out: after a ReLU they are half of all values and would dominate, and int8 represents them exactly.
     values[0] = 0
     total = values.sum()
     if total == 0:
         return len(counts) - 1
-    best, chosen = np.inf, len(counts) - 1
+    least, chosen = np.inf, len(counts) - 1
     for end in range(_LEVELS, len(counts) + 1, _ENTROPY_STEP):
         inside = values[:end].copy()
         clipped = inside.copy()
@@ -149,16 +154,16 @@ def _least_divergence(counts: NDArray[np.int64]) -> int:
         filled = inside > 0
         mass = np.bincount(level, inside, _LEVELS)
         members = np.bincount(level, filled, _LEVELS)
-        spread_out = np.where(filled, mass[level] / np.maximum(members[level], 1), 0)
-        if spread_out.sum() == 0:
+        quantised = np.where(filled, mass[level] / np.maximum(members[level], 1), 0)
+        if quantised.sum() == 0:
             continue
-        divergence = _divergence(clipped / clipped.sum(), spread_out / spread_out.sum())
-        if divergence < best:
-            best, chosen = divergence, end - 1
+        divergence = _divergence(clipped / clipped.sum(), quantised / quantised.sum())
+        if divergence < least:
+            least, chosen = divergence, end - 1
     return chosen
 
 
 def _divergence(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
-    """Kullback-Leibler divergence; bins that only ``one`` holds count as a very unlikely value of ``two``."""
-    held = one > 0
-    return float((one[held] * np.log(one[held] / np.maximum(two[held], 1e-9))).sum())
+    """Kullback-Leibler divergence of ``two`` from ``one``. Empty bins of ``two`` get the probability 1e-9."""
+    filled = one > 0
+    return float((one[filled] * np.log(one[filled] / np.maximum(two[filled], 1e-9))).sum())

@@ -1,9 +1,10 @@
-"""int8 weights whose rounding errors cancel on real activations, instead of weights that are rounded one by one.
+"""Round weights to int8 so that their rounding errors cancel on real activations.
 
-What counts is not how far a weight moves but how far the layer's output does, on inputs x as they occur: the error is
-d H dᵀ with H = E[x xᵀ]. Inputs after a ReLU are positive and alike, so H is far from diagonal and errors of one sign add up.
-Weights are rounded one input after another, and what each rounding gets wrong is taken off the weights still to come
-(optimal brain surgeon, applied to rounding: Frantar et al., "GPTQ", ICLR 2023, section 3.3).
+The method is GPTQ (Frantar et al., ICLR 2023, section 3.3). It minimises the squared error of a layer's output,
+d H dᵀ, with the rounding errors d of the weights and H = E[x xᵀ] of the inputs x. Weights are rounded one input after
+another, and each rounding error is compensated in the weights that are not rounded yet.
+
+What it gains: ``docs/decisions/precision.md``.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from onnx import numpy_helper
 
 from rrid_calib.graph import LARGEST, Layer, int8_layers, weight_steps
 
-_PATCHES = 24
-"""Places of each activation map that are looked at: enough for all inputs of the widest layer over some hundred crops."""
+_PATCHES_PER_IMAGE = 24
+"""Positions per activation map that enter H. Some hundred crops then suffice for the inputs of the widest layer."""
 _DAMPING = 0.01
-"""Share of the mean diagonal that is added to H, so that it can be inverted where inputs never move."""
+"""Fraction of H's mean diagonal that is added to the diagonal, so that H is invertible even if inputs are constant."""
 _BLOCK = 128
-"""Inputs whose corrections are applied to the rest at once."""
+"""Inputs per block. Errors of a block are compensated in later inputs with one matrix product."""
 
 
 class SecondMoments:
-    """E[x xᵀ] of the inputs of convolutions, from activations as they come.
+    """Second moments H = E[x xᵀ] of the inputs of convolutions, summed over batches of activations.
 
     Args:
-        layers: to be watched, as far as their geometry is known.
-        shapes: of their weights, (outputs, inputs of a group, kernel height, kernel width), by layer name.
-        geometry: stride and padding (both directions alike) of every layer, by its name.
-        seed: of the choice of places.
+        layers: the convolutions. Those without ``geometry`` are ignored.
+        shapes: weight shapes by layer name, (outputs, inputs per group, kernel height, kernel width).
+        geometry: stride and padding by layer name, each equal in both directions, in pixels.
+        seed: seed of the sampled positions.
     """
 
     def __init__(
@@ -45,13 +46,13 @@ class SecondMoments:
     ) -> None:
         self._layers = [layer for layer in layers if layer.name in geometry]
         self._shapes, self._geometry = shapes, geometry
-        # One generator a layer, drawn from image by image: the places do not depend on how images come in batches.
-        self._generators = {layer.name: np.random.default_rng([seed, 31, place]) for place, layer in enumerate(layers)}
+        # One generator per layer, with one draw per image: the positions do not depend on the batch size.
+        self._generators = {layer.name: np.random.default_rng([seed, 31, index]) for index, layer in enumerate(layers)}
         self._sums: dict[str, NDArray[np.float32]] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, tensor: str, values: NDArray[np.float32]) -> None:
-        """Take the values (N, C, H, W) of one activation tensor."""
+        """Add the values (N, C, H, W) of one activation tensor."""
         for layer in self._layers:
             if layer.source == tensor:
                 patches = self._patches(layer.name, values)
@@ -60,21 +61,22 @@ class SecondMoments:
                 self._counts[layer.name] = self._counts.get(layer.name, 0) + patches.shape[1]
 
     def of(self, name: str) -> NDArray[np.float32] | None:
-        """H of a layer: (groups, K, K), K inputs of an output; None where the layer was not watched."""
+        """H of a layer, (groups, K, K) for K inputs per output, or None if no activations were added."""
         return self._sums[name] / np.float32(self._counts[name]) if name in self._sums else None
 
     def _patches(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Inputs of some outputs, (groups, places, K)."""
+        """Inputs of the layer at sampled output positions, (groups, images * positions, K)."""
         _, inputs, height, width = self._shapes[name]
         stride, padding = self._geometry[name]
         if padding:
             values = np.pad(values, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
         windows = sliding_window_view(values, (height, width), axis=(2, 3))[:, :, ::stride, ::stride]
         images, channels, rows, columns = windows.shape[:4]
-        count = min(_PATCHES, rows * columns)
+        count = min(_PATCHES_PER_IMAGE, rows * columns)
         generator = self._generators[name]
-        places = np.stack([generator.permutation(rows * columns)[:count] for _ in range(images)])
-        chosen = windows[np.arange(images)[:, None], :, places // columns, places % columns]  # (N, places, C, h, w)
+        positions = np.stack([generator.permutation(rows * columns)[:count] for _ in range(images)])
+        # (images, positions, channels, kernel height, kernel width)
+        chosen = windows[np.arange(images)[:, None], :, positions // columns, positions % columns]
         groups = channels // inputs
         grouped = chosen.reshape(images * count, groups, inputs * height * width)
         return np.ascontiguousarray(grouped.transpose(1, 0, 2))
@@ -83,48 +85,48 @@ class SecondMoments:
 def compensated(
     weights: NDArray[np.float32], steps: NDArray[np.float32], moments: NDArray[np.float32]
 ) -> NDArray[np.int8]:
-    """int8 weights of small output error.
+    """Round weights to int8 so that the errors of each output cancel.
 
     Args:
-        weights: float32, (outputs, ...).
-        steps: float32 (outputs,): value of one step of int8.
-        moments: E[x xᵀ] of the inputs, (groups, K, K); outputs belong to the groups in order.
+        weights: float32, (outputs, ...), ordered by group.
+        steps: scale of each output channel, float32 (outputs,).
+        moments: E[x xᵀ] of the inputs of each group, (groups, K, K).
 
     Returns:
-        int8 of the weights' shape, in -127 .. 127.
+        int8 weights of the same shape, from -127 to 127.
     """
     groups = len(moments)
-    flat = weights.reshape(groups, len(weights) // groups, -1)
-    by_group = steps.reshape(groups, -1)
-    rounded = [_one_group(*item) for item in zip(flat, by_group, moments, strict=True)]
+    weights_by_group = weights.reshape(groups, len(weights) // groups, -1)
+    steps_by_group = steps.reshape(groups, -1)
+    rounded = [_compensated_group(*item) for item in zip(weights_by_group, steps_by_group, moments, strict=True)]
     return np.stack(rounded).reshape(weights.shape)
 
 
-def _one_group(
+def _compensated_group(
     weights: NDArray[np.float32], steps: NDArray[np.float32], moments: NDArray[np.float32]
 ) -> NDArray[np.int8]:
-    """Weights (outputs, K) of one group."""
+    """Round the weights (outputs, K) of one group."""
     damped = moments.astype(np.float64)
     damped[np.diag_indices_from(damped)] += _DAMPING * max(float(np.mean(np.diag(damped))), 1e-12)
-    # Upper triangular factor of the inverse: row i says how the inputs after i make up for an error at i.
+    # Upper Cholesky factor of the inverse: row i holds how much the inputs after i compensate an error at input i.
     factor = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
-    left = weights.copy()
+    adjusted = weights.copy()
     result = np.empty(weights.shape, np.int8)
     for start in range(0, weights.shape[1], _BLOCK):
         stop = min(start + _BLOCK, weights.shape[1])
         errors = np.empty((len(weights), stop - start), np.float32)
-        for place in range(start, stop):
-            steps_of = np.clip(np.rint(left[:, place] / steps), -LARGEST, LARGEST)
-            result[:, place] = steps_of
-            error = (left[:, place] - steps_of * steps) / factor[place, place]
-            left[:, place:stop] -= np.outer(error, factor[place, place:stop])
-            errors[:, place - start] = error
-        left[:, stop:] -= errors @ factor[start:stop, stop:]
+        for index in range(start, stop):
+            rounded = np.clip(np.rint(adjusted[:, index] / steps), -LARGEST, LARGEST)
+            result[:, index] = rounded
+            error = (adjusted[:, index] - rounded * steps) / factor[index, index]
+            adjusted[:, index:stop] -= np.outer(error, factor[index, index:stop])
+            errors[:, index - start] = error
+        adjusted[:, stop:] -= errors @ factor[start:stop, stop:]
     return result
 
 
-def watched(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 - a protobuf message
-    """Moments, still empty, of all layers of a model from :func:`rrid_calib.graph.read_graph`."""
+def empty_moments(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 - a protobuf message
+    """Second moments, without activations yet, for all layers of a model from :func:`rrid_calib.graph.read_graph`."""
     layers = int8_layers(model)
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     shapes = {layer.name: weights[layer.weight] for layer in layers}
@@ -132,7 +134,7 @@ def watched(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 - a pro
 
 
 def rounded_weights(model: Any, moments: SecondMoments) -> dict[str, NDArray[np.int8]]:  # noqa: ANN401
-    """int8 weights of all watched layers by the names of their weights."""
+    """Round the weights of all layers that have second moments: weight name -> int8 weights."""
     values = {tensor.name: tensor for tensor in model.graph.initializer}
     result = {}
     for layer in int8_layers(model):
@@ -144,7 +146,7 @@ def rounded_weights(model: Any, moments: SecondMoments) -> dict[str, NDArray[np.
 
 
 def _geometry(nodes: Iterable[Any], names: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Stride and padding of convolutions that have one of each for both directions, by their names."""
+    """Stride and padding by layer name. Convolutions with dilation, or with unequal directions, are left out."""
     geometry = {}
     for node in nodes:
         if node.name in names:

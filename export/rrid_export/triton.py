@@ -53,8 +53,8 @@ class TritonSettings:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise UsageError(
-                f"Triton model name {self.name!r} is invalid: expected letters, digits, '_', '.' and '-', with a letter "
-                "or digit first"
+                f"Triton model name {self.name!r} is invalid: expected letters, digits, '_', '.' and '-', with a "
+                "letter or digit first"
             )
         if self.kind not in KINDS:
             raise UsageError(f"Triton kind {self.kind!r} is unknown: expected one of {', '.join(KINDS)}")

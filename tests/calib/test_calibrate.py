@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from torch.nn import functional as F
 
 from rrid_calib.calibrate import CalibrationSettings, calibrate
-from rrid_calib.crops import find_crops, read_crops, spread
+from rrid_calib.crops import find_crops, read_crops, sample_crops
 from rrid_calib.graph import int8_layers, quantised, quantised_weights, read_graph, weight_sizes
 from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
 from rrid_edge.engines import open_engine
@@ -82,24 +82,24 @@ def _histogram(*parts) -> Histogram:
 
 
 def test_minmax_reaches_the_largest_magnitude():
-    assert _histogram([[-3.5, 1.0]], [0.25]).reach("minmax") == 3.5
+    assert _histogram([[-3.5, 1.0]], [0.25]).clip_limit("minmax") == 3.5
 
 
 def test_percentile_leaves_the_tail_out():
     values = np.arange(1, 100_001, dtype=np.float32) / 100_000
     # The 99.99th percentile of 0.00001 .. 1 is 0.9999; one bin of 2048 is 0.0005 wide.
-    assert _histogram(values).reach("percentile") == pytest.approx(0.9999, abs=0.0005)
+    assert _histogram(values).clip_limit("percentile") == pytest.approx(0.9999, abs=0.0005)
     outlier = _histogram(values, [10.0])
-    assert outlier.reach("minmax") == 10.0
-    assert outlier.reach("percentile") == pytest.approx(1.0, abs=10 / 1024)
+    assert outlier.clip_limit("minmax") == 10.0
+    assert outlier.clip_limit("percentile") == pytest.approx(1.0, abs=10 / 1024)
 
 
-def test_entropy_clips_one_far_outlier_and_keeps_an_even_spread():
+def test_entropy_clips_one_far_outlier_and_keeps_an_even_sample_crops():
     generator = np.random.default_rng(0)
     bell = np.abs(generator.normal(0, 1, 200_000))
-    assert 2.5 < _histogram(bell, [40.0]).reach("entropy") < 10
+    assert 2.5 < _histogram(bell, [40.0]).clip_limit("entropy") < 10
     even = generator.uniform(0, 1, 200_000)
-    assert _histogram(even).reach("entropy") > 0.95
+    assert _histogram(even).clip_limit("entropy") > 0.95
 
 
 def test_histogram_does_not_depend_on_the_order_of_blocks():
@@ -116,7 +116,7 @@ def test_histogram_does_not_depend_on_the_order_of_blocks():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_dead_activations_have_a_range(method):
-    assert _histogram(np.zeros(100)).reach(method) > 0
+    assert _histogram(np.zeros(100)).clip_limit(method) > 0
 
 
 def test_ranges_do_not_depend_on_the_calibration_batch(exported):
@@ -238,7 +238,7 @@ def test_a_second_step_all_but_removes_the_error_of_the_input(exported):
     expected = F.conv2d(torch.from_numpy(values), torch.from_numpy(rounded)).numpy()
     errors = []
     for fine in ((), ("conv",)):
-        result = quantised(model, {"r": float(values.max()) / 127}, fine=fine)
+        result = quantised(model, {"r": float(values.max()) / 127}, two_step_layers=fine)
         onnx.checker.check_model(result, full_check=True)
         session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
         errors.append(np.abs(session.run(None, {"x": values})[0] - expected).max())
@@ -287,12 +287,12 @@ def test_a_dataset_gives_its_training_split(dataset):
 
 def test_choice_is_spread_and_seeded(dataset):
     crops = find_crops(dataset)
-    chosen = spread(crops, 24, seed=3)
-    assert chosen == spread(list(crops), 24, seed=3) != spread(crops, 24, seed=4)
+    chosen = sample_crops(crops, 24, seed=3)
+    assert chosen == sample_crops(list(crops), 24, seed=3) != sample_crops(crops, 24, seed=4)
     assert [sum(crop.camera == camera for crop in chosen) for camera in range(3)] == [8, 8, 8]
     # Eight people a camera: everyone once.
     assert all(len({crop.person for crop in chosen if crop.camera == camera}) == 8 for camera in range(3))
-    assert len(spread(crops, 1000, seed=3)) == len(crops)
+    assert len(sample_crops(crops, 1000, seed=3)) == len(crops)
 
 
 def test_a_folder_of_ones_own(tmp_path):
@@ -332,7 +332,7 @@ def test_unreadable_crops_stop_calibration(model_path, tmp_path):
     paths = save_crops(tmp_path / "crops", 20)
     paths[3].write_bytes(paths[3].read_bytes()[:100])
     outcome = rrid_edge("calibrate", model_path, "--images", tmp_path / "crops")
-    refused(outcome, 2, "unreadable crop", paths[3].name, "nothing was written")
+    refused(outcome, 2, "cannot calibrate with an unreadable crop", paths[3].name, "nothing was written")
     assert [path.name for path in model_path.parent.glob("rrid*")] == ["rrid.onnx"]
 
 

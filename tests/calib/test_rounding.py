@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from rrid_calib.graph import LARGEST, Layer, quantised, quantised_weights, read_graph, weight_steps
 from rrid_calib.ranges import collect, descriptors_of, scales
-from rrid_calib.rounding import SecondMoments, compensated, rounded_weights, watched
+from rrid_calib.rounding import SecondMoments, compensated, empty_moments, rounded_weights
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
@@ -111,7 +111,7 @@ def test_the_weights_error_of_a_network_falls_to_a_fraction(tmp_path):
     model = read_graph(tmp_path / "tiny.onnx")
     shape = (40, TINY.height_px, TINY.width_px, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    moments = watched(model)
+    moments = empty_moments(model)
     histograms = collect(
         model, {layer.source for layer in moments._layers} | _residuals(model), pixels[:24], watch=moments.add
     )
