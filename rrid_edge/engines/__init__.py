@@ -1,4 +1,4 @@
-"""Engines: one contract for every runtime that turns images into descriptors, and ``open_engine``."""
+"""Engines: one contract for all runtimes that turn images into descriptors, and ``open_engine``."""
 
 from __future__ import annotations
 

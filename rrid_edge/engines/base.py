@@ -1,4 +1,4 @@
-"""The engine contract, and what every engine shares: checking a batch and splitting it."""
+"""The engine contract, and a base class that checks and splits batches."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Engine(Protocol):
 
     Attributes:
         spec: input size, blocks, flip, fingerprint, precision.
-        runtime: what runs it, for people, for example ``openvino CPU bf16``.
-        arithmetic: precision it computes in (``fp32``, ``bf16``, ``fp16``, ``int8``): it decides parity's tolerance.
-        max_batch: images that one call to the runtime takes; larger batches are split by ``run``.
+        runtime: name for display, for example ``openvino CPU bf16``.
+        arithmetic: how it computes (``fp32``, ``bf16``, ``fp16``, ``int8``); sets the tolerance of parity.
+        max_batch: images per call of the runtime; ``run`` splits larger batches.
     """
 
     spec: ModelSpec
@@ -41,12 +41,12 @@ class Engine(Protocol):
             float32, shape (B, D), rows of unit length; the caller owns the array.
 
         Raises:
-            UsageError: another dtype or shape.
+            UsageError: wrong dtype or shape.
         """
         ...
 
     def close(self) -> None:
-        """Free what the runtime holds; safe to call twice."""
+        """Free the runtime's resources; safe to call twice."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -57,7 +57,7 @@ class Engine(Protocol):
 
 
 class BatchEngine(Closable, ABC):
-    """Base of the engines here: checks the input, splits batches beyond ``max_batch``, answers B = 0."""
+    """Base of all engines: checks the input, splits batches above ``max_batch``, accepts B = 0."""
 
     def __init__(self, spec: ModelSpec, runtime: str, max_batch: int, *, arithmetic: str | None = None) -> None:
         self.spec = spec
@@ -79,14 +79,14 @@ class BatchEngine(Closable, ABC):
         """Descriptors of 1 to ``max_batch`` images, contiguous and checked."""
 
     def close(self) -> None:
-        """Free what the runtime holds; safe to call twice."""
+        """Free the runtime's resources; safe to call twice."""
 
 
 def check_images(images: NDArray[np.uint8], spec: ModelSpec) -> None:
     """Refuse a batch that is not uint8 (B, height, width, 3).
 
     Raises:
-        UsageError: says what came and what was expected.
+        UsageError: wrong dtype or shape.
     """
     expected = (spec.height_px, spec.width_px, 3)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:

@@ -1,7 +1,7 @@
-"""CUDA without torch: a thin layer over NVIDIA's ``cuda-bindings`` that turns error codes into typed errors.
+"""CUDA without torch: a thin layer over NVIDIA's ``cuda-bindings`` that raises typed errors.
 
-Every call of ``cuda.bindings.runtime`` returns a tuple whose first item is the error; the calls used here have the same
-signatures in 12.9 and 13. Addresses and handles are passed on as plain integers, which is what TensorRT takes.
+The calls used here have the same signatures in ``cuda-bindings`` 12.9 and 13. Addresses and handles are plain integers, as
+TensorRT expects them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Device:
     """The GPU in use (device 0; ``CUDA_VISIBLE_DEVICES`` chooses another).
 
     Attributes:
-        name: as CUDA gives it.
+        name: name reported by CUDA.
         compute_capability: for example ``8.7``.
     """
 
@@ -40,9 +40,9 @@ def import_cuda_runtime() -> Any:  # noqa: ANN401 - the package has no types
     """NVIDIA's ``cuda.bindings.runtime``.
 
     Raises:
-        MissingDependencyError: it is not installed, or finds no CUDA library.
+        MissingDependencyError: it is not installed or cannot be imported.
     """
-    # Read when CUDA starts: kernels are loaded when first used, which saves hundreds of MiB on a Jetson.
+    # CUDA reads this at its start. Lazy loading of kernels saves hundreds of MiB on a Jetson.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     try:
         from cuda.bindings import runtime
@@ -57,11 +57,10 @@ def is_jetson() -> bool:
 
 
 class Cuda:
-    """The CUDA runtime of this process, after a device has answered.
+    """The CUDA runtime of this process. Create it before TensorRT, which crashes the process where no GPU is usable.
 
     Raises:
-        MissingDependencyError: no package, no driver or no GPU. TensorRT crashes the process in that case, so this is
-            always asked first.
+        MissingDependencyError: no package, no driver or no GPU.
     """
 
     def __init__(self) -> None:
@@ -76,13 +75,13 @@ class Cuda:
             raise _no_gpu("0 devices")
 
     def device(self) -> Device:
-        """Name and abilities of device 0."""
+        """Name and compute capability of device 0."""
         properties = self._take("reading the GPU's properties", self._runtime.cudaGetDeviceProperties(0))
         name = properties.name.split(b"\0", 1)[0].decode("utf-8", "replace")
         return Device(name, f"{properties.major}.{properties.minor}")
 
     def select_device(self) -> None:
-        """Make device 0 the calling thread's device; every thread that uses CUDA needs this once."""
+        """Make device 0 the device of the calling thread. Each thread calls this once before it uses CUDA."""
         self._take("choosing the GPU", self._runtime.cudaSetDevice(0))
 
     def free_memory_bytes(self) -> int:
@@ -94,7 +93,7 @@ class Cuda:
         """Address of new device memory.
 
         Raises:
-            UsageError: the device has no room.
+            UsageError: not enough device memory.
         """
         return int(self._take(f"allocating {_mib(size_bytes)}", self._runtime.cudaMalloc(size_bytes)))
 
@@ -103,10 +102,10 @@ class Cuda:
         self._take("freeing device memory", self._runtime.cudaFree(address))
 
     def allocate_host(self, size_bytes: int) -> int:
-        """Address of new pinned host memory, which copies to and from the device without a detour.
+        """Address of new pinned host memory, which the device copies directly.
 
         Raises:
-            UsageError: there is no room.
+            UsageError: not enough host memory.
         """
         purpose = f"allocating {_mib(size_bytes)} of pinned host memory"
         return int(self._take(purpose, self._runtime.cudaMallocHost(size_bytes)))
@@ -116,7 +115,7 @@ class Cuda:
         self._take("freeing pinned host memory", self._runtime.cudaFreeHost(address))
 
     def create_stream(self) -> int:
-        """Handle of a new stream that does not wait for the default stream."""
+        """Handle of a new stream that does not synchronise with the default stream."""
         made = self._runtime.cudaStreamCreateWithFlags(self._runtime.cudaStreamNonBlocking)
         return int(self._take("making a stream", made))
 
@@ -125,11 +124,11 @@ class Cuda:
         self._take("destroying a stream", self._runtime.cudaStreamDestroy(stream))
 
     def synchronize(self, stream: int) -> None:
-        """Wait until a stream's work is done; errors of that work appear here."""
+        """Wait until a stream's work is done. Errors of that work are raised here."""
         self._take("running on the GPU", self._runtime.cudaStreamSynchronize(stream))
 
     def create_event(self) -> int:
-        """Handle of a new event without time stamps."""
+        """Handle of a new event without timing."""
         made = self._runtime.cudaEventCreateWithFlags(self._runtime.cudaEventDisableTiming)
         return int(self._take("making an event", made))
 
@@ -138,11 +137,11 @@ class Cuda:
         self._take("destroying an event", self._runtime.cudaEventDestroy(event))
 
     def record(self, event: int, stream: int) -> None:
-        """Let an event mark the end of what a stream has to do so far."""
+        """Record an event after the work that is now in a stream."""
         self._take("recording an event", self._runtime.cudaEventRecord(event, stream))
 
     def wait(self, stream: int, event: int) -> None:
-        """Let a stream's later work wait for an event, without holding up the CPU."""
+        """Make later work of a stream wait for an event, without blocking the CPU."""
         self._take("waiting for an event", self._runtime.cudaStreamWaitEvent(stream, event, 0))
 
     def copy_to_device(self, device: int, host: int, size_bytes: int, stream: int) -> None:
@@ -156,14 +155,14 @@ class Cuda:
         self._take("copying from the GPU", self._runtime.cudaMemcpyAsync(host, device, size_bytes, kind, stream))
 
     def capture(self, stream: int, enqueue: Callable[[], bool]) -> int | None:
-        """Record what ``enqueue`` puts on a stream as an executable graph.
+        """Capture the work that ``enqueue`` submits to a stream as an executable graph.
 
         Args:
             stream: the stream that ``enqueue`` uses; it must be idle.
-            enqueue: puts the work on the stream; False where it was refused.
+            enqueue: submits the work; returns False if it was refused.
 
         Returns:
-            Handle of the graph, or None where this work cannot be captured; the stream is usable in both cases.
+            Handle of the graph, or None if the work cannot be captured. The stream is usable in both cases.
         """
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._take("beginning a capture", self._runtime.cudaStreamBeginCapture(stream, mode))
@@ -171,7 +170,7 @@ class Cuda:
         try:
             accepted = enqueue()
         finally:
-            # Always ended, or the stream stays in capture and every later call on it fails.
+            # Always end the capture: otherwise every later call on this stream fails.
             error, graph = self._runtime.cudaStreamEndCapture(stream)
         success = self._runtime.cudaError_t.cudaSuccess
         executable = None
@@ -180,7 +179,7 @@ class Cuda:
         if graph is not None and int(graph):
             self._runtime.cudaGraphDestroy(graph)
         if not accepted or error != success or executable is None:
-            self._runtime.cudaGetLastError()  # clears the failure, so that the next call does not report it
+            self._runtime.cudaGetLastError()  # clears the error for the next call
             return None
         return int(executable)
 
@@ -215,12 +214,12 @@ class Cuda:
 
 
 def host_array(address: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """A NumPy array over memory at an address; it does not own the memory.
+    """A NumPy view of the memory at an address. It does not own the memory.
 
     Args:
         address: start of at least ``prod(shape)`` elements.
-        shape: of the array.
-        dtype: of the array.
+        shape: shape of the array.
+        dtype: dtype of the array.
     """
     size_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     memory = memoryview((ctypes.c_uint8 * size_bytes).from_address(address)).cast("B")
@@ -228,7 +227,7 @@ def host_array(address: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArra
 
 
 def out_of_memory(doing: str, room: str) -> UsageError:
-    """The one line for a full device."""
+    """The error for a device without enough free memory."""
     return UsageError(
         f"the GPU's memory does not suffice: {doing} failed, {room}; close other programs on the GPU, or use an engine "
         "with a smaller largest batch (rrid-edge export --max-batch 8)"

@@ -1,4 +1,4 @@
-"""A deterministic engine without a runtime or a model file, for tests: ours and our users'."""
+"""A deterministic engine for tests. It needs no runtime and no model file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rrid_edge.model.spec import ModelSpec
 
 
 class FakeEngine(BatchEngine):
-    """Descriptors that depend on the pixels alone: near-equal images get near-equal descriptors.
+    """Computes descriptors from the pixels alone: similar images get similar descriptors.
 
-    Each image is shrunk to an 8 x 4 grid of mean colours, centred, projected by a fixed random matrix and normalised;
-    the mirrored image gives the same descriptor when ``spec.flip`` is set.
+    An image is reduced to an 8 x 4 grid of mean colours, centred, projected by a fixed random matrix and normalised. With
+    ``spec.flip`` an image and its mirror get the same descriptor.
 
     Args:
-        spec: what to pretend to be; a small 192 x 64 network of 15 blocks of 16 values by default.
-        max_batch: images a call.
+        spec: spec of the engine; by default a small 192 x 64 network of 15 blocks of 16 values.
+        max_batch: images per call.
     """
 
     def __init__(self, spec: ModelSpec | None = None, *, max_batch: int = 32) -> None:
@@ -34,7 +34,7 @@ class FakeEngine(BatchEngine):
         for view in views:
             grid = _mean_colours(view)
             grid -= grid.mean(axis=1, keepdims=True)
-            # One row at a time: a matrix product may round differently with the batch's size.
+            # Row by row: the rounding of a matrix product can depend on the batch size.
             total += np.stack([row @ self._projection for row in grid]) + np.float32(1e-3)
         lengths = np.sqrt(np.square(total).sum(axis=1, keepdims=True))
         unit: NDArray[np.float32] = total / np.maximum(lengths, np.float32(1e-12))
@@ -42,7 +42,7 @@ class FakeEngine(BatchEngine):
 
 
 def fake_spec(name: str = "fake", *, height_px: int = 192, width_px: int = 64, block_width: int = 16) -> ModelSpec:
-    """A specification for :class:`FakeEngine`; another ``name`` gives another fingerprint."""
+    """A spec for :class:`FakeEngine`; another ``name`` gives another fingerprint."""
     return ModelSpec(
         height_px=height_px,
         width_px=width_px,

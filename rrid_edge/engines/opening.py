@@ -1,4 +1,4 @@
-"""``open_engine``: from a model file to the best engine that this machine has for it."""
+"""``open_engine``: open a model file on the best runtime of this machine."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def open_engine(
 
     Args:
         path: an ONNX file, or a TensorRT engine (``.engine``, ``.plan``).
-        runtime: one of :data:`RUNTIMES`. ``auto`` takes, in this order: TensorRT for an engine file; ONNX Runtime CUDA
-            where it is installed and a GPU answers; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. Intel's integrated
-            graphics and NPU are taken only where they are named.
-        precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``); elsewhere the file's own counts.
+        runtime: one of :data:`RUNTIMES`. ``auto`` takes the first available: TensorRT for an engine file; ONNX Runtime
+            CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. It never takes Intel's integrated
+            graphics or NPU.
+        precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``). Other runtimes use the file's own.
         threads: CPU threads; 0 lets the runtime choose.
-        max_batch: images a call; a TensorRT engine takes what its profile allows.
+        max_batch: images per call; a TensorRT engine uses the limit of its profile.
 
     Raises:
-        UsageError: no such file, an unknown runtime, or a precision that the runtime cannot be told.
+        UsageError: no such file, an unknown runtime, or a precision that the runtime does not support.
         MissingDependencyError: the runtime is not installed.
         ModelFileError: the file is damaged or does not fit.
     """
@@ -50,8 +50,8 @@ class RuntimeChoice:
 
     Attributes:
         runtime: one of :data:`RUNTIMES`, never ``auto``.
-        asked: whether the caller named it; ``auto`` chose it otherwise.
-        passed_over: the runtimes that ``auto`` would have preferred, each with the reason against it.
+        asked: True if the caller named the runtime, False if ``auto`` chose it.
+        passed_over: runtimes that ``auto`` prefers, each with the reason why it was skipped.
     """
 
     runtime: str
@@ -67,7 +67,7 @@ class RuntimeChoice:
 
 
 def choose_runtime(path: str | Path, runtime: str = "auto", *, precision: str | None = None) -> RuntimeChoice:
-    """The runtime that :func:`open_engine` takes for a model file; parameters and order as there. Opens nothing.
+    """Choose the runtime as :func:`open_engine` does, without opening the file.
 
     Raises:
         UsageError: no such file, an unknown runtime, or one that cannot run this kind of file.
@@ -109,10 +109,10 @@ def _best_for_onnx(precision: str | None) -> tuple[str, list[str]]:
 
 
 def _why_not_cuda() -> str | None:
-    """Why ONNX Runtime cannot use a GPU here, or None where it can."""
+    """Why ONNX Runtime cannot use a GPU here, or None if it can."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime-gpu is not installed"
-    # Looking for the provider's library costs nothing; importing onnxruntime costs 0.1 s.
+    # Finding the provider's library is free; importing onnxruntime takes 0.1 s.
     package = importlib.util.find_spec("onnxruntime")
     folder = Path(package.origin).parent if package is not None and package.origin else None
     if folder is None or not any((folder / "capi").glob("*onnxruntime_providers_cuda*")):

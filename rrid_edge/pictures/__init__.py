@@ -1,1 +1,1 @@
-"""Pictures of answers: contact sheets and HTML reports."""
+"""Pictures of query results: contact sheets and HTML reports."""

@@ -1,8 +1,7 @@
-"""Contact sheets: queries as rows, each with its ranked crops, to look at instead of reading a table.
+"""Contact sheets: one row per query with its ranked crops.
 
-The border of a crop is green where its person is the query's, red where it is another one, grey where the file names do
-not tell. The bar at its right shows, stripe by stripe from head to feet, how much the finest stripes of the descriptor
-carried the score (blue) or spoke against it (orange).
+A crop's border is green for the query's person, red for another person, grey if the file names do not say. The bars beside
+it show what each of the finest stripes, from head to feet, adds to the score (blue) or takes from it (orange).
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from rrid_edge.pictures.parts import (
 )
 
 CROP_PX: Final = (96, 192)
-"""Width and height of the box that a crop is fitted into."""
+"""Width and height of the box for one crop."""
 BORDER_COLOURS: Final = {SAME: (22, 150, 72), DIFFERENT: (206, 44, 44), UNKNOWN: (150, 154, 160)}
 FOR_COLOUR: Final = (44, 112, 190)
 AGAINST_COLOUR: Final = (232, 138, 30)
 MAX_SHEET_PIXELS: Final = 100_000_000
-"""Largest sheet: above it viewers give up; a report has no such limit."""
+"""Size limit of a sheet, because image viewers fail above it."""
 SHEET_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 _BORDER, _BAR, _GAP, _LINE = 4, 16, 12, 18
@@ -52,7 +51,7 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where things stand on one sheet, in pixels."""
+    """Layout of one sheet, in pixels."""
 
     columns: int
     query_images: int
@@ -64,7 +63,7 @@ class _Layout:
 
     @property
     def size(self) -> tuple[int, int]:
-        # Never narrower than three crops: the footer and the words of an empty answer need the room.
+        # At least three crops wide, to fit the footer and the message of an empty result.
         width = self.first_crop_x + max(3, self.columns) * _CELL[0] + _MARGIN
         return width, _MARGIN + sum(self.row_lines) * _CELL[1] + len(self.row_lines) * _GAP + _FOOTER
 
@@ -77,20 +76,20 @@ def contact_sheet(
     columns: int = 10,
     footer: str = "",
 ) -> Image.Image:
-    """Draw the answers to one or several queries.
+    """Draw the results of one or several queries.
 
     Args:
-        results: one row each; a query of several images shows the first three.
+        results: one row each; a query with several images shows the first three.
         gallery_root: folder that the paths of the matches are relative to.
         block_names: the model's descriptor blocks, in order.
-        columns: crops beside each other; further matches continue on the next line.
+        columns: crops per line; further matches continue on the next line.
         footer: last line, for model and engine.
 
     Returns:
         RGB image. A crop that cannot be read is drawn as a grey box with the reason.
 
     Raises:
-        UsageError: no results, no columns, block scores that are not this model's, or a sheet too large to look at.
+        UsageError: no results, no columns, block scores of another model, or a sheet above :data:`MAX_SHEET_PIXELS`.
     """
     if not results:
         raise UsageError("there is no answer to draw; give at least one query image")
@@ -98,12 +97,7 @@ def contact_sheet(
         raise UsageError(f"{columns} columns do not work; expected at least 1")
     check_block_scores(results, block_names)
     layout = _plan(results, columns)
-    if layout.size[0] * layout.size[1] > MAX_SHEET_PIXELS:
-        raise UsageError(
-            f"the sheet would have {layout.size[0]} x {layout.size[1]} pixels; draw fewer queries or "
-            "matches, or write a report instead",
-            parameter=("top_k", "report"),
-        )
+    _check_size(layout)
     sheet = Image.new("RGB", layout.size, _PAPER)
     pen = _Pen(sheet)
     top = _MARGIN
@@ -116,11 +110,20 @@ def contact_sheet(
     return sheet
 
 
+def _check_size(layout: _Layout) -> None:
+    width, height = layout.size
+    if width * height > MAX_SHEET_PIXELS:
+        raise UsageError(
+            f"the sheet would have {width} x {height} pixels; draw fewer queries or matches, or write a report instead",
+            parameter=("top_k", "report"),
+        )
+
+
 def write_sheet(path: Path, image: Image.Image) -> None:
-    """Write a contact sheet as PNG, JPEG or WebP, by the ending of its name.
+    """Write a contact sheet as PNG, JPEG or WebP, by its suffix.
 
     Raises:
-        OutputError: another ending, or the file cannot be written.
+        OutputError: another suffix, or the file cannot be written.
     """
     if path.suffix.lower() not in SHEET_SUFFIXES:
         endings = ", ".join(sorted(SHEET_SUFFIXES))
@@ -130,7 +133,7 @@ def write_sheet(path: Path, image: Image.Image) -> None:
 
 
 class _Pen:
-    """Draws on a sheet in one font; every text fits its space."""
+    """Draws on a sheet. Text is cut to fit its space."""
 
     def __init__(self, sheet: Image.Image) -> None:
         self.sheet, self.draw = sheet, ImageDraw.Draw(sheet)
@@ -138,11 +141,11 @@ class _Pen:
         self.small: _Font = ImageFont.load_default(size=11)
 
     def text(self, place: tuple[int, int], text: str, width: int, colour: tuple[int, int, int] = _INK) -> None:
-        """One line, cut with dots where it is too long."""
+        """Draw one line of text, cut with dots if it is too long."""
         self.draw.text(place, self._cut(printable(text), width, self.font), fill=colour, font=self.font)
 
     def paragraph(self, place: tuple[int, int], text: str, width: int, height: int) -> None:
-        """Small lines broken between words, as many as fit."""
+        """Draw small text, wrapped between words, as many lines as fit."""
         lines: list[str] = [""]
         for word in printable(text).split():
             longer = f"{lines[-1]} {word}".strip()
@@ -152,11 +155,11 @@ class _Pen:
                 lines.append(word)
         shown = [line for line in lines if line][: height // 14]
         for number, line in enumerate(shown):
-            place_of_line = (place[0], place[1] + 14 * number)
-            self.draw.text(place_of_line, self._cut(line, width, self.small), fill=_FAINT, font=self.small)
+            line_at = (place[0], place[1] + 14 * number)
+            self.draw.text(line_at, self._cut(line, width, self.small), fill=_FAINT, font=self.small)
 
     def crop(self, corner: tuple[int, int], thumbnail: Thumbnail, border: tuple[int, int, int]) -> None:
-        """A crop, or the reason why there is none, in its box with a border."""
+        """Draw a crop, or the reason why it is missing, in a box with a border."""
         x, y = corner
         right, bottom = x + CROP_PX[0] + 2 * _BORDER - 1, y + CROP_PX[1] + 2 * _BORDER - 1
         self.draw.rectangle((x, y, right, bottom), fill=_BLANK, outline=border, width=_BORDER)
@@ -168,7 +171,7 @@ class _Pen:
         self.sheet.paste(image, (left, y + _BORDER + (CROP_PX[1] - image.height) // 2))
 
     def part_bar(self, corner: tuple[int, int], shares: tuple[float, ...], full: float, stripes: int) -> None:
-        """Six (or as many as the model has) bars from head to feet; ``full`` is the share of the longest bar."""
+        """Draw one bar per stripe from head to feet; a share of ``full`` fills its width."""
         x, y = corner
         for stripe in range(stripes):
             top, bottom = y + CROP_PX[1] * stripe // stripes, y + CROP_PX[1] * (stripe + 1) // stripes - 3
@@ -203,8 +206,8 @@ def _draw_row(
 ) -> None:
     _draw_query(pen, result, layout, top)
     if not result.matches:
-        place_of_words = (layout.first_crop_x, top + CROP_PX[1] // 2)
-        pen.text(place_of_words, no_match_message(result), layout.size[0] - layout.first_crop_x, _FAINT)
+        message_at = (layout.first_crop_x, top + CROP_PX[1] // 2)
+        pen.text(message_at, no_match_message(result), layout.size[0] - layout.first_crop_x, _FAINT)
         return
     full, stripes = largest_share(result, block_names), len(finest_stripes(block_names))
     for place, match in enumerate(result.matches):
@@ -231,6 +234,6 @@ def _draw_query(pen: _Pen, result: MatchResult, layout: _Layout, top: int) -> No
 
 
 def _origin(camera: int | None, person: str | None) -> str:
-    """Camera and person as far as they are known."""
+    """Camera and person, if known."""
     parts = [f"cam {camera}" if camera is not None else "", f"id {person}" if person is not None else ""]
     return " · ".join(part for part in parts if part)

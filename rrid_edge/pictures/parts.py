@@ -1,4 +1,4 @@
-"""What contact sheets and HTML reports share: thumbnails, the verdict on a match, the share of the stripes."""
+"""Shared by contact sheets and HTML reports: thumbnails, verdicts, shares of the stripes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SAME, DIFFERENT, UNKNOWN = "same", "different", "unknown"
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A crop made small, or the reason why it cannot be shown.
+    """A small image of a crop, or the reason why there is none.
 
     Attributes:
-        image: RGB image that fits the wanted box, or None.
-        problem: why there is no image; empty where there is one.
+        image: RGB image that fits the requested box, or None.
+        problem: why there is no image, or empty.
     """
 
     image: Image.Image | None
@@ -32,7 +32,7 @@ class Thumbnail:
 
 
 def read_thumbnail(path: str | Path, width_px: int, height_px: int) -> Thumbnail:
-    """Read a crop and fit it into a box, keeping its proportions; small crops are enlarged."""
+    """Read a crop and scale it to fit a box, with its aspect ratio kept."""
     try:
         image = load_rgb(path)
     except ImageError as error:
@@ -43,7 +43,7 @@ def read_thumbnail(path: str | Path, width_px: int, height_px: int) -> Thumbnail
 
 
 def verdict(result: MatchResult, match: Match) -> str:
-    """``same`` or ``different`` person as the query's, by the file names; ``unknown`` where either does not tell."""
+    """``same`` or ``different`` person, by the file names; ``unknown`` if one of them has no person."""
     if result.person is None or match.person is None:
         return UNKNOWN
     return SAME if result.person == match.person else DIFFERENT
@@ -56,13 +56,13 @@ def no_match_message(result: MatchResult) -> str:
 
 
 def finest_stripes(block_names: tuple[str, ...]) -> tuple[int, ...]:
-    """Positions of the finest scale's stripes among the blocks, from head to feet.
+    """Indices of the blocks that are stripes of the finest scale, from head to feet.
 
     Args:
-        block_names: names as :func:`rrid_edge.model.spec.block_names` gives them.
+        block_names: names from :func:`rrid_edge.model.spec.block_names`.
 
     Raises:
-        UsageError: no name is that of a stripe.
+        UsageError: no block is a stripe.
     """
     found = [(int(name[2]), int(name[1]), place) for place, name in _stripes(block_names)]
     if not found:
@@ -72,10 +72,10 @@ def finest_stripes(block_names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def check_block_scores(results: Sequence[MatchResult], block_names: tuple[str, ...]) -> None:
-    """Refuse matches whose block scores do not belong to these blocks; matches without block scores are fine.
+    """Refuse matches with block scores of another model; matches without block scores pass.
 
     Raises:
-        UsageError: names the first such match.
+        UsageError: the message names the first such match.
     """
     for result in results:
         for match in result.matches:
@@ -87,14 +87,14 @@ def check_block_scores(results: Sequence[MatchResult], block_names: tuple[str, .
 
 
 def stripe_shares(match: Match, block_names: tuple[str, ...]) -> tuple[float, ...]:
-    """The finest stripes' shares of a match's score, from head to feet; empty where they are not known."""
+    """Shares of the finest stripes in a match's score, from head to feet; empty if unknown."""
     if not match.block_scores:
         return ()
     return tuple(match.block_scores[place] for place in finest_stripes(block_names))
 
 
 def largest_share(result: MatchResult, block_names: tuple[str, ...]) -> float:
-    """Largest absolute stripe share among a query's matches: the full length of their part bars."""
+    """Largest absolute stripe share among a query's matches, or 1.0 if all are 0: the full width of a bar."""
     shares = (abs(share) for match in result.matches for share in stripe_shares(match, block_names))
     return max(shares, default=0.0) or 1.0
 

@@ -16,16 +16,16 @@ from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 
 
 class OnnxRuntimeEngine(BatchEngine):
-    """Runs a model file on ONNX Runtime's CPU provider, in the precision that the file stores.
+    """Runs a model file on ONNX Runtime's CPU provider, in the precision of the file.
 
     Args:
         path: the ONNX file.
-        threads: threads of one operator; 0 lets the runtime choose (all cores).
-        max_batch: images a call.
+        threads: threads per operator; 0 lets the runtime choose (all cores).
+        max_batch: images per call.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
-        ModelFileError: the file does not keep the model contract, or the runtime refuses it.
+        ModelFileError: the file does not follow the model contract, or the runtime refuses it.
     """
 
     def __init__(self, path: Path, *, threads: int = 0, max_batch: int = 32) -> None:
@@ -47,7 +47,7 @@ class OnnxRuntimeEngine(BatchEngine):
 
 
 class MemorySession:
-    """A model in memory on ONNX Runtime's CPU provider, for those who change graphs.
+    """A model in memory on ONNX Runtime's CPU provider, for code that changes graphs.
 
     Args:
         content: the serialised ONNX model.
@@ -60,12 +60,12 @@ class MemorySession:
         self._session: Any = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def values(self, names: Sequence[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """The outputs of these names for one batch of images, uint8 (B, height, width, 3)."""
+        """The named outputs for one batch of images, uint8 (B, height, width, 3)."""
         outputs: list[NDArray[np.float32]] = self._session.run(list(names), {INPUT_NAME: images})
         return outputs
 
     def run(self, images: NDArray[np.uint8], *, batch: int = 8) -> NDArray[np.float32]:
-        """Descriptors float32 (N, D) of images uint8 (N, height, width, 3), ``batch`` at a time."""
+        """Descriptors float32 (N, D) of images uint8 (N, height, width, 3), in batches of ``batch``."""
         starts = range(0, len(images), batch)
         return np.concatenate([self.values([OUTPUT_NAME], images[start : start + batch])[0] for start in starts])
 
@@ -84,7 +84,7 @@ def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types
 
 
 def open_session(path: Path, options: Any, providers: list[Any]) -> Any:  # noqa: ANN401 - the package has no types
-    """An inference session of a model file.
+    """Open an inference session on a model file.
 
     Raises:
         ModelFileError: the runtime refuses the file.

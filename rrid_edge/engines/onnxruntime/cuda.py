@@ -1,4 +1,4 @@
-"""The ONNX Runtime engine on an NVIDIA GPU: pinned memory, its own stream, inputs and outputs bound to device memory."""
+"""The ONNX Runtime engine on an NVIDIA GPU, with pinned memory, its own stream and bound device buffers."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ PROVIDER = "CUDAExecutionProvider"
 
 
 class OnnxRuntimeCudaEngine(BatchEngine):
-    """Runs a model file on ONNX Runtime's CUDA provider, in the precision that the file stores.
+    """Runs a model file on ONNX Runtime's CUDA provider, in the precision of the file.
 
-    Buffers are made once for the largest batch: pinned on the host, their twins on the device, both bound to the
-    session, which computes on this engine's own stream. One call runs at a time: threads may share an engine, but wait
-    for each other.
+    Buffers for the largest batch are allocated once, on the host (pinned) and on the device. Threads may share an engine;
+    their calls run one after another.
 
     Args:
         path: the ONNX file.
-        max_batch: images a call.
+        max_batch: images per call.
 
     Raises:
         MissingDependencyError: no GPU, driver or cuda-bindings, or an onnxruntime without a working CUDA provider.
-        ModelFileError: the file does not keep the model contract, or the runtime refuses it.
-        UsageError: the device's memory does not suffice.
+        ModelFileError: the file does not follow the model contract, or the runtime refuses it.
+        UsageError: not enough device memory.
     """
 
     def __init__(self, path: Path, *, max_batch: int = 32) -> None:
@@ -65,8 +64,8 @@ class OnnxRuntimeCudaEngine(BatchEngine):
         """Free session, buffers and stream; safe to call twice."""
         with self._lock:
             self._bindings.clear()
-            self._session = None  # before the stream it computes on
-            # A call that failed may have left a copy in flight; after a fault of the device every call here fails too.
+            self._session = None  # before its stream
+            # A failed call can leave a copy in flight. After a GPU fault every call here fails too.
             with suppress(RridEdgeError):
                 if self._stream is not None:
                     self._cuda.synchronize(self._stream)
@@ -104,7 +103,7 @@ class OnnxRuntimeCudaEngine(BatchEngine):
             ) from error
 
     def _binding(self, count: int) -> Any:  # noqa: ANN401 - the package has no types
-        """Input and output of one batch size, bound to the device buffers."""
+        """The binding of the device buffers for one batch size."""
         if count not in self._bindings:
             binding = self._session.io_binding()
             shape = (count, self.spec.height_px, self.spec.width_px, 3)
@@ -132,11 +131,8 @@ class OnnxRuntimeCudaEngine(BatchEngine):
 
 
 def cuda_providers(stream: int) -> list[Any]:
-    """Providers of a session that computes on ``stream`` of device 0.
-
-    TF32 is off, because parity of fp32 needs all 24 bits. Convolution kernels are chosen by rule: the default measures
-    all of them again for every new batch size.
-    """
+    """Providers of a session that computes on ``stream`` of device 0, without TF32."""
+    # TF32 is off because fp32 parity needs all 24 bits. The default algorithm search times all kernels per batch size.
     options = {
         "device_id": "0",
         "user_compute_stream": str(stream),
@@ -149,10 +145,10 @@ def cuda_providers(stream: int) -> list[Any]:
 def _open_on_gpu(runtime: Any, path: Path, stream: int) -> Any:  # noqa: ANN401 - the package has no types
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    if hasattr(runtime, "preload_dlls"):  # finds CUDA and cuDNN where pip put them
+    if hasattr(runtime, "preload_dlls"):  # finds CUDA and cuDNN installed by pip
         runtime.preload_dlls()
     session = open_session(path, options, cuda_providers(stream))
-    # Without its libraries the provider is dropped with a warning, and all would run on the CPU.
+    # Without its libraries ONNX Runtime drops the provider with a warning and runs on the CPU.
     if PROVIDER not in session.get_providers():
         raise _no_provider("it did not start: CUDA or cuDNN libraries are missing")
     return session

@@ -1,7 +1,7 @@
-"""Compiled models kept on the disk, so that the next process starts faster; a cache that may be deleted at any time.
+"""A disk cache of compiled models for a faster start. It can be deleted at any time.
 
-An entry serves only the file, the runtime, the processor and the settings that it was made for, and only while its
-content fits its checksum. Whatever is wrong with the folder or an entry, the model is compiled as without a cache.
+An entry is valid for one file, runtime, processor and set of settings, and only if its checksum matches. If the folder or an
+entry is unusable, the model is compiled as without a cache.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from rrid_edge.machine.processor import processor_identity
 
 ENVIRONMENT_VARIABLE = "RRID_EDGE_CACHE"
 LARGEST_BYTES = 2 << 30
-"""All entries together; the longest unused go first."""
+"""Limit on the size of all entries. The least recently used are removed first."""
 SMALLEST_MODEL_BYTES = 8 << 20
-"""Smaller models compile faster than a cache is worth."""
+"""Smaller models are not cached: they compile quickly."""
 _SETTLED_S = 3.0
-_HEADER_BYTES = 4096  # the content behind it stays aligned to a page
+_HEADER_BYTES = 4096  # keeps the content page-aligned
 _MAGIC = b"rrid-edge compiled model 1\n"
 _FACTS = struct.Struct("<32sQQ")  # key, length, sum of words
 
 
 def cache_folder() -> Path | None:
-    """Where compiled models lie: ``$RRID_EDGE_CACHE``, else ``$XDG_CACHE_HOME/rrid-edge``; None where it is ``off``."""
+    """``$RRID_EDGE_CACHE``, else ``$XDG_CACHE_HOME/rrid-edge``; None if the variable is ``off``."""
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     if named == "off":
         return None
@@ -50,19 +50,19 @@ class CompiledCache:
     """Entries in one folder.
 
     Args:
-        folder: made when something is kept.
+        folder: created with the first entry.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def key(self, model: Path, *settings: object) -> bytes | None:
-        """What an entry of a model file is bound to, 32 bytes; None where the file is not to be cached.
+        """Key of the entry for a model file and settings, 32 bytes; None if the file should not be cached.
 
-        A file is known by device, inode, size and both its times: hashing 165 MB would cost more than half of what the
-        cache brings. A file that changed within the last seconds is not cached, because it may change once more without
-        another time stamp.
+        The file is identified by device, inode, size, mtime and ctime.
         """
+        # Hashing 165 MB would cost more than half of the time saved. A file changed within seconds is not cached: it could
+        # change again with the same time stamp.
         try:
             facts = model.stat()
         except OSError:
@@ -76,7 +76,7 @@ class CompiledCache:
         return hashlib.sha256(told.encode("utf-8", "surrogateescape")).digest()
 
     def load(self, key: bytes) -> NDArray[np.uint8] | None:
-        """The content of an entry, mapped privately; None where there is none, or it is damaged or another user's."""
+        """Content of an entry, mapped privately; None if it is missing, damaged or owned by another user."""
         path = self._path(key)
         try:
             with path.open("rb") as stream:
@@ -87,21 +87,19 @@ class CompiledCache:
                 stored_key, length, total = _FACTS.unpack_from(header, len(_MAGIC))
                 if stored_key != key or owner.st_size != _HEADER_BYTES + length or not length:
                     return None
-                # Copy on write: the runtime asks for memory that it could write to.
+                # Copy on write, because the runtime requires writable memory.
                 content: NDArray[np.uint8] = np.memmap(stream, np.uint8, "c", _HEADER_BYTES, (length,))
         except (OSError, ValueError, struct.error):
             return None
         if _sum_of_words(content) != total:
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # used now: others go first
+            os.utime(path)  # marks the entry as recently used
         return content
 
     def keep(self, key: bytes, content: Callable[[], bytes | memoryview]) -> None:
-        """Write an entry, or nothing where the folder does not allow it; older entries go when there is no room.
-
-        Not synced: after a power failure the checksum tells, and the model is compiled again.
-        """
+        """Write an entry if the folder is writable; removes older entries to stay within :data:`LARGEST_BYTES`."""
+        # Not synced: after a power failure the checksum fails and the model is compiled again.
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             data = np.frombuffer(content(), np.uint8)
@@ -120,7 +118,7 @@ class CompiledCache:
                 raise
 
     def drop(self, key: bytes) -> None:
-        """Remove an entry that turned out useless."""
+        """Remove an unusable entry."""
         with contextlib.suppress(OSError):
             self._path(key).unlink(missing_ok=True)
 
@@ -128,7 +126,7 @@ class CompiledCache:
         return self.folder / f"compiled-{key.hex()[:32]}.blob"
 
     def _make_room(self, size_bytes: int) -> None:
-        """Remove the longest unused entries, and what a killed process left, until ``size_bytes`` more fit."""
+        """Remove partial files of killed processes and the least recently used entries, until ``size_bytes`` more fit."""
         now = time.time()
         entries = []
         for path in self.folder.glob("compiled-*"):
@@ -147,7 +145,7 @@ class CompiledCache:
 
 
 def _sum_of_words(content: NDArray[np.uint8]) -> int:
-    """Sum of the 64-bit words modulo 2^64, the last ones filled up with zeros: 165 MB take 0.02 s, a CRC-32 0.07 s."""
+    """Sum of the 64-bit words modulo 2^64, padded with zeros. 165 MB take 0.02 s; a CRC-32 takes 0.07 s."""
     whole = len(content) // 8 * 8
     rest = int.from_bytes(content[whole:].tobytes(), "little")
     return (int(np.add.reduce(content[:whole].view(np.uint64))) + rest) % (1 << 64)

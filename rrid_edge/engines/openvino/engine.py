@@ -1,4 +1,4 @@
-"""The OpenVINO engine: the fast way on x86 CPUs, in bfloat16 where the processor has it."""
+"""The OpenVINO engine: the fastest runtime on x86 CPUs, in bfloat16 if the processor supports it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ class OpenVinoEngine(BatchEngine):
 
     Args:
         path: the ONNX file.
-        precision: arithmetic of the backbone: ``fp32``, ``bf16`` or ``fp16``; None leaves it to the runtime, which
-            takes bf16 on CPUs with AMX or AVX-512 bf16 and fp32 elsewhere. With bf16 the head computes in fp32; with an int8
-            file None is fp32 for what is not int8.
-        threads: threads; 0 lets the runtime choose.
-        max_batch: images a call.
+        precision: arithmetic of the backbone: ``fp32``, ``bf16`` or ``fp16``. None means bf16 on CPUs with AMX or AVX-512
+            bf16, else fp32; for an int8 file, fp32 in the layers that are not int8. With bf16 the head computes in fp32.
+        threads: CPU threads; 0 lets the runtime choose.
+        max_batch: images per call.
         device: OpenVINO's device name: ``CPU``, ``GPU`` (integrated graphics) or ``NPU``.
-        cache: where compiled models are kept for a faster start, or None; used on the CPU.
+        cache: cache of compiled models for a faster start on the CPU, or None.
 
     Raises:
         MissingDependencyError: openvino is not installed.
-        UsageError: a precision or device that this machine does not have.
-        ModelFileError: the file does not keep the model contract, or the runtime refuses it.
+        UsageError: this machine lacks the device, or the device lacks the precision.
+        ModelFileError: the file does not follow the model contract, or the runtime refuses it.
     """
 
     def __init__(
@@ -55,9 +54,7 @@ class OpenVinoEngine(BatchEngine):
             found = ", ".join(core.available_devices) or "none"
             raise UsageError(f"OpenVINO has no device {device!r} on this machine: expected one of {found}")
         if precision is None and device == "CPU" and spec.precision == "int8":
-            precision = (
-                "fp32"  # of what is not int8: docs/decisions/precision.md says what bfloat16 brings there, and takes
-            )
+            precision = "fp32"  # for the layers that are not int8; docs/decisions/precision.md compares bfloat16 there
         plan = _Plan(core, path, device, _settings(core, device, precision, threads))
         parts = plan.from_cache(cache)
         self.from_cache = bool(parts)
@@ -73,7 +70,7 @@ class OpenVinoEngine(BatchEngine):
         values: NDArray[Any] = images
         for request in self._requests:
             values = request.infer({0: values}, share_inputs=True, share_outputs=True)[0]
-        return np.array(values, dtype=np.float32)  # a copy: the runtime's own memory holds the next answer too
+        return np.array(values, dtype=np.float32)  # a copy, because the runtime reuses its output buffer
 
     def close(self) -> None:
         """Free the compiled models; safe to call twice."""
@@ -96,14 +93,14 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package has no types
 
 @dataclass(frozen=True)
 class _Part:
-    """A compiled model, and the memory that it may read from."""
+    """A compiled model and the mapped memory that it reads, if any."""
 
     compiled: Any
     memory: Any = None
 
 
 class _Plan:
-    """How one file is compiled: whole, or where it computes in bfloat16, backbone and head apart, the head in float32."""
+    """How one file is compiled: whole, or in bfloat16 as backbone and head, with the head in float32."""
 
     def __init__(self, core: Any, path: Path, device: str, settings: dict[str, Any]) -> None:  # noqa: ANN401
         self._core, self._path, self._device = core, path, device
@@ -114,7 +111,7 @@ class _Plan:
         self._forms: tuple[dict[str, dict[str, Any]], ...] = (apart, whole) if self._divides else (whole,)
 
     def compiled(self, cache: CompiledCache | None) -> list[_Part]:
-        """The parts, compiled from the file and kept in the cache.
+        """Compile the parts from the file and put them in the cache.
 
         Raises:
             ModelFileError: the runtime refuses the file.
@@ -139,7 +136,7 @@ class _Plan:
         return parts
 
     def from_cache(self, cache: CompiledCache | None) -> list[_Part]:
-        """The parts as they were kept; none where one of them is missing or does not work."""
+        """The cached parts; an empty list if one is missing or cannot be loaded."""
         found = (self._form_from_cache(cache, form) for form in self._forms) if cache is not None else ()
         return next((parts for parts in found if parts), [])
 
@@ -152,13 +149,13 @@ class _Plan:
             try:
                 tensor = import_openvino().Tensor(content, shared_memory=True)
                 parts.append(_Part(self._core.import_model(tensor, self._device, settings), content))
-            except Exception:  # whatever the runtime dislikes about it, the model itself is still there
+            except Exception:  # any failure: the model is compiled from its file instead
                 cache.drop(key)
                 return []
         return parts
 
     def _keys(self, cache: CompiledCache | None, form: dict[str, dict[str, Any]]) -> list[bytes]:
-        """What the compiled parts are bound to, all or none: weights outside the file have their own times."""
+        """Cache keys of all parts, or none. Models with external weights are not cached: the key covers one file."""
         if cache is None or self._device != "CPU" or read_model_header(self._path).external_files:
             return []
         version = import_openvino().__version__

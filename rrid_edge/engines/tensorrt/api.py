@@ -1,8 +1,8 @@
-"""What building and running share of TensorRT: the module, its generation, its log, and the check of names and types.
+"""TensorRT calls shared by building and running: import, API generation, log, check of tensors.
 
-TensorRT 8.6, 10.x and 11.x differ in places. A function that names something absent from one of them carries the
-generations it may run on in its name (``..._trt8``, ``..._trt8_10``, ``..._trt10_11``, ``..._trt11``); a function
-without such an ending runs on all of them. The tests check each against the API of those versions.
+The APIs of TensorRT 8.6, 10.x and 11.x differ. A function that needs a call missing from one of them names the generations
+it runs on (``..._trt8``, ``..._trt8_10``, ``..._trt10_11``, ``..._trt11``). Functions without such a suffix run on all.
+Tests check each function against those APIs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def load_tensorrt() -> ModuleType:
     """NVIDIA's ``tensorrt``.
 
     Raises:
-        MissingDependencyError: it is not installed, or of a version that this package does not know.
+        MissingDependencyError: it is not installed, or its version is not supported.
     """
     try:
         import tensorrt
@@ -52,7 +52,7 @@ def generation(trt: ModuleType) -> int:
     """The API generation of an installed TensorRT: 8, 10 or 11.
 
     Raises:
-        MissingDependencyError: a version without the calls that this package makes.
+        MissingDependencyError: the version is not supported.
     """
     version = version_numbers(trt.__version__)
     if version[0] not in GENERATIONS or version[:2] < (8, 6):
@@ -63,15 +63,15 @@ def generation(trt: ModuleType) -> int:
 
 
 def this_machine(trt: ModuleType, cuda: Cuda) -> Machine:
-    """What a plan built here is bound to."""
+    """The TensorRT version and GPU that a plan built here needs."""
     device = cuda.device()
     return Machine(str(trt.__version__), device.name, device.compute_capability)
 
 
 def make_logger(trt: ModuleType, errors: list[str]) -> trt.ILogger:
-    """A logger that keeps TensorRT's errors, and nothing else, in ``errors``.
+    """A logger that appends TensorRT's errors to ``errors``.
 
-    TensorRT answers a failure with None or False; the reason stands in the log alone.
+    On failure TensorRT returns None or False; only the log has the reason.
     """
 
     class ErrorKeeper(trt.ILogger):  # type: ignore[misc, name-defined]
@@ -86,7 +86,7 @@ def make_logger(trt: ModuleType, errors: list[str]) -> trt.ILogger:
 
 
 def last_error(errors: list[str]) -> str:
-    """The last error of the log, for a line to the user."""
+    """The last error of the log, for an error message."""
     return errors[-1] if errors else "TensorRT gave no reason"
 
 
@@ -97,13 +97,13 @@ def is_out_of_memory(errors: list[str]) -> bool:
 
 
 def check_tensors(trt: ModuleType, engine: trt.ICudaEngine, spec: ModelSpec, where: Path) -> Profile:
-    """Refuse an engine whose tensors are not those of the model contract.
+    """Refuse an engine whose tensors do not follow the model contract.
 
     Returns:
         The batch sizes of its profile.
 
     Raises:
-        ModelFileError: other names, types, shapes, or places; or no profile.
+        ModelFileError: wrong names, types, shapes or memory locations, or not exactly one profile.
     """
     expected = {
         INPUT_NAME: (trt.TensorIOMode.INPUT, trt.DataType.UINT8, (-1, spec.height_px, spec.width_px, 3)),
@@ -128,5 +128,5 @@ def check_tensors(trt: ModuleType, engine: trt.ICudaEngine, spec: ModelSpec, whe
 
 
 def _with_free_batch(shape: tuple[int, ...]) -> tuple[int, ...]:
-    # A profile with min = max gives a plan whose batch is a number; it still takes that batch.
+    # A profile with min = max fixes the batch dimension of the plan to that number.
     return (-1, *shape[1:])

@@ -25,13 +25,13 @@ from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 if TYPE_CHECKING:
     import tensorrt as trt
 
-# A graph holds memory on the device: a caller with ever new batch sizes must not fill it. 16 sizes in two slots.
+# Graphs use device memory, so their number is limited: 16 batch sizes in two slots.
 MAX_GRAPHS = 32
 
 
 @dataclass
 class _Slot:
-    """Buffers of one batch in flight: pinned on the host, their twins on the device, and what orders the copies."""
+    """Host (pinned) and device buffers of one batch in flight, with the stream and events that order its copies."""
 
     stream: int
     uploaded: int
@@ -50,27 +50,25 @@ class _Slot:
 class TensorRTEngine(BatchEngine):
     """Runs a plan on TensorRT 8.6, 10.x or 11.x.
 
-    Two slots of pinned and device buffers are made once for the largest batch. A batch beyond it is split, and while
-    one part computes, the next is copied in and the last one out. From the third use of a batch size on, its work is
-    replayed as a CUDA graph; where a graph cannot be captured the ordinary way goes on.
+    Two slots of pinned and device buffers are allocated once for the largest batch. A larger batch is split; copies
+    overlap with compute. A batch size is replayed as a CUDA graph from its third use, if it can be captured.
 
-    One call runs at a time: threads may share an engine, but wait for each other (a context of TensorRT is not
-    thread-safe). For parallel work open one engine a thread.
+    Threads may share an engine; their calls run one after another. For parallel work open one engine per thread.
 
     Args:
-        path: the plan; its sidecar ``<path>.json`` lies beside it.
-        max_batch: images a call to TensorRT; the largest batch of the plan's profile if None or larger.
-        graphs: False to never capture CUDA graphs.
+        path: the plan; its sidecar is ``<path>.json``.
+        max_batch: images per call of TensorRT; None or a larger number means the limit of the plan's profile.
+        graphs: False never captures CUDA graphs.
 
     Raises:
         MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT.
-        ModelFileError: a missing or damaged sidecar, an engine of another machine, a damaged plan.
-        UsageError: the device's memory does not suffice, or ``max_batch`` is below the profile.
+        ModelFileError: the sidecar is missing or damaged, or the plan is damaged or for another machine.
+        UsageError: the device memory is too small, or ``max_batch`` is below the profile.
     """
 
     def __init__(self, path: Path, *, max_batch: int | None = None, graphs: bool = True) -> None:
         self.sidecar = EngineSidecar.read(path)
-        self._cuda = Cuda()  # before TensorRT, whose Runtime crashes the process where no GPU answers
+        self._cuda = Cuda()  # first: TensorRT crashes the process where no GPU is usable
         self._cuda.select_device()
         self._trt: ModuleType = load_tensorrt()
         machine = this_machine(self._trt, self._cuda)
@@ -81,7 +79,7 @@ class TensorRTEngine(BatchEngine):
         if largest < profile.min_batch:
             raise UsageError(
                 f"a largest batch of {largest} does not work with {printable(path)}: it takes {profile.min_batch} to "
-                f"{profile.max_batch} images a call"
+                f"{profile.max_batch} images per call"
             )
         version = ".".join(machine.tensorrt.split(".")[:2])
         super().__init__(self.sidecar.spec, f"tensorrt {version} · {machine.gpu}", largest)
@@ -122,7 +120,7 @@ class TensorRTEngine(BatchEngine):
                 return
             self._closed = True
             self._abandon()
-            # After a fault of the device every free fails too, and the fault itself was already reported.
+            # After a GPU fault every free fails too. The fault itself was already raised.
             with suppress(RridEdgeError):
                 self._owned.close()
             self._slots = ()
@@ -131,7 +129,7 @@ class TensorRTEngine(BatchEngine):
 
     @property
     def graph_batches(self) -> tuple[int, ...]:
-        """Batch sizes that are replayed as CUDA graphs so far."""
+        """Batch sizes that are replayed as CUDA graphs."""
         return tuple(sorted({batch for slot in self._slots for batch in slot.graphs}))
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -147,7 +145,7 @@ class TensorRTEngine(BatchEngine):
             self._collect(slot)
 
     def _submit(self, slot: _Slot, images: NDArray[np.uint8]) -> None:
-        """Queue copy in, compute and copy out of one part; returns without waiting for them."""
+        """Submit copy in, compute and copy out of one part, without waiting."""
         count = len(images)
         batch = max(count, self._min_batch)
         slot.images[:count] = images
@@ -162,7 +160,7 @@ class TensorRTEngine(BatchEngine):
         self._cuda.copy_to_host(slot.host_descriptors, slot.device_descriptors, output_bytes, slot.stream)
 
     def _collect(self, slot: _Slot) -> None:
-        """Wait for a slot's part and hand its descriptors over."""
+        """Wait for a slot and copy its descriptors to the result."""
         if slot.result is None:
             return
         self._cuda.synchronize(slot.stream)
@@ -177,8 +175,8 @@ class TensorRTEngine(BatchEngine):
         if not self._enqueue(slot):
             raise self._plan.refused(f"running a batch of {batch}")
         slot.uses[batch] += 1
-        # A size that comes once (the rest of a split) is not worth a graph. The capture follows an ordinary enqueue of
-        # the same shape and addresses, which lets TensorRT do its late set-up outside the graph.
+        # A size that occurs once (the rest of a split) gets no graph. The capture follows a normal enqueue of the same
+        # shape, so that TensorRT's deferred set-up stays outside the graph.
         if self._graphs_wanted and slot.uses[batch] == 2 and sum(len(one.graphs) for one in self._slots) < MAX_GRAPHS:
             self._capture(slot, batch)
 
@@ -186,7 +184,7 @@ class TensorRTEngine(BatchEngine):
         self._cuda.synchronize(self._stream)
         graph = self._cuda.capture(self._stream, lambda: self._enqueue(slot))
         if graph is None:
-            self._graphs_wanted = False  # it is the network that cannot be captured, whatever the batch
+            self._graphs_wanted = False  # the network cannot be captured at any batch size
             self._plan.errors.clear()
             return
         slot.graphs[batch] = self._own(graph, self._cuda.destroy_graph)
@@ -194,7 +192,7 @@ class TensorRTEngine(BatchEngine):
     def _set_batch(self, batch: int) -> None:
         if batch == self._context_batch:
             return
-        # Work in flight may still read the context's shapes.
+        # Work in flight can still read the shapes of the context.
         self._cuda.synchronize(self._stream)
         self._context_batch = 0
         shape = self._trt.Dims([batch, self.spec.height_px, self.spec.width_px, 3])
@@ -212,7 +210,7 @@ class TensorRTEngine(BatchEngine):
         )
 
     def _abandon(self) -> None:
-        """Wait for whatever is in flight and forget its results."""
+        """Wait for work in flight and discard its results."""
         self._context_batch = 0
         for slot in self._slots:
             slot.result = None

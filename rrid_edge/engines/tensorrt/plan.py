@@ -1,4 +1,4 @@
-"""From a plan file to a live TensorRT engine: checked bytes, deserialised, stripped weights put back."""
+"""Load a plan file as a TensorRT engine: check its bytes, deserialise it, restore stripped weights."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class LoadedPlan:
-    """A deserialised plan with what must live as long as it does.
+    """A deserialised plan with the logger and runtime that the engine uses.
 
-    TensorRT's engine calls its logger and its runtime; both are kept beside it. :meth:`release` lets go of them in the
-    order in which they depend on each other.
+    :meth:`release` frees the three in the order of their dependencies.
     """
 
     path: Path
@@ -33,7 +32,7 @@ class LoadedPlan:
     engine: trt.ICudaEngine = None
 
     def refused(self, doing: str) -> RridEdgeError:
-        """The error for something that TensorRT answered with None or False, with the reason from its log."""
+        """The error for a call that returned None or False, with the reason from TensorRT's log."""
         reason, full = last_error(self.errors), is_out_of_memory(self.errors)
         self.errors.clear()
         if full:
@@ -44,20 +43,19 @@ class LoadedPlan:
         )
 
     def release(self) -> None:
-        """Let go of engine, runtime and logger."""
+        """Free engine, runtime and logger."""
         self.engine = None
         self.runtime = None
         self.logger = None
 
 
 def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan:
-    """Deserialise a plan whose bytes are those of its sidecar.
+    """Deserialise a plan after checking its bytes against the sidecar.
 
-    CUDA must have answered before (:class:`rrid_edge.engines.cuda.Cuda`): ``trt.Runtime`` crashes the process where no
-    GPU does.
+    Create :class:`rrid_edge.engines.cuda.Cuda` first: ``trt.Runtime`` crashes the process where no GPU is usable.
 
     Raises:
-        UsageError: the file cannot be read, or the device's memory does not suffice.
+        UsageError: the file cannot be read, or the device memory is too small.
         ModelFileError: damaged bytes, a plan that TensorRT refuses, or the source ONNX of a stripped plan is missing.
     """
     try:
@@ -71,7 +69,7 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
     plan.logger = make_logger(trt, plan.errors)
     plan.runtime = trt.Runtime(plan.logger)
     if sidecar.flags.version_compatible:
-        plan.runtime.engine_host_code_allowed = True  # such a plan brings its own runtime code; its sha256 was checked
+        plan.runtime.engine_host_code_allowed = True  # such a plan contains runtime code; its sha256 was checked
     plan.engine = plan.runtime.deserialize_cuda_engine(content)
     if plan.engine is None:
         raise plan.refused("loading the engine")
@@ -94,7 +92,7 @@ def _check_source(onnx_path: Path, plan: LoadedPlan) -> None:
 
 
 def _refit_trt10_11(trt: ModuleType, engine: trt.ICudaEngine, logger: trt.ILogger, onnx_path: Path) -> bool:
-    """Fill a stripped engine with the weights of its ONNX file; False where TensorRT refuses."""
+    """Put the weights of the ONNX file into a stripped engine; False if TensorRT refuses."""
     refitter = trt.Refitter(engine, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
     return bool(parser.refit_from_file(str(onnx_path)) and refitter.refit_cuda_engine())
