@@ -20,9 +20,9 @@
             ├── GalleryMissingError        4  there is none at this location
             └── GalleryUnavailableError    4  its server is down or slow
 
-Exit code 0 means success. A message is one line: what is wrong, what was expected, what to do. The command line prints it
-on stderr, with the options that set its ``parameters``, and exits with the class's ``exit_code``. Nothing else in the
-package calls ``sys.exit``.
+Exit code 0 means success. A message is one line: what is wrong, what was expected, what to do. The command line prints
+it on stderr, with the options that set its ``parameters``, and exits with the class's ``exit_code``. Nothing else in
+the package calls ``sys.exit``.
 """
 
 from __future__ import annotations

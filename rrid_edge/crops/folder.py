@@ -24,8 +24,8 @@ def list_images(folder: Path) -> list[Path]:
 def walk_images(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """Image files below a folder, sorted by the bytes of their paths, and skipped entries with the reason.
 
-    Files are chosen by their suffix. Hidden files and folders are ignored silently. Links to folders are skipped, because
-    they can form loops. Special files (pipes, devices, sockets) are skipped.
+    Files are chosen by their suffix. Hidden files and folders are ignored silently. Links to folders are skipped,
+    because they can form loops. Special files (pipes, devices, sockets) are skipped.
 
     Raises:
         FolderUnavailableError: no such folder.

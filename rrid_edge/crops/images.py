@@ -1,8 +1,8 @@
 """The image contract: the only way from a file to the pixels that a network sees.
 
 Evaluation, calibration, parity and inference all read images here. The steps are: decode with Pillow, apply the EXIF
-orientation, convert to RGB, resize bilinearly (antialiased when shrinking), uint8. Scaling and normalisation belong to the
-model's graph.
+orientation, convert to RGB, resize bilinearly (antialiased when shrinking), uint8. Scaling and normalisation belong to
+the model's graph.
 
 Files with more than one possible reading are refused: truncated files, animations, CMYK, more than 8 bits per channel,
 transparent pixels, and images too small or too large to be a crop of a person.
@@ -119,7 +119,7 @@ def _refuse_unreadable_kinds(path: str | Path, image: ImageFile.ImageFile) -> No
 
 
 def _stored_bits(image: ImageFile.ImageFile) -> int:
-    """Bits per channel in the file. Pillow silently reads 16-bit RGB PNGs as 8-bit RGB, so its mode does not show them."""
+    """Bits per channel in the file. Pillow's mode does not show them: it reads 16-bit RGB PNGs as 8-bit RGB."""
     if image.format == "PNG" and image.tile:
         raw_mode = image.tile[0][3]
         return 16 if "16" in str(raw_mode) else 8

@@ -42,8 +42,9 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
     """Make a function from a relative path to the facts in its name.
 
     Args:
-        pattern: ``auto`` (recognises names of Market-1501, DukeMTMC-reID and RRID), the name of a preset, ``none``, or a
-            regular expression. It has named groups ``person``, ``camera`` or ``time`` and is searched in the relative path.
+        pattern: ``auto`` (recognises names of Market-1501, DukeMTMC-reID and RRID), the name of a preset, ``none``, or
+            a regular expression. It has named groups ``person``, ``camera`` or ``time`` and is searched in the relative
+            path.
 
     Raises:
         UsageError: ``pattern`` is no regular expression, or has none of those groups.
@@ -87,8 +88,8 @@ def _number(text: str | None) -> int | None:
 def read_labels(names: Sequence[str], pattern: str = "auto") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Person and camera of each name as numbers for ranking metrics: int64 (N,) each.
 
-    A person that is written as an integer keeps it; -1 is junk. Other persons are numbered from 1,000,000, sorted by name.
-    An unknown person or camera is -1.
+    A person that is written as an integer keeps it; -1 is junk. Other persons are numbered from 1,000,000, sorted by
+    name. An unknown person or camera is -1.
     """
     reader = name_reader(pattern)
     facts = [reader(name) for name in names]

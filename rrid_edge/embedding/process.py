@@ -1,8 +1,8 @@
 """A worker process that decodes images for one thread, so that the GIL does not limit decoding.
 
-Pillow holds the GIL for half of the time that a crop of 64 x 128 pixels takes, so threads decode at most about 4000 crops
-per second on any number of cores. The process receives a file's bytes through a pipe and answers with pixels. It opens no
-files. It ends when its pipe is closed, which also happens when its parent is killed.
+Pillow holds the GIL for half of the time that a crop of 64 x 128 pixels takes, so threads decode at most about 4000
+crops per second on any number of cores. The process receives a file's bytes through a pipe and answers with pixels. It
+opens no files. It ends when its pipe is closed, which also happens when its parent is killed.
 """
 
 from __future__ import annotations

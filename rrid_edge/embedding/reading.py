@@ -96,13 +96,16 @@ class ReadAhead(Closable, Generic[Item]):
     def take(self, count: int) -> list[tuple[int, Item | ImageError]]:
         """Up to ``count`` results with the indices of their files, lowest first; an empty list after the last.
 
-        Waits for ``count`` results, or for all that are left. After :data:`PARTIAL_BATCH_AFTER_S` it returns the results
-        that are ready; late ones come with a later call. :meth:`close` ends the wait.
+        Waits for ``count`` results, or for all that are left. After :data:`PARTIAL_BATCH_AFTER_S` it returns the
+        results that are ready; late ones come with a later call. :meth:`close` ends the wait.
         """
         while self._taken < len(self._paths) and not self._stopped:
             with self._filled:
                 wanted = min(count, len(self._paths) - self._taken, self._window)
-                self._filled.wait_for(lambda: self._stopped or len(self._ready) >= wanted, PARTIAL_BATCH_AFTER_S)  # noqa: B023 - called now
+                self._filled.wait_for(
+                    lambda: self._stopped or len(self._ready) >= wanted,  # noqa: B023 - called in this iteration only
+                    PARTIAL_BATCH_AFTER_S,
+                )
                 if self._stopped:
                     break
                 if self._ready:

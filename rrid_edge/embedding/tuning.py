@@ -12,7 +12,7 @@ _TRIES = 3
 _WORTH_TRYING = 3
 _STARVED = 0.02
 _GIL_S_PER_FILE = 0.15e-3
-"""Seconds that decoding one file holds the GIL, whatever its size."""
+"""Seconds that decoding one file holds the GIL, for any size."""
 _SPARE_PROCESSES = 2
 MIN_FILES_FOR_PROCESSES = 4000
 """With fewer files left, starting a process (0.2 s) does not pay: one thread decodes 4000 files per second."""

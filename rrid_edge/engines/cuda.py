@@ -1,7 +1,7 @@
 """CUDA without torch: a thin layer over NVIDIA's ``cuda-bindings`` that raises typed errors.
 
-The calls used here have the same signatures in ``cuda-bindings`` 12.9 and 13. Addresses and handles are plain integers, as
-TensorRT expects them.
+The calls used here have the same signatures in ``cuda-bindings`` 12.9 and 13. Addresses and handles are plain integers,
+as TensorRT expects them.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from rrid_edge.model.spec import ModelSpec
 class FakeEngine(BatchEngine):
     """Computes descriptors from the pixels alone: similar images get similar descriptors.
 
-    An image is reduced to an 8 x 4 grid of mean colours, centred, projected by a fixed random matrix and normalised. With
-    ``spec.flip`` an image and its mirror get the same descriptor.
+    An image is reduced to an 8 x 4 grid of mean colours, centred, projected by a fixed random matrix and normalised.
+    With ``spec.flip`` an image and its mirror get the same descriptor.
 
     Args:
         spec: spec of the engine; by default a small 192 x 64 network of 15 blocks of 16 values.

@@ -1,7 +1,7 @@
 """Contact sheets: one row per query with its ranked crops.
 
-A crop's border is green for the query's person, red for another person, grey if the file names do not say. The bars beside
-it show what each of the finest stripes, from head to feet, adds to the score (blue) or takes from it (orange).
+A crop's border is green for the query's person, red for another person, grey if the file names do not say. The bars
+beside it show what each of the finest stripes, from head to feet, adds to the score (blue) or takes from it (orange).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """HTML reports: query results as one self-contained file with embedded thumbnails and sortable tables.
 
-The pages are the files of ``templates/``, filled with :class:`string.Template`. A report loads nothing from the network:
-pictures are data URIs, style and script are inline, and a content security policy forbids everything else.
+The pages are the files of ``templates/``, filled with :class:`string.Template`. A report loads nothing from the
+network: pictures are data URIs, style and script are inline, and a content security policy forbids everything else.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ PROVIDER = "CUDAExecutionProvider"
 class OnnxRuntimeCudaEngine(BatchEngine):
     """Runs a model file on ONNX Runtime's CUDA provider, in the precision of the file.
 
-    Buffers for the largest batch are allocated once, on the host (pinned) and on the device. Threads may share an engine;
-    their calls run one after another.
+    Buffers for the largest batch are allocated once, on the host (pinned) and on the device. Threads may share an
+    engine; their calls run one after another.
 
     Args:
         path: the ONNX file.

@@ -1,7 +1,7 @@
 """A disk cache of compiled models for a faster start. It can be deleted at any time.
 
-An entry is valid for one file, runtime, processor and set of settings, and only if its checksum matches. If the folder or an
-entry is unusable, the model is compiled as without a cache.
+An entry is valid for one file, runtime, processor and set of settings, and only if its checksum matches. If the folder
+or an entry is unusable, the model is compiled as without a cache.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class CompiledCache:
 
         The file is identified by device, inode, size, mtime and ctime.
         """
-        # Hashing 165 MB would cost more than half of the time saved. A file changed within seconds is not cached: it could
-        # change again with the same time stamp.
+        # Hashing 165 MB would cost more than half of the time saved. A file changed within seconds is not cached: it
+        # could change again with the same time stamp.
         try:
             facts = model.stat()
         except OSError:
@@ -126,7 +126,7 @@ class CompiledCache:
         return self.folder / f"compiled-{key.hex()[:32]}.blob"
 
     def _make_room(self, size_bytes: int) -> None:
-        """Remove partial files of killed processes and the least recently used entries, until ``size_bytes`` more fit."""
+        """Remove stale partial files and the least recently used entries, until ``size_bytes`` more fit."""
         now = time.time()
         entries = []
         for path in self.folder.glob("compiled-*"):

@@ -25,8 +25,9 @@ class OpenVinoEngine(BatchEngine):
 
     Args:
         path: the ONNX file.
-        precision: arithmetic of the backbone: ``fp32``, ``bf16`` or ``fp16``. None means bf16 on CPUs with AMX or AVX-512
-            bf16, else fp32; for an int8 file, fp32 in the layers that are not int8. With bf16 the head computes in fp32.
+        precision: arithmetic of the backbone: ``fp32``, ``bf16`` or ``fp16``. None means bf16 on CPUs with AMX or
+            AVX-512 bf16, else fp32; for an int8 file, fp32 in the layers that are not int8. With bf16 the head computes
+            in fp32.
         threads: CPU threads; 0 lets the runtime choose.
         max_batch: images per call.
         device: OpenVINO's device name: ``CPU``, ``GPU`` (integrated graphics) or ``NPU``.

@@ -1,8 +1,8 @@
 """TensorRT calls shared by building and running: import, API generation, log, check of tensors.
 
-The APIs of TensorRT 8.6, 10.x and 11.x differ. A function that needs a call missing from one of them names the generations
-it runs on (``..._trt8``, ``..._trt8_10``, ``..._trt10_11``, ``..._trt11``). Functions without such a suffix run on all.
-Tests check each function against those APIs.
+The APIs of TensorRT 8.6, 10.x and 11.x differ. A function that needs a call missing from one of them names the
+generations it runs on (``..._trt8``, ``..._trt8_10``, ``..._trt10_11``, ``..._trt11``). Functions without such a suffix
+run on all. Tests check each function against those APIs.
 """
 
 from __future__ import annotations
