@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rrid_calib.calibrate import CalibrationSettings, calibrate
+from rrid_calib.calibrate import calibrate
+from rrid_calib.settings import CalibrationSettings
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.base import Engine

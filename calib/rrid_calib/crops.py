@@ -52,6 +52,14 @@ class CalibrationImages:
     crops: tuple[Crop, ...]
     sha256: tuple[str, ...]
 
+    def split(self, count: int) -> tuple[CalibrationImages, CalibrationImages]:
+        """All but the last ``count`` images, and the last ``count`` images."""
+        at = len(self.crops) - count
+        return (
+            CalibrationImages(self.pixels[:at], self.crops[:at], self.sha256[:at]),
+            CalibrationImages(self.pixels[at:], self.crops[at:], self.sha256[at:]),
+        )
+
 
 def find_crops(folder: Path) -> list[Crop]:
     """List the crops of ``folder`` to calibrate with.

@@ -73,8 +73,8 @@ def run_calibration(
 ) -> dict[str, Any]:
     """Calibrate, tell the person at the terminal, and return what was written."""
     require("rrid_calib.calibrate", "calib", "calibrating a model")
-    from rrid_calib.calibrate import CalibrationSettings
     from rrid_calib.calibrate import calibrate as calibrate_model
+    from rrid_calib.settings import CalibrationSettings
 
     settings = CalibrationSettings(count=count, seed=seed, method=method, rounding=rounding, float_layers=float_layers)
     result = calibrate_model(model, images, settings, output=output, reference=reference, say=say)

@@ -15,10 +15,11 @@ import torch
 from onnx import numpy_helper
 from torch.nn import functional as F
 
-from rrid_calib.calibrate import CalibrationSettings, calibrate
+from rrid_calib.calibrate import calibrate
 from rrid_calib.crops import find_crops, read_crops, sample_crops
 from rrid_calib.graph import int8_layers, quantised, quantised_weights, read_graph, weight_sizes
 from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
+from rrid_calib.settings import CalibrationSettings
 from rrid_edge.engines import open_engine
 from rrid_edge.errors import CheckFailedError, DatasetError, ModelFileError, UsageError
 from rrid_edge.machine.processor import cpu_flags
@@ -259,11 +260,11 @@ def test_residuals_can_stay_in_float32(exported):
 
 def test_what_is_spent_on_accuracy_follows_the_need(lenient, model_path, dataset, monkeypatch):
     easy = dataclasses.replace(SETTINGS, float_layers=None)
-    monkeypatch.setattr("rrid_calib.calibrate.TOP1_TARGET", 0.0)
-    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.9)
+    monkeypatch.setattr("rrid_calib.forms.TOP1_TARGET", 0.0)
+    monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.9)
     assert calibrate(model_path, dataset, easy).calibration.form == "int8"
-    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.99999999)
-    monkeypatch.setattr("rrid_calib.calibrate.LARGEST_SHARE", 0.0)
+    monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.99999999)
+    monkeypatch.setattr("rrid_calib.forms.LARGEST_SHARE", 0.0)
     chosen = calibrate(model_path, dataset, easy).calibration
     assert (chosen.form, chosen.floating) == ("float residuals", ())
 
@@ -347,7 +348,7 @@ def test_pixels_are_read_as_everywhere(dataset):
 
 
 def test_command(lenient, model_path, checkpoint, dataset, monkeypatch):
-    monkeypatch.setattr("rrid_calib.calibrate.LARGEST_SHARE", 0.0)  # no single layers
+    monkeypatch.setattr("rrid_calib.forms.LARGEST_SHARE", 0.0)  # no single layers
     options = ("--count", 24, "--rounding", "nearest", "--json")
     outcome = rrid_edge("calibrate", model_path, "--images", dataset, *options)
     assert outcome.code == 0, outcome
@@ -409,14 +410,14 @@ def test_layers_left_in_float32_never_make_the_file_large(lenient, monkeypatch, 
 def test_a_model_that_answers_differently_is_not_kept(monkeypatch, model_path, dataset):
     strict = dataclasses.replace(parity.TOLERANCES["int8"], min_cosine=0.9999999)
     monkeypatch.setitem(parity.TOLERANCES, "int8", strict)
-    with pytest.raises(CheckFailedError, match=r"does not answer as onnxruntime CPU fp32.*nothing was kept"):
+    with pytest.raises(CheckFailedError, match=r"int8 model differs from onnxruntime CPU fp32: .*nothing was written"):
         calibrate(model_path, dataset, SETTINGS)
     assert [path.name for path in model_path.parent.iterdir()] == ["rrid.onnx"]
 
 
 def test_export_calibrates_and_compares_with_pytorch(lenient, checkpoint, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("rrid_calib.calibrate.TOP1_TARGET", 0.0)
-    monkeypatch.setattr("rrid_calib.calibrate.MEAN_TARGET", 0.9)  # the first form will do
+    monkeypatch.setattr("rrid_calib.forms.TOP1_TARGET", 0.0)
+    monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.9)  # the first form will do
     arguments = [
         "export",
         checkpoint,
