@@ -9,17 +9,17 @@ import argparse
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common import Descriptors, DrawnPersons, elapsed_s, traced_mib
+from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import PROTOCOLS, RankingSettings, evaluate_descriptors
 
 _PERSONS, _CAMERAS = 751, 6
 
 
-def labels(random: np.random.Generator, count: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def draw_labels(random: np.random.Generator, count: int, first: int) -> Labels:
     """Persons from ``first`` on, and cameras from 1 on."""
-    return random.integers(first, _PERSONS, count), random.integers(1, _CAMERAS + 1, count)
+    return Labels(random.integers(first, _PERSONS, count), random.integers(1, _CAMERAS + 1, count))
 
 
 def matrix_and_sorts(query: Descriptors, gallery: Descriptors) -> tuple[float, float, float]:
@@ -41,18 +41,18 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=3840)
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    query_persons, query_cameras = labels(random, options.queries, 1)
-    gallery_persons, gallery_cameras = labels(random, options.gallery, 0)  # person 0 is a distractor
+    query_labels = draw_labels(random, options.queries, 1)
+    gallery_labels = draw_labels(random, options.gallery, 0)  # person 0 is a distractor
     drawn = DrawnPersons.draw(_PERSONS, options.dimension, spread=2)
-    query, gallery = drawn.descriptors(query_persons, 1), drawn.descriptors(gallery_persons, 2)
-    names = (query_persons, gallery_persons, query_cameras, gallery_cameras)
+    query, gallery = drawn.descriptors(query_labels.persons, 1), drawn.descriptors(gallery_labels.persons, 2)
+    sides = LabelledCrops(query, query_labels), LabelledCrops(gallery, gallery_labels)
     times = {}
     for protocol in PROTOCOLS:
         start = time.perf_counter()
-        metrics = evaluate_descriptors(query, gallery, *names, RankingSettings(protocol=protocol))
+        metrics = evaluate_descriptors(*sides, RankingSettings(protocol=protocol))
         times[protocol] = time.perf_counter() - start
         print(f"{protocol}: {times[protocol]:.2f} s (mAP {metrics.mean_ap:.4f}, CMC {metrics.cmc})")
-    mib = traced_mib(lambda: evaluate_descriptors(query, gallery, *names))
+    mib = traced_mib(lambda: evaluate_descriptors(*sides))
     print(f"memory beyond the descriptors: {mib:.0f} MiB")
     product, by_value, by_index = matrix_and_sorts(query, gallery)
     print(f"distance matrix {product:.2f} s; with its sort {by_value:.2f} s (values), {by_index:.2f} s (indices)")

@@ -40,6 +40,7 @@ from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork, load_source
 from rrid_export.torch_engine import TorchEngine
 from rrid_train.data.layout import Dataset, load_dataset
+from rrid_train.data.samples import labels_of
 from rrid_train.model import RRID
 
 Pixels = NDArray[np.uint8]
@@ -139,14 +140,8 @@ class Measure:
         """Accuracy of queries against the gallery."""
         queries = len(self.dataset.query)
         query, gallery = descriptors[:queries].astype(np.float64), descriptors[queries:].astype(np.float64)
-        people, cameras = (
-            [
-                np.array([getattr(sample, what) for sample in part])
-                for part in (self.dataset.query, self.dataset.gallery)
-            ]
-            for what in ("pid", "camera")
-        )
-        return evaluate_ranking(2 - 2 * query @ gallery.T, people[0], people[1], cameras[0], cameras[1])
+        labels = labels_of(self.dataset.query), labels_of(self.dataset.gallery)
+        return evaluate_ranking(2 - 2 * query @ gallery.T, *labels)
 
     def row(self, name: str, reference: Descriptors, found: Descriptors, share: float | None = None) -> list[str]:
         """One line of a table."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rrid_edge.model.spec import ModelSpec
     from rrid_edge.parity.check import check_parity
     from rrid_edge.parity.goldens import load_goldens
+    from rrid_edge.ranking.labels import Labels
     from rrid_edge.ranking.metrics import evaluate_ranking
     from rrid_edge.ranking.rerank import k_reciprocal
 
@@ -35,6 +36,7 @@ __all__ = [
     "Engine",
     "FakeEngine",
     "Gallery",
+    "Labels",
     "MatchResult",
     "MatchSettings",
     "ModelSpec",
@@ -63,6 +65,7 @@ _MODULES = {
     "Engine": "engines.base",
     "FakeEngine": "engines.fake",
     "Gallery": "gallery.base",
+    "Labels": "ranking.labels",
     "MatchResult": "matching",
     "MatchSettings": "matching",
     "ModelSpec": "model.spec",

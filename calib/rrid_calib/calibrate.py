@@ -21,7 +21,7 @@ from rrid_edge.model.names import calibration_path, onnx_beside, parity_report_p
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.check import ParityReport, check_parity
-from rrid_edge.parity.goldens import Labels
+from rrid_edge.ranking.labels import Labels
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import read_labels
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.model.spec import ModelSpec
-from rrid_edge.parity.goldens import Goldens, Labels
+from rrid_edge.parity.goldens import Goldens
+from rrid_edge.ranking.labels import Labels
 from rrid_export.source import SourceNetwork
 from rrid_export.torch_engine import TorchEngine
 

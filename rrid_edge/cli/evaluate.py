@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rrid_edge.engines.base import Engine
     from rrid_edge.model.spec import ModelSpec
-    from rrid_edge.pictures.ranked_lists import LabelledCrops
+    from rrid_edge.ranking.labels import LabelledCrops
     from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings
     from rrid_edge.ranking.rerank import RerankSettings
     from rrid_edge.ranking.thresholds import Thresholds
@@ -134,25 +134,16 @@ class _Run:
     def metrics(self, settings: RankingSettings) -> RankingMetrics:
         from rrid_edge.ranking.metrics import evaluate_descriptors, evaluate_ranking
 
-        labels = (self.query.pids, self.gallery.pids, self.query.cameras, self.gallery.cameras)
         if self.rerank is None:
-            return evaluate_descriptors(self._queries(), self.gallery.descriptors, *labels, settings)
-        return evaluate_ranking(self._reranked(), *labels, **asdict(settings))
+            return evaluate_descriptors(replace(self.query, descriptors=self._queries()), self.gallery, settings)
+        return evaluate_ranking(self._reranked(), self.query.labels, self.gallery.labels, settings)
 
     def thresholds(self, rates: tuple[float, ...]) -> Thresholds:
         """Of plain cosines: what match compares."""
         from rrid_edge.ranking.thresholds import measure_thresholds
 
         return measure_thresholds(
-            self.query.descriptors,
-            self.gallery.descriptors,
-            self.query.pids,
-            self.gallery.pids,
-            self.query.cameras,
-            self.gallery.cameras,
-            fingerprint=self.spec.fingerprint,
-            dataset=self.data.name,
-            rates=rates,
+            self.query, self.gallery, fingerprint=self.spec.fingerprint, dataset=self.data.name, rates=rates
         )
 
     def draw(self, folder: Path, metrics: RankingMetrics, count: int) -> list[Path]:
@@ -189,7 +180,7 @@ class _Run:
         from rrid_edge.ranking.rerank import k_reciprocal
 
         assert self.rerank is not None
-        return k_reciprocal(self._queries(), self.gallery.descriptors, **asdict(self.rerank))
+        return k_reciprocal(self._queries(), self.gallery.descriptors, self.rerank)
 
 
 def _open(model: Path, runtime: str, precision: str | None, threads: int) -> Engine:
@@ -211,7 +202,8 @@ def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCr
     import numpy as np
 
     from rrid_edge.embedding.pipeline import embed_files
-    from rrid_edge.pictures.ranked_lists import LabelledCrops
+    from rrid_edge.ranking.labels import LabelledCrops
+    from rrid_train.data.samples import labels_of
 
     paths = [sample.path for sample in samples]
     descriptors = np.empty((len(paths), engine.spec.dimension), np.float32)
@@ -225,8 +217,7 @@ def _embed(engine: Engine, samples: tuple[Sample, ...], what: str) -> LabelledCr
                 )
             descriptors[batch.indices] = batch.descriptors
             bar.advance(batch.done)
-    pids, cameras = ([getattr(sample, name) for sample in samples] for name in ("pid", "camera"))
-    return LabelledCrops(paths, np.array(pids, np.int64), np.array(cameras, np.int64), descriptors)
+    return LabelledCrops(descriptors, labels_of(samples), paths)
 
 
 def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rrid_edge.model.spec import ModelSpec
     from rrid_edge.parity.check import ParityReport
     from rrid_edge.parity.diagnosis import Diagnosis, Run
-    from rrid_edge.parity.goldens import Goldens, Labels
+    from rrid_edge.parity.goldens import Goldens
+    from rrid_edge.ranking.labels import Labels
 
 
 @app.command(
@@ -231,7 +232,7 @@ def read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.ui
     from rrid_edge.crops.folder import list_images
     from rrid_edge.crops.images import read_image
     from rrid_edge.crops.naming import read_labels
-    from rrid_edge.parity.goldens import Labels
+    from rrid_edge.ranking.labels import Labels
 
     paths = list_images(folder)
     taken = min(count, len(paths))

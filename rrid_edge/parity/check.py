@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FingerprintMismatchError, UsageError
 from rrid_edge.parity.agreement import Agreement, compare, row_cosines, unit_rows
-from rrid_edge.parity.goldens import Labels
+from rrid_edge.ranking.labels import Labels
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
 
 
@@ -133,7 +133,7 @@ def check_parity(
         reference: float32 (N, D) of the same images.
         reference_name: what made them, for the report.
         reference_fingerprint: fingerprint of the network that made them.
-        labels: identities and cameras, where known: adds the change of mean average precision and rank-1.
+        labels: persons and cameras, where known: adds the change of mean average precision and rank-1.
         descriptors: the engine's descriptors of ``images``, float32 (N, D), where the caller has them already.
         batches: sizes in which batch invariance is tried; none leaves it out.
 
@@ -235,11 +235,12 @@ def _ranking(descriptors: NDArray[np.float32], labels: Labels | None) -> Ranking
     if labels is None:
         return None
     known = (labels.persons > 0) & (labels.cameras >= 0)
-    persons, cameras = labels.persons[known], labels.cameras[known]
+    usable = labels[known]
     across = [
-        bool(((persons == person) & (cameras != camera)).any()) for person, camera in zip(persons, cameras, strict=True)
+        bool(((usable.persons == person) & (usable.cameras != camera)).any())
+        for person, camera in zip(usable.persons, usable.cameras, strict=True)
     ]
     if not any(across):
         return None
     values = unit_rows(descriptors[known])
-    return evaluate_ranking(2 - 2 * (values @ values.T), persons, persons, cameras, cameras)
+    return evaluate_ranking(2 - 2 * (values @ values.T), usable, usable)

@@ -12,19 +12,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import atomic_output
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What file names tell of each image.
-
-    Attributes:
-        persons: int64 (N,), -1 where unknown.
-        cameras: int64 (N,), -1 where unknown.
-    """
-
-    persons: NDArray[np.int64]
-    cameras: NDArray[np.int64]
+from rrid_edge.ranking.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -36,7 +24,7 @@ class Goldens:
         descriptors: float32 (N, D).
         names: the N source files, for people.
         fingerprint: of the network.
-        labels: identities and cameras.
+        labels: of the N images, -1 where unknown.
     """
 
     images: NDArray[np.uint8]
@@ -84,7 +72,7 @@ def load_goldens(path: Path) -> Goldens:
         raise UsageError(
             f"{printable(path)}: no such goldens file; rrid-edge export writes it beside the model"
         ) from error
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, OSError, EOFError, UsageError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelFileError(
             f"{printable(path)}: not a goldens file, or damaged ({error}); write it again with: rrid-edge export CHECKPOINT"
         ) from error

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
 from rrid_edge.matching import Match, MatchResult, block_shares
-from rrid_edge.ranking.metrics import JUNK_PID
-
-
-@dataclass(frozen=True)
-class LabelledCrops:
-    """One side of an evaluation.
-
-    Attributes:
-        paths: files.
-        pids: int64 (N,): identities.
-        cameras: int64 (N,).
-        descriptors: float32 (N, D), unit rows.
-    """
-
-    paths: Sequence[Path]
-    pids: NDArray[np.int64]
-    cameras: NDArray[np.int64]
-    descriptors: NDArray[np.float32]
+from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops
 
 
 def choose_queries(query_ap: NDArray[np.float64], count: int) -> dict[str, list[int]]:
@@ -58,13 +37,14 @@ def ranked_list(
         top_k: answers.
         blocks: descriptor blocks of the model.
     """
-    pid, camera = query.pids[number], query.cameras[number]
-    left_out = (gallery.pids == JUNK_PID) | ((gallery.pids == pid) & (gallery.cameras == camera))
+    person, camera = query.labels.persons[number], query.labels.cameras[number]
+    persons, cameras = gallery.labels.persons, gallery.labels.cameras
+    left_out = (persons == JUNK_PERSON) | ((persons == person) & (cameras == camera))
     order = np.argsort(np.where(left_out, np.inf, distances), kind="stable")
     descriptor = query.descriptors[number]
     matches = []
     for rank, column in enumerate(order[: min(top_k, int(np.count_nonzero(~left_out)))].tolist(), start=1):
         shares = block_shares(descriptor, gallery.descriptors[column], blocks)
-        path, person = str(gallery.paths[column]), str(gallery.pids[column])
-        matches.append(Match(rank, sum(shares), path, int(gallery.cameras[column]), person, shares))
-    return MatchResult((str(query.paths[number]),), tuple(matches), str(pid), int(camera))
+        path, camera_of_crop = str(gallery.paths[column]), int(cameras[column])
+        matches.append(Match(rank, sum(shares), path, camera_of_crop, str(persons[column]), shares))
+    return MatchResult((str(query.paths[number]),), tuple(matches), str(person), int(camera))

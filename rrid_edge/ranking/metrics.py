@@ -2,8 +2,8 @@
 
 What every measure here agrees on:
 
-* Gallery items of the query's identity *and* camera are left out: finding one's own next frame proves nothing.
-* Gallery items of the junk identity (-1) are left out: neither right nor wrong. A distractor (0) is a wrong answer.
+* Gallery items of the query's person *and* camera are left out: finding one's own next frame proves nothing.
+* Gallery items of the junk person (-1) are left out: neither right nor wrong. A distractor (0) is a wrong answer.
 * A query without any right answer left is not valid and counts nowhere.
 * Ties are settled against the model: wrong items at the same distance stand before right ones. So the measures do not
   depend on the gallery's order, and a constant descriptor earns nothing by luck.
@@ -11,18 +11,18 @@ What every measure here agrees on:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rrid_edge.errors import UsageError
-from rrid_edge.ranking.ranks import CameraTally, GalleryIndex, SingleShot, average_precision, checked_label, ranks_of
+from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops, Labels
+from rrid_edge.ranking.ranks import CameraTally, GalleryIndex, SingleShot, average_precision, ranks_of
 
 PROTOCOLS = ("market1501", "allshots", "cuhk03")
 AP_RULES = ("step", "trapezoid")
-JUNK_PID = -1
 QUERY_BLOCK = 512
 """Queries whose distances are held at once: 512 x 15,913 float32 are 33 MB, and the matrix product keeps its speed."""
 
@@ -83,13 +83,13 @@ class RankingSettings:
         protocol: ``market1501``: CMC(k) is the share of queries whose first right answer has fewer than k wrong items
             before it. ``allshots``: every right answer counts, with weight 1/(right answers of its query): CMC(k) is
             the share with fewer than k *wrong* items before it. ``cuhk03``: single gallery shot: the gallery is what
-            other cameras saw, one item drawn for each identity, repeated ``draws`` times; the mean over draws.
+            other cameras saw, one item drawn for each person, repeated ``draws`` times; the mean over draws.
         top_k: ranks of the CMC.
         ap: ``step``: the mean of the precision at every right answer, tied items taken together (scikit-learn's
             ``average_precision_score``); ``trapezoid``: the area under the precision-recall polygon as in Market-1501's
             official MATLAB code (Zheng et al., ICCV 2015), always a little lower.
-        junk_pid: gallery identity that is left out; None where -1 is an identity like any other, which is how the
-            published evaluation code counts.
+        junk_person: label of the gallery items that are left out; None where -1 is a person like any other, which is
+            how the published evaluation code counts.
         per_camera: also measure every pair of cameras.
         draws: galleries drawn for each query under ``cuhk03``.
         seed: of those draws.
@@ -101,7 +101,7 @@ class RankingSettings:
     protocol: str = "market1501"
     top_k: tuple[int, ...] = (1, 5, 10)
     ap: str = "step"
-    junk_pid: int | None = JUNK_PID
+    junk_person: int | None = JUNK_PERSON
     per_camera: bool = False
     draws: int = 100
     seed: int = 0
@@ -123,88 +123,49 @@ class RankingSettings:
             raise UsageError(f"{self.draws} draws do not work: expected at least 1, for example 100")
 
 
-@dataclass(frozen=True)
-class _Labels:
-    query_pids: NDArray[np.int64]
-    gallery_pids: NDArray[np.int64]
-    query_cams: NDArray[np.int64]
-    gallery_cams: NDArray[np.int64]
-
-
 def evaluate_ranking(
-    distances: ArrayLike,
-    query_pids: ArrayLike,
-    gallery_pids: ArrayLike,
-    query_cams: ArrayLike,
-    gallery_cams: ArrayLike,
-    *,
-    protocol: str = "market1501",
-    top_k: Sequence[int] = (1, 5, 10),
-    ap: str = "step",
-    junk_pid: int | None = JUNK_PID,
-    per_camera: bool = False,
-    draws: int = 100,
-    seed: int = 0,
+    distances: ArrayLike, query: Labels, gallery: Labels, settings: RankingSettings | None = None
 ) -> RankingMetrics:
     """Evaluate a matrix of distances.
 
     Args:
         distances: real, shape (queries, gallery); smaller is nearer.
-        query_pids: int, shape (queries,): identities.
-        gallery_pids: int, shape (gallery,); 0 is a distractor, a wrong answer for every query.
-        query_cams: int, shape (queries,): cameras.
-        gallery_cams: int, shape (gallery,).
-        protocol: as in :class:`RankingSettings`, like all that follow.
-        top_k: see there.
-        ap: see there.
-        junk_pid: see there.
-        per_camera: see there.
-        draws: see there.
-        seed: see there.
+        query: labels of the rows.
+        gallery: labels of the columns.
+        settings: how to evaluate; the defaults of :class:`RankingSettings` when None.
 
     Raises:
-        UsageError: shapes that do not fit, distances that are not finite, an unknown protocol or rule, no valid query.
+        UsageError: shapes that do not fit, distances that are not finite, no valid query.
     """
     matrix = np.asarray(distances)
     if matrix.ndim != 2 or not (np.issubdtype(matrix.dtype, np.floating) or np.issubdtype(matrix.dtype, np.integer)):
         raise UsageError(
             f"distances of dtype {matrix.dtype} and shape {matrix.shape}: expected real numbers (queries, gallery)"
         )
-    labels = _checked_labels(matrix.shape[0], matrix.shape[1], query_pids, gallery_pids, query_cams, gallery_cams)
-    settings = RankingSettings(protocol, tuple(top_k), ap, junk_pid, per_camera, draws, seed)
+    query.check_count(matrix.shape[0], "query")
+    gallery.check_count(matrix.shape[1], "gallery")
     blocks = (_as_float(matrix[start : start + QUERY_BLOCK]) for start in range(0, len(matrix), QUERY_BLOCK))
-    return _evaluate(blocks, labels, settings)
+    return _evaluate(blocks, query, gallery, settings or RankingSettings())
 
 
 def evaluate_descriptors(
-    query: NDArray[np.floating],
-    gallery: NDArray[np.floating],
-    query_pids: ArrayLike,
-    gallery_pids: ArrayLike,
-    query_cams: ArrayLike,
-    gallery_cams: ArrayLike,
-    settings: RankingSettings | None = None,
+    query: LabelledCrops, gallery: LabelledCrops, settings: RankingSettings | None = None
 ) -> RankingMetrics:
     """Evaluate descriptors by Euclidean distance, in blocks of queries: the whole matrix is never held.
 
     Args:
-        query: float, shape (queries, D); computed in float32 unless both sides are float64.
-        gallery: float, shape (gallery, D).
-        query_pids: int, shape (queries,).
-        gallery_pids: int, shape (gallery,).
-        query_cams: int, shape (queries,).
-        gallery_cams: int, shape (gallery,).
+        query: the queries; computed in float32 unless both sides are float64.
+        gallery: the gallery.
         settings: how to evaluate; the defaults of :class:`RankingSettings` when None.
 
     Raises:
         UsageError: as for :func:`evaluate_ranking`.
     """
-    if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1]:
-        raise UsageError(
-            f"descriptors of shapes {query.shape} and {gallery.shape}: expected (queries, D) and (gallery, D)"
-        )
-    labels = _checked_labels(len(query), len(gallery), query_pids, gallery_pids, query_cams, gallery_cams)
-    return _evaluate(_distance_blocks(query, gallery), labels, settings or RankingSettings())
+    shapes = query.descriptors.shape, gallery.descriptors.shape
+    if shapes[0][1] != shapes[1][1]:
+        raise UsageError(f"descriptors of shapes {shapes[0]} and {shapes[1]}: expected (queries, D) and (gallery, D)")
+    blocks = _distance_blocks(query.descriptors, gallery.descriptors)
+    return _evaluate(blocks, query.labels, gallery.labels, settings or RankingSettings())
 
 
 def _distance_blocks(query: NDArray[np.floating], gallery: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
@@ -219,16 +180,18 @@ def _distance_blocks(query: NDArray[np.floating], gallery: NDArray[np.floating])
         yield block
 
 
-def _evaluate(blocks: Iterable[NDArray[np.floating]], labels: _Labels, settings: RankingSettings) -> RankingMetrics:
-    index = GalleryIndex(labels.gallery_pids, labels.gallery_cams, settings.junk_pid)
-    sums = _Sums(len(labels.query_pids), index, settings)
+def _evaluate(
+    blocks: Iterable[NDArray[np.floating]], query: Labels, gallery: Labels, settings: RankingSettings
+) -> RankingMetrics:
+    index = GalleryIndex(gallery, settings.junk_person)
+    sums = _Sums(len(query), index, settings)
     number = 0
     for block in blocks:
         if not np.isfinite(block).all():
             raise UsageError("distances that are NaN or infinite: expected finite numbers; check the descriptors")
         kept = block if index.columns is None else block[:, index.columns]
         for row, ordered in zip(kept, np.sort(kept, axis=1), strict=True):
-            sums.add(number, row, ordered, int(labels.query_pids[number]), int(labels.query_cams[number]))
+            sums.add(number, row, ordered, int(query.persons[number]), int(query.cameras[number]))
             number += 1
     return sums.metrics()
 
@@ -245,9 +208,11 @@ class _Sums:
         self._single_shot = SingleShot(index, settings.draws, settings.seed)
         self._tally = CameraTally(index) if settings.per_camera else None
 
-    def add(self, number: int, row: NDArray[np.floating], ordered: NDArray[np.floating], pid: int, camera: int) -> None:
+    def add(
+        self, number: int, row: NDArray[np.floating], ordered: NDArray[np.floating], person: int, camera: int
+    ) -> None:
         """Count one query: its row of distances, and the same row in ascending order."""
-        right, left_out = self._index.split(pid, camera)
+        right, left_out = self._index.split(person, camera)
         if not len(right):
             return
         ranks = ranks_of(ordered, row[right], row[left_out])
@@ -255,21 +220,21 @@ class _Sums:
         self._inp[number] = len(right) / ranks.position[-1]
         self._first_rank[number] = ranks.position[0]
         if self._settings.protocol == "cuhk03":
-            self._hits += self._single_shot.hits(row, pid, camera, self._deepest)
+            self._hits += self._single_shot.hits(row, person, camera, self._deepest)
         else:
             counted = ranks.wrong if self._settings.protocol == "allshots" else ranks.wrong[:1]
             histogram = np.bincount(np.minimum(counted, self._deepest), minlength=self._deepest + 1)
             self._hits += histogram[:-1] / len(counted)
         if self._tally is not None:
-            self._tally.add(row, pid, camera, self._settings.ap)
+            self._tally.add(row, person, camera, self._settings.ap)
 
     def metrics(self) -> RankingMetrics:
         """The means over all valid queries."""
         valid = int(np.count_nonzero(self._first_rank))
         if not valid:
             raise UsageError(
-                "no query can be evaluated: none has a gallery item of its identity from another camera; "
-                "check identities and cameras"
+                "no query can be evaluated: none has a gallery item of its person from another camera; "
+                "check persons and cameras"
             )
         curve = np.cumsum(self._hits) / valid
         return RankingMetrics(
@@ -290,20 +255,3 @@ def _as_float(block: NDArray[np.generic]) -> NDArray[np.floating]:
     if block.dtype == np.float16:
         return block.astype(np.float32)
     return block if np.issubdtype(block.dtype, np.floating) else block.astype(np.float64)  # type: ignore[return-value]
-
-
-def _checked_labels(
-    queries: int,
-    gallery: int,
-    query_pids: ArrayLike,
-    gallery_pids: ArrayLike,
-    query_cams: ArrayLike,
-    gallery_cams: ArrayLike,
-) -> _Labels:
-    given = (
-        ("query_pids", query_pids, queries),
-        ("gallery_pids", gallery_pids, gallery),
-        ("query_cams", query_cams, queries),
-        ("gallery_cams", gallery_cams, gallery),
-    )
-    return _Labels(*(checked_label(name, values, expected) for name, values, expected in given))

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from rrid_edge.errors import UsageError
+from rrid_edge.ranking.labels import Labels
 
 _NONE = np.empty(0, np.int64)
 
@@ -67,27 +67,26 @@ class GalleryIndex:
 
     Attributes:
         columns: columns that are no junk, or None where all are kept; every other index counts within them.
-        pids: int64: identities of the kept columns.
-        cams: int64: cameras of the kept columns.
+        labels: persons and cameras of the kept columns.
     """
 
-    def __init__(self, pids: NDArray[np.int64], cams: NDArray[np.int64], junk_pid: int | None) -> None:
-        kept = np.flatnonzero(pids != junk_pid) if junk_pid is not None else np.arange(len(pids))
-        self.columns = kept if len(kept) < len(pids) else None
-        self.pids, self.cams = pids[kept], cams[kept]
-        order = np.argsort(self.pids, kind="stable")
-        identities, starts = np.unique(self.pids[order], return_index=True)
-        self._members = dict(zip(identities.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+    def __init__(self, labels: Labels, junk_person: int | None) -> None:
+        kept = np.flatnonzero(labels.persons != junk_person) if junk_person is not None else np.arange(len(labels))
+        self.columns = kept if len(kept) < len(labels) else None
+        self.labels = labels[kept]
+        order = np.argsort(self.labels.persons, kind="stable")
+        persons, starts = np.unique(self.labels.persons[order], return_index=True)
+        self._members = dict(zip(persons.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
 
-    def split(self, pid: int, camera: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Columns of a query's right answers, and columns that are left out (its identity and camera)."""
-        own = self._members.get(int(pid), _NONE)
-        same_camera = self.cams[own] == camera
+    def split(self, person: int, camera: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Columns of a query's right answers, and columns that are left out (its person and camera)."""
+        own = self._members.get(int(person), _NONE)
+        same_camera = self.labels.cameras[own] == camera
         return own[~same_camera], own[same_camera]
 
 
 class SingleShot:
-    """CMC with one gallery item drawn for each identity, as CUHK03 is evaluated (Li et al., CVPR 2014).
+    """CMC with one gallery item drawn for each person, as CUHK03 is evaluated (Li et al., CVPR 2014).
 
     Args:
         index: the gallery.
@@ -100,21 +99,23 @@ class SingleShot:
         self._random = np.random.default_rng(seed)
         self._by_camera: dict[int, tuple[NDArray[np.int64], ...]] = {}
 
-    def hits(self, row: NDArray[np.floating], pid: int, camera: int, deepest: int) -> NDArray[np.float64]:
+    def hits(self, row: NDArray[np.floating], person: int, camera: int, deepest: int) -> NDArray[np.float64]:
         """Share of the draws whose right item has exactly 0, 1, ... ``deepest`` - 1 wrong ones before it."""
-        columns, identities, starts, counts = self._other_cameras(int(camera))
-        picks = starts + (self._random.random((self._draws, len(identities))) * counts).astype(np.int64)
+        columns, persons, starts, counts = self._other_cameras(int(camera))
+        picks = starts + (self._random.random((self._draws, len(persons))) * counts).astype(np.int64)
         drawn = row[columns[picks]]
-        own = int(np.searchsorted(identities, pid))
+        own = int(np.searchsorted(persons, person))
         wrong = np.count_nonzero(drawn <= drawn[:, own : own + 1], axis=1) - 1
         return np.bincount(np.minimum(wrong, deepest), minlength=deepest + 1)[:-1] / self._draws
 
     def _other_cameras(self, camera: int) -> tuple[NDArray[np.int64], ...]:
         if camera not in self._by_camera:
-            columns = np.flatnonzero(self._index.cams != camera)
-            columns = columns[np.argsort(self._index.pids[columns], kind="stable")]
-            identities, starts, counts = np.unique(self._index.pids[columns], return_index=True, return_counts=True)
-            self._by_camera[camera] = (columns, identities, starts, counts)
+            columns = np.flatnonzero(self._index.labels.cameras != camera)
+            columns = columns[np.argsort(self._index.labels.persons[columns], kind="stable")]
+            persons, starts, counts = np.unique(
+                self._index.labels.persons[columns], return_index=True, return_counts=True
+            )
+            self._by_camera[camera] = (columns, persons, starts, counts)
         return self._by_camera[camera]
 
 
@@ -123,15 +124,17 @@ class CameraTally:
 
     def __init__(self, index: GalleryIndex) -> None:
         self._index = index
-        self._columns = {int(camera): np.flatnonzero(index.cams == camera) for camera in np.unique(index.cams)}
+        self._columns = {
+            int(camera): np.flatnonzero(index.labels.cameras == camera) for camera in np.unique(index.labels.cameras)
+        }
         self._sums: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0, 0.0, 0])
 
-    def add(self, row: NDArray[np.floating], pid: int, camera: int, rule: str) -> None:
-        """Count one query against every other camera that saw its identity."""
-        right, _ = self._index.split(pid, camera)
-        for other in np.unique(self._index.cams[right]).tolist():
+    def add(self, row: NDArray[np.floating], person: int, camera: int, rule: str) -> None:
+        """Count one query against every other camera that saw its person."""
+        right, _ = self._index.split(person, camera)
+        for other in np.unique(self._index.labels.cameras[right]).tolist():
             ordered = np.sort(row[self._columns[other]])
-            ranks = ranks_of(ordered, row[right[self._index.cams[right] == other]], row[:0])
+            ranks = ranks_of(ordered, row[right[self._index.labels.cameras[right] == other]], row[:0])
             sums = self._sums[int(camera), other]
             sums[0] += 1
             sums[1] += average_precision(ranks, rule)
@@ -141,17 +144,3 @@ class CameraTally:
         """(query camera, gallery camera, queries, mean AP, rank 1), in order of the cameras."""
         for (camera, other), (queries, precision, first) in sorted(self._sums.items()):
             yield camera, other, int(queries), precision / queries, float(first) / queries
-
-
-def checked_label(name: str, values: ArrayLike, expected: int) -> NDArray[np.int64]:
-    """One array of identities or cameras as int64.
-
-    Raises:
-        UsageError: not whole numbers, or another length than ``expected``.
-    """
-    array = np.asarray(values)
-    if array.shape != (expected,) or (expected and not np.issubdtype(array.dtype, np.integer)):
-        raise UsageError(
-            f"{name} of dtype {array.dtype} and shape {array.shape}: expected {expected} whole numbers, one an item"
-        )
-    return array.astype(np.int64)

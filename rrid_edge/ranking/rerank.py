@@ -27,8 +27,8 @@ class RerankSettings:
 
     Attributes:
         k1: neighbours that must name each other.
-        k2: neighbours whose encodings are averaged; 1 for none.
-        lambda_value: weight of the original distance, in [0, 1].
+        k2: neighbours whose encodings are averaged (section 3.4); 1 for none.
+        lambda_value: weight of the original distance (eq. 12), in [0, 1].
 
     Raises:
         UsageError: a value out of its range.
@@ -47,12 +47,7 @@ class RerankSettings:
 
 
 def k_reciprocal(
-    query: NDArray[np.floating],
-    gallery: NDArray[np.floating],
-    *,
-    k1: int = 20,
-    k2: int = 6,
-    lambda_value: float = 0.3,
+    query: NDArray[np.floating], gallery: NDArray[np.floating], settings: RerankSettings | None = None
 ) -> NDArray[np.float32]:
     """Re-ranked distances of unit descriptors.
 
@@ -62,18 +57,16 @@ def k_reciprocal(
     Args:
         query: float, shape (queries, D), rows of unit length; computed in float32.
         gallery: float, shape (gallery, D), rows of unit length.
-        k1: neighbours that must name each other.
-        k2: neighbours whose encodings are averaged (section 3.4); 1 for none.
-        lambda_value: weight of the original distance (eq. 12).
+        settings: parameters; the paper's values when None.
 
     Returns:
         float32, shape (queries, gallery): (1 - lambda) x Jaccard distance + lambda x original distance.
 
     Raises:
-        UsageError: other shapes, rows that are not finite or not of unit length, parameters out of range, or fewer
-            images than neighbours.
+        UsageError: other shapes, rows that are not finite or not of unit length, or fewer images than neighbours.
     """
-    settings = RerankSettings(k1, k2, lambda_value)
+    settings = settings or RerankSettings()
+    k1 = settings.k1
     query, gallery = _checked(query, gallery)
     images = len(query) + len(gallery)
     if images <= k1:
@@ -84,8 +77,8 @@ def k_reciprocal(
         )
     neighbours, distances = nearest_neighbours(query, gallery, k1)
     encoding = _averaged(_encode(neighbours, k1), neighbours, settings.k2)
-    distances *= np.float32(lambda_value)
-    _add_jaccard(distances, encoding, np.float32(1 - lambda_value))
+    distances *= np.float32(settings.lambda_value)
+    _add_jaccard(distances, encoding, np.float32(1 - settings.lambda_value))
     return distances
 
 

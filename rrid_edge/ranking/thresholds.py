@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import write_json
-from rrid_edge.ranking.metrics import JUNK_PID
-from rrid_edge.ranking.ranks import checked_label
+from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops
 
 FALSE_POSITIVE_RATES = (1e-4, 1e-3, 1e-2)
 FORMAT = 1
@@ -70,12 +69,8 @@ class Thresholds:
 
 
 def measure_thresholds(
-    query: NDArray[np.floating],
-    gallery: NDArray[np.floating],
-    query_pids: ArrayLike,
-    gallery_pids: ArrayLike,
-    query_cams: ArrayLike,
-    gallery_cams: ArrayLike,
+    query: LabelledCrops,
+    gallery: LabelledCrops,
     *,
     fingerprint: str = "",
     dataset: str = "",
@@ -87,37 +82,34 @@ def measure_thresholds(
     largest rate's share of the pairs.
 
     Args:
-        query: float, shape (queries, D), unit rows.
-        gallery: float, shape (gallery, D), unit rows.
-        query_pids: int, shape (queries,).
-        gallery_pids: int, shape (gallery,).
-        query_cams: int, shape (queries,).
-        gallery_cams: int, shape (gallery,).
+        query: the queries.
+        gallery: the gallery.
         fingerprint: of the network that made the descriptors.
         dataset: its name.
         rates: false-positive rates, in (0, 1).
 
     Raises:
-        UsageError: rates out of range, labels that do not fit, or no genuine or no impostor pair.
+        UsageError: rates out of range, or no genuine or no impostor pair.
     """
     if not rates or not all(0 < rate < 1 for rate in rates):
         raise UsageError(f"false-positive rates {list(rates)} do not work: expected numbers between 0 and 1")
-    q_pid, q_cam = (checked_label("query labels", values, len(query)) for values in (query_pids, query_cams))
-    g_pid, g_cam = (checked_label("gallery labels", values, len(gallery)) for values in (gallery_pids, gallery_cams))
-    kept = g_pid != JUNK_PID
-    impostors = int(sum(np.count_nonzero(kept & (g_pid != pid)) for pid in q_pid[q_pid != JUNK_PID]))
+    kept = gallery.labels.persons != JUNK_PERSON
+    persons, cameras = gallery.labels.persons[kept], gallery.labels.cameras[kept]
+    asked = query.labels.persons[query.labels.persons != JUNK_PERSON]
+    impostors = int(sum(np.count_nonzero(persons != person) for person in asked))
     pairs = _Pairs(most=math.floor(max(rates) * impostors) + 1)
-    columns = np.ascontiguousarray(gallery[kept].T, dtype=np.float32)
+    columns = np.ascontiguousarray(gallery.descriptors[kept].T, dtype=np.float32)
     for start in range(0, len(query), _QUERY_BLOCK):
         rows = slice(start, start + _QUERY_BLOCK)
-        scores = query[rows].astype(np.float32, copy=False) @ columns
-        known = (q_pid[rows] != JUNK_PID)[:, None]
-        same = q_pid[rows, None] == g_pid[kept]
-        pairs.add(scores[known & same & (q_cam[rows, None] != g_cam[kept])], scores[known & ~same])
+        labels = query.labels[rows]
+        scores = query.descriptors[rows].astype(np.float32, copy=False) @ columns
+        known = (labels.persons != JUNK_PERSON)[:, None]
+        same = labels.persons[:, None] == persons
+        pairs.add(scores[known & same & (labels.cameras[:, None] != cameras)], scores[known & ~same])
     genuine, highest = pairs.finished()
     if not len(genuine) or not impostors:
         missing = "one person in two cameras" if not len(genuine) else "two people"
-        raise UsageError(f"thresholds need pairs of {missing}, and there is none; check identities and cameras")
+        raise UsageError(f"thresholds need pairs of {missing}, and there is none; check persons and cameras")
     points = tuple(_point(rate, genuine, highest, impostors) for rate in sorted(rates))
     return Thresholds(fingerprint, dataset, len(genuine), impostors, points)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rrid_edge.engines import FakeEngine
-from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
+from rrid_edge.parity.goldens import Goldens, save_goldens
+from rrid_edge.ranking.labels import Labels
 from support.onnx_models import save_tiny_model
 from support.pictures import save_crops
 

@@ -11,9 +11,10 @@ from PIL import Image
 
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
-from rrid_edge.pictures.ranked_lists import LabelledCrops, choose_queries, ranked_list
-from rrid_edge.ranking.metrics import evaluate_ranking
-from rrid_edge.ranking.rerank import average_query_expansion, k_reciprocal
+from rrid_edge.pictures.ranked_lists import choose_queries, ranked_list
+from rrid_edge.ranking.labels import LabelledCrops, Labels
+from rrid_edge.ranking.metrics import RankingSettings, evaluate_ranking
+from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
 from rrid_train.data.layout import load_dataset
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
@@ -46,8 +47,7 @@ def _by_hand(model, data):
             for samples in (dataset.query, dataset.gallery)
         ]
     labels = [
-        [getattr(sample, name) for sample in samples]
-        for name in ("pid", "camera")
+        Labels.of([sample.pid for sample in samples], [sample.camera for sample in samples])
         for samples in (dataset.query, dataset.gallery)
     ]
     return (*sides, labels)
@@ -60,7 +60,7 @@ def _by_hand(model, data):
         (("--expand", "3"), lambda q, g: 2 - 2 * average_query_expansion(q, g, neighbours=3) @ g.T),
         (
             ("--rerank", "--k1", "6", "--k2", "3", "--lambda", "0.2"),
-            lambda q, g: k_reciprocal(q, g, k1=6, k2=3, lambda_value=0.2),
+            lambda q, g: k_reciprocal(q, g, RerankSettings(6, 3, 0.2)),
         ),
     ],
 )
@@ -70,7 +70,7 @@ def test_numbers_equal_the_ranking_computed_here(setting, options, distances):
     assert outcome.code == 0, outcome.err
     answer = json.loads(outcome.out)
     query, gallery, labels = _by_hand(model, data)
-    expected = evaluate_ranking(distances(query, gallery), *labels, per_camera=True)
+    expected = evaluate_ranking(distances(query, gallery), labels[0], labels[1], RankingSettings(per_camera=True))
     assert answer["mean_ap"] == pytest.approx(expected.mean_ap, abs=1e-6)
     assert answer["cmc"] == {str(rank): pytest.approx(value) for rank, value in expected.cmc.items()}
     assert [pair["rank_1"] for pair in answer["camera_pairs"]] == [pair.rank_1 for pair in expected.camera_pairs]
@@ -128,8 +128,8 @@ def test_wrong_use_is_refused(setting, tmp_path):
 def test_ranked_lists_leave_out_what_does_not_count():
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 0]]
     paths = [Path(f"{letter}.jpg") for letter in "abcde"]
-    gallery = LabelledCrops(paths, np.array([7, 7, -1, 8, 0]), np.array([1, 2, 2, 2, 3]), vectors)
-    query = LabelledCrops([Path("q.jpg")], np.array([7]), np.array([1]), vectors[:1])
+    gallery = LabelledCrops(vectors, Labels.of([7, 7, -1, 8, 0], [1, 2, 2, 2, 3]), paths)
+    query = LabelledCrops(vectors[:1], Labels.of([7], [1]), [Path("q.jpg")])
     result = ranked_list(0, query, gallery, 1 - vectors @ vectors[0], 10, 2)
     # a is the query's own camera, c is junk; b and the distractor e are at the same distance, in the gallery's order.
     assert [(match.path, match.person, match.rank) for match in result.matches] == [

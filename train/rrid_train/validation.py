@@ -13,7 +13,7 @@ from torch import nn
 
 from rrid_edge.crops.images import read_image
 from rrid_edge.ranking.metrics import evaluate_ranking
-from rrid_train.data.samples import Sample
+from rrid_train.data.samples import Sample, labels_of
 from rrid_train.reference import describe, normalise
 from rrid_train.settings import TrainConfig
 
@@ -27,10 +27,8 @@ def validate(
     crops = extract(network, config, device, [sample.path for sample in gallery])
     metrics = evaluate_ranking(
         2 - 2 * (queries @ crops.T),
-        [sample.pid for sample in query],
-        [sample.pid for sample in gallery],
-        [sample.camera for sample in query],
-        [sample.camera for sample in gallery],
+        labels_of(query),
+        labels_of(gallery),
     )
     return {"mAP": metrics.mean_ap, **{f"rank-{rank}": value for rank, value in metrics.cmc.items()}}
 

@@ -17,7 +17,8 @@ from rrid_edge.bench.variants import find_variants, sibling_models
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.machine.timing import Timing, interleave
-from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
+from rrid_edge.parity.goldens import Goldens, save_goldens
+from rrid_edge.ranking.labels import Labels
 from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
 from support.commands import refused, rrid_edge

@@ -18,7 +18,8 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import FingerprintMismatchError, ModelFileError, UsageError
 from rrid_edge.parity.agreement import compare, rankings
 from rrid_edge.parity.check import batch_invariance, check_parity
-from rrid_edge.parity.goldens import Goldens, Labels, load_goldens, save_goldens
+from rrid_edge.parity.goldens import Goldens, load_goldens, save_goldens
+from rrid_edge.ranking.labels import Labels
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 from support.pictures import save_crops

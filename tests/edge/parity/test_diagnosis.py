@@ -14,7 +14,8 @@ from rrid_edge.crops.images import load_rgb, read_image
 from rrid_edge.engines import open_engine
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.diagnosis import MISTAKES, diagnose, pixel_mistake
-from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
+from rrid_edge.parity.goldens import Goldens, save_goldens
+from rrid_edge.ranking.labels import Labels
 from rrid_export.mistakes import mistaken_networks
 from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig

@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 
 from rrid_edge.errors import UsageError
+from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import RankingSettings, evaluate_descriptors, evaluate_ranking
 
 DATA = Path(__file__).parents[2] / "data"
+
+
+def evaluate(distances, query_persons, gallery_persons, query_cameras, gallery_cameras, **settings):
+    """One argument for each array, so that a case is a tuple."""
+    query, gallery = Labels.of(query_persons, query_cameras), Labels.of(gallery_persons, gallery_cameras)
+    return evaluate_ranking(distances, query, gallery, RankingSettings(**settings))
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +32,14 @@ def reference():
     return distances, labels, inputs, json.loads((DATA / "ranking_expected.json").read_text())
 
 
-def slow_metrics(distances, query_pids, gallery_pids, query_cams, gallery_cams, top_k=(1, 5, 10)):
+def slow_metrics(distances, query_persons, gallery_persons, query_cameras, gallery_cameras, top_k=(1, 5, 10)):
     """Every query by itself, every item in order; wrong items first among equals. Dictionary of all measures."""
     precisions, inverse, first, all_shots = [], [], [], []
-    for row, pid, camera in zip(distances, query_pids, query_cams, strict=True):
+    for row, person, camera in zip(distances, query_persons, query_cameras, strict=True):
         items = [
-            (distance, gallery_pid == pid)
-            for distance, gallery_pid, gallery_cam in zip(row, gallery_pids, gallery_cams, strict=True)
-            if gallery_pid != -1 and not (gallery_pid == pid and gallery_cam == camera)
+            (distance, gallery_person == person)
+            for distance, gallery_person, gallery_camera in zip(row, gallery_persons, gallery_cameras, strict=True)
+            if gallery_person != -1 and not (gallery_person == person and gallery_camera == camera)
         ]
         items.sort()
         right = [place for place, (_, good) in enumerate(items) if good]
@@ -72,7 +79,7 @@ def random_case(seed, *, levels=None):
 def test_agrees_with_the_published_evaluation(reference, protocol):
     distances, labels, _, expected = reference
     # The published code knows no junk: it counts -1 as one more identity.
-    got = evaluate_ranking(distances, *labels, protocol=protocol, junk_pid=None)
+    got = evaluate(distances, *labels, protocol=protocol, junk_person=None)
     assert got.mean_ap == pytest.approx(expected["mAP"], abs=1e-9)
     assert list(got.cmc.values()) == pytest.approx(expected[f"cmc_{protocol}"], abs=1e-9)
     assert got.valid_queries == 120
@@ -80,7 +87,7 @@ def test_agrees_with_the_published_evaluation(reference, protocol):
 
 def test_agrees_with_the_published_single_shot_evaluation_within_its_noise(reference):
     distances, labels, _, expected = reference
-    got = evaluate_ranking(distances, *labels, protocol="cuhk03", junk_pid=None, draws=1000)
+    got = evaluate(distances, *labels, protocol="cuhk03", junk_person=None, draws=1000)
     # Standard error of the published mean: sqrt(p (1 - p) / (120 queries x 200 draws)), at most 0.0033.
     assert list(got.cmc.values()) == pytest.approx(expected["cmc_cuhk03_mean_of_20"], abs=0.01)
 
@@ -91,7 +98,7 @@ def test_agrees_with_the_slow_implementation(seed, levels):
     case = random_case(seed, levels=levels)
     slow = slow_metrics(*case)
     for protocol in ("market1501", "allshots"):
-        got = evaluate_ranking(*case, protocol=protocol)
+        got = evaluate(*case, protocol=protocol)
         assert got.mean_ap == pytest.approx(slow["mean_ap"])
         assert got.mean_inp == pytest.approx(slow["mean_inp"])
         assert got.valid_queries == slow["valid"]
@@ -99,24 +106,24 @@ def test_agrees_with_the_slow_implementation(seed, levels):
 
 
 def test_leaving_junk_out_equals_a_gallery_without_it(reference):
-    distances, (query_pids, gallery_pids, query_cams, gallery_cams), _, _ = reference
-    kept = gallery_pids != -1
-    got = evaluate_ranking(distances, query_pids, gallery_pids, query_cams, gallery_cams)
-    expected = evaluate_ranking(
-        distances[:, kept], query_pids, gallery_pids[kept], query_cams, gallery_cams[kept], junk_pid=None
+    distances, (query_persons, gallery_persons, query_cameras, gallery_cameras), _, _ = reference
+    kept = gallery_persons != -1
+    got = evaluate(distances, query_persons, gallery_persons, query_cameras, gallery_cameras)
+    expected = evaluate(
+        distances[:, kept], query_persons, gallery_persons[kept], query_cameras, gallery_cameras[kept], junk_person=None
     )
     assert got == expected
     assert got.mean_ap > 0.2143
 
 
 def test_distractors_count_as_wrong():
-    got = evaluate_ranking([[0.1, 0.2]], [7], [0, 7], [1], [2, 2])
+    got = evaluate([[0.1, 0.2]], [7], [0, 7], [1], [2, 2])
     assert (got.mean_ap, got.cmc[1], got.cmc[5]) == (0.5, 0.0, 1.0)
 
 
 def test_the_hand_made_cmc():
     distances = [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [1, 2, 3, 4, 0]]
-    got = evaluate_ranking(distances, range(5), range(5), [0] * 5, [1] * 5, top_k=(1, 2, 3, 4, 5))
+    got = evaluate(distances, range(5), range(5), [0] * 5, [1] * 5, top_k=(1, 2, 3, 4, 5))
     assert list(got.cmc.values()) == pytest.approx([0.6, 0.6, 0.8, 1, 1])
     assert got.query_first_rank.tolist() == [1, 1, 3, 4, 1]
 
@@ -136,14 +143,14 @@ def test_the_hand_made_cmc():
 def test_the_hand_made_average_precisions(right, step, trapezoid, dtype):
     gallery = [1 if place in right else 2 for place in range(5)]
     distances = np.arange(5, dtype=dtype)[None]
-    assert evaluate_ranking(distances, [1], gallery, [0], [1] * 5).mean_ap == pytest.approx(step, abs=1e-4)
-    got = evaluate_ranking(distances, [1], gallery, [0], [1] * 5, ap="trapezoid")
+    assert evaluate(distances, [1], gallery, [0], [1] * 5).mean_ap == pytest.approx(step, abs=1e-4)
+    got = evaluate(distances, [1], gallery, [0], [1] * 5, ap="trapezoid")
     assert got.mean_ap == pytest.approx(trapezoid, abs=1e-4)
 
 
 def test_a_constant_descriptor_earns_what_chance_gives():
     # 2 right answers among 10 equal ones: precision 0.2 (as scikit-learn has it), right answers behind all wrong ones.
-    got = evaluate_ranking(np.zeros((1, 10)), [1], [1, 1] + [2] * 8, [0], [1] * 10)
+    got = evaluate(np.zeros((1, 10)), [1], [1, 1] + [2] * 8, [0], [1] * 10)
     assert got.mean_ap == pytest.approx(0.2)
     assert got.cmc == {1: 0, 5: 0, 10: 1}
     assert got.mean_inp == pytest.approx(0.2)
@@ -151,13 +158,13 @@ def test_a_constant_descriptor_earns_what_chance_gives():
 
 def test_single_shot_agrees_with_all_possible_galleries():
     random = np.random.default_rng(3)
-    gallery_pids = np.array([1, 1, 1, 2, 2, 3, 0, 0, 1])
-    gallery_cams = np.array([2, 2, 3, 2, 3, 2, 2, 3, 1])  # the last is from the query's camera
+    gallery_persons = np.array([1, 1, 1, 2, 2, 3, 0, 0, 1])
+    gallery_cameras = np.array([2, 2, 3, 2, 3, 2, 2, 3, 1])  # the last is from the query's camera
     row = random.random(9)
-    others = [np.flatnonzero((gallery_pids == pid) & (gallery_cams != 1)) for pid in (1, 2, 3, 0)]
+    others = [np.flatnonzero((gallery_persons == person) & (gallery_cameras != 1)) for person in (1, 2, 3, 0)]
     places = [sum(row[item] < row[drawn[0]] for item in drawn[1:]) for drawn in itertools.product(*others)]
-    got = evaluate_ranking(
-        row[None], [1], gallery_pids, [1], gallery_cams, protocol="cuhk03", top_k=(1, 2, 3, 4), draws=20_000
+    got = evaluate(
+        row[None], [1], gallery_persons, [1], gallery_cameras, protocol="cuhk03", top_k=(1, 2, 3, 4), draws=20_000
     )
     expected = [np.mean(np.array(places) < k) for k in (1, 2, 3, 4)]
     assert list(got.cmc.values()) == pytest.approx(expected, abs=0.015)  # 4 standard errors of 20,000 draws
@@ -165,25 +172,25 @@ def test_single_shot_agrees_with_all_possible_galleries():
 
 def test_single_shot_draws_are_seeded():
     case = random_case(5)
-    once, again = (evaluate_ranking(*case, protocol="cuhk03", draws=3, seed=4) for _ in range(2))
+    once, again = (evaluate(*case, protocol="cuhk03", draws=3, seed=4) for _ in range(2))
     assert once == again
-    assert once != evaluate_ranking(*case, protocol="cuhk03", draws=3, seed=5)
+    assert once != evaluate(*case, protocol="cuhk03", draws=3, seed=5)
 
 
 def test_camera_pairs_equal_galleries_of_one_camera():
-    distances, query_pids, gallery_pids, query_cams, gallery_cams = random_case(8)
-    got = evaluate_ranking(distances, query_pids, gallery_pids, query_cams, gallery_cams, per_camera=True)
+    distances, query_persons, gallery_persons, query_cameras, gallery_cameras = random_case(8)
+    got = evaluate(distances, query_persons, gallery_persons, query_cameras, gallery_cameras, per_camera=True)
     assert [(pair.query_camera, pair.gallery_camera) for pair in got.camera_pairs] == [
         (a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b
     ]
     for pair in got.camera_pairs:
-        rows, columns = query_cams == pair.query_camera, gallery_cams == pair.gallery_camera
+        rows, columns = query_cameras == pair.query_camera, gallery_cameras == pair.gallery_camera
         slow = slow_metrics(
             distances[np.ix_(rows, columns)],
-            query_pids[rows],
-            gallery_pids[columns],
-            query_cams[rows],
-            gallery_cams[columns],
+            query_persons[rows],
+            gallery_persons[columns],
+            query_cameras[rows],
+            gallery_cameras[columns],
         )
         assert pair.queries == slow["valid"]
         assert pair.mean_ap == pytest.approx(slow["mean_ap"])
@@ -192,7 +199,7 @@ def test_camera_pairs_equal_galleries_of_one_camera():
 
 def test_each_query_has_its_average_precision():
     case = random_case(9)
-    got = evaluate_ranking(*case)
+    got = evaluate(*case)
     assert got.valid_queries == 25
     for number in range(25):
         alone = slow_metrics(case[0][[number]], case[1][[number]], case[2], case[3][[number]], case[4])
@@ -200,7 +207,7 @@ def test_each_query_has_its_average_precision():
 
 
 def test_a_query_without_right_answers_is_not_counted():
-    got = evaluate_ranking([[0.0, 1.0], [1.0, 0.0]], [1, 5], [1, 2], [1, 1], [2, 2])
+    got = evaluate([[0.0, 1.0], [1.0, 0.0]], [1, 5], [1, 2], [1, 1], [2, 2])
     assert got.valid_queries == 1
     assert np.isnan(got.query_ap[1])
     assert got.query_first_rank.tolist() == [1, 0]
@@ -212,8 +219,9 @@ def test_descriptors_in_blocks_give_what_the_whole_matrix_gives(reference, monke
     distances, labels, inputs, _ = reference
     query, gallery = inputs["query"].astype(dtype), inputs["gallery"].astype(dtype)
     settings = RankingSettings(per_camera=True, protocol="cuhk03")
-    got = evaluate_descriptors(*(query, gallery, *labels, settings))
-    expected = evaluate_ranking(distances, *labels, protocol="cuhk03", per_camera=True)
+    sides = LabelledCrops(query, Labels(labels[0], labels[2])), LabelledCrops(gallery, Labels(labels[1], labels[3]))
+    got = evaluate_descriptors(*sides, settings)
+    expected = evaluate(distances, *labels, protocol="cuhk03", per_camera=True)
     # Rounding to float32 swaps neighbours that are closer than 1e-7: one swap moves a query's AP by less than 1e-3.
     allowed = 1e-9 if dtype is np.float64 else 1e-4
     assert got.mean_ap == pytest.approx(expected.mean_ap, abs=allowed)
@@ -225,10 +233,10 @@ def test_descriptors_in_blocks_give_what_the_whole_matrix_gives(reference, monke
 
 GOOD = {
     "distances": np.zeros((2, 3)),
-    "query_pids": [1, 2],
-    "gallery_pids": [1, 2, 3],
-    "query_cams": [1, 1],
-    "gallery_cams": [2, 2, 2],
+    "query_persons": [1, 2],
+    "gallery_persons": [1, 2, 3],
+    "query_cameras": [1, 1],
+    "gallery_cameras": [2, 2, 2],
 }
 
 
@@ -240,14 +248,16 @@ GOOD = {
         ({"distances": np.array([["a", "b", "c"]] * 2)}, "expected real numbers"),
         ({"distances": np.array([[0, 1, np.nan], [0, 1, 2]])}, "NaN or infinite"),
         ({"distances": np.array([[0, 1, 2], [0, 1, np.inf]])}, "NaN or infinite"),
-        ({"query_pids": [1]}, "query_pids .* expected 2 whole numbers"),
-        ({"gallery_pids": [1, 2]}, "gallery_pids"),
-        ({"query_cams": [1.5, 2.5]}, "query_cams of dtype float64"),
-        ({"gallery_cams": [[2, 2, 2]]}, "gallery_cams"),
-        ({"gallery_pids": [7, 8, 9]}, "no query can be evaluated"),
-        ({"gallery_cams": [1, 1, 1]}, "no query can be evaluated"),
-        ({"distances": np.zeros((2, 0)), "gallery_pids": [], "gallery_cams": []}, "no query can be evaluated"),
-        ({"distances": np.zeros((0, 3)), "query_pids": [], "query_cams": []}, "no query can be evaluated"),
+        ({"query_persons": [1]}, "1 persons and 2 cameras: expected one of each per crop"),
+        ({"query_persons": [1], "query_cameras": [1]}, "1 query labels for 2 query rows: expected one label per row"),
+        ({"gallery_persons": [1, 2]}, "2 persons and 3 cameras"),
+        ({"gallery_persons": [1, 2], "gallery_cameras": [2, 2]}, "2 gallery labels for 3 gallery rows"),
+        ({"query_cameras": [1.5, 2.5]}, "cameras of dtype float64 .* expected whole numbers, one per crop"),
+        ({"gallery_cameras": [[2, 2, 2]]}, r"cameras .* shape \(1, 3\)"),
+        ({"gallery_persons": [7, 8, 9]}, "no query can be evaluated"),
+        ({"gallery_cameras": [1, 1, 1]}, "no query can be evaluated"),
+        ({"distances": np.zeros((2, 0)), "gallery_persons": [], "gallery_cameras": []}, "no query can be evaluated"),
+        ({"distances": np.zeros((0, 3)), "query_persons": [], "query_cameras": []}, "no query can be evaluated"),
         ({"protocol": "market"}, "expected one of market1501, allshots, cuhk03"),
         ({"ap": "area"}, "expected one of step, trapezoid"),
         ({"top_k": (0, 5)}, "ranks of at least 1"),
@@ -257,10 +267,28 @@ GOOD = {
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(change, words):
     with pytest.raises(UsageError, match=words) as caught:
-        evaluate_ranking(**{**GOOD, **change})
+        evaluate(**{**GOOD, **change})
     assert "\n" not in caught.value.message
+
+
+def _crops(shape, count):
+    return LabelledCrops(np.zeros(shape), Labels.of(range(1, count + 1), [1] * count))
 
 
 def test_descriptors_of_two_lengths_are_refused():
     with pytest.raises(UsageError, match=r"\(2, 4\) and \(3, 5\)"):
-        evaluate_descriptors(np.zeros((2, 4)), np.zeros((3, 5)), [1, 2], [1, 2, 3], [1, 1], [2, 2, 2])
+        evaluate_descriptors(_crops((2, 4), 2), _crops((3, 5), 3))
+
+
+def test_crops_and_labels_of_two_numbers_are_refused():
+    with pytest.raises(UsageError, match="2 descriptor labels for 3 descriptor rows"):
+        _crops((3, 4), 2)
+    with pytest.raises(UsageError, match=r"shape \(3,\): expected \(crops, D\)"):
+        _crops((3,), 3)
+
+
+def test_labels_of_some_crops():
+    labels = Labels.of([1, 2, 3], [4, 5, 6])
+    some = labels[np.array([True, False, True])]
+    assert (some.persons.tolist(), some.cameras.tolist(), len(some)) == ([1, 3], [4, 6], 2)
+    assert len(Labels.of([], [])) == 0

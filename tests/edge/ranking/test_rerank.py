@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.errors import UsageError
-from rrid_edge.ranking.rerank import k_reciprocal
+from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
 from support.reference import DATA
 from support.reranking import dense_reranking
 
@@ -14,7 +14,7 @@ from support.reranking import dense_reranking
 @pytest.mark.parametrize(("k1", "k2", "share"), [(20, 6, 0.3), (6, 3, 0.3), (20, 1, 0.3)])
 def test_equals_the_stored_values(k1, k2, share):
     with np.load(DATA / "reranking.npz") as stored:
-        found = k_reciprocal(stored["query"], stored["gallery"], k1=k1, k2=k2, lambda_value=share)
+        found = k_reciprocal(stored["query"], stored["gallery"], RerankSettings(k1, k2, share))
         np.testing.assert_allclose(found, stored[f"k{k1}_{k2}_{share}"], atol=1e-5)
 
 
@@ -29,7 +29,7 @@ def _unit(count, seed):
 @pytest.mark.parametrize(("k1", "k2", "share"), [(8, 3, 0.3), (5, 1, 0.0), (12, 4, 1.0)])
 def test_equals_the_dense_transcription(k1, k2, share):
     query, gallery = _unit(12, 1), _unit(70, 2)
-    found = k_reciprocal(query, gallery, k1=k1, k2=k2, lambda_value=share)
+    found = k_reciprocal(query, gallery, RerankSettings(k1, k2, share))
     assert found.shape == (12, 70)
     np.testing.assert_allclose(found, dense_reranking(query, gallery, k1, k2, share), atol=1e-5)
 
@@ -37,7 +37,7 @@ def test_equals_the_dense_transcription(k1, k2, share):
 @pytest.mark.parametrize("options", [{"k1": 0}, {"k2": 0}, {"lambda_value": 2.0}])
 def test_settings_that_do_not_work(options):
     with pytest.raises(UsageError):
-        k_reciprocal(_unit(3, 0), _unit(9, 1), **options)
+        k_reciprocal(_unit(3, 0), _unit(9, 1), RerankSettings(**options))
 
 
 def test_descriptors_that_do_not_fit():

@@ -9,26 +9,31 @@ import pytest
 
 from rrid_edge.errors import ModelFileError, UsageError
 from rrid_edge.model.names import thresholds_candidates, thresholds_path
+from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.thresholds import Thresholds, find_thresholds, measure_thresholds, save_thresholds, threshold_for
 
 
-def _crops(seed=3, identities=12, each=6, dimensions=16, noise=1.2):
+def _crops(seed=3, people=12, each=6, dimensions=16, noise=1.2):
     random = np.random.default_rng(seed)
-    pids = np.repeat(np.arange(-1, identities - 1), each)  # -1 junk, 0 distractor
-    centres = random.standard_normal((identities, dimensions))
-    rows = centres[pids + 1] + noise * random.standard_normal((len(pids), dimensions))
+    persons = np.repeat(np.arange(-1, people - 1), each)  # -1 junk, 0 distractor
+    centres = random.standard_normal((people, dimensions))
+    rows = centres[persons + 1] + noise * random.standard_normal((len(persons), dimensions))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return rows, pids, random.integers(1, 4, len(pids))
+    return rows, persons, random.integers(1, 4, len(persons))
 
 
-def _slow(query, gallery, q_pids, g_pids, q_cams, g_cams, rate):
+def _side(rows, persons, cameras):
+    return LabelledCrops(rows, Labels(persons, cameras))
+
+
+def _slow(query, gallery, q_persons, g_persons, q_cameras, g_cameras, rate):
     genuine, impostor = [], []
-    for row, pid, camera in zip(query, q_pids, q_cams, strict=True):
-        for other, other_pid, other_camera in zip(gallery, g_pids, g_cams, strict=True):
-            if -1 in (pid, other_pid):
+    for row, person, camera in zip(query, q_persons, q_cameras, strict=True):
+        for other, other_person, other_camera in zip(gallery, g_persons, g_cameras, strict=True):
+            if -1 in (person, other_person):
                 continue
             score = np.float32(row @ other)
-            if pid != other_pid:
+            if person != other_person:
                 impostor.append(score)
             elif camera != other_camera:
                 genuine.append(score)
@@ -44,9 +49,11 @@ def _slow(query, gallery, q_pids, g_pids, q_cams, g_cams, rate):
 
 @pytest.mark.parametrize("rate", [0.001, 0.01, 0.2])
 def test_operating_point_equals_a_count_over_all_pairs(rate):
-    rows, pids, cams = _crops()
-    query, labels = rows[::3], (pids[::3], pids, cams[::3], cams)
-    measured = measure_thresholds(query, rows, *labels, rates=(rate,))
+    rows, persons, cameras = _crops()
+    query, labels = rows[::3], (persons[::3], persons, cameras[::3], cameras)
+    measured = measure_thresholds(
+        _side(query, persons[::3], cameras[::3]), _side(rows, persons, cameras), rates=(rate,)
+    )
     genuine, impostors, tpr, scores = _slow(query, rows, *labels, rate)
     assert (measured.genuine_pairs, measured.impostor_pairs) == (genuine, impostors)
     point = measured.points[0]
@@ -57,9 +64,13 @@ def test_operating_point_equals_a_count_over_all_pairs(rate):
 
 
 def test_too_few_pairs_are_said_not_guessed(tmp_path):
-    rows, pids, cams = _crops(identities=4)
+    rows, persons, cameras = _crops(people=4)
     measured = measure_thresholds(
-        rows, rows, pids, pids, cams, cams, fingerprint="a" * 64, dataset="tiny", rates=(1e-4,)
+        _side(rows, persons, cameras),
+        _side(rows, persons, cameras),
+        fingerprint="a" * 64,
+        dataset="tiny",
+        rates=(1e-4,),
     )
     assert measured.points[0].score is None
     assert measured.points[0].tpr is None
@@ -70,9 +81,13 @@ def test_too_few_pairs_are_said_not_guessed(tmp_path):
 
 
 def test_kept_beside_the_model_and_found_by_fingerprint(tmp_path):
-    rows, pids, cams = _crops()
+    rows, persons, cameras = _crops()
     measured = measure_thresholds(
-        rows, rows, pids, pids, cams, cams, fingerprint="f" * 64, dataset="d", rates=(0.01, 0.1)
+        _side(rows, persons, cameras),
+        _side(rows, persons, cameras),
+        fingerprint="f" * 64,
+        dataset="d",
+        rates=(0.01, 0.1),
     )
     full, half, engine = (
         thresholds_candidates(tmp_path / name) for name in ("rrid.onnx", "rrid.fp16.onnx", "rrid.engine")
@@ -118,10 +133,10 @@ def test_damaged_and_newer_files_are_refused(tmp_path):
 
 
 def test_wrong_rates_and_labels_are_refused():
-    rows, pids, cams = _crops()
+    rows, persons, cameras = _crops()
     with pytest.raises(UsageError, match="between 0 and 1"):
-        measure_thresholds(rows, rows, pids, pids, cams, cams, rates=(0.0,))
-    with pytest.raises(UsageError, match="expected 72 whole numbers"):
-        measure_thresholds(rows, rows, pids[1:], pids, cams, cams)
+        measure_thresholds(_side(rows, persons, cameras), _side(rows, persons, cameras), rates=(0.0,))
+    with pytest.raises(UsageError, match="71 persons and 72 cameras"):
+        _side(rows, persons[1:], cameras)
     with pytest.raises(UsageError, match="one person in two cameras"):
-        measure_thresholds(rows, rows, pids, pids, cams * 0, cams * 0)
+        measure_thresholds(_side(rows, persons, cameras * 0), _side(rows, persons, cameras * 0))

@@ -12,7 +12,8 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.reading import read_any_spec
-from rrid_edge.parity.goldens import Goldens, Labels, save_goldens
+from rrid_edge.parity.goldens import Goldens, save_goldens
+from rrid_edge.ranking.labels import Labels
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 from support.tensorrt_behaviour import install

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.errors import DatasetError, printable
+from rrid_edge.ranking.labels import Labels
 
 JUNK = -1
 """Identity of images that count neither as right nor as wrong."""
@@ -25,6 +26,11 @@ class Sample:
     path: Path
     pid: int
     camera: int
+
+
+def labels_of(samples: Sequence[Sample]) -> Labels:
+    """Persons and cameras of ``samples``, in their order."""
+    return Labels.of([sample.pid for sample in samples], [sample.camera for sample in samples])
 
 
 def refuse_shared_identities(where: Path, trainval: Sequence[Sample], test: Sequence[Sample]) -> None:
