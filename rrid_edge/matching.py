@@ -32,7 +32,7 @@ class Match:
         score: cosine of query and crop, in [-1, 1].
         path: the crop's file, relative to the gallery folder.
         camera: camera number where the file name tells it.
-        person: identity where the file name tells it, as written there (``0002``, ``-1``).
+        person: where the file name tells it, as written there (``0002``, ``-1``).
         block_scores: each descriptor block's share of ``score``, in the model's block order; they sum to ``score``.
         distance: what the ranks follow after re-ranking, the smaller the better; None without re-ranking.
     """
@@ -53,7 +53,7 @@ class MatchResult:
     Attributes:
         query: the query's image files.
         matches: best first; empty where nothing in the gallery passes the filters or the threshold.
-        person: the query's identity where its file name tells it.
+        person: the query's person where its file name tells it.
         camera: the query's camera where its file name tells it.
         threshold: the score that a match had to reach, or None.
         search: how the gallery was searched; see :class:`rrid_edge.gallery.base.SearchResult`.

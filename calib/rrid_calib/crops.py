@@ -76,7 +76,8 @@ def find_crops(folder: Path) -> list[Crop]:
     if is_dataset(folder):
         samples = load_dataset(folder, combine_trainval=True).train
         return [
-            Crop(sample.path, _relative_name(sample.path, folder), str(sample.pid), sample.camera) for sample in samples
+            Crop(sample.path, _relative_name(sample.path, folder), str(sample.person), sample.camera)
+            for sample in samples
         ]
     paths = list_images(folder)
     if not paths:

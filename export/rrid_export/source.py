@@ -57,7 +57,7 @@ class SourceNetwork:
         config = self.model.config
         return (
             f"{printable(self.path)}: {config.backbone}, {config.height_px} x {config.width_px} px, stripes "
-            f"{', '.join(map(str, config.stripes))}, {self.model.num_identities} identities, trained on {self.training_data}"
+            f"{', '.join(map(str, config.stripes))}, {self.model.num_persons} people, trained on {self.training_data}"
         )
 
 
@@ -88,7 +88,7 @@ def load_source(path: Path, *, height_px: int | None = None, width_px: int | Non
                     f"{name} {wanted} px contradicts {printable(path)}, trained at {stored} px: leave it out",
                     parameter=name,
                 )
-        model = RRID(config, checkpoint.num_identities)
+        model = RRID(config, checkpoint.num_persons)
         training_data = checkpoint.training_data
         from rrid_train.model import load_exactly
 

@@ -21,7 +21,7 @@ KINDS = ("market1501", "dukemtmc", "cuhk03", "folders")
 @app.command(
     epilog="Example: rrid-edge prepare market1501 Market-1501-v15.09.15 data/market1501",
     help="Turn a dataset as its authors distribute it, or folders of your own crops (one folder a person), into the RRID "
-    "layout, and print how many identities and images each subset has.",
+    "layout, and print how many people and images each subset has.",
 )
 def prepare(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="market1501, dukemtmc, cuhk03 or folders.")],
@@ -42,9 +42,7 @@ def prepare(
     test_share: Annotated[float, typer.Option(help="Folders: share of the people kept for testing.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Folders: of their choice.")] = 0,
     split: Annotated[int, typer.Option(help="Of which split the table is printed.")] = 0,
-    num_val: Annotated[
-        float, typer.Option(help="Identities held out in the table: a share below 1, or a count.")
-    ] = 0.3,
+    num_val: Annotated[float, typer.Option(help="People held out in the table: a share below 1, or a count.")] = 0.3,
     combine_trainval: Annotated[bool, typer.Option("--combine-trainval", help="Hold nobody out in the table.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -25,7 +25,7 @@ class NewRow:
         size: of the file in bytes.
         mtime_ns: modification time of the file in nanoseconds.
         camera: camera number where the name tells.
-        person: identity as the name writes it (``0002``, ``-1``) where it tells.
+        person: as the name writes it (``0002``, ``-1``), where it tells.
         time: capture time or frame number where the name tells.
     """
 

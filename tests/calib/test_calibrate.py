@@ -282,7 +282,7 @@ def test_weight_sizes(exported):
 
 def test_a_dataset_gives_its_training_split(dataset):
     crops = find_crops(dataset)
-    assert {crop.person for crop in crops} == {str(pid) for pid in range(8)}
+    assert {crop.person for crop in crops} == {str(person) for person in range(8)}
     assert len(crops) == 8 * 3 * 2
 
 

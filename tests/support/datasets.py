@@ -15,28 +15,28 @@ from support.pictures import noise
 def write_dataset(
     root: Path, *, train: int = 4, test: int = 3, cameras: int = 2, shots: int = 2, size: tuple[int, int] = (64, 24)
 ) -> Path:
-    """``train`` + ``test`` identities of noisy pictures; identities look alike only to themselves."""
+    """``train`` + ``test`` people of noisy pictures, each alike only to itself."""
     (root / "images").mkdir(parents=True)
-    identities: list[list[list[str]]] = []
-    for pid in range(train + test):
-        base = np.asarray(noise(500 + pid, *size), dtype=np.int16)
-        identities.append([])
+    persons: list[list[list[str]]] = []
+    for person in range(train + test):
+        base = np.asarray(noise(500 + person, *size), dtype=np.int16)
+        persons.append([])
         for camera in range(cameras):
             names = []
             for shot in range(shots):
-                jitter = np.random.default_rng([pid, camera, shot]).integers(-25, 26, base.shape, dtype=np.int16)
-                name = f"{pid:08d}_{camera:02d}_{shot:04d}.jpg"
+                jitter = np.random.default_rng([person, camera, shot]).integers(-25, 26, base.shape, dtype=np.int16)
+                name = f"{person:08d}_{camera:02d}_{shot:04d}.jpg"
                 Image.fromarray(np.clip(base + jitter, 0, 255).astype(np.uint8)).save(root / "images" / name)
                 names.append(name)
-            identities[-1].append(names)
+            persons[-1].append(names)
     held = range(train, train + test)
     rows: list[list[Any]] = [
-        [name, pid, camera] for pid in held for camera, names in enumerate(identities[pid]) for name in names
+        [name, person, camera] for person in held for camera, names in enumerate(persons[person]) for name in names
     ]
     query = [row for row in rows if row[0].endswith("_0000.jpg")]
     gallery = [row for row in rows if not row[0].endswith("_0000.jpg")]
     contents = {
-        "meta.json": {"name": "tiny", "identities": identities},
+        "meta.json": {"name": "tiny", "identities": persons},
         "splits.json": [{"trainval": list(range(train)), "query": list(held), "gallery": list(held)}],
         "test.json": [{"query": query, "gallery": gallery}],
     }

@@ -47,7 +47,7 @@ def _by_hand(model, data):
             for samples in (dataset.query, dataset.gallery)
         ]
     labels = [
-        Labels.of([sample.pid for sample in samples], [sample.camera for sample in samples])
+        Labels.of([sample.person for sample in samples], [sample.camera for sample in samples])
         for samples in (dataset.query, dataset.gallery)
     ]
     return (*sides, labels)

@@ -81,7 +81,7 @@ def test_a_run_leaves_what_it_promises(config, tmp_path):
     }
     checkpoint = load_checkpoint(best)
     assert checkpoint.training_data == "tiny"
-    assert checkpoint.num_identities == 3
+    assert checkpoint.num_persons == 3
     assert config_from_dict(checkpoint.config, where="x") == config
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [1, 2]
@@ -174,8 +174,8 @@ def test_accumulated_batches_count_as_one_step(config):
     again = Trainer(config, join_processes(0))
     again.network.eval()
     one, two = (
-        rrid_loss(again.network(to_input(images, config, torch.device("cpu"))), pids, margin=1.2).total
-        for images, pids in batches[:2]
+        rrid_loss(again.network(to_input(images, config, torch.device("cpu"))), persons, margin=1.2).total
+        for images, persons in batches[:2]
     )
     ((one + two) / 2).backward()
     for name, parameter in again.model.named_parameters():
@@ -215,7 +215,7 @@ def test_a_kill_while_writing_leaves_the_previous_checkpoint_whole(config, tmp_p
 
         path = Path({str(tmp_path / "run" / "last.safetensors")!r})
         stored = load_checkpoint(path)
-        model = RRID(stored.model, stored.num_identities)
+        model = RRID(stored.model, stored.num_persons)
 
         def dying(tensors, file, metadata):
             Path(file).write_bytes(b"half of a file")
@@ -400,9 +400,9 @@ def test_two_processes_equal_one_that_averages_their_gradients(config, tmp_path)
     trainer = Trainer(config, join_processes(0))
     trainer.network.train()
     before = trainer.model.base.get_parameter("conv1.weight").detach().clone()
-    for images, pids in list(trainer.loader)[:3]:
+    for images, persons in list(trainer.loader)[:3]:
         half = len(images) // 2
-        trainer._optimise([(images[:half], pids[:half]), (images[half:], pids[half:])])
+        trainer._optimise([(images[:half], persons[:half]), (images[half:], persons[half:])])
         trainer.step += 1
     assert (trainer.model.base.get_parameter("conv1.weight") - before).abs().max() > 1e-3  # far more than the tolerance
     for name, parameter in trainer.model.named_parameters():

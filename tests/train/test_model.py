@@ -44,7 +44,7 @@ def test_sizes_are_read_off_the_tensors():
     model = RRID(TINY, 7)
     again = RRID.from_state_dict(model.state_dict(), height_px=96, width_px=32)
     assert again.config == TINY
-    assert again.num_identities == 7
+    assert again.num_persons == 7
 
 
 @pytest.mark.parametrize("backbone", ["resnet34", "resnet101", "resnet152"])
@@ -107,7 +107,7 @@ def test_wrong_sizes_are_refused_by_name():
         ModelConfig(backbone="vgg16")
     with pytest.raises(UsageError, match="block width 0"):
         ModelConfig(block_width=0)
-    with pytest.raises(UsageError, match="0 identities"):
+    with pytest.raises(UsageError, match="0 people"):
         RRID(TINY, 0)
     with pytest.raises(UsageError, match=r"images of shape .1, 3, 96, 48. do not fit"):
         RRID(TINY, 5)(torch.zeros(1, 3, 96, 48))

@@ -70,7 +70,7 @@ def _published_file(form, path):
 def test_the_published_network_answers_alike_from_every_form(form, tmp_path):
     _published_file(form, tmp_path / "published.pth")
     model = RRID.from_state_dict(load_state_dict_file(tmp_path / "published.pth")).eval()
-    assert model.num_identities == 751
+    assert model.num_persons == 751
     pixels = reference.images(20)
     with torch.inference_mode():
         one, two = (model(reference.normalised(view)).blocks.flatten(1) for view in (pixels, pixels[:, :, ::-1]))

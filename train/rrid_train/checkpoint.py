@@ -33,7 +33,7 @@ class Checkpoint:
 
     Attributes:
         model: sizes of the network.
-        num_identities: classes of its classifiers.
+        num_persons: classes of its classifiers.
         training_data: name of the data it was trained on.
         epoch: finished epochs.
         config: every setting of the training.
@@ -42,7 +42,7 @@ class Checkpoint:
     """
 
     model: ModelConfig
-    num_identities: int
+    num_persons: int
     training_data: str
     epoch: int
     config: dict[str, Any]
@@ -56,7 +56,7 @@ def save_checkpoint(path: Path, model: RRID, checkpoint: Checkpoint) -> None:
         "format": _FORMAT,
         "version": __version__,
         "model": asdict(checkpoint.model),
-        "num_identities": checkpoint.num_identities,
+        "num_persons": checkpoint.num_persons,
         "training_data": checkpoint.training_data,
         "epoch": checkpoint.epoch,
         "config": checkpoint.config,
@@ -101,7 +101,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
         return Checkpoint(
             model,
-            int(facts["num_identities"]),
+            int(facts["num_persons"]),
             str(facts["training_data"]),
             int(facts["epoch"]),
             dict(facts["config"]),

@@ -30,7 +30,7 @@ from rrid_train.checkpoint import (
 )
 from rrid_train.config import config_from_dict
 from rrid_train.data.layout import Dataset, load_dataset
-from rrid_train.data.sampler import IdentitySampler
+from rrid_train.data.sampler import PersonSampler
 from rrid_train.data.transforms import TrainingImages
 from rrid_train.distributed import Processes, join_processes, leave_processes
 from rrid_train.losses import LossTerms, rrid_loss
@@ -114,7 +114,7 @@ class Trainer:
             seed=config.seed,
         )
         self.sampler, self.loader = _loader(config, self.dataset, processes)
-        self.model = network(config.model, self.dataset.num_train_identities)
+        self.model = network(config.model, self.dataset.num_train_persons)
         load_backbone(self.model, config.backbone_weights)
         self.network = self._place(self.model)
         self.optimiser = _optimiser(config, self.model)
@@ -170,7 +170,7 @@ class Trainer:
             gauge.data_ready()
             terms = self._optimise(group)
             self.step += 1
-            gauge.step_done(terms, sum(len(identities) for _, identities in group))
+            gauge.step_done(terms, sum(len(persons) for _, persons in group))
             if self.step % self.config.print_freq == 0:
                 monitor.step(self.step, gauge.measures(self))
             if self._agreed_to_stop():
@@ -194,12 +194,10 @@ class Trainer:
         for parameters, rate in zip(self.optimiser.param_groups, (config.base_lr, config.lr), strict=True):
             parameters["lr"] = rate * factor
         self.optimiser.zero_grad(set_to_none=True)
-        for images, identities in group:
+        for images, persons in group:
             with autocast(config, device):
                 output = self.network(to_input(images, config, device))
-            terms = rrid_loss(
-                output, identities.to(device), margin=config.margin, label_smoothing=config.label_smoothing
-            )
+            terms = rrid_loss(output, persons.to(device), margin=config.margin, label_smoothing=config.label_smoothing)
             if not torch.isfinite(terms.total):
                 raise CheckFailedError(
                     f"the loss is {terms.total.item()} at step {self.step}; the last good checkpoint is {self.good}: "
@@ -234,7 +232,7 @@ class Trainer:
     def _facts(self, measures: dict[str, float]) -> Checkpoint:
         return Checkpoint(
             self.config.model,
-            self.model.num_identities,
+            self.model.num_persons,
             self.dataset.name,
             self.epoch,
             self.config.to_dict(),
@@ -343,19 +341,19 @@ def _optimiser(config: TrainConfig, model: RRID) -> torch.optim.SGD:
 
 def _loader(
     config: TrainConfig, dataset: Dataset, processes: Processes
-) -> tuple[IdentitySampler, DataLoader[tuple[Tensor, Tensor]]]:
-    identities = [sample.pid for sample in dataset.train]
-    sampler = IdentitySampler(
-        identities,
+) -> tuple[PersonSampler, DataLoader[tuple[Tensor, Tensor]]]:
+    persons = [sample.person for sample in dataset.train]
+    sampler = PersonSampler(
+        persons,
         batch_size=config.batch_size,
-        images_per_identity=config.batch_sample,
+        images_per_person=config.batch_sample,
         seed=config.seed,
         rank=processes.rank,
         world=processes.world,
     )
     images = TrainingImages(
         [sample.path for sample in dataset.train],
-        identities,
+        persons,
         height_px=config.height,
         width_px=config.width,
         augmentation=config.augmentation,

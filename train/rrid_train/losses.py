@@ -21,7 +21,7 @@ class LossTerms(NamedTuple):
         total: what is minimised: triplet + 2 x cross entropy.
         triplet: sum over the descriptor's blocks.
         cross_entropy: sum over the classifiers.
-        precision: share of images whose identity the mean of all classifiers names, in [0, 1].
+        precision: share of images whose person the mean of all classifiers names, in [0, 1].
     """
 
     total: Tensor
@@ -30,20 +30,20 @@ class LossTerms(NamedTuple):
     precision: Tensor
 
 
-def batch_hard_triplet(features: Tensor, identities: Tensor, margin: float) -> Tensor:
-    """Batch-hard triplet loss: for each anchor the farthest of its identity against the nearest of another.
+def batch_hard_triplet(features: Tensor, persons: Tensor, margin: float) -> Tensor:
+    """Batch-hard triplet loss: for each anchor the farthest of its person against the nearest of another.
 
     Args:
         features: float (..., B, D); leading axes are separate embeddings.
-        identities: int64 (B,).
+        persons: int64 (B,).
         margin: distance in the features' own units.
 
     Returns:
         float (...,): mean over the B anchors of max(0, farthest positive - nearest negative + margin), Euclidean. An
-        anchor is its own positive where it has no other; where the batch holds one identity only, the loss is 0.
+        anchor is its own positive where it has no other; where the batch holds one person only, the loss is 0.
     """
     distances = pairwise_distances(features)
-    same = identities[:, None] == identities[None, :]
+    same = persons[:, None] == persons[None, :]
     if bool(same.all()):
         return distances.sum((-2, -1)) * 0
     positive = distances.masked_fill(~same, -torch.inf).amax(-1)
@@ -59,22 +59,20 @@ def pairwise_distances(features: Tensor) -> Tensor:
     return squared.clamp_min(1e-12).sqrt()
 
 
-def rrid_loss(
-    output: RRIDOutput, identities: Tensor, *, margin: float = 1.2, label_smoothing: float = 0.0
-) -> LossTerms:
+def rrid_loss(output: RRIDOutput, persons: Tensor, *, margin: float = 1.2, label_smoothing: float = 0.0) -> LossTerms:
     """The whole loss of one batch, computed in float32.
 
     Args:
-        output: blocks (B, blocks, width) and logits (heads, B, identities) of the network.
-        identities: int64 (B,), in [0, identities).
+        output: blocks (B, blocks, width) and logits (heads, B, persons) of the network.
+        persons: int64 (B,), in [0, persons).
         margin: of the triplet loss.
-        label_smoothing: share of the target spread over all identities; 0 in the published recipe.
+        label_smoothing: share of the target spread over all people; 0 in the published recipe.
     """
     blocks, logits = output.blocks.float().transpose(0, 1), output.logits.float()
-    triplet = batch_hard_triplet(blocks, identities, margin).sum()
+    triplet = batch_hard_triplet(blocks, persons, margin).sum()
     heads, batch, classes = logits.shape
-    targets = identities.expand(heads, batch).reshape(-1)
+    targets = persons.expand(heads, batch).reshape(-1)
     mean = F.cross_entropy(logits.reshape(-1, classes), targets, label_smoothing=label_smoothing)
     cross_entropy = mean * heads
-    precision = (logits.detach().mean(0).argmax(1) == identities).float().mean()
+    precision = (logits.detach().mean(0).argmax(1) == persons).float().mean()
     return LossTerms(triplet + CROSS_ENTROPY_WEIGHT * cross_entropy, triplet, cross_entropy, precision)

@@ -34,7 +34,7 @@ class RRIDOutput(NamedTuple):
     Attributes:
         blocks: float, (B, blocks, block_width): relation features of the stripes of every scale, then the global
             contrastive features; 15 blocks for stripes (6, 4, 2).
-        logits: float, (heads, B, identities): classifiers on each relation feature, on each projected stripe, on each
+        logits: float, (heads, B, persons): classifiers on each relation feature, on each projected stripe, on each
             projected rest, and for every scale on the global feature, its projected maximum and its projected
             contrast; 45 heads for stripes (6, 4, 2).
     """
@@ -48,15 +48,15 @@ class RRID(nn.Module):
 
     Args:
         config: sizes; see :class:`rrid_train.settings.ModelConfig`.
-        num_identities: classes of the classifiers.
+        num_persons: classes of the classifiers.
     """
 
-    def __init__(self, config: ModelConfig, num_identities: int) -> None:
+    def __init__(self, config: ModelConfig, num_persons: int) -> None:
         super().__init__()
-        if num_identities < 1:
-            raise UsageError(f"{num_identities} identities cannot be classified: expected at least 1")
+        if num_persons < 1:
+            raise UsageError(f"{num_persons} people cannot be classified: expected at least 1")
         self.config = config
-        self.num_identities = num_identities
+        self.num_persons = num_persons
         self.base: nn.Module = _backbone(config.backbone)
         channels = 2048 if _BLOCKS_OF_LAYERS[config.backbone][0] else 512
         width = config.block_width
@@ -68,10 +68,10 @@ class RRID(nn.Module):
                 self.add_module(f"global_{count}_{kind}_conv_list", _projections(inputs, width, 1))
         for kind in ("local", "rest", "local_rest"):
             for count in config.stripes:
-                self.add_module(f"fc_{kind}_{count}_list", _classifiers(width, num_identities, count))
+                self.add_module(f"fc_{kind}_{count}_list", _classifiers(width, num_persons, count))
         for kind in ("global", "global_max", "global_rest"):
             for count in config.stripes:
-                self.add_module(f"fc_{kind}_{count}_list", _classifiers(width, num_identities, 1))
+                self.add_module(f"fc_{kind}_{count}_list", _classifiers(width, num_persons, 1))
 
     def forward(self, images: Tensor) -> RRIDOutput:
         """Blocks and logits of a batch.
@@ -153,7 +153,7 @@ class RRID(nn.Module):
     def from_state_dict(
         cls, state: Mapping[str, Tensor], *, height_px: int = 384, width_px: int = 128, where: str = "state dict"
     ) -> RRID:
-        """The network whose tensors these are; backbone, stripes, block width and identities are read off them.
+        """The network whose tensors these are; backbone, stripes, block width and people are read off them.
 
         Args:
             state: tensors by their published names, without a ``module.`` prefix.
@@ -164,14 +164,14 @@ class RRID(nn.Module):
         Raises:
             CheckpointError: no RRID network, or tensors missing, extra or of another shape; names the first and counts.
         """
-        config, num_identities = infer_config(state, height_px=height_px, width_px=width_px, where=where)
-        model = cls(config, num_identities)
+        config, num_persons = infer_config(state, height_px=height_px, width_px=width_px, where=where)
+        model = cls(config, num_persons)
         load_exactly(model, state, where=where)
         return model
 
 
 def infer_config(state: Mapping[str, Tensor], *, height_px: int, width_px: int, where: str) -> tuple[ModelConfig, int]:
-    """Sizes and the number of identities from the names and shapes of a state dict.
+    """Sizes and the number of people from the names and shapes of a state dict.
 
     Raises:
         CheckpointError: the tensors are not those of an RRID network.
@@ -242,9 +242,9 @@ def _projection(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-def _classifiers(inputs: int, num_identities: int, count: int) -> nn.ModuleList:
+def _classifiers(inputs: int, num_persons: int, count: int) -> nn.ModuleList:
     """``count`` independent linear classifiers, weights drawn with deviation 0.001 (published recipe)."""
-    heads = nn.ModuleList(nn.Linear(inputs, num_identities) for _ in range(count))
+    heads = nn.ModuleList(nn.Linear(inputs, num_persons) for _ in range(count))
     for head in heads:
         assert isinstance(head, nn.Linear)
         nn.init.normal_(head.weight, std=0.001)

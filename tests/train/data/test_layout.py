@@ -22,23 +22,23 @@ def test_rrid_layout(tmp_path):
     data = load_dataset(write_dataset(tmp_path / "d"), num_val=1)
     assert data.name == "tiny"
     assert len(data.train) == 3 * 4
-    assert sorted({sample.pid for sample in data.train}) == [0, 1, 2]
-    assert len({sample.pid for sample in data.val_gallery}) == 1
+    assert sorted({sample.person for sample in data.train}) == [0, 1, 2]
+    assert len({sample.person for sample in data.val_gallery}) == 1
     assert len(data.val_gallery) == 4
     assert len(data.val_query) == 2  # one a camera
     assert [len(data.query), len(data.gallery)] == [6, 6]
-    assert {sample.pid for sample in data.query} == {4, 5, 6}
+    assert {sample.person for sample in data.query} == {4, 5, 6}
     assert {sample.camera for sample in data.gallery} == {0, 1}
 
 
-def test_held_out_identities_by_share_count_and_seed(tmp_path):
+def test_held_out_persons_by_share_count_and_seed(tmp_path):
     root = write_dataset(tmp_path / "d", train=10)
-    assert load_dataset(root, num_val=0.3).num_train_identities == 7
-    assert load_dataset(root, num_val=4).num_train_identities == 6
-    assert load_dataset(root, combine_trainval=True).num_train_identities == 10
+    assert load_dataset(root, num_val=0.3).num_train_persons == 7
+    assert load_dataset(root, num_val=4).num_train_persons == 6
+    assert load_dataset(root, combine_trainval=True).num_train_persons == 10
     assert load_dataset(root, seed=1).val_gallery != load_dataset(root, seed=2).val_gallery
     assert load_dataset(root, seed=1) == load_dataset(root, seed=1)
-    with pytest.raises(UsageError, match="num-val 9 does not fit 10 identities"):
+    with pytest.raises(UsageError, match="num-val 9 does not fit 10 people"):
         load_dataset(root, num_val=9)
 
 
@@ -46,7 +46,7 @@ def test_another_splits_file_and_split(tmp_path):
     root = write_dataset(tmp_path / "d")
     (root / "mine.json").write_text(json.dumps([{"trainval": [0, 1, 2, 3]}, {"trainval": [0, 1]}]))
     _change(root, "test.json", lambda content: content.append(content[0]))
-    assert load_dataset(root, splits_file="mine.json", split=1, combine_trainval=True).num_train_identities == 2
+    assert load_dataset(root, splits_file="mine.json", split=1, combine_trainval=True).num_train_persons == 2
     with pytest.raises(UsageError, match="split 2 does not exist; expected 0 to 1"):
         load_dataset(root, splits_file="mine.json", split=2)
 
@@ -70,13 +70,17 @@ def _two_people(content):
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
-        ("splits.json", _shared, r"identity 5 is both in training and in test \(1 in all\)"),
-        ("splits.json", _twice, r"identity 0 is listed twice in trainval \(2 in all\)"),
-        ("splits.json", _unknown, r"identity 77 is not in meta.json, which has 7 \(2 in all\)"),
-        ("meta.json", _two_people, r"'00000000_00_0000.jpg' is listed for identities 0 and 1"),
+        ("splits.json", _shared, r"person 5 is both in training and in test \(1 in all\)"),
+        ("splits.json", _twice, r"person 0 is listed twice in trainval \(2 in all\)"),
+        ("splits.json", _unknown, r"person 77 is not in meta.json, which has 7 \(2 in all\)"),
+        ("meta.json", _two_people, r"'00000000_00_0000.jpg' is listed for persons 0 and 1"),
         ("meta.json", lambda content: content.pop("identities"), 'expected "identities"'),
         ("test.json", lambda content: content[0].pop("query"), 'expected "query"'),
-        ("test.json", lambda content: content[0]["query"].append(["x.jpg", 1]), r"is not \[file name, pid, camera\]"),
+        (
+            "test.json",
+            lambda content: content[0]["query"].append(["x.jpg", 1]),
+            r"is not \[file name, person, camera\]",
+        ),
     ],
 )
 def test_contradictions_are_refused(tmp_path, file, change, words):
@@ -123,9 +127,9 @@ def test_market_folders_are_read_directly(tmp_path):
     gallery = ("0001_c2s1_000001_00.jpg", "-1_c2s1_000002_00.jpg", "0000_c3s1_000003_00.jpg")
     _market(tmp_path, "bounding_box_test", *gallery)
     data = load_dataset(tmp_path, combine_trainval=True)
-    assert sorted((sample.pid, sample.camera) for sample in data.train) == [(0, 1), (0, 2), (1, 1), (1, 3)]
-    assert [(sample.pid, sample.camera) for sample in data.query] == [(1, 1)]
-    assert sorted((sample.pid, sample.camera) for sample in data.gallery) == [(-1, 2), (0, 3), (1, 2)]
+    assert sorted((sample.person, sample.camera) for sample in data.train) == [(0, 1), (0, 2), (1, 1), (1, 3)]
+    assert [(sample.person, sample.camera) for sample in data.query] == [(1, 1)]
+    assert sorted((sample.person, sample.camera) for sample in data.gallery) == [(-1, 2), (0, 3), (1, 2)]
 
 
 def test_dukemtmc_names(tmp_path):
@@ -133,7 +137,7 @@ def test_dukemtmc_names(tmp_path):
     _market(tmp_path, "query", "0009_c1_f0051341.jpg")
     _market(tmp_path, "bounding_box_test", "0009_c6_f0000001.jpg")
     data = load_dataset(tmp_path, combine_trainval=True)
-    assert [(sample.pid, sample.camera) for sample in data.gallery] == [(9, 6)]
+    assert [(sample.person, sample.camera) for sample in data.gallery] == [(9, 6)]
 
 
 def test_market_folder_with_odd_names(tmp_path):

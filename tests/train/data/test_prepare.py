@@ -1,4 +1,4 @@
-"""``prepare``: the original forms with the right identities, cameras, junk and distractors, and what is refused."""
+"""``prepare``: the original forms with the right people, cameras, junk and distractors, and what is refused."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from support.originals import (
 
 
 def _labels(samples):
-    return Counter((sample.pid, sample.camera) for sample in samples)
+    return Counter((sample.person, sample.camera) for sample in samples)
 
 
 def _bytes(samples):
-    return sorted((sample.pid, sample.camera, sample.path.read_bytes()) for sample in samples)
+    return sorted((sample.person, sample.camera, sample.path.read_bytes()) for sample in samples)
 
 
 def test_market1501_keeps_split_cameras_junk_and_distractors(tmp_path):
@@ -37,10 +37,10 @@ def test_market1501_keeps_split_cameras_junk_and_distractors(tmp_path):
     outcome = rrid_edge("prepare", "market1501", raw, tmp_path / "out", "--combine-trainval")
     assert outcome.code == 0, outcome.err
     rows = [[cell.strip() for cell in line.split("|")] for line in outcome.out.splitlines()]
-    assert ["subset", "identities", "images"] in rows
+    assert ["subset", "persons", "images"] in rows
     assert ["train", "3", "7"] in rows
     assert ["query", "2", "3"] in rows
-    assert ["gallery", "3", "9"] in rows  # 0001, 0003 and the distractors; junk is no identity
+    assert ["gallery", "3", "9"] in rows  # 0001, 0003 and the distractors; junk is no person
     data = load_dataset(tmp_path / "out", combine_trainval=True)
     assert data.name == "market1501"
     assert _labels(data.query) == {(1, 1): 1, (1, 2): 1, (3, 1): 1}
@@ -58,9 +58,9 @@ def test_dukemtmc(tmp_path):
     raw = write_market(tmp_path / "raw", DUKE)
     outcome = rrid_edge("prepare", "dukemtmc", raw, tmp_path / "out", "--num-val", "0", "--json")
     assert json.loads(outcome.out)["subsets"] == {
-        "train": {"identities": 2, "images": 4},
-        "query": {"identities": 1, "images": 1},
-        "gallery": {"identities": 2, "images": 3},
+        "train": {"persons": 2, "images": 4},
+        "query": {"persons": 1, "images": 1},
+        "gallery": {"persons": 2, "images": 3},
     }
     data = load_dataset(tmp_path / "out", combine_trainval=True)
     assert _labels(data.gallery) == {(2, 1): 1, (5, 1): 1, (5, 5): 1}
@@ -73,11 +73,11 @@ def test_cuhk03_old_protocol(tmp_path):
     answer = json.loads(outcome.out)
     assert (answer["name"], answer["splits"]) == ("cuhk03-labeled-old", 3)
     # Seven people, eight images each (two cells are empty); the first test set is people 1 and 2 of the first pair.
-    assert answer["subsets"]["train"] == {"identities": 5, "images": 40}
-    assert answer["subsets"]["query"] == answer["subsets"]["gallery"] == {"identities": 2, "images": 16}
+    assert answer["subsets"]["train"] == {"persons": 5, "images": 40}
+    assert answer["subsets"]["query"] == answer["subsets"]["gallery"] == {"persons": 2, "images": 16}
     data = load_dataset(tmp_path / "out", combine_trainval=True, split=1)
     assert _labels(data.query) == {(2, 1): 4, (2, 2): 4, (3, 1): 4, (3, 2): 4}
-    second_camera = [sample for sample in data.query if (sample.pid, sample.camera) == (3, 2)]
+    second_camera = [sample for sample in data.query if (sample.person, sample.camera) == (3, 2)]
     pixels = np.asarray(Image.open(second_camera[0].path))  # person 3 of pair 1, image 6 of 10
     np.testing.assert_array_equal(pixels, cuhk03_pixels(1, 3, 6))
 
@@ -86,8 +86,8 @@ def test_cuhk03_detected_leaves_out_who_has_no_image(tmp_path):
     mat = write_cuhk03(tmp_path / "cuhk-03.mat")
     outcome = rrid_edge("prepare", "cuhk03", mat, tmp_path / "out", "--images", "detected", "--num-val", "0", "--json")
     subsets = json.loads(outcome.out)["subsets"]
-    assert subsets["train"] == {"identities": 5, "images": 40}
-    assert subsets["query"] == {"identities": 1, "images": 8}
+    assert subsets["train"] == {"persons": 5, "images": 40}
+    assert subsets["query"] == {"persons": 1, "images": 8}
 
 
 def test_cuhk03_new_protocol(tmp_path):
@@ -118,22 +118,22 @@ def test_cuhk03_np_folders_are_the_new_protocol(tmp_path):
     write_market(tmp_path / "raw" / "labeled", folders)
     outcome = rrid_edge("prepare", "cuhk03", tmp_path / "raw", tmp_path / "out", "--num-val", "0", "--json")
     assert json.loads(outcome.out)["name"] == "cuhk03-labeled-new"
-    assert load_dataset(tmp_path / "raw" / "labeled", dataset_type="cuhk03", num_val=0).num_train_identities == 2
+    assert load_dataset(tmp_path / "raw" / "labeled", dataset_type="cuhk03", num_val=0).num_train_persons == 2
 
 
 def test_folders_draw_test_people_and_read_cameras(tmp_path):
     raw = write_folders(tmp_path / "raw")
     outcome = rrid_edge("prepare", "folders", raw, tmp_path / "out", "--num-val", "0", "--test-share", "0.34", "--json")
     assert json.loads(outcome.out)["subsets"] == {
-        "train": {"identities": 4, "images": 16},
-        "query": {"identities": 2, "images": 4},
-        "gallery": {"identities": 2, "images": 8},
+        "train": {"persons": 4, "images": 16},
+        "query": {"persons": 2, "images": 4},
+        "gallery": {"persons": 2, "images": 8},
     }
     data = load_dataset(tmp_path / "out", combine_trainval=True)
     assert {sample.camera for sample in data.gallery} == {1, 2}
     persons = json.loads((tmp_path / "out" / "meta.json").read_text())["persons"]
-    tested = {sample.pid for sample in data.gallery}
-    originals = {path.read_bytes() for pid in tested for path in (raw / persons[str(pid)]).iterdir()}
+    tested = {sample.person for sample in data.gallery}
+    originals = {path.read_bytes() for person in tested for path in (raw / persons[str(person)]).iterdir()}
     assert {sample.path.read_bytes() for sample in data.gallery} == originals
     again = rrid_edge("prepare", "folders", raw, tmp_path / "again", "--num-val", "0", "--test-share", "0.34")
     assert again.code == 0
@@ -155,7 +155,7 @@ def test_folders_with_subsets_and_a_pattern(tmp_path):
     )
     assert outcome.code == 0, outcome.err
     data = load_dataset(tmp_path / "out", combine_trainval=True)
-    assert [(sample.pid, sample.camera) for sample in (*data.query, *data.gallery)] == [(3, 1), (3, 2)]
+    assert [(sample.person, sample.camera) for sample in (*data.query, *data.gallery)] == [(3, 1), (3, 2)]
     # A person's own name ("c3") is no camera.
     outcome = rrid_edge("prepare", "folders", tmp_path / "raw", tmp_path / "no")
     refused(outcome, 2, "camera cannot be read off this name", "--pattern")
@@ -182,7 +182,7 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path):
     refused(rrid_edge("prepare", "viper", raw, out), 2, "market1501, dukemtmc, cuhk03, folders")
     refused(rrid_edge("prepare", "market1501", tmp_path / "none", out), 2, "no such folder")
     refused(rrid_edge("prepare", "market1501", raw, raw), 2, "there is something already")
-    refused(rrid_edge("prepare", "market1501", raw, out, "--num-val", "2"), 2, "num-val 2.0 does not fit 3 identities")
+    refused(rrid_edge("prepare", "market1501", raw, out, "--num-val", "2"), 2, "num-val 2.0 does not fit 3 people")
     refused(rrid_edge("prepare", "market1501", raw, out, "--split", "1"), 2, "--split 1 does not exist")
     refused(
         rrid_edge("prepare", "folders", raw, out, "--test-share", "1"),
@@ -204,12 +204,12 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path):
     (tmp_path / "cuhk03_new_protocol_config_labeled.mat").write_bytes(b"nothing")
     refused(rrid_edge("prepare", "cuhk03", tmp_path, out), 2, "cannot be read as lists of the new protocol")
     (raw / "query" / "0002_c1s1_001051_00.jpg").write_bytes((raw / "query" / MARKET["query"][0]).read_bytes())
-    refused(rrid_edge("prepare", "market1501", raw, out), 2, "identity 2 is both in training and in test (1 in all)")
+    refused(rrid_edge("prepare", "market1501", raw, out), 2, "person 2 is both in training and in test (1 in all)")
     (raw / "query" / "0002_c1s1_001051_00.jpg").unlink()
     (raw / "query" / MARKET["query"][1]).write_bytes(b"\xff\xd8 cut")
     refused(rrid_edge("prepare", "market1501", raw, out), 2, MARKET["query"][1], "remove this file")
     (raw / "query" / "me.jpg").write_bytes(b"")
-    refused(rrid_edge("prepare", "market1501", raw, out), 2, "me.jpg is not named <pid>_c<camera>... (1 in all)")
+    refused(rrid_edge("prepare", "market1501", raw, out), 2, "me.jpg is not named <person>_c<camera>... (1 in all)")
     assert not out.exists()
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
 

@@ -1,4 +1,4 @@
-"""The identity sampler against its description."""
+"""The person sampler against its description."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import Counter
 import pytest
 
 from rrid_edge.errors import UsageError
-from rrid_train.data.sampler import IdentitySampler
+from rrid_train.data.sampler import PersonSampler
 
-IDENTITIES = [pid for pid in range(6) for _ in range(5)] + [6]  # 31 images; the last identity has one only
+PERSONS = [person for person in range(6) for _ in range(5)] + [6]  # 31 images; the last person has one only
 
 
 def _sampler(**options):
-    settings = {"batch_size": 16, "images_per_identity": 4, "seed": 3} | options
-    return IdentitySampler(IDENTITIES, **settings)
+    settings = {"batch_size": 16, "images_per_person": 4, "seed": 3} | options
+    return PersonSampler(PERSONS, **settings)
 
 
 def test_an_epoch_has_one_group_an_image_less_a_rest_of_one():
@@ -22,17 +22,17 @@ def test_an_epoch_has_one_group_an_image_less_a_rest_of_one():
     assert len(batches) == len(_sampler()) == 8  # 31 groups: 7 batches of 4 groups, one of 3
     groups = [tuple(batch[start : start + 4]) for batch in batches for start in range(0, len(batch), 4)]
     assert len(groups) == 31
-    per_identity = Counter(IDENTITIES[group[0][0]] for group in groups)
-    assert per_identity == Counter(IDENTITIES)  # every image once an anchor
+    per_person = Counter(PERSONS[group[0][0]] for group in groups)
+    assert per_person == Counter(PERSONS)  # every image once an anchor
 
 
-def test_a_group_holds_one_identity_without_repetition_where_it_can():
+def test_a_group_holds_one_person_without_repetition_where_it_can():
     for batch in _sampler():
         for start in range(0, len(batch), 4):
             indices = [index for index, _, _ in batch[start : start + 4]]
-            pids = {IDENTITIES[index] for index in indices}
-            assert len(pids) == 1
-            assert len(set(indices)) == (1 if pids == {6} else 4)
+            persons = {PERSONS[index] for index in indices}
+            assert len(persons) == 1
+            assert len(set(indices)) == (1 if persons == {6} else 4)
 
 
 def test_positions_are_unique_in_an_epoch():
@@ -73,6 +73,6 @@ def test_batches_that_do_not_fit(batch, words):
         _sampler(batch_size=batch)
 
 
-def test_one_identity_cannot_be_told_apart():
-    with pytest.raises(UsageError, match="1 identities cannot be told apart"):
-        IdentitySampler([0, 0, 0, 0], batch_size=8, images_per_identity=4, seed=0)
+def test_one_person_cannot_be_told_apart():
+    with pytest.raises(UsageError, match="1 people cannot be told apart"):
+        PersonSampler([0, 0, 0, 0], batch_size=8, images_per_person=4, seed=0)

@@ -20,7 +20,7 @@ from rrid_train.demo.plan import draw_people, plan_demo
 from rrid_train.demo.synthetic import DemoConfig, count_files, write_demo_data
 from support.progress import CountedProgress
 
-CONFIG = DemoConfig(seed=5, identities=30, cameras=4, images_per_camera=2)
+CONFIG = DemoConfig(seed=5, persons=30, cameras=4, images_per_camera=2)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(demo, tmp_path):
 
 
 def test_another_seed_gives_other_people(tmp_path):
-    small = DemoConfig(identities=6, cameras=2, images_per_camera=2)
+    small = DemoConfig(persons=6, cameras=2, images_per_camera=2)
     write_demo_data(tmp_path / "a", small)
     write_demo_data(tmp_path / "b", dataclasses.replace(small, seed=1))
     a, b = hashes(tmp_path / "a"), hashes(tmp_path / "b")
@@ -72,10 +72,10 @@ def test_the_dataset_lists_exactly_the_files_that_exist(demo):
     assert len(meta["identities"]) == 30
     assert all(len(cameras) == 4 and all(len(names) == 2 for names in cameras) for cameras in meta["identities"])
     assert sorted(listed) == sorted(path.name for path in (demo / "images").iterdir())
-    for identity, cameras in enumerate(meta["identities"]):
+    for person, cameras in enumerate(meta["identities"]):
         for camera, names in enumerate(cameras):
             for name in names:
-                assert re.fullmatch(rf"{identity:08d}_{camera:02d}_\d{{4}}\.jpg", name)
+                assert re.fullmatch(rf"{person:08d}_{camera:02d}_\d{{4}}\.jpg", name)
 
 
 def test_training_and_test_people_are_disjoint_and_complete(demo):
@@ -88,9 +88,9 @@ def test_training_and_test_people_are_disjoint_and_complete(demo):
     names = [name for part in ("query", "gallery") for name, _, _ in test[part]]
     assert len(set(names)) == len(names)
     for part in ("query", "gallery"):
-        for name, identity, camera in test[part]:
-            assert identity in split[part]
-            assert name.startswith(f"{identity:08d}_{camera:02d}_")
+        for name, person, camera in test[part]:
+            assert person in split[part]
+            assert name.startswith(f"{person:08d}_{camera:02d}_")
             assert (demo / "images" / name).is_file()
 
 
@@ -111,7 +111,7 @@ def test_the_queries_can_be_found_in_the_gallery_under_other_cameras(demo):
     assert None not in gallery
     seen = [(match[1], int(match[2])) for match in gallery if match]
     assert len(seen) == len(set(seen)) == 10 * 4 - 2
-    assert {person for person, _ in seen} == {f"{identity:04d}" for identity in range(20, 30)}
+    assert {person for person, _ in seen} == {f"{person:04d}" for person in range(20, 30)}
     for question in (truth["query"], truth["queries"]):
         assert (question["person"], question["camera"]) not in seen
         assert sum(person == question["person"] for person, _ in seen) == 3
@@ -125,26 +125,26 @@ def test_the_queries_can_be_found_in_the_gallery_under_other_cameras(demo):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_near_twins_differ_in_one_part_only_and_stay_on_one_side_of_the_split(seed):
-    config = DemoConfig(seed=seed, identities=90)
+    config = DemoConfig(seed=seed, persons=90)
     people, twins = draw_people(config)
     assert len(twins) >= 25
     assert {pair.part for pair in twins} == set(TWIN_PARTS)
     for pair in twins:
-        one, other = (people[identity] for identity in pair.identities)
+        one, other = (people[person] for person in pair.persons)
         differing = [f.name for f in dataclasses.fields(Person) if getattr(one, f.name) != getattr(other, f.name)]
         assert differing == [pair.part]
-        assert len({identity < config.training_identities for identity in pair.identities}) == 1
-    strangers = [people[i] for i in range(90) if i not in {pair.identities[1] for pair in twins}]
+        assert len({person < config.training_persons for person in pair.persons}) == 1
+    strangers = [people[i] for i in range(90) if i not in {pair.persons[1] for pair in twins}]
     assert len(set(strangers)) == len(strangers)
 
 
 def test_twins_are_told_apart_in_pixels_by_the_same_shot():
-    plan = plan_demo(DemoConfig(identities=60, images_per_camera=2))
+    plan = plan_demo(DemoConfig(persons=60, images_per_camera=2))
     for pair in plan.twins:
         pictures = []
-        for identity in pair.identities:
-            swapped = dataclasses.replace(plan, people=(plan.people[identity],) * len(plan.people))
-            shots = [shot for shot in plan.images if shot.identity == 0]
+        for person in pair.persons:
+            swapped = dataclasses.replace(plan, people=(plan.people[person],) * len(plan.people))
+            shots = [shot for shot in plan.images if shot.person == 0]
             pictures.append([swapped.draw(shot) for shot in shots])
         differ = sum(one != other for one, other in zip(*pictures, strict=True))
         assert differ >= len(pictures[0]) - 3, pair  # an occluder or the body may hide the part now and then
@@ -168,10 +168,10 @@ def colour_by_stripe(jpeg: bytes):
 
 
 def test_colours_alone_rank_better_than_chance_and_far_from_perfectly():
-    plan = plan_demo(DemoConfig(identities=90, images_per_camera=2))
-    rows = [(shot.name, shot.identity, shot.camera) for shot in plan.images if shot.identity >= 60]
+    plan = plan_demo(DemoConfig(persons=90, images_per_camera=2))
+    rows = [(shot.name, shot.person, shot.camera) for shot in plan.images if shot.person >= 60]
     query, gallery = rows[::2], rows[1::2]
-    features = {shot.name: colour_by_stripe(plan.draw(shot)) for shot in plan.images if shot.identity >= 60}
+    features = {shot.name: colour_by_stripe(plan.draw(shot)) for shot in plan.images if shot.person >= 60}
     chance = np.random.default_rng(0)
     by_colour = mean_ap(features, query, gallery)
     by_chance = mean_ap({name: chance.normal(size=8) for name in features}, query, gallery)
@@ -181,9 +181,9 @@ def test_colours_alone_rank_better_than_chance_and_far_from_perfectly():
 
 def test_an_earlier_set_is_replaced_and_other_files_stay(tmp_path):
     out = tmp_path / "demo"
-    write_demo_data(out, DemoConfig(identities=9, cameras=2, images_per_camera=2))
+    write_demo_data(out, DemoConfig(persons=9, cameras=2, images_per_camera=2))
     (out / "gallery" / "index.db").write_text("mine", encoding="utf-8")
-    small = DemoConfig(identities=6, cameras=2, images_per_camera=2)
+    small = DemoConfig(persons=6, cameras=2, images_per_camera=2)
     counted = CountedProgress()
     summary = write_demo_data(out, small, progress=counted)
     assert counted.done == counted.total == count_files(small) == len(list(out.rglob("*.jpg")))
@@ -197,28 +197,28 @@ def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
     mine = tmp_path / "images" / "holiday.jpg"
     mine.write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"holds something else than demo data; give a new or empty folder"):
-        write_demo_data(tmp_path, DemoConfig(identities=6))
+        write_demo_data(tmp_path, DemoConfig(persons=6))
     (tmp_path / "demo.json").write_text('{"kind": "something else"}', encoding="utf-8")
     with pytest.raises(OutputError, match="something else"):
-        write_demo_data(tmp_path, DemoConfig(identities=6))
+        write_demo_data(tmp_path, DemoConfig(persons=6))
     assert mine.read_bytes() == b"mine"
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path):
     (tmp_path / "out").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="this is a file; give the name of a folder"):
-        write_demo_data(tmp_path / "out", DemoConfig(identities=6))
+        write_demo_data(tmp_path / "out", DemoConfig(persons=6))
 
 
 def test_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match=r"file.*cannot be written .*; give a folder on a writable file system"):
-        write_demo_data(tmp_path / "file" / "out", DemoConfig(identities=6))
+        write_demo_data(tmp_path / "file" / "out", DemoConfig(persons=6))
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("seed", -1), ("identities", 5), ("identities", 10_000), ("cameras", 1), ("images_per_camera", 1)],
+    [("seed", -1), ("persons", 5), ("persons", 10_000), ("cameras", 1), ("images_per_camera", 1)],
 )
 def test_settings_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(UsageError, match=rf"{field.replace('_', ' ')} {value} does not work: expected \d+ to \d+"):
@@ -227,7 +227,7 @@ def test_settings_out_of_range_are_refused_by_name(field, value):
 
 def test_the_command_writes_the_folder_and_says_what_is_there(tmp_path, capsys):
     out = tmp_path / "demo"
-    options = ["--identities", "6", "--cameras", "2", "--images-per-camera", "2", "--seed", "3"]
+    options = ["--persons", "6", "--cameras", "2", "--images-per-camera", "2", "--seed", "3"]
     assert run(["demo-data", str(out), *options]) == 0
     assert "24 images, 6 people, 2 cameras" in capsys.readouterr().out
     first = hashes(out)

@@ -2,7 +2,7 @@
 
 The file is HDF5 (MATLAB 7.3). ``labeled`` and ``detected`` are cells of five camera pairs; each pair is a cell of people x
 10 images, the first five from the pair's first camera. ``testsets`` holds the 20 test sets of 100 people as (pair, person)
-numbers from 1. The new protocol (767 training and 700 test identities, Zhong et al., CVPR 2017) is a file of its own,
+numbers from 1. The new protocol (767 training and 700 test people, Zhong et al., CVPR 2017) is a file of its own,
 ``cuhk03_new_protocol_config_labeled.mat`` or ``..._detected.mat``: its authors drew the people, so it cannot be derived.
 """
 

@@ -65,9 +65,9 @@ def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, s
             )
         chosen = np.random.default_rng([seed, 17]).permutation(sorted(numbers.values()))[:tested]
         test = set(chosen.tolist())
-        train = [sample for sample in samples if sample.pid not in test]
-        gallery = [sample for sample in samples if sample.pid in test]
-        query = list({(sample.pid, sample.camera): sample for sample in reversed(gallery)}.values())[::-1]
+        train = [sample for sample in samples if sample.person not in test]
+        gallery = [sample for sample in samples if sample.person in test]
+        query = list({(sample.person, sample.camera): sample for sample in reversed(gallery)}.values())[::-1]
     persons = {str(number): printable(name) for name, number in numbers.items()}
     return plan_lists(raw.resolve().name, raw, train, query, gallery, {"persons": persons})
 
@@ -106,4 +106,4 @@ def _samples(people: _People, numbers: Mapping[str, int], camera_of: Callable[[s
             "a group (?P<camera>...), or none where there is one camera",
             parameter="pattern",
         )
-    return [Sample(path, pid, camera) for path, pid, camera in found if camera is not None]
+    return [Sample(path, person, camera) for path, person, camera in found if camera is not None]

@@ -1,10 +1,10 @@
 """Datasets ready to train on: the RRID layout, and Market-1501-style folders read directly.
 
-The RRID layout is a folder with ``images/<pid 8 digits>_<camera 2>_<number 4>.jpg``, ``meta.json`` ("identities":
-[pid][camera] -> file names), ``splits.json`` (a list of {"trainval", "query", "gallery"} lists of identities) and
-``test.json`` (a list of {"query", "gallery"} lists of [file name, pid, camera]).
+The RRID layout is a folder with ``images/<person 8 digits>_<camera 2>_<number 4>.jpg``, ``meta.json`` ("identities":
+[person][camera] -> file names), ``splits.json`` (a list of {"trainval", "query", "gallery"} lists of persons) and
+``test.json`` (a list of {"query", "gallery"} lists of [file name, person, camera]).
 
-Training identities are renumbered 0 .. n-1 in ascending order of their number in the dataset.
+Training people are renumbered 0 .. n-1 in ascending order of their number in the dataset.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from rrid_edge.errors import DatasetError, UsageError, printable
+from rrid_edge.ranking.labels import JUNK_PERSON
 from rrid_train.data.market import MARKET_FOLDERS, is_market, read_market
-from rrid_train.data.samples import JUNK, Sample, refuse_shared_identities
+from rrid_train.data.samples import Sample, refuse_shared_persons
 from rrid_train.settings import DATASET_TYPES
 
 __all__ = ["Dataset", "Sample", "is_dataset", "load_dataset"]
@@ -33,8 +34,8 @@ class Dataset:
         name: for people and for checkpoints.
         root: its folder.
         train: what to train on.
-        val_query: queries of the identities held out of training; empty with ``combine_trainval``.
-        val_gallery: their gallery: all images of the held-out identities.
+        val_query: queries of the people held out of training; empty with ``combine_trainval``.
+        val_gallery: their gallery: all images of the held-out people.
         query: test queries.
         gallery: test gallery.
     """
@@ -48,12 +49,12 @@ class Dataset:
     gallery: tuple[Sample, ...]
 
     @property
-    def num_train_identities(self) -> int:
-        """Identities to classify."""
-        return len({sample.pid for sample in self.train})
+    def num_train_persons(self) -> int:
+        """People to classify."""
+        return len({sample.person for sample in self.train})
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Identities and images of every subset; junk is no identity. Validation only where somebody is held out."""
+        """People and images of every subset; junk is no person. Validation only where somebody is held out."""
         subsets = {
             "train": self.train,
             "val query": self.val_query,
@@ -62,16 +63,16 @@ class Dataset:
             "gallery": self.gallery,
         }
         return {
-            name: {"identities": len({sample.pid for sample in samples} - {JUNK}), "images": len(samples)}
+            name: {"persons": len({sample.person for sample in samples} - {JUNK_PERSON}), "images": len(samples)}
             for name, samples in subsets.items()
             if samples or not name.startswith("val")
         }
 
     def table(self) -> str:
-        """subset | identities | images, as lines of text."""
-        lines = [f"{'subset':<12} | {'identities':>10} | {'images':>8}", f"{'-' * 12} | {'-' * 10} | {'-' * 8}"]
+        """subset | persons | images, as lines of text."""
+        lines = [f"{'subset':<12} | {'persons':>10} | {'images':>8}", f"{'-' * 12} | {'-' * 10} | {'-' * 8}"]
         for name, counts in self.counts().items():
-            lines.append(f"{name:<12} | {counts['identities']:>10,} | {counts['images']:>8,}")
+            lines.append(f"{name:<12} | {counts['persons']:>10,} | {counts['images']:>8,}")
         return "\n".join(lines)
 
 
@@ -92,12 +93,12 @@ def load_dataset(
         dataset_type: one of :data:`DATASET_TYPES`; ``auto`` looks at what the folder holds.
         split: which entry of ``splits.json`` and ``test.json``.
         splits_file: another file name than ``splits.json``.
-        num_val: identities of trainval held out for validation: a share below 1, or a count.
+        num_val: people of trainval held out for validation: a share below 1, or a count.
         combine_trainval: train on all of trainval and hold nobody out.
-        seed: of the choice of held-out identities.
+        seed: of the choice of held-out people.
 
     Raises:
-        UsageError: no such folder, an unknown type, split or number of validation identities.
+        UsageError: no such folder, an unknown type, split or number of validation people.
         DatasetError: the layout contradicts itself; names the first offending entry and the count.
     """
     root = Path(path)
@@ -115,12 +116,12 @@ def load_dataset(
         trainval, query, gallery = _read_rrid(root, split, splits_file or "splits.json")
     else:
         trainval, query, gallery = read_market(root)
-    refuse_shared_identities(root, trainval, [*query, *gallery])
+    refuse_shared_persons(root, trainval, [*query, *gallery])
     kept, held = _hold_out(trainval, 0 if combine_trainval else num_val, seed)
-    numbers = {pid: index for index, pid in enumerate(sorted({sample.pid for sample in kept}))}
-    train = tuple(Sample(sample.path, numbers[sample.pid], sample.camera) for sample in kept)
+    numbers = {person: index for index, person in enumerate(sorted({sample.person for sample in kept}))}
+    train = tuple(Sample(sample.path, numbers[sample.person], sample.camera) for sample in kept)
     if len(numbers) < 2:
-        raise DatasetError(f"{printable(root)}: {len(numbers)} training identities; expected at least 2")
+        raise DatasetError(f"{printable(root)}: {len(numbers)} training people; expected at least 2")
     return Dataset(_name(root), root, train, _first_of_each_camera(held), tuple(held), tuple(query), tuple(gallery))
 
 
@@ -149,46 +150,46 @@ def _name(root: Path) -> str:
     return root.resolve().name
 
 
-def held_out(num_val: float, identities: int) -> int:
-    """How many of so many training identities are held out.
+def held_out(num_val: float, persons: int) -> int:
+    """How many of so many training people are held out.
 
     Args:
         num_val: a share below 1, or a count.
-        identities: of trainval.
+        persons: of trainval.
 
     Raises:
         UsageError: it does not fit: at least two must be left to train on.
     """
-    count = int(num_val * identities) if 0 < num_val < 1 else int(num_val)
-    if num_val < 0 or (num_val >= 1 and num_val != count) or count > identities - 2:
-        raise UsageError(f"num-val {num_val} does not fit {identities} identities: expected a share below 1 or a count")
+    count = int(num_val * persons) if 0 < num_val < 1 else int(num_val)
+    if num_val < 0 or (num_val >= 1 and num_val != count) or count > persons - 2:
+        raise UsageError(f"num-val {num_val} does not fit {persons} people: expected a share below 1 or a count")
     return count
 
 
 def _hold_out(samples: list[Sample], num_val: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    pids = sorted({sample.pid for sample in samples})
-    count = held_out(num_val, len(pids))
-    held = set(np.random.default_rng([seed, 3]).permutation(pids)[:count].tolist())
-    return [sample for sample in samples if sample.pid not in held], [
-        sample for sample in samples if sample.pid in held
+    persons = sorted({sample.person for sample in samples})
+    count = held_out(num_val, len(persons))
+    held = set(np.random.default_rng([seed, 3]).permutation(persons)[:count].tolist())
+    return [sample for sample in samples if sample.person not in held], [
+        sample for sample in samples if sample.person in held
     ]
 
 
 def _first_of_each_camera(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """One query an identity and camera: its first image."""
+    """One query per person and camera: its first image."""
     first: dict[tuple[int, int], Sample] = {}
     for sample in samples:
-        first.setdefault((sample.pid, sample.camera), sample)
+        first.setdefault((sample.person, sample.camera), sample)
     return tuple(first.values())
 
 
 def _read_rrid(root: Path, split: int, splits_file: str) -> tuple[list[Sample], list[Sample], list[Sample]]:
-    identities = _identities(root)
+    persons = _persons(root)
     entry = _entry(root / splits_file, split)
     trainval = [
-        Sample(root / "images" / name, pid, camera)
-        for pid in _pids(root / splits_file, entry, len(identities))
-        for camera, names in enumerate(identities[pid])
+        Sample(root / "images" / name, person, camera)
+        for person in _trainval(root / splits_file, entry, len(persons))
+        for camera, names in enumerate(persons[person])
         for name in names
     ]
     test = _entry(root / "test.json", split)
@@ -203,53 +204,53 @@ def _read_rrid(root: Path, split: int, splits_file: str) -> tuple[list[Sample], 
     return trainval, query, gallery
 
 
-def _identities(root: Path) -> list[list[list[str]]]:
+def _persons(root: Path) -> list[list[list[str]]]:
     content = _json(root / "meta.json")
-    identities = content.get("identities") if isinstance(content, dict) else None
-    good = isinstance(identities, list) and all(
+    persons = content.get("identities") if isinstance(content, dict) else None
+    good = isinstance(persons, list) and all(
         isinstance(cameras, list)
         and all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in cameras)
-        for cameras in identities
+        for cameras in persons
     )
-    if not good or identities is None:
+    if not good or persons is None:
         raise DatasetError(
-            f'{printable(root / "meta.json")}: expected "identities": [pid][camera] -> list of file names'
+            f'{printable(root / "meta.json")}: expected "identities": [person][camera] -> list of file names'
         )
     seen: dict[str, int] = {}
-    for pid, cameras in enumerate(identities):
+    for person, cameras in enumerate(persons):
         for name in (name for names in cameras for name in names):
-            if seen.setdefault(name, pid) != pid:
+            if seen.setdefault(name, person) != person:
                 raise DatasetError(
-                    f"{printable(root / 'meta.json')}: {name!r} is listed for identities {seen[name]} and {pid}"
+                    f"{printable(root / 'meta.json')}: {name!r} is listed for persons {seen[name]} and {person}"
                 )
-    checked: list[list[list[str]]] = identities
+    checked: list[list[list[str]]] = persons
     return checked
 
 
-def _pids(path: Path, entry: dict[str, Any], count: int) -> list[int]:
-    pids = entry.get("trainval")
-    if not isinstance(pids, list) or not all(isinstance(pid, int) for pid in pids):
-        raise DatasetError(f'{printable(path)}: expected "trainval": list of identity numbers')
-    twice = sorted({pid for pid in pids if pids.count(pid) > 1})
+def _trainval(path: Path, entry: dict[str, Any], count: int) -> list[int]:
+    persons = entry.get("trainval")
+    if not isinstance(persons, list) or not all(isinstance(person, int) for person in persons):
+        raise DatasetError(f'{printable(path)}: expected "trainval": list of person numbers')
+    twice = sorted({person for person in persons if persons.count(person) > 1})
     if twice:
-        raise DatasetError(f"{printable(path)}: identity {twice[0]} is listed twice in trainval ({len(twice)} in all)")
-    unknown = [pid for pid in pids if not 0 <= pid < count]
+        raise DatasetError(f"{printable(path)}: person {twice[0]} is listed twice in trainval ({len(twice)} in all)")
+    unknown = [person for person in persons if not 0 <= person < count]
     if unknown:
         raise DatasetError(
-            f"{printable(path)}: identity {unknown[0]} is not in meta.json, which has {count} ({len(unknown)} in all)"
+            f"{printable(path)}: person {unknown[0]} is not in meta.json, which has {count} ({len(unknown)} in all)"
         )
-    return pids
+    return persons
 
 
 def _test_samples(root: Path, entry: dict[str, Any], part: str) -> list[Sample]:
     rows = entry.get(part)
     where = printable(root / "test.json")
     if not isinstance(rows, list):
-        raise DatasetError(f'{where}: expected "{part}": list of [file name, pid, camera]')
+        raise DatasetError(f'{where}: expected "{part}": list of [file name, person, camera]')
     for row in rows:
         if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], str)):
-            raise DatasetError(f"{where}: the entry {row!r} of {part} is not [file name, pid, camera]")
-    return [Sample(root / "images" / name, int(pid), int(camera)) for name, pid, camera in rows]
+            raise DatasetError(f"{where}: the entry {row!r} of {part} is not [file name, person, camera]")
+    return [Sample(root / "images" / name, int(person), int(camera)) for name, person, camera in rows]
 
 
 def _entry(path: Path, split: int) -> dict[str, Any]:

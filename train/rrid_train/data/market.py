@@ -1,8 +1,8 @@
 """Market-1501-style folders: Market-1501, DukeMTMC-reID and CUHK03-NP as their authors distribute them.
 
-Three folders: ``bounding_box_train``, ``query`` and ``bounding_box_test``. Names begin with the identity and the camera:
+Three folders: ``bounding_box_train``, ``query`` and ``bounding_box_test``. Names begin with the person and the camera:
 ``0002_c1s1_000451_03.jpg`` (Zheng et al., ICCV 2015), ``0002_c2_f0046182.jpg`` (Zheng et al., ICCV 2017), ``0001_c1_1.png``
-(CUHK03-NP, Zhong et al., CVPR 2017). Identity -1 is junk (a poor detection of somebody), 0000 a distractor.
+(CUHK03-NP, Zhong et al., CVPR 2017). Person -1 is junk (a poor detection of somebody), 0000 a distractor.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def read_market(root: Path) -> tuple[list[Sample], list[Sample], list[Sample]]:
     """Training images (no junk, no distractors), queries, gallery (with both), each in the order of the names.
 
     Raises:
-        DatasetError: a folder is missing or empty, or a name tells no identity and camera.
+        DatasetError: a folder is missing or empty, or a name tells no person and camera.
     """
     train, query, gallery = (_read_folder(root / name) for name in MARKET_FOLDERS)
-    return [sample for sample in train if sample.pid > 0], query, gallery
+    return [sample for sample in train if sample.person > 0], query, gallery
 
 
 def _read_folder(folder: Path) -> list[Sample]:
@@ -40,7 +40,7 @@ def _read_folder(folder: Path) -> list[Sample]:
     odd = [path for path, found in named if found is None]
     if odd or not paths:
         what = (
-            f"{printable(odd[0].name)} is not named <pid>_c<camera>... ({len(odd)} in all)"
+            f"{printable(odd[0].name)} is not named <person>_c<camera>... ({len(odd)} in all)"
             if odd
             else "no images in it"
         )

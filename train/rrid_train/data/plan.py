@@ -24,8 +24,9 @@ from rrid_edge.crops.images import load_rgb
 from rrid_edge.errors import DatasetError, ImageError, OutputError, printable
 from rrid_edge.files import write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
+from rrid_edge.ranking.labels import JUNK_PERSON
 from rrid_train.data.cuhk03 import Picture
-from rrid_train.data.samples import JUNK, Sample, refuse_shared_identities
+from rrid_train.data.samples import Sample, refuse_shared_persons
 
 Source = Path | Picture
 
@@ -46,7 +47,7 @@ class Plan:
     Attributes:
         name: for people and for checkpoints.
         sources: where every image comes from.
-        labels: identity and camera of every image.
+        labels: person and camera of every image.
         splits: at least one.
         facts: further entries of ``meta.json``.
         pixels: RGB, uint8 (height, width, 3), of an image that is no file.
@@ -73,14 +74,14 @@ def plan_lists(
     Raises:
         DatasetError: somebody is both in training and in test.
     """
-    refuse_shared_identities(raw, train, [*query, *gallery])
+    refuse_shared_persons(raw, train, [*query, *gallery])
     places: dict[Path, int] = {}
     samples = [*train, *query, *gallery]
     for sample in samples:
         places.setdefault(sample.path, len(places))
-    labels = dict(zip((sample.path for sample in samples), ((s.pid, s.camera) for s in samples), strict=True))
+    labels = dict(zip((sample.path for sample in samples), ((s.person, s.camera) for s in samples), strict=True))
     split = Split(
-        tuple(sorted({sample.pid for sample in train})),
+        tuple(sorted({sample.person for sample in train})),
         tuple(places[sample.path] for sample in query),
         tuple(places[sample.path] for sample in gallery),
     )
@@ -125,7 +126,7 @@ def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> No
 
 
 def _names(plan: Plan) -> list[str]:
-    """``<pid 8 digits>_<camera 2>_<number 4>`` and the original's ending, for every image."""
+    """``<person 8 digits>_<camera 2>_<number 4>`` and the original's ending, for every image."""
     counts: Counter[tuple[int, int]] = Counter()
     names = []
     for source, label in zip(plan.sources, plan.labels, strict=True):
@@ -150,23 +151,23 @@ def _content(plan: Plan, source: Source) -> bytes:
 
 def _lists(plan: Plan, names: list[str]) -> dict[str, object]:
     """meta.json, splits.json and test.json."""
-    identities: list[list[list[str]]] = [[] for _ in range(max(pid for pid, _ in plan.labels) + 1)]
-    for name, (pid, camera) in zip(names, plan.labels, strict=True):
-        if pid != JUNK:  # junk has no number to be listed under; test.json names it
-            cameras = identities[pid]
+    persons: list[list[list[str]]] = [[] for _ in range(max(person for person, _ in plan.labels) + 1)]
+    for name, (person, camera) in zip(names, plan.labels, strict=True):
+        if person != JUNK_PERSON:  # junk has no number to be listed under; test.json names it
+            cameras = persons[person]
             cameras += [[] for _ in range(camera + 1 - len(cameras))]
             cameras[camera].append(name)
     cameras_seen = len({camera for _, camera in plan.labels})
-    meta = {"name": plan.name, "num_cameras": cameras_seen, "identities": identities, **plan.facts}
+    meta = {"name": plan.name, "num_cameras": cameras_seen, "identities": persons, **plan.facts}
 
-    def pids(places: tuple[int, ...]) -> list[int]:
-        return sorted({plan.labels[place][0] for place in places} - {JUNK})
+    def numbers(places: tuple[int, ...]) -> list[int]:
+        return sorted({plan.labels[place][0] for place in places} - {JUNK_PERSON})
 
     def rows(places: tuple[int, ...]) -> list[list[object]]:
         return [[names[place], *plan.labels[place]] for place in places]
 
     splits = [
-        {"trainval": list(split.trainval), "query": pids(split.query), "gallery": pids(split.gallery)}
+        {"trainval": list(split.trainval), "query": numbers(split.query), "gallery": numbers(split.gallery)}
         for split in plan.splits
     ]
     tests = [{"query": rows(split.query), "gallery": rows(split.gallery)} for split in plan.splits]

@@ -54,7 +54,7 @@ def plan_cuhk03(raw: Path, kind: str, protocol: str, stack: contextlib.ExitStack
         protocol = "new" if lists.is_file() else "old"
     dataset = stack.enter_context(Cuhk03(mat, kind))
     pictures = dataset.pictures()
-    # Numbered from 1: identity 0 stands for distractors.
+    # Numbered from 1: person 0 stands for distractors.
     people = sorted({(picture.pair, picture.person) for picture in pictures})
     numbers = {person: number for number, person in enumerate(people, start=1)}
     labels = tuple((numbers[picture.pair, picture.person], picture.camera) for picture in pictures)
@@ -82,7 +82,7 @@ def _old_split(
     tested = {numbers[person] for person in test if person in numbers}
     if not tested:
         raise DatasetError(f"{printable(mat)}: nobody of a test set has an image; copy or download the file again")
-    places = tuple(place for place, (pid, _) in enumerate(labels) if pid in tested)
+    places = tuple(place for place, (person, _) in enumerate(labels) if person in tested)
     return Split(tuple(sorted(set(numbers.values()) - tested)), places, places)
 
 
@@ -103,7 +103,7 @@ def _new_split(
     shared = set(trainval) & {labels[place][0] for place in (*query, *gallery)}
     if shared:
         raise DatasetError(
-            f"{printable(lists)}: identity {min(shared)} is both in training and in test ({len(shared)} in all); "
+            f"{printable(lists)}: person {min(shared)} is both in training and in test ({len(shared)} in all); "
             "copy the lists again"
         )
     return Split(tuple(trainval), query, gallery)

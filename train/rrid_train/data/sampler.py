@@ -1,4 +1,4 @@
-"""The identity sampler: batches of several images of each of several people."""
+"""The person sampler: batches of several images of each of several people."""
 
 from __future__ import annotations
 
@@ -14,59 +14,59 @@ Item = tuple[int, int, int]
 """Sample index, epoch, and position in the epoch: the last two seed its augmentation."""
 
 
-class IdentitySampler(Sampler[list[Item]]):
+class PersonSampler(Sampler[list[Item]]):
     """Batches for batch-hard triplets.
 
-    Once an epoch every image is an anchor; for each anchor ``images_per_identity`` other images of its identity are
+    Once an epoch every image is an anchor; for each anchor ``images_per_person`` other images of its person are
     drawn (with replacement where it has fewer others; an only image stands for itself). So an epoch is
-    ``images_per_identity`` passes over the data, as in the published recipe.
+    ``images_per_person`` passes over the data, as in the published recipe.
 
     The draw depends on (seed, epoch) alone: with several processes each takes its part of the same batches, so that an
     epoch's images are the same as on one; the last batch is filled up from the epoch's first groups where it does not
     divide among them.
 
     Args:
-        identities: identity of every sample.
+        persons: person of every sample.
         batch_size: images a step, over all processes.
-        images_per_identity: images drawn for one anchor.
+        images_per_person: images drawn for one anchor.
         seed: of the draw.
         rank: this process.
         world: number of processes.
 
     Raises:
-        UsageError: the batch is no multiple of world x images_per_identity, or holds fewer than two groups.
+        UsageError: the batch is no multiple of world x images_per_person, or holds fewer than two groups.
     """
 
     def __init__(
         self,
-        identities: Sequence[int],
+        persons: Sequence[int],
         *,
         batch_size: int,
-        images_per_identity: int,
+        images_per_person: int,
         seed: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size % (images_per_identity * world) or batch_size < 2 * images_per_identity * world:
+        if batch_size % (images_per_person * world) or batch_size < 2 * images_per_person * world:
             raise UsageError(
-                f"batch size {batch_size} does not fit: expected a multiple of {images_per_identity * world} "
-                f"({images_per_identity} images an identity, {world} process(es)) with at least two identities each"
+                f"batch size {batch_size} does not fit: expected a multiple of {images_per_person * world} "
+                f"({images_per_person} images per person, {world} process(es)) with at least two people each"
             )
         self._members: dict[int, list[int]] = defaultdict(list)
-        for index, identity in enumerate(identities):
-            self._members[identity].append(index)
+        for index, person in enumerate(persons):
+            self._members[person].append(index)
         if len(self._members) < 2:
-            raise UsageError(f"{len(self._members)} identities cannot be told apart: training needs at least 2")
-        self._identities = list(identities)
-        self._groups_per_batch = batch_size // images_per_identity
-        self._images_per_identity = images_per_identity
+            raise UsageError(f"{len(self._members)} people cannot be told apart: training needs at least 2")
+        self._persons = list(persons)
+        self._groups_per_batch = batch_size // images_per_person
+        self._images_per_person = images_per_person
         self._seed, self._rank, self._world = seed, rank, world
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
         """Batches an epoch; the rest that would hold a single group is left out (nothing to contrast it with)."""
-        full, rest = divmod(len(self._identities), self._groups_per_batch)
+        full, rest = divmod(len(self._persons), self._groups_per_batch)
         return full + (rest >= 2 * self._world or (full == 0 and rest >= 2))
 
     def __iter__(self) -> Iterator[list[Item]]:
@@ -80,7 +80,7 @@ class IdentitySampler(Sampler[list[Item]]):
             share = len(chosen) // self._world
             mine = chosen[self._rank * share : (self._rank + 1) * share]
             yield [
-                (index, self.epoch, group * self._images_per_identity + place)
+                (index, self.epoch, group * self._images_per_person + place)
                 for group in mine
                 for place, index in enumerate(groups[group])
             ]
@@ -89,8 +89,8 @@ class IdentitySampler(Sampler[list[Item]]):
         """One group of samples for every anchor, anchors in random order."""
         generator = np.random.default_rng([self._seed, self.epoch, 1])
         groups = []
-        for anchor in generator.permutation(len(self._identities)).tolist():
-            others = [index for index in self._members[self._identities[anchor]] if index != anchor] or [anchor]
-            enough = len(others) >= self._images_per_identity
-            groups.append(generator.choice(others, self._images_per_identity, replace=not enough).tolist())
+        for anchor in generator.permutation(len(self._persons)).tolist():
+            others = [index for index in self._members[self._persons[anchor]] if index != anchor] or [anchor]
+            enough = len(others) >= self._images_per_person
+            groups.append(generator.choice(others, self._images_per_person, replace=not enough).tolist())
         return groups

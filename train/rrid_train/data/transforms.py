@@ -17,14 +17,14 @@ from rrid_train.settings import Augmentation
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
-    """Augmented uint8 images and identities.
+    """Augmented uint8 images and the persons on them.
 
     An image's augmentation depends on (seed, epoch, position in the epoch) alone, so neither the number of workers nor
     an interruption changes what the network sees.
 
     Args:
         paths: image files.
-        identities: identity of each, in [0, identities).
+        persons: person of each, in [0, persons).
         height_px: rows.
         width_px: columns.
         augmentation: settings.
@@ -34,14 +34,14 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
     def __init__(
         self,
         paths: Sequence[Path],
-        identities: Sequence[int],
+        persons: Sequence[int],
         *,
         height_px: int,
         width_px: int,
         augmentation: Augmentation,
         seed: int,
     ) -> None:
-        self._paths, self._identities = list(paths), list(identities)
+        self._paths, self._persons = list(paths), list(persons)
         self._size = (height_px, width_px)
         self._augmentation, self._seed = augmentation, seed
 
@@ -49,11 +49,11 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         return len(self._paths)
 
     def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, int]:
-        """uint8 (height, width, 3) and the identity of (sample index, epoch, position)."""
+        """uint8 (height, width, 3) and the person of (sample index, epoch, position)."""
         index, epoch, position = item
         generator = np.random.default_rng([self._seed, epoch, position, 2])
         pixels = augment(read_image(self._paths[index], *self._size), self._augmentation, generator)
-        return torch.from_numpy(pixels), self._identities[index]
+        return torch.from_numpy(pixels), self._persons[index]
 
 
 def augment(pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator) -> NDArray[np.uint8]:

@@ -102,7 +102,7 @@ class Garment:
 
 @dataclass(frozen=True)
 class Person:
-    """All that stays the same of one identity in every shot."""
+    """All that stays the same of one person in every shot."""
 
     build: Build
     skin: Colour

@@ -13,7 +13,7 @@ from rrid_train.demo.pedestrian import Person, draw_near_twin, draw_person
 from rrid_train.demo.scene import Camera, draw_cameras, draw_shot
 
 _PERSON_STREAM, _CAMERA_STREAM, _SHOT_STREAM = 1, 2, 3
-_LIMITS: Final = {"seed": (0, 2**31 - 1), "identities": (6, 9999), "cameras": (2, 32), "images_per_camera": (2, 99)}
+_LIMITS: Final = {"seed": (0, 2**31 - 1), "persons": (6, 9999), "cameras": (2, 32), "images_per_camera": (2, 99)}
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class DemoConfig:
 
     Attributes:
         seed: seed of everything that is drawn by lot.
-        identities: people altogether; a third of them (rounded down) are test identities.
+        persons: people altogether; a third of them (rounded down) are test people.
         cameras: cameras; every person is seen by all of them.
-        images_per_camera: shots of a person by a camera; of test identities the first is a query.
+        images_per_camera: shots of a person by a camera; of test people the first is a query.
     """
 
     seed: int = 0
-    identities: int = 120
+    persons: int = 120
     cameras: int = 6
     images_per_camera: int = 3
 
@@ -39,26 +39,26 @@ class DemoConfig:
                 raise UsageError(f"{name.replace('_', ' ')} {value} does not work: expected {least} to {most}")
 
     @property
-    def test_identities(self) -> int:
-        """Number of identities that training never sees."""
-        return self.identities // 3
+    def test_persons(self) -> int:
+        """Number of people that training never sees."""
+        return self.persons // 3
 
     @property
-    def training_identities(self) -> int:
-        """Number of identities for training; they have the lowest numbers."""
-        return self.identities - self.test_identities
+    def training_persons(self) -> int:
+        """Number of people for training; they have the lowest numbers."""
+        return self.persons - self.test_persons
 
 
 @dataclass(frozen=True)
 class Twins:
-    """Two identities that differ in one part.
+    """Two people who differ in one part.
 
     Attributes:
-        identities: their two numbers.
+        persons: their two numbers.
         part: the field of :class:`~rrid_train.demo.pedestrian.Person` in which they differ.
     """
 
-    identities: tuple[int, int]
+    persons: tuple[int, int]
     part: str
 
 
@@ -68,13 +68,13 @@ class Shot:
 
     Attributes:
         name: path in the data set's folder.
-        identity: who is shown.
+        person: who is shown.
         camera: camera number, from 0.
         number: tells shots of one person by one camera apart.
     """
 
     name: str
-    identity: int
+    person: int
     camera: int
     number: int
 
@@ -101,24 +101,24 @@ class DemoPlan:
 
     def draw(self, shot: Shot) -> bytes:
         """The JPEG file of one shot. Every shot has a generator of its own, so the order of drawing does not matter."""
-        generator = np.random.default_rng([self.config.seed, _SHOT_STREAM, shot.identity, shot.camera, shot.number])
-        return draw_shot(self.people[shot.identity], self.cameras[shot.camera], generator)
+        generator = np.random.default_rng([self.config.seed, _SHOT_STREAM, shot.person, shot.camera, shot.number])
+        return draw_shot(self.people[shot.person], self.cameras[shot.camera], generator)
 
 
 def draw_people(config: DemoConfig) -> tuple[tuple[Person, ...], tuple[Twins, ...]]:
     """Everybody of a data set, and the near-twins: the third, sixth ... of each part resembles the one before.
 
-    Pairs never reach across the border between training and test identities.
+    Pairs never reach across the border between training and test people.
     """
     people: list[Person] = []
     twins: list[Twins] = []
-    for identity in range(config.identities):
-        generator = np.random.default_rng([config.seed, _PERSON_STREAM, identity])
-        first = 0 if identity < config.training_identities else config.training_identities
-        if (identity - first) % 3 == 2:
+    for person in range(config.persons):
+        generator = np.random.default_rng([config.seed, _PERSON_STREAM, person])
+        first = 0 if person < config.training_persons else config.training_persons
+        if (person - first) % 3 == 2:
             twin, part = draw_near_twin(people[-1], generator)
             people.append(twin)
-            twins.append(Twins(identities=(identity - 1, identity), part=part))
+            twins.append(Twins(persons=(person - 1, person), part=part))
         else:
             people.append(draw_person(generator))
     return tuple(people), tuple(twins)
@@ -128,37 +128,37 @@ def plan_demo(config: DemoConfig) -> DemoPlan:
     """Everything that the data set of ``config`` consists of."""
     people, twins = draw_people(config)
     cameras = draw_cameras(config.cameras, np.random.default_rng([config.seed, _CAMERA_STREAM]))
-    test = range(config.training_identities, config.identities)
+    test = range(config.training_persons, config.persons)
     images = tuple(
-        Shot(f"images/{identity:08d}_{camera:02d}_{number:04d}.jpg", identity, camera, number)
-        for identity in range(config.identities)
+        Shot(f"images/{person:08d}_{camera:02d}_{number:04d}.jpg", person, camera, number)
+        for person in range(config.persons)
         for camera in range(config.cameras)
         for number in range(config.images_per_camera)
     )
     extra = config.images_per_camera  # the first shot number that images/ does not use
-    # One of a pair of near-twins where there is one (a third test identity): the harder question.
+    # One of a pair of near-twins where there is one (a third test person): the harder question.
     asked = test[min(2, len(test) - 1)]
     query = Shot("query.jpg", asked, 0, extra + 1)
     queries = tuple(
         Shot(f"queries/{_market_name(test[0], 1, extra + number)}", test[0], 1, extra + number)
         for number in range(1, 4)
     )
-    unseen = {(query.identity, query.camera), (queries[0].identity, queries[0].camera)}
+    unseen = {(query.person, query.camera), (queries[0].person, queries[0].camera)}
     gallery = tuple(
-        Shot(f"gallery/{_market_name(identity, camera, extra)}", identity, camera, extra)
-        for identity in test
+        Shot(f"gallery/{_market_name(person, camera, extra)}", person, camera, extra)
+        for person in test
         for camera in range(config.cameras)
-        if (identity, camera) not in unseen
+        if (person, camera) not in unseen
     )
     return DemoPlan(config, people, cameras, twins, images, gallery, query, queries)
 
 
-def person_name(identity: int) -> str:
-    """An identity as the names of gallery files write it."""
-    return f"{identity:04d}"
+def person_name(person: int) -> str:
+    """A person as the names of gallery files write it."""
+    return f"{person:04d}"
 
 
-def _market_name(identity: int, camera: int, number: int) -> str:
+def _market_name(person: int, camera: int, number: int) -> str:
     """A Market-1501 style name: person, camera and sequence (from 1), frame, box."""
-    frame = (identity * 131 + camera * 17 + number * 7) % 1_000_000
-    return f"{person_name(identity)}_c{camera + 1}s1_{frame:06d}_00.jpg"
+    frame = (person * 131 + camera * 17 + number * 7) % 1_000_000
+    return f"{person_name(person)}_c{camera + 1}s1_{frame:06d}_00.jpg"

@@ -2,11 +2,11 @@
 
 The folder holds everything that the way from training to matching needs:
 
-- ``images/``, ``meta.json``, ``splits.json``, ``test.json``: the dataset, training and test identities disjoint;
-- ``gallery/``: one more shot of every test identity from every camera, under Market-1501 style names;
+- ``images/``, ``meta.json``, ``splits.json``, ``test.json``: the dataset, training and test people disjoint;
+- ``gallery/``: one more shot of every test person from every camera, under Market-1501 style names;
 - ``query.jpg`` and ``queries/`` (three shots of one person): people of the gallery seen by cameras that the gallery
   does not have of them;
-- ``demo.json``: the settings, who is who, which identities are near-twins and in what they differ.
+- ``demo.json``: the settings, who is who, which people are near-twins and in what they differ.
 
 The same settings give the same bytes.
 """
@@ -36,17 +36,17 @@ class DemoSummary:
 
     Attributes:
         root: the folder.
-        training_identities: identities in ``trainval``.
-        test_identities: identities in ``query`` and ``gallery``.
+        training_persons: people in ``trainval``.
+        test_persons: people in ``query`` and ``gallery``.
         images: files in ``images/``.
         gallery_images: files in ``gallery/``.
         twins: pairs of near-twins.
-        query_person: identity of ``query.jpg``, as its gallery file names write it.
+        query_person: person of ``query.jpg``, as its gallery file names write it.
     """
 
     root: Path
-    training_identities: int
-    test_identities: int
+    training_persons: int
+    test_persons: int
     images: int
     gallery_images: int
     twins: tuple[Twins, ...]
@@ -89,12 +89,12 @@ def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PR
     write_json(out / MARKER_NAME, _description(plan))
     return DemoSummary(
         root=out,
-        training_identities=config.training_identities,
-        test_identities=config.test_identities,
+        training_persons=config.training_persons,
+        test_persons=config.test_persons,
         images=len(plan.images),
         gallery_images=len(plan.gallery),
         twins=plan.twins,
-        query_person=person_name(plan.query.identity),
+        query_person=person_name(plan.query.person),
     )
 
 
@@ -123,23 +123,23 @@ def _is_demo_folder(out: Path) -> bool:
 
 def _meta(plan: DemoPlan) -> dict[str, object]:
     shape = plan.config
-    identities: list[list[list[str]]] = [[[] for _ in range(shape.cameras)] for _ in range(shape.identities)]
+    persons: list[list[list[str]]] = [[[] for _ in range(shape.cameras)] for _ in range(shape.persons)]
     for shot in plan.images:
-        identities[shot.identity][shot.camera].append(Path(shot.name).name)
-    return {"name": f"demo-seed-{shape.seed}", "num_cameras": shape.cameras, "identities": identities}
+        persons[shot.person][shot.camera].append(Path(shot.name).name)
+    return {"name": f"demo-seed-{shape.seed}", "num_cameras": shape.cameras, "identities": persons}
 
 
 def _split(config: DemoConfig) -> dict[str, list[int]]:
-    test = list(range(config.training_identities, config.identities))
-    return {"trainval": list(range(config.training_identities)), "query": test, "gallery": test}
+    test = list(range(config.training_persons, config.persons))
+    return {"trainval": list(range(config.training_persons)), "query": test, "gallery": test}
 
 
 def _test_lists(plan: DemoPlan) -> dict[str, list[list[str | int]]]:
     lists: dict[str, list[list[str | int]]] = {"query": [], "gallery": []}
     for shot in plan.images:
-        if shot.identity >= plan.config.training_identities:
+        if shot.person >= plan.config.training_persons:
             part = "query" if shot.number == 0 else "gallery"
-            lists[part].append([Path(shot.name).name, shot.identity, shot.camera])
+            lists[part].append([Path(shot.name).name, shot.person, shot.camera])
     return lists
 
 
@@ -150,15 +150,15 @@ def _description(plan: DemoPlan) -> dict[str, object]:
         "config": asdict(plan.config),
         "query": {
             "file": plan.query.name,
-            "person": person_name(plan.query.identity),
+            "person": person_name(plan.query.person),
             "camera": plan.query.camera + 1,
         },
         "queries": {
             "files": [shot.name for shot in plan.queries],
-            "person": person_name(plan.queries[0].identity),
+            "person": person_name(plan.queries[0].person),
             "camera": plan.queries[0].camera + 1,
         },
-        "twins": [{"identities": list(pair.identities), "differs_in": pair.part} for pair in plan.twins],
+        "twins": [{"persons": list(pair.persons), "differs_in": pair.part} for pair in plan.twins],
         "cameras": [asdict(camera) for camera in plan.cameras],
-        "identities": [asdict(person) for person in plan.people],
+        "persons": [asdict(person) for person in plan.people],
     }
