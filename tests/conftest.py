@@ -13,9 +13,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from support.milvus_server import TOKEN, MilvusServer, server_python
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread_per_session():
+    """ONNX Runtime starts one thread per core unless told otherwise, and these threads spin: two workers stall each other."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    real = onnxruntime.InferenceSession
+
+    class OneThread(real):  # type: ignore[valid-type, misc]
+        def __init__(self, model, sess_options=None, *arguments, **named):
+            options = sess_options or onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.intra_op_num_threads or 1
+            super().__init__(model, options, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "InferenceSession", OneThread)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -25,7 +25,7 @@ from support.pictures import noise
 TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
 MEAN = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
-COUNT = 12
+COUNT = 6
 
 
 @pytest.fixture(scope="module")
