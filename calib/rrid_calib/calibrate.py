@@ -59,6 +59,7 @@ class CalibrationResult:
         report: the parity report as JSON.
         calibration: the calibration as data.
         parity: the parity report as data.
+        size_share: bytes of the int8 file per byte of the float32 file.
     """
 
     model: Path
@@ -66,6 +67,35 @@ class CalibrationResult:
     report: Path
     calibration: Calibration
     parity: ParityReport
+    size_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-serialisable values."""
+        chosen = self.calibration
+        return {
+            "model": str(self.model),
+            "calibration": str(self.listing),
+            "report": str(self.report),
+            "method": chosen.method,
+            "form": chosen.form,
+            "compared": [asdict(item) for item in chosen.compared],
+            "layers": chosen.layers,
+            "floating": list(chosen.floating),
+            "crops": len(chosen.crops),
+            "size_share": self.size_share,
+            "parity": self.parity.to_dict(),
+        }
+
+    def describe(self) -> str:
+        """What was chosen, how near it comes to the reference, and the files: three lines."""
+        chosen, agreement = self.calibration, self.parity.agreement
+        return (
+            f"{printable(self.model)}: {chosen.layers - len(chosen.floating)} of {chosen.layers} layers in int8, form "
+            f"{chosen.form!r}, ranges by {chosen.method}, {self.size_share:.0%} of the float32 file\n"
+            f"parity with {self.parity.reference} over {agreement.images} training crops kept aside: minimum cosine "
+            f"{agreement.min_cosine:.5f}, top-1 agreement {agreement.top1_agreement:.1%} ({printable(self.report)})\n"
+            f"crops, ranges and costs: {printable(self.listing)}"
+        )
 
 
 def calibrate(
@@ -112,7 +142,9 @@ def calibrate(
     listing, report_path = calibration_path(path), parity_report_path(path)
     write_json(listing, {"fingerprint": spec.fingerprint, "settings": asdict(settings), **asdict(calibration)})
     write_json(report_path, report.to_dict())
-    return CalibrationResult(path, listing, report_path, calibration, report)
+    return CalibrationResult(
+        path, listing, report_path, calibration, report, path.stat().st_size / source.stat().st_size
+    )
 
 
 def _float32_spec(source: Path) -> ModelSpec:

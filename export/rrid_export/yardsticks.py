@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rrid_edge.bench.inputs import YARDSTICKS
+from rrid_edge.bench.variants import Variant
+from rrid_edge.engines import Engine
+from rrid_edge.model.spec import ModelSpec
 from rrid_export.branch import InferenceBranch
+from rrid_export.references import load_network
 from rrid_export.source import SourceNetwork
 from rrid_export.torch_engine import TorchEngine
 from rrid_train.reference import describe
@@ -56,3 +64,22 @@ class CompiledTorchEngine(TorchEngine):
         with torch.inference_mode():
             descriptors: NDArray[np.float32] = self._compiled(torch.from_numpy(images).to(self.device)).cpu().numpy()
         return descriptors
+
+
+_KINDS: dict[str, type[TorchEngine]] = {"published": PublishedEngine, "torch-compile": CompiledTorchEngine}
+
+
+def yardsticks(names: Collection[str], checkpoint: Path, spec: ModelSpec, threads: int = 0) -> list[Variant]:
+    """The yardsticks of a benchmark, in the order of :data:`rrid_edge.bench.inputs.YARDSTICKS`.
+
+    Args:
+        names: of the yardsticks.
+        checkpoint: the network that the model was exported from; read whenever a yardstick is opened.
+        spec: of the model.
+        threads: CPU threads; 0 leaves them as they are.
+    """
+
+    def opener(name: str) -> Callable[[], Engine]:
+        return lambda: _KINDS[name](load_network(checkpoint, spec), flip=spec.flip, threads=threads)
+
+    return [Variant(f"{name} (PyTorch)", opener(name)) for name in YARDSTICKS if name in names]

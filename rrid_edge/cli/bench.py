@@ -10,16 +10,13 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
 from rrid_edge.cli.options import ModelOption, ThreadsOption
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.cli.steps import open_network
+from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from rrid_edge.bench.inputs import InputSettings
     from rrid_edge.bench.variants import Variant
-    from rrid_edge.engines.base import Engine
-    from rrid_edge.parity.goldens import Goldens
-
-_YARDSTICKS = ("published", "torch-compile")
+    from rrid_edge.model.spec import ModelSpec
 
 
 @app.command(
@@ -48,20 +45,26 @@ def bench(
     chart: Annotated[Path | None, typer.Option(help="Draw throughput against latency into this PNG.")] = None,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.bench.inputs import InputSettings, read_inputs
     from rrid_edge.bench.running import BenchSettings, run_bench
     from rrid_edge.model.choice import choose_model
+    from rrid_edge.model.reading import read_any_spec
 
     path, why = choose_model(model)
     say(f"model {printable(path)} ({why})")
-    yardsticks = _yardsticks(list(against or ()), checkpoint, path, threads)
-    images, reference = _images(path, goldens, data, checkpoint, count)
+    inputs = InputSettings(goldens, data, checkpoint, count, tuple(against or ()))
+    spec = read_any_spec(path)
+    yardsticks = _yardsticks(inputs, spec, threads)
+    reference = read_inputs(path, spec, inputs, open_network)
+    for line in reference.left_out:
+        say(f"left out {line}")
     with ProgressBar("measuring") as bar:
         report = run_bench(
             path,
-            images,
+            reference.goldens,
             BenchSettings.quick(threads) if quick else BenchSettings.full(threads),
             against=yardsticks,
-            reference=reference,
+            reference=reference.name,
             progress=bar,
         )
     if chart is not None:
@@ -75,50 +78,10 @@ def bench(
     print(report.table())
 
 
-def _images(
-    model: Path, goldens: Path | None, data: Path | None, checkpoint: Path | None, count: int
-) -> tuple[Goldens, str]:
-    """What is run, the reference's descriptors of it, and the reference's name."""
-    from rrid_edge.model.names import goldens_path
-    from rrid_edge.model.reading import read_any_spec
-    from rrid_edge.parity.goldens import Goldens, load_goldens
-
-    if data is None:
-        path = goldens or goldens_path(model)
-        return load_goldens(path), f"goldens {printable(path)}"
-    if goldens is not None:
-        raise UsageError("--data and --goldens exclude each other: parity is measured on one of them; give one")
-    if checkpoint is None:
-        raise UsageError("--data is compared with the trained network: give --checkpoint FILE")
-    from rrid_edge.cli.parity import read_crops, reference_network
-
-    with reference_network(checkpoint, read_any_spec(model)) as network:
-        pixels, names, labels = read_crops(data, network.spec, count)
-        say(f"{len(names)} crops through {network.runtime}")
-        found = Goldens(pixels, network.run(pixels), names, network.spec.fingerprint, labels)
-        return found, f"{printable(checkpoint)} on {network.runtime} over {len(names)} crops of {printable(data)}"
-
-
-def _yardsticks(against: list[str], checkpoint: Path | None, model: Path, threads: int) -> list[Variant]:
-    unknown = next((name for name in against if name not in _YARDSTICKS), None)
-    if unknown is not None:
-        raise UsageError(f"--against {unknown!r} is unknown: expected one of {', '.join(_YARDSTICKS)}")
-    if not against:
+def _yardsticks(inputs: InputSettings, spec: ModelSpec, threads: int) -> list[Variant]:
+    if not inputs.against or inputs.checkpoint is None:
         return []
-    if checkpoint is None:
-        raise UsageError(f"--against {against[0]} runs the trained network: give --checkpoint FILE")
-    require("rrid_export.torch_engine", "export", "running the network in PyTorch")
-    from rrid_edge.bench.variants import Variant
-    from rrid_edge.model.reading import read_any_spec
-    from rrid_export.source import load_source
-    from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
-    from rrid_train.checkpoint import is_checkpoint
+    require("rrid_export.yardsticks", "export", "running the network in PyTorch")
+    from rrid_export.yardsticks import yardsticks
 
-    spec = read_any_spec(model)
-    size = {} if is_checkpoint(checkpoint) else {"height_px": spec.height_px, "width_px": spec.width_px}
-    kinds = {"published": PublishedEngine, "torch-compile": CompiledTorchEngine}
-
-    def opener(name: str) -> Callable[[], Engine]:
-        return lambda: kinds[name](load_source(checkpoint, **size), flip=spec.flip, threads=threads)
-
-    return [Variant(f"{name} (PyTorch)", opener(name)) for name in _YARDSTICKS if name in against]
+    return yardsticks(inputs.against, inputs.checkpoint, spec, threads)

@@ -121,10 +121,14 @@ def _load(checkpoint: Path, height: int | None, width: int | None, output: Path)
 
 def _calibrate(source: SourceNetwork, model: Path, images: Path, flip: bool, *, quiet: bool) -> dict[str, object]:
     """Write the int8 file, compared with the trained network in PyTorch."""
-    from rrid_edge.cli.calibrate import run_calibration
+    require("rrid_calib.calibrate", "calib", "calibrating a model")
+    from rrid_calib.calibrate import calibrate
     from rrid_export.torch_engine import TorchEngine
 
-    return run_calibration(model, images, reference=TorchEngine(source, flip=flip, max_batch=16), quiet=quiet)
+    result = calibrate(model, images, reference=TorchEngine(source, flip=flip, max_batch=16), say=say)
+    if not quiet:
+        print(result.describe())
+    return result.to_dict()
 
 
 def _export_network(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rrid_edge.cli.common import say
+from rrid_edge.cli.common import require, say
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.indexing.sync import IndexReport
+    from rrid_edge.model.spec import ModelSpec
 
 _WORTH_SAYING_S = 10.0
 
@@ -27,6 +28,14 @@ def open_model(
     engine = open_engine(path, choice.runtime, precision=precision, threads=threads)
     say(f"model {printable(path)} ({why}), {choice.describe()}: {engine.runtime}")
     return path, engine
+
+
+def open_network(path: Path, spec: ModelSpec) -> Engine:
+    """The trained network of a checkpoint, in PyTorch; the extra is named where it is missing."""
+    require("rrid_export.references", "export", "running the network in PyTorch")
+    from rrid_export import references
+
+    return references.open_network(path, spec)
 
 
 def say_indexed(report: IndexReport) -> None:

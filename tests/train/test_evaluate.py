@@ -114,10 +114,10 @@ def test_match_takes_the_measured_threshold(setting, tmp_path):
 
 def test_wrong_use_is_refused(setting, tmp_path):
     model, data = setting
-    refused(_evaluate(model, data, "--expand", "-1"), 2, "--expand -1 does not work")
+    refused(_evaluate(model, data, "--expand", "-1"), 2, "expand -1 does not work", "(option --expand)")
     refused(_evaluate(model, data, "--expand", "1000"), 2, "the gallery's size")
-    refused(_evaluate(model, data, "--fpr", "2"), 2, "--fpr 2 does not work")
-    refused(_evaluate(model, data, "--sheet-queries", "0"), 2, "--sheet-queries 0")
+    refused(_evaluate(model, data, "--fpr", "2"), 2, "a false-positive rate of 2 does not work", "(option --fpr)")
+    refused(_evaluate(model, data, "--sheet-queries", "0"), 2, "(option --sheet-queries)")
     refused(_evaluate(model, data, "--rerank", "--k1", "0"), 2, "re-ranking with k1 0")
     refused(_evaluate(model, data, "--protocol", "mine"), 2, "mine")
     refused(_evaluate(model, data, "--splits-file", "other.json"), 2, "other.json: missing")

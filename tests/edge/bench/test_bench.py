@@ -124,9 +124,11 @@ def test_yardsticks_and_labelled_data(tmp_path, monkeypatch):
 def test_refusals(tmp_path):
     path = save_tiny_model(tmp_path / "rrid.onnx")
     refused(rrid_edge("bench", "--model", path), 2, "no such goldens file")
-    refused(rrid_edge("bench", "--model", path, "--against", "boxes"), 2, "--against 'boxes' is unknown")
-    refused(rrid_edge("bench", "--model", path, "--against", "published"), 2, "give --checkpoint FILE")
-    refused(rrid_edge("bench", "--model", path, "--data", tmp_path), 2, "give --checkpoint FILE")
+    refused(rrid_edge("bench", "--model", path, "--against", "boxes"), 2, "'boxes' is unknown", "(option --against)")
+    refused(
+        rrid_edge("bench", "--model", path, "--against", "published"), 2, "give its checkpoint (option --checkpoint)"
+    )
+    refused(rrid_edge("bench", "--model", path, "--data", tmp_path), 2, "give its checkpoint (option --checkpoint)")
     both = ("--data", tmp_path, "--goldens", tmp_path / "x.npz", "--checkpoint", path)
     refused(rrid_edge("bench", "--model", path, *both), 2, "exclude each other")
 

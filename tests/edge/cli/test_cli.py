@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from typer.models import CommandInfo
@@ -161,3 +163,12 @@ def test_an_error_names_the_option_that_it_is_about(tmp_path):
     (tmp_path / "q.jpg").touch()
     outcome = rrid_edge("match", tmp_path / "q.jpg", tmp_path, "--top-k", 0)
     assert outcome.err.splitlines()[-1] == "rrid-edge: top_k 0 does not work: expected at least 1 (option --top-k)"
+
+
+def test_the_contract_that_commands_are_independent_names_every_command():
+    contracts = (
+        (Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8").split("[[tool.importlinter.contracts]]")
+    )
+    (contract,) = (text for text in contracts if "No command of the command line imports another" in text)
+    named = set(re.findall(r'"rrid_edge\.cli\.(\w+)"', contract))
+    assert named == set(COMMANDS.values())

@@ -1,0 +1,216 @@
+"""Measuring a network or a model file on the test split of a dataset: ranking, thresholds, sheets of ranked lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.embedding.pipeline import embed_files
+from rrid_edge.engines import Engine
+from rrid_edge.errors import DatasetError, UsageError, printable
+from rrid_edge.model.spec import ModelSpec
+from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
+from rrid_edge.pictures.ranked_lists import choose_queries, ranked_list
+from rrid_edge.progress import NO_PROGRESS, Progress
+from rrid_edge.ranking.labels import LabelledCrops
+from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings, evaluate_descriptors, evaluate_ranking
+from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
+from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES, Thresholds, measure_thresholds
+from rrid_train.data.layout import Dataset
+from rrid_train.data.samples import Sample, labels_of
+
+_SHEET_MATCHES = 10
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to rank and what to measure.
+
+    Attributes:
+        ranking: protocol, average precision, pairs of cameras.
+        rerank: k-reciprocal re-ranking, or None.
+        expand: nearest crops averaged into each query before it is ranked; 0 is off.
+        fpr: false-positive rates of the thresholds, between 0 and 1.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    ranking: RankingSettings = field(default_factory=RankingSettings)
+    rerank: RerankSettings | None = None
+    expand: int = 0
+    fpr: tuple[float, ...] = FALSE_POSITIVE_RATES
+
+    def __post_init__(self) -> None:
+        if self.expand < 0:
+            raise UsageError(f"expand {self.expand} does not work: expected 0 or more", parameter="expand")
+        if not all(0 < rate < 1 for rate in self.fpr):
+            wrong = next(rate for rate in self.fpr if not 0 < rate < 1)
+            raise UsageError(
+                f"a false-positive rate of {wrong:g} does not work: expected a number between 0 and 1, for example 1e-3",
+                parameter="fpr",
+            )
+
+
+@dataclass(frozen=True)
+class SheetSettings:
+    """Sheets of ranked lists: one of the worst queries, one of the median ones, one of the best.
+
+    Attributes:
+        folder: to write them into; None draws none.
+        queries: on each sheet.
+
+    Raises:
+        UsageError: no queries, or a file where the folder should be.
+    """
+
+    folder: Path | None = None
+    queries: int = 6
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise UsageError(
+                f"{self.queries} queries per sheet do not work: expected at least 1", parameter="sheet_queries"
+            )
+        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(
+                f"{printable(self.folder)}: this is a file; give a folder for the sheets", parameter="sheets"
+            )
+
+
+@dataclass(frozen=True)
+class EmbeddedSplit:
+    """The test split of a dataset, embedded.
+
+    Attributes:
+        name: of the dataset.
+        query: the queries.
+        gallery: the gallery.
+        distances: float32 (queries, gallery): re-ranked distances; None without re-ranking.
+    """
+
+    name: str
+    query: LabelledCrops
+    gallery: LabelledCrops
+    distances: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured on a test split.
+
+    Attributes:
+        split: the embedded images.
+        spec: of the model.
+        runtime: that computed the descriptors.
+        settings: how it was ranked.
+        metrics: of the ranking.
+        thresholds: of plain scores, which matching compares.
+    """
+
+    split: EmbeddedSplit
+    spec: ModelSpec
+    runtime: str
+    settings: EvaluationSettings
+    metrics: RankingMetrics
+    thresholds: Thresholds
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was measured, as JSON-serialisable values; without values per query."""
+        values = {name: value for name, value in asdict(self.metrics).items() if not hasattr(value, "shape")}
+        return {
+            "runtime": self.runtime,
+            "dataset": self.split.name,
+            "rerank": self.settings.rerank is not None,
+            "expand": self.settings.expand,
+            **values,
+            "thresholds": self.thresholds.to_dict(),
+        }
+
+
+def evaluate(
+    engine: Engine, data: Dataset, settings: EvaluationSettings, *, progress: Progress = NO_PROGRESS
+) -> Evaluation:
+    """Embed the test split and measure.
+
+    Args:
+        engine: of the network or model.
+        data: a dataset with queries and a gallery.
+        settings: see :class:`EvaluationSettings`.
+        progress: told the number of images, and how many are embedded.
+
+    Raises:
+        UsageError: no queries or no gallery, or more neighbours than the gallery has crops.
+        DatasetError: an image cannot be read.
+    """
+    if not data.query or not data.gallery:
+        raise UsageError(f"{printable(data.root)}: no test queries or no gallery in it", parameter="dataset")
+    progress.start(len(data.query) + len(data.gallery))
+    query, gallery = (_embedded(engine, samples, progress) for samples in (data.query, data.gallery))
+    asked = _asked(query, gallery, settings)
+    distances = None
+    if settings.rerank is None:
+        metrics = evaluate_descriptors(replace(query, descriptors=asked), gallery, settings.ranking)
+    else:
+        distances = k_reciprocal(asked, gallery.descriptors, settings.rerank)
+        metrics = evaluate_ranking(distances, query.labels, gallery.labels, settings.ranking)
+    thresholds = measure_thresholds(
+        query, gallery, fingerprint=engine.spec.fingerprint, dataset=data.name, rates=settings.fpr
+    )
+    sides = EmbeddedSplit(data.name, query, gallery, distances)
+    return Evaluation(sides, engine.spec, engine.runtime, settings, metrics, thresholds)
+
+
+def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:
+    """Draw the worst, the median and the best queries with their ranked lists; returns the files.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    if sheets.folder is None:
+        return []
+    split, metrics, blocks = evaluation.split, evaluation.metrics, evaluation.spec.blocks
+    settings = evaluation.settings
+    asked = _asked(split.query, split.gallery, settings)
+    written = []
+    for name, numbers in choose_queries(metrics.query_ap, sheets.queries).items():
+        results = []
+        for number in numbers:
+            distances = (
+                -(split.gallery.descriptors @ asked[number]) if split.distances is None else split.distances[number]
+            )
+            results.append(ranked_list(number, split.query, split.gallery, distances, _SHEET_MATCHES, len(blocks)))
+        precisions = ", ".join(f"{metrics.query_ap[number]:.2f}" for number in numbers)
+        footer = f"{split.name}, {name} queries; average precision from top to bottom: {precisions}"
+        if settings.expand or settings.rerank:
+            footer += "; scores are plain cosines, the order is that of the second look"
+        path = sheets.folder / f"{name}.png"
+        write_sheet(path, contact_sheet(results, Path(), block_names=blocks, footer=footer))
+        written.append(path)
+    return written
+
+
+def _asked(query: LabelledCrops, gallery: LabelledCrops, settings: EvaluationSettings) -> NDArray[np.float32]:
+    """Descriptors that are ranked for: float32 (queries, D), expanded where that is asked for."""
+    if not settings.expand:
+        return query.descriptors
+    return average_query_expansion(query.descriptors, gallery.descriptors, neighbours=settings.expand)
+
+
+def _embedded(engine: Engine, samples: Sequence[Sample], progress: Progress) -> LabelledCrops:
+    paths = [sample.path for sample in samples]
+    descriptors = np.empty((len(paths), engine.spec.dimension), np.float32)
+    for batch in embed_files(engine, paths):
+        if batch.failed:
+            path, reason = batch.failed[0]
+            raise DatasetError(
+                f"{printable(path)}: {reason}; numbers without this image could not be compared with others"
+            )
+        descriptors[batch.indices] = batch.descriptors
+        progress.advance(batch.done)
+    return LabelledCrops(descriptors, labels_of(samples), paths)

@@ -1,0 +1,82 @@
+"""What a benchmark runs on: images with the right descriptors, and yardsticks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrid_edge.errors import UsageError, printable
+from rrid_edge.model.names import goldens_path
+from rrid_edge.model.spec import ModelSpec
+from rrid_edge.parity.goldens import load_goldens
+from rrid_edge.parity.reference import OpenNetwork, Reference, computed_reference, open_checkpoint, read_crops
+
+YARDSTICKS = ("published", "torch-compile")
+"""Names of the yardsticks, in the order of the table; ``rrid_export.yardsticks`` runs them."""
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """What to measure on.
+
+    Attributes:
+        goldens: goldens of the model; those beside it if None.
+        data: folder of crops whose names tell person and camera, instead of goldens.
+        checkpoint: the network that the model was exported from: for ``data`` and for yardsticks.
+        count: crops of ``data`` to take at most.
+        against: names of :data:`YARDSTICKS` to compare with.
+
+    Raises:
+        UsageError: settings that exclude each other, need another one, or are unknown.
+    """
+
+    goldens: Path | None = None
+    data: Path | None = None
+    checkpoint: Path | None = None
+    count: int = 500
+    against: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        unknown = next((name for name in self.against if name not in YARDSTICKS), None)
+        if unknown is not None:
+            raise UsageError(
+                f"yardstick {unknown!r} is unknown: expected one of {', '.join(YARDSTICKS)}", parameter="against"
+            )
+        if self.against and self.checkpoint is None:
+            raise UsageError(
+                f"the yardstick {self.against[0]} runs the trained network: give its checkpoint", parameter="checkpoint"
+            )
+        if self.data is not None and self.goldens is not None:
+            raise UsageError(
+                "data and goldens exclude each other: parity is measured on one of them; give one",
+                parameter=("data", "goldens"),
+            )
+        if self.data is not None and self.checkpoint is None:
+            raise UsageError("data is compared with the trained network: give its checkpoint", parameter="checkpoint")
+
+
+def read_inputs(
+    model: Path, spec: ModelSpec, settings: InputSettings, open_network: OpenNetwork | None = None
+) -> Reference:
+    """Read the goldens, or run the trained network over crops.
+
+    Args:
+        model: the model file.
+        spec: its facts.
+        settings: see :class:`InputSettings`.
+        open_network: opens a checkpoint; needed for ``data``.
+
+    Raises:
+        UsageError: no such goldens or folder, or too few crops.
+        MissingDependencyError: ``data`` without PyTorch.
+        ModelFileError: damaged goldens.
+    """
+    if settings.data is None or settings.checkpoint is None:
+        path = settings.goldens or goldens_path(model)
+        return Reference(f"goldens {printable(path)}", load_goldens(path))
+    with open_checkpoint(settings.checkpoint, spec, open_network) as network:
+        crops = read_crops(settings.data, network.spec, settings.count)
+        where = f"{len(crops.names)} crops of {printable(settings.data)}"
+        name = f"{printable(settings.checkpoint)} on {network.runtime} over {where}"
+        return computed_reference(network, name, crops, network.spec)

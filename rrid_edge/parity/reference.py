@@ -1,0 +1,181 @@
+"""What an engine is compared with: goldens, another model file, or the trained network; and the crops that both see."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rrid_edge.crops.folder import list_images
+from rrid_edge.crops.images import load_rgb, read_image
+from rrid_edge.crops.naming import read_labels
+from rrid_edge.engines import Engine, open_engine
+from rrid_edge.errors import ImageError, MissingDependencyError, UsageError, printable
+from rrid_edge.model.names import CHECKPOINT_SUFFIXES, Kind, goldens_path, is_engine, is_model, kind_of
+from rrid_edge.model.spec import ModelSpec
+from rrid_edge.parity.goldens import Goldens, load_goldens
+from rrid_edge.ranking.labels import Labels
+
+OpenNetwork = Callable[[Path, ModelSpec], Engine]
+"""Opens a checkpoint for the input size of a spec; see ``rrid_export.references.open_network``."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Crops of a folder.
+
+    Attributes:
+        images: uint8 (N, height, width, 3).
+        names: the N files, relative to the folder.
+        labels: persons and cameras, as the names tell.
+        left_out: one line for each file that cannot be read.
+    """
+
+    images: NDArray[np.uint8]
+    names: tuple[str, ...]
+    labels: Labels
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """What to compare an engine with.
+
+    Attributes:
+        reference: checkpoint, model file or goldens; None takes the goldens beside the model.
+        images: folder of crops; with goldens, the folder that they were read from.
+        count: crops to take from it at most.
+    """
+
+    reference: Path | None = None
+    images: Path | None = None
+    count: int = 200
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Images with the right descriptors.
+
+    Attributes:
+        name: of what computed the descriptors, for the report.
+        goldens: the images and descriptors.
+        left_out: one line for each file of the folder that cannot be read.
+    """
+
+    name: str
+    goldens: Goldens
+    left_out: tuple[str, ...] = ()
+
+
+def find_reference(
+    model: Path, spec: ModelSpec, settings: ReferenceSettings, open_network: OpenNetwork | None = None
+) -> Reference:
+    """Read or compute what a model is compared with.
+
+    Args:
+        model: the file under test.
+        spec: its facts.
+        settings: see :class:`ReferenceSettings`.
+        open_network: opens a checkpoint; without it checkpoints are refused.
+
+    Raises:
+        UsageError: no such goldens, a file that is no reference, no folder of crops, or too few crops.
+        MissingDependencyError: a checkpoint without PyTorch.
+        ModelFileError: a damaged file.
+    """
+    path = settings.reference or goldens_path(model)
+    kind = kind_of(path)
+    if kind is Kind.GOLDENS:
+        return Reference(f"goldens {printable(path)}", load_goldens(path))
+    if kind is not Kind.CHECKPOINT and not is_model(path):
+        raise UsageError(
+            f"{printable(path)}: no reference: expected a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}), a model file or "
+            "goldens (.npz)",
+            parameter="reference",
+        )
+    if settings.images is None:
+        raise UsageError(
+            f"the reference {printable(path)} needs crops to look at: give a folder of them", parameter="images"
+        )
+    crops = read_crops(settings.images, spec, settings.count)
+    with open_checkpoint(path, spec, open_network) if kind is Kind.CHECKPOINT else open_exact(path) as engine:
+        return computed_reference(engine, f"{printable(path)} on {engine.runtime}", crops, spec)
+
+
+def computed_reference(engine: Engine, name: str, crops: Crops, spec: ModelSpec) -> Reference:
+    """Compute the right descriptors of crops; none where the engine is of another network than ``spec``."""
+    same = engine.spec.fingerprint == spec.fingerprint
+    descriptors = engine.run(crops.images) if same else np.empty((0, 0), np.float32)
+    goldens = Goldens(crops.images, descriptors, crops.names, engine.spec.fingerprint, crops.labels)
+    return Reference(name, goldens, crops.left_out)
+
+
+def open_checkpoint(path: Path, spec: ModelSpec, open_network: OpenNetwork | None) -> Engine:
+    """The trained network of a checkpoint.
+
+    Raises:
+        MissingDependencyError: there is nothing to open it with.
+    """
+    if open_network is None:
+        raise MissingDependencyError.for_package("torch", "export", "running a checkpoint")
+    return open_network(path, spec)
+
+
+def open_exact(path: Path) -> Engine:
+    """A model file on the runtime that computes most exactly: a reference in bfloat16 would prove little."""
+    if is_engine(path):
+        return open_engine(path)
+    if importlib.util.find_spec("onnxruntime") is not None:
+        return open_engine(path, "onnxruntime")
+    return open_engine(path, "openvino", precision="fp32")
+
+
+def read_crops(folder: Path, spec: ModelSpec, count: int) -> Crops:
+    """Read crops of a folder, evenly spaced, in the input size of a model.
+
+    Args:
+        folder: of crops.
+        spec: of the model.
+        count: crops to take at most; those that cannot be read count.
+
+    Raises:
+        UsageError: no such folder, or fewer than two readable crops.
+    """
+    paths = list_images(folder)
+    taken = min(count, len(paths))
+    images, names, left_out = [], [], []
+    for path in (paths[index * len(paths) // taken] for index in range(taken)):
+        try:
+            images.append(read_image(path, spec.height_px, spec.width_px))
+        except ImageError as error:
+            left_out.append(error.message)
+        else:
+            names.append(path.relative_to(folder).as_posix())
+    if len(images) < 2:
+        reason = f" (left out {left_out[0]})" if left_out else ""
+        raise UsageError(
+            f"{printable(folder)}: {len(images)} readable image(s){reason}; expected a folder of at least 2 crops, better 100"
+        )
+    return Crops(np.stack(images), tuple(names), Labels(*read_labels(names)), tuple(left_out))
+
+
+def read_sources(goldens: Goldens, folder: Path) -> list[Image.Image]:
+    """The pictures that goldens were read from: RGB, at their own size.
+
+    Raises:
+        UsageError: one of them is not in the folder.
+        ImageError: one of them cannot be read.
+    """
+    missing = [name for name in goldens.names if not (folder / name).is_file()]
+    if missing:
+        raise UsageError(
+            f"{printable(folder)}: {len(missing)} of {len(goldens.names)} images of the goldens are not there, the first is "
+            f"{printable(missing[0])}; give the folder that the goldens were made of, or none",
+            parameter="images",
+        )
+    return [load_rgb(folder / name) for name in goldens.names]
