@@ -162,8 +162,8 @@ def _sampled_crops(folder: Path, settings: CalibrationSettings) -> list[Crop]:
     crops = sample_crops(find_crops(folder), wanted, settings.seed)
     if len(crops) < 2 * LEAST_CROPS:
         raise UsageError(
-            f"{printable(folder)}: {len(crops)} training crops are too few; expected at least {2 * LEAST_CROPS}, better "
-            f"{wanted}"
+            f"{printable(folder)}: {len(crops)} training crops are too few; expected at least {2 * LEAST_CROPS}, "
+            f"better {wanted}"
         )
     return crops
 

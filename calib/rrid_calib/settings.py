@@ -53,8 +53,8 @@ class CalibrationSettings:
             )
         if min(self.count, self.measured) < LEAST_CROPS:
             raise UsageError(
-                f"{self.count} crops to calibrate with and {self.measured} to measure on are too few: expected at least "
-                f"{LEAST_CROPS} each, better 300 and 200"
+                f"{self.count} crops to calibrate with and {self.measured} to measure on are too few: expected at "
+                f"least {LEAST_CROPS} each, better 300 and 200"
             )
         if not 0 < self.target < 1:
             raise UsageError(f"target cosine {self.target} is out of range: expected a value between 0 and 1")

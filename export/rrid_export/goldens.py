@@ -1,4 +1,4 @@
-"""Golden descriptors: images and what PyTorch answered for them, so that a machine without torch can check parity."""
+"""Golden descriptors: images and PyTorch's descriptors of them, to check parity on machines without PyTorch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _DRAWN_IMAGES = 16
 
 
 def make_goldens(source: SourceNetwork, *, flip: bool, crops: Path | None, count: int) -> Goldens:
-    """Run the trained network in PyTorch over crops.
+    """Run the trained network in PyTorch on crops.
 
     Args:
-        source: the network.
-        flip: mean over image and mirrored image.
-        crops: folder of real crops, of which ``count`` evenly spaced ones are taken; None takes drawn patterns, which
-            prove a float32 model only.
-        count: crops to take at most.
+        source: the trained network.
+        flip: average each image with its mirror.
+        crops: folder of real crops; ``count`` evenly spaced ones are used. None uses drawn patterns, which prove only a
+            float32 model.
+        count: largest number of crops.
 
     Raises:
-        UsageError: the folder is missing or holds fewer than two images.
+        UsageError: the folder does not exist or has fewer than two images.
         ImageError: a crop cannot be read.
     """
     with TorchEngine(source, flip=flip, max_batch=8) as engine:
@@ -44,14 +44,14 @@ def make_goldens(source: SourceNetwork, *, flip: bool, crops: Path | None, count
 def _read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     paths = list_images(folder)
     if len(paths) < 2:
-        raise UsageError(f"{printable(folder)}: {len(paths)} image(s) found; expected a folder with at least 2 crops")
+        raise UsageError(f"{printable(folder)}: {len(paths)} images found; expected a folder with at least 2 crops")
     chosen = [paths[index * len(paths) // min(count, len(paths))] for index in range(min(count, len(paths)))]
     images = np.stack([read_image(path, spec.height_px, spec.width_px) for path in chosen])
     return images, tuple(path.relative_to(folder).as_posix() for path in chosen)
 
 
 def _drawn_patterns(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Smooth random colours with some noise, the same on every machine."""
+    """Draw smooth random colours with some noise, the same on every machine."""
     generator = np.random.default_rng(0)
     size = (spec.width_px, spec.height_px)
     images = []

@@ -1,4 +1,4 @@
-"""The way from a checkpoint to a model that has proved itself: ONNX, goldens, parity report."""
+"""Export a trained network: ONNX files that passed parity, with goldens, parity reports and thresholds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork
 
 GOLDEN_CROPS = 64
-"""Crops whose descriptors are kept: 64 at 384 x 128 are about 6 MB."""
+"""Largest number of golden crops: 64 crops of 384 x 128 px take about 6 MB."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class ExportSettings:
     """What to export.
 
     Attributes:
-        flip: average with the mirrored image; without it is another model, with another fingerprint.
+        flip: average each image with its mirror. False gives a different model with another fingerprint.
         crops: folder of real crops for the goldens, or None for drawn patterns.
-        fp16: also write the float16 model. A CPU computes its float16 operations in float32, so parity here proves the
-            file, not yet the arithmetic of the device: run ``rrid-edge parity`` there.
+        fp16: also write the float16 model. A CPU computes float16 operations in float32, so parity on a CPU proves the
+            file but not the device's arithmetic. Run ``rrid-edge parity`` on the device too.
     """
 
     flip: bool = True
@@ -54,9 +54,9 @@ class ExportResult:
 
     Attributes:
         model: the ONNX file.
-        goldens: images and PyTorch's descriptors of them.
+        goldens: file of images and PyTorch's descriptors of them.
         report: the parity report as JSON.
-        parity: the same as data.
+        parity: the parity report as data.
     """
 
     model: Path
@@ -68,14 +68,14 @@ class ExportResult:
 def export_network(source: SourceNetwork, output: Path, settings: ExportSettings) -> tuple[ExportResult, ...]:
     """Export ``source`` to ``output/rrid.onnx`` (and ``rrid.fp16.onnx``) with goldens and parity reports beside them.
 
-    The trained network in PyTorch is asked once, image and mirrored image in two passes. Every written file has to answer
-    as it did before the file gets its name. Score thresholds that were measured for the checkpoint go with the model.
+    The trained network in PyTorch runs once, with image and mirrored image in two passes. Each ONNX file must reach
+    parity with it before the file gets its name. Score thresholds measured for the checkpoint are copied.
 
     Returns:
-        One result for each file: float32 first.
+        One result per ONNX file, float32 first.
 
     Raises:
-        CheckFailedError: a file does not keep the contract or does not answer as PyTorch; that file is not left behind.
+        CheckFailedError: a file breaks the model contract or fails parity with PyTorch; this file is not written.
         OutputError: the folder cannot be written.
     """
     goldens = make_goldens(source, flip=settings.flip, crops=settings.crops, count=GOLDEN_CROPS)
@@ -84,7 +84,7 @@ def export_network(source: SourceNetwork, output: Path, settings: ExportSettings
 
 
 def _export(source: SourceNetwork, output: Path, flip: bool, goldens: Goldens, *, half: bool) -> ExportResult:
-    """Write one ONNX file, its report, and the goldens that it was compared with."""
+    """Write one ONNX file, its parity report with chart, its goldens, and its thresholds if there are any."""
     spec = source.spec(flip=flip).with_precision("fp16" if half else "fp32")
     branch = InferenceBranch(source.model, flip=flip).eval()
     model = onnx_path(output, spec.precision)
@@ -96,16 +96,19 @@ def _export(source: SourceNetwork, output: Path, flip: bool, goldens: Goldens, *
     write_json(report_path, report.to_dict())
     write_parity_chart(chart_path(report_path), report, goldens.descriptors, descriptors)
     thresholds = find_thresholds(thresholds_candidates(source.path), spec.fingerprint)
-    if thresholds is not None and not half:  # any precision of the network finds them by its fingerprint
+    if thresholds is not None and not half:  # all precisions have one fingerprint and use the same thresholds
         save_thresholds(thresholds_path(model), thresholds)
     return ExportResult(model, goldens_path(model), report_path, report)
 
 
 def _prove(path: Path, goldens: Goldens) -> tuple[ParityReport, NDArray[np.float32]]:
-    """The parity report of a written file, and its descriptors of the goldens' images.
+    """Compare a written file with the goldens.
+
+    Returns:
+        The parity report, and the file's descriptors of the golden images, float32 (N, D).
 
     Raises:
-        CheckFailedError: it does not answer as PyTorch did.
+        CheckFailedError: the file fails parity.
     """
     with OnnxRuntimeEngine(path) as engine:
         descriptors = engine.run(goldens.images)
@@ -120,6 +123,7 @@ def _prove(path: Path, goldens: Goldens) -> tuple[ParityReport, NDArray[np.float
         )
     if not report.passed:
         raise CheckFailedError(
-            f"the exported file does not answer as PyTorch: {'; '.join(report.failures)}; nothing was kept"
+            f"the exported file differs from PyTorch: {'; '.join(report.failures)}; it was not written; try other "
+            "versions of torch and onnx"
         )
     return report, descriptors

@@ -1,4 +1,4 @@
-"""The network to export: from a checkpoint file to a model with its specification and fingerprint."""
+"""Read the network to export from a checkpoint, and compute its specification and fingerprint."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class SourceNetwork:
     """A trained network and where it came from.
 
     Attributes:
-        model: in evaluation mode.
-        path: the file it was read from.
-        sha256: of that file (hex).
-        training_data: name of the data it was trained on, or ``unknown``.
+        model: the network in evaluation mode.
+        path: the file that it was read from.
+        sha256: sha256 of that file, hex.
+        training_data: name of the training data, or ``unknown``.
     """
 
     model: RRID
@@ -36,7 +36,7 @@ class SourceNetwork:
     training_data: str
 
     def spec(self, *, flip: bool = True) -> ModelSpec:
-        """The specification of the model that this network is exported to, in fp32."""
+        """The specification of the float32 model that this network is exported to."""
         config = self.model.config
         return ModelSpec(
             height_px=config.height_px,
@@ -53,7 +53,7 @@ class SourceNetwork:
         )
 
     def describe(self) -> str:
-        """One line for people."""
+        """Describe the network in one line: file, backbone, input size, stripes, number of people, training data."""
         config = self.model.config
         return (
             f"{printable(self.path)}: {config.backbone}, {config.height_px} x {config.width_px} px, stripes "
@@ -62,21 +62,21 @@ class SourceNetwork:
 
 
 def load_source(path: Path, *, height_px: int | None = None, width_px: int | None = None) -> SourceNetwork:
-    """Read a checkpoint of this package, or the published network's weights.
+    """Read a checkpoint of this package, or weights of the published network.
 
     Args:
-        path: ``.safetensors`` of ``rrid-edge train``, or a state dict (with or without ``module.`` prefixes) or whole
-            pickled module in PyTorch's formats.
-        height_px: input rows, where the file does not tell; 384 by default.
-        width_px: input columns, likewise; 128 by default.
+        path: a ``.safetensors`` file of ``rrid-edge train``, or a PyTorch file: a state dict (with or without
+            ``module.`` prefixes) or a pickled module.
+        height_px: input height in pixels. Needed only if the file does not contain it; 384 if None.
+        width_px: input width in pixels, under the same rule; 128 if None.
 
     Raises:
-        UsageError: no such file, or a size that contradicts the checkpoint or that the stripes do not divide.
-        CheckpointError: no RRID network, or tensors missing, extra or of another shape.
+        UsageError: the file does not exist, the size contradicts the checkpoint, or the stripes do not fit the size.
+        CheckpointError: the file is not an RRID network, or tensors are missing, unknown or of another shape.
     """
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such checkpoint; give a file that rrid-edge train or the published training wrote"
+            f"{printable(path)}: no such checkpoint; give a file of rrid-edge train or of the published training"
         )
     training_data = "unknown"
     if is_checkpoint(path):
@@ -85,7 +85,7 @@ def load_source(path: Path, *, height_px: int | None = None, width_px: int | Non
         for name, wanted, stored in (("height", height_px, config.height_px), ("width", width_px, config.width_px)):
             if wanted not in (None, stored):
                 raise UsageError(
-                    f"{name} {wanted} px contradicts {printable(path)}, trained at {stored} px: leave it out",
+                    f"{name} {wanted} px contradicts {printable(path)}, which was trained at {stored} px; leave it out",
                     parameter=name,
                 )
         model = RRID(config, checkpoint.num_persons)
@@ -102,9 +102,9 @@ def load_source(path: Path, *, height_px: int | None = None, width_px: int | Non
 
 
 def network_fingerprint(model: RRID, *, flip: bool) -> str:
-    """sha256 (hex) of the inference weights and of every setting that changes the descriptor.
+    """sha256 (hex) of the inference weights and of all settings that change the descriptor.
 
-    Classifiers and batch counters do not count: stripping them leaves the fingerprint as it is.
+    Classifiers and batch counters are ignored, so removing them does not change the fingerprint.
     """
     config = model.config
     settings = {

@@ -1,7 +1,7 @@
-"""PyTorch behind the engine contract: the reference that every other engine is compared with.
+"""The trained network in PyTorch as an engine: the reference for all other engines.
 
-It runs the *trained network as it is*, image and mirrored image in two passes, as the published evaluation does: not the
-rewritten inference branch, whose equality is one of the things to be proved.
+It runs the network as it was trained, with image and mirrored image in two passes, as the published evaluation does. It
+does not use the rewritten inference branch, because parity has to prove that branch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class TorchEngine(BatchEngine):
     """The trained network in PyTorch, float32.
 
     Args:
-        source: the network and where it came from.
-        flip: mean over image and mirrored image.
+        source: the trained network.
+        flip: average each image with its mirror.
         device: PyTorch's name of the device.
-        max_batch: images a pass.
-        threads: CPU threads of the whole process; 0 leaves them as they are.
+        max_batch: images per pass.
+        threads: CPU threads of PyTorch in the whole process; 0 leaves the number unchanged.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TorchEngine(BatchEngine):
         device: str = "cpu",
         threads: int = 0,
     ) -> Self:
-        """Open a checkpoint; see :func:`rrid_export.source.load_source` for what is read and what is refused."""
+        """Open a checkpoint. Formats and errors: :func:`rrid_export.source.load_source`."""
         return cls(
             load_source(Path(path), height_px=height_px, width_px=width_px), flip=flip, device=device, threads=threads
         )
