@@ -1,4 +1,4 @@
-"""Calibration: ranges against hand-computed ones, explicit int8 as runtimes need it, and crops of the training split only."""
+"""Calibration: ranges compared with computed ones, explicit int8 for all runtimes, crops of the training split only."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def model_path(exported, tmp_path):
 
 @pytest.fixture
 def lenient(monkeypatch):
-    """Random weights hold nobody apart: the nearest neighbour is chance, the cosines still tell whether int8 works."""
+    """Loose tolerances: with random weights the nearest neighbour is chance, and only cosines show if int8 works."""
     loose = dataclasses.replace(parity.TOLERANCES["int8"], min_cosine=0.99, top1=0.0, max_map_loss=1.0)
     monkeypatch.setitem(parity.TOLERANCES, "int8", loose)
 
@@ -88,11 +88,11 @@ def _histogram(*parts) -> Histogram:
 # Ranges
 
 
-def test_minmax_reaches_the_largest_magnitude():
+def test_minmax_limit_is_the_largest_magnitude():
     assert _histogram([[-3.5, 1.0]], [0.25]).clip_limit("minmax") == 3.5
 
 
-def test_percentile_leaves_the_tail_out():
+def test_percentile_clips_the_tail():
     values = np.arange(1, 100_001, dtype=np.float32) / 100_000
     # The 99.99th percentile of 0.00001 .. 1 is 0.9999; one bin of 2048 is 0.0005 wide.
     assert _histogram(values).clip_limit("percentile") == pytest.approx(0.9999, abs=0.0005)
@@ -101,7 +101,7 @@ def test_percentile_leaves_the_tail_out():
     assert outlier.clip_limit("percentile") == pytest.approx(1.0, abs=10 / 1024)
 
 
-def test_entropy_clips_one_far_outlier_and_keeps_an_even_sample_crops():
+def test_entropy_clips_an_outlier_but_not_a_uniform_distribution():
     generator = np.random.default_rng(0)
     bell = np.abs(generator.normal(0, 1, 200_000))
     assert 2.5 < _histogram(bell, [40.0]).clip_limit("entropy") < 10
@@ -109,7 +109,7 @@ def test_entropy_clips_one_far_outlier_and_keeps_an_even_sample_crops():
     assert _histogram(even).clip_limit("entropy") > 0.95
 
 
-def test_histogram_does_not_depend_on_the_order_of_blocks():
+def test_histogram_of_growing_blocks_equals_the_histogram_of_all():
     generator = np.random.default_rng(1)
     blocks = [generator.uniform(0, 4.0**power, 5000).astype(np.float32) for power in range(4)]
     one = _histogram(*blocks)
@@ -122,7 +122,7 @@ def test_histogram_does_not_depend_on_the_order_of_blocks():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_dead_activations_have_a_range(method):
+def test_activations_of_zeros_have_a_positive_range(method):
     assert _histogram(np.zeros(100)).clip_limit(method) > 0
 
 
@@ -146,14 +146,14 @@ def test_activations_that_are_not_finite_are_refused(exported):
 # The graph
 
 
-def test_weights_by_hand():
+def test_quantised_weights_equal_hand_computed_ones():
     values, steps = quantised_weights(np.array([[[[1.27]], [[-0.635]]], [[[0.0]], [[0.0]]]], np.float32))
     assert values.ravel().tolist() == [127, -64, 0, 0]  # -63.5 rounds to the even neighbour
     assert steps[0] == pytest.approx(0.01)
     assert steps[1] > 0  # a channel of zeros still has a step
 
 
-def test_rewritten_head_answers_alike(exported):
+def test_head_as_convolutions_gives_the_same_descriptors(exported):
     pixels = _pixels(5)
     with open_engine(exported, "onnxruntime") as engine:
         expected = engine.run(pixels)
@@ -169,8 +169,8 @@ def int8_model(exported):
     return quantised(model, scales(collect(model, tensors, _pixels(12)), "minmax"))
 
 
-def test_explicit_int8_as_runtimes_need_it(int8_model):
-    """Symmetric, zero point 0, positive steps, a step a channel for weights only, nothing on biases, pixels or the norm."""
+def test_int8_graph_has_the_form_that_runtimes_need(int8_model):
+    """Symmetric, zero point 0, positive scales per channel for weights only, no int8 on biases, pixels or the norm."""
     onnx.checker.check_model(int8_model, full_check=True)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8_model.graph.initializer}
     nodes = list(int8_model.graph.node)
@@ -189,12 +189,12 @@ def test_explicit_int8_as_runtimes_need_it(int8_model):
     for node in convolutions:
         assert [makers[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
         assert node.input[2] in constants if len(node.input) > 2 else True
-    # Of a residual addition the residual alone: the convolution before it, the addition and the ReLU become one kernel.
+    # Only the residual of a residual add is quantised, so convolution, add and ReLU can become one kernel.
     adders = [node for node in nodes if node.op_type == "Add" and not constants.keys() & set(node.input)]
     residual = [[makers[name].op_type for name in node.input] for node in adders if "Conv" in _makers_of(node, makers)]
     assert len(residual) == 8
     assert all(sorted(kinds) == ["Conv", "DequantizeLinear"] for kinds in residual)
-    # From the last convolution on nothing is int8.
+    # Nothing is int8 after the last convolution.
     after = {node.op_type for node in _after(nodes, {convolutions[-1].output[0]})}
     assert "Sqrt" in after
     assert "QuantizeLinear" not in after
@@ -213,7 +213,7 @@ def _after(nodes, tensors: set[str]) -> list[onnx.NodeProto]:
     return found
 
 
-def test_int8_is_close_and_layers_can_be_left_out(exported, int8_model):
+def test_int8_is_close_and_layers_can_stay_in_float32(exported, int8_model):
     pixels = _pixels(12)
     model = read_graph(exported)
     expected = descriptors_of(model, pixels)
@@ -226,8 +226,8 @@ def test_int8_is_close_and_layers_can_be_left_out(exported, int8_model):
     np.testing.assert_allclose(descriptors_of(nothing, pixels), expected, atol=1e-6)
 
 
-def test_a_second_step_all_but_removes_the_error_of_the_input(exported):
-    """One convolution by hand: int8 weights, the input once rounded to 8 bits and once to 8 + 8 bits."""
+def test_a_second_step_removes_nearly_all_error_of_the_input(exported):
+    """One convolution with int8 weights, its input rounded to 8 bits and to 8 + 8 bits."""
     make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
     generator = np.random.default_rng(0)
     weight = generator.standard_normal((4, 3, 3, 3)).astype(np.float32)
@@ -264,7 +264,7 @@ def test_residuals_can_stay_in_float32(exported):
     assert not any("DequantizeLinear" in _makers_of(node, makers) for node in residual)
 
 
-def test_what_is_spent_on_accuracy_follows_the_need(lenient, model_path, dataset, monkeypatch):
+def test_more_accurate_forms_are_tried_only_if_targets_are_missed(lenient, model_path, dataset, monkeypatch):
     easy = dataclasses.replace(SETTINGS, float_layers=None)
     monkeypatch.setattr("rrid_calib.forms.TOP1_TARGET", 0.0)
     monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.9)
@@ -275,7 +275,7 @@ def test_what_is_spent_on_accuracy_follows_the_need(lenient, model_path, dataset
     assert (chosen.form, chosen.floating) == ("float residuals", ())
 
 
-def test_weight_sizes(exported):
+def test_weight_sizes_count_the_weights_of_convolutions(exported):
     sizes = weight_sizes(read_graph(exported))
     assert sum(sizes.values()) == sum(
         np.prod(tensor.dims) for tensor in read_graph(exported).graph.initializer if len(tensor.dims) == 4
@@ -292,7 +292,7 @@ def test_a_dataset_gives_its_training_split(dataset):
     assert len(crops) == 8 * 3 * 2
 
 
-def test_choice_is_spread_and_seeded(dataset):
+def test_sampled_crops_are_spread_evenly_and_seeded(dataset):
     crops = find_crops(dataset)
     chosen = sample_crops(crops, 24, seed=3)
     assert chosen == sample_crops(list(crops), 24, seed=3) != sample_crops(crops, 24, seed=4)
@@ -302,13 +302,13 @@ def test_choice_is_spread_and_seeded(dataset):
     assert len(sample_crops(crops, 1000, seed=3)) == len(crops)
 
 
-def test_a_folder_of_ones_own(tmp_path):
+def test_a_folder_without_dataset_gives_all_its_crops(tmp_path):
     save_crops(tmp_path / "crops", 6)
     assert {(crop.person, crop.camera) for crop in find_crops(tmp_path / "crops")} >= {("0001", 1), ("0002", 2)}
 
 
 @pytest.mark.parametrize("name", ["query", "gallery", "test", "bounding_box_test"])
-def test_test_crops_are_refused_by_their_folder(tmp_path, name):
+def test_crops_in_test_folders_are_refused(tmp_path, name):
     save_crops(tmp_path / "all" / name, 2)
     save_crops(tmp_path / "all" / "train", 2)
     for folder in (tmp_path / "all", tmp_path / "all" / name):
@@ -316,19 +316,19 @@ def test_test_crops_are_refused_by_their_folder(tmp_path, name):
             find_crops(folder)
 
 
-def test_test_crops_are_refused_by_the_datasets_lists(dataset):
+def test_crops_in_the_datasets_test_lists_are_refused(dataset):
     with pytest.raises(UsageError, match=r"18 of 66 crops belong to a test split, the first is 00000008_00_0000.jpg"):
         find_crops(dataset / "images")
 
 
-def test_folders_without_crops(tmp_path):
+def test_missing_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
         find_crops(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="no images"):
         find_crops(tmp_path)
 
 
-def test_a_dataset_that_contradicts_itself(dataset, tmp_path):
+def test_a_dataset_that_contradicts_itself_is_refused(dataset, tmp_path):
     shutil.copytree(dataset, tmp_path / "broken")
     (tmp_path / "broken" / "splits.json").write_text("{")
     with pytest.raises(DatasetError):
@@ -343,17 +343,17 @@ def test_unreadable_crops_stop_calibration(model_path, tmp_path):
     assert [path.name for path in model_path.parent.glob("rrid*")] == ["rrid.onnx"]
 
 
-def test_pixels_are_read_as_everywhere(dataset):
+def test_crops_are_read_with_pixels_and_sha256(dataset):
     crops = find_crops(dataset)[:2]
     images = read_crops(crops, 96, 32)
     assert images.pixels.shape == (2, 96, 32, 3)
     assert images.sha256[1] == hashlib.sha256(crops[1].path.read_bytes()).hexdigest()
 
 
-# The whole way
+# The whole calibration
 
 
-def test_command(lenient, model_path, checkpoint, dataset, monkeypatch):
+def test_calibrate_command_writes_model_listing_and_report(lenient, model_path, checkpoint, dataset, monkeypatch):
     monkeypatch.setattr("rrid_calib.forms.LARGEST_SHARE", 0.0)  # no single layers
     options = ("--count", 24, "--rounding", "nearest", "--json")
     outcome = rrid_edge("calibrate", model_path, "--images", dataset, *options)
@@ -413,7 +413,7 @@ def test_layers_left_in_float32_never_make_the_file_large(lenient, monkeypatch, 
     assert result.model.stat().st_size < 0.31 * model_path.stat().st_size
 
 
-def test_a_model_that_answers_differently_is_not_kept(monkeypatch, model_path, dataset):
+def test_a_model_that_fails_parity_is_not_written(monkeypatch, model_path, dataset):
     strict = dataclasses.replace(parity.TOLERANCES["int8"], min_cosine=0.9999999)
     monkeypatch.setitem(parity.TOLERANCES, "int8", strict)
     with pytest.raises(CheckFailedError, match=r"int8 model differs from onnxruntime CPU fp32: .*nothing was written"):
@@ -448,12 +448,12 @@ def test_export_calibrates_and_compares_with_pytorch(lenient, checkpoint, smalle
     "settings",
     [{"count": 3}, {"measured": 0}, {"method": "best"}, {"rounding": "up"}, {"target": 1.5}, {"float_layers": -1}],
 )
-def test_settings_out_of_range(settings):
+def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(UsageError, match=r"expected"):
         CalibrationSettings(**settings)
 
 
-def test_wrong_use(model_path, checkpoint, dataset, tmp_path):
+def test_commands_refuse_wrong_options_and_files(model_path, checkpoint, dataset, tmp_path):
     refused(rrid_edge("export", checkpoint, "--int8"), 2, "--int8 and --calib DIR go together")
     refused(rrid_edge("export", checkpoint, "--calib", dataset), 2, "--int8 and --calib DIR go together")
     refused(rrid_edge("export", model_path, "--int8", "--calib", dataset), 2, "rrid-edge calibrate MODEL --images DIR")
@@ -469,7 +469,7 @@ def test_an_int8_model_is_not_calibrated_again(lenient, model_path, dataset):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_missing_step_is_one_clear_line(lenient, model_path, checkpoint, dataset, tmp_path, runtime):
+def test_a_missing_scale_is_named_in_one_line(lenient, model_path, checkpoint, dataset, tmp_path, runtime):
     path = calibrate(model_path, dataset, SETTINGS).model
     model = onnx.load(path)
     step = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale"))

@@ -1,4 +1,4 @@
-"""Rounding weights so that their errors cancel: against an exhaustive search, and on activations of a real network."""
+"""Compensated rounding of weights, compared with an exhaustive search and measured on activations of a network."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from support.networks import TINY, tiny_network
 
 
 def _error(weights, steps, rounded, moments):
-    """Mean squared change of the outputs, over all of them."""
+    """Mean squared error of the outputs, summed over all of them."""
     off = (rounded * steps[:, None] - weights).astype(np.float64)
     return float(np.einsum("ok,kj,oj->", off, moments.astype(np.float64), off))
 
 
-def _alike(count, inputs, seed):
-    """Positive inputs that move together, as after a ReLU: (count, inputs)."""
+def _correlated(count, inputs, seed):
+    """Positive, correlated inputs, as after a ReLU: (count, inputs)."""
     generator = np.random.default_rng(seed)
     return np.abs(generator.standard_normal((count, 1)) + 0.3 * generator.standard_normal((count, inputs)))
 
 
-def test_inputs_that_do_not_move_together_leave_the_nearest_step():
+def test_uncorrelated_inputs_give_the_nearest_step():
     weights = np.random.default_rng(0).standard_normal((6, 9)).astype(np.float32)
     nearest, steps = quantised_weights(weights)
     np.testing.assert_array_equal(compensated(weights, steps, np.eye(9, dtype=np.float32)[None]), nearest)
 
 
-def test_nearly_as_good_as_trying_every_rounding():
-    """Over thirty small layers, most of what rounding to the nearest step loses against the best choice is won back."""
+def test_compensated_error_is_close_to_the_best_rounding():
+    """On thirty small layers, compensation removes more than half of the avoidable error of the nearest step."""
     best = nearest = mine = 0.0
     for seed in range(30):
         weights = np.random.default_rng(seed).uniform(-1, 1, (1, 8)).astype(np.float32)
         steps = np.full(1, 0.3, np.float32)
-        inputs = _alike(500, 8, seed)
+        inputs = _correlated(500, 8, seed)
         moments = (inputs.T @ inputs / len(inputs)).astype(np.float32)
         below = np.floor(weights / steps[:, None])
         tried = (below + np.array(up) for up in itertools.product((0, 1), repeat=8))
@@ -54,10 +54,12 @@ def test_nearly_as_good_as_trying_every_rounding():
     assert mine - best < 0.5 * (nearest - best)
 
 
-def test_every_value_is_a_step_of_int8_and_groups_stand_apart():
+def test_values_are_int8_and_groups_are_independent():
     generator = np.random.default_rng(3)
     weights = generator.standard_normal((8, 300, 1, 1)).astype(np.float32)  # more inputs than one block
-    moments = np.stack([_alike(900, 300, seed).T @ _alike(900, 300, seed) / 900 for seed in (1, 2)]).astype(np.float32)
+    moments = np.stack([_correlated(900, 300, seed).T @ _correlated(900, 300, seed) / 900 for seed in (1, 2)]).astype(
+        np.float32
+    )
     found = compensated(weights, weight_steps(weights), moments)
     assert found.dtype == np.int8
     assert found.shape == weights.shape
@@ -69,15 +71,15 @@ def test_every_value_is_a_step_of_int8_and_groups_stand_apart():
     np.testing.assert_array_equal(found, np.concatenate(alone))
 
 
-def test_inputs_that_are_always_zero_do_no_harm():
+def test_inputs_of_zeros_give_the_nearest_step():
     weights = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
     found = compensated(weights, weight_steps(weights), np.zeros((1, 4, 4), np.float32))
     np.testing.assert_array_equal(found, quantised_weights(weights)[0])
 
 
 @pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 1), (2, 0)])
-def test_moments_are_those_of_all_inputs(stride, padding):
-    """On maps so small that every place is looked at; inputs as PyTorch unfolds them."""
+def test_moments_equal_those_of_unfolded_inputs(stride, padding):
+    """On maps so small that all positions are sampled; the expected inputs are unfolded by PyTorch."""
     values = np.random.default_rng(0).standard_normal((5, 3, 4, 6)).astype(np.float32)
     layer = Layer("conv", "input", "weight", None)
     moments = SecondMoments([layer], {"conv": (7, 3, 3, 3)}, {"conv": (stride, padding)})
@@ -91,7 +93,7 @@ def test_moments_are_those_of_all_inputs(stride, padding):
     np.testing.assert_allclose(found[0], unfolded.T @ unfolded / len(unfolded), rtol=1e-4, atol=1e-5)
 
 
-def test_places_do_not_depend_on_the_batch():
+def test_sampled_positions_do_not_depend_on_the_batch():
     values = np.random.default_rng(0).standard_normal((6, 2, 9, 9)).astype(np.float32)
     layer = Layer("conv", "input", "weight", None)
     found = []
@@ -105,7 +107,7 @@ def test_places_do_not_depend_on_the_batch():
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
-def test_the_weights_error_of_a_network_falls_to_a_fraction(tmp_path):
+def test_compensation_reduces_the_error_of_a_network(tmp_path):
     source = SourceNetwork(tiny_network(), tmp_path / "tiny.pth", "ab", "nothing")
     export_onnx(InferenceBranch(source.model).eval(), source.spec(), tmp_path / "tiny.onnx")
     model = read_graph(tmp_path / "tiny.onnx")

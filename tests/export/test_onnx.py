@@ -1,4 +1,4 @@
-"""Export against the published network's values: the fused branch, the ONNX file, the command."""
+"""Export, compared with values of the published network: the fused branch, the ONNX file, the command."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _random_images(count: int, config: ModelConfig, seed: int = 0) -> np.ndarray
 
 @pytest.fixture(scope="module", params=[20, 77])
 def exported(request, tmp_path_factory):
-    """The published network with seeded weights, through the command: (seed, model file)."""
+    """Seed and ONNX file of the published network with seeded weights, exported by the command."""
     folder = tmp_path_factory.mktemp("published")
     state = reference.state_dict(request.param)
     if request.param == 77:
@@ -55,7 +55,7 @@ def test_published_weights_give_the_published_descriptors(exported):
     images = reference.images(seed)
     if seed == 20:
         expected = reference.expected()["descriptor"]
-    else:  # no stored values: the trained network itself, image and mirrored image in two passes
+    else:  # no stored values: run the trained network, image and mirrored image in two passes
         model = RRID.from_state_dict(reference.state_dict(seed)).eval()
         with torch.inference_mode():
             one = model(reference.normalised(images)).blocks.flatten(1)
@@ -68,19 +68,19 @@ def test_published_weights_give_the_published_descriptors(exported):
 
 
 @pytest.mark.slow
-def test_exported_file_is_small_and_whole(exported):
+def test_exported_file_is_compact_and_holds_no_path_of_this_machine(exported):
     _, path = exported
     model = onnx.load(path)
-    assert len(model.graph.node) < 200  # the trained network traced as it is has 417
+    assert len(model.graph.node) < 200  # tracing the trained network itself gives 417
     assert model.opset_import[0].version == 17
     report = json.loads(path.with_name("parity.json").read_text())
     assert report["passed"]
     assert report["agreement"]["min_cosine"] > 0.99999
-    assert str(path.parent.parent) not in path.read_bytes().decode("latin-1")  # no trace of the machine
+    assert str(path.parent.parent) not in path.read_bytes().decode("latin-1")  # no path of this machine
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_branch_equals_the_trained_network(tiny, flip):
+def test_branch_gives_the_descriptors_of_the_trained_network(tiny, flip):
     images = _random_images(4, TINY)
     with TorchEngine(tiny, flip=flip) as engine:
         np.testing.assert_allclose(
@@ -88,14 +88,14 @@ def test_branch_equals_the_trained_network(tiny, flip):
         )
 
 
-def test_branch_leaves_the_trained_network_alone(tiny):
+def test_branch_does_not_change_the_trained_network(tiny):
     before = {name: tensor.clone() for name, tensor in tiny.model.state_dict().items()}
     InferenceBranch(tiny.model)
     assert all(torch.equal(before[name], tensor) for name, tensor in tiny.model.state_dict().items())
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_any_batch_at_the_contract(tiny, tmp_path, flip):
+def test_exported_file_takes_batches_that_were_not_traced(tiny, tmp_path, flip):
     spec = tiny.spec(flip=flip)
     branch = InferenceBranch(tiny.model, flip=flip).eval()
     export_onnx(branch, spec, tmp_path / "m.onnx")
@@ -106,12 +106,12 @@ def test_any_batch_at_the_contract(tiny, tmp_path, flip):
             np.testing.assert_allclose(engine.run(images), run_branch(branch, images), atol=1e-5)
 
 
-def test_fingerprint_is_of_the_inference_weights(tiny):
+def test_fingerprint_depends_on_inference_weights_and_flip_only(tiny):
     base = tiny.spec().fingerprint
     assert base != tiny.spec(flip=False).fingerprint
     with torch.no_grad():
         tiny.model.get_submodule("fc_local_3_list.0").weight.add_(1)
-    assert tiny.spec().fingerprint == base  # classifiers do not count
+    assert tiny.spec().fingerprint == base  # classifiers are ignored
     with torch.no_grad():
         tiny.model.base.conv1.weight.add_(1e-3)
     assert tiny.spec().fingerprint != base
@@ -141,7 +141,7 @@ def _change_a_weight(model: onnx.ModelProto) -> None:
         (_change_a_weight, "differs from PyTorch at batch 1: .*, expected a difference of at most 1e-05"),
     ],
 )
-def test_a_file_that_breaks_the_contract_is_found(tiny, tmp_path, damage, words):
+def test_a_file_that_breaks_the_contract_is_refused(tiny, tmp_path, damage, words):
     branch = InferenceBranch(tiny.model).eval()
     export_onnx(branch, tiny.spec(), tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx")
@@ -160,7 +160,7 @@ def test_a_failed_check_leaves_no_file(tiny, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_command_with_crops_and_other_size(tmp_path):
+def test_export_command_takes_crops_and_input_size(tmp_path):
     torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
     save_crops(tmp_path / "crops", 8)
     arguments = ["export", tmp_path / "tiny.pth", "-o", tmp_path / "models", "--height", 96, "--width", 32]
@@ -173,8 +173,8 @@ def test_command_with_crops_and_other_size(tmp_path):
     assert read_spec(tmp_path / "models" / "rrid.onnx").fingerprint == again.spec().fingerprint
 
 
-def test_half_precision_is_half_the_size_and_answers_alike(tmp_path):
-    """Float16 weights, float32 islands at both ends; without TensorRT the engine is named as missing, with exit 3."""
+def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(tmp_path):
+    """Float16 weights, float32 at both ends. Without TensorRT the command exits with 3 and names what is missing."""
     torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
     size = ("--height", 96, "--width", 32)
     outcome = rrid_edge(
@@ -194,7 +194,7 @@ def test_half_precision_is_half_the_size_and_answers_alike(tmp_path):
     with open_engine(full, "onnxruntime") as one, open_engine(half, "onnxruntime") as two:
         assert row_cosines(one.run(images), two.run(images)).min() > 0.999
     types = {node.op_type: node for node in onnx.load(half).graph.node}
-    assert next(iter(onnx.load(half).graph.node)).op_type == "Cast"  # uint8 meets Cast first
+    assert next(iter(onnx.load(half).graph.node)).op_type == "Cast"  # the first node casts the uint8 pixels
     assert "Conv" in types
     assert json.loads((tmp_path / "m" / "rrid.fp16.onnx.parity.json").read_text())["passed"]
     assert {path.name for path in (tmp_path / "m").glob("*.png")} == {"parity.png", "rrid.fp16.onnx.parity.png"}
@@ -209,7 +209,7 @@ def test_weights_beyond_float16_are_refused(tiny):
         branch.to_half()
 
 
-def test_refusals(tmp_path):
+def test_export_command_refuses_bad_checkpoints_sizes_and_folders(tmp_path):
     model = tiny_network()
     torch.save(model.state_dict(), tmp_path / "tiny.pth")
     short = {name: tensor for name, tensor in model.state_dict().items() if name != "rest_3_conv_list.0.0.bias"}

@@ -1,4 +1,4 @@
-"""The Triton model repository, read back with Triton's own protobufs."""
+"""Triton model repositories, read back with Triton's own protobufs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_onnx_repository(onnx_path, tmp_path):
+def test_an_onnx_file_becomes_a_repository(onnx_path, tmp_path):
     folder = write_triton_repository(onnx_path, tmp_path / "repository")
     assert folder == tmp_path / "repository" / "rrid"
     assert _files(tmp_path / "repository") == {"rrid/config.pbtxt", "rrid/1/model.onnx"}
@@ -86,7 +86,7 @@ def test_an_onnx_repository(onnx_path, tmp_path):
     assert config.parameters["rrid.precision"].string_value == "fp32"
 
 
-def test_a_plan_repository(plan_path, tmp_path):
+def test_a_plan_becomes_a_repository(plan_path, tmp_path):
     folder = write_triton_repository(plan_path, tmp_path / "repository", TritonSettings(instances=2, gpus=(0, 2)))
     assert _files(folder) == {"config.pbtxt", "1/model.plan"}
     config = _parse(folder)
@@ -107,7 +107,7 @@ def test_settings_reach_the_configuration(onnx_path, tmp_path):
     assert (config.instance_group[0].count, config.instance_group[0].kind) == (3, 2)  # 2: KIND_CPU
 
 
-def test_external_weights_come_along(tmp_path):
+def test_external_weights_are_copied(tmp_path):
     path = tmp_path / "source" / "big.onnx"
     path.parent.mkdir()
     onnx.save_model(tiny_model(), str(path), save_as_external_data=True, location="big.data", size_threshold=0)
@@ -116,7 +116,7 @@ def test_external_weights_come_along(tmp_path):
     onnx.load(str(folder / "1" / "model.onnx"))
 
 
-def test_other_versions_and_models_are_left_alone(onnx_path, tmp_path):
+def test_other_versions_and_models_stay_unchanged(onnx_path, tmp_path):
     repository = tmp_path / "repository"
     write_triton_repository(onnx_path, repository)
     write_triton_repository(onnx_path, repository, TritonSettings(version=2))
@@ -139,7 +139,7 @@ def test_other_versions_and_models_are_left_alone(onnx_path, tmp_path):
         ({}, {"kind": "cpu"}, "does not run on a CPU"),
     ],
 )
-def test_plans_that_triton_cannot_serve(plan_path, tmp_path, change, settings, complaint):
+def test_plans_that_triton_cannot_serve_are_refused(plan_path, tmp_path, change, settings, complaint):
     replace(_sidecar(plan_path), **change).write(plan_path)
     with pytest.raises(UsageError, match=complaint):
         write_triton_repository(plan_path, tmp_path / "repository", TritonSettings(**settings))
@@ -163,7 +163,7 @@ def test_damaged_models_write_nothing(onnx_path, plan_path, tmp_path):
     assert not (tmp_path / "repository").exists()
 
 
-def test_a_repository_that_cannot_be_written(onnx_path, tmp_path):
+def test_a_repository_that_cannot_be_written_is_an_output_error(onnx_path, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         write_triton_repository(onnx_path, tmp_path / "file")
@@ -183,6 +183,6 @@ def test_a_repository_that_cannot_be_written(onnx_path, tmp_path):
         ({"gpus": (0, -1)}, "GPU numbers 0, -1 are wrong: expected no negative number"),
     ],
 )
-def test_settings_that_cannot_work(wrong, complaint):
+def test_invalid_settings_are_refused(wrong, complaint):
     with pytest.raises(UsageError, match=complaint):
         TritonSettings(**wrong)

@@ -1,4 +1,4 @@
-"""What the benchmark compares with answers as the network does."""
+"""The benchmark's baselines give the descriptors of the network."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def source():
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_the_published_loop_answers_as_the_reference(source, flip):
+def test_the_published_loop_gives_the_descriptors_of_the_reference(source, flip):
     with TorchEngine(source, flip=flip) as reference, PublishedEngine(source, flip=flip) as published:
         np.testing.assert_allclose(published.run(IMAGES), reference.run(IMAGES), atol=1e-6)
 
 
-def test_compiled_pytorch_answers_in_bfloat16(source, monkeypatch):
-    """The compiler itself is left out: it takes half a minute and is not ours; what it is given is tested."""
+def test_compiled_pytorch_computes_in_bfloat16_and_channels_last(source, monkeypatch):
+    """Only the compiler's input is tested: compiling takes half a minute and is PyTorch's part."""
     given = []
 
     def compile_nothing(branch, **_):

@@ -1,4 +1,4 @@
-"""Building an engine, driven through a stand-in of each TensorRT version."""
+"""Building engines with a stand-in for each TensorRT version."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def engine_path(tmp_path):
     return tmp_path / "out" / "rrid.fp16.engine"
 
 
-def test_builds_plan_and_sidecar(world, onnx_path, engine_path):
+def test_build_writes_plan_and_sidecar(world, onnx_path, engine_path):
     sidecar = build_engine(onnx_path, engine_path, BuildSettings(min_batch=2, opt_batch=4, max_batch=16))
     assert sidecar == replace(EngineSidecar.read(engine_path), build_s=sidecar.build_s)
     assert sidecar.spec == fake_spec().with_precision("fp16")
@@ -68,14 +68,14 @@ def test_builds_plan_and_sidecar(world, onnx_path, engine_path):
     assert config.fake_pools == {"WORKSPACE": 1024 * 1024 * 1024}
 
 
-def test_precision_comes_from_types_where_there_are_types(world, onnx_path, engine_path):
+def test_only_tensorrt_8_chooses_the_precision_by_flags(world, onnx_path, engine_path):
     build_engine(onnx_path, engine_path)
     flags = world.configs[0].fake_flag_names
     assert flags == ({"FP16", "OBEY_PRECISION_CONSTRAINTS"} if world.generation == 8 else set())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_other_precisions(world, tmp_path, precision):
+def test_fp32_and_int8_files_give_fp32_and_int8_engines(world, tmp_path, precision):
     path = save_tiny_model(tmp_path / "m.onnx", fake_spec().with_precision(precision))
     proof = build_engine(path, tmp_path / "m.engine").proof
     flags = world.configs[0].fake_flag_names
@@ -94,19 +94,19 @@ def test_tf32_can_be_allowed(recent, tmp_path):
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
-def test_flags_hold_the_tail_in_float32(monkeypatch, onnx_path, engine_path, version):
+def test_flags_constrain_the_tail_to_float32(monkeypatch, onnx_path, engine_path, version):
     world = install(monkeypatch, version)
     build_engine(onnx_path, engine_path, BuildSettings(strongly_typed=False))
     layers = world.networks[0].fake_layers
     held = {layer.fake_name for layer in layers if hasattr(layer, "fake_precision")}
-    # Everything after the cast back to float32; neither constants nor shape arithmetic nor what comes before.
+    # All layers after the cast back to float32, except constants and shape arithmetic.
     assert held == {"concat", "norm", "divide"}
     assert {layer.fake_precision.name for layer in layers if layer.fake_name in held} == {"FLOAT"}
     assert [layer.fake_types for layer in layers if layer.fake_name in held] == [{0: "FLOAT"}] * 3
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
-def test_flags_leave_the_quantised_layers_of_int8_free(monkeypatch, tmp_path, version):
+def test_flags_do_not_constrain_quantised_layers(monkeypatch, tmp_path, version):
     world = install(monkeypatch, version)
     path = save_tiny_model(tmp_path / "m.onnx", fake_spec().with_precision("int8"))
     build_engine(path, tmp_path / "m.engine", BuildSettings(strongly_typed=False))
@@ -114,14 +114,14 @@ def test_flags_leave_the_quantised_layers_of_int8_free(monkeypatch, tmp_path, ve
     assert held == {"concat", "norm", "divide"}
 
 
-def test_flags_are_refused_where_there_are_none(monkeypatch, onnx_path, engine_path):
+def test_tensorrt_11_refuses_to_choose_precisions_by_flags(monkeypatch, onnx_path, engine_path):
     install(monkeypatch, "11.4.0.106")
     with pytest.raises(UsageError, match="strong typing"):
         build_engine(onnx_path, engine_path, BuildSettings(strongly_typed=False))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_fp32_engine_is_never_called_fp16(monkeypatch, onnx_path, engine_path, version):
+def test_an_fp16_model_built_as_fp32_is_refused(monkeypatch, onnx_path, engine_path, version):
     world = install(monkeypatch, version)
     world.built_precision = "fp32"
     with pytest.raises(CheckFailedError, match=r"not fp16.* 0 layers in float16, 0 in int8, 6 in float32"):
@@ -129,7 +129,7 @@ def test_an_fp32_engine_is_never_called_fp16(monkeypatch, onnx_path, engine_path
     assert not engine_path.parent.exists() or not list(engine_path.parent.iterdir())
 
 
-def test_names_alone_prove_nothing(world, onnx_path, engine_path):
+def test_layer_names_without_types_are_refused(world, onnx_path, engine_path):
     world.cuts_names = True
     with pytest.raises(CheckFailedError, match="cannot be proved"):
         build_engine(onnx_path, engine_path)
@@ -150,7 +150,7 @@ def test_parser_errors_name_their_nodes(world, onnx_path, engine_path):
     assert not engine_path.parent.exists()
 
 
-def test_a_failed_build_gives_the_reason_and_leaves_nothing(world, onnx_path, engine_path):
+def test_a_failed_build_gives_the_reason_and_writes_nothing(world, onnx_path, engine_path):
     world.build_error = "Could not find any implementation for node\n conv"
     with pytest.raises(ArtefactError, match="Could not find any implementation for node conv") as caught:
         build_engine(onnx_path, engine_path)
@@ -158,7 +158,7 @@ def test_a_failed_build_gives_the_reason_and_leaves_nothing(world, onnx_path, en
     assert not engine_path.parent.exists()
 
 
-def test_a_full_device_is_one_line(world, onnx_path, engine_path):
+def test_too_little_gpu_memory_is_reported_in_one_line(world, onnx_path, engine_path):
     world.build_error = "[virtualMemoryBuffer.cpp] Cuda Runtime (out of memory)"
     with pytest.raises(UsageError, match="memory does not suffice") as caught:
         build_engine(onnx_path, engine_path)
@@ -174,7 +174,7 @@ def test_an_engine_that_cannot_be_loaded_is_not_written(world, onnx_path, engine
     assert not engine_path.exists()
 
 
-def test_a_failure_keeps_the_old_engine(world, onnx_path, engine_path):
+def test_a_failed_build_keeps_the_old_engine(world, onnx_path, engine_path):
     build_engine(onnx_path, engine_path)
     before = {path.name: path.read_bytes() for path in engine_path.parent.iterdir()}
     world.build_error = "no"
@@ -183,7 +183,7 @@ def test_a_failure_keeps_the_old_engine(world, onnx_path, engine_path):
     assert {path.name: path.read_bytes() for path in engine_path.parent.iterdir()} == before
 
 
-def test_without_a_gpu_tensorrt_is_not_touched(world, onnx_path, engine_path):
+def test_without_a_gpu_tensorrt_is_not_called(world, onnx_path, engine_path):
     world.cuda.driver_error = world.cuda.cudaError_t.cudaErrorInsufficientDriver
     with pytest.raises(MissingDependencyError, match="no NVIDIA GPU answers") as caught:
         build_engine(onnx_path, engine_path)
@@ -191,20 +191,20 @@ def test_without_a_gpu_tensorrt_is_not_touched(world, onnx_path, engine_path):
     assert world.log == []
 
 
-def test_a_damaged_onnx_is_refused_before_all(world, onnx_path, engine_path):
+def test_a_damaged_onnx_is_refused_before_tensorrt_is_called(world, onnx_path, engine_path):
     onnx_path.write_bytes(onnx_path.read_bytes()[:-40])
     with pytest.raises(ModelFileError):
         build_engine(onnx_path, engine_path)
     assert world.log == []
 
 
-def test_another_precision_than_the_file_is_refused(recent, tmp_path, engine_path):
+def test_a_precision_that_is_not_the_files_is_refused(recent, tmp_path, engine_path):
     path = save_tiny_model(tmp_path / "rrid.onnx")
     with pytest.raises(UsageError, match=r"stored in fp32.*export CHECKPOINT --fp16"):
         build_engine(path, engine_path, BuildSettings(precision="fp16"))
 
 
-def test_timing_cache_is_kept_for_its_version_and_gpu(world, onnx_path, engine_path):
+def test_timing_cache_is_reused_by_the_next_build(world, onnx_path, engine_path):
     build_engine(onnx_path, engine_path)
     cache = engine_path.with_name(f"tensorrt-{world.version}-sm87.timing")
     assert cache.read_bytes() == b"+times"
@@ -213,7 +213,7 @@ def test_timing_cache_is_kept_for_its_version_and_gpu(world, onnx_path, engine_p
     assert cache.read_bytes() == b"+times+times"
 
 
-def test_a_timing_cache_that_does_not_fit_is_started_anew(world, onnx_path, tmp_path):
+def test_a_timing_cache_of_another_gpu_is_replaced(world, onnx_path, tmp_path):
     settings = BuildSettings(timing_cache_folder=tmp_path / "cache")
     build_engine(onnx_path, tmp_path / "a.engine", settings)
     world.cache_fits = False
@@ -232,7 +232,7 @@ def test_progress_grows_to_the_total(world, onnx_path, engine_path):
     assert len(steps) == (1 if world.generation == 8 else 20)
 
 
-def test_nested_phases_add_up():
+def test_nested_phases_add_up_to_the_total():
     counted = CountedProgress()
     progress = BuildProgress(counted)
     progress.start("whole", None, 2)
@@ -280,7 +280,7 @@ def test_hardware_compatible_is_refused_on_jetson_and_old_gpus(recent, onnx_path
         build_engine(onnx_path, engine_path, settings)
 
 
-def test_strip_weights_where_the_version_has_it(world, onnx_path, engine_path):
+def test_strip_weights_needs_tensorrt_10(world, onnx_path, engine_path):
     settings = BuildSettings(strip_weights=True)
     if world.generation == 8:
         with pytest.raises(UsageError, match=r"strip_weights does not work with TensorRT 8\.6\.0"):
@@ -290,13 +290,13 @@ def test_strip_weights_where_the_version_has_it(world, onnx_path, engine_path):
         assert "STRIP_PLAN" in world.configs[0].fake_flag_names
 
 
-def test_effort_reaches_the_builder(world, onnx_path, engine_path):
+def test_optimization_level_and_workspace_reach_the_builder(world, onnx_path, engine_path):
     build_engine(onnx_path, engine_path, BuildSettings(optimization_level=2, workspace_mib=64))
     assert world.configs[0].fake_builder_optimization_level == 2
     assert world.configs[0].fake_pools == {"WORKSPACE": 64 << 20}
 
 
-def test_a_refused_profile_is_one_line(recent, onnx_path, monkeypatch):
+def test_a_profile_that_tensorrt_refuses_is_a_usage_error(recent, onnx_path, monkeypatch):
     from rrid_edge.engines.cuda import Cuda
 
     trt = recent.module
@@ -319,12 +319,12 @@ def test_a_refused_profile_is_one_line(recent, onnx_path, monkeypatch):
         ({"precision": "fp8"}, "none of fp32, fp16, int8"),
     ],
 )
-def test_settings_that_cannot_work(wrong, complaint):
+def test_invalid_settings_are_refused(wrong, complaint):
     with pytest.raises(UsageError, match=complaint):
         BuildSettings(**wrong)
 
 
-def test_a_folder_that_cannot_be_written_leaves_nothing(recent, onnx_path, tmp_path):
+def test_a_failed_write_leaves_no_file(recent, onnx_path, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         build_engine(onnx_path, tmp_path / "file" / "m.engine")
@@ -369,7 +369,7 @@ def test_layers_are_counted_by_their_narrowest_type(information, expected):
 
 
 @pytest.mark.parametrize("information", ["", "[]", '{"Layers": []}', '{"Layers": ["a"]}', '{"Bindings": []}'])
-def test_unusable_information_is_refused(information):
+def test_an_inspector_answer_without_types_is_refused(information):
     with pytest.raises(CheckFailedError, match="cannot be proved"):
         count_layers(information)
 
@@ -387,7 +387,7 @@ def test_unusable_information_is_refused(information):
         ("int8", (40, 3, 10, 3), False),
     ],
 )
-def test_the_proof_wants_a_share_of_the_layers(precision, proof, passes):
+def test_the_precision_needs_a_share_of_the_layers(precision, proof, passes):
     if passes:
         check_precision(PrecisionProof(*proof), precision)
     else:

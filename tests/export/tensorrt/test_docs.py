@@ -1,4 +1,4 @@
-"""The code in docs/plan-without-rrid-edge.md runs, on every version, and names only what exists there."""
+"""The code in docs/plan-without-rrid-edge.md runs on every TensorRT version and uses only its API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _python_code() -> str:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_code_runs(monkeypatch, tmp_path, version):
+def test_the_code_runs_on_every_version(monkeypatch, tmp_path, version):
     world = install(monkeypatch, version)
     spec = fake_spec()
     engine_path = tmp_path / "m.engine"
@@ -48,7 +48,7 @@ def test_the_code_runs(monkeypatch, tmp_path, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_code_names_what_exists(tmp_path, version):
+def test_the_code_uses_only_the_api_of_every_version(tmp_path, version):
     path = tmp_path / "code.py"
     path.write_text(_python_code())
     report = check_modules([path], version)
@@ -56,7 +56,7 @@ def test_the_code_names_what_exists(tmp_path, version):
     assert "IExecutionContext.execute_async_v3" in report.uses
 
 
-def test_the_page_says_what_was_not_measured():
+def test_the_page_names_what_was_not_measured():
     text = (DOCS / "tensorrt.md").read_text(encoding="utf-8")
     assert "not measured" in text
     assert "Never install TensorRT over JetPack's" in text
