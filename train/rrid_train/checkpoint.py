@@ -24,6 +24,7 @@ from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
 
 _KEY = "rrid.checkpoint"
+_CLASSES = "num_identities"  # the word of the file format, kept so that every version reads every checkpoint
 _FORMAT = 1
 
 
@@ -56,7 +57,7 @@ def save_checkpoint(path: Path, model: RRID, checkpoint: Checkpoint) -> None:
         "format": _FORMAT,
         "version": __version__,
         "model": asdict(checkpoint.model),
-        "num_persons": checkpoint.num_persons,
+        _CLASSES: checkpoint.num_persons,
         "training_data": checkpoint.training_data,
         "epoch": checkpoint.epoch,
         "config": checkpoint.config,
@@ -101,7 +102,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
         return Checkpoint(
             model,
-            int(facts["num_persons"]),
+            int(facts[_CLASSES]),
             str(facts["training_data"]),
             int(facts["epoch"]),
             dict(facts["config"]),

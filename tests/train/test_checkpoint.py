@@ -1,0 +1,52 @@
+"""The checkpoint's file format, which every later version has to read."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from rrid_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rrid_train.model import RRID
+from support.networks import TINY, tiny_network
+
+
+def test_the_facts_keep_the_keys_of_format_1(tmp_path):
+    network = tiny_network()
+    save_checkpoint(tmp_path / "c.safetensors", network, Checkpoint(TINY, network.num_persons, "drawn people", 1, {}))
+    with safe_open(tmp_path / "c.safetensors", "pt") as stored:
+        facts = json.loads(stored.metadata()["rrid.checkpoint"])
+    assert {key: facts[key] for key in ("format", "num_identities", "training_data")} == {
+        "format": 1,
+        "num_identities": 5,
+        "training_data": "drawn people",
+    }
+    assert sorted(facts) == [
+        "config", "epoch", "format", "metrics", "model", "num_identities", "training_data", "version",
+    ]  # fmt: skip
+
+
+def test_a_file_of_version_0_1_loads(tmp_path):
+    """Written key by key, as version 0.1 wrote it."""
+    network = tiny_network(3)
+    facts = {
+        "format": 1,
+        "version": "0.1.0",
+        "model": {"backbone": "resnet18", "height_px": 96, "width_px": 32, "stripes": [3, 2], "block_width": 8},
+        "num_identities": 5,
+        "training_data": "market1501",
+        "epoch": 2,
+        "config": {},
+        "metrics": {"map": 0.5},
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, tmp_path / "old.safetensors", metadata={"rrid.checkpoint": json.dumps(facts)})
+    loaded = load_checkpoint(tmp_path / "old.safetensors")
+    assert (loaded.model, loaded.num_persons, loaded.training_data, loaded.epoch) == (TINY, 5, "market1501", 2)
+    model = RRID(loaded.model, loaded.num_persons)
+    model.load_state_dict(loaded.state)
+    images = torch.rand(1, 3, 96, 32)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(images).blocks, network(images).blocks)
