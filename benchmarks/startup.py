@@ -27,7 +27,7 @@ from rrid_edge.crops.naming import name_reader
 from rrid_edge.engines import open_engine
 from rrid_edge.files import sha256_of_file
 from rrid_edge.gallery.base import NewRow
-from rrid_edge.gallery.indexing.sync import out_of_step
+from rrid_edge.gallery.indexing.sync import needs_indexing
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.opening import location_of
 from rrid_edge.machine.processor import core_count, processor_name
@@ -77,7 +77,7 @@ begin = time.perf_counter()
 watch("rrid_edge.cli.match", "open_model", "opening the engine")
 watch("rrid_edge.embedding.queries", "embed_queries", "decoding and embedding the query")
 watch("rrid_edge.cli.match", "_print_result", "printing")
-watch("rrid_edge.gallery.indexing.sync", "out_of_step", "comparing folder and index, meanwhile")
+watch("rrid_edge.gallery.indexing.sync", "needs_indexing", "comparing folder and index, meanwhile")
 watch("rrid_edge.matching", "match_all", "searching")
 watch("rrid_edge.gallery.local.store", "LocalGallery.__init__", "opening the gallery")
 stages["imports of the stages"] = time.perf_counter() - begin
@@ -100,7 +100,7 @@ def build(folder: Path, model: Path, query: Path, rows: int) -> None:
     location, spec = Path(str(location_of(folder))), read_spec(model)
     if location.is_dir():
         with LocalGallery(location, spec=spec) as gallery:
-            if gallery.info().rows == rows and not out_of_step(folder, gallery):
+            if gallery.info().rows == rows and not needs_indexing(folder, gallery):
                 return
         raise SystemExit(f"{folder}: another gallery is there; name another --folder")
     new = [row_of(path, number) for number, path in enumerate(write_crops(folder, rows, jpeg_pictures(rows, 16, 32)))]

@@ -1,4 +1,4 @@
-"""Matching: one person's query images against a gallery."""
+"""Matching: the crops of a gallery that show the person of a query."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import Gallery, Hit, SearchFilter, SearchResult
-from rrid_edge.gallery.stored import StoredVectors, parts_in_memory
+from rrid_edge.gallery.stored import StoredVectors, memory_batches
+from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
 from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
 
 FUSIONS = ("mean", "max", "none")
-RERANK_DEPTH = 200
-"""Crops that re-ranking looks at where nothing else is said."""
-LEAST_RERANKED = RerankSettings().k1
-"""With the query, these are one image more than the neighbours that re-ranking looks at."""
+DEFAULT_RERANK_DEPTH = 200
+LEAST_RERANK_DEPTH = RerankSettings().k1
+"""Fewest crops that re-ranking accepts: ``k1`` crops and the query make the ``k1 + 1`` images that it compares."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Match:
         rank: 1 for the best.
         score: cosine of query and crop, in [-1, 1].
         path: the crop's file, relative to the gallery folder.
-        camera: camera number where the file name tells it.
-        person: where the file name tells it, as written there (``0002``, ``-1``).
-        block_scores: each descriptor block's share of ``score``, in the model's block order; they sum to ``score``.
-        distance: what the ranks follow after re-ranking, the smaller the better; None without re-ranking.
+        camera: camera number from the file name, or None.
+        person: person as the file name writes it (``0002``, ``-1``), or None.
+        block_scores: share of each descriptor block in ``score``, in the model's block order. Their sum is ``score``.
+        distance: re-ranked distance, lower is better; None without re-ranking.
     """
 
     rank: int
@@ -52,14 +52,14 @@ class MatchResult:
 
     Attributes:
         query: the query's image files.
-        matches: best first; empty where nothing in the gallery passes the filters or the threshold.
-        person: the query's person where its file name tells it.
-        camera: the query's camera where its file name tells it.
-        threshold: the score that a match had to reach, or None.
+        matches: best first. Empty if no crop passes the filters or reaches the threshold.
+        person: the query's person from its file names, or None.
+        camera: the query's camera from its file names, or None.
+        threshold: lowest score of a match, or None.
         search: how the gallery was searched; see :class:`rrid_edge.gallery.base.SearchResult`.
-        searched: crops that passed the filters.
-        rescored: crops whose score was computed, over all images of the query.
-        reranked: crops that took part in the re-ranking; 0 without.
+        searched: number of crops that passed the filters.
+        rescored: number of exact scores computed, over all images of the query.
+        reranked: number of crops re-ranked; 0 without re-ranking.
     """
 
     query: tuple[str, ...]
@@ -78,16 +78,19 @@ class MatchSettings:
     """How to match.
 
     Attributes:
-        top_k: matches of a query.
-        fuse: several images of one person: ``mean`` averages their descriptors (then unit length), ``max`` takes each
-            crop's best score over the images. ``none`` is for callers who make every image a query of its own.
+        top_k: matches per query.
+        fuse: how several images of one person are combined. ``mean`` averages their descriptors. ``max`` takes each crop's
+            best score over the images. ``none`` refuses queries of several images.
         exclude_same_camera: leave out crops of the query's own camera.
-        rows: which crops may answer besides.
+        rows: filter of the crops that may answer.
         threshold: lowest score of a match, or None.
-        expand: nearest crops averaged into the query before the ranking that counts; 0 is off.
-        fast: score a fixed number of crops only, chosen by estimates: quicker on large galleries, may miss a crop.
-        rerank: crops of highest score that are put in a new order by k-reciprocal re-ranking among each other
-            (:func:`rrid_edge.ranking.rerank.k_reciprocal`, its default parameters); 0 is off. Scores and ``threshold`` stay cosines.
+        expand: average query expansion: number of nearest crops averaged into the query; 0 turns it off.
+        fast: score a fixed number of crops, chosen by estimates. Faster on large galleries; may miss a crop.
+        rerank: number of best crops ordered by k-reciprocal re-ranking (:func:`rrid_edge.ranking.rerank.k_reciprocal` with
+            its default parameters); 0 turns it off. Scores and ``threshold`` stay cosines.
+
+    Raises:
+        UsageError: a value is out of range.
     """
 
     top_k: int = 10
@@ -101,19 +104,20 @@ class MatchSettings:
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
-            raise UsageError(f"top_k {self.top_k} does not work: expected at least 1", parameter="top_k")
+            raise UsageError(f"top_k {self.top_k} is not valid: expected at least 1", parameter="top_k")
         if self.fuse not in FUSIONS:
             raise UsageError(f"fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}", parameter="fuse")
         if self.threshold is not None and not -1 <= self.threshold <= 1:
             raise UsageError(
-                f"a threshold of {self.threshold} is no cosine: expected a number from -1 to 1", parameter="threshold"
+                f"threshold {self.threshold} is not a cosine: expected a number from -1 to 1", parameter="threshold"
             )
         if self.expand < 0:
-            raise UsageError(f"expand {self.expand} does not work: expected 0 or more", parameter="expand")
-        if self.rerank and self.rerank < max(self.top_k, LEAST_RERANKED):
+            raise UsageError(f"expand {self.expand} is not valid: expected 0 or more", parameter="expand")
+        least = max(self.top_k, LEAST_RERANK_DEPTH)
+        if self.rerank and self.rerank < least:
             raise UsageError(
-                f"re-ranking the best {self.rerank} crops does not work: expected at least the {self.top_k} matches asked for, "
-                f"and {LEAST_RERANKED}",
+                f"a re-ranking depth of {self.rerank} crops is not valid: expected at least {least}, for {self.top_k} matches "
+                f"and the {LEAST_RERANK_DEPTH} neighbours that re-ranking compares",
                 parameter="rerank_depth",
             )
 
@@ -126,203 +130,176 @@ def match(gallery: Gallery, query: Query, settings: MatchSettings | None = None)
 def match_all(
     gallery: Gallery, queries: Sequence[Query], settings: MatchSettings | None = None
 ) -> tuple[MatchResult, ...]:
-    """Rank a gallery for several people; those who may be answered by the same crops are searched for at once.
+    """Rank a gallery for several people. Queries with the same filter share one search.
 
     Args:
         gallery: of the model that made the queries' descriptors.
-        queries: the people.
-        settings: what counts.
+        queries: one per person.
+        settings: how to match.
+
+    Returns:
+        One result per query, in the order of ``queries``.
 
     Raises:
-        UsageError: a query's own camera is to be left out but not known, several images are not to be fused, or too few crops
-            are left to be re-ranked.
+        UsageError: a query has several images but ``fuse`` is ``none``; its camera is unknown but excluded; or too few crops
+            pass the filters for re-ranking.
     """
     settings = settings or MatchSettings()
-    for query in queries:
-        if settings.fuse == "none" and len(query.files) > 1:
-            raise UsageError(f"{len(query.files)} images without fusion are as many queries: ask for each of them")
-    wanted = [
-        _Wanted(
-            query, _rows_for(query, settings), fuse(query.descriptors) if settings.fuse == "mean" else query.descriptors
-        )
-        for query in queries
-    ]
+    searches = [_planned(query, settings) for query in queries]
     if settings.expand:
-        wanted = _expanded(gallery, wanted, settings.expand)
+        searches = _expanded(gallery, searches, settings.expand)
     depth = settings.rerank or settings.top_k
-    answers = _search(gallery, wanted, depth, fast=settings.fast)
-    found = [_merge(answer, depth) for answer in answers]
+    answers = _search(gallery, searches, depth, fast=settings.fast)
+    crops = [_best_per_crop(answer, depth) for answer in answers]
     if settings.rerank:
-        _refuse_few(found)
+        _refuse_too_few(crops)
     blocks = len(gallery.spec.blocks)
     results: list[MatchResult] = []
-    for part in parts_in_memory([len(own) for own in found]):
-        stored = StoredVectors.of(gallery, [hit.row for own in found[part] for hit, _ in own])
-        asked = zip(wanted[part], answers[part], found[part], strict=True)
-        results += [_result(stored, *one, settings, blocks) for one in asked]
+    for batch in memory_batches([len(scored) for scored in crops]):
+        stored = StoredVectors.read(gallery, [crop.hit.row for scored in crops[batch] for crop in scored])
+        for search, answer, scored in zip(searches[batch], answers[batch], crops[batch], strict=True):
+            ranked = _ranked(stored, search, scored, settings)
+            matches = _matches(stored, search, ranked, blocks)
+            results.append(_result(search.query, answer, matches, settings, len(scored)))
     return tuple(results)
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What is searched for: which crops may answer a query, and its descriptors, (images, D)."""
+class _Search:
+    """The search for one query: the filter, and the vectors to search with, float32 (images, D)."""
 
     query: Query
     rows: SearchFilter
     vectors: NDArray[np.float32]
 
 
-_Found = tuple[Hit, int]
-"""A crop, and which query image speaks for it."""
-_Ranked = tuple[Hit, int, float | None]
-"""A crop, which query image speaks for it, and its re-ranked distance."""
+@dataclass(frozen=True)
+class _ScoredCrop:
+    """A crop, the index of the query image with its best score, and its re-ranked distance."""
+
+    hit: Hit
+    image: int
+    distance: float | None = None
 
 
-def _rows_for(query: Query, settings: MatchSettings) -> SearchFilter:
-    """The settings' filter, and the query's own camera left out where that is wanted.
+def _planned(query: Query, settings: MatchSettings) -> _Search:
+    """The search for a query.
 
     Raises:
-        UsageError: that camera is not known.
+        UsageError: the query has several images but ``fuse`` is ``none``, or its camera is unknown but excluded.
     """
-    if not settings.exclude_same_camera:
-        return settings.rows
-    if query.camera is None:
+    if settings.fuse == "none" and len(query.files) > 1:
         raise UsageError(
-            f"{printable(query.files[0])}: the camera cannot be read off this name, so the same camera cannot be left "
-            "out; rename the file (0002_c1s1_000451_03.jpg), give the pattern of its name, or keep the same camera",
-            parameter=("pattern", "exclude_same_camera"),
+            f"a query of {len(query.files)} images with fuse 'none': expected one image; make each image a query",
+            parameter="fuse",
         )
-    return replace(settings.rows, not_cameras=settings.rows.not_cameras | {query.camera})
+    rows = settings.rows
+    if settings.exclude_same_camera:
+        if query.camera is None:
+            raise UsageError(
+                f"{printable(query.files[0])}: the file name has no camera, so crops of the same camera cannot be excluded; "
+                "rename the file (0002_c1s1_000451_03.jpg), give the pattern of its name, or include the same camera",
+                parameter=("pattern", "exclude_same_camera"),
+            )
+        rows = replace(rows, not_cameras=rows.not_cameras | {query.camera})
+    vectors = mean_descriptor(query.descriptors) if settings.fuse == "mean" else query.descriptors
+    return _Search(query, rows, vectors)
 
 
-def _search(gallery: Gallery, wanted: Sequence[_Wanted], top_k: int, *, fast: bool = False) -> list[SearchResult]:
-    """One answer for each of ``wanted``; one search for all that have the same filter."""
+def _search(gallery: Gallery, searches: Sequence[_Search], top_k: int, *, fast: bool = False) -> list[SearchResult]:
+    """One answer per search; searches with the same filter share one call."""
     groups: dict[SearchFilter, list[int]] = defaultdict(list)
-    for index, one in enumerate(wanted):
-        groups[one.rows].append(index)
+    for index, search in enumerate(searches):
+        groups[search.rows].append(index)
     answers: dict[int, SearchResult] = {}
-    for rows, members in groups.items():
-        found = gallery.search(np.concatenate([wanted[index].vectors for index in members]), top_k, rows, fast=fast)
+    for rows, indexes in groups.items():
+        vectors = np.concatenate([searches[index].vectors for index in indexes])
+        result = gallery.search(vectors, top_k, rows, fast=fast)
         start = 0
-        for index in members:
-            stop = start + len(wanted[index].vectors)
-            answers[index] = found.part(slice(start, stop))
+        for index in indexes:
+            stop = start + len(searches[index].vectors)
+            answers[index] = result.select(slice(start, stop))
             start = stop
-    return [answers[index] for index in range(len(wanted))]
+    return [answers[index] for index in range(len(searches))]
 
 
-def _expanded(gallery: Gallery, wanted: Sequence[_Wanted], count: int) -> list[_Wanted]:
-    """Average query expansion: every descriptor becomes the mean of itself and its ``count`` nearest crops, unit length."""
-    answers = _search(gallery, wanted, count)
-    expanded: list[_Wanted] = []
-    for part in parts_in_memory([sum(map(len, answer.hits)) for answer in answers]):
-        stored = StoredVectors.of(
-            gallery, [hit.row for answer in answers[part] for hits in answer.hits for hit in hits]
-        )
-        for one, answer in zip(wanted[part], answers[part], strict=True):
-            near = zip(one.vectors, answer.hits, strict=True)
+def _expanded(gallery: Gallery, searches: Sequence[_Search], count: int) -> list[_Search]:
+    """Average query expansion: each vector becomes the unit mean of itself and its ``count`` nearest crops."""
+    answers = _search(gallery, searches, count)
+    expanded: list[_Search] = []
+    for batch in memory_batches([sum(map(len, answer.hits)) for answer in answers]):
+        rows = [hit.row for answer in answers[batch] for hits in answer.hits for hit in hits]
+        stored = StoredVectors.read(gallery, rows)
+        for search, answer in zip(searches[batch], answers[batch], strict=True):
             means = [
-                fuse(np.concatenate([vector[None], stored.take([hit.row for hit in hits])])) for vector, hits in near
+                mean_descriptor(np.concatenate([vector[None], stored.take([hit.row for hit in hits])]))
+                for vector, hits in zip(search.vectors, answer.hits, strict=True)
             ]
-            expanded.append(replace(one, vectors=np.concatenate(means)))
+            expanded.append(replace(search, vectors=np.concatenate(means)))
     return expanded
 
 
-def _result(
-    stored: StoredVectors,
-    wanted: _Wanted,
-    answer: SearchResult,
-    found: list[_Found],
-    settings: MatchSettings,
-    blocks: int,
-) -> MatchResult:
-    """The answer to one query, from what was found for it."""
-    ranked: list[_Ranked] = [(hit, index, None) for hit, index in found]
-    if settings.rerank:
-        ranked = _reranked(stored, wanted.vectors, found)
-    if settings.threshold is not None:
-        ranked = [item for item in ranked if item[0].score >= settings.threshold]
-    return MatchResult(
-        wanted.query.files,
-        _matches(stored, wanted.vectors, ranked[: settings.top_k], blocks),
-        wanted.query.person,
-        wanted.query.camera,
-        settings.threshold,
-        search=answer.mode,
-        searched=answer.rows,
-        rescored=answer.rescored,
-        reranked=len(found) if settings.rerank else 0,
-    )
+def _best_per_crop(answer: SearchResult, count: int) -> list[_ScoredCrop]:
+    """The ``count`` best crops, each with its best score over the query's images; ties by path."""
+    best: dict[str, _ScoredCrop] = {}
+    for image, hits in enumerate(answer.hits):
+        for hit in hits:
+            known = best.get(hit.row.path)
+            if known is None or hit.score > known.hit.score:
+                best[hit.row.path] = _ScoredCrop(hit, image)
+    return sorted(best.values(), key=lambda crop: (-crop.hit.score, os.fsencode(crop.hit.row.path)))[:count]
 
 
-def _matches(
-    stored: StoredVectors, vectors: NDArray[np.float32], ranked: list[_Ranked], blocks: int
-) -> tuple[Match, ...]:
-    """The answer with every block's share of each score."""
-    crops = stored.take([hit.row for hit, _, _ in ranked])
-    return tuple(
-        Match(
-            rank,
-            hit.score,
-            hit.row.path,
-            hit.row.camera,
-            hit.row.person,
-            block_shares(vectors[index], crop, blocks),
-            distance,
-        )
-        for rank, ((hit, index, distance), crop) in enumerate(zip(ranked, crops, strict=True), 1)
-    )
-
-
-def _refuse_few(found: Sequence[list[_Found]]) -> None:
-    """Refuse to re-rank so few crops that their neighbours are all the same.
+def _refuse_too_few(crops: Sequence[list[_ScoredCrop]]) -> None:
+    """Refuse to re-rank fewer crops than :data:`LEAST_RERANK_DEPTH`: all would have the same neighbours.
 
     Raises:
-        UsageError: too few crops.
+        UsageError: a query has too few crops.
     """
-    fewest = min(map(len, found), default=LEAST_RERANKED)
-    if fewest < LEAST_RERANKED:
+    fewest = min(map(len, crops), default=LEAST_RERANK_DEPTH)
+    if fewest < LEAST_RERANK_DEPTH:
         raise UsageError(
-            f"{fewest} crops pass the filters, and re-ranking compares the neighbours of at least {LEAST_RERANKED}: search "
-            "without re-ranking",
+            f"{fewest} crops pass the filters, but re-ranking needs at least {LEAST_RERANK_DEPTH}: search without re-ranking",
             parameter="rerank",
         )
 
 
-def _reranked(stored: StoredVectors, vectors: NDArray[np.float32], found: list[_Found]) -> list[_Ranked]:
-    """The found crops by their re-ranked distances to the nearest of the query's images; ties by score, then path."""
-    crops = stored.take([hit.row for hit, _ in found])
-    crops /= np.linalg.norm(crops, axis=1, keepdims=True)  # float16 on the disk rounds lengths by some 1e-4
-    distances = k_reciprocal(vectors, crops).min(axis=0).tolist()
-    ranked: list[_Ranked] = [(hit, index, distance) for (hit, index), distance in zip(found, distances, strict=True)]
-    # The sort is stable, and what was found is in the order of scores and paths already.
-    return sorted(ranked, key=lambda item: item[2] or 0.0)
+def _ranked(
+    stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], settings: MatchSettings
+) -> list[_ScoredCrop]:
+    """Crops in their final order, re-ranked if set, that reach the threshold: at most ``top_k``."""
+    if settings.rerank:
+        vectors = stored.take([crop.hit.row for crop in crops])
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # stored as float16, lengths are off by about 1e-4
+        distances = k_reciprocal(search.vectors, vectors).min(axis=0).tolist()
+        crops = [replace(crop, distance=distance) for crop, distance in zip(crops, distances, strict=True)]
+        crops.sort(key=lambda crop: crop.distance or 0.0)  # stable, so ties stay ordered by score, then path
+    if settings.threshold is not None:
+        crops = [crop for crop in crops if crop.hit.score >= settings.threshold]
+    return crops[: settings.top_k]
 
 
-def _merge(result: SearchResult, top_k: int) -> list[_Found]:
-    """Each crop's best score over the query's images, and which image gave it."""
-    best: dict[str, tuple[Hit, int]] = {}
-    for index, hits in enumerate(result.hits):
-        for hit in hits:
-            known = best.get(hit.row.path)
-            if known is None or hit.score > known[0].score:
-                best[hit.row.path] = (hit, index)
-    return sorted(best.values(), key=lambda pair: (-pair[0].score, os.fsencode(pair[0].row.path)))[:top_k]
+def _matches(stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], blocks: int) -> tuple[Match, ...]:
+    """The ranked crops with the share of each block in their scores."""
+    vectors = stored.take([crop.hit.row for crop in crops])
+    matches = []
+    for rank, (crop, vector) in enumerate(zip(crops, vectors, strict=True), 1):
+        row, shares = crop.hit.row, block_shares(search.vectors[crop.image], vector, blocks)
+        matches.append(Match(rank, crop.hit.score, row.path, row.camera, row.person, shares, crop.distance))
+    return tuple(matches)
 
 
-def fuse(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of several unit descriptors (N, D), scaled to unit length: (1, D)."""
-    mean = descriptors.astype(np.float64).mean(axis=0, keepdims=True)
-    length = np.linalg.norm(mean)
-    if length < 1e-6:
-        raise UsageError(
-            "the query images contradict each other: their descriptors cancel out; give images of one person"
-        )
-    fused: NDArray[np.float32] = (mean / length).astype(np.float32)
-    return fused
-
-
-def block_shares(query: NDArray[np.float32], crop: NDArray[np.float32], blocks: int) -> tuple[float, ...]:
-    """Each block's share of the cosine, which is the sum over blocks of the products of (D,) and (D,)."""
-    products = (query.astype(np.float64) * crop).reshape(blocks, -1).sum(axis=1)
-    return tuple(float(share) for share in products)
+def _result(
+    query: Query, answer: SearchResult, matches: tuple[Match, ...], settings: MatchSettings, crops: int
+) -> MatchResult:
+    return MatchResult(
+        query.files,
+        matches,
+        query.person,
+        query.camera,
+        settings.threshold,
+        search=answer.mode,
+        searched=answer.rows,
+        rescored=answer.rescored,
+        reranked=crops if settings.rerank else 0,
+    )

@@ -29,7 +29,7 @@ from rrid_edge.cli.app import run
 HOUSE = Path(rrid_edge.__file__).parent
 COUNTED = {
     "opened": (("gallery.local.catalogue", "_connect"), ("gallery.milvus.client", "Connection.__init__")),
-    "facts_read": (("gallery.local.catalogue", "_read_facts"), ("gallery.milvus.collection", "described")),
+    "facts_read": (("gallery.local.catalogue", "_read_facts"), ("gallery.milvus.collection", "read_facts")),
     "headers_parsed": (("model.onnx_header", "_parse_model"),),
 }
 """What is counted, and the functions whose calls it is."""

@@ -1,4 +1,4 @@
-"""``rrid-edge gallery``: looking into an index and keeping it well."""
+"""``rrid-edge gallery``: inspecting and maintaining an index."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from rrid_edge.errors import CheckFailedError, UsageError, printable
 if TYPE_CHECKING:
     from rrid_edge.gallery.base import Verification
 
-gallery_app = typer.Typer(help="Look into an index and keep it well.", rich_markup_mode=None, no_args_is_help=True)
+gallery_app = typer.Typer(help="Inspect and maintain an index.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(gallery_app, name="gallery")
 
-FolderArgument = Annotated[
-    str, typer.Argument(help="The indexed folder of crops, or milvus+http://HOST:19530/COLLECTION.")
-]
+FolderArgument = Annotated[str, typer.Argument(help="Indexed folder of crops, or milvus+http://HOST:19530/COLLECTION.")]
 
 
 @gallery_app.command("list", epilog="Example: rrid-edge gallery list demo/gallery", help="List the crops of an index.")
@@ -44,12 +42,12 @@ def list_crops(folder: FolderArgument, location: GalleryOption = None, as_json: 
 @gallery_app.command(
     "verify",
     epilog="Example: rrid-edge gallery verify demo/gallery",
-    help="Check every stored descriptor against its checksum; exit 1 and names where one is damaged.",
+    help="Check every stored descriptor against its checksum. Damaged crops are named, and the exit code is 1.",
 )
 def verify(
     folder: FolderArgument,
     recall: Annotated[
-        bool, typer.Option("--recall", help="Also measure how many of the first ten match --fast finds.")
+        bool, typer.Option("--recall", help="Measure the recall of the first ten matches of match --fast too.")
     ] = False,
     location: GalleryOption = None,
     as_json: JsonOption = False,
@@ -58,42 +56,49 @@ def verify(
     from rrid_edge.gallery.opening import location_of, open_gallery
 
     with open_gallery(location_of(folder, location)) as gallery:
-        found = gallery.verify()
+        verification = gallery.verify()
         share = measure_recall(gallery) if recall else None
-    facts = {
-        "rows": found.rows,
-        "damaged": [row.path for row in found.damaged],
-        "bounds_sound": found.bounds_sound,
-        "lost": found.lost,
-    }
-    if share is not None:
-        facts["recall"] = {"value": share, "at": RECALL_AT, "queries": min(RECALL_QUERIES, found.rows)}
+    queries = min(RECALL_QUERIES, verification.rows)
     if as_json:
-        print_json(facts)
+        facts = {
+            "rows": verification.rows,
+            "damaged": [row.path for row in verification.damaged],
+            "bounds_sound": verification.bounds_sound,
+            "lost": verification.lost,
+        }
+        print_json(
+            facts if share is None else facts | {"recall": {"value": share, "at": RECALL_AT, "queries": queries}}
+        )
     else:
-        for row in found.damaged:
-            print(f"damaged: {printable(row.path)}")
-        bounds = "" if found.bounds_sound else ", the search's bounds damaged"
-        print(f"{found.rows} rows, {len(found.damaged)} damaged{bounds}")
+        _print_verification(verification)
         if share is not None:
-            print(f"recall@{RECALL_AT} of --fast: {share:.4f} over {min(RECALL_QUERIES, found.rows)} crops as queries")
-    if not found.sound:
-        raise CheckFailedError(f"{printable(folder)}: {_what_is_wrong(found)}; mend this with: rrid-edge index FOLDER")
+            print(f"recall@{RECALL_AT} of --fast: {share:.4f} over {queries} crops as queries")
+    if not verification.sound:
+        raise CheckFailedError(
+            f"{printable(folder)}: {_damage(verification)}; repair this with: rrid-edge index FOLDER"
+        )
 
 
-def _what_is_wrong(found: Verification) -> str:
-    words = []
-    if found.damaged:
-        words.append(f"{len(found.damaged)} stored descriptors are damaged (not served)")
-    if not found.bounds_sound:
-        words.append("the bounds of the two-pass search are damaged (a search may miss crops)")
-    if found.lost:
-        words.append(f"the catalogue has lost {found.lost} crops that were committed: its log is damaged")
-    return " and ".join(words)
+def _print_verification(verification: Verification) -> None:
+    for row in verification.damaged:
+        print(f"damaged: {printable(row.path)}")
+    bounds = "" if verification.bounds_sound else ", bounds of the two-pass search damaged"
+    print(f"{verification.rows} rows, {len(verification.damaged)} damaged{bounds}")
+
+
+def _damage(verification: Verification) -> str:
+    problems = []
+    if verification.damaged:
+        problems.append(f"{len(verification.damaged)} stored descriptors are damaged (searches leave them out)")
+    if not verification.bounds_sound:
+        problems.append("the bounds of the two-pass search are damaged (a search may miss crops)")
+    if verification.lost:
+        problems.append(f"the catalogue has lost {verification.lost} committed crops: its log is damaged")
+    return " and ".join(problems)
 
 
 @gallery_app.command(
-    "compact", epilog="Example: rrid-edge gallery compact demo/gallery", help="Free the room of crops that are gone."
+    "compact", epilog="Example: rrid-edge gallery compact demo/gallery", help="Free the space of removed crops."
 )
 def compact(folder: FolderArgument, location: GalleryOption = None, as_json: JsonOption = False) -> None:
     from rrid_edge.gallery.opening import location_of, open_gallery
@@ -110,36 +115,26 @@ def compact(folder: FolderArgument, location: GalleryOption = None, as_json: Jso
 @gallery_app.command(
     "forget",
     epilog="Example: rrid-edge gallery forget demo/gallery --person 0082",
-    help="Remove crops from the index and overwrite their descriptors on the disk. The image files stay: the next index "
-    "takes them in again unless they are removed.",
+    help="Remove crops from the index and overwrite their descriptors on the disk. The image files stay: unless you "
+    "delete them, the next index adds them again.",
 )
 def forget(
     folder: FolderArgument,
     paths: Annotated[list[str] | None, typer.Argument(help="Crops, as gallery list names them.")] = None,
-    person: Annotated[str | None, typer.Option(help="All crops of this person.")] = None,
+    person: Annotated[str | None, typer.Option(help="Forget all crops of this person.")] = None,
     location: GalleryOption = None,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.gallery.indexing.forgetting import forget_crops
     from rrid_edge.gallery.opening import location_of, open_gallery
 
-    if not paths and person is None:
-        raise UsageError("nothing to forget: name crops, or give --person ID")
     with open_gallery(location_of(folder, location), write=True) as gallery:
-        rows = gallery.rows()
-        unknown = set(paths or ()) - {row.path for row in rows}
-        if unknown:
-            raise UsageError(
-                f"{printable(min(unknown))}: not in the index ({len(unknown)} in all); see rrid-edge gallery list"
-            )
-        chosen = [row.path for row in rows if row.path in set(paths or ()) or (person and row.person == person)]
-        if not chosen:
-            raise UsageError(f"person {person!r} is not in the index; see rrid-edge gallery list")
-        count = gallery.remove(chosen, overwrite=True)
-        done = gallery.forgetting
+        count = forget_crops(gallery, paths or (), person)
+        erasure = gallery.erasure
     if as_json:
-        print_json({"forgotten": count, "descriptors": done})
+        print_json({"forgotten": count, "descriptors": erasure})
         return
-    print(f"{count} crops forgotten, {done}")
+    print(f"{count} crops forgotten, {erasure}")
 
 
 @gallery_app.command(
@@ -149,7 +144,7 @@ def forget(
 )
 def export(
     folder: FolderArgument,
-    output: Annotated[Path, typer.Argument(help="File to write (.npz).")],
+    output: Annotated[Path, typer.Argument(help="NumPy file to write (.npz).")],
     location: GalleryOption = None,
 ) -> None:
     import numpy as np
@@ -158,7 +153,7 @@ def export(
     from rrid_edge.gallery.opening import location_of, open_gallery
 
     if output.suffix != ".npz":
-        raise UsageError(f"{printable(output)}: expected a name that ends in .npz")
+        raise UsageError(f"{printable(output)}: the file name must end in .npz; rename it, for example descriptors.npz")
     with open_gallery(location_of(folder, location)) as gallery:
         rows = gallery.rows()
         vectors = gallery.vectors(rows)
@@ -176,13 +171,13 @@ def export(
 @gallery_app.command(
     "copy",
     epilog="Example: rrid-edge gallery copy demo/gallery milvus+http://localhost:19530/crops",
-    help="Copy an index between stores without embedding again. Safe to repeat: what is there already stays. At the end "
-    "the copy is counted and every descriptor checked.",
+    help="Copy an index between stores without embedding again. Crops that the destination already holds are not copied "
+    "again, so an interrupted copy can be repeated. At the end every descriptor is checked.",
 )
 def copy(
-    source: Annotated[str, typer.Argument(help="Indexed folder of crops, or address.")],
+    source: Annotated[str, typer.Argument(help="Indexed folder of crops, or Milvus address.")],
     destination: Annotated[
-        str, typer.Argument(help="Folder of crops (the index goes to .rrid-edge in it), or address.")
+        str, typer.Argument(help="Folder of crops (its index is .rrid-edge in it), or Milvus address.")
     ],
     index_type: IndexTypeOption = "",
     replicas: ReplicasOption = 0,
@@ -191,22 +186,25 @@ def copy(
     from rrid_edge.gallery.indexing.copying import copy_gallery
     from rrid_edge.gallery.opening import create_gallery, location_of, open_gallery
 
-    here, there = location_of(source), location_of(destination)
-    if here == there:
-        raise UsageError(f"{printable(source)}: source and destination are the same gallery; name two")
+    source_location, destination_location = location_of(source), location_of(destination)
+    if source_location == destination_location:
+        raise UsageError(f"{printable(source)}: source and destination are the same gallery; name two galleries")
     with contextlib.ExitStack() as stack:
-        gallery = stack.enter_context(open_gallery(here))
-        own = gallery.info()
-        target = stack.enter_context(
-            create_gallery(there, own.spec, dtype=own.dtype, index_type=index_type, replicas=replicas)
+        source_gallery = stack.enter_context(open_gallery(source_location))
+        info = source_gallery.info()
+        target_gallery = stack.enter_context(
+            create_gallery(destination_location, info.spec, dtype=info.dtype, index_type=index_type, replicas=replicas)
         )
-        report = copy_gallery(gallery, target, progress=stack.enter_context(ProgressBar("copying")))
+        bar = stack.enter_context(ProgressBar("copying"))
+        report = copy_gallery(source_gallery, target_gallery, progress=bar)
     if as_json:
         print_json({"source": source, "destination": destination, **asdict(report)})
     else:
-        print(f"{printable(destination)}: {report.rows} crops ({report.copied} copied, {report.present} there already)")
+        print(
+            f"{printable(destination)}: {report.rows} crops ({report.copied} copied, {report.present} already present)"
+        )
     if report.damaged:
         raise CheckFailedError(
-            f"{printable(source)}: {len(report.damaged)} crops with damaged descriptors were not copied, "
-            f"{printable(report.damaged[0])} among them; mend them with rrid-edge index FOLDER, and copy again"
+            f"{printable(source)}: {len(report.damaged)} crops with damaged descriptors were not copied, for example "
+            f"{printable(report.damaged[0])}; repair them with rrid-edge index FOLDER, and copy again"
         )

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,15 +32,16 @@ if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import Gallery
     from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings
+    from rrid_edge.gallery.indexing.watch import WatchSettings
 
 
 @app.command(
     epilog="Example: rrid-edge index demo/gallery --model demo/models/rrid.onnx",
-    help="Index a folder of crops, or bring its index in step: what is new or changed is embedded, what is gone goes. "
-    "With --watch it goes on following the folder until it is stopped (Ctrl-C).",
+    help="Index a folder of crops: embed new and changed files, and remove rows of deleted files. With --watch, follow "
+    "the folder until stopped (Ctrl-C).",
 )
 def index(
-    folder: Annotated[Path, typer.Argument(help="Folder of crops, searched through.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of crops, with its sub-folders.")],
     model: ModelOption = None,
     location: GalleryOption = None,
     pattern: PatternOption = "auto",
@@ -48,49 +49,67 @@ def index(
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
     workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Decoding threads, or processes; as many as keep the engine busy if left out."),
+        int | None, typer.Option(min=1, help="Decode with this many workers. [default: until the engine is busy]")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images a call of the engine.")] = None,
-    dtype: Annotated[str, typer.Option(help="How a new index stores descriptors: float16 or float32.")] = "float16",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Compute this many images per call. [default: measured]")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Store a new index as float16 or float32.")] = "float16",
     index_type: IndexTypeOption = "",
     replicas: ReplicasOption = 0,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Remove the index first, for another model.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Remove the index first, for example for another model.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow the folder until stopped; needs the extra [watch].")
     ] = False,
     settle: Annotated[
-        float, typer.Option(min=0, help="--watch: seconds for which a file must stay unchanged before it is taken.")
+        float, typer.Option(min=0, help="With --watch, read files unchanged for this many seconds.")
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.crops.folder import walk_images
     from rrid_edge.crops.naming import name_reader
-    from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder, refuse_empty
+    from rrid_edge.gallery.indexing.sync import IndexSettings
+    from rrid_edge.gallery.indexing.watch import WatchSettings
     from rrid_edge.gallery.opening import create_gallery, location_of, remembered_model, remove_gallery
 
     name_reader(pattern)
     walk_images(folder)
-    where = location_of(folder, location)
-    path, engine = open_model(model, None if rebuild else remembered_model(where), runtime, precision, threads)
+    target = location_of(folder, location)
+    path, engine = open_model(model, None if rebuild else remembered_model(target), runtime, precision, threads)
+    settings = IndexSettings(pattern, workers, batch)
     with engine:
         if rebuild:
-            remove_gallery(where)
-        settings = IndexSettings(pattern, workers, batch)
-        with create_gallery(where, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
+            remove_gallery(target)
+        with create_gallery(target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
             gallery.set_model(path.resolve())
             if not watch:
-                start = time.perf_counter()
-                with ProgressBar("indexing") as bar:
-                    report = index_folder(folder, gallery, engine, settings, progress=bar)
-                seconds = time.perf_counter() - start
-                say_indexed(report)
-                refuse_empty(folder, report)
+                _index_once(folder, gallery, engine, settings, str(target) if as_json else None)
         if watch:
-            _follow(folder, lambda: create_gallery(where, engine.spec), engine, settings, settle, as_json=as_json)
-            return
-    if as_json:
-        print_json({"gallery": str(folder), "index": str(where), "seconds": round(seconds, 3), **asdict(report)})
+            watching = WatchSettings(settle, index=settings)
+            _follow(folder, lambda: create_gallery(target, engine.spec), engine, watching, _Printer(folder, as_json))
+
+
+def _index_once(
+    folder: Path, gallery: Gallery, engine: Engine, settings: IndexSettings, json_location: str | None
+) -> None:
+    """Index a folder and print the report: as JSON with this location, or as text if it is None.
+
+    Raises:
+        UsageError: the folder has no readable images.
+    """
+    from rrid_edge.gallery.indexing.sync import index_folder, refuse_empty
+
+    start = time.perf_counter()
+    with ProgressBar("indexing") as bar:
+        report = index_folder(folder, gallery, engine, settings, progress=bar)
+    seconds = time.perf_counter() - start
+    say_indexed(report)
+    refuse_empty(folder, report)
+    if json_location is not None:
+        facts = {"gallery": str(folder), "index": json_location, "seconds": round(seconds, 3)}
+        print_json({**facts, **asdict(report)})
         return
     embedded = report.added + report.changed
     rate = f", {embedded / seconds:.1f} images/s" if embedded else ""
@@ -100,31 +119,37 @@ def index(
     )
 
 
-def _follow(
-    folder: Path,
-    open_gallery: Callable[[], Gallery],
-    engine: Engine,
-    settings: IndexSettings,
-    settle_s: float,
-    *,
-    as_json: bool,
-) -> None:
-    """Follow a folder until a signal comes; one line on stdout (with ``--json``, one JSON object a line) for every step."""
-    from rrid_edge.gallery.indexing.watch import WatchSettings, watch_folder
+@dataclass(frozen=True)
+class _Printer:
+    """Prints one line per run on stdout, as JSON if set, and warnings on stderr."""
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    folder: Path
+    as_json: bool
 
-    def tell(report: IndexReport) -> None:
-        if as_json:
-            print(json.dumps({"gallery": str(folder), **asdict(report)}, ensure_ascii=False), flush=True)
+    def indexed(self, report: IndexReport) -> None:
+        """Print a run."""
+        if self.as_json:
+            print(json.dumps({"gallery": str(self.folder), **asdict(report)}, ensure_ascii=False), flush=True)
             return
         counts = (
             f"{report.added} added, {report.changed} changed, {report.removed} removed, {len(report.failed)} failed"
         )
         print(f"{time.strftime('%H:%M:%S')}  {report.rows} crops ({counts})", flush=True)
 
+    def warn(self, message: str) -> None:
+        """Say a warning."""
+        say(message)
+
+
+def _follow(
+    folder: Path, open_gallery: Callable[[], Gallery], engine: Engine, settings: WatchSettings, printer: _Printer
+) -> None:
+    """Follow a folder until SIGINT or SIGTERM."""
+    from rrid_edge.gallery.indexing.watch import watch_folder
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
     say(f"following {printable(folder)}; Ctrl-C ends it")
-    watch_folder(folder, open_gallery, engine, settings, WatchSettings(settle_s), stop=stop, report=tell, complain=say)
-    say("stopped; what was indexed is committed")
+    watch_folder(folder, open_gallery, engine, settings, stop=stop, listener=printer)
+    say("stopped; indexed crops are committed")

@@ -9,30 +9,32 @@ import typer
 
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", help="Model file; else RRID_EDGE_MODEL, the gallery's own, or the best in models/."),
+    typer.Option("--model", help="Use this model. [default: RRID_EDGE_MODEL, the gallery's, or the best in models/]"),
 ]
 RuntimeOption = Annotated[
-    str, typer.Option(help="auto, tensorrt, onnxruntime-cuda, openvino (-gpu, -npu: Intel's) or onnxruntime.")
+    str,
+    typer.Option(help="Run on: auto, tensorrt, onnxruntime-cuda, openvino, openvino-gpu, openvino-npu, onnxruntime."),
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option(help="Arithmetic to force on OpenVINO: fp32, bf16 or fp16; its own choice otherwise.")
+    str | None, typer.Option(help="Force OpenVINO's arithmetic: fp32, bf16 or fp16. [default: OpenVINO's choice]")
 ]
-ThreadsOption = Annotated[int, typer.Option(min=0, help="CPU threads; 0 lets the runtime choose.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Use this many CPU threads; 0 leaves it to the runtime.")]
 GalleryOption = Annotated[
     str | None,
     typer.Option(
         "--gallery",
-        help="Where the index lies, if not in FOLDER/.rrid-edge: a folder, or milvus+http://HOST:19530/COLLECTION.",
+        help="Keep the index here: a folder or milvus+http://HOST:19530/COLLECTION. [default: FOLDER/.rrid-edge]",
     ),
 ]
 IndexTypeOption = Annotated[
     str,
-    typer.Option("--index-type", help="Of a new gallery in Milvus: flat (exact), ivf, hnsw or diskann (for --fast)."),
+    typer.Option("--index-type", help="Milvus, new galleries: flat (exact), ivf, hnsw or diskann. [default: flat]"),
 ]
 ReplicasOption = Annotated[
-    int, typer.Option("--replicas", min=0, help="Of a new gallery in Milvus: copies in memory; 2 survive a query node.")
+    int,
+    typer.Option("--replicas", min=0, help="Milvus, new galleries: replicas in memory. 2 survive one lost query node."),
 ]
 PatternOption = Annotated[
     str,
-    typer.Option(help="What names tell: auto, market1501, dukemtmc, cuhk03, rrid, none, or a regular expression."),
+    typer.Option(help="Read file names as auto, market1501, dukemtmc, cuhk03, rrid, none, or a regular expression."),
 ]

@@ -1,4 +1,4 @@
-"""Steps that several commands take, with the lines that they say."""
+"""Steps of several commands, with their messages on stderr."""
 
 from __future__ import annotations
 
@@ -13,13 +13,25 @@ if TYPE_CHECKING:
     from rrid_edge.gallery.indexing.sync import IndexReport
     from rrid_edge.model.spec import ModelSpec
 
-_WORTH_SAYING_S = 10.0
+_LONG_S = 10.0
+"""Seconds of indexing from which its waiting times are worth a message."""
 
 
 def open_model(
     model: Path | None, gallery_model: Path | None, runtime: str, precision: str | None, threads: int = 0
 ) -> tuple[Path, Engine]:
-    """Choose a model, say which and why, and open it."""
+    """Choose and open a model, and say which one and why.
+
+    Args:
+        model: the option, or None.
+        gallery_model: the model that the gallery was indexed with, or None.
+        runtime: name of a runtime, or ``auto``.
+        precision: arithmetic to force, or None.
+        threads: CPU threads; 0 leaves it to the runtime.
+
+    Returns:
+        The model file and the opened engine.
+    """
     from rrid_edge.engines import choose_runtime, open_engine
     from rrid_edge.model.choice import choose_model
 
@@ -31,7 +43,11 @@ def open_model(
 
 
 def open_network(path: Path, spec: ModelSpec) -> Engine:
-    """The trained network of a checkpoint, in PyTorch; the extra is named where it is missing."""
+    """Open a checkpoint's network as an engine that runs in PyTorch.
+
+    Raises:
+        MissingDependencyError: the extra ``export`` is not installed.
+    """
     require("rrid_export.references", "export", "running the network in PyTorch")
     from rrid_export import references
 
@@ -39,13 +55,13 @@ def open_network(path: Path, spec: ModelSpec) -> Engine:
 
 
 def say_indexed(report: IndexReport) -> None:
-    """What held an indexing up, where it took long, and which files were left out."""
-    spent = report.waited_for_decoding_s + report.computed_s + report.waited_for_disk_s
-    if spent > _WORTH_SAYING_S:
-        images, disk = report.waited_for_decoding_s / spent, report.waited_for_disk_s / spent
+    """Say what the engine waited for during a long run, and which files were left out."""
+    total_s = report.waited_for_decoding_s + report.computed_s + report.waited_for_disk_s
+    if total_s > _LONG_S:
+        decoding, disk = report.waited_for_decoding_s / total_s, report.waited_for_disk_s / total_s
         say(
-            f"batches of {report.batch}, {report.workers} files decoded at once; the engine waited {images:.0%} of the time "
-            f"for images, {disk:.0%} for the disk"
+            f"batches of {report.batch}, {report.workers} decoding workers; the engine waited {decoding:.0%} of the time for "
+            f"images, {disk:.0%} for the disk"
         )
     for path, reason in (*report.failed, *report.skipped):
         say(f"left out {printable(path)}: {reason}")

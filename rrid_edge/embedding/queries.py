@@ -1,4 +1,4 @@
-"""Queries: which files show which person, and their descriptors."""
+"""Queries: the image files of each person to look for, and their descriptors."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Query:
     Attributes:
         files: the image files, at least one.
         descriptors: float32 (files, D), rows of unit length.
-        person: the person where the file names that tell one agree.
-        camera: the camera where the file names that tell one agree.
+        person: the person of the file names; None if they name none or several.
+        camera: the camera of the file names; None if they name none or several.
     """
 
     files: tuple[str, ...]
@@ -33,48 +33,56 @@ class Query:
     camera: int | None = None
 
 
-def query_files(paths: Sequence[Path], *, apart: bool = False) -> list[tuple[Path, ...]]:
-    """The files of every person to look for.
+def query_files(paths: Sequence[Path], *, separate: bool = False) -> list[tuple[Path, ...]]:
+    """The files of each query.
 
     Args:
-        paths: image files of one person, or folders in which every image is a query of its own.
-        apart: every image file is a query of its own too.
+        paths: image files of one person, or folders in which each image is a query.
+        separate: make each image file a query too.
 
     Raises:
-        ImageError: a path that does not exist.
-        UsageError: files and folders together, or folders without images.
+        ImageError: a path does not exist.
+        UsageError: ``paths`` mixes files and folders, or the folders have no images.
     """
     missing = next((path for path in paths if not path.exists()), None)
     if missing is not None:
         raise ImageError(missing, "no such file; expected an image, for example a JPEG crop of one person")
     folders = [path for path in paths if path.is_dir()]
     if not folders:
-        return [(path,) for path in paths] if apart else [tuple(paths)]
+        return [(path,) for path in paths] if separate else [tuple(paths)]
     if len(folders) != len(paths):
-        raise UsageError("the queries are files and folders: give image files of one person, or folders of queries")
-    files: list[tuple[Path, ...]] = [(file,) for folder in folders for file in list_images(folder)]
-    if not files:
+        raise UsageError(
+            f"the queries are {len(paths) - len(folders)} files and {len(folders)} folders: give image files of one person, or "
+            "folders of queries"
+        )
+    queries: list[tuple[Path, ...]] = [(file,) for folder in folders for file in list_images(folder)]
+    if not queries:
         raise UsageError(f"{printable(folders[0])}: no images in it; give query images")
-    return files
+    return queries
 
 
 def names_within(groups: Sequence[tuple[Path, ...]], folder: Path) -> frozenset[str]:
-    """Names of those query files that are crops of a folder, as its gallery names them: a file always finds itself."""
+    """Paths of the query files that lie in ``folder``, as its gallery names them.
+
+    Args:
+        groups: files of each query, as :func:`query_files` returns them.
+        folder: of crops.
+    """
     root = folder.resolve()
-    files = [file.resolve() for files in groups for file in files]
+    files = [file.resolve() for group in groups for file in group]
     return frozenset(file.relative_to(root).as_posix() for file in files if file.is_relative_to(root))
 
 
 def embed_queries(engine: Engine, groups: Sequence[tuple[Path, ...]], pattern: str = "auto") -> list[Query]:
-    """One query for each group of files; all images go through the engine together.
+    """One query per group of files. The engine computes all images in one call.
 
     Args:
         engine: of the gallery's model.
-        groups: files of every person, as :func:`query_files` returns them.
-        pattern: what names tell; see :func:`rrid_edge.crops.naming.name_reader`.
+        groups: files of each query, as :func:`query_files` returns them.
+        pattern: how file names are read; see :func:`rrid_edge.crops.naming.name_reader`.
 
     Raises:
-        ImageError: a file that cannot be decoded.
+        ImageError: a file cannot be decoded.
         UsageError: the pattern is unknown.
     """
     reader = name_reader(pattern)
@@ -88,9 +96,9 @@ def embed_queries(engine: Engine, groups: Sequence[tuple[Path, ...]], pattern: s
     return queries
 
 
-def _query(files: tuple[Path, ...], descriptors: NDArray[np.float32], facts: Sequence[NameFacts]) -> Query:
-    persons = {fact.person for fact in facts if fact.person is not None}
-    cameras = {fact.camera for fact in facts if fact.camera is not None}
+def _query(files: tuple[Path, ...], descriptors: NDArray[np.float32], names: Sequence[NameFacts]) -> Query:
+    persons = {name.person for name in names if name.person is not None}
+    cameras = {name.camera for name in names if name.camera is not None}
     person = persons.pop() if len(persons) == 1 else None
     camera = cameras.pop() if len(cameras) == 1 else None
     return Query(tuple(str(file) for file in files), descriptors, person, camera)

@@ -1,6 +1,6 @@
-"""Galleries: descriptors of the crops of a folder, kept in step with it, and the search in them.
+"""Galleries: descriptors of the crops of a folder, and the search in them.
 
-The names below are the ones to build on. What opens galleries is imported on first use.
+The names below are the interface of this package. Functions that open galleries are imported on first use.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _OF_OPENING = frozenset(
     {"Location", "create_gallery", "gallery_exists", "open_gallery", "parse_location", "remove_gallery"}
 )
 
-if not TYPE_CHECKING:  # a type checker would take every unknown name for one that exists
+if not TYPE_CHECKING:  # a type checker would accept every unknown name
 
     def __getattr__(name: str) -> object:
-        """Import what opens galleries on first use (PEP 562)."""
+        """Import the functions that open galleries on first use (PEP 562)."""
         if name not in _OF_OPENING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module("rrid_edge.gallery.opening"), name)

@@ -1,4 +1,4 @@
-"""The gallery contract: what every store of descriptors offers, and the records it speaks in."""
+"""The gallery contract: the methods of every store, and the records that they take and return."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from rrid_edge.model.spec import ModelSpec
 
 @dataclass(frozen=True)
 class NewRow:
-    """What is known of a crop before it is stored.
+    """A crop that is not stored yet.
 
     Attributes:
         path: relative to the gallery folder, POSIX separators; undecodable bytes as surrogate escapes.
         sha256: of the file's bytes (hex).
         size: of the file in bytes.
         mtime_ns: modification time of the file in nanoseconds.
-        camera: camera number where the name tells.
-        person: as the name writes it (``0002``, ``-1``), where it tells.
-        time: capture time or frame number where the name tells.
+        camera: camera number from the file name, or None.
+        person: person as the file name writes it (``0002``, ``-1``), or None.
+        time: capture time or frame number from the file name, or None.
     """
 
     path: str
@@ -43,8 +43,8 @@ class GalleryRow(NewRow):
     """A stored crop.
 
     Attributes:
-        slot: its position in the store; -1 where a store has none.
-        crc32: checksum of its stored vector.
+        slot: position in the vector file; -1 in stores without slots.
+        crc32: checksum of the stored vector.
     """
 
     slot: int = -1
@@ -53,16 +53,16 @@ class GalleryRow(NewRow):
 
 @dataclass(frozen=True)
 class GalleryInfo:
-    """What a store says of itself.
+    """Facts of a gallery.
 
     Attributes:
         spec: of the model that made the descriptors.
         model: path of the model file that was used last, or empty.
-        rows: live crops.
-        slots: rows of the vector file, dead ones included.
-        dtype: ``float16`` or ``float32``: the precision that values were rounded to.
+        rows: number of live rows.
+        slots: number of slots in the vector file, dead ones included.
+        dtype: ``float16`` or ``float32``: the type that values were rounded to.
         generation: number of the vector file.
-        index_type: kind of the server's vector index (``flat``, ``hnsw`` ...); empty where the store is a folder.
+        index_type: type of the server's vector index (``flat``, ``hnsw`` ...); empty for a folder.
     """
 
     spec: ModelSpec
@@ -76,14 +76,14 @@ class GalleryInfo:
 
 @dataclass(frozen=True)
 class SearchFilter:
-    """Which rows may answer; empty fields let all pass.
+    """Which rows may answer. An empty field lets all rows pass.
 
     Attributes:
         cameras: only these cameras.
-        not_cameras: none of these; a row of unknown camera passes.
-        since: rows of this time or later; rows of unknown time do not pass.
-        until: rows of this time or earlier, likewise.
-        not_paths: these paths are left out (the query's own file).
+        not_cameras: none of these cameras. Rows of unknown camera pass.
+        since: only this time or later. Rows of unknown time do not pass.
+        until: only this time or earlier. Rows of unknown time do not pass.
+        not_paths: none of these paths, such as the query's own file.
     """
 
     cameras: frozenset[int] = frozenset()
@@ -107,11 +107,11 @@ class SearchFilter:
 
 @dataclass(frozen=True)
 class Hit:
-    """One answer of a search.
+    """One row of an answer.
 
     Attributes:
         row: the crop.
-        score: cosine with the query.
+        score: cosine with the query, in [-1, 1].
     """
 
     row: GalleryRow
@@ -123,10 +123,10 @@ class SearchResult:
     """Answers to several queries.
 
     Attributes:
-        hits: for every query its best rows, best first; ties stand in the order of their paths.
-        modes: for every query how the store searched: ``scan``, ``two-pass``, ``fast``, or the kind of a server's index.
-        rows: rows that passed the filter.
-        scored: for every query the rows whose score was computed exactly.
+        hits: per query, the best rows, best first; ties are ordered by path.
+        modes: per query, how the store searched: ``scan``, ``two-pass``, ``fast``, or the server's index type.
+        rows: number of rows that passed the filter.
+        scored: per query, number of rows whose score was computed exactly.
     """
 
     hits: tuple[tuple[Hit, ...], ...]
@@ -136,28 +136,28 @@ class SearchResult:
 
     @property
     def mode(self) -> str:
-        """How the store searched, in one word where all queries went one way."""
+        """How the store searched: one mode, or several joined by ``and``."""
         return " and ".join(sorted(set(self.modes)))
 
     @property
     def rescored(self) -> int:
-        """Rows whose score was computed exactly, over all queries."""
+        """Number of scores that were computed exactly, over all queries."""
         return sum(self.scored)
 
-    def part(self, queries: slice) -> SearchResult:
+    def select(self, queries: slice) -> SearchResult:
         """The answers to some of the queries."""
         return SearchResult(self.hits[queries], self.modes[queries], self.rows, self.scored[queries])
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification found.
+    """The result of a verification. The next ``index`` repairs everything that it reports.
 
     Attributes:
-        rows: live rows looked at.
-        damaged: rows whose vector does not fit its checksum.
-        bounds_sound: whether the search's projected rows fit their checksum; they are made again by the next index.
-        lost: crops that were committed once and that the store no longer knows of; the next index embeds them again.
+        rows: number of live rows checked.
+        damaged: rows whose vector does not match its checksum.
+        bounds_sound: whether the projected rows of the two-pass search match their checksum.
+        lost: number of committed rows that the catalogue no longer has.
     """
 
     rows: int
@@ -167,7 +167,7 @@ class Verification:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the verification found no damage."""
         return not self.damaged and self.bounds_sound and not self.lost
 
 
@@ -175,13 +175,12 @@ class Verification:
 class Gallery(Protocol):
     """A store of descriptors of one model; a context manager.
 
-    Rows and their vectors become visible together, or not at all. A store opened for reading is a snapshot of one moment
-    for each call; see the stores for what they add to that, or cannot promise.
+    A row and its vector become visible together. Each read is one snapshot; the stores document exceptions.
     """
 
     @property
-    def forgetting(self) -> str:
-        """What :meth:`remove` with ``overwrite`` has done to descriptors, in words for the user."""
+    def erasure(self) -> str:
+        """What :meth:`remove` with ``overwrite`` did to descriptors, as text for users."""
         ...
 
     @property
@@ -191,51 +190,51 @@ class Gallery(Protocol):
 
     @property
     def spec(self) -> ModelSpec:
-        """Of the model that made the descriptors; known since the opening, so it costs nothing."""
+        """The model that made the descriptors; read once, when the gallery is opened."""
         ...
 
     def info(self) -> GalleryInfo:
-        """What the store says of itself now; reads the store, and a server counts its rows for it."""
+        """The gallery's facts. Reads the store; a server counts its rows."""
         ...
 
     def rows(self) -> list[GalleryRow]:
-        """All live rows, in the order of their paths."""
+        """All live rows, ordered by path."""
         ...
 
     def rows_of(self, paths: Sequence[str]) -> list[GalleryRow]:
-        """The live rows of some paths, in no order; paths that are not there are left out."""
+        """The live rows of some paths, in no order; unknown paths are left out."""
         ...
 
     def file_stats(self) -> dict[str, tuple[int, int]]:
-        """Size (bytes) and modification time (ns) of every live crop's file by its path, in no order."""
+        """Size (bytes) and modification time (ns) of every live crop's file, by path, in no order."""
         ...
 
     def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:
-        """Store crops with their descriptors (N, D); a crop of a path that is there already replaces it."""
+        """Store crops with their descriptors, float32 (N, D). A path that exists is replaced."""
         ...
 
     def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
-        """Take crops out; with ``overwrite`` their vectors are destroyed on the disk. Returns how many were there."""
+        """Remove crops; with ``overwrite`` their vectors are also erased. Returns how many existed."""
         ...
 
     def update_stat(self, rows: Sequence[GalleryRow]) -> None:
-        """Record new sizes and times of crops whose content is the same."""
+        """Record new sizes and modification times of crops whose content is the same."""
         ...
 
     def set_model(self, model: Path) -> None:
-        """Remember which model file was used, for queries to come."""
+        """Record the model file, for later queries."""
         ...
 
     def damaged(self) -> list[GalleryRow]:
-        """Rows whose vectors must be made again, as far as the store knows; an index does that."""
+        """Rows known to be damaged, which must be embedded again."""
         ...
 
     def finish(self) -> None:
-        """Bring what speeds a search up in step with the rows: the last step of an indexing."""
+        """Update the search index: the last step of indexing."""
         ...
 
     def compact(self) -> int:
-        """Free the room of rows that are gone; returns how many were freed, as far as the store can tell."""
+        """Free the space of removed rows. Returns how many rows were freed, or 0 if the store cannot tell."""
         ...
 
     def search(
@@ -246,7 +245,7 @@ class Gallery(Protocol):
         *,
         fast: bool = False,
     ) -> SearchResult:
-        """The ``top_k`` rows of highest cosine for every query (Q, D) of unit length; ``fast`` may miss some."""
+        """The ``top_k`` rows of highest cosine for each query, float32 (Q, D) of unit length; ``fast`` may miss rows."""
         ...
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
@@ -258,7 +257,7 @@ class Gallery(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the store holds; safe to call twice."""
+        """Release files, locks and connections; safe to call twice."""
         ...
 
     def __enter__(self) -> Self: ...

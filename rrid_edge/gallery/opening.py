@@ -1,4 +1,4 @@
-"""Where a gallery lies: a folder of this machine, or an address; the same few calls for both."""
+"""Opening, creating and removing galleries at a location: a folder or a Milvus address."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from rrid_edge.model.spec import ModelSpec
 
 INDEX_FOLDER = ".rrid-edge"
 Location = Path | MilvusAddress
-"""A folder that holds an index, or a collection in Milvus."""
+"""The folder of an index, or a collection in Milvus."""
 
 
 def parse_location(text: str) -> Location:
-    """A location as the user writes it.
+    """Parse the text of a location.
 
     Raises:
-        UsageError: it begins like an address, and is none.
+        UsageError: the text begins like an address but is not one.
     """
     if text.startswith("milvus+"):
         return MilvusAddress.parse(text)
     scheme, separator, _ = text.partition("://")
     if separator and scheme.isalpha():
         raise UsageError(
-            f"{printable(text)}: galleries lie in folders or in Milvus; expected a folder, or milvus+http://HOST:19530/NAME"
+            f"{printable(text)}: not a location of a gallery; expected a folder or milvus+http://HOST:19530/COLLECTION"
         )
     return Path(text)
 
 
 def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
-    """Where the gallery of a command lies.
+    """The location of a gallery.
 
     Args:
-        crops: the folder of crops, or the gallery's own address.
-        index: another location for the index: a folder or an address.
+        crops: the folder of crops, the folder of an index, or an address.
+        index: location of the index, a folder or an address. None means ``.rrid-edge`` in the folder of crops.
+
+    Raises:
+        UsageError: a text begins like an address but is not one.
     """
     location = parse_location(str(crops)) if index is None else parse_location(str(index))
     if index is not None or isinstance(location, MilvusAddress):
@@ -47,10 +50,10 @@ def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
 
 
 def gallery_exists(location: Location) -> bool:
-    """Whether there is a gallery.
+    """Whether a gallery exists.
 
     Raises:
-        GalleryError: an address whose server does not answer.
+        GalleryUnavailableError: the server does not answer.
     """
     if isinstance(location, Path):
         return (location / FILE_NAME).is_file()
@@ -60,15 +63,19 @@ def gallery_exists(location: Location) -> bool:
 
 
 def open_gallery(location: Location, *, write: bool = False, spec: ModelSpec | None = None) -> Gallery:
-    """Open a gallery that is there.
+    """Open an existing gallery.
 
     Args:
-        location: of it.
-        write: whether it will be changed.
-        spec: of the model that will be used; another fingerprint is refused.
+        location: of the gallery.
+        write: open for writing. A gallery in a folder has one writer at a time.
+        spec: the model that will be used. A gallery of another fingerprint is refused; None accepts any.
 
     Raises:
-        GalleryError: none there, damaged, or it cannot be reached; see the stores.
+        GalleryMissingError: no gallery at this location.
+        GalleryBusyError: another process writes the gallery.
+        GalleryUnavailableError: the server does not answer.
+        GalleryError: the gallery is damaged or has a newer format.
+        FingerprintMismatchError: the gallery was indexed with another model.
     """
     if isinstance(location, Path):
         return LocalGallery(location, write=write, spec=spec)
@@ -78,10 +85,11 @@ def open_gallery(location: Location, *, write: bool = False, spec: ModelSpec | N
 
 
 def open_existing(location: Location) -> Gallery | None:
-    """Open a gallery for reading; None where there is none.
+    """Open a gallery for reading, or return None if it does not exist.
 
     Raises:
-        GalleryError: damaged, or it cannot be reached; see the stores.
+        GalleryUnavailableError: the server does not answer.
+        GalleryError: the gallery is damaged or has a newer format.
     """
     try:
         return open_gallery(location)
@@ -90,7 +98,7 @@ def open_existing(location: Location) -> Gallery | None:
 
 
 def remembered_model(location: Location) -> Path | None:
-    """The model file that a gallery was indexed with, where there is a gallery and it remembers."""
+    """The model file that a gallery was indexed with, or None if it is unknown or the gallery does not exist."""
     gallery = open_existing(location)
     if gallery is None:
         return None
@@ -102,23 +110,28 @@ def remembered_model(location: Location) -> Path | None:
 def create_gallery(
     location: Location, spec: ModelSpec, *, dtype: str = "float16", index_type: str = "", replicas: int = 0
 ) -> Gallery:
-    """Make an empty gallery, or open for writing the one that is there.
+    """Create an empty gallery, or open the existing one for writing.
 
     Args:
-        location: of it.
+        location: of the gallery.
         spec: of the model.
-        dtype: ``float16`` or ``float32``.
-        index_type: of a server's index: ``flat``, ``ivf``, ``hnsw`` or ``diskann``; empty is ``flat``.
-        replicas: copies that a server holds in memory; 0 is one.
+        dtype: type of the stored values: ``float16`` or ``float32``.
+        index_type: Milvus only: ``flat``, ``ivf``, ``hnsw`` or ``diskann``. Empty means ``flat`` for a new collection.
+        replicas: Milvus only: replicas in the memory of query nodes. 0 means 1 for a new collection.
 
     Raises:
-        UsageError: options that the location has no use for.
-        GalleryError: see the stores.
+        UsageError: an option is unknown or does not fit the location.
+        OutputError: the folder cannot be written.
+        GalleryBusyError: another process writes the gallery.
+        GalleryUnavailableError: the server does not answer.
+        GalleryError: an existing gallery is damaged or has a newer format.
+        FingerprintMismatchError: an existing gallery was indexed with another model.
     """
     if isinstance(location, Path):
         if index_type or replicas:
+            given = f"index type {index_type!r}" if index_type else f"{replicas} replicas"
             raise UsageError(
-                "index type and replicas are for galleries in Milvus; leave them out for a folder",
+                f"{given} for a folder: index type and replicas are for galleries in Milvus; leave both out",
                 parameter=("index_type", "replicas"),
             )
         return LocalGallery.create(location, spec, dtype=dtype)
@@ -128,10 +141,12 @@ def create_gallery(
 
 
 def remove_gallery(location: Location) -> None:
-    """Remove a gallery, if there is one, and nothing else.
+    """Remove a gallery, if it exists, and no other files or collections.
 
     Raises:
-        GalleryError: another process writes it, or the collection is not one of ours.
+        GalleryBusyError: another process writes the gallery.
+        GalleryUnavailableError: the server does not answer.
+        GalleryError: the collection is not a gallery.
     """
     if isinstance(location, Path):
         remove_index(location)

@@ -1,4 +1,4 @@
-"""Descriptors of crops that several answers share: each is read once, and no more are in memory than fit."""
+"""Stored descriptors that several answers share. Each is read once; memory is bounded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import Gallery, GalleryRow
 
-VECTORS_AT_ONCE = 20_000
-"""Stored descriptors in memory at once: 300 MB of 3,840 values."""
+VECTORS_IN_MEMORY = 20_000
+"""Most descriptors per batch: 300 MB at 3,840 values."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class StoredVectors:
 
     Attributes:
         vectors: float32 (N, D).
-        positions: row of each crop in ``vectors``, by its path.
+        positions: index into ``vectors``, by the crop's path.
     """
 
     vectors: NDArray[np.float32]
     positions: dict[str, int]
 
     @classmethod
-    def of(cls, gallery: Gallery, rows: Sequence[GalleryRow]) -> StoredVectors:
-        """Read them from the gallery: one call for all, none where there are no rows; a crop may come several times."""
+    def read(cls, gallery: Gallery, rows: Sequence[GalleryRow]) -> StoredVectors:
+        """Read descriptors with one call of the gallery, or none if ``rows`` is empty. Rows may repeat."""
         distinct = list({row.path: row for row in rows}.values())
         vectors = gallery.vectors(distinct) if distinct else np.empty((0, gallery.spec.dimension), np.float32)
         return cls(vectors, {row.path: index for index, row in enumerate(distinct)})
@@ -38,15 +38,15 @@ class StoredVectors:
         return self.vectors[[self.positions[row.path] for row in rows]]
 
 
-def parts_in_memory(counts: Sequence[int]) -> Iterator[slice]:
-    """Cut answers into parts whose crops' descriptors are in memory together.
+def memory_batches(counts: Sequence[int]) -> Iterator[slice]:
+    """Cut answers into batches whose crops number at most :data:`VECTORS_IN_MEMORY`, or a single answer.
 
     Args:
-        counts: number of crops of each answer.
+        counts: number of crops per answer.
     """
     start = total = 0
     for index, count in enumerate(counts):
-        if total and total + count > VECTORS_AT_ONCE:
+        if total and total + count > VECTORS_IN_MEMORY:
             yield slice(start, index)
             start, total = index, 0
         total += count

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
-from rrid_edge.matching import Match, MatchResult, block_shares
+from rrid_edge.matching import Match, MatchResult
+from rrid_edge.ranking.descriptors import block_shares
 from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops
 
 

@@ -1,8 +1,8 @@
-"""Copying a gallery from one store to another without embedding again: values stay what they are, bit for bit."""
+"""Copying a gallery from one store to another, bit for bit and without embedding again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,17 +13,18 @@ from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
 from rrid_edge.progress import NO_PROGRESS, Progress
 
 BATCH_ROWS = 512
+"""Rows per write."""
 
 
 @dataclass(frozen=True)
 class CopyReport:
-    """What one copying did.
+    """The result of one copy.
 
     Attributes:
         rows: crops that both galleries hold now.
         copied: crops written.
-        present: crops that were there already with the same facts and values.
-        damaged: paths of crops whose stored vector is damaged in the source; they were left out.
+        present: crops that the destination already held with the same facts and values.
+        damaged: paths of crops that were not copied, because their vector is damaged in the source.
     """
 
     rows: int
@@ -32,95 +33,109 @@ class CopyReport:
     damaged: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What the destination holds: its rows by path, and the paths whose vector is damaged."""
+
+    rows: dict[str, GalleryRow]
+    damaged: Set[str]
+
+
 def copy_gallery(
     source: Gallery,
     destination: Gallery,
     *,
     progress: Progress = NO_PROGRESS,
 ) -> CopyReport:
-    """Copy all rows; what is there already stays, so that a copy that was cut off goes on.
+    """Copy all rows. Rows that the destination already holds stay, so an interrupted copy can be repeated.
 
-    At the end the destination is read: its crops are counted, and every vector must fit the checksum that was computed of
-    the value before it was sent.
+    At the end every vector of the destination is checked against the checksum that was computed before it was sent.
 
     Args:
         source: open for reading.
         destination: open for writing, of the same model.
-        progress: told the number of crops to look at, and how many were.
+        progress: receives the number of crops, and how many are done.
 
     Raises:
-        FingerprintMismatchError: another model.
-        UsageError: a destination of less precision.
-        GalleryError: a destination that holds other crops, or one that does not hold what was written.
+        FingerprintMismatchError: the galleries have different models.
+        UsageError: the destination stores values in fewer bits.
+        GalleryError: the destination holds other crops, or not all that were written.
     """
     _refuse_unfit(source, destination)
     rows = source.rows()
     damaged = {row.path for row in source.verify().damaged}
-    wanted = [row for row in rows if row.path not in damaged]
-    stored = {row.path: row for row in destination.rows()}
-    extra = stored.keys() - {row.path for row in rows}
-    if extra:
-        raise GalleryError(
-            f"the destination holds {len(extra)} crops that the source does not have, {printable(min(extra))} among them: "
-            "copy into an empty gallery, or forget them first"
-        )
-    again = {row.path for row in destination.verify().damaged}
-    progress.start(len(wanted))
+    intact = [row for row in rows if row.path not in damaged]
+    stored = _read_destination(destination, {row.path for row in rows})
+    progress.start(len(intact))
     copied = 0
-    for part in _batches(wanted):
-        copied += _copy(source, destination, part, stored, again)
-        progress.advance(len(part))
+    for start in range(0, len(intact), BATCH_ROWS):
+        batch = intact[start : start + BATCH_ROWS]
+        copied += _copy_batch(source, destination, batch, stored)
+        progress.advance(len(batch))
     if model := source.info().model:
         destination.set_model(Path(model))
     destination.finish()
-    _compare_counts(destination, len(wanted) + len(damaged & stored.keys()))
-    return CopyReport(len(wanted), copied, len(wanted) - copied, tuple(sorted(damaged)))
+    _check_copy(destination, len(intact) + len(damaged & stored.rows.keys()))
+    return CopyReport(len(intact), copied, len(intact) - copied, tuple(sorted(damaged)))
 
 
 def _refuse_unfit(source: Gallery, destination: Gallery) -> None:
-    own, other = source.info(), destination.info()
-    if own.spec.fingerprint != other.spec.fingerprint:
+    source_info, destination_info = source.info(), destination.info()
+    if source_info.spec.fingerprint != destination_info.spec.fingerprint:
         raise FingerprintMismatchError(
-            f"the destination belongs to another model (fingerprint {other.spec.fingerprint[:12]}) than the source "
-            f"({own.spec.fingerprint[:12]}): their descriptors must not be mixed; name another destination"
+            f"the destination belongs to another model (fingerprint {destination_info.spec.fingerprint[:12]}) than the source "
+            f"({source_info.spec.fingerprint[:12]}): their descriptors cannot be compared; name another destination"
         )
-    if own.dtype == "float32" and other.dtype == "float16":
+    if source_info.dtype == "float32" and destination_info.dtype == "float16":
         raise UsageError(
             "the source holds float32 values, the destination float16: copying would round them; name a new destination"
         )
 
 
-def _copy(
-    source: Gallery, destination: Gallery, part: Sequence[GalleryRow], stored: dict[str, GalleryRow], again: set[str]
-) -> int:
-    """Write those crops of a batch that are not there with the same facts and values; returns their number."""
-    vectors = source.vectors(part)
-    there = [index for index, row in enumerate(part) if row.path in stored and row.path not in again]
-    same = {index for index in there if _facts(stored[part[index].path]) == _facts(part[index])}
-    if same:
-        order = sorted(same)
-        found = destination.vectors([stored[part[index].path] for index in order])
-        same = {index for index, vector in zip(order, found, strict=True) if np.array_equal(vector, vectors[index])}
-    missing = [index for index in range(len(part)) if index not in same]
+def _read_destination(destination: Gallery, source_paths: Set[str]) -> _Stored:
+    """Rows of the destination.
+
+    Raises:
+        GalleryError: it holds crops that the source does not have.
+    """
+    stored = {row.path: row for row in destination.rows()}
+    extra = stored.keys() - source_paths
+    if extra:
+        raise GalleryError(
+            f"the destination holds {len(extra)} crops that the source does not have, for example {printable(min(extra))}: "
+            "copy into an empty gallery, or forget these crops first"
+        )
+    return _Stored(stored, {row.path for row in destination.verify().damaged})
+
+
+def _copy_batch(source: Gallery, destination: Gallery, batch: Sequence[GalleryRow], stored: _Stored) -> int:
+    """Write the crops that the destination does not hold with the same facts and values; returns their number."""
+    vectors = source.vectors(batch)
+    same_facts = [
+        index
+        for index, row in enumerate(batch)
+        if row.path in stored.rows and row.path not in stored.damaged and _facts(stored.rows[row.path]) == _facts(row)
+    ]
+    same: set[int] = set()
+    if same_facts:
+        values = destination.vectors([stored.rows[batch[index].path] for index in same_facts])
+        pairs = zip(same_facts, values, strict=True)
+        same = {index for index, vector in pairs if np.array_equal(vector, vectors[index])}
+    missing = [index for index in range(len(batch)) if index not in same]
     if missing:
-        destination.add([_facts(part[index]) for index in missing], vectors[missing])
+        destination.add([_facts(batch[index]) for index in missing], vectors[missing])
     return len(missing)
 
 
-def _compare_counts(destination: Gallery, expected: int) -> None:
-    found = destination.verify()
-    if found.rows != expected or found.damaged:
+def _check_copy(destination: Gallery, expected: int) -> None:
+    result = destination.verify()
+    if result.rows != expected or result.damaged:
         raise GalleryError(
-            f"the destination holds {found.rows} crops, {len(found.damaged)} of them damaged, instead of {expected}: "
-            "somebody else writes it; copy again"
+            f"the destination holds {result.rows} crops, {len(result.damaged)} of them damaged, instead of {expected}: "
+            "another process writes it; copy again"
         )
 
 
 def _facts(row: NewRow) -> NewRow:
-    """A row without what its store adds."""
+    """A row without the fields that its store adds."""
     return NewRow(**{field.name: getattr(row, field.name) for field in fields(NewRow)})
-
-
-def _batches(rows: Sequence[GalleryRow]) -> Iterator[Sequence[GalleryRow]]:
-    for start in range(0, len(rows), BATCH_ROWS):
-        yield rows[start : start + BATCH_ROWS]

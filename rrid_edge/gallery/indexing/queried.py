@@ -1,4 +1,4 @@
-"""A gallery that queries are asked of: it is opened once, and indexed only where its folder has changed."""
+"""The gallery of a query: opened once, and indexed only if its folder has changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rrid_edge.closable import Closable
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import GalleryBusyError
 from rrid_edge.gallery.base import Gallery, GalleryInfo
-from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings, index_folder, out_of_step
+from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings, index_folder, needs_indexing
 from rrid_edge.gallery.opening import Location, create_gallery, open_existing, open_gallery
 from rrid_edge.gallery.shared import refuse_foreign
 from rrid_edge.model.spec import ModelSpec
@@ -19,14 +19,14 @@ from rrid_edge.progress import NO_PROGRESS, Progress
 
 
 @dataclass(frozen=True)
-class InStep:
-    """A gallery that may be searched.
+class IndexedGallery:
+    """A gallery that holds the crops of its folder.
 
     Attributes:
         gallery: open for reading.
-        info: what it says of itself.
-        report: what indexing did; None where nothing was indexed.
-        busy: another process is writing the gallery, so it answers from what is committed.
+        info: its facts.
+        report: of the indexing run; None if nothing was indexed.
+        busy: another process writes the gallery, so it was not indexed and answers from committed rows.
     """
 
     gallery: Gallery
@@ -36,19 +36,20 @@ class InStep:
 
 
 class QueriedGallery(Closable):
-    """Opens a gallery for reading, and compares it with its folder in a thread while its model is opened.
+    """Opens a gallery for reading, and compares it with its folder in a thread while the caller opens the model.
 
-    A gallery on a server is not compared: that would read all of its rows for every query.
+    A gallery on a server is not compared: each query would read all of its rows.
 
     Args:
         folder: of crops.
-        location: of the gallery; there may be none yet.
+        location: of the gallery, which may not exist yet.
 
     Attributes:
-        model: the model file that the gallery was indexed with, where there is a gallery and it remembers.
+        model: the model file that the gallery was indexed with, or None.
 
     Raises:
-        GalleryError: damaged, or its server does not answer.
+        GalleryUnavailableError: the server does not answer.
+        GalleryError: the gallery is damaged or has a newer format.
     """
 
     def __init__(self, folder: Path, location: Location) -> None:
@@ -62,25 +63,28 @@ class QueriedGallery(Closable):
                 self.close()
                 raise
         self.model = Path(self._info.model) if self._info is not None and self._info.model else None
-        self._differs = _compare(folder, location, self._gallery)
+        self._needs_indexing = _compare(folder, location, self._gallery)
 
-    def in_step(self, model: Path, engine: Engine, settings: IndexSettings, progress: Progress = NO_PROGRESS) -> InStep:
-        """The gallery, indexed where there is none or its folder has changed. It is closed with this object.
+    def indexed(
+        self, model: Path, engine: Engine, settings: IndexSettings, progress: Progress = NO_PROGRESS
+    ) -> IndexedGallery:
+        """The gallery, after indexing it if it does not exist or its folder has changed. This object closes it.
 
         Args:
-            model: file of the engine's model; the gallery remembers it where it is indexed.
+            model: the engine's model file; the gallery records it when it is indexed.
             engine: of the gallery's model.
             settings: how to index.
-            progress: told how many files are embedded.
+            progress: receives the number of files to embed, and how many are done.
 
         Raises:
-            FingerprintMismatchError: the gallery belongs to another model.
-            FolderUnavailableError: the folder is empty, and its gallery is not.
+            FingerprintMismatchError: the gallery was indexed with another model.
+            FolderUnavailableError: the folder is missing, or empty although the gallery is not.
+            OutputError: the disk refused a write; committed rows are kept.
         """
         if self._gallery is not None and self._info is not None:
             refuse_foreign(self._gallery.where, self._gallery.spec, engine.spec)
-            if not self._differs():
-                return InStep(self._gallery, self._info)
+            if not self._needs_indexing():
+                return IndexedGallery(self._gallery, self._info)
             self._gallery.close()
         try:
             writer = create_gallery(self._location, engine.spec)
@@ -91,9 +95,9 @@ class QueriedGallery(Closable):
             writer.set_model(model.resolve())
         return self._reopened(engine.spec, report, busy=False)
 
-    def _reopened(self, spec: ModelSpec, report: IndexReport | None, *, busy: bool) -> InStep:
+    def _reopened(self, spec: ModelSpec, report: IndexReport | None, *, busy: bool) -> IndexedGallery:
         self._gallery = open_gallery(self._location, spec=spec)
-        return InStep(self._gallery, self._gallery.info(), report, busy)
+        return IndexedGallery(self._gallery, self._gallery.info(), report, busy)
 
     def close(self) -> None:
         """Close the gallery; safe to call twice."""
@@ -102,11 +106,11 @@ class QueriedGallery(Closable):
 
 
 def _compare(folder: Path, location: Location, gallery: Gallery | None) -> Callable[[], bool]:
-    """Whether the gallery must be indexed; a local one is compared in a thread, which the answer waits for."""
+    """A function that returns whether the gallery must be indexed. A local gallery is compared in a thread."""
     if gallery is None or not isinstance(location, Path):
-        missing = gallery is None
-        return lambda: missing
+        is_missing = gallery is None
+        return lambda: is_missing
     pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
-    answer = pool.submit(out_of_step, folder, gallery)
+    comparison = pool.submit(needs_indexing, folder, gallery)
     pool.shutdown(wait=False)
-    return answer.result
+    return comparison.result

@@ -1,4 +1,4 @@
-"""How much a fast search misses, measured on the gallery itself."""
+"""Recall of the fast search, measured on the gallery's own crops."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ RECALL_QUERIES = 200
 def measure_recall(gallery: Gallery) -> float:
     """Mean share of the exact first :data:`RECALL_AT` crops that a fast search finds, in [0, 1].
 
-    Queries are :data:`RECALL_QUERIES` crops of the gallery, evenly spaced by path; each finds itself, which is left out.
-    An empty gallery gives 1.
+    The queries are :data:`RECALL_QUERIES` crops of the gallery, evenly spaced by path. A query's own crop does not count. A
+    gallery of fewer than two crops has recall 1.
     """
     rows = gallery.rows()
     if len(rows) < 2:
         return 1.0
-    chosen = [rows[index] for index in np.linspace(0, len(rows) - 1, min(RECALL_QUERIES, len(rows))).astype(int)]
-    queries = gallery.vectors(chosen)
+    query_rows = [rows[index] for index in np.linspace(0, len(rows) - 1, min(RECALL_QUERIES, len(rows))).astype(int)]
+    queries = gallery.vectors(query_rows)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    exact, fast = (gallery.search(queries, RECALL_AT + 1, fast=way) for way in (False, True))
+    exact, fast = (gallery.search(queries, RECALL_AT + 1, fast=fast) for fast in (False, True))
     shares = []
-    for row, right, found in zip(chosen, exact.hits, fast.hits, strict=True):
-        wanted = {hit.row.path for hit in right if hit.row.path != row.path}
-        shares.append(len(wanted & {hit.row.path for hit in found}) / len(wanted))
+    for row, exact_hits, fast_hits in zip(query_rows, exact.hits, fast.hits, strict=True):
+        expected = {hit.row.path for hit in exact_hits if hit.row.path != row.path}
+        shares.append(len(expected & {hit.row.path for hit in fast_hits}) / len(expected))
     return float(np.mean(shares))

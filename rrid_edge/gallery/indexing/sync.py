@@ -1,10 +1,10 @@
-"""Keeping a gallery in step with its folder: what is new is added, what changed is embedded again, what is gone goes."""
+"""Indexing a folder: embeds new and changed files, and removes rows of deleted files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rrid_edge.embedding.pipeline import embed_files
 from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderUnavailableError, UsageError, printable
-from rrid_edge.gallery.base import Gallery
+from rrid_edge.gallery.base import Gallery, GalleryRow
 from rrid_edge.gallery.indexing.writing import GalleryWriter
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -24,9 +24,9 @@ class IndexSettings:
     """How to index.
 
     Attributes:
-        pattern: what names tell; see :func:`rrid_edge.crops.naming.name_reader`.
+        pattern: how file names are read; see :func:`rrid_edge.crops.naming.name_reader`.
         workers: decoding threads, or processes; None adds them while the engine waits.
-        batch: images a call of the engine, or None to measure.
+        batch: images per call of the engine; None measures the best number.
     """
 
     pattern: str = "auto"
@@ -35,23 +35,38 @@ class IndexSettings:
 
 
 @dataclass(frozen=True)
+class IndexControl:
+    """Hooks that limit one indexing run.
+
+    Attributes:
+        ready: whether a new or changed file may be read; other files are left for a later run.
+        stop: called after every batch; True ends the run. Finished batches are committed.
+        verify: check all stored vectors, and embed damaged crops again.
+    """
+
+    ready: Callable[[Path], bool] = lambda _path: True
+    stop: Callable[[], bool] = lambda: False
+    verify: bool = True
+
+
+@dataclass(frozen=True)
 class IndexReport:
-    """What one indexing did.
+    """The result of one indexing run.
 
     Attributes:
         rows: crops in the gallery afterwards.
-        added: crops that are new.
+        added: new crops.
         changed: crops whose content changed, or whose stored vector was damaged.
-        removed: crops whose file is gone or no longer readable.
-        unchanged: crops left as they were.
+        removed: crops whose file was deleted or is no longer readable.
+        unchanged: crops that were not stored again.
         failed: files that could not be read, with the reason.
         skipped: links and special files that were not opened, with the reason.
-        waiting: files that were left for later, because they were not finished or the work was stopped.
-        batch: images a call of the engine: as given, or as measured; 0 where nothing was embedded.
+        waiting: files left for a later run, because they were not ready or the run was stopped.
+        batch: images per call of the engine; 0 if nothing was embedded.
         workers: decoding threads, or processes, at the end.
-        waited_for_decoding_s: seconds in which the engine had no image to work on.
+        waited_for_decoding_s: seconds for which the engine waited for images.
         computed_s: seconds in the engine.
-        waited_for_disk_s: seconds in which finished batches had to wait for the store.
+        waited_for_disk_s: seconds for which finished batches waited for the store.
     """
 
     rows: int
@@ -69,6 +84,27 @@ class IndexReport:
     waited_for_disk_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Changes:
+    """How a folder differs from its gallery.
+
+    Attributes:
+        files: number of image files in the folder.
+        outdated: paths of new, changed or damaged crops, by their bytes.
+        deleted: paths of rows whose file does not exist.
+        stored: rows of ``outdated`` paths, by path.
+        damaged: paths of rows whose vector is damaged.
+        skipped: links and special files, with the reason.
+    """
+
+    files: int
+    outdated: list[str]
+    deleted: list[str]
+    stored: dict[str, GalleryRow]
+    damaged: Set[str]
+    skipped: list[tuple[str, str]]
+
+
 def index_folder(
     folder: Path,
     gallery: Gallery,
@@ -76,74 +112,82 @@ def index_folder(
     settings: IndexSettings | None = None,
     *,
     progress: Progress = NO_PROGRESS,
-    ready: Callable[[Path], bool] = lambda _path: True,
-    stop: Callable[[], bool] = lambda: False,
-    verify: bool = True,
+    control: IndexControl | None = None,
 ) -> IndexReport:
-    """Bring ``gallery`` in step with ``folder``.
+    """Update ``gallery`` so that it holds the crops of ``folder``.
 
     Files are compared by size and modification time, then by content: a file that was only touched is not embedded
-    again. Decoding, computing and storing overlap. Batches are committed as they come; after a kill the next run goes on.
+    again. Batches are committed as they come, so a run after a kill continues from the last commit.
 
     Args:
         folder: of crops.
         gallery: open for writing.
         engine: of the gallery's model.
-        settings: pattern, threads, batch.
-        progress: told the number of files to embed, and how many are done.
-        ready: whether a new or changed file is finished; what is not is left as it stands in the gallery.
-        stop: asked after every batch; True ends the work there, what was done is committed.
-        verify: look for damaged vectors, and embed those crops again.
+        settings: file names, workers, batch size.
+        progress: receives the number of files to embed, and how many are done.
+        control: which files may be read, and when to stop.
 
     Raises:
-        UsageError: no folder.
-        FolderUnavailableError: no such folder, or it is empty and the gallery is not; the gallery stays as it is.
-        OutputError: the disk refused; what was committed stays.
+        UsageError: ``folder`` is not a folder, or the pattern is unknown.
+        FolderUnavailableError: the folder is missing, or empty although the gallery is not. The gallery is not changed.
+        OutputError: the disk refused a write; committed rows are kept.
     """
-    settings = settings or IndexSettings()
+    settings, control = settings or IndexSettings(), control or IndexControl()
     reader = name_reader(settings.pattern)
-    entries, skipped = scan_images(folder)
-    stored = gallery.file_stats()
-    if stored and not entries:
-        raise FolderUnavailableError(
-            f"{printable(folder)}: no images in it, and its index holds {len(stored)} crops, which are kept: is a disk not "
-            "mounted? To empty the index, remove its folder, or name crops to: rrid-edge gallery forget"
-        )
-    damaged = {row.path for row in gallery.damaged()} if verify else set()
-    gone = [path for path in stored if path not in entries]
-    changed = sorted({*_changed(entries, stored), *damaged.intersection(entries)}, key=os.fsencode)
-    before = {row.path: row for row in gallery.rows_of([name for name in changed if name in stored])}
-    here = len(entries)
-    del entries, stored  # one entry a file: a million of them would stay for as long as the indexing takes
-    waiting = [name for name in changed if ready(folder / name)]
-    if gone:
-        gallery.remove(gone)
-    progress.start(len(waiting))
-    left = len(changed)
-    stats = EmbeddingStats()
-    batches = embed_files(
-        engine, LazyPaths(folder, waiting), workers=settings.workers, batch=settings.batch, stats=stats
-    )
-    with contextlib.closing(batches), GalleryWriter(folder, gallery, before, damaged, reader) as writer:
+    changes = _compare(folder, gallery, verify=control.verify)
+    ready = [path for path in changes.outdated if control.ready(folder / path)]
+    if changes.deleted:
+        gallery.remove(changes.deleted)
+    progress.start(len(ready))
+    waiting, stats = len(changes.outdated), EmbeddingStats()
+    paths = LazyPaths(folder, ready)
+    batches = embed_files(engine, paths, workers=settings.workers, batch=settings.batch, stats=stats)
+    writer = GalleryWriter(folder, gallery, changes.stored, changes.damaged, reader)
+    with contextlib.closing(batches), writer:
         for batch in batches:
             writer.take(batch)
             progress.advance(batch.done)
-            left -= batch.done
-            if stop():
+            waiting -= batch.done
+            if control.stop():
                 break
-    lost = [name for name, _ in writer.failed if name in before]
-    if lost:
-        gallery.remove(lost)
+    unreadable = [path for path, _ in writer.failed if path in changes.stored]
+    if unreadable:
+        gallery.remove(unreadable)
     gallery.finish()
+    removed = len(changes.deleted) + len(unreadable)
+    return _report(gallery.info().rows, changes, writer, stats, removed=removed, waiting=waiting)
+
+
+def _compare(folder: Path, gallery: Gallery, *, verify: bool) -> _Changes:
+    """Compare a folder with its gallery. With ``verify`` all stored vectors are read."""
+    entries, skipped = scan_images(folder)
+    stats = gallery.file_stats()
+    if stats and not entries:
+        raise FolderUnavailableError(
+            f"{printable(folder)}: no images in it, and its index holds {len(stats)} crops, which are kept: is a disk not "
+            "mounted? To empty the index, remove its folder, or remove crops with: rrid-edge gallery forget"
+        )
+    damaged = {row.path for row in gallery.damaged()} if verify else set()
+    deleted = [path for path in stats if path not in entries]
+    outdated = sorted({*_outdated(entries, stats), *damaged.intersection(entries)}, key=os.fsencode)
+    stored = {row.path: row for row in gallery.rows_of([path for path in outdated if path in stats])}
+    reasons = [(str(path), reason) for path, reason in skipped]
+    # Only the counts of the listing are kept: with a million files it would occupy memory until the end of the run.
+    return _Changes(len(entries), outdated, deleted, stored, damaged, reasons)
+
+
+def _report(
+    rows: int, changes: _Changes, writer: GalleryWriter, stats: EmbeddingStats, *, removed: int, waiting: int
+) -> IndexReport:
     return IndexReport(
-        rows=gallery.info().rows,
+        rows=rows,
         added=writer.added,
         changed=writer.changed,
-        removed=len(gone) + len(lost),
-        unchanged=here - writer.added - writer.changed - len(writer.failed) - left,
+        removed=removed,
+        unchanged=changes.files - writer.added - writer.changed - len(writer.failed) - waiting,
         failed=tuple(sorted(writer.failed)),
-        skipped=tuple(sorted((str(path), reason) for path, reason in skipped)),
-        waiting=left,
+        skipped=tuple(sorted(changes.skipped)),
+        waiting=waiting,
         batch=stats.batch,
         workers=stats.workers,
         waited_for_decoding_s=stats.waited_s,
@@ -152,37 +196,38 @@ def index_folder(
     )
 
 
-def out_of_step(folder: Path, gallery: Gallery) -> bool:
-    """Whether the folder holds other files than the index, by name, size and modification time.
+def needs_indexing(folder: Path, gallery: Gallery) -> bool:
+    """Whether the files of a folder differ from its gallery's rows in name, size or modification time.
 
-    A file that could not be read is not in the index, so it is looked at again each time. Entries of the index are not
-    checked against their checksums here: one that was damaged either differs from its file or does not matter.
+    Unreadable files have no row, so a folder with such files always differs. Checksums are not verified.
+
+    Raises:
+        UsageError: ``folder`` is not a folder.
     """
     entries, _ = scan_images(folder)
-    stored = gallery.file_stats()
-    return len(entries) != len(stored) or next(_changed(entries, stored), None) is not None
+    stats = gallery.file_stats()
+    return len(entries) != len(stats) or next(_outdated(entries, stats), None) is not None
 
 
-def _changed(entries: dict[str, os.DirEntry[str]], stored: Mapping[str, tuple[int, int]]) -> Iterator[str]:
-    """Names of files whose size (bytes) and modification time (ns) are not the stored ones; those that went meanwhile too."""
-    missing = (-1, -1)
-    for name, entry in entries.items():
+def _outdated(entries: Mapping[str, os.DirEntry[str]], stats: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """Paths of files whose size (bytes) or modification time (ns) is not the stored one, or which vanished meanwhile."""
+    unknown = (-1, -1)
+    for path, entry in entries.items():
         try:
-            found = entry.stat()
+            stat = entry.stat()
         except OSError:
-            yield name
+            yield path
             continue
-        size, mtime_ns = stored.get(name, missing)
-        if found.st_size != size or found.st_mtime_ns != mtime_ns:
-            yield name
+        if (stat.st_size, stat.st_mtime_ns) != stats.get(path, unknown):
+            yield path
 
 
 def refuse_empty(folder: Path, report: IndexReport) -> None:
-    """Refuse a folder that gave no gallery at all.
+    """Refuse a folder whose gallery is empty after indexing.
 
     Raises:
-        UsageError: no image was found, or none could be read.
+        UsageError: the folder has no images, or none of them could be read.
     """
     if report.rows == 0:
-        what = f"none of its {len(report.failed)} images could be read" if report.failed else "no images in it"
-        raise UsageError(f"{printable(folder)}: {what}; give a folder of crops (JPEG, PNG, BMP, WebP)")
+        reason = f"none of its {len(report.failed)} images could be read" if report.failed else "no images in it"
+        raise UsageError(f"{printable(folder)}: {reason}; give a folder of crops (JPEG, PNG, BMP, WebP)")

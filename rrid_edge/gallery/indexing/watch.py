@@ -1,14 +1,14 @@
-"""Following a folder: its index is brought in step again whenever files come, change or go."""
+"""Following a folder: it is indexed again whenever files are added, changed or deleted."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from typing_extensions import Self
 
@@ -23,10 +23,10 @@ from rrid_edge.errors import (
     printable,
 )
 from rrid_edge.gallery.base import Gallery
-from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings, index_folder
+from rrid_edge.gallery.indexing.sync import IndexControl, IndexReport, IndexSettings, index_folder
 
 _TICK_S = 0.5
-"""How often files that were not finished are looked at again, where the system reports nothing."""
+"""Seconds between two checks of files that were not finished."""
 
 
 @dataclass(frozen=True)
@@ -34,135 +34,152 @@ class WatchSettings:
     """How to follow a folder.
 
     Attributes:
-        settle_s: seconds for which a file's size and modification time must stay as they are before it is taken.
-        look_s: seconds after which the whole folder is compared even where the system reported nothing: network file
-            systems do not report what other machines do.
+        settle_s: seconds for which size and modification time of a file must stay the same before it is read.
+        rescan_s: seconds between two comparisons of the whole folder. Network file systems do not report the changes of
+            other machines, so these are found by comparison.
+        index: how to index.
     """
 
     settle_s: float = 1.0
-    look_s: float = 30.0
+    rescan_s: float = 30.0
+    index: IndexSettings = field(default_factory=IndexSettings)
 
     def __post_init__(self) -> None:
-        if not (self.settle_s >= 0 and self.look_s > 0):
+        if not self.settle_s >= 0:
+            raise UsageError(f"settle_s {self.settle_s} is not valid: expected 0 or more seconds", parameter="settle_s")
+        if not self.rescan_s > 0:
             raise UsageError(
-                f"{self.settle_s} s to settle and a look every {self.look_s} s do not work: expected 0 or more, and more than 0"
+                f"rescan_s {self.rescan_s} is not valid: expected more than 0 seconds", parameter="rescan_s"
             )
 
 
-class Settling:
-    """Tells files that are finished from those that are still being written.
+class WatchListener(Protocol):
+    """Receives the results of a watch, in the thread that watches."""
 
-    A file is finished when its size and modification time have not changed for ``settle_s``: by what was seen before, or
-    because the modification time itself lies that far back.
+    def indexed(self, report: IndexReport) -> None:
+        """A run changed the gallery, or found files that cannot be read. ``report.failed`` holds new failures only."""
+
+    def warn(self, message: str) -> None:
+        """One line about a file or a problem. It is repeated only after the problem has changed."""
+
+
+class Settling:
+    """Decides whether a file is finished or still being written.
+
+    A file is finished if its size and modification time stayed the same for ``settle_s``, between two calls or by the
+    modification time itself.
+
+    Args:
+        settle_s: seconds.
     """
 
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
-        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
+        self._first_seen: dict[Path, tuple[tuple[int, int], float]] = {}
 
     def __call__(self, path: Path) -> bool:
-        """Whether ``path`` is finished; a file that is gone is not."""
+        """Whether ``path`` is finished. A file that does not exist is not."""
         try:
-            found = path.stat()
+            stat = path.stat()
         except OSError:
-            self._seen.pop(path, None)
+            self._first_seen.pop(path, None)
             return False
-        mark, now = (found.st_size, found.st_mtime_ns), time.monotonic()
-        known = self._seen.get(path)
-        if known is None or known[0] != mark:
-            self._seen[path] = known = (mark, now)
-        return now - known[1] >= self._settle_s or time.time() - found.st_mtime >= self._settle_s
+        state, now = (stat.st_size, stat.st_mtime_ns), time.monotonic()
+        seen = self._first_seen.get(path)
+        if seen is None or seen[0] != state:
+            self._first_seen[path] = seen = (state, now)
+        return now - seen[1] >= self._settle_s or time.time() - stat.st_mtime >= self._settle_s
 
-    def forget(self) -> None:
-        """Start anew: nothing is being written."""
-        self._seen.clear()
+    def clear(self) -> None:
+        """Discard all that was seen."""
+        self._first_seen.clear()
 
 
 def watch_folder(
     folder: Path,
     open_gallery: Callable[[], Gallery],
     engine: Engine,
-    settings: IndexSettings,
-    watching: WatchSettings,
+    settings: WatchSettings,
     *,
     stop: threading.Event,
-    report: Callable[[IndexReport], None],
-    complain: Callable[[str], None],
+    listener: WatchListener,
 ) -> None:
-    """Keep a gallery in step with its folder until ``stop`` is set.
+    """Index a folder, then again whenever it changes, until ``stop`` is set.
 
-    The index is open for writing only while something is done, so that others can index in between. What can pass by itself
-    (an unmounted disk, a full one, another writer) is told once and tried again.
+    The gallery is opened for each run, so other processes may write it in between. A busy gallery, an unavailable folder or
+    server, or a full disk is reported to ``listener``; the run is repeated until it succeeds.
 
     Args:
         folder: of crops; it may be empty at first.
         open_gallery: opens the gallery for writing.
         engine: of the gallery's model.
-        settings: pattern, threads, batch.
-        watching: when files are finished, how often to look at everything.
-        stop: ends the watch: after the batch at work, which is committed.
-        report: called with what was done, when anything was.
-        complain: called with one line for each file that cannot be read and for each trouble, not again while it stays the
-            same.
+        settings: when a file is finished, how often to compare the folder, how to index.
+        stop: ends the watch after the current batch, which is committed.
+        listener: receives results and warnings.
 
     Raises:
         MissingDependencyError: watchfiles is not installed.
-        UsageError: no such folder, or the system cannot watch it.
+        UsageError: the folder does not exist, or the system cannot watch it.
+        FingerprintMismatchError: the gallery was indexed with another model.
     """
-    ready, told = Settling(watching.settle_s), _Complaints(complain)
-    looked, again, first = -float("inf"), True, True
-    with _Ear(folder, stop) as ear:
+    settled, warnings = Settling(settings.settle_s), _Warnings(listener.warn)
+    next_scan_s, is_first_run = -float("inf"), True
+    with _FolderListener(folder, stop) as changes:
         while not stop.is_set():
-            if not (ear.heard() or again or time.monotonic() - looked >= watching.look_s):
+            if not changes.wait() and time.monotonic() < next_scan_s:
                 continue
-            looked = time.monotonic()
+            next_scan_s = time.monotonic() + settings.rescan_s
+            control = IndexControl(settled, stop.is_set, verify=is_first_run)
             try:
                 with open_gallery() as gallery:
-                    found = index_folder(folder, gallery, engine, settings, ready=ready, stop=stop.is_set, verify=first)
+                    report = index_folder(folder, gallery, engine, settings.index, control=control)
             except (GalleryBusyError, GalleryUnavailableError, OutputError, FolderUnavailableError) as error:
-                told.trouble(error.message)
-                again = True
+                warnings.problem(error.message)
+                next_scan_s = -float("inf")
                 continue
-            told.trouble("")
-            fresh = told.files(found)
-            done = bool(found.added or found.changed or found.removed)
-            # What came while this was done is found by looking once more, whether the system reported it or not.
-            again, first = done or found.waiting > 0, False
-            if not again:
-                ready.forget()
-            if done or fresh:
-                report(replace(found, failed=fresh))
+            warnings.problem("")
+            is_first_run = False
+            new_failures = warnings.files(report)
+            has_changed = bool(report.added or report.changed or report.removed)
+            # Another comparison finds what changed during this run, whether the system reported it or not.
+            if has_changed or report.waiting:
+                next_scan_s = -float("inf")
+            else:
+                settled.clear()
+            if has_changed or new_failures:
+                listener.indexed(replace(report, failed=new_failures))
 
 
-class _Complaints:
-    """Tells every trouble once, for as long as it lasts."""
+class _Warnings:
+    """Reports each problem once, until it changes."""
 
-    def __init__(self, complain: Callable[[str], None]) -> None:
-        self._complain = complain
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
         self._files: frozenset[tuple[str, str]] = frozenset()
-        self._trouble = ""
+        self._problem = ""
 
-    def trouble(self, line: str) -> None:
-        if line and line != self._trouble:
-            self._complain(f"{line}; still watching")
-        self._trouble = line
+    def problem(self, message: str) -> None:
+        """Report what prevented a run; empty after a run that succeeded."""
+        if message and message != self._problem:
+            self._warn(f"{message}; still watching")
+        self._problem = message
 
     def files(self, report: IndexReport) -> tuple[tuple[str, str], ...]:
-        """Complain of files that are left out since the last report; returns those that could not be read."""
-        now = frozenset((*report.failed, *report.skipped))
-        fresh = now - self._files
-        self._files = now
-        for path, reason in sorted(fresh):
-            self._complain(f"left out {printable(path)}: {reason}")
-        return tuple(item for item in report.failed if item in fresh)
+        """Report files that were left out, except those of the last run; returns the new failures."""
+        current = frozenset((*report.failed, *report.skipped))
+        new = current - self._files
+        self._files = current
+        for path, reason in sorted(new):
+            self._warn(f"left out {printable(path)}: {reason}")
+        return tuple(failure for failure in report.failed if failure in new)
 
 
-class _Ear:
-    """Listens, in a thread of its own, to what the system reports of a folder: reports that nobody waits for would be lost.
+class _FolderListener:
+    """Receives the system's reports of changes in a thread, so that none is lost during an indexing run.
 
     Raises:
         MissingDependencyError: watchfiles is not installed.
-        UsageError: no such folder, or the system cannot watch it.
+        UsageError: the folder does not exist, or the system cannot watch it.
     """
 
     def __init__(self, folder: Path, stop: threading.Event) -> None:
@@ -170,12 +187,12 @@ class _Ear:
             raise UsageError(f"{printable(folder)}: no such folder; give a folder of image files")
         self._folder, self._root = folder, folder.resolve()
         self._watchfiles = _import_watchfiles()
-        self._stop, self._begun, self._changed = stop, threading.Event(), threading.Event()
+        self._stop, self._started, self._changed = stop, threading.Event(), threading.Event()
         self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
 
-    def heard(self) -> bool:
-        """Whether anything changed since the last call; waits for it for :data:`_TICK_S`."""
+    def wait(self) -> bool:
+        """Wait up to :data:`_TICK_S` for a change; returns whether there was one since the last call."""
         self._changed.wait(_TICK_S)
         self._refuse_failure()
         changed = self._changed.is_set()
@@ -186,36 +203,36 @@ class _Ear:
         try:
             for changes in self._watchfiles.watch(
                 self._root,
-                watch_filter=self._concerns,
+                watch_filter=self._is_relevant,
                 stop_event=self._stop,
                 rust_timeout=int(_TICK_S * 1000),
                 yield_on_timeout=True,
                 raise_interrupt=False,
             ):
-                self._begun.set()
+                self._started.set()
                 if changes:
                     self._changed.set()
         except OSError as error:
             self._failure = error
         finally:
-            self._begun.set()
+            self._started.set()
             self._changed.set()
 
-    def _concerns(self, _change: object, path: str) -> bool:
-        """Hidden files and folders are no part of a gallery; the index itself is one, and may be busy without an end."""
-        self._begun.set()
+    def _is_relevant(self, _change: object, path: str) -> bool:
+        """Ignore hidden files and folders, such as the index itself, which changes with every run."""
+        self._started.set()
         return not any(part.startswith(".") for part in Path(path).relative_to(self._root).parts)
 
     def _refuse_failure(self) -> None:
         if self._failure is not None:
             raise UsageError(
-                f"{printable(self._folder)}: cannot be watched ({self._failure.strerror or self._failure}); raise the limit "
+                f"{printable(self._folder)}: this folder cannot be watched ({self._failure.strerror or self._failure}); raise "
                 "fs.inotify.max_user_watches, or set WATCHFILES_FORCE_POLLING=1"
             ) from self._failure
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._begun.wait()
+        self._started.wait()
         self._refuse_failure()
         return self
 

@@ -1,4 +1,4 @@
-"""Committing embedded batches in a thread of its own, so that the disk never stops the engine."""
+"""Committing embedded batches in a thread, so that the engine does not wait for the disk."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from rrid_edge.embedding.pipeline import EmbeddedBatch
 from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
 
 COMMIT_ROWS = 256
-"""Rows of one commit: each costs 1 to 3 ms on a good disk, more on eMMC."""
-_WAITING_BATCHES = 4
+"""Rows per commit. A commit takes 1 to 3 ms on a good disk, more on eMMC."""
+_QUEUED_BATCHES = 4
 _IDLE_S = 1.0
-"""Without a new batch for so long, what is there is committed: a file that hangs must not keep others uncommitted."""
+"""Seconds without a new batch after which collected rows are committed, so that a file that hangs does not hold them."""
 
 
 class GalleryWriter:
-    """Collects embedded batches and commits them some hundred rows at a time; a context manager.
+    """Collects embedded batches and commits them in groups of :data:`COMMIT_ROWS`; a context manager.
 
-    Between entering and leaving nobody else may write to the gallery. Leaving commits what was taken, also after an error
-    or Ctrl-C in the body, and raises what the thread raised.
+    Inside the context only this object may write to the gallery. Leaving it commits all batches taken, also after an error
+    or Ctrl-C, and raises the thread's error. Attributes are valid after leaving.
 
     Args:
         folder: of the crops.
         gallery: open for writing.
         stored: rows of the gallery by path.
         damaged: paths whose stored vector is damaged.
-        reader: what a name tells.
+        reader: reads camera, person and time from a path.
 
     Attributes:
-        added: crops that are new; valid after leaving, like the following.
-        changed: crops stored again.
+        added: number of new crops.
+        changed: number of crops stored again.
         failed: files that could not be read, with the reason.
-        waited_s: seconds for which :meth:`take` had to wait for the disk.
+        waited_s: seconds for which :meth:`take` waited for the disk.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class GalleryWriter:
         self.added = self.changed = 0
         self.failed: list[tuple[str, str]] = []
         self.waited_s = 0.0
-        self._batches: queue.Queue[EmbeddedBatch | None] = queue.Queue(_WAITING_BATCHES)
+        self._batches: queue.Queue[EmbeddedBatch | None] = queue.Queue(_QUEUED_BATCHES)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="commit")
 
     def take(self, batch: EmbeddedBatch) -> None:
-        """Hand a batch over to be committed; waits while the disk is behind.
+        """Queue a batch for the next commit. Waits while the queue is full.
 
         Raises:
-            OutputError: an earlier commit failed; nothing that was committed is lost.
+            OutputError: an earlier commit failed; committed rows are kept.
         """
         self._raise()
         start = time.perf_counter()
@@ -93,24 +93,24 @@ class GalleryWriter:
             self._try(lambda batch=batch: self._collect(batch))  # type: ignore[misc]
 
     def _try(self, step: Callable[[], None]) -> None:
-        """Do a step unless one failed before: batches are still taken then, so that nobody waits for ever."""
+        """Run a step, unless an earlier one failed. The queue is still emptied then, so that :meth:`take` never blocks."""
         if self._error is None:
             try:
                 step()
-            except BaseException as error:  # raised where the batches come from
+            except BaseException as error:  # raised by take() or on leaving
                 self._error = error
 
     def _collect(self, batch: EmbeddedBatch) -> None:
         self.failed += [(path.relative_to(self._folder).as_posix(), reason) for path, reason in batch.failed]
         for facts, vector in zip(batch.files, batch.descriptors, strict=True):
-            name = facts.path.relative_to(self._folder).as_posix()
-            old = self._stored.get(name)
-            if old is not None and old.sha256 == facts.sha256 and name not in self._damaged:
+            path = facts.path.relative_to(self._folder).as_posix()
+            old = self._stored.get(path)
+            if old is not None and old.sha256 == facts.sha256 and path not in self._damaged:
                 self._touched.append(replace(old, size=facts.size, mtime_ns=facts.mtime_ns))
                 continue
-            told = self._reader(name)
+            name = self._reader(path)
             self._rows.append(
-                NewRow(name, facts.sha256, facts.size, facts.mtime_ns, told.camera, told.person, told.time)
+                NewRow(path, facts.sha256, facts.size, facts.mtime_ns, name.camera, name.person, name.time)
             )
             self._vectors.append(vector)
             self.added += old is None

@@ -1,9 +1,8 @@
-"""Exact search: the rows of highest cosine in an order that is the same everywhere, by a scan or in two passes.
+"""Exact search in the local store: by a scan, or in two passes with the same answer.
 
-The *scan* computes every product, blockwise. The *two passes* need a projection: the first bounds every cosine from above,
-the best rows by that bound are scored, and then every row whose bound reaches the last hit so far. No row with a lower
-bound can be among the best, so the answer is that of the scan. Where the bound leaves too many rows, the scan is faster,
-and is made instead.
+The *scan* computes every product, in blocks. The *two passes* compute an upper bound of every cosine first, then only the
+products of rows whose bound reaches the last hit. If the bounds leave too many rows, the query is scanned. Proof and
+measurements: ``docs/decisions/two-pass-search.md``.
 """
 
 from __future__ import annotations
@@ -20,25 +19,23 @@ from rrid_edge.gallery.local.projection import SLACK
 from rrid_edge.gallery.local.view import BLOCK_ROWS, View
 from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores
 
-TWO_PASS_ROWS = 10_000
-"""Slots from which on bounds pay."""
 FAST_ROWS = 200
-"""Rows that a fast search scores exactly for each query."""
+"""Rows that a fast search scores exactly per query."""
 _FIRST_ROWS = 64
-_WORTH_IT = 8
-"""Two passes are given up where more than one in so many rows would have to be scored."""
-_TRIAL = 4
-"""Queries that are tried first: where none of them is helped by bounds, the others are scanned at once."""
-_BOUNDS_AT_ONCE = 1 << 24
-"""Bounds computed at once, over all queries: 64 MB."""
+_LARGEST_SHARE = 8
+"""A query is scanned if more than one in 8 rows would have to be scored."""
+_TRIAL_QUERIES = 4
+"""If bounds help none of the first 4 queries, all others are scanned."""
+_BOUNDS_PER_BATCH = 1 << 24
+"""Bounds in memory at the same time, over all queries: 64 MB."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What may be among the best rows of one query.
+class Candidates:
+    """Rows that may be among the best of one query.
 
     Attributes:
-        slots: int64 (N,): all rows that may be among the best, ties and rounding included.
+        slots: int64 (N,): ties and rounding included.
         rescored: rows whose product was computed.
         mode: ``scan``, ``two-pass`` or ``fast``.
     """
@@ -48,57 +45,58 @@ class Found:
     mode: str
 
 
-def find(
+def find_candidates(
     view: View,
     queries: NDArray[np.float32],
     allowed: NDArray[np.bool_],
     top_k: int,
     *,
     fast: bool = False,
-) -> list[Found]:
-    """Candidates for the best ``top_k`` rows of every query.
+) -> list[Candidates]:
+    """Candidates for the best ``top_k`` rows of each query.
 
     Args:
         view: the rows.
         queries: float32 (Q, D), unit length.
         allowed: bool (rows,): which of ``view.slots`` may answer.
-        top_k: hits asked for.
-        fast: score :data:`FAST_ROWS` rows of the best estimates only; a row may be missed.
+        top_k: hits per query.
+        fast: score only the :data:`FAST_ROWS` rows of the best estimates; a row may be missed.
     """
     slots = view.slots[allowed]
-    answers: dict[int, Found] = {}
-    if view.projection is not None and len(slots) > max(_WORTH_IT * _FIRST_ROWS, top_k):
+    chosen: dict[int, Candidates] = {}
+    if view.projection is not None and len(slots) > max(_LARGEST_SHARE * _FIRST_ROWS, top_k):
         compute = view.projection.estimates if fast else view.projection.bounds
-        for part in _parts(len(queries), len(view.projection.rows)):
-            if part.start >= _TRIAL and not answers:
-                break  # bounds say nothing of these queries, so they will say nothing of the others
-            bounds = _for_slots(compute(queries[part]), slots)
-            for index, (query, own) in enumerate(zip(queries[part], bounds, strict=True), part.start):
-                found = _fast(view, query, own, slots, top_k) if fast else _two_pass(view, query, own, slots, top_k)
-                if found is not None:
-                    answers[index] = found
-    left = [index for index in range(len(queries)) if index not in answers]
-    if left:
-        scores = view.vectors.products(queries[left])
+        for batch in _query_batches(len(queries), len(view.projection.rows)):
+            if batch.start >= _TRIAL_QUERIES and not chosen:
+                break
+            bounds = _bounds_of_slots(compute(queries[batch]), slots)
+            for index, (query, row_bounds) in enumerate(zip(queries[batch], bounds, strict=True), batch.start):
+                search = _fast if fast else _two_pass
+                result = search(view, query, row_bounds, slots, top_k)
+                if result is not None:
+                    chosen[index] = result
+    remaining = [index for index in range(len(queries)) if index not in chosen]
+    if remaining:
+        scores = view.vectors.products(queries[remaining])
         np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
-        for index, own in zip(left, scores, strict=True):
-            answers[index] = _scanned(view, own, slots, top_k)
-    return [answers[index] for index in range(len(queries))]
+        for index, slot_scores in zip(remaining, scores, strict=True):
+            chosen[index] = _scanned(view, slot_scores, slots, top_k)
+    return [chosen[index] for index in range(len(queries))]
 
 
-def _parts(queries: int, rows: int) -> Iterator[slice]:
-    """Queries whose bounds are computed at once: a few for a trial, then as many as memory allows."""
-    size = max(1, _BOUNDS_AT_ONCE // max(1, rows))
-    start, stop = 0, min(_TRIAL, size, queries)
+def _query_batches(queries: int, rows: int) -> Iterator[slice]:
+    """Queries whose bounds are in memory together: a few trial queries first, then as many as memory allows."""
+    size = max(1, _BOUNDS_PER_BATCH // max(1, rows))
+    start, stop = 0, min(_TRIAL_QUERIES, size, queries)
     while start < queries:
         yield slice(start, stop)
         start, stop = stop, min(stop + size, queries)
 
 
-def _for_slots(bounds: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Bounds of some slots; those that are not projected yet have none: infinity."""
+def _bounds_of_slots(bounds: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Bounds of some slots: float32 (Q, len(slots)). Slots that are not projected yet get infinity."""
     known = bounds.shape[1]
-    if len(slots) == known and slots[-1] == known - 1:  # distinct and ascending, so all of them in order
+    if len(slots) == known and slots[-1] == known - 1:  # slots are distinct and ascending, so these are all of them
         return bounds
     split = int(np.searchsorted(slots, known))
     result = np.full((len(bounds), len(slots)), np.inf, np.float32)
@@ -108,43 +106,47 @@ def _for_slots(bounds: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray
 
 def _two_pass(
     view: View, query: NDArray[np.float32], bounds: NDArray[np.float32], slots: NDArray[np.int64], top_k: int
-) -> Found | None:
-    """Candidates by bounds, or None where too many rows would have to be scored."""
+) -> Candidates | None:
+    """Candidates by bounds; None if too many rows would have to be scored."""
     first, scores = _score_best(view, query, bounds, slots, max(_FIRST_ROWS, 4 * top_k))
     last_score = _last_score(view, slots, scores, first, top_k)
-    rest = np.flatnonzero(bounds >= last_score - SLACK)
-    rest = rest[np.isneginf(scores[rest])]
-    if len(rest) * _WORTH_IT > len(slots):
+    second = np.flatnonzero(bounds >= last_score - SLACK)
+    second = second[np.isneginf(scores[second])]
+    if len(second) * _LARGEST_SHARE > len(slots):
         return None
-    for start in range(0, len(rest), BLOCK_ROWS):
-        part = rest[start : start + BLOCK_ROWS]
-        scores[part] = _products(view, query, slots[part])
-    looked_at = np.concatenate([first, rest])
-    chosen = _sound_candidates(view, slots, scores, looked_at, top_k)
-    return Found(slots[chosen], len(looked_at), "two-pass")
+    for start in range(0, len(second), BLOCK_ROWS):
+        block = second[start : start + BLOCK_ROWS]
+        scores[block] = _products(view, query, slots[block])
+    scored = np.concatenate([first, second])
+    chosen = _intact_candidates(view, slots, scores, scored, top_k)
+    return Candidates(slots[chosen], len(scored), "two-pass")
 
 
 def _fast(
     view: View, query: NDArray[np.float32], estimates: NDArray[np.float32], slots: NDArray[np.int64], top_k: int
-) -> Found:
+) -> Candidates:
     """Candidates among the rows of the best estimates."""
-    near, scores = _score_best(view, query, estimates, slots, max(FAST_ROWS, 2 * top_k))
-    chosen = _sound_candidates(view, slots, scores, near, top_k)
-    return Found(slots[chosen], len(near), "fast")
+    scored, scores = _score_best(view, query, estimates, slots, max(FAST_ROWS, 2 * top_k))
+    chosen = _intact_candidates(view, slots, scores, scored, top_k)
+    return Candidates(slots[chosen], len(scored), "fast")
 
 
-def _scanned(view: View, scores: NDArray[np.float32], slots: NDArray[np.int64], top_k: int) -> Found:
-    own = scores[slots]
-    chosen = _sound_candidates(view, slots, own, np.arange(len(slots)), top_k)
-    return Found(slots[chosen], len(slots), "scan")
+def _scanned(view: View, scores: NDArray[np.float32], slots: NDArray[np.int64], top_k: int) -> Candidates:
+    """Candidates from the scores of all slots of the vector file."""
+    chosen = _intact_candidates(view, slots, scores[slots], np.arange(len(slots)), top_k)
+    return Candidates(slots[chosen], len(slots), "scan")
 
 
 def _score_best(
-    view: View, query: NDArray[np.float32], promise: NDArray[np.float32], slots: NDArray[np.int64], count: int
+    view: View, query: NDArray[np.float32], estimates: NDArray[np.float32], slots: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions of the ``count`` rows of highest ``promise``, and scores of all positions: minus infinity but for these."""
+    """Score the ``count`` rows of highest estimate.
+
+    Returns:
+        Their positions in ``slots``, and the scores of all positions: minus infinity if not scored.
+    """
     count = min(len(slots), count)
-    positions = np.argpartition(-promise, count - 1)[:count]
+    positions = np.argpartition(-estimates, count - 1)[:count]
     scores = np.full(len(slots), -np.inf, np.float32)
     scores[positions] = _products(view, query, slots[positions])
     return positions, scores
@@ -162,45 +164,45 @@ def _last_score(
     first: NDArray[np.int64],
     top_k: int,
 ) -> float:
-    """The ``top_k``-th best score of sound rows among ``first``, or minus infinity."""
-    sound = 0
+    """The ``top_k``-th best score among the intact rows of ``first``, lowered by rounding; or minus infinity."""
+    intact = 0
     for position in first[np.argsort(-scores[first], kind="stable")].tolist():
-        sound += view.is_sound(int(slots[position]))
-        if sound == top_k:
+        intact += view.is_intact(int(slots[position]))
+        if intact == top_k:
             return float(scores[position] - 2 * ROUNDING)
     return float(-np.inf)
 
 
-def _sound_candidates(
+def _intact_candidates(
     view: View,
     slots: NDArray[np.int64],
     scores: NDArray[np.float32],
     positions: NDArray[np.int64],
     top_k: int,
 ) -> NDArray[np.int64]:
-    """Candidates out of ``positions`` whose vectors fit their checksums."""
+    """Candidates out of ``positions`` whose vectors match their checksums."""
     while True:
         chosen = candidates(scores, positions, top_k)
-        damaged = [position for position in chosen.tolist() if not view.is_sound(int(slots[position]))]
+        damaged = [position for position in chosen.tolist() if not view.is_intact(int(slots[position]))]
         if not damaged:
             return chosen
         positions = np.setdiff1d(positions, np.array(damaged, np.int64))
 
 
-def best(
-    view: View, query: NDArray[np.float32], found: Found, by_slot: dict[int, GalleryRow], top_k: int
+def best_hits(
+    view: View, query: NDArray[np.float32], chosen: Candidates, rows_by_slot: dict[int, GalleryRow], top_k: int
 ) -> tuple[Hit, ...]:
-    """The best ``top_k`` of the candidates by their exact scores, ties by path.
+    """The best ``top_k`` candidates by exact score, ties by path.
 
     Args:
         view: the rows.
         query: float32 (D,), unit length.
-        found: the candidates.
-        by_slot: what the catalogue says of them.
+        chosen: the candidates.
+        rows_by_slot: their rows.
         top_k: hits.
     """
-    slots = found.slots.tolist()
-    scores = exact_scores(query, view.vectors.take(found.slots)) if slots else np.empty(0, np.float32)
-    hits = [Hit(by_slot[slot], float(score)) for slot, score in zip(slots, scores, strict=True)]
+    slots = chosen.slots.tolist()
+    scores = exact_scores(query, view.vectors.take(chosen.slots)) if slots else np.empty(0, np.float32)
+    hits = [Hit(rows_by_slot[slot], float(score)) for slot, score in zip(slots, scores, strict=True)]
     hits.sort(key=lambda hit: (-hit.score, os.fsencode(hit.row.path)))
     return tuple(hits[:top_k])

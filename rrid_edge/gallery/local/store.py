@@ -1,18 +1,15 @@
-"""The local store: an SQLite catalogue and one append-only file of vectors in a folder.
+"""The local store: a SQLite catalogue and one append-only vector file in a folder.
 
-Commit protocol: the vectors of a batch are written and synced, then one SQLite transaction adds their rows; that commit
-is the only commit point. A longer vector file is a torn tail and is cut when the store is next opened for writing. One
-writer holds an advisory lock that dies with its process; readers take no lock, each call sees one moment's snapshot.
+Commit protocol: vectors are written and synced, then one SQLite transaction adds their rows. That commit is the only commit
+point. A longer vector file has a torn tail, which the next writer cuts. One writer holds an advisory lock that its process
+cannot outlive. Readers take no lock; each call reads one snapshot. Design: ``docs/decisions/local-gallery.md``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,76 +17,57 @@ from numpy.typing import NDArray
 
 from rrid_edge.closable import Closable
 from rrid_edge.errors import GalleryError, OutputError, UsageError, printable
-from rrid_edge.files import sync_path
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
-from rrid_edge.gallery.local import vector_file as files
-from rrid_edge.gallery.local.catalogue import FILE_NAME, Catalogue
-from rrid_edge.gallery.local.folder import create_catalogue, take_lock
-from rrid_edge.gallery.local.projection import (
-    FIT_ROWS,
-    Projection,
-    ProjectionFacts,
-    ProjectionFiles,
-    dimensions_for,
-    fit_basis,
-    project,
-)
-from rrid_edge.gallery.local.search import TWO_PASS_ROWS, best, find
-from rrid_edge.gallery.local.view import BLOCK_ROWS, Vectors, View, columns, memory_budget_bytes
-from rrid_edge.gallery.shared import DTYPES, UNKNOWN, refuse_foreign
+from rrid_edge.gallery.local import vector_file
+from rrid_edge.gallery.local.bounds import bounds_are_intact, discard_bounds, needs_bounds, refresh_bounds
+from rrid_edge.gallery.local.catalogue import Catalogue
+from rrid_edge.gallery.local.folder import create_index, take_lock
+from rrid_edge.gallery.local.maintenance import compact_files, erase_dead_slots, recover
+from rrid_edge.gallery.local.search import best_hits, find_candidates
+from rrid_edge.gallery.local.snapshot import Snapshot, SnapshotReader
+from rrid_edge.gallery.shared import refuse_foreign, refuse_unfitting, refuse_unknown_dtype
 from rrid_edge.model.spec import ModelSpec
 
 
-@dataclass(frozen=True)
-class _Snapshot:
-    """One moment of the store."""
-
-    info: GalleryInfo
-    form: files.VectorFormat
-    path: Path
-    projection: ProjectionFacts | None
-
-
 class LocalGallery(Closable):
-    """A gallery in a folder of its own; see :class:`rrid_edge.gallery.base.Gallery`.
+    """A gallery in a folder of its own; implements :class:`rrid_edge.gallery.base.Gallery`.
 
     Args:
         folder: of the index.
-        write: open for writing: takes the lock, cuts a torn tail, removes stray files.
-        spec: the model that will be used; another fingerprint is refused. None takes what is there.
+        write: open for writing. This takes the writer's lock and recovers from a kill.
+        spec: the model that will be used. A gallery of another fingerprint is refused; None accepts any.
 
     Attributes:
+        folder: as given.
         spec: of the model that made the descriptors.
-        memory_budget_bytes: vectors are kept decoded up to here, once they are scanned a second time.
 
     Raises:
-        GalleryError: no index, damaged, or of a newer format.
-        GalleryBusyError: another writer is at work.
-        FingerprintMismatchError: it was indexed with another model.
+        GalleryMissingError: the folder has no index.
+        GalleryBusyError: another process writes the index.
+        GalleryError: the index is damaged or has a newer format.
+        FingerprintMismatchError: the gallery was indexed with another model.
     """
 
-    forgetting = "their descriptors overwritten"
+    erasure = "their descriptors overwritten"
 
     def __init__(self, folder: Path, *, write: bool = False, spec: ModelSpec | None = None) -> None:
         self.folder = folder
         self._lock: int | None = take_lock(folder) if write and folder.is_dir() else None
-        self.memory_budget_bytes = memory_budget_bytes()
-        self._seen: tuple[tuple[int, int], _Snapshot] | None = None
-        self._viewed: tuple[tuple[int, int], View] | None = None
         try:
             self._catalogue = Catalogue(folder, read_only=not write)
         except BaseException:
             self._release_lock()
             raise
+        self._snapshots = SnapshotReader(folder, self._catalogue)
         try:
-            snapshot = self._snapshot()
+            snapshot = self._snapshots.current()
             self.spec = snapshot.info.spec
             if spec is not None:
                 refuse_foreign(self.where, self.spec, spec)
             if write:
-                self._recover()
+                recover(folder, snapshot)
             else:
-                files.check_file(snapshot.path, snapshot.form, snapshot.info.slots)
+                snapshot.check_vector_file()
         except FileNotFoundError as error:
             self.close()
             raise GalleryError(
@@ -101,30 +79,22 @@ class LocalGallery(Closable):
 
     @classmethod
     def create(cls, folder: Path, spec: ModelSpec, *, dtype: str = "float16") -> LocalGallery:
-        """Make an empty gallery, or open for writing the one that is there.
+        """Create an empty gallery, or open the existing one for writing.
+
+        Args:
+            folder: of the index; made if it does not exist.
+            spec: of the model.
+            dtype: type of the stored values of a new gallery: ``float16`` or ``float32``.
 
         Raises:
+            UsageError: the dtype is unknown.
             OutputError: the folder cannot be written.
-            UsageError: an unknown dtype.
+            GalleryBusyError: another process writes the index.
+            GalleryError: an existing index is damaged or has a newer format.
+            FingerprintMismatchError: an existing gallery was indexed with another model.
         """
-        if dtype not in DTYPES:
-            raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}", parameter="dtype")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = take_lock(folder)
-            try:
-                if not (folder / FILE_NAME).exists():
-                    form = files.VectorFormat(spec.dimension, dtype, 0, spec.fingerprint)
-                    files.create(folder / form.file_name, form)
-                    create_catalogue(folder, spec, dtype)
-            finally:
-                os.close(lock)
-        except OSError as error:
-            raise OutputError(
-                f"{printable(folder)}: the index cannot be written ({error.strerror}); make the folder writable, or "
-                "name another location",
-                parameter="gallery",
-            ) from error
+        refuse_unknown_dtype(dtype)
+        create_index(folder, spec, dtype)
         return cls(folder, write=True, spec=spec)
 
     @property
@@ -133,150 +103,92 @@ class LocalGallery(Closable):
         return printable(self.folder)
 
     def info(self) -> GalleryInfo:
-        """What the store says of itself now."""
-        return self._snapshot().info
-
-    def _snapshot(self) -> _Snapshot:
-        with self._catalogue.transaction() as connection:
-            return self._read_snapshot(connection)
-
-    def _read_snapshot(self, connection: sqlite3.Connection) -> _Snapshot:
-        moment = self._catalogue.moment()
-        if self._seen is None or self._seen[0] != moment:
-            self._seen = (moment, self._new_snapshot(connection))
-        return self._seen[1]
-
-    def _new_snapshot(self, connection: sqlite3.Connection) -> _Snapshot:
-        facts = self._catalogue.facts(connection)
-        rows = self._catalogue.count(connection)
-        try:
-            spec = ModelSpec.from_metadata(json.loads(facts["spec"]), where=printable(self.folder))
-            info = GalleryInfo(
-                spec, facts["model"], rows, int(facts["slots"]), facts["dtype"], int(facts["generation"])
-            )
-        except (KeyError, ValueError) as error:
-            raise GalleryError(
-                f"{printable(self.folder)}: the index's facts are damaged ({error}); index again"
-            ) from error
-        form = files.VectorFormat(spec.dimension, info.dtype, info.generation, spec.fingerprint)
-        projection = ProjectionFacts.from_json(facts.get("projection", ""))
-        return _Snapshot(info, form, self.folder / form.file_name, projection)
-
-    def _recover(self) -> None:
-        """Bring the files to what the catalogue has committed: cut a torn tail, remove stray generations."""
-        snapshot = self._snapshot()
-        files.check_file(snapshot.path, snapshot.form, snapshot.info.slots)
-        os.truncate(snapshot.path, files.HEADER_BYTES + snapshot.info.slots * snapshot.form.row_bytes)
-        if files.committed_rows(snapshot.path) != snapshot.info.slots:
-            files.mark_committed(snapshot.path, snapshot.info.slots)
-        cache = ProjectionFiles(self.folder, snapshot.info.generation)
-        for stray in (*self.folder.glob("vec.*"), *self.folder.glob("cache.*")):
-            if stray not in (snapshot.path, cache.basis_path, cache.rows_path):
-                stray.unlink()
+        """The gallery's facts."""
+        return self._snapshots.current().info
 
     def rows(self) -> list[GalleryRow]:
-        """All live rows, in the order of their paths."""
+        """All live rows, ordered by path.
+
+        Raises:
+            GalleryError: a row does not match its checksum.
+        """
         return self._catalogue.rows()
 
     def rows_of(self, paths: Sequence[str]) -> list[GalleryRow]:
-        """The live rows of some paths, in no order; paths that are not there are left out."""
+        """The live rows of some paths, in no order; unknown paths are left out.
+
+        Raises:
+            GalleryError: a row does not match its checksum.
+        """
         with self._catalogue.transaction() as connection:
             return list(self._catalogue.rows_at(connection, self._catalogue.slots_of(connection, paths)).values())
 
     def file_stats(self) -> dict[str, tuple[int, int]]:
-        """Size (bytes) and modification time (ns) of every live crop's file by its path, in no order; unchecked."""
+        """Size (bytes) and modification time (ns) of every live crop's file, by path. Checksums are not verified."""
         return self._catalogue.file_stats()
 
     def set_model(self, model: Path) -> None:
-        """Remember which model file was used, for queries to come."""
+        """Record the model file, for later queries."""
         if self.info().model != str(model):
             self._catalogue.set_fact("model", str(model))
 
     def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:
-        """Store crops with their descriptors (N, D) in one commit; see the contract.
+        """Store crops with their descriptors, float32 (N, D), in one commit. A path that exists is replaced.
 
         Raises:
-            OutputError: the disk refused; the store is closed and nothing that was committed is lost.
+            UsageError: the shape is wrong.
+            OutputError: the disk refused a write. The store is closed; committed rows are kept.
         """
         if not rows:
             return
-        snapshot = self._snapshot()
-        stored = snapshot.form.encode(vectors)
-        if stored.shape != (len(rows), snapshot.form.dimension):
-            raise UsageError(
-                f"descriptors of shape {stored.shape} do not fit {len(rows)} rows of {snapshot.form.dimension} values"
-            )
-        with self._closing_on_failure():
-            position = files.HEADER_BYTES + snapshot.info.slots * snapshot.form.row_bytes
-            files.append(snapshot.path, stored.tobytes(), position)
+        snapshot = self._snapshots.current()
+        vector_format, slots = snapshot.vector_format, snapshot.info.slots
+        refuse_unfitting(vectors.shape, len(rows), vector_format.dimension)
+        stored = vector_format.encode(vectors)
+        with self._writing():
+            position = vector_file.HEADER_BYTES + slots * vector_format.row_bytes
+            vector_file.append(snapshot.vector_path, stored.tobytes(), position)
             with self._catalogue.transaction(write=True) as connection:
-                self._catalogue.insert(connection, rows, snapshot.info.slots, files.checksums(stored))
-            files.mark_committed(snapshot.path, snapshot.info.slots + len(rows))
+                self._catalogue.insert(connection, rows, slots, vector_file.checksums(stored))
+            vector_file.mark_committed(snapshot.vector_path, slots + len(rows))
 
     def update_stat(self, rows: Sequence[GalleryRow]) -> None:
-        """Record new sizes and times of crops whose content is the same."""
+        """Record new sizes and modification times of crops whose content is the same."""
         if rows:
-            with self._closing_on_failure():
+            with self._writing():
                 self._catalogue.update_stat(rows)
 
     def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
-        """Take crops out; with ``overwrite`` their vectors are zeroed on the disk and the catalogue's pages cleaned."""
-        chosen = self.rows_of(list(paths))
-        with self._closing_on_failure():
+        """Remove crops; returns how many existed.
+
+        With ``overwrite`` their vectors and bounds are overwritten with zeros, and their catalogue entries erased.
+
+        Raises:
+            OutputError: the disk refused a write. The store is closed; committed rows are kept.
+        """
+        removed = self.rows_of(list(paths))
+        with self._writing():
             with self._catalogue.transaction(write=True) as connection:
-                connection.executemany("UPDATE row SET dead = 1 WHERE slot = ?", [(row.slot,) for row in chosen])
+                connection.executemany("UPDATE row SET dead = 1 WHERE slot = ?", [(row.slot,) for row in removed])
                 if overwrite:
                     connection.executemany(
-                        "DELETE FROM row WHERE path = ?", [(os.fsencode(row.path),) for row in chosen]
+                        "DELETE FROM row WHERE path = ?", [(os.fsencode(row.path),) for row in removed]
                     )
             if overwrite:
-                self._overwrite_dead()
+                erase_dead_slots(self.folder, self._catalogue, self._snapshots.current())
                 self._catalogue.checkpoint()
-        return len(chosen)
-
-    def _overwrite_dead(self) -> None:
-        """Zero every slot that no live row owns: also those of earlier versions of the forgotten crops."""
-        snapshot = self._snapshot()
-        live = {slot for slot, _ in self._checksums()}
-        dead = [slot for slot in range(snapshot.info.slots) if slot not in live]
-        zeros = bytes(snapshot.form.row_bytes)
-        descriptor = os.open(snapshot.path, os.O_WRONLY)
-        try:
-            for slot in dead:
-                files.write_all(descriptor, zeros, files.HEADER_BYTES + slot * len(zeros))
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-        if snapshot.projection is not None:
-            cache = ProjectionFiles(self.folder, snapshot.info.generation)
-            self._catalogue.set_fact("projection", cache.overwrite(snapshot.projection, dead).to_json())
+        return len(removed)
 
     def compact(self) -> int:
-        """Write a new vector file without dead slots and switch to it in one commit; returns the slots freed."""
-        snapshot, rows = self._snapshot(), sorted(self.rows(), key=lambda row: row.slot)
-        form = files.VectorFormat(
-            snapshot.form.dimension, snapshot.form.dtype, snapshot.form.generation + 1, snapshot.form.fingerprint
-        )
-        target = self.folder / form.file_name
-        old = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-        with self._closing_on_failure():
-            files.create(target, form)
-            for start in range(0, len(rows), 256):
-                chunk = np.ascontiguousarray(old[[row.slot for row in rows[start : start + 256]]])
-                files.append(target, chunk.tobytes(), files.HEADER_BYTES + start * form.row_bytes)
-            sync_path(self.folder)
-            with self._catalogue.transaction(write=True) as connection:
-                connection.execute("DELETE FROM row")
-                for key, value in (("generation", str(form.generation)), ("slots", "0"), ("projection", "")):
-                    connection.execute("UPDATE info SET value = ? WHERE key = ?", (value, key))
-                self._catalogue.insert(connection, rows, 0, [row.crc32 for row in rows])
-            files.mark_committed(target, len(rows))
-        snapshot.path.unlink()
-        old_cache = ProjectionFiles(self.folder, snapshot.info.generation)
-        for path in (old_cache.basis_path, old_cache.rows_path):
-            path.unlink(missing_ok=True)
+        """Write a new vector file without dead slots; returns the number of slots freed.
+
+        Raises:
+            OutputError: the disk refused a write. The store is closed; committed rows are kept.
+        """
+        with self._writing():
+            freed = compact_files(self.folder, self._catalogue, self._snapshots.current())
         self.refresh_projection()
-        return snapshot.info.slots - len(rows)
+        return freed
 
     def search(
         self,
@@ -286,168 +198,109 @@ class LocalGallery(Closable):
         *,
         fast: bool = False,
     ) -> SearchResult:
-        """The ``top_k`` rows of highest cosine for every query (Q, D); see the contract.
-
-        Rows whose vector does not fit its checksum are left out: they are embedded again by the next index.
+        """The ``top_k`` rows of highest cosine for each query. Rows with damaged vectors are left out.
 
         Args:
             queries: float32 (Q, D), unit length.
-            top_k: hits.
+            top_k: hits per query, at least 1.
             search_filter: which rows may answer.
-            fast: score a fixed number of rows by estimates instead of all that could be among the best: a row may be missed.
+            fast: score a fixed number of rows, chosen by estimates; a row may be missed.
+
+        Raises:
+            UsageError: the shape or ``top_k`` is wrong.
+            GalleryError: the index is damaged.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         search_filter = search_filter or SearchFilter()
-        with self._moment() as (connection, view):
-            if queries.ndim != 2 or queries.shape[1] != view.info.spec.dimension or top_k < 1:
-                raise UsageError(
-                    f"queries of shape {queries.shape}, top {top_k}: expected (Q, {view.info.spec.dimension}) and at least 1"
-                )
+        if queries.ndim != 2 or queries.shape[1] != self.spec.dimension or top_k < 1:
+            raise UsageError(
+                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {self.spec.dimension}) and at least 1",
+                parameter="top_k",
+            )
+        with self._snapshots.search_view() as (connection, view):
             allowed = view.passing(search_filter)
             if search_filter.not_paths:
                 allowed &= ~np.isin(view.slots, self._catalogue.slots_of(connection, search_filter.not_paths))
-            found = find(view, queries, allowed, top_k, fast=fast)
-            wanted = sorted({slot for one in found for slot in one.slots.tolist()})
-            by_slot = self._catalogue.rows_at(connection, wanted)
-        hits = tuple(best(view, query, one, by_slot, top_k) for query, one in zip(queries, found, strict=True))
-        modes, scored = tuple(one.mode for one in found), tuple(one.rescored for one in found)
+            chosen = find_candidates(view, queries, allowed, top_k, fast=fast)
+            slots = sorted({slot for query_candidates in chosen for slot in query_candidates.slots.tolist()})
+            rows = self._catalogue.rows_at(connection, slots)
+        hits = tuple(
+            best_hits(view, query, query_candidates, rows, top_k)
+            for query, query_candidates in zip(queries, chosen, strict=True)
+        )
+        modes = tuple(query_candidates.mode for query_candidates in chosen)
+        scored = tuple(query_candidates.rescored for query_candidates in chosen)
         return SearchResult(hits, modes, int(allowed.sum()), scored)
 
-    @contextlib.contextmanager
-    def _moment(self) -> Iterator[tuple[sqlite3.Connection, View]]:
-        """One moment's arrays, and the transaction that still sees it; looks again where a compaction came between."""
-        for _ in range(20):
-            with self._catalogue.transaction() as connection:
-                try:
-                    view = self._view(connection)
-                except FileNotFoundError:
-                    continue
-                yield connection, view
-                return
-        raise GalleryError(f"{printable(self.folder)}: the index changes faster than it can be read; try again")
-
-    def _view(self, connection: sqlite3.Connection) -> View:
-        snapshot = self._read_snapshot(connection)
-        moment = self._catalogue.moment()
-        if self._viewed is None or self._viewed[0] != moment:
-            stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-            decoding = Vectors(stored, self.memory_budget_bytes)
-            slots, cameras, times, crcs = columns(self._catalogue.columns(connection, UNKNOWN))
-            self._viewed = (
-                moment,
-                View(snapshot.info, decoding, slots, cameras, times, crcs, self._load_projection(snapshot)),
-            )
-        return self._viewed[1]
-
-    def _load_projection(self, snapshot: _Snapshot) -> Projection | None:
-        facts = snapshot.projection
-        if facts is None or snapshot.info.slots < TWO_PASS_ROWS:
-            return None
-        return ProjectionFiles(self.folder, snapshot.info.generation).load(facts, snapshot.form.dimension)
+    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
+        """The descriptors of some rows, float32 (N, D). Checksums are not verified."""
+        stored = self._snapshots.current().map_vectors()
+        return np.asarray(stored[[row.slot for row in rows]], np.float32)
 
     def damaged(self) -> list[GalleryRow]:
-        """Rows whose vectors do not fit their checksums: all vectors are read; bounds that are damaged are forgotten.
-
-        Cheaper than :meth:`verify`, which also lets SQLite look at its pages and reads every entry anew.
+        """Rows whose vectors do not match their checksums. Reads all vectors; discards damaged bounds.
 
         Raises:
-            GalleryError: the entry of such a row does not fit its own checksum.
+            GalleryError: a damaged row does not match its own checksum.
         """
-        snapshot = self._snapshot()
-        self._bounds_are_sound(snapshot)
-        stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-        slots = files.damaged_slots(self._checksums(), stored)
+        snapshot = self._snapshots.current()
+        self._check_bounds(snapshot)
+        with self._catalogue.transaction() as connection:
+            checksums = self._catalogue.checksums(connection)
+        slots = vector_file.damaged_slots(checksums, snapshot.map_vectors())
         with self._catalogue.transaction() as connection:
             return list(self._catalogue.rows_at(connection, slots).values())
 
-    def _checksums(self) -> list[tuple[int, int]]:
-        with self._catalogue.transaction() as connection:
-            return self._catalogue.checksums(connection)
-
     def finish(self) -> None:
-        """Bring the bounds of the two-pass search in step; see :meth:`refresh_projection`."""
+        """Update the bounds of the two-pass search: the last step of indexing."""
         self.refresh_projection()
 
     def refresh_projection(self) -> None:
-        """Bring the bounds of the two-pass search in step with the rows; the basis is fitted again when they doubled.
-
-        Small galleries need none. Part of indexing; a search works without it, more slowly.
+        """Update the bounds of the two-pass search. Small galleries have none. A search works without, more slowly.
 
         Raises:
-            OutputError: the disk refused; nothing that was committed is lost.
+            OutputError: the disk refused a write. The store is closed; committed rows are kept.
         """
-        snapshot = self._snapshot()
-        slots = snapshot.info.slots
-        if slots < TWO_PASS_ROWS:
+        snapshot = self._snapshots.current()
+        if not needs_bounds(snapshot.info):
             return
-        cache = ProjectionFiles(self.folder, snapshot.info.generation)
-        facts = snapshot.projection
-        known = cache.load(facts, snapshot.form.dimension) if facts is not None else None
-        stored = files.map_rows(snapshot.path, snapshot.form, slots)
-        with self._closing_on_failure():
-            if facts is None or known is None or slots >= 2 * facts.fitted_on:
-                live = np.array([slot for slot, _ in self._checksums()], np.int64)
-                if not len(live):
-                    return
-                chosen = live[np.linspace(0, len(live) - 1, min(FIT_ROWS, len(live))).astype(np.int64)]
-                basis = fit_basis(np.asarray(stored[chosen], np.float32), dimensions_for(snapshot.form.dimension))
-                # Forgotten before it is replaced: a reader must never pair one basis with another's rows.
-                self._catalogue.set_fact("projection", "")
-                facts = replace(cache.create(basis), fitted_on=slots)
-            else:
-                basis = known.basis
-            if facts.rows == slots:
-                return
-            while facts.rows < slots:
-                part = stored[facts.rows : min(slots, facts.rows + BLOCK_ROWS)]
-                facts = cache.append(facts, project(basis, np.asarray(part, np.float32)))
-            self._catalogue.set_fact("projection", facts.to_json())
-
-    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
-        """The descriptors of some rows, float32 (N, D)."""
-        snapshot = self._snapshot()
-        stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-        return np.asarray(stored[[row.slot for row in rows]], np.float32)
+        with self._writing():
+            stored = snapshot.map_vectors()
+            refresh_bounds(self.folder, self._catalogue, snapshot.info, snapshot.projection, stored)
 
     def verify(self) -> Verification:
-        """Check the catalogue's pages and entries, every stored vector against its checksum, and that no commit is missing.
-
-        SQLite drops what follows a damaged page of its write-ahead log without a word: commits are lost, not wrong. The
-        vector file remembers how many rows there were.
+        """Check the catalogue's pages and rows, all vectors and the bounds, and whether commits were lost.
 
         Raises:
-            GalleryError: the catalogue itself is damaged.
+            GalleryError: the catalogue is damaged.
         """
         self._catalogue.check_integrity()
         rows = self._catalogue.rows(fresh=True)
-        snapshot = self._snapshot()
-        stored = files.map_rows(snapshot.path, snapshot.form, snapshot.info.slots)
-        slots = set(files.damaged_slots([(row.slot, row.crc32) for row in rows], stored))
-        damaged = tuple(row for row in rows if row.slot in slots)
-        lost = max(0, files.committed_rows(snapshot.path) - snapshot.info.slots)
-        return Verification(len(rows), damaged, self._bounds_are_sound(snapshot), lost)
+        snapshot = self._snapshots.current()
+        damaged_slots = set(vector_file.damaged_slots([(row.slot, row.crc32) for row in rows], snapshot.map_vectors()))
+        damaged = tuple(row for row in rows if row.slot in damaged_slots)
+        # SQLite silently drops commits after a damaged page of its WAL. The commit mark reveals that.
+        lost = max(0, vector_file.committed_rows(snapshot.vector_path) - snapshot.info.slots)
+        return Verification(len(rows), damaged, self._check_bounds(snapshot), lost)
 
-    def _bounds_are_sound(self, snapshot: _Snapshot) -> bool:
-        """Whether the projected rows fit their checksum; a writer forgets those that do not, to make them again."""
-        facts = snapshot.projection
-        if facts is None:
-            return True
-        sound = ProjectionFiles(self.folder, snapshot.info.generation).checksum(facts) == facts.crc32
-        if not sound and self._lock is not None:
-            self._catalogue.set_fact("projection", "")
-        return sound
+    def _check_bounds(self, snapshot: Snapshot) -> bool:
+        """Whether the bounds are intact. A writer discards damaged ones, so that they are made again."""
+        intact = bounds_are_intact(self.folder, snapshot.info, snapshot.projection)
+        if not intact and self._lock is not None:
+            discard_bounds(self._catalogue)
+        return intact
 
     @contextlib.contextmanager
-    def _closing_on_failure(self) -> Iterator[None]:
-        """After a failed write the state of the files is unknown: close; the next opening recovers."""
+    def _writing(self) -> Iterator[None]:
+        """Close the store if a write fails: the state of its files is then unknown, and the next opening recovers it."""
         if self._lock is None:
-            raise GalleryError(f"{printable(self.folder)}: the index is not open for writing")
+            raise GalleryError(f"{printable(self.folder)}: the index is open for reading; open it for writing")
         try:
             yield
         except OSError as error:
             self.close()
             raise OutputError(
-                f"{printable(self.folder)}: the index cannot be written ({error.strerror or error}); what was committed is "
+                f"{printable(self.folder)}: the index cannot be written ({error.strerror or error}); committed rows are "
                 "kept: free some space and run the command again"
             ) from error
         except (GalleryError, OutputError):
@@ -462,5 +315,5 @@ class LocalGallery(Closable):
     def close(self) -> None:
         """Close the files and release the lock; safe to call twice."""
         self._catalogue.close()
-        self._viewed = None
+        self._snapshots.clear()
         self._release_lock()

@@ -1,7 +1,7 @@
-"""The vector file: a 64-byte header, then rows of float16 or float32, append only, memory-mapped for reading.
+"""The vector file: a 64-byte header, then rows of float16 or float32. Append-only; memory-mapped for reading.
 
-The header's last 8 bytes are a mark: how many rows the catalogue had committed, with a checksum. It is written after the
-commit and never synced, so it may lag behind; but a catalogue with fewer rows than the mark has lost commits.
+The last 8 bytes of the header are the commit mark: the number of committed rows, and its checksum. The mark is written after
+the commit and not synced, so it may lag. A catalogue with fewer rows than the mark has lost commits.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ HEADER_BYTES = 64
 _MAGIC = b"RRIDVEC1"
 _LAYOUT = struct.Struct("<8sIIII32s")
 _MARK = struct.Struct("<II")
-_CHECKED_AT_ONCE = 2048
+_ROWS_PER_TASK = 2048
 
 
 @dataclass(frozen=True)
 class VectorFormat:
-    """What the header fixes.
+    """The facts in the header.
 
     Attributes:
-        dimension: values of a row.
+        dimension: values per row.
         dtype: ``float16`` or ``float32``.
         generation: number of the file.
         fingerprint: of the model.
@@ -47,32 +47,32 @@ class VectorFormat:
 
     @property
     def file_name(self) -> str:
-        """Of the vector file, in the folder of the index."""
+        """Name of the vector file in the folder of the index."""
         return f"vec.{self.generation}.{'f16' if self.dtype == 'float16' else 'f32'}"
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
+        """Bytes per row."""
         return self.dimension * np.dtype(self.dtype).itemsize
 
     def header(self) -> bytes:
-        """The bytes at the file's beginning, up to the mark."""
+        """The header up to the commit mark."""
         digest = hashlib.sha256(self.fingerprint.encode()).digest()
         return _LAYOUT.pack(_MAGIC, 1, self.dimension, DTYPES.index(self.dtype), self.generation, digest)
 
     def encode(self, vectors: NDArray[np.float32]) -> NDArray[np.generic]:
-        """Rows as they are stored."""
+        """Rows (N, D) in the stored type, little-endian."""
         stored: DTypeLike = np.dtype(self.dtype).newbyteorder("<")
         return np.ascontiguousarray(vectors, dtype=stored)
 
 
 def checksums(stored: NDArray[np.generic]) -> list[int]:
-    """CRC-32 of every stored row."""
+    """CRC-32 of each stored row."""
     return [zlib.crc32(row.tobytes()) for row in stored]
 
 
 def create(path: Path, form: VectorFormat) -> None:
-    """Make an empty vector file and sync it."""
+    """Create an empty vector file and sync it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
         write_all(descriptor, form.header() + _mark(0), 0)
@@ -82,7 +82,7 @@ def create(path: Path, form: VectorFormat) -> None:
 
 
 def mark_committed(path: Path, rows: int) -> None:
-    """Note in the header that the catalogue has committed ``rows`` rows."""
+    """Write the commit mark: the catalogue has committed ``rows`` rows."""
     descriptor = os.open(path, os.O_WRONLY)
     try:
         write_all(descriptor, _mark(rows), _LAYOUT.size)
@@ -91,7 +91,7 @@ def mark_committed(path: Path, rows: int) -> None:
 
 
 def committed_rows(path: Path) -> int:
-    """How many rows the catalogue had committed at least, as the header says; 0 where it cannot be read."""
+    """The commit mark: a lower bound of the committed rows; 0 if the mark is damaged."""
     with path.open("rb") as stream:
         stream.seek(_LAYOUT.size)
         data = stream.read(_MARK.size)
@@ -104,7 +104,7 @@ def _mark(rows: int) -> bytes:
 
 
 def write_all(descriptor: int, data: bytes | memoryview, position: int) -> None:
-    """Write all of ``data`` at ``position``; the operating system may take it in parts."""
+    """Write all of ``data`` at byte ``position``, repeating short writes."""
     view = memoryview(data).cast("B")
     while view:
         written = os.pwrite(descriptor, view, position)
@@ -112,7 +112,7 @@ def write_all(descriptor: int, data: bytes | memoryview, position: int) -> None:
 
 
 def append(path: Path, data: bytes, position: int) -> None:
-    """Write at ``position`` of a file, synced to the disk."""
+    """Write ``data`` at byte ``position`` of a file and sync it."""
     descriptor = os.open(path, os.O_WRONLY)
     try:
         write_all(descriptor, data, position)
@@ -122,11 +122,11 @@ def append(path: Path, data: bytes, position: int) -> None:
 
 
 def map_rows(path: Path, form: VectorFormat, rows: int) -> NDArray[np.generic]:
-    """The first ``rows`` rows, memory-mapped read-only: shape (rows, dimension).
+    """The first ``rows`` rows, memory-mapped read-only: (rows, dimension) in the stored type.
 
     Raises:
-        GalleryError: another header, or fewer rows than the catalogue has committed.
-        FileNotFoundError: the file is gone (a compaction may have replaced it: look again).
+        GalleryError: the header differs, or the file is too short.
+        FileNotFoundError: the file does not exist. A compaction may have replaced it: read the snapshot again.
     """
     check_file(path, form, rows)
     if rows == 0:
@@ -139,7 +139,8 @@ def check_file(path: Path, form: VectorFormat, rows: int) -> None:
     """Refuse a file whose header or length contradicts the catalogue.
 
     Raises:
-        GalleryError: it does.
+        GalleryError: the header differs, or the file is too short.
+        FileNotFoundError: the file does not exist.
     """
     with path.open("rb") as stream:
         header = stream.read(_LAYOUT.size)
@@ -156,17 +157,17 @@ def check_file(path: Path, form: VectorFormat, rows: int) -> None:
 
 
 def damaged_slots(checksums: Sequence[tuple[int, int]], stored: NDArray[np.generic]) -> list[int]:
-    """Slots whose vector does not fit its checksum; on all cores, since zlib releases the interpreter: 20,000 take 0.1 s.
+    """Slots whose vector does not match its checksum.
 
     Args:
-        checksums: slots and the checksums of their vectors, as the catalogue has them.
-        stored: all rows, mapped: (slots, D).
+        checksums: slots and the checksums of their vectors, from the catalogue.
+        stored: all rows, memory-mapped: (slots, D).
     """
 
-    def look(start: int) -> list[int]:
-        return [
-            slot for slot, crc32 in checksums[start : start + _CHECKED_AT_ONCE] if zlib.crc32(stored[slot]) != crc32
-        ]
+    def damaged(start: int) -> list[int]:
+        batch = checksums[start : start + _ROWS_PER_TASK]
+        return [slot for slot, crc32 in batch if zlib.crc32(stored[slot]) != crc32]
 
+    # Threads help because zlib releases the GIL: 20,000 rows take 0.1 s.
     with ThreadPoolExecutor(min(4, usable_cores())) as pool:
-        return [slot for part in pool.map(look, range(0, len(checksums), _CHECKED_AT_ONCE)) for slot in part]
+        return [slot for slots in pool.map(damaged, range(0, len(checksums), _ROWS_PER_TASK)) for slot in slots]

@@ -1,4 +1,4 @@
-"""One moment of the local store as arrays: what a search needs of every row, and nothing more."""
+"""One snapshot of the local store as arrays: the columns that a search needs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from rrid_edge.gallery.local.projection import Projection
 from rrid_edge.gallery.shared import UNKNOWN
 
 BLOCK_ROWS = 2048
-"""Rows decoded to float32 at once: 2048 x 3840 values are 31 MB."""
-_MANY = 8
-"""Queries for which decoding all rows pays at once."""
+"""Rows decoded to float32 per step: 2048 x 3840 values are 31 MB."""
+_MANY_QUERIES = 8
+"""From this number of queries on, all rows are decoded at the first scan."""
 
 
 class Vectors:
-    """Stored vectors, decoded to float32 as they are asked for, and kept decoded once that has paid.
+    """Stored vectors, decoded to float32 on access.
 
-    NumPy decodes float16 five times more slowly than it multiplies: who scans twice, or asks for as many rows as there are,
-    gets all of them decoded once, where they fit.
+    After two scans, or as many accesses as there are rows, all rows stay decoded if they fit in memory.
 
     Args:
-        stored: all rows, mapped: (slots, D).
+        stored: all rows, memory-mapped: (slots, D).
         budget_bytes: memory that decoded rows may take.
 
     Attributes:
@@ -38,17 +37,17 @@ class Vectors:
         self.stored = stored
         self._fits = stored.size * 4 <= budget_bytes
         self._decoded: NDArray[np.float32] | None = None
-        self._asked = 0
+        self._accesses = 0
 
     def take(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows of some slots: float32 (N, D)."""
-        self._ask(len(slots))
+        self._count_accesses(len(slots))
         rows = self.stored if self._decoded is None else self._decoded
         return np.asarray(rows[slots], np.float32)
 
     def products(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Products of queries (Q, D) with every row, float32 (Q, slots); memory beside them is bounded by a block."""
-        self._ask(len(self.stored) // 2 + 1 if len(queries) < _MANY else len(self.stored) + 1)
+        """Products of queries (Q, D) with every row: float32 (Q, slots). Rows are decoded in blocks."""
+        self._count_accesses(len(self.stored) // 2 + 1 if len(queries) < _MANY_QUERIES else len(self.stored) + 1)
         if self._decoded is not None:
             scores: NDArray[np.float32] = queries @ self._decoded.T
             return scores
@@ -58,24 +57,25 @@ class Vectors:
             np.matmul(queries, block.T, out=scores[:, start : start + BLOCK_ROWS])
         return scores
 
-    def _ask(self, rows: int) -> None:
-        self._asked += rows
-        if self._decoded is None and self._fits and self._asked > len(self.stored):
+    def _count_accesses(self, rows: int) -> None:
+        self._accesses += rows
+        # NumPy decodes float16 five times more slowly than it multiplies, so repeated decoding costs more than memory.
+        if self._decoded is None and self._fits and self._accesses > len(self.stored):
             self._decoded = np.asarray(self.stored, np.float32)
 
 
 @dataclass(frozen=True)
 class View:
-    """The live rows of one moment, by ascending slot.
+    """The live rows of one snapshot, by ascending slot.
 
     Attributes:
-        info: what the store says of itself.
+        info: facts of the gallery.
         vectors: of all slots, dead ones included.
         slots: int64 (rows,).
-        cameras: int64 (rows,), :data:`UNKNOWN` where the name does not tell.
-        times: int64 (rows,), likewise.
+        cameras: int64 (rows,); :data:`UNKNOWN` if the file name has none.
+        times: int64 (rows,); :data:`UNKNOWN` if the file name has none.
         crcs: int64 (rows,): checksums of the stored vectors.
-        projection: bounds of the first slots, where there are any.
+        projection: projected rows of the first slots, or None.
     """
 
     info: GalleryInfo
@@ -87,7 +87,7 @@ class View:
     projection: Projection | None
 
     def passing(self, search_filter: SearchFilter) -> NDArray[np.bool_]:
-        """Which rows pass the parts of a filter that do not look at paths: (rows,)."""
+        """Which rows pass a filter, its paths excepted: bool (rows,)."""
         passes = np.ones(len(self.slots), np.bool_)
         if search_filter.cameras:
             passes &= np.isin(self.cameras, list(search_filter.cameras))
@@ -99,18 +99,18 @@ class View:
             passes &= (self.times <= search_filter.until) & (self.times != UNKNOWN)
         return passes
 
-    def is_sound(self, slot: int) -> bool:
-        """Whether the stored vector of a live slot fits its checksum."""
+    def is_intact(self, slot: int) -> bool:
+        """Whether the stored vector of a live slot matches its checksum."""
         position = int(np.searchsorted(self.slots, slot))
         return zlib.crc32(self.vectors.stored[slot].tobytes()) == int(self.crcs[position])
 
 
 def memory_budget_bytes() -> int:
-    """Memory that decoded vectors may take: a quarter of the machine's, at most 8 GiB."""
+    """Bytes that decoded vectors may take: a quarter of the machine's memory, at most 8 GiB."""
     return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4, 8 << 30)
 
 
-def columns(found: Sequence[tuple[int, int, int, int]]) -> tuple[NDArray[np.int64], ...]:
-    """Rows (slot, camera, time, crc32) as four arrays."""
-    table = np.array(found, np.int64).reshape(-1, 4)
+def columns(records: Sequence[tuple[int, int, int, int]]) -> tuple[NDArray[np.int64], ...]:
+    """Records (slot, camera, time, crc32) as four arrays: int64 (rows,)."""
+    table = np.array(records, np.int64).reshape(-1, 4)
     return tuple(np.ascontiguousarray(table[:, index]) for index in range(4))

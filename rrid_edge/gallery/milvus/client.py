@@ -1,8 +1,6 @@
-"""The connection to Milvus: where it lies, the token, time limits, and one clear line for whatever goes wrong.
+"""The connection to Milvus: address, token, time limits and one-line errors.
 
-Every call has a time limit, and is repeated inside that limit while the server is away (a query node that dies is replaced
-within some 15 s). After it there is a line, and the command ends: nothing waits for ever. ``pymilvus`` logs whole tracebacks
-of the errors that it raises; that is silenced here, since the line says it.
+Every call has a time limit. While the server is away, the call is repeated within that limit; then it raises a one-line error.
 """
 
 from __future__ import annotations
@@ -29,8 +27,9 @@ from rrid_edge.errors import (
 TOKEN_VARIABLE = "RRID_EDGE_MILVUS_TOKEN"  # noqa: S105 - the name of the variable
 TIMEOUT_VARIABLE = "RRID_EDGE_MILVUS_TIMEOUT_S"
 TIMEOUT_S = 60.0
-"""Of one call, longer than the 15 s that a dying query node stalls a cluster."""
+"""Seconds per call. A dying query node stalls a cluster for about 15 s, so the limit is longer."""
 CONNECT_S = 10.0
+"""Seconds for the first connection."""
 _PAUSE_S = 1.0
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _FORMS = "expected milvus+http://HOST:19530/COLLECTION, milvus+https://... or milvus+file:NAME.db/COLLECTION"
@@ -61,11 +60,11 @@ _SLOW = ("deadline", "timeout", "timed out")
 
 @dataclass(frozen=True)
 class MilvusAddress:
-    """Where a gallery lies in Milvus.
+    """The location of a gallery in Milvus.
 
     Attributes:
-        uri: as ``pymilvus`` takes it: ``http://host:19530``, or the path of a Milvus Lite file.
-        collection: that holds the gallery.
+        uri: for ``pymilvus``: ``http://host:19530``, or the path of a Milvus Lite file.
+        collection: name of the gallery's collection.
         text: the address as the user gave it.
     """
 
@@ -75,10 +74,10 @@ class MilvusAddress:
 
     @classmethod
     def parse(cls, text: str) -> MilvusAddress:
-        """Read an address.
+        """Parse an address.
 
         Raises:
-            UsageError: no address of Milvus, or one that carries a password.
+            UsageError: the text is not an address of a Milvus gallery, or it contains a password.
         """
         scheme, _, rest = text.partition(":")
         if scheme == "milvus+file":
@@ -88,23 +87,23 @@ class MilvusAddress:
             parts = urlsplit(text)
             if parts.username is not None or parts.password is not None:
                 raise UsageError(
-                    f"an address must not carry a password: set {TOKEN_VARIABLE} (token, or user:password)"
+                    f"this address contains a password, which is not allowed: set {TOKEN_VARIABLE} to a token or user:password"
                 )
             uri, collection = f"{scheme.removeprefix('milvus+')}://{parts.netloc}", parts.path.removeprefix("/")
             sound = scheme in ("milvus+http", "milvus+https") and bool(parts.hostname) and not parts.query
             sound = sound and not parts.fragment and _has_sound_port(text)
         if not sound or not collection:
-            raise UsageError(f"{printable(text)}: no address of a gallery; {_FORMS}")
+            raise UsageError(f"{printable(text)}: this is not an address of a gallery; {_FORMS}")
         if not _COLLECTION.fullmatch(collection):
             raise UsageError(
-                f"{printable(text)}: {printable(collection)!r} is no name of a collection; expected letters, digits and _ "
+                f"{printable(text)}: {printable(collection)!r} is not a valid collection name; expected letters, digits and _ "
                 "after the last /"
             )
         return cls(uri, collection, text)
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file of Milvus Lite."""
+        """Whether the address names a Milvus Lite file."""
         return self.text.startswith("milvus+file:")
 
     def __str__(self) -> str:
@@ -112,19 +111,19 @@ class MilvusAddress:
 
 
 class Connection:
-    """One client of one collection.
+    """A client of one collection.
 
     Args:
-        address: where to.
+        address: the collection.
 
     Attributes:
         address: as given.
-        timeout_s: of one call; ``RRID_EDGE_MILVUS_TIMEOUT_S``, else :data:`TIMEOUT_S`.
+        timeout_s: seconds per call: ``RRID_EDGE_MILVUS_TIMEOUT_S``, else :data:`TIMEOUT_S`.
 
     Raises:
-        MissingDependencyError: ``pymilvus`` (or, for a file, ``milvus-lite``) is not installed.
+        MissingDependencyError: ``pymilvus`` is not installed, or ``milvus-lite`` for a file.
         GalleryUnavailableError: the server is down or slow.
-        GalleryError: it refuses the token.
+        GalleryError: the server refuses the token.
     """
 
     def __init__(self, address: MilvusAddress) -> None:
@@ -133,88 +132,92 @@ class Connection:
         client_class = _client_class(address)
         token = os.environ.get(TOKEN_VARIABLE, "")
         limit_s = min(CONNECT_S, self.timeout_s)
-        begun = time.monotonic()
+        start_s = time.monotonic()
         try:
             self._client = client_class(address.uri, token=token, timeout=limit_s, dedicated=True)
-        except Exception as error:  # pymilvus raises its own, gRPC's and Python's
-            slow = time.monotonic() - begun >= 0.9 * limit_s
-            raise self._translated(error, "connect", limit_s, slow=slow) from error
+        except Exception as error:  # pymilvus raises its own exceptions, gRPC's and Python's
+            timed_out = time.monotonic() - start_s >= 0.9 * limit_s
+            raise self._translated(error, "connect", limit_s, timed_out=timed_out) from error
 
     def call(self, method: str, *arguments: Any, wait_s: float | None = None, **options: Any) -> Any:  # noqa: ANN401
-        """Call a method of the client with the collection first.
+        """Call a method of the client, with the collection's name as first argument.
 
         Args:
-            method: of ``pymilvus.MilvusClient``.
-            arguments: after the collection's name.
-            wait_s: time limit if not :attr:`timeout_s`.
-            options: passed on.
+            method: name of a method of ``pymilvus.MilvusClient``.
+            arguments: arguments after the collection's name.
+            wait_s: time limit in seconds; None means :attr:`timeout_s`.
+            options: keyword arguments of the method.
 
         Raises:
-            GalleryError: whatever the server or the network says, in one line.
+            GalleryUnavailableError: the server is down or slow.
+            GalleryMissingError: the collection does not exist.
+            GalleryError: the server refused the call.
         """
         limit_s = self.timeout_s if wait_s is None else wait_s
         deadline = time.monotonic() + limit_s
         while True:
-            left_s = max(0.1, deadline - time.monotonic())
+            remaining_s = max(0.1, deadline - time.monotonic())
             try:
-                return getattr(self._client, method)(self.address.collection, *arguments, timeout=left_s, **options)
+                call = getattr(self._client, method)
+                return call(self.address.collection, *arguments, timeout=remaining_s, **options)
             except Exception as error:
                 translated = self._translated(error, method.replace("_", " "), limit_s)
-                # Every call may be repeated; a dying query node refuses some outright until another takes over.
+                # All calls are idempotent. A dying query node refuses some calls until another node replaces it.
                 if not isinstance(translated, GalleryUnavailableError) or time.monotonic() + _PAUSE_S > deadline:
                     raise translated from error
             time.sleep(_PAUSE_S)
 
     def compaction_state(self, job: int) -> str:
-        """``Executing`` or ``Completed``."""
+        """State of a compaction job: ``Executing`` or ``Completed``."""
         try:
             return str(self._client.get_compaction_state(job, timeout=self.timeout_s))
         except Exception as error:
             raise self._translated(error, "compact", self.timeout_s) from error
 
     def index_parameters(self) -> Any:  # noqa: ANN401
-        """An empty description of indexes."""
+        """Empty index parameters, as ``pymilvus`` takes them."""
         return self._client.prepare_index_params()
 
     def close(self) -> None:
-        """Free the connection; safe to call twice."""
+        """Close the connection; safe to call twice."""
         self._client.close()
 
-    def _translated(self, error: Exception, what: str, limit_s: float, *, slow: bool = False) -> GalleryError:
+    def _translated(self, error: Exception, action: str, limit_s: float, *, timed_out: bool = False) -> GalleryError:
+        """The error of this package for an exception of ``pymilvus``."""
         text = _one_line(error)
-        low = text.lower()
-        if isinstance(error.__cause__, Exception):  # why a connection failed stands there alone
-            low += " " + _one_line(error.__cause__).lower()
+        lower = text.lower()
+        if isinstance(error.__cause__, Exception):  # only the cause says why a connection failed
+            lower += " " + _one_line(error.__cause__).lower()
         where = printable(self.address.text)
-        if any(word in low for word in _REFUSED) or getattr(error, "code", None) in (1400, 1401, 1402):
-            return GalleryError(f"{where}: Milvus refuses the token; set {TOKEN_VARIABLE} (a token, or user:password)")
-        if slow or (any(word in low for word in _SLOW) and "unavailable" not in low):
+        if any(word in lower for word in _REFUSED) or getattr(error, "code", None) in (1400, 1401, 1402):
+            return GalleryError(f"{where}: Milvus refuses the token; set {TOKEN_VARIABLE} to a token or user:password")
+        if timed_out or (any(word in lower for word in _SLOW) and "unavailable" not in lower):
             return GalleryUnavailableError(
-                f"{where}: Milvus does not answer ({what}, {limit_s:g} s); look at the server, or give it more time with "
-                f"{TIMEOUT_VARIABLE}; what was stored is kept: run the command again"
+                f"{where}: Milvus does not answer ({action}, {limit_s:g} s); check the server, or raise {TIMEOUT_VARIABLE}; "
+                "stored rows are kept: run the command again"
             )
-        if any(word in low for word in _AWAY):
+        if any(word in lower for word in _AWAY):
             return GalleryUnavailableError(
-                f"{where}: Milvus cannot be reached ({what}); start the server or mend the address; what was stored is "
+                f"{where}: Milvus cannot be reached ({action}); start the server or correct the address; stored rows are "
                 "kept: run the command again"
             )
-        if any(word in low for word in _GONE) or getattr(error, "code", None) == 100:
+        if any(word in lower for word in _GONE) or getattr(error, "code", None) == 100:
             return GalleryMissingError(
-                f"{where}: there is no such collection, or it was dropped meanwhile; make it with: rrid-edge index FOLDER "
+                f"{where}: no such collection, or it was dropped meanwhile; create it with: rrid-edge index FOLDER "
                 "--gallery ADDRESS"
             )
-        return GalleryError(f"{where}: Milvus refuses to {what} ({text[:300]}); see the server's log")
+        return GalleryError(f"{where}: Milvus refuses to {action} ({text[:300]}); see the server's log")
 
 
 def _client_class(address: MilvusAddress) -> Any:  # noqa: ANN401
-    """``pymilvus.MilvusClient``, imported when it is needed."""
+    """``pymilvus.MilvusClient``, imported on first use. Its loggers are silenced: they print tracebacks of raised errors."""
     try:
         from pymilvus import MilvusClient
     except ModuleNotFoundError as error:
         raise MissingDependencyError.for_package(error.name or "pymilvus", "milvus", "a gallery in Milvus") from error
     if address.is_file and importlib.util.find_spec("milvus_lite") is None:
         raise MissingDependencyError(
-            "a gallery in a file of Milvus Lite needs the package 'milvus-lite', which is not installed: "
+            "a gallery in a Milvus Lite file needs the package 'milvus-lite', which is not installed: "
             "pip install milvus-lite"
         )
     for name in ("pymilvus", "milvus_lite"):
@@ -231,7 +234,9 @@ def _timeout_s() -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 86_400:
-        raise UsageError(f"{TIMEOUT_VARIABLE}={text!r} does not work: expected seconds, for example 60")
+        raise UsageError(
+            f"{TIMEOUT_VARIABLE}={text!r} is not valid: expected seconds above 0 and below 86,400, such as 60"
+        )
     return value
 
 
@@ -243,10 +248,10 @@ def _has_sound_port(text: str) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    """What an error says, without the classes and codes that wrap it."""
+    """Code and message of an error on one line."""
     text = str(getattr(error, "message", "") or error)
     code = getattr(error, "code", None)
-    if callable(code):  # gRPC's own errors, which pymilvus lets through
+    if callable(code):  # a gRPC error that pymilvus did not wrap
         text = f"{code()} {error.details()}"  # type: ignore[attr-defined]
     elif code is not None and not isinstance(code, int):
         text = f"{code} {text}"

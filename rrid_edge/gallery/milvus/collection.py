@@ -1,32 +1,33 @@
-"""Making, recognising and loading the collection of a gallery."""
+"""Creating, recognising and loading the collection of a gallery."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from rrid_edge.errors import GalleryError, GalleryUnavailableError
+from rrid_edge.errors import GalleryError, GalleryUnavailableError, UsageError
 from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus.rows import STRONG
-from rrid_edge.gallery.milvus.schema import FACTS, INDEX_TYPES, KEY, PATH_CHARACTERS, VECTOR, Facts
+from rrid_edge.gallery.milvus.schema import INDEX_TYPES, KEY, PATH_CHARACTERS, SCALAR_FIELDS, VECTOR, CollectionFacts
 from rrid_edge.gallery.milvus.search import METRIC
 from rrid_edge.model.spec import ModelSpec
 
 SHARDS = 2
-"""Ways that rows are spread over, by the hash of their keys."""
-INDEX_WAIT_S = 3600.0
+"""Shards of a new collection. Milvus assigns a row to a shard by the hash of its key."""
+JOB_WAIT_S = 3600.0
+"""Seconds to wait until the server has built its index or compacted its segments."""
 _LOAD_S = 300.0
-_TEXTS = {KEY: 64, "path": PATH_CHARACTERS, "sha256": 64, "person": PATH_CHARACTERS}
+_TEXT_BYTES = {KEY: 64, "path": PATH_CHARACTERS, "sha256": 64, "person": PATH_CHARACTERS}
 
 
-def create_collection(connection: Connection, facts: Facts) -> None:
-    """Make an empty collection with its facts in its properties."""
+def create_collection(connection: Connection, facts: CollectionFacts) -> None:
+    """Create an empty collection with the facts as its properties."""
     from pymilvus import DataType, MilvusClient
 
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    for name in FACTS:
-        if name in _TEXTS:
-            schema.add_field(name, DataType.VARCHAR, is_primary=name == KEY, max_length=_TEXTS[name])
+    for name in SCALAR_FIELDS:
+        if name in _TEXT_BYTES:
+            schema.add_field(name, DataType.VARCHAR, is_primary=name == KEY, max_length=_TEXT_BYTES[name])
         else:
             schema.add_field(name, DataType.INT64)
     schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=facts.spec.dimension)
@@ -39,49 +40,76 @@ def create_collection(connection: Connection, facts: Facts) -> None:
     )
 
 
-def described(connection: Connection, spec: ModelSpec | None = None) -> Facts:
-    """The facts of a collection.
+def read_facts(connection: Connection, spec: ModelSpec | None = None) -> CollectionFacts:
+    """Read the facts of a collection from the server.
 
     Args:
-        connection: to it.
-        spec: of the model that will be used, for a clearer word about other dimensions.
+        connection: to the collection.
+        spec: the model that will be used. With it, the error about a wrong dimension names both dimensions.
 
     Raises:
-        GalleryError: no such collection, not one of ours, of a newer format, of other dimensions, or without our columns.
+        GalleryMissingError: the collection does not exist.
+        GalleryError: the collection is not a gallery, has a newer format, other dimensions or other fields.
     """
-    found = connection.call("describe_collection")
+    description = connection.call("describe_collection")
     where = str(connection.address)
-    fields = {field["name"]: field for field in found["fields"]}
-    values = _vector_values(fields)
-    if spec is not None and values and spec.dimension not in values:
+    fields = {field["name"]: field for field in description["fields"]}
+    dimensions = _vector_dimensions(fields)
+    if spec is not None and dimensions and spec.dimension not in dimensions:
         raise GalleryError(
-            f"{where}: the collection holds vectors of {', '.join(map(str, values))} values, this model's descriptors have "
-            f"{spec.dimension}; name another collection"
+            f"{where}: the collection holds vectors of {', '.join(map(str, dimensions))} values, this model's descriptors "
+            f"have {spec.dimension}; name another collection"
         )
-    facts = Facts.from_properties(found.get("properties", {}), where)
-    if set(fields) != {*FACTS, VECTOR} or values != [facts.spec.dimension]:
+    facts = CollectionFacts.from_properties(description.get("properties", {}), where)
+    if set(fields) != {*SCALAR_FIELDS, VECTOR} or dimensions != [facts.spec.dimension]:
         raise GalleryError(
-            f"{where}: the collection's columns are not those of a gallery of this model; name another collection"
+            f"{where}: the collection's fields are not those of a gallery of this model; name another collection"
         )
     return facts
 
 
-def ensure_index(connection: Connection, facts: Facts) -> None:
-    """Give the collection its index, unless it has one."""
-    if not connection.call("list_indexes", VECTOR):
-        kind, parameters = INDEX_TYPES[facts.index_type]
-        wanted = connection.index_parameters()
-        wanted.add_index(VECTOR, index_type=kind, metric_type=METRIC, params=parameters)
-        connection.call("create_index", wanted)
-
-
-def ensure_loaded(connection: Connection, facts: Facts) -> None:
-    """Wait until query nodes hold the collection; one that a kill left without its index gets it first.
+def refuse_unknown_index_type(index_type: str | None) -> None:
+    """Refuse an index type that is not a key of :data:`INDEX_TYPES`. None is accepted.
 
     Raises:
-        GalleryUnavailableError: that takes more than 300 s.
+        UsageError: the index type is unknown.
     """
-    if connection.address.is_file:  # loads at once, also without an index, and again without harm
+    if index_type is not None and index_type not in INDEX_TYPES:
+        raise UsageError(
+            f"index type {index_type!r} is unknown: expected one of {', '.join(INDEX_TYPES)}", parameter="index_type"
+        )
+
+
+def refuse_other_options(where: str, facts: CollectionFacts, index_type: str | None, replicas: int | None) -> None:
+    """Refuse options that differ from those of an existing collection. None is accepted.
+
+    Raises:
+        UsageError: the collection has another index type or another number of replicas.
+    """
+    if (index_type or facts.index_type, replicas or facts.replicas) != (facts.index_type, facts.replicas):
+        raise UsageError(
+            f"{where}: this collection has index type {facts.index_type} and {facts.replicas} replicas, which are fixed when "
+            "it is created: leave both out, or copy it into a new collection with: rrid-edge gallery copy",
+            parameter=("index_type", "replicas"),
+        )
+
+
+def ensure_index(connection: Connection, facts: CollectionFacts) -> None:
+    """Create the collection's vector index, unless it has one."""
+    if not connection.call("list_indexes", VECTOR):
+        milvus_type, build_parameters = INDEX_TYPES[facts.index_type]
+        parameters = connection.index_parameters()
+        parameters.add_index(VECTOR, index_type=milvus_type, metric_type=METRIC, params=build_parameters)
+        connection.call("create_index", parameters)
+
+
+def ensure_loaded(connection: Connection, facts: CollectionFacts) -> None:
+    """Wait until query nodes have loaded the collection. A collection without an index gets it first.
+
+    Raises:
+        GalleryUnavailableError: loading takes more than 300 s.
+    """
+    if connection.address.is_file:  # Milvus Lite loads at once, needs no index, and may load again
         connection.call("load_collection", wait_s=_LOAD_S)
         return
     if _load_state(connection) == "Loaded":
@@ -92,19 +120,19 @@ def ensure_loaded(connection: Connection, facts: Facts) -> None:
     while _load_state(connection) != "Loaded":
         if time.monotonic() > deadline:
             raise GalleryUnavailableError(
-                f"{connection.address}: Milvus does not load the collection within {_LOAD_S:g} s; look at its query nodes"
+                f"{connection.address}: Milvus did not load the collection within {_LOAD_S:g} s; check its query nodes"
             )
         time.sleep(0.2)
 
 
 def await_index(connection: Connection) -> None:
-    """Seal what was written, and wait until the index holds it all.
+    """Flush, then wait until the index covers all rows.
 
     Raises:
-        GalleryError: the server failed to build it.
-        GalleryUnavailableError: that took more than :data:`INDEX_WAIT_S`.
+        GalleryError: the server failed to build the index.
+        GalleryUnavailableError: the build takes more than :data:`JOB_WAIT_S`.
     """
-    deadline = time.monotonic() + INDEX_WAIT_S
+    deadline = time.monotonic() + JOB_WAIT_S
     _flush(connection)
     while True:
         state = connection.call("describe_index", VECTOR)
@@ -114,31 +142,32 @@ def await_index(connection: Connection) -> None:
             return
         if time.monotonic() > deadline:
             raise GalleryUnavailableError(
-                f"{connection.address}: Milvus builds its index for more than {INDEX_WAIT_S:g} s "
-                f"({state.get('pending_index_rows')} rows to go); what was stored is kept: try again later"
+                f"{connection.address}: Milvus has been building its index for more than {JOB_WAIT_S:g} s "
+                f"({state.get('pending_index_rows')} rows to go); stored rows are kept: try again later"
             )
         time.sleep(0.5)
 
 
 def compact_segments(connection: Connection) -> None:
-    """Let Milvus write segments anew without the rows that are gone, and wait for it.
+    """Let Milvus rewrite its segments without deleted rows, and wait for it.
 
     Raises:
-        GalleryUnavailableError: that took more than :data:`INDEX_WAIT_S`.
+        GalleryUnavailableError: the compaction takes more than :data:`JOB_WAIT_S`.
     """
     _flush(connection)
     job = connection.call("compact")
-    deadline = time.monotonic() + INDEX_WAIT_S
+    deadline = time.monotonic() + JOB_WAIT_S
     while job > 0 and connection.compaction_state(job) == "Executing":
         if time.monotonic() > deadline:
             raise GalleryUnavailableError(
-                f"{connection.address}: Milvus compacts for more than {INDEX_WAIT_S:g} s; it goes on by itself"
+                f"{connection.address}: Milvus has been compacting for more than {JOB_WAIT_S:g} s; it continues on the "
+                "server: try again later"
             )
         time.sleep(0.5)
 
 
 def _flush(connection: Connection) -> None:
-    """Seal what was written; a server may allow that once in ten seconds only."""
+    """Seal the growing segments. A server may allow one flush per ten seconds, so this waits up to a minute."""
     connection.call("flush", wait_s=max(connection.timeout_s, 60.0))
 
 
@@ -148,7 +177,7 @@ def _load_state(connection: Connection) -> str:
 
 
 def collection_exists(address: MilvusAddress) -> bool:
-    """Whether there is such a collection, ours or not."""
+    """Whether the collection exists. It may hold something else than a gallery."""
     connection = Connection(address)
     try:
         return bool(connection.call("has_collection"))
@@ -157,19 +186,19 @@ def collection_exists(address: MilvusAddress) -> bool:
 
 
 def drop_gallery(address: MilvusAddress) -> None:
-    """Drop a collection that is a gallery, of whatever model.
+    """Drop the collection of a gallery of any model.
 
     Raises:
-        GalleryError: it is not one of ours.
+        GalleryError: the collection is not a gallery.
     """
     connection = Connection(address)
     try:
-        described(connection)
+        read_facts(connection)
         connection.call("drop_collection")
     finally:
         connection.close()
 
 
-def _vector_values(fields: dict[str, dict[str, Any]]) -> list[int]:
-    """Dimensions of all columns that have one."""
+def _vector_dimensions(fields: dict[str, dict[str, Any]]) -> list[int]:
+    """Dimensions of all vector fields."""
     return [int(field["params"]["dim"]) for field in fields.values() if "dim" in field.get("params", {})]

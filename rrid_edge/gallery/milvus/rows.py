@@ -1,8 +1,8 @@
-"""Reading rows out of Milvus, all of them, whatever their number, and refusing answers that are not whole.
+"""Reading any number of rows from Milvus; incomplete answers are refused.
 
-Milvus answers at most 16,384 rows at once, in no order that all versions keep. Keys are hashes, so ranges of keys are pages
-of nearly equal size: each is asked for by itself and is whole where it holds fewer rows than the limit. Every read is
-``Strong``: it waits until everything written before it is seen (about 0.2 s on a server).
+Milvus returns at most 16,384 rows per answer, in no stable order. Rows are therefore read in ranges of their keys. Keys are
+hashes, so ranges of equal width hold about as many rows. A range is complete if it returns fewer rows than the limit.
+Every read has consistency level ``Strong``: it sees all earlier writes and takes about 0.2 s on a server.
 """
 
 from __future__ import annotations
@@ -18,100 +18,104 @@ from rrid_edge.errors import GalleryError
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.schema import (
-    FACTS,
     KEY,
+    SCALAR_FIELDS,
     VECTOR,
-    both,
+    and_expression,
     checksum,
     key_expressions,
+    key_of,
     key_ranges,
     range_expression,
     row_of,
 )
 
 STRONG = "Strong"
-MOST_AT_ONCE = 16_384
-"""Rows that Milvus gives in one answer."""
-_ROWS_A_PAGE = 8000
+MOST_ROWS_PER_ANSWER = 16_384
+"""Limit of Milvus."""
+_ROWS_PER_PAGE = 8000
 _PAGE_BYTES = 16 << 20
-"""Of vectors asked for at once; a message may have 64 MB."""
+"""Bytes of vectors per page; Milvus limits a message to 64 MB."""
 _TRIES = 3
 _PAUSE_S = 1.0
 
 
 class Reader:
-    """Reads one collection.
+    """Reads the rows of one collection.
 
     Args:
-        connection: to it.
-        dimension: values of a vector.
-        at_least: tells how many rows there must be.
+        connection: to the collection.
+        dimension: values per vector.
+        least_rows: returns a lower bound of the number of rows, from the collection's properties.
 
     Attributes:
-        vectors_at_once: rows whose vectors fit one message.
+        least_rows: as given.
+        vectors_per_message: rows whose vectors fit one message.
+        where: the address, as messages name it.
     """
 
-    def __init__(self, connection: Connection, dimension: int, at_least: Callable[[], int]) -> None:
-        self._connection, self._at_least = connection, at_least
-        self.vectors_at_once = max(1, min(_ROWS_A_PAGE, _PAGE_BYTES // (4 * dimension)))
+    def __init__(self, connection: Connection, dimension: int, least_rows: Callable[[], int]) -> None:
+        self._connection, self.least_rows, self._dimension = connection, least_rows, dimension
+        self.vectors_per_message = max(1, min(_ROWS_PER_PAGE, _PAGE_BYTES // (4 * dimension)))
         self.where = str(connection.address)
 
     def count(self, expression: str = "") -> int:
-        """Number of rows that pass."""
-        found = self._connection.call("query", filter=expression, output_fields=["count(*)"], consistency_level=STRONG)
-        return int(found[0]["count(*)"])
+        """Number of rows that match ``expression``."""
+        answer = self._connection.call("query", filter=expression, output_fields=["count(*)"], consistency_level=STRONG)
+        return int(answer[0]["count(*)"])
 
     def count_all(self) -> int:
-        """Number of all rows, once there are as many as there must be.
+        """Number of all rows; waits until it reaches the known lower bound.
 
-        A server that has lost a query node answers from what is left, for half a minute or so, and counts no more than that.
+        A server that has lost a query node counts only the remaining rows, for about 30 s.
 
         Raises:
-            GalleryError: it does not find them within the time limit of a call.
+            GalleryError: rows are still missing after the time limit of a call.
         """
         deadline = time.monotonic() + self._connection.timeout_s
         while True:
-            found, expected = self.count(), self._at_least()
-            if found >= expected:
-                return found
+            total, expected = self.count(), self.least_rows()
+            if total >= expected:
+                return total
             if time.monotonic() > deadline:
-                raise self.partial(found, expected)
+                raise self.incomplete(total, expected)
             time.sleep(_PAUSE_S)
 
-    def is_whole(self, total: int) -> bool:
-        """Whether a count of all rows finds as many as there must be."""
-        return total >= self._at_least()
+    def is_complete(self, total: int) -> bool:
+        """Whether a count of all rows reaches the known lower bound."""
+        return total >= self.least_rows()
 
     def entities(self, expression: str = "", *, vectors: bool) -> Iterator[list[Mapping[str, Any]]]:
-        """All rows that pass, in pages; every page is one moment of the collection.
+        """All rows that match, in pages. Each page is one snapshot of the collection.
 
         Raises:
-            GalleryError: the pages together hold fewer or more rows than there are: some query node did not answer.
+            GalleryError: the pages hold fewer or more rows than were counted: a query node did not answer.
         """
         total = self.count_all()
-        expected, found = self.count(expression) if expression else total, 0
-        at_once = self.vectors_at_once if vectors else _ROWS_A_PAGE
-        for start, stop in key_ranges(-(-expected // (at_once // 2 or 1)) or 1):
+        expected, received = self.count(expression) if expression else total, 0
+        page_rows = self.vectors_per_message if vectors else _ROWS_PER_PAGE
+        for start, stop in key_ranges(-(-expected // (page_rows // 2 or 1)) or 1):
             for page in self._range(expression, start, stop, vectors=vectors):
-                found += len(page)
+                received += len(page)
                 yield page
-        if found != expected:
+        if received != expected:
             now = self.count(expression)
-            if not min(expected, now) <= found <= max(expected, now):
-                raise self.partial(found, now)
+            if not min(expected, now) <= received <= max(expected, now):
+                raise self.incomplete(received, now)
 
     def _range(self, expression: str, start: int, stop: int, *, vectors: bool) -> Iterator[list[Mapping[str, Any]]]:
-        limit = min(2 * self.vectors_at_once, MOST_AT_ONCE) if vectors else MOST_AT_ONCE
-        page = self._query(both(expression, range_expression(start, stop)), vectors=vectors, limit=limit)
+        """Rows whose keys lie in a range; a range that reaches the limit is halved."""
+        limit = min(2 * self.vectors_per_message, MOST_ROWS_PER_ANSWER) if vectors else MOST_ROWS_PER_ANSWER
+        page = self._query(and_expression(expression, range_expression(start, stop)), vectors=vectors, limit=limit)
         if len(page) < limit or stop - start < 2:
             yield page
             return
         middle = (start + stop) // 2
-        for part in ((start, middle), (middle, stop)):
-            yield from self._range(expression, *part, vectors=vectors)
+        for half in ((start, middle), (middle, stop)):
+            yield from self._range(expression, *half, vectors=vectors)
 
     def _query(self, expression: str, *, vectors: bool, limit: int) -> list[Mapping[str, Any]]:
-        fields = [*FACTS, VECTOR] if vectors else list(FACTS)
+        fields = [*SCALAR_FIELDS, VECTOR] if vectors else list(SCALAR_FIELDS)
         return list(
             self._connection.call(
                 "query", filter=expression, output_fields=fields, limit=limit, consistency_level=STRONG
@@ -119,23 +123,42 @@ class Reader:
         )
 
     def by_keys(self, keys: Iterable[str], *, vectors: bool) -> dict[str, Mapping[str, Any]]:
-        """The rows of some keys; those that are not there are left out."""
-        at_once = min(1000, self.vectors_at_once)
-        found: dict[str, Mapping[str, Any]] = {}
-        for expression in key_expressions(keys, at_once):
-            for entity in self._query(expression, vectors=vectors, limit=at_once):
-                found[entity[KEY]] = entity
-        return found
+        """Entities by key; missing keys are left out."""
+        batch_keys = min(1000, self.vectors_per_message)
+        entities: dict[str, Mapping[str, Any]] = {}
+        for expression in key_expressions(keys, batch_keys):
+            for entity in self._query(expression, vectors=vectors, limit=batch_keys):
+                entities[entity[KEY]] = entity
+        return entities
+
+    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
+        """The descriptors of some rows, float32 (N, D).
+
+        Raises:
+            GalleryError: a row no longer exists, or its vector does not match its checksum.
+        """
+        result = np.empty((len(rows), self._dimension), np.float32)
+        for start in range(0, len(rows), self.vectors_per_message):
+            keys = [key_of(row.path) for row in rows[start : start + self.vectors_per_message]]
+            entities = self.by_keys(keys, vectors=True)
+            unusable = [key for key in keys if key not in entities or not is_intact(entities[key])]
+            if unusable:
+                raise GalleryError(
+                    f"{self.where}: {len(unusable)} of the requested crops are gone or damaged; see: rrid-edge gallery verify"
+                )
+            for index, key in enumerate(keys, start):
+                result[index] = vector_of(entities[key])
+        return result
 
     def row(self, entity: Mapping[str, Any]) -> GalleryRow:
         """The row of an entity; see :func:`rrid_edge.gallery.milvus.schema.row_of`."""
         return row_of(entity, self.where)
 
-    def partial(self, found: int, expected: int) -> GalleryError:
-        """The refusal of an answer that is not whole."""
+    def incomplete(self, received: int, expected: int) -> GalleryError:
+        """The error for an incomplete answer."""
         return GalleryError(
-            f"{self.where}: Milvus answered only in part ({found:,} of {expected:,} crops), so nothing is answered; look at "
-            "its query nodes (at least two replicas keep answers whole while one is replaced) and try again"
+            f"{self.where}: Milvus returned only {received:,} of {expected:,} crops, so there is no answer; check its query "
+            "nodes and try again (with two replicas, answers stay complete while a node is replaced)"
         )
 
 
@@ -144,29 +167,31 @@ def vector_of(entity: Mapping[str, Any]) -> NDArray[np.float32]:
     return np.asarray(entity[VECTOR], np.float32)
 
 
-def is_sound(entity: Mapping[str, Any]) -> bool:
-    """Whether the vector of an entity fits its checksum."""
+def is_intact(entity: Mapping[str, Any]) -> bool:
+    """Whether the vector of an entity matches its checksum."""
     return checksum(vector_of(entity)) == int(entity["crc32"])
 
 
-def whole(ask: Callable[[], Sequence[Any]], expected: Callable[[], int], limit: int, reader: Reader) -> Sequence[Any]:
-    """An answer of ``limit`` rows, or of all that there are.
+def complete_answer(
+    ask: Callable[[], Sequence[Any]], count: Callable[[], int], limit: int, reader: Reader
+) -> Sequence[Any]:
+    """An answer of ``limit`` rows, or of all rows that match.
 
     Args:
-        ask: asks for at most ``limit`` rows.
-        expected: counts the rows that pass.
-        limit: rows asked for.
-        reader: words the refusal.
+        ask: requests at most ``limit`` rows.
+        count: counts the rows that match.
+        limit: rows requested.
+        reader: makes the error.
 
     Raises:
-        GalleryError: fewer rows than there are came several times: rows were not removed meanwhile, they are missing.
+        GalleryError: repeated answers hold fewer rows than were counted. So rows are missing, not removed meanwhile.
     """
-    there = -1
+    expected = -1
     for _ in range(_TRIES):
         answer = ask()
-        if len(answer) >= limit or len(answer) == there:
+        if len(answer) >= limit or len(answer) == expected:
             return answer
-        there = expected()
-        if len(answer) >= min(limit, there):
+        expected = count()
+        if len(answer) >= min(limit, expected):
             return answer
-    raise reader.partial(len(answer), min(limit, there))
+    raise reader.incomplete(len(answer), min(limit, expected))

@@ -1,13 +1,7 @@
-"""The form of a gallery in Milvus: its columns, its facts, and filters as expressions.
+"""The schema of a gallery in Milvus: fields, properties and filter expressions.
 
-One collection holds one gallery. A row's primary key is the SHA-256 of its path's bytes, so that Milvus spreads rows over
-the shards of a collection evenly and a path can only ever be one row. There is no partition key on purpose: a partition by
-camera leaves a second row behind when a changed pattern gives a crop another camera, and Milvus 2.3.5 answered equality on
-a hashed partition key with 15 of 35 rows after upserts (measured; ranges and plain columns were right). Shards are partitions
-by the hash of the primary key, and nothing else is needed for rows to spread.
-
-Paths and persons may hold any bytes. They are stored percent-encoded, as ASCII letters, digits, ``_ . - / %`` only: that
-can be read, reversed, and put between the quotes of an expression with nothing to escape.
+One collection holds one gallery. A row's primary key is the SHA-256 of its path. Paths and persons are stored
+percent-encoded. The reasons, and why no partition key is used: ``docs/decisions/milvus-gallery.md``.
 """
 
 from __future__ import annotations
@@ -31,8 +25,8 @@ from rrid_edge.model.spec import ModelSpec
 
 FORMAT = 1
 KEY, VECTOR = "key", "vector"
-FACTS = (KEY, "path", "sha256", "size", "mtime_ns", "camera", "person", "time", "crc32", "check32")
-"""Columns beside the vector."""
+SCALAR_FIELDS = (KEY, "path", "sha256", "size", "mtime_ns", "camera", "person", "time", "crc32", "check32")
+"""All fields except the vector."""
 IVF_LISTS = 256
 INDEX_TYPES: dict[str, tuple[str, dict[str, int]]] = {
     "flat": ("FLAT", {}),
@@ -40,27 +34,29 @@ INDEX_TYPES: dict[str, tuple[str, dict[str, int]]] = {
     "hnsw": ("HNSW", {"M": 32, "efConstruction": 256}),
     "diskann": ("DISKANN", {}),
 }
-"""Kinds of vector index by the names that users give: Milvus' name and how it is built."""
+"""Index types by the names that users give: Milvus' name and its build parameters."""
 PATH_CHARACTERS = 16_384
+"""Longest path or person, percent-encoded."""
 _PREFIX = "rrid.gallery."
 _NO_PERSON, _EMPTY = "~", "%"
 _INT64 = (-(2**63), 2**63 - 1)
 _NO_ROW = f'{KEY} == ""'
-_KEYS_AT_ONCE = 1000
+_KEYS_PER_EXPRESSION = 1000
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a collection says of itself, in its properties.
+class CollectionFacts:
+    """The facts of a gallery, stored in the properties of its collection.
 
     Attributes:
         spec: of the model that made the descriptors.
-        dtype: precision that values were rounded to before they were stored; Milvus keeps float32.
+        dtype: values were rounded to this type before they were stored; Milvus stores float32.
         index_type: key of :data:`INDEX_TYPES`.
-        replicas: copies in the memory of query nodes.
+        replicas: replicas in the memory of query nodes.
         model: path of the model file used last.
-        damaged: keys of rows that a verification found damaged and that were not stored again since.
-        rows: rows that are there at least; fewer are counted only where query nodes are missing and Milvus does not say so.
+        damaged: keys of damaged rows that a verification found and that were not stored again since.
+        rows: lower bound of the number of rows. A smaller count means that query nodes are missing, which Milvus does not
+            report.
     """
 
     spec: ModelSpec
@@ -72,7 +68,7 @@ class Facts:
     rows: int = 0
 
     def to_properties(self) -> dict[str, str]:
-        """As collection properties."""
+        """Collection properties: text by name."""
         values = {
             "format": str(FORMAT),
             "fingerprint": self.spec.fingerprint,
@@ -88,29 +84,29 @@ class Facts:
         return {_PREFIX + key: value for key, value in values.items()}
 
     @classmethod
-    def from_properties(cls, properties: Mapping[str, str], where: str) -> Facts:
-        """Read them back.
+    def from_properties(cls, properties: Mapping[str, str], where: str) -> CollectionFacts:
+        """Parse collection properties.
 
         Raises:
-            GalleryError: not a gallery of ours, of a newer format, or damaged.
+            GalleryError: the collection is not a gallery, has a newer format, or its properties are damaged.
         """
-        own = {key[len(_PREFIX) :]: value for key, value in properties.items() if key.startswith(_PREFIX)}
-        if "format" not in own:
+        texts = {key[len(_PREFIX) :]: value for key, value in properties.items() if key.startswith(_PREFIX)}
+        if "format" not in texts:
             raise GalleryError(
-                f"{where}: this collection is no gallery of rrid-edge (its properties lack {_PREFIX}format); name another "
-                "collection, or make one with: rrid-edge index FOLDER --gallery ADDRESS"
+                f"{where}: this collection is not a gallery of rrid-edge (it has no property {_PREFIX}format); name another "
+                "collection, or create one with: rrid-edge index FOLDER --gallery ADDRESS"
             )
-        if not own["format"].isdecimal() or int(own["format"]) > FORMAT:
+        if not texts["format"].isdecimal() or int(texts["format"]) > FORMAT:
             raise GalleryError(
-                f"{where}: gallery format {own['format']} is newer than this rrid-edge reads ({FORMAT}); update rrid-edge"
+                f"{where}: gallery format {texts['format']} is newer than this rrid-edge reads ({FORMAT}); update rrid-edge"
             )
         try:
-            spec = ModelSpec.from_metadata(json.loads(own["spec"]), where=where)
-            damaged = tuple(str(key) for key in json.loads(own.get("damaged", "[]")))
-            if own["index"] not in INDEX_TYPES or own["fingerprint"] != spec.fingerprint:
+            spec = ModelSpec.from_metadata(json.loads(texts["spec"]), where=where)
+            damaged = tuple(str(key) for key in json.loads(texts.get("damaged", "[]")))
+            if texts["index"] not in INDEX_TYPES or texts["fingerprint"] != spec.fingerprint:
                 raise ValueError("its entries contradict each other")
-            rows = int(own.get("rows", "0"))
-            return cls(spec, own["dtype"], own["index"], int(own["replicas"]), own.get("model", ""), damaged, rows)
+            rows, replicas = int(texts.get("rows", "0")), int(texts["replicas"])
+            return cls(spec, texts["dtype"], texts["index"], replicas, texts.get("model", ""), damaged, rows)
         except (KeyError, ValueError, ModelFileError) as error:
             raise GalleryError(
                 f"{where}: the collection's properties are damaged ({error}); index again with: "
@@ -119,7 +115,7 @@ class Facts:
 
 
 def property_name(fact: str) -> str:
-    """Name of the collection property of a fact."""
+    """Name of the collection property that stores a fact."""
     return _PREFIX + fact
 
 
@@ -129,32 +125,32 @@ def key_of(path: str) -> str:
 
 
 def encode_text(text: str) -> str:
-    """Any text, surrogate escapes included, as ASCII of a few harmless characters; byte by byte."""
+    """Percent-encode text byte by byte. The result needs no escaping in an expression; surrogate escapes are kept."""
     return quote_from_bytes(text.encode("utf-8", "surrogateescape"), safe="/").replace("~", "%7E")
 
 
 def decode_text(stored: str) -> str:
-    """The text that :func:`encode_text` was given."""
+    """Invert :func:`encode_text`."""
     return unquote_to_bytes(stored).decode("utf-8", "surrogateescape")
 
 
 def checksum(vector: NDArray[np.float32]) -> int:
-    """CRC-32 of a vector (D,) as it is stored: little-endian float32."""
+    """CRC-32 of a vector (D,) as little-endian float32."""
     return zlib.crc32(np.ascontiguousarray(vector, "<f4").tobytes())
 
 
 def record(row: NewRow, vector: NDArray[np.float32]) -> dict[str, Any]:
-    """One row as Milvus takes it.
+    """The entity of a row and its vector (D,).
 
     Raises:
-        UsageError: a camera or time beyond 64 bits, or a path beyond :data:`PATH_CHARACTERS`.
+        UsageError: the camera, time or size needs more than 64 bits, or the path is longer than :data:`PATH_CHARACTERS`.
     """
     path = encode_text(row.path)
     numbers = (row.size, row.mtime_ns, row.camera, row.time)
     if len(path) > PATH_CHARACTERS or any(value is not None and not _fits(value) for value in numbers):
         raise UsageError(
-            f"{printable(row.path)}: Milvus cannot hold this row: its path is too long, or its camera, time or size is "
-            "beyond 64 bits; give another pattern or rename the file",
+            f"{printable(row.path)}: Milvus cannot hold this row; expected a path of at most {PATH_CHARACTERS:,} encoded "
+            "characters, and a camera, time and size of 64 bits: rename the file or give another pattern",
             parameter="pattern",
         )
     person = _NO_PERSON if row.person is None else encode_text(row.person) or _EMPTY
@@ -178,7 +174,7 @@ def row_of(entity: Mapping[str, Any], where: str) -> GalleryRow:
     """The row of a stored entity.
 
     Raises:
-        GalleryError: it does not fit its own checksum.
+        GalleryError: the row does not match its checksum.
     """
     stored = entity["person"]
     person = None if stored == _NO_PERSON else "" if stored == _EMPTY else decode_text(stored)
@@ -201,46 +197,45 @@ def row_of(entity: Mapping[str, Any], where: str) -> GalleryRow:
 
 
 def expression(search_filter: SearchFilter) -> str:
-    """A filter as Milvus' expression; empty where all rows pass.
+    """A filter as a Milvus expression; empty if all rows pass.
 
-    Unknown cameras and times are stored as :data:`rrid_edge.gallery.shared.UNKNOWN`, which no name gives: Milvus 2.3 has no
-    null.
+    Milvus 2.3 has no null, so unknown cameras and times are stored as :data:`rrid_edge.gallery.shared.UNKNOWN`.
     """
-    parts = []
+    terms = []
     if search_filter.cameras:
         cameras = sorted(camera for camera in search_filter.cameras if _fits(camera))
-        parts.append(f"camera in {cameras}" if cameras else _NO_ROW)
-    left_out = sorted(camera for camera in search_filter.not_cameras if _fits(camera) and camera != UNKNOWN)
-    if left_out:
-        parts.append(f"camera not in {left_out}")
+        terms.append(f"camera in {cameras}" if cameras else _NO_ROW)
+    excluded = sorted(camera for camera in search_filter.not_cameras if _fits(camera) and camera != UNKNOWN)
+    if excluded:
+        terms.append(f"camera not in {excluded}")
     if search_filter.since is not None or search_filter.until is not None:
         since = max(UNKNOWN + 1, _INT64[0] if search_filter.since is None else search_filter.since)
         until = min(_INT64[1], _INT64[1] if search_filter.until is None else search_filter.until)
-        parts.append(f"time >= {since} and time <= {until}" if since <= until else _NO_ROW)
+        terms.append(f"time >= {since} and time <= {until}" if since <= until else _NO_ROW)
     keys = sorted(key_of(path) for path in search_filter.not_paths)
-    parts += [f"{KEY} not in {_quoted(part)}" for part in _cut(keys)]
-    return " and ".join(f"({part})" for part in parts)
+    terms += [f"{KEY} not in {_key_list(batch)}" for batch in _batches(keys, _KEYS_PER_EXPRESSION)]
+    return " and ".join(f"({term})" for term in terms)
 
 
-def key_expressions(keys: Iterable[str], at_once: int = _KEYS_AT_ONCE) -> Iterator[str]:
-    """Expressions that together choose the rows of some keys."""
-    for part in _cut(sorted(set(keys)), at_once):
-        yield f"{KEY} in {_quoted(part)}"
+def key_expressions(keys: Iterable[str], most_keys: int = _KEYS_PER_EXPRESSION) -> Iterator[str]:
+    """Expressions that together match the rows of some keys, each with at most ``most_keys`` keys."""
+    for batch in _batches(sorted(set(keys)), most_keys):
+        yield f"{KEY} in {_key_list(batch)}"
 
 
-def key_ranges(pieces: int) -> list[tuple[int, int]]:
-    """The keys cut into ranges of equal width, as the integers of their first eight digits: [start, stop)."""
-    return [((index << 32) // pieces, (index + 1 << 32) // pieces) for index in range(pieces)]
+def key_ranges(count: int) -> list[tuple[int, int]]:
+    """``count`` ranges of keys of equal width: [start, stop), as the integer value of a key's first eight hex digits."""
+    return [((index << 32) // count, (index + 1 << 32) // count) for index in range(count)]
 
 
 def range_expression(start: int, stop: int) -> str:
-    """The rows whose keys lie in a range of :func:`key_ranges`."""
+    """An expression that matches the rows whose keys lie in a range of :func:`key_ranges`."""
     upper = "" if stop >= 1 << 32 else f' and {KEY} < "{stop:08x}"'
     return f'{KEY} >= "{start:08x}"{upper}'
 
 
-def both(first: str, second: str) -> str:
-    """Two expressions, of which either may be empty, joined by *and*."""
+def and_expression(first: str, second: str) -> str:
+    """The conjunction of two expressions; an empty expression matches all rows."""
     return f"({first}) and ({second})" if first and second else first or second
 
 
@@ -248,10 +243,10 @@ def _fits(value: int) -> bool:
     return _INT64[0] <= value <= _INT64[1]
 
 
-def _quoted(keys: Sequence[str]) -> str:
+def _key_list(keys: Sequence[str]) -> str:
     return "[" + ", ".join(f'"{key}"' for key in keys) + "]"
 
 
-def _cut(keys: Sequence[str], at_once: int = _KEYS_AT_ONCE) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), at_once):
-        yield keys[start : start + at_once]
+def _batches(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]

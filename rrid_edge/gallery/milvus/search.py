@@ -1,14 +1,15 @@
-"""Search in Milvus: its index names candidates, their cosines are computed here, so that answers are those of other stores.
+"""Search in Milvus: the server's index names candidates; their cosines are computed here.
 
-With an index that is exhaustive (``flat``; ``ivf`` with all of its lists) the answer is exact: more candidates than hits
-are asked for, until the last of them lies clearly below the last hit. A graph (``hnsw``, ``diskann``) may miss rows, and is
-used for ``fast`` alone; without ``fast`` all vectors are read and compared, which is as slow as it is exact.
+``flat``, and ``ivf`` with all of its lists, give exact answers. ``hnsw`` and ``diskann`` may miss rows and are used only with
+``fast``; without it every vector is read. Details: ``docs/decisions/milvus-gallery.md``.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +18,25 @@ from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import Hit
 from rrid_edge.gallery.milvus.client import Connection
-from rrid_edge.gallery.milvus.rows import MOST_AT_ONCE, STRONG, Reader, is_sound, vector_of, whole
-from rrid_edge.gallery.milvus.schema import FACTS, IVF_LISTS, KEY, VECTOR
+from rrid_edge.gallery.milvus.rows import (
+    MOST_ROWS_PER_ANSWER,
+    STRONG,
+    Reader,
+    complete_answer,
+    is_intact,
+    vector_of,
+)
+from rrid_edge.gallery.milvus.schema import IVF_LISTS, KEY, SCALAR_FIELDS, VECTOR
 from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores
 
 METRIC = "IP"
 """Inner product: the cosine of unit vectors."""
-_MORE = 16
+_EXTRA_CANDIDATES = 16
 _ANSWER_BYTES = 32 << 20
 _FAST_CANDIDATES = 32
-_TRIES = 3
 _FAST_LISTS = 32
+_TRIES = 3
+_RETRY_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class Answer:
 
     Attributes:
         hits: best first, ties by path.
-        mode: kind of the index, or ``scan``.
+        mode: index type, or ``scan``.
         scored: rows whose cosine was computed here.
     """
 
@@ -46,8 +55,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Question:
-    """What is asked of every query: see :meth:`Searcher.search`; ``fast`` only where the index can miss rows."""
+class _Request:
+    """What all queries of one search share; ``fast`` is set only for an index that can miss rows."""
 
     top_k: int
     expression: str
@@ -59,10 +68,10 @@ class Searcher:
     """Searches one collection.
 
     Args:
-        connection: to it.
-        reader: of it.
+        connection: to the collection.
+        reader: of the collection.
         index_type: key of :data:`rrid_edge.gallery.milvus.schema.INDEX_TYPES`.
-        dimension: values of a vector.
+        dimension: values per vector.
     """
 
     def __init__(self, connection: Connection, reader: Reader, index_type: str, dimension: int) -> None:
@@ -70,106 +79,127 @@ class Searcher:
         self._row_bytes = 4 * dimension + 1024
 
     def search(
-        self, queries: NDArray[np.float32], top_k: int, expression: str, count: Callable[[], int], *, fast: bool
-    ) -> list[Answer]:
-        """Answers to queries (Q, D).
+        self, queries: NDArray[np.float32], top_k: int, expression: str, *, fast: bool
+    ) -> tuple[list[Answer], int]:
+        """Answers to queries; repeated while rows are missing, up to the time limit of a call.
 
         Args:
-            queries: float32, unit length.
-            top_k: hits, at most 16,384.
-            expression: which rows may answer.
-            count: tells how many rows pass it.
-            fast: take the index's word for which rows are candidates.
+            queries: float32 (Q, D), unit length.
+            top_k: hits per query, at most 16,384.
+            expression: which rows may answer; empty for all.
+            fast: accept the candidates of an approximate index.
+
+        Returns:
+            The answers, and the number of rows that match ``expression``.
 
         Raises:
-            GalleryError: answers that are not whole.
+            GalleryError: rows are still missing after the time limit.
         """
-        ask = _Question(top_k, expression, count, fast=fast and self._index_type != "flat")
-        if self._index_type in ("hnsw", "diskann") and not fast:
-            return self._scan(queries, ask)
+        deadline = time.monotonic() + self._connection.timeout_s
+        while True:
+            with ThreadPoolExecutor(2) as pool:  # each call waits 0.2 s for consistency, so they run at the same time
+                total = pool.submit(self._reader.count)
+                passing = pool.submit(self._reader.count, expression) if expression else total
+                request = _Request(top_k, expression, passing.result, fast=fast and self._index_type != "flat")
+                answers = self._search_once(queries, request, exhaustive=not fast) if len(queries) else []
+            if self._reader.is_complete(total.result()):
+                return answers, passing.result()
+            if time.monotonic() > deadline:
+                raise self._reader.incomplete(total.result(), self._reader.least_rows())
+            time.sleep(_RETRY_PAUSE_S)
+
+    def _search_once(self, queries: NDArray[np.float32], request: _Request, *, exhaustive: bool) -> list[Answer]:
+        """Ask for more candidates until each query is decided; scan for the queries that never are."""
+        if self._index_type in ("hnsw", "diskann") and exhaustive:
+            return self._scan(queries, request)
         answers: dict[int, Answer] = {}
-        left = list(range(len(queries)))
-        limit = min(MOST_AT_ONCE, max(top_k + _MORE, _FAST_CANDIDATES if ask.fast else 0))
-        while left:
-            for part in self._parts(left, limit):
-                answers.update(self._answered(queries, part, limit, ask))
-            left = [index for index in left if index not in answers]
-            if ask.fast or limit == MOST_AT_ONCE:
+        undecided = list(range(len(queries)))
+        limit = min(
+            MOST_ROWS_PER_ANSWER, max(request.top_k + _EXTRA_CANDIDATES, _FAST_CANDIDATES if request.fast else 0)
+        )
+        while undecided:
+            for batch in self._batches(undecided, limit):
+                answers.update(self._decided(queries, batch, limit, request))
+            undecided = [index for index in undecided if index not in answers]
+            if request.fast or limit == MOST_ROWS_PER_ANSWER:
                 break
-            limit = min(MOST_AT_ONCE, 4 * limit)
-        if left:  # a graph that runs dry under a filter is no answer; nor is a tie of more rows than Milvus can name
-            answers.update(zip(left, self._scan(queries[left], ask), strict=True))
+            limit = min(MOST_ROWS_PER_ANSWER, 4 * limit)
+        if undecided:  # the graph named too few rows under this filter, or more rows tie than one answer can hold
+            answers.update(zip(undecided, self._scan(queries[undecided], request), strict=True))
         return [answers[index] for index in range(len(queries))]
 
-    def _parts(self, left: Sequence[int], limit: int) -> list[Sequence[int]]:
-        """Queries whose answers together fit a message."""
+    def _batches(self, indexes: Sequence[int], limit: int) -> list[Sequence[int]]:
+        """Queries whose answers together fit one message."""
         size = max(1, _ANSWER_BYTES // (self._row_bytes * limit))
-        return [left[start : start + size] for start in range(0, len(left), size)]
+        return [indexes[start : start + size] for start in range(0, len(indexes), size)]
 
-    def _answered(
-        self, queries: NDArray[np.float32], part: Sequence[int], limit: int, ask: _Question
+    def _decided(
+        self, queries: NDArray[np.float32], indexes: Sequence[int], limit: int, request: _Request
     ) -> dict[int, Answer]:
-        """Answers to those queries of ``part`` that ``limit`` candidates decide, by the query's index."""
+        """Answers by the query's index, for the queries that ``limit`` candidates decide."""
+        decide = self._fast_answer if request.fast else self._exact_answer
         answers = {}
-        for index, entities in zip(part, self._candidates(queries[list(part)], limit, ask), strict=True):
-            answer = (self._fast if ask.fast else self._exact)(queries[index], entities, limit, ask)
+        for index, entities in zip(indexes, self._candidates(queries[list(indexes)], limit, request), strict=True):
+            answer = decide(queries[index], entities, limit, request)
             if answer is not None:
                 answers[index] = answer
         return answers
 
-    def _fast(
-        self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, ask: _Question
+    def _fast_answer(
+        self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, request: _Request
     ) -> Answer | None:
-        """The answer from the candidates of an approximate index; None where it named too few."""
-        if len(entities) < min(limit, ask.count()):
+        """The answer from the candidates of an approximate index; None if it named too few."""
+        if len(entities) < min(limit, request.count()):
             return None
-        hits = _ranked(query, entities, self._reader)[: ask.top_k]
+        hits = _ranked(query, entities, self._reader)[: request.top_k]
         return Answer(hits, f"fast {self._index_type}", len(entities))
 
-    def _exact(
-        self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, ask: _Question
+    def _exact_answer(
+        self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, request: _Request
     ) -> Answer | None:
-        """The answer from candidates; None where a row beyond them could belong to it."""
-        if len(entities) < min(limit, ask.count()):
-            entities = whole(
-                lambda: self._candidates(query[None], limit, ask)[0],
-                lambda: self._reader.count(ask.expression),
+        """The answer from candidates; None if a row beyond them could be a hit."""
+        if len(entities) < min(limit, request.count()):
+            entities = complete_answer(
+                lambda: self._candidates(query[None], limit, request)[0],
+                lambda: self._reader.count(request.expression),
                 limit,
                 self._reader,
             )
         hits = _ranked(query, entities, self._reader)
-        all_named = len(entities) < limit
-        if all_named or (len(hits) >= ask.top_k and _is_clear(entities, hits[ask.top_k - 1].score)):
-            return Answer(hits[: ask.top_k], self._index_type, len(entities))
+        has_all_rows = len(entities) < limit
+        if has_all_rows or (
+            len(hits) >= request.top_k and _is_clear(entities, last_score=hits[request.top_k - 1].score)
+        ):
+            return Answer(hits[: request.top_k], self._index_type, len(entities))
         return None
 
-    def _candidates(self, queries: NDArray[np.float32], limit: int, ask: _Question) -> list[list[Mapping[str, Any]]]:
-        """What the index names for every query, vectors and all, with its own score as ``distance``."""
+    def _candidates(self, queries: NDArray[np.float32], limit: int, request: _Request) -> list[list[Mapping[str, Any]]]:
+        """Candidates of the index for each query, with vectors and the index's own score as ``distance``."""
         if len(queries) * limit * self._row_bytes <= _ANSWER_BYTES:
-            return self._named(queries, limit, ask, vectors=True)
-        for _ in range(_TRIES):  # more than a message holds: names first, then their vectors
-            named = self._named(queries, limit, ask, vectors=False)
-            found = self._reader.by_keys((entity[KEY] for own in named for entity in own), vectors=True)
-            if all(entity[KEY] in found for own in named for entity in own):
-                return [[{**found[entity[KEY]], "distance": entity["distance"]} for entity in own] for own in named]
-        raise self._reader.partial(len(found), sum(map(len, named)))
+            return self._index_search(queries, limit, request, vectors=True)
+        for _ in range(_TRIES):  # too large for one message: keys first, then the vectors of these keys
+            named = self._index_search(queries, limit, request, vectors=False)
+            entities = self._reader.by_keys((entity[KEY] for hits in named for entity in hits), vectors=True)
+            if all(entity[KEY] in entities for hits in named for entity in hits):
+                return [[{**entities[hit[KEY]], "distance": hit["distance"]} for hit in hits] for hits in named]
+        raise self._reader.incomplete(len(entities), sum(map(len, named)))
 
-    def _named(
-        self, queries: NDArray[np.float32], limit: int, ask: _Question, *, vectors: bool
+    def _index_search(
+        self, queries: NDArray[np.float32], limit: int, request: _Request, *, vectors: bool
     ) -> list[list[Mapping[str, Any]]]:
-        found = self._connection.call(
+        answer = self._connection.call(
             "search",
             data=list(queries),
             anns_field=VECTOR,
             limit=limit,
-            filter=ask.expression,
-            output_fields=[*FACTS, VECTOR] if vectors else list(FACTS),
-            search_params={"metric_type": METRIC, "params": self._parameters(limit, fast=ask.fast)},
+            filter=request.expression,
+            output_fields=[*SCALAR_FIELDS, VECTOR] if vectors else list(SCALAR_FIELDS),
+            search_params={"metric_type": METRIC, "params": self._search_parameters(limit, fast=request.fast)},
             consistency_level=STRONG,
         )
-        return [[{**hit["entity"], "distance": hit["distance"]} for hit in hits] for hits in found]
+        return [[{**hit["entity"], "distance": hit["distance"]} for hit in hits] for hits in answer]
 
-    def _parameters(self, limit: int, *, fast: bool) -> dict[str, int]:
+    def _search_parameters(self, limit: int, *, fast: bool) -> dict[str, int]:
         return {
             "flat": {},
             "ivf": {"nprobe": _FAST_LISTS if fast else IVF_LISTS},
@@ -177,26 +207,26 @@ class Searcher:
             "diskann": {"search_list": max(2 * limit, 128)},
         }[self._index_type]
 
-    def _scan(self, queries: NDArray[np.float32], ask: _Question) -> list[Answer]:
-        """Read every vector that passes and compare it here."""
+    def _scan(self, queries: NDArray[np.float32], request: _Request) -> list[Answer]:
+        """Read every vector that matches the expression and compute its cosines here."""
         best: list[list[Hit]] = [[] for _ in queries]
-        looked_at = 0
-        for page in self._reader.entities(ask.expression, vectors=True):
-            sound = [entity for entity in page if is_sound(entity)]
-            if not sound:
+        scored = 0
+        for page in self._reader.entities(request.expression, vectors=True):
+            intact = [entity for entity in page if is_intact(entity)]
+            if not intact:
                 continue
-            looked_at += len(sound)
-            vectors = np.stack([vector_of(entity) for entity in sound])
-            for own, query, scores in zip(best, queries, queries @ vectors.T, strict=True):
-                chosen = candidates(scores, np.arange(len(sound)), ask.top_k)
+            scored += len(intact)
+            vectors = np.stack([vector_of(entity) for entity in intact])
+            for hits, query, scores in zip(best, queries, queries @ vectors.T, strict=True):
+                chosen = candidates(scores, np.arange(len(intact)), request.top_k)
                 exact = exact_scores(query, vectors[chosen])
-                own += [
-                    Hit(self._reader.row(sound[index]), float(score))
+                hits += [
+                    Hit(self._reader.row(intact[index]), float(score))
                     for index, score in zip(chosen.tolist(), exact, strict=True)
                 ]
-                own.sort(key=_order)
-                del own[ask.top_k :]
-        return [Answer(tuple(own), "scan", looked_at) for own in best]
+                hits.sort(key=_order)
+                del hits[request.top_k :]
+        return [Answer(tuple(hits), "scan", scored) for hits in best]
 
 
 def _order(hit: Hit) -> tuple[float, bytes]:
@@ -204,15 +234,15 @@ def _order(hit: Hit) -> tuple[float, bytes]:
 
 
 def _ranked(query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[Hit, ...]:
-    """Sound candidates by their exact cosines, ties by path."""
-    sound = [entity for entity in entities if is_sound(entity)]
-    if not sound:
+    """Candidates with intact vectors by their exact cosines, ties by path."""
+    intact = [entity for entity in entities if is_intact(entity)]
+    if not intact:
         return ()
-    scores = exact_scores(query, np.stack([vector_of(entity) for entity in sound]))
-    hits = [Hit(reader.row(entity), float(score)) for entity, score in zip(sound, scores, strict=True)]
+    scores = exact_scores(query, np.stack([vector_of(entity) for entity in intact]))
+    hits = [Hit(reader.row(entity), float(score)) for entity, score in zip(intact, scores, strict=True)]
     return tuple(sorted(hits, key=_order))
 
 
-def _is_clear(entities: Sequence[Mapping[str, Any]], last_score: float) -> bool:
+def _is_clear(entities: Sequence[Mapping[str, Any]], *, last_score: float) -> bool:
     """Whether no row beyond the candidates can reach the last hit, ties and rounding included."""
     return float(min(entity["distance"] for entity in entities)) < last_score - 2 * float(ROUNDING)

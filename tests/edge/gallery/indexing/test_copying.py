@@ -83,7 +83,9 @@ def test_what_must_not_be_copied(tmp_path):
             copy_gallery(source, coarse)
         with create_gallery(tmp_path / "d", SPEC, dtype="float32") as more:
             more.add([NewRow("extra.jpg", "0", 1, 1)], vectors(1))
-            with pytest.raises(GalleryError, match=r"holds 1 crops that the source does not have, extra.jpg"):
+            with pytest.raises(
+                GalleryError, match=r"holds 1 crops that the source does not have, for example extra\.jpg"
+            ):
                 copy_gallery(source, more)
             assert more.info().rows == 1
 
@@ -99,10 +101,10 @@ def test_on_the_command_line(folders, milvus):
     there = json.loads(rrid_edge("gallery", "copy", "crops", milvus, "--json").out)
     assert (there["rows"], there["copied"], there["present"], there["damaged"]) == (49, 49, 0, [])
     back = rrid_edge("gallery", "copy", milvus, "again")
-    assert back.out == "again: 49 crops (49 copied, 0 there already)\n", back
+    assert back.out == "again: 49 crops (49 copied, 0 already present)\n", back
     with open_gallery(folders / "crops" / ".rrid-edge") as one, LocalGallery(folders / "again" / ".rrid-edge") as other:
         same(one, other)
-    assert "0 copied, 49 there already" in rrid_edge("gallery", "copy", "crops", "again").out
+    assert "0 copied, 49 already present" in rrid_edge("gallery", "copy", "crops", "again").out
     refused(rrid_edge("gallery", "copy", "crops", "crops/.rrid-edge"), 2, "same gallery")
     refused(rrid_edge("gallery", "copy", "nowhere", "again"), 4, "no index here")
     refused(rrid_edge("gallery", "copy", "crops", "new", "--index-type", "hnsw"), 2, "for galleries in Milvus")

@@ -10,7 +10,7 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError
 from rrid_edge.gallery.indexing import queried
 from rrid_edge.gallery.indexing.queried import QueriedGallery
-from rrid_edge.gallery.indexing.sync import IndexSettings, out_of_step
+from rrid_edge.gallery.indexing.sync import IndexSettings, needs_indexing
 from rrid_edge.gallery.local.store import LocalGallery
 from support.galleries import SPEC
 from support.pictures import save_crops
@@ -26,7 +26,7 @@ def _ask(folder, engine=None):
     """What a query finds, and how many crops are there."""
     engine = engine or FakeEngine(SPEC)
     with QueriedGallery(folder, folder / ".rrid-edge") as gallery:
-        found = gallery.in_step(folder / "rrid.onnx", engine, IndexSettings())
+        found = gallery.indexed(folder / "rrid.onnx", engine, IndexSettings())
         return found, gallery.model, len(found.gallery.rows())
 
 
@@ -56,9 +56,9 @@ def test_another_model_is_refused_before_the_comparison_is_waited_for(folder, mo
 
     def slow(*arguments):
         assert go_on.wait(20)
-        return out_of_step(*arguments)
+        return needs_indexing(*arguments)
 
-    monkeypatch.setattr(queried, "out_of_step", slow)
+    monkeypatch.setattr(queried, "needs_indexing", slow)
     try:
         with pytest.raises(FingerprintMismatchError, match="another model"):
             _ask(folder, FakeEngine(fake_spec("other", block_width=4)))
@@ -76,7 +76,7 @@ def test_a_comparison_and_searches_share_one_gallery(folder):
         def work():
             try:
                 for _ in range(50):
-                    assert not out_of_step(folder, gallery)
+                    assert not needs_indexing(folder, gallery)
                     assert gallery.info().rows == 6
                     assert len(gallery.search(queries, 3).hits) == 6
             except Exception as error:

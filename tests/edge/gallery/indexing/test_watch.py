@@ -14,7 +14,6 @@ import pytest
 
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
-from rrid_edge.gallery.indexing.sync import IndexSettings
 from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, watch_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from support.commands import refused, rrid_edge
@@ -35,27 +34,31 @@ def until(true, seconds=30):
 class Watcher:
     """A watch in a thread of its own."""
 
-    def __init__(self, folder, settle_s=0.3, look_s=60.0):
+    def __init__(self, folder, settle_s=0.3, rescan_s=60.0):
         self.location = folder / ".rrid-edge"
-        self.reports, self.complaints, self.error = [], [], None
+        self.reports, self.warnings, self.error = [], [], None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(folder, WatchSettings(settle_s, look_s)))
+        self._thread = threading.Thread(target=self._run, args=(folder, WatchSettings(settle_s, rescan_s)))
         self._thread.start()
 
-    def _run(self, folder, watching):
+    def _run(self, folder, settings):
         try:
             watch_folder(
                 folder,
                 lambda: LocalGallery.create(self.location, SPEC),
                 FakeEngine(SPEC),
-                IndexSettings(),
-                watching,
+                settings,
                 stop=self._stop,
-                report=self.reports.append,
-                complain=self.complaints.append,
+                listener=self,
             )
         except Exception as error:
             self.error = error
+
+    def indexed(self, report):
+        self.reports.append(report)
+
+    def warn(self, message):
+        self.warnings.append(message)
 
     def names(self):
         try:
@@ -98,7 +101,7 @@ def test_follows_what_comes_changes_and_goes(folder):
         (folder / "sub" / "renamed.png").unlink()
         until(lambda: len(watcher.names()) == 4)
     assert watcher.error is None
-    assert not watcher.complaints
+    assert not watcher.warnings
     assert sum(report.added for report in watcher.reports) == 6
     assert sum(report.removed for report in watcher.reports) == 2
     assert watcher.reports[0].rows == 3
@@ -116,7 +119,7 @@ def test_a_file_is_taken_only_when_it_is_finished(folder, tmp_path):
                 time.sleep(0.15)
                 assert "slow.jpg" not in watcher.names()
         until(lambda: "slow.jpg" in watcher.names())
-    assert not watcher.complaints
+    assert not watcher.warnings
     assert watcher.error is None
 
 
@@ -145,8 +148,8 @@ def test_a_file_that_cannot_be_read_is_told_once_and_the_rest_goes_on(folder):
         for number in range(3):
             noise(70 + number).save(folder / f"{number}.png")
             until(lambda number=number: f"{number}.png" in watcher.names())
-    assert len(watcher.complaints) == 1
-    assert watcher.complaints[0].startswith("left out broken.jpg: ")
+    assert len(watcher.warnings) == 1
+    assert watcher.warnings[0].startswith("left out broken.jpg: ")
     assert len(watcher.reports[0].failed) == 1
     assert sum(len(report.failed) for report in watcher.reports) == 1
 
@@ -161,24 +164,24 @@ def test_an_unmounted_folder_empties_no_index(folder, tmp_path):
         until(lambda: len(watcher.names()) == 1)
         last = next(folder.glob("*.jpg"))
         last.rename(away / last.name)
-        until(lambda: watcher.complaints)
+        until(lambda: watcher.warnings)
         assert len(watcher.names()) == 1
         for path in away.iterdir():
             path.rename(folder / path.name)
         until(lambda: len(watcher.names()) == 3)
-    assert len(watcher.complaints) == 1
-    assert "is a disk not mounted?" in watcher.complaints[0]
+    assert len(watcher.warnings) == 1
+    assert "is a disk not mounted?" in watcher.warnings[0]
     assert watcher.error is None
 
 
 def test_another_writer_is_waited_for(folder):
     with LocalGallery.create(folder / ".rrid-edge", SPEC), Watcher(folder, settle_s=0.0) as watcher:
-        until(lambda: watcher.complaints)
-        assert "another process is writing this index" in watcher.complaints[0]
+        until(lambda: watcher.warnings)
+        assert "another process is writing this index" in watcher.warnings[0]
         assert watcher.names() == []
     with Watcher(folder, settle_s=0.0) as watcher:
         until(lambda: len(watcher.names()) == 3)
-    assert not watcher.complaints
+    assert not watcher.warnings
 
 
 def test_a_gallery_of_another_model_ends_the_watch(folder):
@@ -188,9 +191,9 @@ def test_a_gallery_of_another_model_ends_the_watch(folder):
     assert isinstance(watcher.error, FingerprintMismatchError)
 
 
-@pytest.mark.parametrize("settings", [{"settle_s": -1}, {"look_s": 0}, {"settle_s": float("nan")}])
+@pytest.mark.parametrize("settings", [{"settle_s": -1}, {"rescan_s": 0}, {"settle_s": float("nan")}])
 def test_settings_that_do_not_work(settings):
-    with pytest.raises(UsageError, match="do not work"):
+    with pytest.raises(UsageError, match="is not valid"):
         WatchSettings(**settings)
 
 
@@ -208,9 +211,9 @@ def test_the_command_follows_until_it_is_stopped(folder, tmp_path):
         noise(80).save(folder / "late.png")
         assert json.loads(process.stdout.readline())["rows"] == 4
         process.send_signal(signal.SIGTERM)
-        _, complaints = process.communicate(timeout=60)
+        _, warnings = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert complaints.splitlines()[-1] == "stopped; what was indexed is committed"
+    assert warnings.splitlines()[-1] == "stopped; indexed crops are committed"
     with LocalGallery(folder / ".rrid-edge") as gallery:
         assert gallery.info().rows == 4
         assert gallery.info().model == str(model)

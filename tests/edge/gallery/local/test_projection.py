@@ -45,7 +45,7 @@ def rows(count: int, start: int = 0) -> list[NewRow]:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr("rrid_edge.gallery.local.store.TWO_PASS_ROWS", 1000)
+    monkeypatch.setattr("rrid_edge.gallery.local.bounds.TWO_PASS_ROWS", 1000)
 
 
 @pytest.fixture
@@ -225,7 +225,8 @@ def test_a_flipped_bit_in_the_bounds_is_found_and_mended(store, tmp_path):
 def test_forgetting_overwrites_the_projected_rows_too(store, tmp_path):
     gone = [row for row in store.rows() if row.person == "17"]
     store.remove([row.path for row in gone], overwrite=True)
-    facts = ProjectionFacts.from_json(json.dumps(json.loads(store._catalogue.facts()["projection"])))
+    with store._catalogue.transaction() as connection:
+        facts = ProjectionFacts.from_json(store._catalogue.facts(connection)["projection"])
     assert facts is not None
     projected = np.fromfile(tmp_path / "g" / "cache.0.projected", "<f4").reshape(facts.rows, facts.dimensions + 1)
     assert not projected[[row.slot for row in gone]].any()

@@ -17,7 +17,7 @@ import pytest
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryError, OutputError, UsageError
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
-from rrid_edge.gallery.indexing.sync import index_folder, out_of_step
+from rrid_edge.gallery.indexing.sync import index_folder, needs_indexing
 from rrid_edge.gallery.local.store import LocalGallery
 from support.killing import kill_and_check, killed_at
 from support.pictures import noise, save_crops
@@ -274,7 +274,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(store, tmp_path, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(os, call, refuse)
-        with pytest.raises(OutputError, match=r"No space left on device.*what was committed is kept"):
+        with pytest.raises(OutputError, match=r"No space left on device.*committed rows are kept"):
             store.add(rows(5, start=5), vectors(5, seed=1))
     with LocalGallery(tmp_path / "g", write=True) as again:
         assert again.info().rows == 5
@@ -394,7 +394,7 @@ def test_added_changed_removed_unchanged(tmp_path):
     third = _index(folder)
     assert (third.added, third.changed, third.removed, third.unchanged) == (0, 0, 0, 6)
     with LocalGallery(folder / ".rrid-edge") as gallery:
-        assert not out_of_step(folder, gallery)
+        assert not needs_indexing(folder, gallery)
 
 
 def test_odd_names_broken_files_links_and_pipes(tmp_path):

@@ -112,7 +112,9 @@ def test_a_server_that_is_down(patient):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(GalleryUnavailableError, match=r"cannot be reached.*start the server") as refusal:
+    with pytest.raises(
+        GalleryUnavailableError, match=r"cannot be reached.*start the server or correct the address"
+    ) as refusal:
         open_gallery(parse_location(f"milvus+http://127.0.0.1:{port}/crops"))
     no_words_wasted(refusal.value)
 
@@ -122,7 +124,7 @@ def test_a_server_that_never_answers(patient):
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         with pytest.raises(
-            GalleryUnavailableError, match=r"does not answer.*2 s.*RRID_EDGE_MILVUS_TIMEOUT_S"
+            GalleryUnavailableError, match=r"does not answer.*2 s.*raise RRID_EDGE_MILVUS_TIMEOUT_S"
         ) as refusal:
             open_gallery(parse_location(f"milvus+http://127.0.0.1:{listening.getsockname()[1]}/crops"))
     no_words_wasted(refusal.value)
@@ -223,7 +225,7 @@ def test_a_collection_of_other_dimensions(raw, address):
         open_gallery(address, spec=SPEC)
     no_words_wasted(refusal.value)
     for use in (lambda: open_gallery(address), lambda: remove_gallery(address)):
-        with pytest.raises(GalleryError, match="no gallery of rrid-edge"):
+        with pytest.raises(GalleryError, match="not a gallery of rrid-edge"):
             use()
     assert raw.has_collection(address.collection)
 
@@ -313,7 +315,7 @@ def test_short_answers_are_refused(address, raw, monkeypatch):
 
         monkeypatch.setattr(gallery._connection, "call", short)
         for use in (lambda: gallery.search(vectors(1), 40), gallery.rows, gallery.verify):
-            with pytest.raises(GalleryError, match=r"answered only in part \(29 of 30 crops\)") as refusal:
+            with pytest.raises(GalleryError, match=r"returned only 29 of 30 crops, so there is no answer") as refusal:
                 use()
             no_words_wasted(refusal.value)
 
@@ -326,7 +328,7 @@ def test_rows_that_a_server_has_lost_without_a_word_are_missed(address, raw, mon
         gallery.finish()
         raw.delete(address.collection, ids=[key_of("b/00003.jpg")])
         for use in (lambda: gallery.search(vectors(1), 3), gallery.rows, gallery.verify, gallery.info):
-            with pytest.raises(GalleryError, match=r"answered only in part \(29 of 30 crops\)") as refusal:
+            with pytest.raises(GalleryError, match=r"returned only 29 of 30 crops, so there is no answer") as refusal:
                 use()
             no_words_wasted(refusal.value)
         gallery.add(rows(4)[3:], vectors(4)[3:])
@@ -351,8 +353,8 @@ def test_rows_that_milvus_cannot_hold(address, raw):
 
 def test_more_rows_than_one_answer_holds(address, raw, monkeypatch):
     """Pages and batches made small: nothing depends on how many there are."""
-    monkeypatch.setattr("rrid_edge.gallery.milvus.rows.MOST_AT_ONCE", 16)
-    monkeypatch.setattr("rrid_edge.gallery.milvus.rows._ROWS_A_PAGE", 64)
+    monkeypatch.setattr("rrid_edge.gallery.milvus.rows.MOST_ROWS_PER_ANSWER", 16)
+    monkeypatch.setattr("rrid_edge.gallery.milvus.rows._ROWS_PER_PAGE", 64)
     monkeypatch.setattr("rrid_edge.gallery.milvus.store.BATCH_BYTES", 20_000)
     with MilvusGallery(address) as gallery:
         gallery.add(rows(200), vectors(200))
@@ -394,9 +396,9 @@ def test_other_indexes_answer_exactly_unless_they_may_be_fast(address, index_typ
 
 def test_a_collection_keeps_its_kind_of_index(address):
     MilvusGallery.create(address, SPEC, index_type="ivf").close()
-    with pytest.raises(UsageError, match=r"index of kind ivf and 1 replicas.*gallery copy"):
+    with pytest.raises(UsageError, match=r"index type ivf and 1 replicas.*gallery copy"):
         MilvusGallery.create(address, SPEC, index_type="flat")
-    with pytest.raises(UsageError, match="index of kind ivf"):
+    with pytest.raises(UsageError, match="index type ivf"):
         MilvusGallery.create(address, SPEC, replicas=2)
     with MilvusGallery.create(address, SPEC) as gallery:
         assert gallery.info().index_type == "ivf"
@@ -434,7 +436,7 @@ def test_the_same_commands_and_answers_as_with_a_folder(desk, address):
     assert json.loads(rrid_edge("gallery", "verify", address, "--recall", "--json").out)["recall"]["value"] == 1
     assert "compacted, 12 crops kept" in rrid_edge("gallery", "compact", address).out
     forgotten = rrid_edge("gallery", "forget", address, "--person", "0002")
-    assert forgotten.out.startswith("3 crops forgotten, their descriptors deleted; Milvus' old files go")
+    assert forgotten.out.startswith("3 crops forgotten, their descriptors deleted; Milvus removes its old files later")
     assert "9 descriptors of 240 values" in rrid_edge("gallery", "export", address, "out.npz").out
 
 
@@ -454,7 +456,7 @@ def test_index_follows_and_rebuild_drops(desk, address, raw):
     raw.drop_collection(address.collection)
     raw.create_collection(address.collection, dimension=8)
     outcome = rrid_edge("index", "gallery", "--gallery", address, "--model", "other.onnx", "--rebuild")
-    refused(outcome, 4, "no gallery of rrid-edge")
+    refused(outcome, 4, "not a gallery of rrid-edge")
 
 
 def test_match_indexes_a_new_collection_once(desk, address):
@@ -465,7 +467,7 @@ def test_match_indexes_a_new_collection_once(desk, address):
 
 def test_refusals_on_the_command_line(desk, address, patient):
     refused(rrid_edge("gallery", "list", "milvus+http://127.0.0.1:1/crops"), 4, "cannot be reached")
-    refused(rrid_edge("gallery", "list", "milvus+http://127.0.0.1:1"), 2, "no address of a gallery")
+    refused(rrid_edge("gallery", "list", "milvus+http://127.0.0.1:1"), 2, "not an address of a gallery")
     refused(rrid_edge("index", "gallery", "--index-type", "hnsw"), 2, "for galleries in Milvus")
     refused(rrid_edge("index", "gallery", "--gallery", address, "--index-type", "tree"), 2, "'tree' is unknown")
 

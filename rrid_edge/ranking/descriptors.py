@@ -1,0 +1,33 @@
+"""Arithmetic on descriptors: the mean of several images, and the share of each block in a score."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.errors import UsageError
+
+_SHORTEST_MEAN = 1e-6
+
+
+def mean_descriptor(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of unit descriptors (N, D), scaled to unit length: float32 (1, D).
+
+    Raises:
+        UsageError: the descriptors cancel out, so the mean has no direction.
+    """
+    mean = descriptors.astype(np.float64).mean(axis=0, keepdims=True)
+    length = np.linalg.norm(mean)
+    if length < _SHORTEST_MEAN:
+        raise UsageError(
+            f"the mean of {len(descriptors)} descriptors has length {length:.1g}: the images contradict each other; give "
+            "images of one person"
+        )
+    unit: NDArray[np.float32] = (mean / length).astype(np.float32)
+    return unit
+
+
+def block_shares(query: NDArray[np.float32], crop: NDArray[np.float32], blocks: int) -> tuple[float, ...]:
+    """The share of each block in the cosine of two unit descriptors (D,): ``blocks`` values, whose sum is the cosine."""
+    products = (query.astype(np.float64) * crop).reshape(blocks, -1).sum(axis=1)
+    return tuple(float(share) for share in products)
