@@ -79,15 +79,15 @@ class MatchSettings:
 
     Attributes:
         top_k: matches per query.
-        fuse: how several images of one person are combined. ``mean`` averages their descriptors. ``max`` takes each crop's
-            best score over the images. ``none`` refuses queries of several images.
+        fuse: how several images of one person are combined. ``mean`` averages their descriptors. ``max`` takes each
+            crop's best score over the images. ``none`` refuses queries of several images.
         exclude_same_camera: leave out crops of the query's own camera.
         rows: filter of the crops that may answer.
         threshold: lowest score of a match, or None.
         expand: average query expansion: number of nearest crops averaged into the query; 0 turns it off.
         fast: score a fixed number of crops, chosen by estimates. Faster on large galleries; may miss a crop.
-        rerank: number of best crops ordered by k-reciprocal re-ranking (:func:`rrid_edge.ranking.rerank.k_reciprocal` with
-            its default parameters); 0 turns it off. Scores and ``threshold`` stay cosines.
+        rerank: number of best crops ordered by k-reciprocal re-ranking (:func:`rrid_edge.ranking.rerank.k_reciprocal`
+            with its default parameters); 0 turns it off. Scores and ``threshold`` stay cosines.
 
     Raises:
         UsageError: a value is out of range.
@@ -104,7 +104,7 @@ class MatchSettings:
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
-            raise UsageError(f"top_k {self.top_k} is not valid: expected at least 1", parameter="top_k")
+            raise UsageError(f"top_k {self.top_k} does not work: expected at least 1", parameter="top_k")
         if self.fuse not in FUSIONS:
             raise UsageError(f"fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}", parameter="fuse")
         if self.threshold is not None and not -1 <= self.threshold <= 1:
@@ -112,12 +112,12 @@ class MatchSettings:
                 f"threshold {self.threshold} is not a cosine: expected a number from -1 to 1", parameter="threshold"
             )
         if self.expand < 0:
-            raise UsageError(f"expand {self.expand} is not valid: expected 0 or more", parameter="expand")
+            raise UsageError(f"expand {self.expand} does not work: expected 0 or more", parameter="expand")
         least = max(self.top_k, LEAST_RERANK_DEPTH)
         if self.rerank and self.rerank < least:
             raise UsageError(
-                f"a re-ranking depth of {self.rerank} crops is not valid: expected at least {least}, for {self.top_k} matches "
-                f"and the {LEAST_RERANK_DEPTH} neighbours that re-ranking compares",
+                f"a re-ranking depth of {self.rerank} crops does not work: expected at least {least}, for {self.top_k} "
+                f"matches and the {LEAST_RERANK_DEPTH} neighbours that re-ranking compares",
                 parameter="rerank_depth",
             )
 
@@ -141,8 +141,8 @@ def match_all(
         One result per query, in the order of ``queries``.
 
     Raises:
-        UsageError: a query has several images but ``fuse`` is ``none``; its camera is unknown but excluded; or too few crops
-            pass the filters for re-ranking.
+        UsageError: a query has several images but ``fuse`` is ``none``; its camera is unknown but excluded; or too few
+            crops pass the filters for re-ranking.
     """
     settings = settings or MatchSettings()
     searches = [_planned(query, settings) for query in queries]
@@ -197,8 +197,9 @@ def _planned(query: Query, settings: MatchSettings) -> _Search:
     if settings.exclude_same_camera:
         if query.camera is None:
             raise UsageError(
-                f"{printable(query.files[0])}: the file name has no camera, so crops of the same camera cannot be excluded; "
-                "rename the file (0002_c1s1_000451_03.jpg), give the pattern of its name, or include the same camera",
+                f"{printable(query.files[0])}: the file name has no camera, so crops of the same camera cannot be "
+                "excluded; rename the file (0002_c1s1_000451_03.jpg), give the pattern of its name, or include the "
+                "same camera",
                 parameter=("pattern", "exclude_same_camera"),
             )
         rows = replace(rows, not_cameras=rows.not_cameras | {query.camera})
@@ -259,7 +260,8 @@ def _refuse_too_few(crops: Sequence[list[_ScoredCrop]]) -> None:
     fewest = min(map(len, crops), default=LEAST_RERANK_DEPTH)
     if fewest < LEAST_RERANK_DEPTH:
         raise UsageError(
-            f"{fewest} crops pass the filters, but re-ranking needs at least {LEAST_RERANK_DEPTH}: search without re-ranking",
+            f"{fewest} crops pass the filters, but re-ranking needs at least {LEAST_RERANK_DEPTH}: search without "
+            "re-ranking",
             parameter="rerank",
         )
 

@@ -1,11 +1,12 @@
 """What a reader sees when a query node of a Milvus cluster dies: python tools/milvus_cluster.py [--replicas 2].
 
-Starts a distributed Milvus 2.3.5 on the loopback (eight roles, two query nodes), writes a gallery, asks it without a pause,
-kills one query node with SIGKILL, and counts errors, partial answers and wrong answers against a slow obvious search.
+Starts a distributed Milvus 2.3.5 on the loopback (eight roles, two query nodes), writes a gallery, asks it without a
+pause, kills one query node with SIGKILL, and counts errors, partial answers and wrong answers against a slow obvious
+search.
 
 Needs x86-64 Linux, ``etcd`` on the PATH (Debian: etcd-server), and in ``RRID_EDGE_MILVUS_PYTHON`` a Python with
-``milvus==2.3.5`` and ``confluent-kafka``, whose built-in mock broker carries the log. That broker keeps little and loses all
-with its process: this shows correctness and failover, not load or durability.
+``milvus==2.3.5`` and ``confluent-kafka``, whose built-in mock broker carries the log. That broker keeps little and
+loses all with its process: this shows correctness and failover, not load or durability.
 """
 
 from __future__ import annotations

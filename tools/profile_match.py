@@ -1,8 +1,8 @@
 """The way of one query through the rooms of rrid_edge: which are entered, how they call each other, what is read twice.
 
-A room is a package of rrid_edge (cli, engines, engines/openvino, gallery/local ...) or a loose module (matching, errors ...).
-It is entered when one of its functions is called; importing a module does not count. A move is a call from one room to
-another. The gallery must be indexed: run `rrid-edge index GALLERY --model MODEL` first.
+A room is a package of rrid_edge (cli, engines, engines/openvino, gallery/local ...) or a loose module (matching, errors
+...). It is entered when one of its functions is called; importing a module does not count. A move is a call from one
+room to another. The gallery must be indexed: run `rrid-edge index GALLERY --model MODEL` first.
 
 Run: python tools/profile_match.py MODEL QUERY GALLERY [--json]
 """
@@ -145,7 +145,8 @@ def main() -> None:
     print(f"{len(found.rooms)} rooms: {', '.join(sorted(found.rooms))}")
     print(f"{len(found.modules)} modules entered, {len(found.moves)} kinds of moves, {sum(found.moves.values())} moves")
     print(
-        f"gallery opened {found.opened} x, its facts read {found.facts_read} x, the model's header {found.headers_parsed} x"
+        f"gallery opened {found.opened} x, its facts read {found.facts_read} x, the model's header "
+        f"{found.headers_parsed} x"
     )
     sys.exit(found.code)
 

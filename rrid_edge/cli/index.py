@@ -114,8 +114,8 @@ def _index_once(
     embedded = report.added + report.changed
     rate = f", {embedded / seconds:.1f} images/s" if embedded else ""
     print(
-        f"{printable(folder)}: {report.rows} crops ({report.added} added, {report.changed} changed, {report.removed} removed, "
-        f"{report.unchanged} unchanged, {len(report.failed)} failed) in {seconds:.1f} s{rate}"
+        f"{printable(folder)}: {report.rows} crops ({report.added} added, {report.changed} changed, {report.removed} "
+        f"removed, {report.unchanged} unchanged, {len(report.failed)} failed) in {seconds:.1f} s{rate}"
     )
 
 

@@ -60,8 +60,8 @@ def say_indexed(report: IndexReport) -> None:
     if total_s > _LONG_S:
         decoding, disk = report.waited_for_decoding_s / total_s, report.waited_for_disk_s / total_s
         say(
-            f"batches of {report.batch}, {report.workers} decoding workers; the engine waited {decoding:.0%} of the time for "
-            f"images, {disk:.0%} for the disk"
+            f"batches of {report.batch}, {report.workers} decoding workers; the engine waited {decoding:.0%} of the "
+            f"time for images, {disk:.0%} for the disk"
         )
     for path, reason in (*report.failed, *report.skipped):
         say(f"left out {printable(path)}: {reason}")

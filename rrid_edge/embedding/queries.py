@@ -52,8 +52,8 @@ def query_files(paths: Sequence[Path], *, separate: bool = False) -> list[tuple[
         return [(path,) for path in paths] if separate else [tuple(paths)]
     if len(folders) != len(paths):
         raise UsageError(
-            f"the queries are {len(paths) - len(folders)} files and {len(folders)} folders: give image files of one person, or "
-            "folders of queries"
+            f"the queries are {len(paths) - len(folders)} files and {len(folders)} folders: give image files of one "
+            "person, or folders of queries"
         )
     queries: list[tuple[Path, ...]] = [(file,) for folder in folders for file in list_images(folder)]
     if not queries:

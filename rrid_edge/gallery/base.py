@@ -245,7 +245,7 @@ class Gallery(Protocol):
         *,
         fast: bool = False,
     ) -> SearchResult:
-        """The ``top_k`` rows of highest cosine for each query, float32 (Q, D) of unit length; ``fast`` may miss rows."""
+        """The ``top_k`` rows of highest cosine per query, float32 (Q, D) of unit length; ``fast`` may miss rows."""
         ...
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:

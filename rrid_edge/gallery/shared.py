@@ -33,9 +33,9 @@ def refuse_foreign(where: str, own: ModelSpec, given: ModelSpec) -> None:
     """
     if own.fingerprint != given.fingerprint:
         raise FingerprintMismatchError(
-            f"{where}: this gallery was indexed with another model ({own.backbone}, fingerprint {own.fingerprint[:12]}) than "
-            f"the given one ({given.backbone}, {given.fingerprint[:12]}): give that model, or rebuild the index with: "
-            "rrid-edge index FOLDER --rebuild",
+            f"{where}: this gallery was indexed with another model ({own.backbone}, fingerprint "
+            f"{own.fingerprint[:12]}) than the given one ({given.backbone}, {given.fingerprint[:12]}): give that "
+            "model, or rebuild the index with: rrid-edge index FOLDER --rebuild",
             parameter="model",
         )
 
@@ -58,7 +58,8 @@ def refuse_unfitting(shape: tuple[int, ...], rows: int, dimension: int) -> None:
     """
     if shape != (rows, dimension):
         raise UsageError(
-            f"descriptors of shape {shape} do not fit {rows} rows of {dimension} values: expected shape ({rows}, {dimension})",
+            f"descriptors of shape {shape} do not fit {rows} rows of {dimension} values: expected shape ({rows}, "
+            f"{dimension})",
             parameter="vectors",
         )
 

@@ -20,14 +20,14 @@ def mean_descriptor(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.linalg.norm(mean)
     if length < _SHORTEST_MEAN:
         raise UsageError(
-            f"the mean of {len(descriptors)} descriptors has length {length:.1g}: the images contradict each other; give "
-            "images of one person"
+            f"the mean of {len(descriptors)} descriptors has length {length:.1g}: the images contradict each other; "
+            "give images of one person"
         )
     unit: NDArray[np.float32] = (mean / length).astype(np.float32)
     return unit
 
 
 def block_shares(query: NDArray[np.float32], crop: NDArray[np.float32], blocks: int) -> tuple[float, ...]:
-    """The share of each block in the cosine of two unit descriptors (D,): ``blocks`` values, whose sum is the cosine."""
+    """The share of each block in the cosine of two unit descriptors (D,). The shares sum to the cosine."""
     products = (query.astype(np.float64) * crop).reshape(blocks, -1).sum(axis=1)
     return tuple(float(share) for share in products)

@@ -83,8 +83,9 @@ def _refuse_unfit(source: Gallery, destination: Gallery) -> None:
     source_info, destination_info = source.info(), destination.info()
     if source_info.spec.fingerprint != destination_info.spec.fingerprint:
         raise FingerprintMismatchError(
-            f"the destination belongs to another model (fingerprint {destination_info.spec.fingerprint[:12]}) than the source "
-            f"({source_info.spec.fingerprint[:12]}): their descriptors cannot be compared; name another destination"
+            f"the destination belongs to another model (fingerprint {destination_info.spec.fingerprint[:12]}) than the "
+            f"source ({source_info.spec.fingerprint[:12]}): their descriptors cannot be compared; name another "
+            "destination"
         )
     if source_info.dtype == "float32" and destination_info.dtype == "float16":
         raise UsageError(
@@ -102,8 +103,8 @@ def _read_destination(destination: Gallery, source_paths: Set[str]) -> _Stored:
     extra = stored.keys() - source_paths
     if extra:
         raise GalleryError(
-            f"the destination holds {len(extra)} crops that the source does not have, for example {printable(min(extra))}: "
-            "copy into an empty gallery, or forget these crops first"
+            f"the destination holds {len(extra)} crops that the source does not have, for example "
+            f"{printable(min(extra))}: copy into an empty gallery, or forget these crops first"
         )
     return _Stored(stored, {row.path for row in destination.verify().damaged})
 

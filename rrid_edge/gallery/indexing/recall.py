@@ -13,8 +13,8 @@ RECALL_QUERIES = 200
 def measure_recall(gallery: Gallery) -> float:
     """Mean share of the exact first :data:`RECALL_AT` crops that a fast search finds, in [0, 1].
 
-    The queries are :data:`RECALL_QUERIES` crops of the gallery, evenly spaced by path. A query's own crop does not count. A
-    gallery of fewer than two crops has recall 1.
+    The queries are :data:`RECALL_QUERIES` crops of the gallery, evenly spaced by path. A query's own crop does not
+    count. A gallery of fewer than two crops has recall 1.
     """
     rows = gallery.rows()
     if len(rows) < 2:

@@ -164,8 +164,8 @@ def _compare(folder: Path, gallery: Gallery, *, verify: bool) -> _Changes:
     stats = gallery.file_stats()
     if stats and not entries:
         raise FolderUnavailableError(
-            f"{printable(folder)}: no images in it, and its index holds {len(stats)} crops, which are kept: is a disk not "
-            "mounted? To empty the index, remove its folder, or remove crops with: rrid-edge gallery forget"
+            f"{printable(folder)}: no images in it, and its index holds {len(stats)} crops, which are kept: is a disk "
+            "not mounted? To empty the index, remove its folder, or remove crops with: rrid-edge gallery forget"
         )
     damaged = {row.path for row in gallery.damaged()} if verify else set()
     deleted = [path for path in stats if path not in entries]
@@ -210,7 +210,7 @@ def needs_indexing(folder: Path, gallery: Gallery) -> bool:
 
 
 def _outdated(entries: Mapping[str, os.DirEntry[str]], stats: Mapping[str, tuple[int, int]]) -> Iterator[str]:
-    """Paths of files whose size (bytes) or modification time (ns) is not the stored one, or which vanished meanwhile."""
+    """Paths of files whose size (bytes) or modification time (ns) is not the stored one, or which vanished."""
     unknown = (-1, -1)
     for path, entry in entries.items():
         try:

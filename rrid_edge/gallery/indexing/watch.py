@@ -46,10 +46,12 @@ class WatchSettings:
 
     def __post_init__(self) -> None:
         if not self.settle_s >= 0:
-            raise UsageError(f"settle_s {self.settle_s} is not valid: expected 0 or more seconds", parameter="settle_s")
+            raise UsageError(
+                f"settle_s {self.settle_s} does not work: expected 0 or more seconds", parameter="settle_s"
+            )
         if not self.rescan_s > 0:
             raise UsageError(
-                f"rescan_s {self.rescan_s} is not valid: expected more than 0 seconds", parameter="rescan_s"
+                f"rescan_s {self.rescan_s} does not work: expected more than 0 seconds", parameter="rescan_s"
             )
 
 
@@ -106,8 +108,8 @@ def watch_folder(
 ) -> None:
     """Index a folder, then again whenever it changes, until ``stop`` is set.
 
-    The gallery is opened for each run, so other processes may write it in between. A busy gallery, an unavailable folder or
-    server, or a full disk is reported to ``listener``; the run is repeated until it succeeds.
+    The gallery is opened for each run, so other processes may write it in between. A busy gallery, an unavailable
+    folder or server, or a full disk is reported to ``listener``; the run is repeated until it succeeds.
 
     Args:
         folder: of crops; it may be empty at first.
@@ -226,8 +228,9 @@ class _FolderListener:
     def _refuse_failure(self) -> None:
         if self._failure is not None:
             raise UsageError(
-                f"{printable(self._folder)}: this folder cannot be watched ({self._failure.strerror or self._failure}); raise "
-                "fs.inotify.max_user_watches, or set WATCHFILES_FORCE_POLLING=1"
+                f"{printable(self._folder)}: this folder cannot be watched "
+                f"({self._failure.strerror or self._failure}); raise fs.inotify.max_user_watches, or set "
+                "WATCHFILES_FORCE_POLLING=1"
             ) from self._failure
 
     def __enter__(self) -> Self:

@@ -22,14 +22,14 @@ COMMIT_ROWS = 256
 """Rows per commit. A commit takes 1 to 3 ms on a good disk, more on eMMC."""
 _QUEUED_BATCHES = 4
 _IDLE_S = 1.0
-"""Seconds without a new batch after which collected rows are committed, so that a file that hangs does not hold them."""
+"""Seconds without a new batch after which collected rows are committed, even if one file hangs."""
 
 
 class GalleryWriter:
     """Collects embedded batches and commits them in groups of :data:`COMMIT_ROWS`; a context manager.
 
-    Inside the context only this object may write to the gallery. Leaving it commits all batches taken, also after an error
-    or Ctrl-C, and raises the thread's error. Attributes are valid after leaving.
+    Inside the context only this object may write to the gallery. Leaving it commits all batches taken, also after an
+    error or Ctrl-C, and raises the thread's error. Attributes are valid after leaving.
 
     Args:
         folder: of the crops.
@@ -93,7 +93,10 @@ class GalleryWriter:
             self._try(lambda batch=batch: self._collect(batch))  # type: ignore[misc]
 
     def _try(self, step: Callable[[], None]) -> None:
-        """Run a step, unless an earlier one failed. The queue is still emptied then, so that :meth:`take` never blocks."""
+        """Run a step, unless an earlier one failed.
+
+        The queue is still emptied then, so that :meth:`take` never blocks.
+        """
         if self._error is None:
             try:
                 step()

@@ -54,7 +54,7 @@ def refresh_bounds(
     facts: ProjectionFacts | None,
     stored: NDArray[np.generic],
 ) -> None:
-    """Project all slots that have no bounds yet. The basis is fitted again if the gallery has doubled since the last fit.
+    """Project all slots that have no bounds yet. The basis is fitted again if the gallery has doubled since.
 
     Args:
         folder: of the index.

@@ -1,4 +1,7 @@
-"""The catalogue of the local store: SQLite in WAL mode with ``synchronous=FULL``. Its commit is the only commit point."""
+"""The catalogue of the local store: SQLite in WAL mode with ``synchronous=FULL``.
+
+Its commit is the only commit point.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +148,8 @@ class Catalogue:
     def columns(self, connection: sqlite3.Connection, unknown: int) -> list[tuple[int, int, int, int]]:
         """Slot, camera, time and vector checksum of every live row, by slot; ``unknown`` replaces null."""
         return connection.execute(
-            "SELECT slot, ifnull(camera, :unknown), ifnull(time, :unknown), crc32 FROM row WHERE dead = 0 ORDER BY slot",
+            "SELECT slot, ifnull(camera, :unknown), ifnull(time, :unknown), crc32 FROM row WHERE dead = 0 ORDER BY "
+            "slot",
             {"unknown": unknown},
         ).fetchall()
 
@@ -169,7 +173,8 @@ class Catalogue:
         for start in range(0, len(slots), _SLOTS_PER_QUERY):
             batch = slots[start : start + _SLOTS_PER_QUERY]
             marks = ", ".join("?" * len(batch))
-            for record in connection.execute(f"SELECT {_COLUMNS} FROM row WHERE slot IN ({marks})", batch):  # noqa: S608
+            query = f"SELECT {_COLUMNS} FROM row WHERE slot IN ({marks})"  # noqa: S608 - constants and question marks
+            for record in connection.execute(query, batch):
                 rows[record[0]] = self._checked(record)
         return rows
 
@@ -186,7 +191,8 @@ class Catalogue:
 
     def _read_rows(self) -> list[GalleryRow]:
         with self._locked():
-            records = self._connection.execute(f"SELECT {_COLUMNS} FROM row WHERE dead = 0 ORDER BY path").fetchall()  # noqa: S608 - a constant
+            query = f"SELECT {_COLUMNS} FROM row WHERE dead = 0 ORDER BY path"  # noqa: S608 - a constant
+            records = self._connection.execute(query).fetchall()
         return [self._checked(record) for record in records]
 
     def file_stats(self) -> dict[str, tuple[int, int]]:
@@ -271,13 +277,13 @@ def _connect(path: Path, *, read_only: bool, create: bool = False) -> sqlite3.Co
     if not create and not path.is_file():
         raise GalleryMissingError(f"{printable(path.parent)}: no index here; create one with: rrid-edge index FOLDER")
     mode = "ro" if read_only else "rwc" if create else "rw"
-    # The WAL needs a shared-memory file, which a read-only folder cannot hold. Nobody writes there, so immutable is safe.
+    # The WAL needs a shared-memory file, which a read-only folder cannot hold. Nobody writes there: immutable is safe.
     immutable = "&immutable=1" if read_only and not os.access(path.parent, os.W_OK) else ""
     uri = f"{path.absolute().as_uri()}?mode={mode}{immutable}"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
         if not read_only:
-            # A new file gets no WAL: a checkpoint at closing fails silently on a full disk and would leave an empty file.
+            # A new file gets no WAL: a checkpoint at closing fails silently on a full disk and leaves an empty file.
             connection.execute(f"PRAGMA journal_mode = {'DELETE' if create else 'WAL'}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")
@@ -294,6 +300,6 @@ def _database_error(path: Path, error: object) -> GalleryError | OutputError:
             "kept: free some space and run the command again"
         )
     return GalleryError(
-        f"{printable(path)}: the index cannot be read or written ({error}); free the disk or close other programs, or remove "
-        "the index folder and index again"
+        f"{printable(path)}: the index cannot be read or written ({error}); free the disk or close other programs, or "
+        "remove the index folder and index again"
     )

@@ -84,7 +84,7 @@ class Projection:
         return bounds
 
     def estimates(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Products of queries (Q, D) with every projected slot within the basis, without residuals: float32 (Q, slots)."""
+        """Products of queries (Q, D) with every projected slot, without the residuals: float32 (Q, slots)."""
         projected = project(self.basis, queries)
         projected[:, -1] = 0
         estimates: NDArray[np.float32] = projected @ self.rows.T

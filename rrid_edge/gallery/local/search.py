@@ -1,7 +1,8 @@
 """Exact search in the local store: by a scan, or in two passes with the same answer.
 
-The *scan* computes every product, in blocks. The *two passes* compute an upper bound of every cosine first, then only the
-products of rows whose bound reaches the last hit. If the bounds leave too many rows, the query is scanned. Proof and
+The *scan* computes every product, in blocks. The *two passes* compute an upper bound of every cosine first, then only
+the products of rows whose bound reaches the last hit. If the bounds leave too many rows, the query is scanned. Proof
+and
 measurements: ``docs/decisions/two-pass-search.md``.
 """
 

@@ -101,8 +101,8 @@ class SnapshotReader:
             info = GalleryInfo(spec, facts["model"], rows, slots, facts["dtype"], generation)
         except (KeyError, ValueError) as error:
             raise GalleryError(
-                f"{printable(self._folder)}: the facts in the catalogue are damaged ({error}); remove the index folder and "
-                "index again"
+                f"{printable(self._folder)}: the facts in the catalogue are damaged ({error}); remove the index folder "
+                "and index again"
             ) from error
         vector_format = vector_file.VectorFormat(spec.dimension, info.dtype, info.generation, spec.fingerprint)
         projection = ProjectionFacts.from_json(facts.get("projection", ""))

@@ -1,8 +1,9 @@
 """The local store: a SQLite catalogue and one append-only vector file in a folder.
 
-Commit protocol: vectors are written and synced, then one SQLite transaction adds their rows. That commit is the only commit
-point. A longer vector file has a torn tail, which the next writer cuts. One writer holds an advisory lock that its process
-cannot outlive. Readers take no lock; each call reads one snapshot. Design: ``docs/decisions/local-gallery.md``.
+Commit protocol: vectors are written and synced, then one SQLite transaction adds their rows. That commit is the only
+commit point. A longer vector file has a torn tail, which the next writer cuts. One writer holds an advisory lock that
+its process cannot outlive. Readers take no lock; each call reads one snapshot. Design:
+``docs/decisions/local-gallery.md``.
 """
 
 from __future__ import annotations
@@ -292,7 +293,7 @@ class LocalGallery(Closable):
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Close the store if a write fails: the state of its files is then unknown, and the next opening recovers it."""
+        """Close the store if a write fails: its files are then in an unknown state, which the next opening repairs."""
         if self._lock is None:
             raise GalleryError(f"{printable(self.folder)}: the index is open for reading; open it for writing")
         try:
@@ -300,8 +301,8 @@ class LocalGallery(Closable):
         except OSError as error:
             self.close()
             raise OutputError(
-                f"{printable(self.folder)}: the index cannot be written ({error.strerror or error}); committed rows are "
-                "kept: free some space and run the command again"
+                f"{printable(self.folder)}: the index cannot be written ({error.strerror or error}); committed rows "
+                "are kept: free some space and run the command again"
             ) from error
         except (GalleryError, OutputError):
             self.close()

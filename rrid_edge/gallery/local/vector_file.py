@@ -1,7 +1,7 @@
 """The vector file: a 64-byte header, then rows of float16 or float32. Append-only; memory-mapped for reading.
 
-The last 8 bytes of the header are the commit mark: the number of committed rows, and its checksum. The mark is written after
-the commit and not synced, so it may lag. A catalogue with fewer rows than the mark has lost commits.
+The last 8 bytes of the header are the commit mark: the number of committed rows, and its checksum. The mark is written
+after the commit and not synced, so it may lag. A catalogue with fewer rows than the mark has lost commits.
 """
 
 from __future__ import annotations
@@ -146,13 +146,14 @@ def check_file(path: Path, form: VectorFormat, rows: int) -> None:
         header = stream.read(_LAYOUT.size)
     if header != form.header():
         raise GalleryError(
-            f"{printable(path)}: the vector file's header is damaged or foreign; remove the index folder and index again"
+            f"{printable(path)}: the vector file's header is damaged or foreign; remove the index folder and index "
+            "again"
         )
     expected = HEADER_BYTES + rows * form.row_bytes
     if path.stat().st_size < expected:
         raise GalleryError(
-            f"{printable(path)}: the vector file is cut off ({path.stat().st_size:,} of {expected:,} bytes); remove the "
-            "index folder and index again"
+            f"{printable(path)}: the vector file is cut off ({path.stat().st_size:,} of {expected:,} bytes); remove "
+            "the index folder and index again"
         )
 
 

@@ -1,6 +1,7 @@
 """The connection to Milvus: address, token, time limits and one-line errors.
 
-Every call has a time limit. While the server is away, the call is repeated within that limit; then it raises a one-line error.
+Every call has a time limit. While the server is away, the call is repeated within that limit; then it raises a one-line
+error.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class MilvusAddress:
             parts = urlsplit(text)
             if parts.username is not None or parts.password is not None:
                 raise UsageError(
-                    f"this address contains a password, which is not allowed: set {TOKEN_VARIABLE} to a token or user:password"
+                    f"this address contains a password, which is not allowed: set {TOKEN_VARIABLE} to a token or "
+                    "user:password"
                 )
             uri, collection = f"{scheme.removeprefix('milvus+')}://{parts.netloc}", parts.path.removeprefix("/")
             sound = scheme in ("milvus+http", "milvus+https") and bool(parts.hostname) and not parts.query
@@ -96,8 +98,8 @@ class MilvusAddress:
             raise UsageError(f"{printable(text)}: this is not an address of a gallery; {_FORMS}")
         if not _COLLECTION.fullmatch(collection):
             raise UsageError(
-                f"{printable(text)}: {printable(collection)!r} is not a valid collection name; expected letters, digits and _ "
-                "after the last /"
+                f"{printable(text)}: {printable(collection)!r} is not a valid collection name; expected letters, "
+                "digits and _ after the last /"
             )
         return cls(uri, collection, text)
 
@@ -193,13 +195,13 @@ class Connection:
             return GalleryError(f"{where}: Milvus refuses the token; set {TOKEN_VARIABLE} to a token or user:password")
         if timed_out or (any(word in lower for word in _SLOW) and "unavailable" not in lower):
             return GalleryUnavailableError(
-                f"{where}: Milvus does not answer ({action}, {limit_s:g} s); check the server, or raise {TIMEOUT_VARIABLE}; "
-                "stored rows are kept: run the command again"
+                f"{where}: Milvus does not answer ({action}, {limit_s:g} s); check the server, or raise "
+                f"{TIMEOUT_VARIABLE}; stored rows are kept: run the command again"
             )
         if any(word in lower for word in _AWAY):
             return GalleryUnavailableError(
-                f"{where}: Milvus cannot be reached ({action}); start the server or correct the address; stored rows are "
-                "kept: run the command again"
+                f"{where}: Milvus cannot be reached ({action}); start the server or correct the address; stored rows "
+                "are kept: run the command again"
             )
         if any(word in lower for word in _GONE) or getattr(error, "code", None) == 100:
             return GalleryMissingError(
@@ -210,7 +212,10 @@ class Connection:
 
 
 def _client_class(address: MilvusAddress) -> Any:  # noqa: ANN401
-    """``pymilvus.MilvusClient``, imported on first use. Its loggers are silenced: they print tracebacks of raised errors."""
+    """``pymilvus.MilvusClient``, imported on first use.
+
+    Its loggers are silenced: they print tracebacks of raised errors.
+    """
     try:
         from pymilvus import MilvusClient
     except ModuleNotFoundError as error:
@@ -235,7 +240,7 @@ def _timeout_s() -> float:
         value = 0.0
     if not 0 < value < 86_400:
         raise UsageError(
-            f"{TIMEOUT_VARIABLE}={text!r} is not valid: expected seconds above 0 and below 86,400, such as 60"
+            f"{TIMEOUT_VARIABLE}={text!r} does not work: expected seconds above 0 and below 86,400, such as 60"
         )
     return value
 

@@ -57,8 +57,8 @@ def read_facts(connection: Connection, spec: ModelSpec | None = None) -> Collect
     dimensions = _vector_dimensions(fields)
     if spec is not None and dimensions and spec.dimension not in dimensions:
         raise GalleryError(
-            f"{where}: the collection holds vectors of {', '.join(map(str, dimensions))} values, this model's descriptors "
-            f"have {spec.dimension}; name another collection"
+            f"{where}: the collection holds vectors of {', '.join(map(str, dimensions))} values, this model's "
+            f"descriptors have {spec.dimension}; name another collection"
         )
     facts = CollectionFacts.from_properties(description.get("properties", {}), where)
     if set(fields) != {*SCALAR_FIELDS, VECTOR} or dimensions != [facts.spec.dimension]:
@@ -88,8 +88,8 @@ def refuse_other_options(where: str, facts: CollectionFacts, index_type: str | N
     """
     if (index_type or facts.index_type, replicas or facts.replicas) != (facts.index_type, facts.replicas):
         raise UsageError(
-            f"{where}: this collection has index type {facts.index_type} and {facts.replicas} replicas, which are fixed when "
-            "it is created: leave both out, or copy it into a new collection with: rrid-edge gallery copy",
+            f"{where}: this collection has index type {facts.index_type} and {facts.replicas} replicas, which are "
+            "fixed when it is created: leave both out, or copy it into a new collection with: rrid-edge gallery copy",
             parameter=("index_type", "replicas"),
         )
 

@@ -1,8 +1,8 @@
 """Reading any number of rows from Milvus; incomplete answers are refused.
 
-Milvus returns at most 16,384 rows per answer, in no stable order. Rows are therefore read in ranges of their keys. Keys are
-hashes, so ranges of equal width hold about as many rows. A range is complete if it returns fewer rows than the limit.
-Every read has consistency level ``Strong``: it sees all earlier writes and takes about 0.2 s on a server.
+Milvus returns at most 16,384 rows per answer, in no stable order. Rows are therefore read in ranges of their keys. Keys
+are hashes, so ranges of equal width hold about as many rows. A range is complete if it returns fewer rows than the
+limit. Every read has consistency level ``Strong``: it sees all earlier writes and takes about 0.2 s on a server.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ class Reader:
             unusable = [key for key in keys if key not in entities or not is_intact(entities[key])]
             if unusable:
                 raise GalleryError(
-                    f"{self.where}: {len(unusable)} of the requested crops are gone or damaged; see: rrid-edge gallery verify"
+                    f"{self.where}: {len(unusable)} of the requested crops are gone or damaged; see: rrid-edge gallery "
+                    "verify"
                 )
             for index, key in enumerate(keys, start):
                 result[index] = vector_of(entities[key])
@@ -157,8 +158,8 @@ class Reader:
     def incomplete(self, received: int, expected: int) -> GalleryError:
         """The error for an incomplete answer."""
         return GalleryError(
-            f"{self.where}: Milvus returned only {received:,} of {expected:,} crops, so there is no answer; check its query "
-            "nodes and try again (with two replicas, answers stay complete while a node is replaced)"
+            f"{self.where}: Milvus returned only {received:,} of {expected:,} crops, so there is no answer; check its "
+            "query nodes and try again (with two replicas, answers stay complete while a node is replaced)"
         )
 
 

@@ -55,8 +55,8 @@ class CollectionFacts:
         replicas: replicas in the memory of query nodes.
         model: path of the model file used last.
         damaged: keys of damaged rows that a verification found and that were not stored again since.
-        rows: lower bound of the number of rows. A smaller count means that query nodes are missing, which Milvus does not
-            report.
+        rows: lower bound of the number of rows. A smaller count means that query nodes are missing, which Milvus does
+            not report.
     """
 
     spec: ModelSpec
@@ -93,12 +93,13 @@ class CollectionFacts:
         texts = {key[len(_PREFIX) :]: value for key, value in properties.items() if key.startswith(_PREFIX)}
         if "format" not in texts:
             raise GalleryError(
-                f"{where}: this collection is not a gallery of rrid-edge (it has no property {_PREFIX}format); name another "
-                "collection, or create one with: rrid-edge index FOLDER --gallery ADDRESS"
+                f"{where}: this collection is not a gallery of rrid-edge (it has no property {_PREFIX}format); name "
+                "another collection, or create one with: rrid-edge index FOLDER --gallery ADDRESS"
             )
         if not texts["format"].isdecimal() or int(texts["format"]) > FORMAT:
             raise GalleryError(
-                f"{where}: gallery format {texts['format']} is newer than this rrid-edge reads ({FORMAT}); update rrid-edge"
+                f"{where}: gallery format {texts['format']} is newer than this rrid-edge reads ({FORMAT}); update "
+                "rrid-edge"
             )
         try:
             spec = ModelSpec.from_metadata(json.loads(texts["spec"]), where=where)
@@ -143,14 +144,15 @@ def record(row: NewRow, vector: NDArray[np.float32]) -> dict[str, Any]:
     """The entity of a row and its vector (D,).
 
     Raises:
-        UsageError: the camera, time or size needs more than 64 bits, or the path is longer than :data:`PATH_CHARACTERS`.
+        UsageError: the camera, time or size needs more than 64 bits, or the path is longer than
+            :data:`PATH_CHARACTERS`.
     """
     path = encode_text(row.path)
     numbers = (row.size, row.mtime_ns, row.camera, row.time)
     if len(path) > PATH_CHARACTERS or any(value is not None and not _fits(value) for value in numbers):
         raise UsageError(
-            f"{printable(row.path)}: Milvus cannot hold this row; expected a path of at most {PATH_CHARACTERS:,} encoded "
-            "characters, and a camera, time and size of 64 bits: rename the file or give another pattern",
+            f"{printable(row.path)}: Milvus cannot hold this row; expected a path of at most {PATH_CHARACTERS:,} "
+            "encoded characters, and a camera, time and size of 64 bits: rename the file or give another pattern",
             parameter="pattern",
         )
     person = _NO_PERSON if row.person is None else encode_text(row.person) or _EMPTY
@@ -224,7 +226,7 @@ def key_expressions(keys: Iterable[str], most_keys: int = _KEYS_PER_EXPRESSION) 
 
 
 def key_ranges(count: int) -> list[tuple[int, int]]:
-    """``count`` ranges of keys of equal width: [start, stop), as the integer value of a key's first eight hex digits."""
+    """``count`` key ranges of equal width: [start, stop), as the integer value of a key's first eight hex digits."""
     return [((index << 32) // count, (index + 1 << 32) // count) for index in range(count)]
 
 

@@ -1,7 +1,7 @@
 """Search in Milvus: the server's index names candidates; their cosines are computed here.
 
-``flat``, and ``ivf`` with all of its lists, give exact answers. ``hnsw`` and ``diskann`` may miss rows and are used only with
-``fast``; without it every vector is read. Details: ``docs/decisions/milvus-gallery.md``.
+``flat``, and ``ivf`` with all of its lists, give exact answers. ``hnsw`` and ``diskann`` may miss rows and are used
+only with ``fast``; without it every vector is read. Details: ``docs/decisions/milvus-gallery.md``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The gallery in Milvus.
 
-Writers need no lock. Rows are upserted and deleted by key, so every step may be repeated. Two indexers of different folders
-must not share a collection: each would remove the other's rows. Each read is one ``Strong`` snapshot. Reads in pages
-(``rows``, ``vectors``, ``verify``) may see other writers between two pages. Design: ``docs/decisions/milvus-gallery.md``.
+Writers need no lock. Rows are upserted and deleted by key, so every step may be repeated. Two indexers of different
+folders must not share a collection: each would remove the other's rows. Each read is one ``Strong`` snapshot. Reads in
+pages (``rows``, ``vectors``, ``verify``) may see other writers between two pages. Design:
+``docs/decisions/milvus-gallery.md``.
 """
 
 from __future__ import annotations
@@ -106,13 +107,14 @@ class MilvusGallery(Closable):
             address: of the collection.
             spec: of the model.
             dtype: ``float16`` rounds values as the local store does, so that both give the same answers.
-            index_type: key of :data:`rrid_edge.gallery.milvus.schema.INDEX_TYPES`. None means ``flat`` for a new collection,
-                and any type for an existing one.
-            replicas: replicas in the memory of query nodes. None means 1 for a new collection, any number for an existing one.
+            index_type: key of :data:`rrid_edge.gallery.milvus.schema.INDEX_TYPES`. None means ``flat`` for a new
+                collection, and any type for an existing one.
+            replicas: replicas in the memory of query nodes. None means 1 for a new collection, any number for an
+                existing one.
 
         Raises:
-            UsageError: the dtype or index type is unknown, or an existing collection has another index type or number of
-                replicas.
+            UsageError: the dtype or index type is unknown, or an existing collection has another index type or number
+                of replicas.
         """
         refuse_unknown_dtype(dtype)
         refuse_unknown_index_type(index_type)
@@ -209,8 +211,8 @@ class MilvusGallery(Closable):
     def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
         """Remove crops; returns how many existed.
 
-        With ``overwrite`` the server also compacts. Then no search, replica or new file holds the vectors. Old files stay
-        until the server's garbage collector removes them.
+        With ``overwrite`` the server also compacts. Then no search, replica or new file holds the vectors. Old files
+        stay until the server's garbage collector removes them.
         """
         keys = sorted(self._reader.by_keys([key_of(path) for path in paths], vectors=False))
         if keys:  # the lower bound is lowered first: a reader takes fewer rows than the bound for an incomplete answer

@@ -193,7 +193,7 @@ def test_a_gallery_of_another_model_ends_the_watch(folder):
 
 @pytest.mark.parametrize("settings", [{"settle_s": -1}, {"rescan_s": 0}, {"settle_s": float("nan")}])
 def test_settings_that_do_not_work(settings):
-    with pytest.raises(UsageError, match="is not valid"):
+    with pytest.raises(UsageError, match="does not work"):
         WatchSettings(**settings)
 
 

@@ -1,4 +1,4 @@
-"""The two-pass search: bounds that hold, answers equal to a slow obvious search, caches that may vanish or be damaged."""
+"""The two-pass search: valid bounds, answers equal to a slow obvious search, missing or damaged caches."""
 
 from __future__ import annotations
 
