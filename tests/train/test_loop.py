@@ -114,7 +114,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeyp
         patched.setattr(loop, "Trainer", _Stopping)
         train(other)
     assert (
-        f"stopped by SIGTERM at step 3; go on with: rrid-edge train --resume {tmp_path / 'other'}"
+        f"stopped by SIGTERM at step 3; resume with: rrid-edge train --resume {tmp_path / 'other'}"
         in capsys.readouterr().err
     )
     train(TrainConfig(exp_dir=str(tmp_path / "other")), resume=True)
@@ -148,7 +148,7 @@ def test_a_real_signal_saves_and_says_how_to_go_on(config, tmp_path):
                 break
         rest = process.stderr.read()
     assert process.returncode == 0
-    assert f"go on with: rrid-edge train --resume {folder}" in rest
+    assert f"resume with: rrid-edge train --resume {folder}" in rest
     assert torch.load(folder / "last.state.pt", weights_only=True)["step"] >= 2
 
 
@@ -160,7 +160,8 @@ def test_a_loss_that_is_no_number_stops_with_the_step(config, monkeypatch):
     real = rrid_loss
     train(config)
     monkeypatch.setattr(loop, "rrid_loss", broken)
-    with pytest.raises(CheckFailedError, match=r"the loss is nan at step 0; the last good checkpoint is none yet"):
+    words = r"the loss is nan at step 0, expected a finite number; .* \(last good checkpoint: none yet\)"
+    with pytest.raises(CheckFailedError, match=words):
         train(config, overwrite=True)
 
 
@@ -184,7 +185,8 @@ def test_accumulated_batches_count_as_one_step(config):
 
 def test_the_folder_of_another_run_is_not_overwritten(config):
     train(dataclasses.replace(config, epochs=1))
-    with pytest.raises(UsageError, match=r"a run is already there; resume it, overwrite it, or name another folder"):
+    words = "already holds a run, expected a new folder; resume the run, overwrite it, or give another folder"
+    with pytest.raises(UsageError, match=words):
         train(config)
     train(dataclasses.replace(config, epochs=1), overwrite=True)
 

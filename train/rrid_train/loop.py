@@ -1,4 +1,7 @@
-"""The training loop: from settings to ``best.safetensors``; it can be stopped at any step and resumed exactly."""
+"""The training loop: from settings to ``best.safetensors``.
+
+SIGINT and SIGTERM stop a run after any step. A resumed run ends with the same weights as one that was never stopped.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,14 @@ import random
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import write_json
@@ -30,13 +30,12 @@ from rrid_train.checkpoint import (
 )
 from rrid_train.config import config_from_dict
 from rrid_train.data.layout import Dataset, load_dataset
-from rrid_train.data.sampler import PersonSampler
-from rrid_train.data.transforms import TrainingImages
+from rrid_train.data.loader import Batch, accumulation_groups, make_loader
 from rrid_train.distributed import Processes, join_processes, leave_processes
 from rrid_train.losses import LossTerms, rrid_loss
 from rrid_train.model import RRID
-from rrid_train.monitor import Monitor
-from rrid_train.schedule import rate_factor
+from rrid_train.monitor import Monitor, StepMeter
+from rrid_train.schedule import make_optimiser, set_learning_rates
 from rrid_train.settings import TrainConfig
 from rrid_train.validation import autocast, to_input, validate
 from rrid_train.weights import load_backbone
@@ -45,20 +44,21 @@ STATE_FILE = "last.state.pt"
 
 
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Train to the end, or until a signal stops it.
+    """Train to the last epoch, or until SIGINT or SIGTERM.
 
     Args:
-        config: all settings; with ``resume`` only ``exp_dir`` counts, the rest comes from the run.
-        resume: go on with the run in ``exp_dir``.
-        overwrite: remove a run that is already in ``exp_dir``.
+        config: all settings. With ``resume`` only ``exp_dir`` is used; the run supplies the others.
+        resume: continue the run in ``exp_dir``.
+        overwrite: delete a run that is already in ``exp_dir``.
 
     Returns:
-        The best checkpoint so far: ``best.safetensors`` where a validation was made, else ``last.safetensors``.
+        ``best.safetensors`` (highest validation mAP) if a validation has run, else ``last.safetensors``.
 
     Raises:
-        UsageError: settings or folders that do not fit.
-        DatasetError: the dataset contradicts itself.
-        CheckFailedError: the loss is no finite number any more.
+        UsageError: a setting cannot be used, a folder is missing, or ``exp_dir`` holds a run already.
+        DatasetError: the dataset contradicts its layout.
+        CheckpointError: the state of the run to resume is damaged.
+        CheckFailedError: the loss became NaN or infinite.
     """
     folder = Path(config.exp_dir)
     state = load_training_state(folder / STATE_FILE) if resume else None
@@ -82,7 +82,8 @@ def _prepare_folder(folder: Path, config: TrainConfig, *, overwrite: bool) -> No
     if (folder / STATE_FILE).exists() or (folder / "config.json").exists():
         if not overwrite:
             raise UsageError(
-                f"{printable(folder)}: a run is already there; resume it, overwrite it, or name another folder",
+                f"{printable(folder)}: the folder already holds a run, expected a new folder; resume the run, overwrite "
+                "it, or give another folder",
                 parameter=("resume", "overwrite", "exp_dir"),
             )
         shutil.rmtree(folder)
@@ -90,12 +91,17 @@ def _prepare_folder(folder: Path, config: TrainConfig, *, overwrite: bool) -> No
 
 
 class Trainer:
-    """One run.
+    """One training run in one process.
 
     Args:
         config: all settings.
-        processes: this process among those that train.
-        network: class of the network: :class:`RRID`, or one derived from it to try another head.
+        processes: this process's rank and device.
+        network: class of the network: :class:`RRID`, or a subclass that tries another head.
+
+    Raises:
+        UsageError: a setting or folder cannot be used.
+        DatasetError: the dataset contradicts its layout.
+        CheckpointError: the backbone weights do not fit.
     """
 
     def __init__(self, config: TrainConfig, processes: Processes, *, network: type[RRID] = RRID) -> None:
@@ -113,18 +119,19 @@ class Trainer:
             combine_trainval=config.combine_trainval,
             seed=config.seed,
         )
-        self.sampler, self.loader = _loader(config, self.dataset, processes)
+        self.sampler, self.loader = make_loader(config, self.dataset, processes)
         self.model = network(config.model, self.dataset.num_train_persons)
         load_backbone(self.model, config.backbone_weights)
         self.network = self._place(self.model)
-        self.optimiser = _optimiser(config, self.model)
+        self.optimiser = make_optimiser(config, self.model)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.amp == "fp16")
         self.steps_per_epoch = math.ceil(len(self.sampler) / config.accumulate)
-        self.step, self.epoch, self.best, self.good = 0, 0, -1.0, "none yet"
-        self._stop: int | None = None
+        self.step, self.epoch = 0, 0
+        self.best_map, self.last_checkpoint = -1.0, "none yet"
+        self._stop_signal: int | None = None
 
     def _place(self, model: RRID) -> nn.Module:
-        """The network on its device, in its memory layout, compiled and distributed as the settings say."""
+        """Move the network to its device and memory layout; compile and distribute it as the settings say."""
         config, device = self.config, self.processes.device
         if config.sync_bn and self.processes.world > 1:
             model = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -137,42 +144,50 @@ class Trainer:
         return network
 
     def run(self) -> Path:
-        """Train from the present step to the end or to a signal; returns the best checkpoint."""
+        """Train from the current step to the last epoch, or until SIGINT or SIGTERM.
+
+        Returns:
+            The best checkpoint, as for :func:`train`.
+
+        Raises:
+            CheckFailedError: the loss became NaN or infinite.
+        """
         if self.processes.is_main:
             print(f"{self.dataset.name}\n{self.dataset.table()}", file=sys.stderr, flush=True)
         monitor = Monitor(self.folder, self.config.epochs * self.steps_per_epoch, enabled=self.processes.is_main)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            while self.epoch < self.config.epochs and self._stop is None:
+            while self.epoch < self.config.epochs and self._stop_signal is None:
                 self._run_epoch(monitor)
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             monitor.close()
-        if self._stop is not None and self.processes.is_main:
+        if self._stop_signal is not None and self.processes.is_main:
             print(
-                f"stopped by {signal.Signals(self._stop).name} at step {self.step}; go on with: rrid-edge train --resume "
-                f"{printable(self.folder)}",
+                f"stopped by {signal.Signals(self._stop_signal).name} at step {self.step}; resume with: "
+                f"rrid-edge train --resume {printable(self.folder)}",
                 file=sys.stderr,
             )
         best = self.folder / "best.safetensors"
         return best if best.exists() else self.folder / "last.safetensors"
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._stop = number
+        self._stop_signal = number
 
     def _run_epoch(self, monitor: Monitor) -> None:
         self.network.train()
         self.sampler.epoch = self.epoch
         self.sampler.start = (self.step - self.epoch * self.steps_per_epoch) * self.config.accumulate
-        gauge = _Gauge()
-        for group in _groups(self.loader, self.config.accumulate):
-            gauge.data_ready()
+        meter = StepMeter(self.config, self.processes.world)
+        for group in accumulation_groups(self.loader, self.config.accumulate):
+            meter.data_ready()
             terms = self._optimise(group)
             self.step += 1
-            gauge.step_done(terms, sum(len(persons) for _, persons in group))
+            meter.step_done(terms, sum(len(persons) for _, persons in group))
             if self.step % self.config.print_freq == 0:
-                monitor.step(self.step, gauge.measures(self))
+                position = {"epoch": self.step / self.steps_per_epoch, "lr": self.optimiser.param_groups[1]["lr"]}
+                monitor.step(self.step, {**position, **meter.read()})
             if self._agreed_to_stop():
                 self._save()
                 return
@@ -180,19 +195,17 @@ class Trainer:
         self._finish_epoch(monitor)
 
     def _agreed_to_stop(self) -> bool:
-        """Whether any process got a signal: all of them must leave at the same step."""
+        """Whether any process got a signal. All processes must stop at the same step."""
         if self.processes.world > 1:
-            flag = torch.tensor([self._stop or 0], device=self.processes.device)
+            flag = torch.tensor([self._stop_signal or 0], device=self.processes.device)
             torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-            self._stop = int(flag.item()) or None
-        return self._stop is not None
+            self._stop_signal = int(flag.item()) or None
+        return self._stop_signal is not None
 
-    def _optimise(self, group: list[tuple[Tensor, Tensor]]) -> LossTerms:
-        """One optimiser step on the averaged gradients of ``group``'s batches; returns the last batch's terms."""
+    def _optimise(self, group: list[Batch]) -> LossTerms:
+        """Do one optimiser step on the mean gradient of the batches in ``group``; return the last batch's terms."""
         config, device = self.config, self.processes.device
-        factor = rate_factor(config, self.step, self.steps_per_epoch)
-        for parameters, rate in zip(self.optimiser.param_groups, (config.base_lr, config.lr), strict=True):
-            parameters["lr"] = rate * factor
+        set_learning_rates(self.optimiser, config, self.step, self.steps_per_epoch)
         self.optimiser.zero_grad(set_to_none=True)
         for images, persons in group:
             with autocast(config, device):
@@ -200,8 +213,8 @@ class Trainer:
             terms = rrid_loss(output, persons.to(device), margin=config.margin, label_smoothing=config.label_smoothing)
             if not torch.isfinite(terms.total):
                 raise CheckFailedError(
-                    f"the loss is {terms.total.item()} at step {self.step}; the last good checkpoint is {self.good}: "
-                    "go on from it with a lower lr, or with clip_grad 10",
+                    f"the loss is {terms.total.item()} at step {self.step}, expected a finite number; start a new run "
+                    f"with a lower lr, or with clip_grad 10 (last good checkpoint: {self.last_checkpoint})",
                     parameter=("lr", "clip_grad"),
                 )
             self.scaler.scale(terms.total / len(group)).backward()  # type: ignore[no-untyped-call]
@@ -218,18 +231,19 @@ class Trainer:
         measures: dict[str, float] = {}
         if due and self.processes.is_main:
             query, gallery = self.dataset.val_query, self.dataset.val_gallery
-            if not query:  # trained on everybody: the test split is what is left to look at
+            if not query:  # Nobody is held out, so the test split is the only one left.
                 query, gallery = self.dataset.query, self.dataset.gallery
             measures = validate(self.model, config, self.processes.device, query, gallery)
             monitor.validation(self.step, self.epoch, measures)
-        better = bool(measures) and measures["mAP"] > self.best
+        better = bool(measures) and measures["mAP"] > self.best_map
         if better:
-            self.best = measures["mAP"]
+            self.best_map = measures["mAP"]
         self._save(measures)
         if better and self.processes.is_main:
-            save_checkpoint(self.folder / "best.safetensors", self.model, self._facts(measures))
+            save_checkpoint(self.folder / "best.safetensors", self.model, self._checkpoint(measures))
 
-    def _facts(self, measures: dict[str, float]) -> Checkpoint:
+    def _checkpoint(self, measures: dict[str, float]) -> Checkpoint:
+        """What a checkpoint says of the network, without its tensors."""
         return Checkpoint(
             self.config.model,
             self.model.num_persons,
@@ -240,7 +254,7 @@ class Trainer:
         )
 
     def _save(self, measures: dict[str, float] | None = None) -> None:
-        """Write what a resumed run needs (one file, whole or not at all), then the deployable weights."""
+        """Write the training state, then the weights to deploy. Each file is written atomically."""
         if not self.processes.is_main:
             return
         state = {
@@ -250,120 +264,25 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "epoch": self.epoch,
-            "best": self.best,
+            "best": self.best_map,
             "torch_random": torch.get_rng_state(),
         }
         save_training_state(self.folder / STATE_FILE, state)
         last = self.folder / "last.safetensors"
-        save_checkpoint(last, self.model, self._facts(measures or {}))
-        self.good = printable(last)
+        save_checkpoint(last, self.model, self._checkpoint(measures or {}))
+        self.last_checkpoint = printable(last)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where a saved run stood."""
+        """Continue from a saved state, as :func:`rrid_train.checkpoint.load_training_state` reads it."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.epoch, self.best = int(state["step"]), int(state["epoch"]), float(state["best"])
+        self.step, self.epoch, self.best_map = int(state["step"]), int(state["epoch"]), float(state["best"])
         torch.set_rng_state(state["torch_random"])
-        self.good = printable(self.folder / "last.safetensors")
-
-
-class _Gauge:
-    """Means of loss terms and times since the last progress line."""
-
-    def __init__(self) -> None:
-        self._clear()
-        self._mark = time.perf_counter()
-
-    def _clear(self) -> None:
-        self._terms: list[LossTerms] = []
-        self._data_s = self._step_s = 0.0
-        self._images = 0
-
-    def data_ready(self) -> None:
-        now = time.perf_counter()
-        self._data_s += now - self._mark
-        self._mark = now
-
-    def step_done(self, terms: LossTerms, images: int) -> None:
-        self._terms.append(terms)
-        self._images += images
-        now = time.perf_counter()
-        self._step_s += now - self._mark
-        self._mark = now
-
-    def measures(self, trainer: Trainer) -> dict[str, float]:
-        means = [float(torch.stack(values).float().mean()) for values in zip(*self._terms, strict=True)]
-        names = trainer.config.model.block_names
-        heads = 3 * sum(trainer.config.stripes) + 3 * len(trainer.config.stripes)
-        steps = len(self._terms)
-        result = {
-            "epoch": trainer.step / trainer.steps_per_epoch,
-            "loss": means[0],
-            "triplet": means[1] / len(names),
-            "cross_entropy": means[2] / heads,
-            "precision": means[3],
-            "data_ms": self._data_s / steps * 1000,
-            "step_ms": self._step_s / steps * 1000,
-            "images_per_s": self._images * trainer.processes.world / (self._data_s + self._step_s),
-            "lr": float(trainer.optimiser.param_groups[1]["lr"]),
-            "steps": float(steps),
-        }
-        self._clear()
-        return result
-
-
-def _groups(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterable[list[tuple[Tensor, Tensor]]]:
-    """Consecutive batches whose gradients are averaged; the last group of an epoch may be smaller."""
-    group: list[tuple[Tensor, Tensor]] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
+        self.last_checkpoint = printable(self.folder / "last.safetensors")
 
 
 def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries may still draw from the global generator
     torch.manual_seed(seed)
-
-
-def _optimiser(config: TrainConfig, model: RRID) -> torch.optim.SGD:
-    groups = [
-        {"params": list(model.backbone_parameters()), "lr": config.base_lr},
-        {"params": list(model.head_parameters()), "lr": config.lr},
-    ]
-    return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
-
-
-def _loader(
-    config: TrainConfig, dataset: Dataset, processes: Processes
-) -> tuple[PersonSampler, DataLoader[tuple[Tensor, Tensor]]]:
-    persons = [sample.person for sample in dataset.train]
-    sampler = PersonSampler(
-        persons,
-        batch_size=config.batch_size,
-        images_per_person=config.batch_sample,
-        seed=config.seed,
-        rank=processes.rank,
-        world=processes.world,
-    )
-    images = TrainingImages(
-        [sample.path for sample in dataset.train],
-        persons,
-        height_px=config.height,
-        width_px=config.width,
-        augmentation=config.augmentation,
-        seed=config.seed,
-    )
-    loader: DataLoader[Any] = DataLoader(
-        images,
-        batch_sampler=sampler,
-        num_workers=config.num_workers,
-        pin_memory=processes.device.type == "cuda",
-        prefetch_factor=4 if config.num_workers else None,
-    )
-    return sampler, loader

@@ -1,4 +1,4 @@
-"""What a run tells: progress lines on stderr, ``metrics.jsonl``, TensorBoard, ``curves.png``."""
+"""The reports of a run: progress lines on stderr, ``metrics.jsonl``, TensorBoard, ``curves.png``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,74 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rrid_edge.files import atomic_output
+from rrid_train.losses import LossTerms
+from rrid_train.settings import TrainConfig
+
+
+class StepMeter:
+    """Means of the loss terms and of the times since the last reading.
+
+    Args:
+        config: blocks and classifiers of the network, to report losses per block and per classifier.
+        world: number of training processes.
+    """
+
+    def __init__(self, config: TrainConfig, world: int) -> None:
+        self._blocks = len(config.model.block_names)
+        self._classifiers = 3 * sum(config.stripes) + 3 * len(config.stripes)
+        self._world = world
+        self._clear()
+        self._mark = time.perf_counter()
+
+    def _clear(self) -> None:
+        self._terms: list[LossTerms] = []
+        self._data_s = self._step_s = 0.0
+        self._images = 0
+
+    def data_ready(self) -> None:
+        """Count the time since the last call as waiting for data."""
+        now = time.perf_counter()
+        self._data_s += now - self._mark
+        self._mark = now
+
+    def step_done(self, terms: LossTerms, images: int) -> None:
+        """Count the time since :meth:`data_ready` as one step over ``images`` images of this process."""
+        self._terms.append(terms)
+        self._images += images
+        now = time.perf_counter()
+        self._step_s += now - self._mark
+        self._mark = now
+
+    def read(self) -> dict[str, float]:
+        """Means per step since the last reading, and images per second over all processes. Starts a new reading."""
+        total, triplet, cross_entropy, precision = (
+            float(torch.stack(values).float().mean()) for values in zip(*self._terms, strict=True)
+        )
+        steps = len(self._terms)
+        result = {
+            "loss": total,
+            "triplet": triplet / self._blocks,
+            "cross_entropy": cross_entropy / self._classifiers,
+            "precision": precision,
+            "data_ms": self._data_s / steps * 1000,
+            "step_ms": self._step_s / steps * 1000,
+            "images_per_s": self._images * self._world / (self._data_s + self._step_s),
+            "steps": float(steps),
+        }
+        self._clear()
+        return result
 
 
 class Monitor:
     """Writes a run's measures into its folder.
 
     Args:
-        folder: of the run.
-        steps: optimiser steps of the whole run, for the time left.
-        enabled: False on all processes but the first.
+        folder: folder of the run.
+        steps: optimiser steps of the whole run, to estimate the time left.
+        enabled: True on the main process only.
     """
 
     def __init__(self, folder: Path, steps: int, *, enabled: bool = True) -> None:
@@ -27,7 +85,12 @@ class Monitor:
         self._done_before: int | None = None
 
     def step(self, step: int, measures: dict[str, float]) -> None:
-        """A progress line: loss, precision, data and step time, images/s, time left."""
+        """Report training measures: print a progress line and record them.
+
+        Args:
+            step: optimiser steps done so far.
+            measures: those of :meth:`StepMeter.read`, ``epoch`` and ``lr``.
+        """
         if not self._enabled:
             return
         if self._done_before is None:
@@ -45,7 +108,7 @@ class Monitor:
         self._record({"kind": "train", "step": step, **measures})
 
     def validation(self, step: int, epoch: int, measures: dict[str, float]) -> None:
-        """A validation's result."""
+        """Report a validation: print a line and record ``measures`` (mAP and CMC, in [0, 1])."""
         if not self._enabled:
             return
         text = "  ".join(f"{name} {value:.4f}" for name, value in measures.items())
@@ -61,7 +124,7 @@ class Monitor:
                     self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
     def close(self) -> None:
-        """Draw the curves and close the files."""
+        """Close TensorBoard's file and draw the curves."""
         if not self._enabled:
             return
         if self._board is not None:
@@ -78,7 +141,7 @@ def _tensorboard(folder: Path) -> Any:  # noqa: ANN401 - an optional package
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All rows of ``metrics.jsonl``; a torn last line (a kill while writing) is left out."""
+    """All rows of ``metrics.jsonl``. Skips lines that are no JSON: a kill can cut off the last one."""
     path = folder / "metrics.jsonl"
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -90,7 +153,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw loss, precision and validation over the steps into ``curves.png``, where matplotlib is installed."""
+    """Draw loss, precision and validation per step into ``curves.png``; does nothing without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -111,7 +174,7 @@ def draw_curves(folder: Path) -> None:
         quality.plot(
             [row["step"] for row in checks], [row[name] for row in checks], marker="o", label=f"{name} (validation)"
         )
-    loss.set_ylabel("loss of one block or head")
+    loss.set_ylabel("loss per block or classifier")
     quality.set(ylabel="share", ylim=(0, 1), xlabel="step")
     for axes in (loss, quality):
         axes.legend()

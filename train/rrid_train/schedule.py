@@ -1,22 +1,42 @@
-"""The learning rate of every step."""
+"""The optimiser, and its learning rates at every step."""
 
 from __future__ import annotations
 
 import math
 
+import torch
+
+from rrid_train.model import RRID
 from rrid_train.settings import TrainConfig
 
 
+def make_optimiser(config: TrainConfig, model: RRID) -> torch.optim.SGD:
+    """SGD with two parameter groups: the backbone at ``base_lr``, then the head at ``lr``."""
+    groups = [
+        {"params": list(model.backbone_parameters()), "lr": config.base_lr},
+        {"params": list(model.head_parameters()), "lr": config.lr},
+    ]
+    return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def set_learning_rates(optimiser: torch.optim.Optimizer, config: TrainConfig, step: int, steps_per_epoch: int) -> None:
+    """Set both learning rates of :func:`make_optimiser` for one step; arguments as for :func:`rate_factor`."""
+    factor = rate_factor(config, step, steps_per_epoch)
+    for group, rate in zip(optimiser.param_groups, (config.base_lr, config.lr), strict=True):
+        group["lr"] = rate * factor
+
+
 def rate_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """What both learning rates are multiplied by at a step.
+    """The factor on both learning rates at one step.
 
     Args:
-        config: warm-up, staircase or cosine.
+        config: warm-up, and staircase or cosine.
         step: optimiser steps done so far.
-        steps_per_epoch: optimiser steps an epoch.
+        steps_per_epoch: optimiser steps per epoch.
 
     Returns:
-        The staircase (published recipe: x0.1 after epochs 40 and 60) or a cosine to 0, times a linear warm-up from 0.1.
+        A staircase (published recipe: x0.1 at epochs 40 and 60) or a cosine to 0. During warm-up it is multiplied by
+        a factor that rises linearly from 0.1 to 1.
     """
     epoch = step / steps_per_epoch
     if config.cosine:

@@ -1,0 +1,73 @@
+"""The data loader of a training: batches of several people, decoded by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from rrid_train.data.layout import Dataset
+from rrid_train.data.sampler import PersonSampler
+from rrid_train.data.transforms import TrainingImages
+from rrid_train.distributed import Processes
+from rrid_train.settings import TrainConfig
+
+Batch = tuple[Tensor, Tensor]
+"""Images, uint8 (B, height, width, 3), and their persons, int64 (B,), in [0, persons)."""
+
+_PREFETCHED_BATCHES = 4
+"""Batches that each worker process decodes ahead."""
+
+
+def make_loader(
+    config: TrainConfig, dataset: Dataset, processes: Processes
+) -> tuple[PersonSampler, DataLoader[tuple[Tensor, Tensor]]]:
+    """The sampler, and the loader that follows it.
+
+    Args:
+        config: batch size, image size, augmentation, workers and seed.
+        dataset: its ``train`` images are loaded.
+        processes: each process loads its own part of every batch.
+
+    Raises:
+        UsageError: the batch size does not fit.
+    """
+    persons = [sample.person for sample in dataset.train]
+    sampler = PersonSampler(
+        persons,
+        batch_size=config.batch_size,
+        images_per_person=config.batch_sample,
+        seed=config.seed,
+        rank=processes.rank,
+        world=processes.world,
+    )
+    images = TrainingImages(
+        [sample.path for sample in dataset.train],
+        persons,
+        height_px=config.height,
+        width_px=config.width,
+        augmentation=config.augmentation,
+        seed=config.seed,
+    )
+    loader: DataLoader[Any] = DataLoader(
+        images,
+        batch_sampler=sampler,
+        num_workers=config.num_workers,
+        pin_memory=processes.device.type == "cuda",
+        prefetch_factor=_PREFETCHED_BATCHES if config.num_workers else None,
+    )
+    return sampler, loader
+
+
+def accumulation_groups(batches: Iterable[Batch], size: int) -> Iterable[list[Batch]]:
+    """Groups of ``size`` consecutive batches, one group per optimiser step; the last group may be smaller."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
