@@ -108,8 +108,8 @@ def _compensated_group(
     """Round the weights (outputs, K) of one group."""
     damped = moments.astype(np.float64)
     damped[np.diag_indices_from(damped)] += _DAMPING * max(float(np.mean(np.diag(damped))), 1e-12)
-    # Upper Cholesky factor of the inverse: row i holds how much the inputs after i compensate an error at input i.
-    factor = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    # Row i holds how much the inputs after i compensate an error at input i.
+    factor = _factor_of_inverse(damped).astype(np.float32)
     adjusted = weights.copy()
     result = np.empty(weights.shape, np.int8)
     for start in range(0, weights.shape[1], _BLOCK):
@@ -123,6 +123,28 @@ def _compensated_group(
             errors[:, index - start] = error
         adjusted[:, stop:] -= errors @ factor[start:stop, stop:]
     return result
+
+
+def _factor_of_inverse(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The upper Cholesky factor U of the inverse of H (K, K): ``U.T @ U`` is the inverse.
+
+    H is factored from its last input to its first, H = R Rᵀ with R upper triangular. Then U is the inverse of R: a triangle,
+    which takes a third of the operations that the inverse of H takes.
+    """
+    lower = np.linalg.cholesky(moments[::-1, ::-1]).astype(np.float64, copy=False)
+    return _inverse_of_upper(lower[::-1, ::-1])
+
+
+def _inverse_of_upper(triangle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of an upper triangular matrix (K, K), half by half."""
+    size, half = len(triangle), len(triangle) // 2
+    if size <= _BLOCK:
+        return np.triu(np.linalg.inv(triangle))
+    inverse = np.zeros_like(triangle)
+    first = inverse[:half, :half] = _inverse_of_upper(triangle[:half, :half])
+    last = inverse[half:, half:] = _inverse_of_upper(triangle[half:, half:])
+    inverse[:half, half:] = -first @ triangle[:half, half:] @ last
+    return inverse
 
 
 def empty_moments(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 - a protobuf message

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from rrid_calib.graph import LARGEST, Layer, quantised, quantised_weights, read_graph, weight_steps
 from rrid_calib.ranges import collect, descriptors_of, scales
-from rrid_calib.rounding import SecondMoments, compensated, empty_moments, rounded_weights
+from rrid_calib.rounding import SecondMoments, _factor_of_inverse, compensated, empty_moments, rounded_weights
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
@@ -52,6 +52,14 @@ def test_compensated_error_is_close_to_the_best_rounding():
         mine += _error(weights, steps, compensated(weights, steps, moments[None]), moments)
     assert best < mine < nearest
     assert mine - best < 0.5 * (nearest - best)
+
+
+@pytest.mark.parametrize("inputs", [1, 7, 128, 301])
+def test_the_factor_is_that_of_the_inverse(inputs):
+    moments = _alike(2 * inputs, inputs, 4).T @ _alike(2 * inputs, inputs, 4) + np.eye(inputs)
+    found = _factor_of_inverse(moments)
+    np.testing.assert_allclose(found, np.linalg.cholesky(np.linalg.inv(moments)).T, atol=1e-9)
+    np.testing.assert_array_equal(found, np.triu(found))
 
 
 def test_values_are_int8_and_groups_are_independent():
