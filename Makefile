@@ -24,9 +24,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-check: install ## Lint, format, types and import direction, as CI runs them
+check: install ## Lint, format, lengths, types and import direction, as CI runs them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_lengths.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -17,7 +17,7 @@ import torch
 
 from rrid_calib.graph import int8_layers, quantised, read_graph
 from rrid_calib.ranges import collect, scales
-from rrid_edge.engines import open_engine
+from rrid_edge.engines import Engine, open_engine
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
 from rrid_edge.model.onnx_header import read_spec
@@ -28,6 +28,8 @@ from rrid_export.source import SourceNetwork, load_source
 from rrid_export.yardsticks import CompiledTorchEngine, PublishedEngine
 from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
+
+PUBLISHED = "published, PyTorch eager"
 
 
 def write_int8(source: Path, plain: Path, accurate: Path) -> None:
@@ -43,6 +45,27 @@ def write_int8(source: Path, plain: Path, accurate: Path) -> None:
     ):
         onnx.helper.set_model_props(result, spec.with_precision("int8").to_metadata())
         onnx.save_model(result, str(path))
+
+
+def exported_engines(source: SourceNetwork, folder: Path, threads: int) -> dict[str, Engine]:
+    """Every runtime and precision of this machine, by name."""
+    path = folder / "rrid.onnx"
+    export_onnx(InferenceBranch(source.model).eval(), source.spec(), path)
+    plain, accurate = folder / "plain.int8.onnx", folder / "accurate.int8.onnx"
+    write_int8(path, plain, accurate)
+    engines = {
+        "ONNX Runtime fp32": open_engine(path, "onnxruntime", threads=threads),
+        "OpenVINO fp32": open_engine(path, "openvino", precision="fp32", threads=threads),
+        "OpenVINO default": open_engine(path, "openvino", threads=threads),
+        "ONNX Runtime int8": open_engine(plain, "onnxruntime", threads=threads),
+        "OpenVINO int8": open_engine(plain, "openvino", threads=threads),
+        "OpenVINO int8, most accurate": open_engine(accurate, "openvino", threads=threads),
+    }
+    if engines["OpenVINO default"].arithmetic == "bf16":  # the processor has it
+        for form, model in (("int8", plain), ("int8, most accurate", accurate)):
+            engine = open_engine(model, "openvino", precision="bf16", threads=threads)
+            engines[f"OpenVINO {form}, and bf16"] = engine
+    return engines
 
 
 def main() -> None:
@@ -62,27 +85,12 @@ def main() -> None:
         source = SourceNetwork(RRID(ModelConfig(), 751).eval(), Path("random"), "", "none")
     spec = source.spec()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rrid.onnx"
-        export_onnx(InferenceBranch(source.model).eval(), spec, path)
         published = PublishedEngine(source)
-        engines = {
-            "published, PyTorch eager": published,
+        engines: dict[str, Engine] = {
+            PUBLISHED: published,
             **({"torch.compile bf16": CompiledTorchEngine(source)} if arguments.compile else {}),
-            "ONNX Runtime fp32": open_engine(path, "onnxruntime", threads=arguments.threads),
-            "OpenVINO fp32": open_engine(path, "openvino", precision="fp32", threads=arguments.threads),
-            "OpenVINO default": open_engine(path, "openvino", threads=arguments.threads),
+            **exported_engines(source, Path(folder), arguments.threads),
         }
-        plain, accurate = Path(folder) / "plain.int8.onnx", Path(folder) / "accurate.int8.onnx"
-        write_int8(path, plain, accurate)
-        engines |= {
-            "ONNX Runtime int8": open_engine(plain, "onnxruntime", threads=arguments.threads),
-            "OpenVINO int8": open_engine(plain, "openvino", threads=arguments.threads),
-            "OpenVINO int8, most accurate": open_engine(accurate, "openvino", threads=arguments.threads),
-        }
-        if engines["OpenVINO default"].arithmetic == "bf16":  # the processor has it
-            for form, model in (("int8", plain), ("int8, most accurate", accurate)):
-                engine = open_engine(model, "openvino", precision="bf16", threads=arguments.threads)
-                engines[f"OpenVINO {form}, and bf16"] = engine
         shape = (arguments.batch, spec.height_px, spec.width_px, 3)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         timings = interleave(
@@ -90,7 +98,7 @@ def main() -> None:
             repetitions=arguments.repetitions,
         )
         expected = published.run(images)
-        base = timings["published, PyTorch eager"].median
+        base = timings[PUBLISHED].median
         print(
             f"{processor_name()}, {arguments.threads} threads, batch {arguments.batch}, {spec.backbone} {shape[1]} x {shape[2]}"
         )

@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -78,22 +79,31 @@ def engines(folder: Path, checkpoint: Path, largest: int) -> tuple[dict[str, Eng
     return opened, passed_over
 
 
-def line(
-    name: str,
-    batch: int,
-    timing: Timing,
-    cosine: float,
-    *,
-    operations: int,
-    ceiling: float,
-    copy: float,
-    image_bytes: int,
-) -> str:
+@dataclass(frozen=True)
+class Ceilings:
+    """What the hardware does at best, and what one image takes of it.
+
+    Attributes:
+        operations_per_s: of a large matrix product.
+        copied_bytes_per_s: from pinned memory to the device.
+        operations: of one image with its mirrored view.
+        image_bytes: size of one image.
+    """
+
+    operations_per_s: float
+    copied_bytes_per_s: float
+    operations: int
+    image_bytes: int
+
+
+def line(name: str, batch: int, timing: Timing, cosine: float, ceilings: Ceilings) -> str:
     """One row: times, and the shares of the two ceilings that this rate of images means."""
     rate = batch / timing.median
+    computed = rate * ceilings.operations / ceilings.operations_per_s
+    copied = rate * ceilings.image_bytes / ceilings.copied_bytes_per_s
     return (
         f"| {batch} | {name} | {timing.percentile_ms(50):.3f} | {timing.percentile_ms(99):.3f} | {timing.spread:.0%} "
-        f"| {rate:.0f} | {rate * operations / ceiling:.1%} | {rate * image_bytes / copy:.1%} | {cosine:.6f} |"
+        f"| {rate:.0f} | {computed:.1%} | {copied:.1%} | {cosine:.6f} |"
     )
 
 
@@ -132,10 +142,10 @@ def main() -> int:
         for batch in options.batches:
             images = generator.integers(0, 256, (batch, spec.height_px, spec.width_px, 3), dtype=np.uint8)
             expected = reference.run(images)
-            facts = {"operations": operations, "ceiling": ceiling, "copy": copy, "image_bytes": images[0].nbytes}
+            ceilings = Ceilings(ceiling, copy, operations, images[0].nbytes)
             for name, timing in measure(opened, images, options.repetitions).items():
                 cosine = float(row_cosines(expected, opened[name].run(images)).min())
-                print(line(name, batch, timing, cosine, **facts), flush=True)
+                print(line(name, batch, timing, cosine, ceilings), flush=True)
     for engine in opened.values():
         engine.close()
     for reason in passed_over:

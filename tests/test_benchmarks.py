@@ -81,7 +81,7 @@ def test_operations_are_those_of_two_views():
 def test_a_row_states_its_shares():
     gpu = script("gpu")
     timing = Timing((0.01,) * 10)  # 8 images in 10 ms: 800 images/s
-    row = gpu.line("x", 8, timing, 0.5, operations=10**9, ceiling=8e12, copy=8e9, image_bytes=10**6)
+    row = gpu.line("x", 8, timing, 0.5, gpu.Ceilings(8e12, 8e9, 10**9, 10**6))
     assert row == "| 8 | x | 10.000 | 10.000 | 0% | 800 | 10.0% | 10.0% | 0.500000 |"
 
 

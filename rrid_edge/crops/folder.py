@@ -68,14 +68,10 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
                 images[below + name] = entry
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append(f"{below}{name}/")
+            elif reason := _why_skipped(entry):
+                skipped.append((folder / below / name, reason))
             elif _suffix(name) in IMAGE_SUFFIXES:
-                reason = _why_not_image(entry)
-                if reason is None:
-                    images[below + name] = entry
-                else:
-                    skipped.append((folder / below / name, reason))
-            elif entry.is_symlink() and entry.is_dir():
-                skipped.append((folder / below / name, "a link to a folder is not followed"))
+                images[below + name] = entry
     return images, skipped
 
 
@@ -111,8 +107,10 @@ def _suffix(name: str) -> str:
     return f".{suffix.lower()}" if dot else ""
 
 
-def _why_not_image(entry: os.DirEntry[str]) -> str | None:
-    """Why a file with an image suffix is skipped, or None."""
+def _why_skipped(entry: os.DirEntry[str]) -> str | None:
+    """Why a special file or a link is skipped, or None: an image, or a file that nobody takes for an image."""
+    if _suffix(entry.name) not in IMAGE_SUFFIXES:
+        return "a link to a folder is not followed" if entry.is_symlink() and entry.is_dir() else None
     try:
         if entry.is_file():
             return None

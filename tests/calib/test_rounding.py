@@ -56,7 +56,7 @@ def test_compensated_error_is_close_to_the_best_rounding():
 
 @pytest.mark.parametrize("inputs", [1, 7, 128, 301])
 def test_the_factor_is_that_of_the_inverse(inputs):
-    moments = _alike(2 * inputs, inputs, 4).T @ _alike(2 * inputs, inputs, 4) + np.eye(inputs)
+    moments = _correlated(2 * inputs, inputs, 4).T @ _correlated(2 * inputs, inputs, 4) + np.eye(inputs)
     found = _factor_of_inverse(moments)
     np.testing.assert_allclose(found, np.linalg.cholesky(np.linalg.inv(moments)).T, atol=1e-9)
     np.testing.assert_array_equal(found, np.triu(found))

@@ -41,7 +41,7 @@ def save_half_model(path: Path, precision: str = "fp16") -> Path:
     kind, dtype = (TensorProto.FLOAT16, np.float16) if precision == "fp16" else (TensorProto.FLOAT, np.float32)
     constants = {name: value.astype(dtype) for name, value in _weights(spec).items()}
     constants |= {"scale": np.float32(1 / 64), "middle": np.float32(127.5), "flat": np.array([0, -1], np.int64)}
-    constants |= {"small": np.float32(1e-6)}
+    constants["small"] = np.float32(1e-6)
     nodes = [
         helper.make_node("Cast", [INPUT_NAME], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["float"], ["channels"], perm=[0, 3, 1, 2]),
@@ -50,11 +50,9 @@ def save_half_model(path: Path, precision: str = "fp16") -> Path:
         helper.make_node("Cast", ["scaled"], ["x0"], to=kind),
     ]
     last = len(CHANNELS) - 1
+    geometry = {"pads": [1, 1, 1, 1], "strides": [2, 2], "kernel_shape": [3, 3]}
     for index in range(last):
-        names = [f"x{index}", f"conv{index}"]
-        nodes.append(
-            helper.make_node("Conv", names, [f"c{index}"], pads=[1, 1, 1, 1], strides=[2, 2], kernel_shape=[3, 3])
-        )
+        nodes.append(helper.make_node("Conv", [f"x{index}", f"conv{index}"], [f"c{index}"], **geometry))
         nodes.append(helper.make_node("Relu", [f"c{index}"], [f"x{index + 1}"]))
     nodes += [
         helper.make_node("MaxPool", [f"x{last}"], ["pooled"], kernel_shape=[2, 4], strides=[2, 4]),

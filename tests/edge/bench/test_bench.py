@@ -12,8 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from rrid_edge.bench.engines import EffortSettings
+from rrid_edge.bench.pipeline import FileKind
 from rrid_edge.bench.probe import LoadRequest, measure_load
 from rrid_edge.bench.variants import find_variants, sibling_models
+from rrid_edge.bench.running import BenchSettings
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.machine.timing import Timing, interleave
@@ -91,13 +94,25 @@ def test_the_chart_is_a_picture(report):
         assert chart.size == (900, 560)
 
 
-def test_table_names_every_engine(report):
+@pytest.fixture
+def least_effort(monkeypatch):
+    """For tests that need a run, whatever it measures: one repetition of everything that is small."""
+
+    def quick(threads=0):
+        effort = EffortSettings((1,), 3, 3, budget_s=0.2, processes=1, threads=threads)
+        kinds = (FileKind("crops 64 x 128", 64, 128, 0.1, 16, 64),)
+        return BenchSettings(effort, kinds, pairs=1, gallery_sizes=(1_000,), search_repetitions=1)
+
+    monkeypatch.setattr(BenchSettings, "quick", quick)
+
+
+def test_table_names_every_engine(report, least_effort):
     outcome = rrid_edge("bench", "--quick", "--model", report[1] / "rrid.onnx", "--threads", 1)
     assert all(row["name"] in outcome.out for row in report[0]["engines"])
     assert "files to index" in outcome.out
 
 
-def test_yardsticks_and_labelled_data(tmp_path, monkeypatch):
+def test_yardsticks_and_labelled_data(tmp_path, monkeypatch, least_effort):
     """Both yardsticks stand first, and parity is measured on the folder; the compiler itself is left out."""
     monkeypatch.setattr(torch, "compile", lambda branch, **_: branch)
     torch.manual_seed(0)

@@ -1,0 +1,100 @@
+"""Hold functions to 40 lines and modules to 300: ``python tools/check_lengths.py``, which ``make check`` runs.
+
+A function's lines are those of its body that hold code: the signature, docstring, comments and blank lines do not count. Lines
+of functions inside it do. A module's lines are all of its lines; a test module may have 500. Exceptions stand below, with the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+FOLDERS = ("rrid_edge", "train", "export", "calib", "tests", "tools", "benchmarks", "docs")
+LONGEST_FUNCTION, LONGEST_MODULE, LONGEST_TEST_MODULE = 40, 300, 500
+
+_PARTS = "one small function per method of TensorRT, in a table"
+_INNER_PROGRAM = "half of it is the program that another process runs"
+EXCEPTIONS = {
+    "tests/support/tensorrt_behaviour.py:_building": _PARTS,
+    "tests/support/tensorrt_behaviour.py:_running": _PARTS,
+    "tests/train/test_loop.py:test_two_processes_equal_one_that_averages_their_gradients": _INNER_PROGRAM,
+    "rrid_edge/model/engine_sidecar.py": "a hundred lines of it say what the entries of the file mean",
+}
+"""Path, or path and function (``path:function``) -> why it may be longer."""
+
+TO_SPLIT = frozenset[str]()
+"""What is longer than it should be, and is to be split: nothing may be added here."""
+
+_NO_CODE = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+}
+
+
+def code_lines(source: str) -> set[int]:
+    """Numbers of the lines that hold code: docstrings are not yet left out."""
+    found: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _NO_CODE:
+            found.update(range(token.start[0], token.end[0] + 1))
+    return found
+
+
+def function_lengths(source: str) -> dict[str, int]:
+    """Lines of code in the body of every function, by qualified name."""
+    lines = code_lines(source)
+    return {name: _length(function, lines) for name, function in _functions(ast.parse(source), "")}
+
+
+def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield prefix + child.name, child
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from _functions(child, f"{prefix}{child.name}.")
+        else:
+            yield from _functions(child, prefix)
+
+
+def _length(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: set[int]) -> int:
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    if not body:
+        return 0
+    return len(lines & set(range(body[0].lineno, (function.end_lineno or 0) + 1)))
+
+
+def too_long(path: str, source: str) -> Iterator[tuple[str, str]]:
+    """Everything in a file that is too long: path, or ``path:function``, and what is wrong with it."""
+    length, limit = len(source.splitlines()), LONGEST_TEST_MODULE if path.startswith("tests/") else LONGEST_MODULE
+    if length > limit:
+        yield path, f"{length} lines; expected at most {limit}: split the module"
+    for name, size in function_lengths(source).items():
+        if size > LONGEST_FUNCTION:
+            yield f"{path}:{name}", f"{size} lines of code; expected at most {LONGEST_FUNCTION}: split the function"
+
+
+def main() -> int:
+    """Check every Python file of the repository; 1 if something is too long, or an exception is needed no more."""
+    root = Path(__file__).parents[1]
+    paths = sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py"))
+    found: dict[str, str] = {}
+    for path in paths:
+        found.update(too_long(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")))
+    allowed = EXCEPTIONS.keys() | TO_SPLIT
+    wrong = [f"{name}: {reason}" for name, reason in found.items() if name not in allowed]
+    wrong += [f"{name}: short enough now; take it out of tools/check_lengths.py" for name in sorted(allowed - found.keys())]
+    print("\n".join(wrong) or f"{len(paths)} files: no function and no module is too long")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
