@@ -44,11 +44,8 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
         FolderUnavailableError: no such folder.
         UsageError: this is no folder.
     """
+    _check_folder(folder)
     # Entries instead of Path objects: 20,000 files take 0.02 s instead of 0.2 s.
-    if not folder.exists():
-        raise FolderUnavailableError(f"{printable(folder)}: no such folder; give a folder of image files")
-    if not folder.is_dir():
-        raise UsageError(f"{printable(folder)}: this is a file, not a folder; give a folder of image files")
     images: dict[str, os.DirEntry[str]] = {}
     skipped: list[tuple[Path, str]] = []
     waiting = [""]
@@ -73,6 +70,13 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
             elif _suffix(name) in IMAGE_SUFFIXES:
                 images[below + name] = entry
     return images, skipped
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise FolderUnavailableError(f"{printable(folder)}: no such folder; give a folder of image files")
+    if not folder.is_dir():
+        raise UsageError(f"{printable(folder)}: this is a file, not a folder; give a folder of image files")
 
 
 class LazyPaths(Sequence[Path]):

@@ -15,8 +15,8 @@ from PIL import Image
 from rrid_edge.bench.engines import EffortSettings
 from rrid_edge.bench.pipeline import FileKind
 from rrid_edge.bench.probe import LoadRequest, measure_load
-from rrid_edge.bench.variants import find_variants, sibling_models
 from rrid_edge.bench.running import BenchSettings
+from rrid_edge.bench.variants import find_variants, sibling_models
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.machine.timing import Timing, interleave
