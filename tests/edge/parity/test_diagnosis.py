@@ -239,7 +239,7 @@ def test_an_engine_whose_input_is_wrong_is_told_from_the_files(place, network):
     assert pixel_mistake(_pixels(place), pictures) is None
     words = pixel_mistake(wrong, pictures)
     assert words == (
-        "12 of 12 images are not what this package reads from these files: nearest-resize: "
+        f"{COUNT} of {COUNT} images are not what this package reads from these files: nearest-resize: "
         + MISTAKES["nearest-resize"]
     )
 
@@ -250,14 +250,14 @@ def test_goldens_of_other_pixels_fail_though_the_engine_agrees(place, network):
     arguments = ("parity", place / "m" / "rrid.onnx", "--reference", path, "--runtime", "onnxruntime")
     assert rrid_edge(*arguments).code == 0  # nobody can tell without the files
     outcome = rrid_edge(*arguments, "--images", place / "crops")
-    refused(outcome, 1, "the goldens do not belong to", "12 of 12 images", "bgr: ")
+    refused(outcome, 1, "the goldens do not belong to", f"{COUNT} of {COUNT} images", "bgr: ")
     assert not json.loads((place / "m" / "parity.json").read_text())["passed"]
 
 
 def test_goldens_of_another_folder(place, network, tmp_path):
     path = _save_goldens(place, _answer(network, _normalised(_pixels(place))))
     outcome = rrid_edge("parity", place / "m" / "rrid.onnx", "--reference", path, "--images", tmp_path)
-    refused(outcome, 2, "12 of 12 images of the goldens are not there, the first is 00.png")
+    refused(outcome, 2, f"{COUNT} of {COUNT} images of the goldens are not there, the first is 00.png")
 
 
 def test_a_network_without_a_mirrored_view_misses_none(place, tmp_path):
