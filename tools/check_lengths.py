@@ -33,6 +33,7 @@ TO_SPLIT = {
     "rrid_edge/cli/export.py:export",
     "rrid_edge/cli/match.py:match",
     "rrid_edge/gallery/indexing/sync.py:index_folder",
+    "rrid_edge/gallery/local/catalogue.py",
     "rrid_edge/gallery/local/store.py",
     "rrid_edge/gallery/milvus/store.py",
     "rrid_edge/matching.py",
