@@ -1,7 +1,7 @@
 """The command line: one Typer application, one module for each group of commands.
 
-The module of a command is imported when the command is run, and heavy packages inside command bodies only, so that ``--help``
-costs nothing and one broken extra cannot take another command down.
+A command's module is imported when the command runs. Heavy packages are imported inside command bodies only. So
+``--help`` is fast, and a broken extra breaks only the commands that need it.
 """
 
 from __future__ import annotations

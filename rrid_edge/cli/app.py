@@ -1,4 +1,4 @@
-"""The Typer application and the place where errors become one line and an exit code."""
+"""The Typer application. It turns every error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rrid_edge.errors import OutputError, RridEdgeError
 
 app = typer.Typer(
     name="rrid-edge",
-    help="Person re-identification (RRID) from a trained network to verified deployment.",
+    help="Person re-identification (RRID): train, export, verify, index and match.",
     epilog="First steps: rrid-edge demo-data demo && rrid-edge doctor",
     rich_markup_mode=None,
     no_args_is_help=True,
@@ -36,10 +36,10 @@ def _show_version(wanted: bool) -> None:
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Options of every command. ``run`` looks for ``--debug`` itself: also where the arguments cannot be parsed."""
+    """Declare the options of every command. ``run`` reads ``--debug`` itself, so that it works if parsing fails."""
 
 
 COMMANDS = {
@@ -57,28 +57,26 @@ COMMANDS = {
     "prepare": "prepare",
     "train": "train",
 }
-"""The module of this package that each command lives in."""
+"""Command -> the module of this package that defines it."""
 
 
-def _named(arguments: Sequence[str]) -> str:
-    """The command that ``arguments`` name; empty where they name none."""
+def _command_in(arguments: Sequence[str]) -> str:
+    """The command in ``arguments``; empty if there is none."""
     return next((item for item in arguments if not item.startswith("-")), "")
 
 
 def register(arguments: Sequence[str] = ()) -> None:
-    """Import the module of the command that ``arguments`` name, or those of all commands where they name none.
-
-    A command needs no other one: importing and building them all takes a seventh of the time of a ``match``.
-    """
-    named = _named(arguments)
-    for module in [COMMANDS[named]] if named in COMMANDS else dict.fromkeys(COMMANDS.values()):
+    """Import the module of the command in ``arguments``. Without a known command, import all of them."""
+    # Importing and building all commands would take a seventh of the time of a match.
+    command = _command_in(arguments)
+    for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
         importlib.import_module(f"rrid_edge.cli.{module}")
 
 
 def main() -> None:
-    """Entry point of the command ``rrid-edge``: runs the application; errors become one line and an exit code."""
+    """Entry point of the command ``rrid-edge``: run the application and exit with its code."""
     arguments = sys.argv[1:]
-    with quick_start(_named(arguments)):
+    with quick_start(_command_in(arguments)):
         code = run(arguments)
     sys.exit(code)
 
@@ -86,12 +84,12 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line with ``arguments`` and return its exit code (see :mod:`rrid_edge.errors`)."""
     debug = "--debug" in arguments or bool(os.environ.get("RRID_EDGE_DEBUG"))
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with an image is said once, in one line
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # our own error line already reports a bad image
     register(arguments)
     try:
         app(args=arguments, prog_name="rrid-edge")
-    except SystemExit as leave:  # Typer ends every command so, its own usage errors with 2
-        return leave.code if isinstance(leave.code, int) else int(bool(leave.code))
+    except SystemExit as ending:  # Typer raises it after every command; its own usage errors have code 2
+        return ending.code if isinstance(ending.code, int) else int(bool(ending.code))
     except RridEdgeError as error:
         return _fail(error, arguments, debug)
     except OSError as error:
@@ -114,10 +112,10 @@ _UNITS = ("_px", "_mib", "_s")
 
 
 def ways_to_set(arguments: Sequence[str], parameters: Sequence[str]) -> list[str]:
-    """Options and arguments that set these ``parameters`` of the library, in the command that ``arguments`` name.
+    """Find the options and arguments that set these library ``parameters`` in the command in ``arguments``.
 
-    An option belongs to the parameter of its name; units do not count, so ``--height`` sets ``height_px``. Parameters
-    that the command cannot set are passed over.
+    An option sets the parameter of the same name. Units are ignored, so ``--height`` sets ``height_px``. Parameters
+    that the command cannot set are skipped.
 
     Returns:
         For example ``["option --top-k", "argument MODEL"]``.
@@ -127,11 +125,12 @@ def ways_to_set(arguments: Sequence[str], parameters: Sequence[str]) -> list[str
         command = getattr(command, "commands", {}).get(argument, command)
     ways = []
     for parameter in parameters:
-        bare = next((parameter.removesuffix(unit) for unit in _UNITS if parameter.endswith(unit)), parameter)
-        spellings = {f"--{name.replace('_', '-')}" for name in (parameter, bare)}
-        for one in command.params:
-            if not spellings & {*one.opts, f"--{one.name.replace('_', '-')}"}:
+        unitless = next((parameter.removesuffix(unit) for unit in _UNITS if parameter.endswith(unit)), parameter)
+        spellings = {f"--{name.replace('_', '-')}" for name in (parameter, unitless)}
+        for declared in command.params:
+            if not spellings & {*declared.opts, f"--{declared.name.replace('_', '-')}"}:
                 continue
-            is_option = one.param_type_name == "option"
-            ways.append(f"option {one.opts[0]}" if is_option else f"argument {one.metavar or one.name.upper()}")
+            is_option = declared.param_type_name == "option"
+            argument_name = declared.metavar or declared.name.upper()
+            ways.append(f"option {declared.opts[0]}" if is_option else f"argument {argument_name}")
     return ways

@@ -21,28 +21,29 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Example: rrid-edge bench --quick --model demo/models/rrid.onnx",
-    help="Measure what this machine does with a model, accuracy beside speed: latency, throughput, memory and loading of "
-    "every runtime; files to index; search. Parity is measured on the goldens beside the model, or on --data.",
+    help="Measure speed, memory and accuracy of a model on this machine. Every installed runtime is measured (latency, "
+    "throughput, memory, loading), then indexing from files, then search. Accuracy is parity with the goldens beside the "
+    "model, or with --checkpoint on --data.",
 )
 def bench(
     model: ModelOption = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Less of everything: under two minutes on two cores.")] = False,
-    goldens: Annotated[Path | None, typer.Option(help="Goldens of the model; those beside it if left out.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Measure less: under two minutes on two cores.")] = False,
+    goldens: Annotated[Path | None, typer.Option(help="Goldens of the model; default: those beside it.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of crops whose names tell person and camera: for parity; needs --checkpoint."),
+        typer.Option(help="Folder of labelled crops for parity; needs --checkpoint."),
     ] = None,
-    count: Annotated[int, typer.Option(min=2, help="Crops of --data to take at most, evenly spaced.")] = 500,
+    count: Annotated[int, typer.Option(min=2, help="Largest number of crops of --data; evenly spaced.")] = 500,
     against: Annotated[
         list[str] | None,
         typer.Option(
-            help="A yardstick, which comes first: published (two eager passes, a copy per block) or torch-compile (the "
-            "strongest plain PyTorch); may be given several times; needs --checkpoint."
+            help="Yardstick to measure first: published (the authors' loop) or torch-compile (the fastest plain "
+            "PyTorch). Repeatable; needs --checkpoint."
         ),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="The network that the model was exported from.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Network that the model was exported from.")] = None,
     threads: ThreadsOption = 0,
-    chart: Annotated[Path | None, typer.Option(help="Draw throughput against latency into this PNG.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw throughput over latency into this PNG file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.bench.inputs import InputSettings, read_inputs

@@ -13,30 +13,28 @@ from rrid_edge.cli.common import JsonOption, print_json, require, say
 
 @app.command(
     epilog="Example: rrid-edge calibrate models/rrid.onnx --images data/market1501",
-    help="Write the int8 form of a float32 ONNX model (explicit Q/DQ, for OpenVINO, TensorRT and ONNX Runtime alike): take "
-    "ranges from training crops, compare three ways to choose them, leave in float32 the layers that cost most where that "
-    "is needed, and prove the result on training crops that were kept aside.",
+    help="Write the int8 form of a float32 ONNX model. It has explicit Q/DQ nodes and runs on OpenVINO, TensorRT and "
+    "ONNX Runtime. Ranges come from training crops; three ways to choose them are compared. If accuracy needs it, the "
+    "layers that lose most stay in float32. Training crops that were kept aside verify the result.",
 )
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="Float32 ONNX file, as rrid-edge export writes it.")],
+    model: Annotated[Path, typer.Argument(help="Float32 ONNX file that rrid-edge export wrote.")],
     images: Annotated[
         Path,
-        typer.Option(
-            help="A dataset (its training split is taken), or a folder of training crops; test crops are refused."
-        ),
+        typer.Option(help="Dataset (uses its training split) or folder of training crops. Test crops are refused."),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; NAME.int8.onnx beside the model if left out.")
+        Path | None, typer.Option("--output", "-o", help="File to write; default: NAME.int8.onnx beside the model.")
     ] = None,
     count: Annotated[int, typer.Option(help="Crops to take ranges from, spread over cameras and people.")] = 300,
-    method: Annotated[str, typer.Option(help="minmax, percentile, entropy, or auto: the best of them.")] = "auto",
+    method: Annotated[str, typer.Option(help="Choice of ranges: minmax, percentile, entropy or auto (best).")] = "auto",
     rounding: Annotated[
-        str, typer.Option(help="Of weights: compensated (errors cancel on the crops), or nearest, which is quicker.")
+        str, typer.Option(help="Rounding of weights: compensated (errors cancel) or nearest (faster).")
     ] = "compensated",
     float_layers: Annotated[
-        int | None, typer.Option(help="Layers to leave in float32, the costliest first; as few as needed if left out.")
+        int | None, typer.Option(help="Layers to keep in float32, most error first; default: as few as needed.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of crops.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of crops.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     require("rrid_calib.calibrate", "calib", "calibrating a model")

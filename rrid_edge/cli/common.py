@@ -1,4 +1,4 @@
-"""What the commands share: options, messages on stderr, progress bars, JSON on stdout."""
+"""Shared by all commands: the JSON option, messages on stderr, progress bars, JSON on stdout."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def say(line: str) -> None:
-    """One line for the person at the terminal, on stderr."""
+    """Print one line on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def require(module: str, extra: str, purpose: str) -> None:
-    """Import ``module`` of this package, or say which extra brings what it needs.
+    """Import ``module`` of this package.
 
     Raises:
-        MissingDependencyError: a package that it imports is not installed.
+        MissingDependencyError: the module imports a package that is not installed; names the ``extra`` to install.
     """
     try:
         importlib.import_module(module)
@@ -36,15 +36,17 @@ def require(module: str, extra: str, purpose: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """The machine-readable result, on stdout."""
+    """Print the result as JSON on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 class ProgressBar:
-    """Draws a :class:`rrid_edge.progress.Progress` on stderr; silent where stderr is no terminal, or there is nothing to do.
+    """A :class:`rrid_edge.progress.Progress` that draws a bar on stderr.
+
+    It draws nothing if stderr is not a terminal or if there is no work.
 
     Args:
-        description: what is being done, in a few words.
+        description: label of the bar, for example ``embedding``.
     """
 
     def __init__(self, description: str) -> None:
@@ -60,7 +62,7 @@ class ProgressBar:
             self._bar.stop()
 
     def start(self, total: int | None) -> None:
-        """The bar appears."""
+        """Show the bar. A ``total`` of None means that the amount of work is unknown."""
         if total == 0 or not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -72,6 +74,6 @@ class ProgressBar:
         self._bar.start()
 
     def advance(self, count: int) -> None:
-        """The bar grows."""
+        """Move the bar forward by ``count``."""
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,34 +21,35 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Example: rrid-edge evaluate runs/demo/best.safetensors --dataset demo --sheets runs/demo/sheets",
-    help="Measure a checkpoint or a model file on a dataset's test split: mAP, mINP, CMC, and the score thresholds for "
-    "match --fpr, which are kept beside the model.",
+    help="Measure a checkpoint or a model on a dataset's test split. It prints mAP, mINP, CMC and score thresholds for "
+    "match --fpr. The thresholds are saved beside the model.",
 )
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Checkpoint (PyTorch runs it) or model file.")],
+    model: Annotated[Path, typer.Argument(help="Checkpoint (runs in PyTorch) or model file.")],
     dataset: Annotated[Path, typer.Option(help="Folder of the dataset.")],
-    dataset_type: Annotated[str, typer.Option(help="auto, rrid, market1501, dukemtmc or cuhk03.")] = "auto",
-    split: Annotated[int, typer.Option(help="Which split.")] = 0,
-    splits_file: Annotated[str | None, typer.Option(help="Another name than splits.json.")] = None,
+    dataset_type: Annotated[str, typer.Option(help="Layout: auto, rrid, market1501, dukemtmc or cuhk03.")] = "auto",
+    split: Annotated[int, typer.Option(help="Index of the split in splits.json and test.json.")] = 0,
+    splits_file: Annotated[
+        str | None, typer.Option(help="File of splits in the dataset; default: splits.json.")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="CMC protocol: market1501, allshots or cuhk03.")] = "market1501",
-    ap: Annotated[
-        str, typer.Option(help="Average precision: step, or trapezoid (the official MATLAB one, lower).")
-    ] = "step",
+    ap: Annotated[str, typer.Option(help="Average precision: step or trapezoid (as in MATLAB; lower).")] = "step",
     per_camera: Annotated[bool, typer.Option("--per-camera", help="Also measure every pair of cameras.")] = False,
-    rerank: Annotated[bool, typer.Option("--rerank", help="k-reciprocal re-ranking.")] = False,
-    k1: Annotated[int, typer.Option(help="Re-ranking: neighbours that must name each other.")] = 20,
-    k2: Annotated[int, typer.Option(help="Re-ranking: neighbours whose encodings are averaged.")] = 6,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Apply k-reciprocal re-ranking.")] = False,
+    k1: Annotated[int, typer.Option(help="Re-ranking: size of the mutual neighbourhood.")] = 20,
+    k2: Annotated[int, typer.Option(help="Re-ranking: neighbours to average encodings over.")] = 6,
     lambda_value: Annotated[float, typer.Option("--lambda", help="Re-ranking: weight of the original distance.")] = 0.3,
-    expand: Annotated[int, typer.Option(help="Average query expansion over so many nearest crops; 0 is off.")] = 0,
+    expand: Annotated[int, typer.Option(help="Query expansion: nearest crops to average; 0 is off.")] = 0,
     sheets: Annotated[
         Path | None, typer.Option(help="Draw the worst, median and best queries into this folder.")
     ] = None,
-    sheet_queries: Annotated[int, typer.Option(help="Queries of a sheet.")] = 6,
+    sheet_queries: Annotated[int, typer.Option(help="Queries per sheet.")] = 6,
     fpr: Annotated[
-        list[float] | None, typer.Option(help="False-positive rates of the thresholds; 1e-4, 1e-3 and 1e-2 otherwise.")
+        list[float] | None,
+        typer.Option(help="False-positive rate of a threshold; repeatable; default: 1e-4, 1e-3, 1e-2."),
     ] = None,
     thresholds: Annotated[
-        bool, typer.Option("--thresholds/--no-thresholds", help="Keep the thresholds beside the model.")
+        bool, typer.Option("--thresholds/--no-thresholds", help="Save the thresholds beside the model.")
     ] = True,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
@@ -101,21 +103,18 @@ def _open(model: Path, runtime: str, precision: str | None, threads: int) -> Eng
 
 
 def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds) -> None:
-    print(
-        f"{name}: mAP {metrics.mean_ap:.4f} ({metrics.ap}), mINP {metrics.mean_inp:.4f}, {metrics.valid_queries} valid queries"
-    )
+    precision = f"mAP {metrics.mean_ap:.4f} ({metrics.ap}), mINP {metrics.mean_inp:.4f}"
+    print(f"{name}: {precision}, {metrics.valid_queries} valid queries")
     print("  ".join(f"rank-{rank} {value:.4f}" for rank, value in metrics.cmc.items()) + f"  ({metrics.protocol})")
-    print(
-        f"{thresholds.genuine_pairs:,} pairs of one person in two cameras, {thresholds.impostor_pairs:,} of two people:"
-    )
+    genuine = f"{thresholds.genuine_pairs:,} genuine pairs (one person, two cameras)"
+    print(f"thresholds from {genuine} and {thresholds.impostor_pairs:,} impostor pairs (two people):")
     for point in thresholds.points:
         if point.score is None:
-            print(f"  FPR {point.fpr:g}: too few pairs to tell")
+            print(f"  FPR {point.fpr:g}: unknown, needs at least {math.ceil(1 / point.fpr):,} impostor pairs")
         else:
-            print(f"  FPR {point.fpr:g}: TPR {point.tpr:.4f} at a score of {point.score:.4f} or more")
+            print(f"  FPR {point.fpr:g}: TPR {point.tpr:.4f} at score >= {point.score:.4f}")
     if metrics.camera_pairs:
         print(f"{'query camera':>12}  {'gallery camera':>14}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
     for pair in metrics.camera_pairs:
-        print(
-            f"{pair.query_camera:>12}  {pair.gallery_camera:>14}  {pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}"
-        )
+        cameras = f"{pair.query_camera:>12}  {pair.gallery_camera:>14}"
+        print(f"{cameras}  {pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}")

@@ -12,57 +12,62 @@ from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, s
 from rrid_edge.errors import MissingDependencyError, UsageError, printable
 
 if TYPE_CHECKING:
+    from rrid_edge.model.names import Kind
+    from rrid_export.pipeline import ExportSettings
     from rrid_export.source import SourceNetwork
     from rrid_export.tensorrt.build import BuildSettings
 
 
 @app.command(
     epilog="Example: rrid-edge export runs/demo/best.safetensors --crops demo/gallery",
-    help="Export a trained network to an ONNX file that holds the whole way from uint8 pixels to descriptors; with --fp16 "
-    "(--int8) also to a float16 (int8) one and, where TensorRT is, to its engine. Given an ONNX file of this package, build "
-    "the engine.",
+    help="Export a trained network to ONNX, or an ONNX file to TensorRT. The ONNX file takes uint8 pixels and returns "
+    "descriptors. --fp16 and --int8 add files of these precisions and, if TensorRT is installed, their engines. If the "
+    "argument is an exported ONNX file, only its engine is built.",
 )
 def export(
     checkpoint: Annotated[
         Path,
-        typer.Argument(
-            help="A checkpoint of rrid-edge train, the published network's weights, or an exported ONNX file."
-        ),
+        typer.Argument(help="Checkpoint of rrid-edge train, published weights, or exported ONNX file."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("models"),
-    fp16: Annotated[bool, typer.Option("--fp16", help="Also the float16 model and its TensorRT engine.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Also write the float16 model and its TensorRT engine.")] = False,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also the int8 model, calibrated with --calib, and its TensorRT engine.")
+        bool, typer.Option("--int8", help="Also write the int8 model and its TensorRT engine; needs --calib.")
     ] = False,
     calib: Annotated[
         Path | None,
-        typer.Option(help="For --int8: a dataset (its training split is taken) or a folder of training crops."),
+        typer.Option(help="For --int8: dataset (uses its training split) or folder of training crops."),
     ] = None,
     flip: Annotated[
-        bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image (another model without).")
+        bool,
+        typer.Option(
+            "--flip/--no-flip", help="Average each image with its mirror. --no-flip gives another fingerprint."
+        ),
     ] = True,
     height: Annotated[
-        int | None, typer.Option(help="Input rows, where the file does not tell (384 for published weights).")
+        int | None, typer.Option(help="Input rows, if the checkpoint does not say (published weights: 384).")
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Input columns, likewise (128).")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Input columns, if the checkpoint does not say (published weights: 128).")
+    ] = None,
     crops: Annotated[
-        Path | None, typer.Option(help="Folder of real crops for the golden descriptors; drawn noise without it.")
+        Path | None, typer.Option(help="Folder of real crops for the goldens; default: drawn patterns.")
     ] = None,
-    triton: Annotated[Path | None, typer.Option(help="Also write a Triton model repository here.")] = None,
-    min_batch: Annotated[int, typer.Option(min=1, help="Engine: smallest batch.")] = 1,
-    opt_batch: Annotated[int, typer.Option(min=1, help="Engine: batch it is tuned for.")] = 8,
-    max_batch: Annotated[int, typer.Option(min=1, help="Engine: largest batch.")] = 32,
-    workspace: Annotated[int, typer.Option(min=1, help="Engine: scratch memory of the builder in MiB.")] = 1024,
+    triton: Annotated[Path | None, typer.Option(help="Also write a Triton model repository into this folder.")] = None,
+    min_batch: Annotated[int, typer.Option(min=1, help="Engine: smallest batch size.")] = 1,
+    opt_batch: Annotated[int, typer.Option(min=1, help="Engine: batch size to tune for.")] = 8,
+    max_batch: Annotated[int, typer.Option(min=1, help="Engine: largest batch size.")] = 32,
+    workspace: Annotated[int, typer.Option(min=1, help="Engine: scratch memory of the builder, in MiB.")] = 1024,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Engine: for newer TensorRT versions too.")
+        bool, typer.Option("--version-compatible", help="Engine: also run on newer TensorRT versions.")
     ] = False,
     hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="Engine: for other GPUs too (not on Jetson).")
+        bool, typer.Option("--hardware-compatible", help="Engine: also run on other GPUs (not on Jetson).")
     ] = False,
-    strip_weights: Annotated[bool, typer.Option("--strip-weights", help="Engine: without its weights.")] = False,
+    strip_weights: Annotated[bool, typer.Option("--strip-weights", help="Engine: leave out its weights.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.model.names import Kind, kind_of, onnx_path
+    from rrid_edge.model.names import Kind
     from rrid_export.tensorrt.build import BuildSettings
 
     settings = BuildSettings(
@@ -74,31 +79,16 @@ def export(
         hardware_compatible=hardware_compatible,
         strip_weights=strip_weights,
     )
-    if int8 != (calib is not None):
-        raise UsageError(
-            "--int8 and --calib DIR go together: give --int8 and the dataset, or a folder of training crops, whose ranges "
-            "the int8 model shall hold"
-        )
-    kind = kind_of(checkpoint)
-    if kind is Kind.ENGINE:
-        raise UsageError(
-            f"{printable(checkpoint)}: this is an engine already; give a checkpoint, or the ONNX file to build it from"
-        )
-    if kind is Kind.ONNX:
-        if int8:
-            raise UsageError(f"{printable(checkpoint)}: for an ONNX file run: rrid-edge calibrate MODEL --images DIR")
+    to_build: list[Path] = []
+    if _checked_kind(checkpoint, int8, calib) is Kind.ONNX:
         written = _build(checkpoint, settings)
         facts: dict[str, object] = {"engine": str(written)}
-        to_build: list[Path] = []
     else:
         source = _load(checkpoint, height, width, output)
-        facts = _export_network(source, output, flip, crops, fp16, quiet=as_json)
-        full, half = onnx_path(output, "fp32"), onnx_path(output, "fp16")
-        to_build = [half] if fp16 else []
-        written = half if fp16 else full
-        if calib is not None:
-            facts["int8"] = _calibrate(source, full, calib, flip, quiet=as_json)
-            to_build.append(onnx_path(output, "int8"))
+        from rrid_export.pipeline import ExportSettings
+
+        facts, to_build = _export_network(source, output, ExportSettings(flip, crops, fp16), calib, quiet=as_json)
+        written = Path(str(facts["model_fp16" if fp16 else "model"]))
     if triton is not None:
         from rrid_export.triton import write_triton_repository
 
@@ -110,6 +100,31 @@ def export(
         _build_here(to_build, settings, required=fp16)
 
 
+def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None) -> Kind:
+    """The kind of the file to export.
+
+    Raises:
+        UsageError: the file is an engine, or the options for int8 do not fit together or do not fit the file.
+    """
+    from rrid_edge.model.names import Kind, kind_of
+
+    if int8 != (calib is not None):
+        raise UsageError(
+            "--int8 and --calib DIR go together: give both, with DIR a dataset or folder of training crops, or neither"
+        )
+    kind = kind_of(checkpoint)
+    if kind is Kind.ENGINE:
+        raise UsageError(
+            f"{printable(checkpoint)}: this is an engine already; give a checkpoint or the engine's ONNX file"
+        )
+    if kind is Kind.ONNX and int8:
+        raise UsageError(
+            f"{printable(checkpoint)}: --int8 needs a checkpoint; for an ONNX file run: rrid-edge calibrate MODEL "
+            "--images DIR"
+        )
+    return kind
+
+
 def _load(checkpoint: Path, height: int | None, width: int | None, output: Path) -> SourceNetwork:
     require("rrid_export.onnx", "export", "exporting a model")
     from rrid_export.source import load_source
@@ -119,29 +134,20 @@ def _load(checkpoint: Path, height: int | None, width: int | None, output: Path)
     return source
 
 
-def _calibrate(source: SourceNetwork, model: Path, images: Path, flip: bool, *, quiet: bool) -> dict[str, object]:
-    """Write the int8 file, compared with the trained network in PyTorch."""
-    require("rrid_calib.calibrate", "calib", "calibrating a model")
-    from rrid_calib.calibrate import calibrate
-    from rrid_export.torch_engine import TorchEngine
-
-    result = calibrate(model, images, reference=TorchEngine(source, flip=flip, max_batch=16), say=say)
-    if not quiet:
-        print(result.describe())
-    return result.to_dict()
-
-
 def _export_network(
-    source: SourceNetwork, output: Path, flip: bool, crops: Path | None, fp16: bool, *, quiet: bool
-) -> dict[str, object]:
-    """Write the ONNX files of a checkpoint; returns what was written."""
+    source: SourceNetwork, output: Path, settings: ExportSettings, calib: Path | None, *, quiet: bool
+) -> tuple[dict[str, object], list[Path]]:
+    """Write the ONNX files of a checkpoint.
+
+    Returns:
+        The facts to print as JSON, and the ONNX files whose engines are to be built.
+    """
+    from rrid_edge.model.names import onnx_path
     from rrid_export.onnx import describe
-    from rrid_export.pipeline import ExportSettings, export_network
+    from rrid_export.pipeline import export_network
 
     facts: dict[str, object] = {}
-    for ending, result in zip(
-        ("", "_fp16"), export_network(source, output, ExportSettings(flip, crops, fp16)), strict=False
-    ):
+    for ending, result in zip(("", "_fp16"), export_network(source, output, settings), strict=False):
         facts[f"model{ending}"] = str(result.model)
         facts[f"parity{ending}"] = result.parity.to_dict()
         facts["goldens"] = str(result.goldens)
@@ -152,13 +158,29 @@ def _export_network(
                 f"{result.parity.agreement.min_cosine:.7f} ({result.report})"
             )
     if not quiet:
-        fingerprint = source.spec(flip=flip).fingerprint[:12]
+        fingerprint = source.spec(flip=settings.flip).fingerprint[:12]
         print(f"fingerprint {fingerprint}; next: rrid-edge match query.jpg gallery/ --model {result.model}")
-    return facts
+    to_build = [onnx_path(output, "fp16")] if settings.fp16 else []
+    if calib is not None:
+        facts["int8"] = _calibrate(source, onnx_path(output, "fp32"), calib, settings.flip, quiet=quiet)
+        to_build.append(onnx_path(output, "int8"))
+    return facts, to_build
+
+
+def _calibrate(source: SourceNetwork, model: Path, images: Path, flip: bool, *, quiet: bool) -> dict[str, object]:
+    """Write the int8 file of ``model``, measured against the trained network in PyTorch; returns the facts."""
+    require("rrid_calib.calibrate", "calib", "calibrating a model")
+    from rrid_calib.calibrate import calibrate
+    from rrid_export.torch_engine import TorchEngine
+
+    result = calibrate(model, images, reference=TorchEngine(source, flip=flip, max_batch=16), say=say)
+    if not quiet:
+        print(result.describe())
+    return result.to_dict()
 
 
 def _build(onnx: Path, settings: BuildSettings) -> Path:
-    """Build the TensorRT engine of an ONNX file beside it, with a progress bar; returns the engine file."""
+    """Build the TensorRT engine of an ONNX file, beside it; returns the engine file."""
     from rrid_edge.model.names import engine_path
     from rrid_edge.model.onnx_header import read_spec
     from rrid_export.tensorrt.build import build_engine
@@ -171,10 +193,10 @@ def _build(onnx: Path, settings: BuildSettings) -> Path:
 
 
 def _build_here(models: list[Path], settings: BuildSettings, *, required: bool) -> None:
-    """Build the engines on this machine, or say what was not built and what to run on the device.
+    """Build engines on this machine. If it cannot, say what to run on the device.
 
     Raises:
-        MissingDependencyError: TensorRT or a GPU is not here, and the engines are ``required``.
+        MissingDependencyError: TensorRT or a GPU is missing, and ``required`` is True.
     """
     try:
         for onnx in models:
@@ -184,4 +206,4 @@ def _build_here(models: list[Path], settings: BuildSettings, *, required: bool) 
         line = f"{names}: written, but no TensorRT engine was built ({error.message}); on the device run: {commands}"
         if required:
             raise MissingDependencyError(line) from error
-        say(line)  # int8 alone: OpenVINO runs it on the CPU as it is
+        say(line)  # not an error for int8 alone: OpenVINO runs the ONNX file on the CPU

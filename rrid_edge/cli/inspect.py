@@ -1,4 +1,4 @@
-"""``rrid-edge info`` and ``rrid-edge doctor``: what a model is, and what this machine has."""
+"""``rrid-edge info`` (facts of a model) and ``rrid-edge doctor`` (check of this machine)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Example: rrid-edge info models/rrid.onnx",
-    help="Print what a model is: input size, blocks, precision, fingerprint; of a TensorRT engine also where it runs and "
-    "what it was built from. Needs no runtime.",
+    help="Print the facts of a model: input size, precision, fingerprint. For a TensorRT engine it also prints where "
+    "the engine runs and what it was built from. No runtime is needed.",
 )
 def info(
     model: Annotated[
         Path | None,
-        typer.Argument(help="An ONNX file or a TensorRT engine; the one that commands would choose if left out."),
+        typer.Argument(help="ONNX file or TensorRT engine; default: RRID_EDGE_MODEL or the best in models/."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +37,7 @@ def info(
     path, why = choose_model(model)
     if is_engine(path):
         sidecar = EngineSidecar.read(path)
-        sidecar.check_plan(path.read_bytes(), path)  # the facts of another plan would be wrong
+        sidecar.check_plan(path.read_bytes(), path)  # otherwise these facts could be of another plan
         spec, kind = sidecar.spec, Kind.ENGINE
         rows = _engine_rows(sidecar)
         facts: dict[str, object] = {"engine": _engine_facts(sidecar)}
@@ -55,7 +55,7 @@ def info(
 
 
 def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
-    """What an ONNX file and an engine of it have in common."""
+    """Facts that an ONNX file and its engine share."""
     return [
         ("input", f"images, uint8 (batch, {spec.height_px}, {spec.width_px}, 3), RGB"),
         ("output", f"descriptors, float32 (batch, {spec.dimension}), unit length"),
@@ -70,7 +70,7 @@ def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
 
 
 def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
-    """Where an engine runs, what it takes and how it was built."""
+    """Facts of an engine only: machine, batch sizes, layers and build."""
     machine, profile, proof = sidecar.machine, sidecar.profile, sidecar.proof
     chosen = [name.replace("_", " ") for name, value in asdict(sidecar.flags).items() if value is True]
     return [
@@ -88,7 +88,7 @@ def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
 
 
 def _engine_facts(sidecar: EngineSidecar) -> dict[str, object]:
-    """The sidecar's own entries: without those of the spec."""
+    """The entries of the sidecar that are not in the spec."""
     names = ("tensorrt", "gpu", "compute_capability", "profile", "source_onnx", "plan", "build_s", "flags")
     values = sidecar.to_json()
     return {name: values[name] for name in (*names, "precision_proof")}
@@ -96,7 +96,8 @@ def _engine_facts(sidecar: EngineSidecar) -> dict[str, object]:
 
 @app.command(
     epilog="Example: rrid-edge doctor",
-    help="Print what this machine has and the command that mends each gap. Installs nothing.",
+    help="Check what this machine has and print a fix for each gap. It installs nothing. It exits with code 3 if it "
+    "found a problem.",
 )
 def doctor(as_json: JsonOption = False) -> None:
     from rrid_edge.machine.doctor import examine

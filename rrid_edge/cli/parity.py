@@ -21,31 +21,30 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    epilog="Example: rrid-edge parity demo/models/rrid.onnx --reference runs/demo/best.safetensors --images demo/gallery",
-    help="Prove that an engine answers as its reference does; exit 1 where it does not. The reference is a checkpoint "
-    "(PyTorch runs it), another model file, or goldens that export saved (no PyTorch needed).",
+    epilog="Example: rrid-edge parity demo/models/rrid.onnx --reference runs/demo/best.safetensors "
+    "--images demo/gallery",
+    help="Check that an engine agrees with its reference. It exits with code 1 if it does not. The reference is a "
+    "checkpoint (runs in PyTorch), another model file, or goldens that export saved (no PyTorch needed).",
 )
 def parity(
     model: Annotated[
-        Path | None, typer.Argument(help="Model file under test; the one commands would choose if left out.")
+        Path | None, typer.Argument(help="Model file to check; default: RRID_EDGE_MODEL or the best in models/.")
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint, model file or goldens (.npz); the goldens beside the model if left out."),
+        typer.Option(help="Checkpoint, model file or goldens (.npz); default: the goldens beside the model."),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of real crops. Goldens bring their own: with them, the folder they were read from."),
+        typer.Option(help="Folder of crops to compare on. With goldens: their source folder, to check their pixels."),
     ] = None,
-    count: Annotated[int, typer.Option(min=2, help="Crops to take at most, evenly spaced.")] = 200,
+    count: Annotated[int, typer.Option(min=2, help="Largest number of crops; evenly spaced.")] = 200,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="Report to write; beside the model if left out: parity.json for rrid.onnx, else FILE.parity.json."
-        ),
+        typer.Option(help="Report to write; default: parity.json for rrid.onnx, else MODEL.parity.json."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -60,7 +59,7 @@ def parity(
     for line in run.reference.left_out:
         say(f"left out {line}")
     if run.untried:
-        say(f"not tried: mistakes {' and '.join(run.untried)}")
+        say(f"not tried: {'; '.join(run.untried)}")
     report_path = output or parity_report_path(path)
     run.write(report_path)
     if as_json:
@@ -87,7 +86,7 @@ def _print(report: ParityReport, path: Path, diagnosis: Diagnosis | None) -> Non
         ("top-1 agreement", f"{agreement.top1_agreement:.2%}", f">= {tolerance.top1:.1%}"),
         ("top-10 agreement", f"{agreement.top10_agreement:.2%}", "identical" if tolerance.top10_identical else ""),
         ("Kendall tau", f"{agreement.kendall_tau:.6f}", ""),
-        ("any batch", f"{report.batch_min_cosine:.7f}", f">= {tolerance.min_cosine}"),
+        ("batch invariance", f"{report.batch_min_cosine:.7f}", f">= {tolerance.min_cosine}"),
     ]
     if report.map_change is not None and report.rank1_change is not None:
         rows.append(("mAP change", f"{report.map_change:+.4f}", f">= -{tolerance.max_map_loss}"))
@@ -99,7 +98,6 @@ def _print(report: ParityReport, path: Path, diagnosis: Diagnosis | None) -> Non
     if diagnosis is not None:
         print(f"cause      {diagnosis.sentence()}")
         for finding in diagnosis.tried[:3]:
-            print(
-                f"  imitating {finding.mistake:<24}mean cosine {finding.mean_cosine:.7f}, lowest {finding.min_cosine:.7f}"
-            )
+            cosines = f"mean cosine {finding.mean_cosine:.7f}, minimum {finding.min_cosine:.7f}"
+            print(f"  with {finding.mistake:<24}{cosines}")
     print(f"{'PASSED' if report.passed else 'FAILED'}  ({printable(path)})")

@@ -140,18 +140,18 @@ def _diagnosed(
     """The run with the mistake that explains its difference, and with what could not be tried."""
     untried = []
     if sources is None:
-        untried.append("of the resize (give goldens, and the folder of the images that they come from)")
+        untried.append("resize mistakes (they need goldens and the folder of their source images)")
     networks: Mapping[str, Run] = {}
     graph = _graph_beside(run.model, engine)
     if graph is None:
-        untried.append("of scaling and mirroring (no ONNX file of this network lies beside the engine)")
+        untried.append("mistakes of scaling and mirroring (they need the ONNX file of this network beside the engine)")
     elif mistaken_networks is None:
-        untried.append("of scaling and mirroring (pip install 'rrid-edge[export]')")
+        untried.append("mistakes of scaling and mirroring (pip install 'rrid-edge[export]')")
     else:
         try:
             networks = mistaken_networks(graph)
         except ModuleNotFoundError as error:
-            untried.append(f"of scaling and mirroring (pip install {error.name})")
+            untried.append(f"mistakes of scaling and mirroring (pip install {error.name})")
     goldens = run.reference.goldens
     diagnosis = diagnose(
         engine,

@@ -225,7 +225,7 @@ def test_what_is_no_usual_mistake_is_not_given_a_name(place, network):
         "parity", place / "m" / "rrid.onnx", "--reference", _save_goldens(place, other), "--runtime", "onnxruntime"
     )
     refused(outcome, 1, "none of the usual mistakes explains it")
-    assert "not tried: mistakes of the resize" in outcome.err
+    assert "not tried: resize mistakes (they need goldens" in outcome.err
 
 
 def test_an_engine_whose_input_is_wrong_is_told_from_the_files(place, network):
