@@ -107,9 +107,10 @@ def test_wrong_sizes_are_refused_by_name():
         ModelConfig(backbone="vgg16")
     with pytest.raises(UsageError, match="block width 0"):
         ModelConfig(block_width=0)
-    with pytest.raises(UsageError, match="0 people"):
+    with pytest.raises(UsageError, match="a network for 0 people does not work: expected at least 1"):
         RRID(TINY, 0)
-    with pytest.raises(UsageError, match=r"images of shape .1, 3, 96, 48. do not fit"):
+    words = r"images of shape \(1, 3, 96, 48\) do not fit the network: expected \(batch, 3, 96, 32\); resize them"
+    with pytest.raises(UsageError, match=words):
         RRID(TINY, 5)(torch.zeros(1, 3, 96, 48))
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints: a safetensors file with the network's weights and its whole configuration inside.
+"""Checkpoints: one safetensors file with the network's weights and all training settings.
 
-What only a resumed training needs (optimiser, scaler, counters) lies in a second file beside it; a deployed network is
-the first file alone. Both are written to a temporary name, synced and renamed: a kill leaves the previous one whole.
+A second file, the training state, holds what only a resumed run needs: optimiser, scaler, counters. Deployment needs the
+checkpoint only. Both files are written atomically: after a kill, the previous version is intact.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network as a file holds it.
+    """Content of a checkpoint file.
 
     Attributes:
-        model: sizes of the network.
+        model: backbone and sizes of the network.
         num_persons: classes of its classifiers.
-        training_data: name of the data it was trained on.
-        epoch: finished epochs.
-        config: every setting of the training.
-        metrics: validation measures when it was written.
-        state: tensors by name.
+        training_data: name of the dataset it was trained on.
+        epoch: number of finished epochs.
+        config: all settings of the training, by field name.
+        metrics: mAP and CMC of the validation at this epoch, in [0, 1]; empty if none ran.
+        state: tensors by name, on the CPU.
     """
 
     model: ModelConfig
@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, model: RRID, checkpoint: Checkpoint) -> None:
-    """Write ``model``'s weights and the facts of ``checkpoint`` (its ``state`` is not used) atomically."""
+    """Write a checkpoint atomically: the weights of ``model``, and all fields of ``checkpoint`` except ``state``."""
     facts = {
         "format": _FORMAT,
         "version": __version__,
@@ -69,11 +69,11 @@ def save_checkpoint(path: Path, model: RRID, checkpoint: Checkpoint) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of this package (not: some other weight file).
+    """Whether a file is a checkpoint of this package, not another weight file.
 
     Raises:
         UsageError: no such file.
-        CheckpointError: named ``.safetensors`` but damaged.
+        CheckpointError: the name ends in ``.safetensors``, but the file is damaged.
     """
     if path.suffix != ".safetensors":
         return False
@@ -81,21 +81,23 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; the tensors are on the CPU.
+    """Read a checkpoint.
 
     Raises:
         UsageError: no such file.
-        CheckpointError: damaged, of a newer format, or without the configuration.
+        CheckpointError: the file is damaged, has a newer format, or is no checkpoint of this package.
     """
     where = printable(path)
     facts_text = _metadata(path).get(_KEY)
     if facts_text is None:
-        raise CheckpointError(f"{where}: no checkpoint of rrid-edge train (its configuration is not inside)")
+        raise CheckpointError(
+            f"{where}: the file holds no training settings, expected a checkpoint of rrid-edge train; give such a file"
+        )
     try:
         facts = json.loads(facts_text)
         if facts["format"] > _FORMAT:
             raise CheckpointError(
-                f"{where}: format {facts['format']} is newer than this rrid-edge reads; update rrid-edge"
+                f"{where}: the checkpoint has format {facts['format']}, expected at most {_FORMAT}; update rrid-edge"
             )
         model = ModelConfig(**{**facts["model"], "stripes": tuple(facts["model"]["stripes"])})
         with safe_open(path, framework="pt") as stored:
@@ -111,7 +113,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{where}: the checkpoint's configuration is damaged ({error}); take another one"
+            f"{where}: the checkpoint's settings are damaged ({error}); use another checkpoint"
         ) from error
 
 
@@ -123,26 +125,32 @@ def _metadata(path: Path) -> dict[str, str]:
             return dict(stored.metadata() or {})
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise CheckpointError(
-            f"{printable(path)}: not a safetensors file, or damaged ({str(error).splitlines()[0]}); copy it again"
+            f"{printable(path)}: not a safetensors file, or damaged ({str(error).splitlines()[0]}); copy the file again"
         ) from error
 
 
 def save_training_state(path: Path, state: dict[str, Any]) -> None:
-    """Write what a resumed training needs besides the weights: tensors, numbers, strings and containers only."""
+    """Write the training state atomically.
+
+    Args:
+        path: file to write.
+        state: tensors, numbers, strings, and lists and dictionaries of them; nothing else can be read back.
+    """
     with atomic_output(path) as partial:
         torch.save(state, partial)
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
-    """Read it back, building nothing but tensors and plain containers.
+    """Read a training state. Only tensors and plain containers are built, so the file cannot run code.
 
     Raises:
         UsageError: no such file.
-        CheckpointError: damaged.
+        CheckpointError: the file is damaged.
     """
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such training state; a run folder with last.state.pt is needed", parameter="resume"
+            f"{printable(path)}: no such training state; give the folder of a run, which holds last.state.pt",
+            parameter="resume",
         )
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Settings of a training from a preset, a TOML file and what was given by hand."""
+"""Settings of a training from a preset, a TOML file and single values."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rrid_train.settings import PRESETS, TrainConfig, declarations
 
 
 def make_config(preset: str, file: Path | None, given: Mapping[str, object]) -> TrainConfig:
-    """A preset, a TOML file over it, what is given by hand over both.
+    """Combine settings: ``file`` overrides the preset, and ``given`` overrides both.
 
     Args:
         preset: ``paper`` or ``demo``.
         file: TOML file with fields of :class:`TrainConfig` at its top level, or None.
-        given: fields given by hand; None means not given.
+        given: values by field name; None means not given.
 
     Raises:
-        UsageError: an unknown preset, field or value.
+        UsageError: a preset or field is unknown, or a value does not work.
     """
     if preset not in PRESETS:
         raise UsageError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}", parameter="preset")
@@ -32,22 +32,27 @@ def make_config(preset: str, file: Path | None, given: Mapping[str, object]) -> 
 
 
 def config_from_dict(values: Mapping[str, Any], *, base: TrainConfig | None = None, where: str) -> TrainConfig:
-    """Settings from plain values, as a TOML file or a checkpoint holds them.
+    """Settings from the plain values of a TOML file or a checkpoint.
+
+    Args:
+        values: values by field name; ``-`` counts as ``_``.
+        base: settings for the other fields; the preset ``paper`` when None.
+        where: source of the values, for messages.
 
     Raises:
-        UsageError: an unknown field, or a value of the wrong type.
+        UsageError: a field is unknown, or a value has the wrong type or does not work.
     """
     converted: dict[str, Any] = {}
     for name, value in values.items():
         key = name.replace("-", "_")
         if key not in declarations():
-            raise UsageError(f"{where}: the setting {name!r} is unknown; rrid-edge train --help lists all of them")
+            raise UsageError(f"{where}: the setting {name!r} is unknown; rrid-edge train --help lists all settings")
         converted[key] = _converted(key, value, where)
     return dataclasses.replace(base or TrainConfig(), **converted)
 
 
 def _converted(name: str, value: object, where: str) -> object:
-    """``value`` in the type of the setting's annotation: lists become tuples, whole numbers become floats."""
+    """``value`` in the type of its field: lists become tuples, and whole numbers floats."""
     kind = declarations()[name].kind
     if get_origin(kind) is tuple:
         if isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
@@ -66,7 +71,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = toml.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UsageError(f"{printable(file)}: no such configuration file") from error
-    except ValueError as error:  # wrong TOML, or no UTF-8
-        raise UsageError(f"{printable(file)}: wrong TOML ({error})") from error
+        raise UsageError(f"{printable(file)}: no such TOML file of settings; check the path") from error
+    except ValueError as error:  # Invalid TOML or invalid UTF-8.
+        raise UsageError(f"{printable(file)}: invalid TOML ({error}); correct the file") from error
     return values

@@ -1,4 +1,4 @@
-"""The training loss (paper, section 3.4): batch-hard triplets on every block, cross entropy on every classifier."""
+"""The training loss (paper, section 3.4): batch-hard triplet loss per block, cross entropy per classifier."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch.nn import functional as F
 from rrid_train.model import RRIDOutput
 
 CROSS_ENTROPY_WEIGHT = 2.0
-"""Weight of the sum of cross entropies beside the sum of triplet losses (published recipe)."""
+"""Weight of the sum of cross entropies; the sum of triplet losses has weight 1 (published recipe)."""
 
 
 class LossTerms(NamedTuple):
-    """The terms of one batch, scalars.
+    """Loss terms of one batch; each is a float scalar.
 
     Attributes:
-        total: what is minimised: triplet + 2 x cross entropy.
+        total: the loss to minimise: triplet + 2 x cross_entropy.
         triplet: sum over the descriptor's blocks.
         cross_entropy: sum over the classifiers.
-        precision: share of images whose person the mean of all classifiers names, in [0, 1].
+        precision: share of images whose person has the highest mean logit, in [0, 1].
     """
 
     total: Tensor
@@ -31,16 +31,16 @@ class LossTerms(NamedTuple):
 
 
 def batch_hard_triplet(features: Tensor, persons: Tensor, margin: float) -> Tensor:
-    """Batch-hard triplet loss: for each anchor the farthest of its person against the nearest of another.
+    """Triplet loss with batch-hard mining: per anchor, the farthest positive and the nearest negative.
 
     Args:
         features: float (..., B, D); leading axes are separate embeddings.
         persons: int64 (B,).
-        margin: distance in the features' own units.
+        margin: margin, in Euclidean distance of ``features``.
 
     Returns:
-        float (...,): mean over the B anchors of max(0, farthest positive - nearest negative + margin), Euclidean. An
-        anchor is its own positive where it has no other; where the batch holds one person only, the loss is 0.
+        float (...,): mean over the B anchors of max(0, farthest positive - nearest negative + margin). An anchor
+        without another positive is its own positive. The loss of a batch with one person is 0.
     """
     distances = pairwise_distances(features)
     same = persons[:, None] == persons[None, :]
@@ -52,7 +52,7 @@ def batch_hard_triplet(features: Tensor, persons: Tensor, margin: float) -> Tens
 
 
 def pairwise_distances(features: Tensor) -> Tensor:
-    """Euclidean distances (..., B, B) of float features (..., B, D), with a gradient at distance 0."""
+    """Euclidean distances (..., B, B) between float features (..., B, D). The gradient is finite at distance 0."""
     squares = features.square().sum(-1)
     products = features @ features.transpose(-2, -1)
     squared = squares[..., :, None] + squares[..., None, :] - 2 * products
@@ -60,13 +60,13 @@ def pairwise_distances(features: Tensor) -> Tensor:
 
 
 def rrid_loss(output: RRIDOutput, persons: Tensor, *, margin: float = 1.2, label_smoothing: float = 0.0) -> LossTerms:
-    """The whole loss of one batch, computed in float32.
+    """Total loss of one batch, computed in float32.
 
     Args:
         output: blocks (B, blocks, width) and logits (heads, B, persons) of the network.
         persons: int64 (B,), in [0, persons).
-        margin: of the triplet loss.
-        label_smoothing: share of the target spread over all people; 0 in the published recipe.
+        margin: margin of the triplet loss.
+        label_smoothing: share of the target that is spread over all persons; 0 in the published recipe.
     """
     blocks, logits = output.blocks.float().transpose(0, 1), output.logits.float()
     triplet = batch_hard_triplet(blocks, persons, margin).sum()

@@ -1,8 +1,7 @@
 """RRID: the relation network of Park & Ham, "Relation Network for Person Re-identification", AAAI 2020.
 
-The module and its tensors carry the names of the published network (``base.*`` for the backbone,
-``local_6_conv_list.0.0`` and so on for the head), so its weights load without a translation. It knows training only;
-the deployable form is ``rrid_export.branch``.
+The tensors have the names of the published network (``base.*`` for the backbone, ``local_6_conv_list.0.0`` and so on
+for the head), so published weights load without renaming. The form for deployment is ``rrid_export.branch``.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ _BLOCKS_OF_LAYERS = {
 
 
 class RRIDOutput(NamedTuple):
-    """What one forward pass gives.
+    """Output of one forward pass; the numbers in brackets are for stripes (6, 4, 2).
 
     Attributes:
-        blocks: float, (B, blocks, block_width): relation features of the stripes of every scale, then the global
-            contrastive features; 15 blocks for stripes (6, 4, 2).
-        logits: float, (heads, B, persons): classifiers on each relation feature, on each projected stripe, on each
-            projected rest, and for every scale on the global feature, its projected maximum and its projected
-            contrast; 45 heads for stripes (6, 4, 2).
+        blocks: float (B, blocks, block_width): one relation feature per stripe (12), then one global contrastive
+            feature per scale (3).
+        logits: float (heads, B, persons), one head per classifier (45): on each relation feature (12), each projected
+            stripe (12) and each projected rest (12). Then, per scale: on the global feature, its projected maximum and
+            its projected contrast (9).
     """
 
     blocks: Tensor
@@ -47,14 +46,19 @@ class RRID(nn.Module):
     """The network: backbone, one-vs-rest relation module, global contrastive pooling, classifiers.
 
     Args:
-        config: sizes; see :class:`rrid_train.settings.ModelConfig`.
+        config: backbone and sizes.
         num_persons: classes of the classifiers.
+
+    Raises:
+        UsageError: ``num_persons`` is below 1.
     """
 
     def __init__(self, config: ModelConfig, num_persons: int) -> None:
         super().__init__()
         if num_persons < 1:
-            raise UsageError(f"{num_persons} people cannot be classified: expected at least 1")
+            raise UsageError(
+                f"a network for {num_persons} people does not work: expected at least 1", parameter="num_persons"
+            )
         self.config = config
         self.num_persons = num_persons
         self.base: nn.Module = _backbone(config.backbone)
@@ -77,20 +81,24 @@ class RRID(nn.Module):
         """Blocks and logits of a batch.
 
         Args:
-            images: float, (B, 3, height, width), RGB in [0, 1], normalised with ImageNet mean and deviation.
+            images: float (B, 3, height, width), RGB, as :func:`rrid_train.reference.normalise` makes them.
+
+        Raises:
+            UsageError: the images have another size than the network.
         """
         return self.head(self.feature_map(images))
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """The backbone's last map: (B, channels, height/16, width/16); its last stage keeps stride 1.
+        """The backbone's output, float (B, channels, height / 16, width / 16). ``layer4`` has stride 1.
 
         Raises:
-            UsageError: images of another size than the network was made for.
+            UsageError: the images have another size than the network.
         """
         expected = (3, self.config.height_px, self.config.width_px)
         if tuple(images.shape[1:]) != expected:
             raise UsageError(
-                f"images of shape {tuple(images.shape)} do not fit the network: expected (batch, {expected})"
+                f"images of shape {tuple(images.shape)} do not fit the network: expected "
+                f"(batch, {', '.join(map(str, expected))}); resize them"
             )
         base = cast("Any", self.base)
         stem = base.maxpool(base.relu(base.bn1(base.conv1(images))))
@@ -98,7 +106,7 @@ class RRID(nn.Module):
         return features
 
     def head(self, features: Tensor) -> RRIDOutput:
-        """Relation features, global contrastive features and logits of a feature map (paper, sections 3.2 and 3.3)."""
+        """Blocks and logits of a feature map, float (B, channels, rows, columns) (paper, sections 3.2 and 3.3)."""
         local_blocks: list[Tensor] = []
         global_blocks: list[Tensor] = []
         logits: dict[str, list[Tensor]] = {"local_rest": [], "local": [], "rest": [], "global": []}
@@ -131,7 +139,20 @@ class RRID(nn.Module):
     def _relate(
         self, pattern: str, names: tuple[str, str, str], index: int, one: Tensor, rest: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Project both, relate the concatenation, add the projected ``one`` (paper, equations 2 and 4)."""
+        """The relation feature of ``one`` and ``rest`` (paper, equations 2 and 4), and both projections.
+
+        The concatenated projections pass the relation layer; the projected ``one`` is added to its output.
+
+        Args:
+            pattern: name of the module lists, with ``{}`` for the kind.
+            names: kinds of the projection of ``one``, of ``rest``, and of the relation.
+            index: number of the stripe in these lists.
+            one: float (B, channels, 1, 1).
+            rest: float (B, channels, 1, 1).
+
+        Returns:
+            float (B, block_width) each: relation feature, projected ``one``, projected ``rest``.
+        """
         one_projected = self._run(pattern.format(names[0]), index, one)
         rest_projected = self._run(pattern.format(names[1]), index, rest)
         relation = self._run(pattern.format(names[2]), index, torch.cat([one_projected, rest_projected], dim=1))
@@ -142,27 +163,27 @@ class RRID(nn.Module):
         return result
 
     def backbone_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the backbone: they start from ImageNet weights and learn slower."""
+        """Parameters of the backbone, which get the lower learning rate ``base_lr``."""
         return self.base.parameters()
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
-        """All other parameters."""
+        """Parameters of the head (projections, relations, classifiers), which get the learning rate ``lr``."""
         return (parameter for name, parameter in self.named_parameters() if not name.startswith("base."))
 
     @classmethod
     def from_state_dict(
         cls, state: Mapping[str, Tensor], *, height_px: int = 384, width_px: int = 128, where: str = "state dict"
     ) -> RRID:
-        """The network whose tensors these are; backbone, stripes, block width and people are read off them.
+        """Build the network that fits a state dict, and load it. All sizes but the input's come from the tensors.
 
         Args:
-            state: tensors by their published names, without a ``module.`` prefix.
-            height_px: input rows (tensors do not tell).
+            state: tensors by their published names, without the prefix ``module.``.
+            height_px: input rows.
             width_px: input columns.
-            where: the file's name, for error lines.
+            where: name of the file, for messages.
 
         Raises:
-            CheckpointError: no RRID network, or tensors missing, extra or of another shape; names the first and counts.
+            CheckpointError: the tensors are no RRID network, or some are missing, unknown or of another shape.
         """
         config, num_persons = infer_config(state, height_px=height_px, width_px=width_px, where=where)
         model = cls(config, num_persons)
@@ -171,10 +192,12 @@ class RRID(nn.Module):
 
 
 def infer_config(state: Mapping[str, Tensor], *, height_px: int, width_px: int, where: str) -> tuple[ModelConfig, int]:
-    """Sizes and the number of people from the names and shapes of a state dict.
+    """Configuration and number of persons of a state dict, from its names and shapes.
+
+    Arguments as for :meth:`RRID.from_state_dict`.
 
     Raises:
-        CheckpointError: the tensors are not those of an RRID network.
+        CheckpointError: the tensors are no RRID network.
     """
     pattern = re.compile(r"local_(\d+)_conv_list\.0\.0\.weight")
     stripes = tuple(int(found[1]) for name in state if (found := pattern.fullmatch(name)))
@@ -197,10 +220,11 @@ def infer_config(state: Mapping[str, Tensor], *, height_px: int, width_px: int, 
 
 
 def load_exactly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Load ``state`` into ``model`` where names and shapes agree one to one.
+    """Load ``state`` into ``model``. All names and shapes must agree; only ``num_batches_tracked`` may be missing.
 
     Raises:
-        CheckpointError: names the first missing, extra or misshapen tensor, and how many there are of each.
+        CheckpointError: tensors are missing, unknown or of another shape. The message names the first of each kind and
+            their number.
     """
     expected = model.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
@@ -213,14 +237,14 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -
     ]
     if faults:
         raise CheckpointError(
-            f"{where}: the tensors do not fit the network: {', '.join(faults)}; give the whole checkpoint of one "
-            "RRID network, as rrid-edge train or the published training writes it"
+            f"{where}: the tensors do not fit the network: {', '.join(faults)}; give one complete checkpoint, as "
+            "rrid-edge train or the published training writes it"
         )
     model.load_state_dict(dict(state), strict=False)
 
 
 def _backbone(name: str) -> nn.Module:
-    """A torchvision ResNet without its classifier and with stride 1 in its last stage."""
+    """A torchvision ResNet without classifier and with stride 1 in ``layer4``."""
     base: Any = torchvision.models.get_model(name, weights=None)
     del base.fc, base.avgpool
     first = base.layer4[0]
@@ -230,7 +254,7 @@ def _backbone(name: str) -> nn.Module:
 
 
 def _projections(inputs: int, outputs: int, count: int) -> nn.ModuleList:
-    """``count`` independent 1x1 convolution + batch norm + ReLU."""
+    """``count`` independent layers: 1x1 convolution, batch norm, ReLU."""
     return nn.ModuleList(_projection(inputs, outputs) for _ in range(count))
 
 
@@ -243,7 +267,7 @@ def _projection(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _classifiers(inputs: int, num_persons: int, count: int) -> nn.ModuleList:
-    """``count`` independent linear classifiers, weights drawn with deviation 0.001 (published recipe)."""
+    """``count`` independent linear classifiers; initial weights have standard deviation 0.001 (published recipe)."""
     heads = nn.ModuleList(nn.Linear(inputs, num_persons) for _ in range(count))
     for head in heads:
         assert isinstance(head, nn.Linear)

@@ -1,6 +1,7 @@
-"""The published evaluation's forward pass: what validation, ``evaluate`` and the benchmark's yardsticks compute.
+"""The forward pass of the published evaluation, used by validation, ``evaluate`` and the benchmarks.
 
-Pixels are normalised, the network looks at the image and at its mirror, and the mean of the two views gets unit length.
+It normalises the pixels, runs the network on the image and on its mirror, averages the two views, and scales the mean
+to unit length.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from rrid_train.model import RRIDOutput
 
 
 def normalise(images: Tensor, memory_format: torch.memory_format = torch.preserve_format) -> Tensor:
-    """uint8 (B, height, width, 3) to the network's float32 (B, 3, height, width): [0, 1], ImageNet mean and deviation."""
+    """Scale uint8 RGB (B, height, width, 3) to [0, 1] and normalise it with ImageNet's mean and standard deviation.
+
+    Returns:
+        float32 (B, 3, height, width), on the same device.
+    """
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).reshape(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).reshape(3, 1, 1)
     pixels = (images.permute(0, 3, 1, 2).float() / 255 - mean) / std
@@ -24,7 +29,7 @@ def normalise(images: Tensor, memory_format: torch.memory_format = torch.preserv
 
 
 def flat(blocks: Tensor) -> Tensor:
-    """Blocks (B, blocks, width) side by side: float32 (B, blocks * width)."""
+    """Concatenate float blocks (B, blocks, width) to float32 (B, blocks * width)."""
     return blocks.flatten(1).float()
 
 
@@ -39,11 +44,11 @@ def describe(
     """Unit descriptors of a batch, as the published evaluation computes them.
 
     Args:
-        network: the trained network in evaluation mode, or what stands for it (compiled, on several devices).
+        network: the trained network in evaluation mode; it may be compiled or wrapped.
         images: uint8 (B, height, width, 3), RGB, on the network's device.
-        flip: mean over image and mirror; False looks at the image only.
-        memory_format: layout of the network's input.
-        gather: makes float32 (B, D) of the blocks of one view.
+        flip: average image and mirror; False uses the image only.
+        memory_format: memory layout of the network's input.
+        gather: turns the blocks of one view into float32 (B, D).
 
     Returns:
         float32 (B, D), rows of unit length.

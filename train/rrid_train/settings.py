@@ -1,7 +1,7 @@
-"""Every setting of a training, declared once: its type, its default, its help text and its limits.
+"""Every setting of a training, declared once: its type, default, help text and limits.
 
-``rrid-edge train`` makes its options of these declarations, and a TOML file is checked against them. So the module
-imports nothing heavy: ``rrid-edge train --help`` needs neither PyTorch nor NumPy.
+``rrid-edge train`` builds its options from these declarations, and TOML files are checked against them. The module
+imports neither PyTorch nor NumPy, so ``rrid-edge train --help`` needs neither.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ AMP_MODES = ("none", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the network is made of.
+    """Backbone and sizes of the network.
 
     Attributes:
-        backbone: torchvision name, one of resnet18, resnet34, resnet50, resnet101, resnet152.
-        height_px: input rows; the feature map's height/16 rows must divide into each number of stripes.
+        backbone: torchvision name: resnet18, resnet34, resnet50, resnet101 or resnet152.
+        height_px: input rows. Each number of stripes must divide the height_px / 16 rows of the feature map.
         width_px: input columns, a multiple of 16.
-        stripes: horizontal stripes of each scale, in the descriptor's order.
-        block_width: values of one block of the descriptor.
+        stripes: number of horizontal stripes per scale, in the descriptor's order.
+        block_width: values per block of the descriptor.
 
     Raises:
-        UsageError: a value that does not fit, by name.
+        UsageError: a value does not fit; the message names it.
     """
 
     backbone: str = "resnet50"
@@ -45,7 +45,10 @@ class ModelConfig:
                 f"backbone {self.backbone!r} is unknown: expected one of {', '.join(BACKBONES)}", parameter="backbone"
             )
         if self.block_width < 1:
-            raise UsageError(f"block width {self.block_width} does not work: expected a positive number, usually 256")
+            raise UsageError(
+                f"block width {self.block_width} does not work: expected a positive number, usually 256",
+                parameter="block_width",
+            )
         check_input_size(self.height_px, self.width_px, self.stripes)
 
     @property
@@ -56,13 +59,13 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a training image (published recipe as defaults).
+    """Augmentation of training images; the defaults are the published recipe.
 
     Attributes:
-        flip: probability of mirroring.
-        erase: probability of erasing one rectangle.
+        flip: probability of mirroring, in [0, 1].
+        erase: probability of erasing one rectangle, in [0, 1].
         erase_area: smallest and largest area of the rectangle, as a share of the image.
-        erase_aspect: smallest height/width; the largest is its inverse.
+        erase_aspect: smallest height / width of the rectangle; the largest is 1 / ``erase_aspect``.
     """
 
     flip: float = 0.5
@@ -73,15 +76,15 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field of :class:`TrainConfig` means, and which values it takes.
+    """Meaning and limits of one field of :class:`TrainConfig`.
 
     Attributes:
-        help: one line for ``--help``, without the default and without the choices.
-        choices: the only values, where there are few.
-        above: every value is greater.
-        at_least: smallest value.
-        at_most: largest value.
-        switch: the two options of a switch, on and off, for example ``cosine/staircase``; empty for other fields.
+        help: one line for ``--help``, without default and choices.
+        choices: all valid values; empty if they cannot be listed.
+        above: exclusive lower limit.
+        at_least: inclusive lower limit.
+        at_most: inclusive upper limit.
+        switch: names of a switch's two options, on and off, for example ``cosine/staircase``; empty for other fields.
     """
 
     help: str
@@ -95,7 +98,7 @@ class Setting:
         """Refuse a value outside the limits.
 
         Raises:
-            UsageError: by the field's ``name``.
+            UsageError: the value is outside; the message and ``parameters`` carry the field's ``name``.
         """
         if self.choices and value not in self.choices:
             raise UsageError(f"{name} {value!r} is unknown: expected one of {', '.join(self.choices)}", parameter=name)
@@ -118,68 +121,72 @@ def _share(text: str) -> Setting:
 class TrainConfig:
     """Settings of one training; the defaults are the published recipe (preset ``paper``).
 
-    The help text of each field says what it is; :func:`declarations` gives them all.
+    The help text of each field explains it; :func:`declarations` lists them all.
 
     Raises:
-        UsageError: a value that does not work, by name.
+        UsageError: a value does not work; the message names it.
     """
 
-    dataset_path: Annotated[str, Setting("Folder of the dataset.")] = ""
-    dataset_type: Annotated[str, Setting("Layout of that folder; auto looks.", choices=DATASET_TYPES)] = "auto"
-    split: Annotated[int, Setting("Split of the dataset, counted from 0.")] = 0
-    splits_file: Annotated[str | None, Setting("File name of the splits, if not splits.json.")] = None
-    num_val: Annotated[float, Setting("People held out for validation: a share below 1, or a count.")] = 0.3
+    dataset_path: Annotated[str, Setting("Train on the dataset in this folder.")] = ""
+    dataset_type: Annotated[
+        str, Setting("Read the dataset in this layout; auto detects it.", choices=DATASET_TYPES)
+    ] = "auto"
+    split: Annotated[int, Setting("Use this split of the dataset, counted from 0.")] = 0
+    splits_file: Annotated[str | None, Setting("Read the splits from this file, not splits.json.")] = None
+    num_val: Annotated[float, Setting("Hold out this share of people (below 1), or this count.")] = 0.3
     combine_trainval: Annotated[
-        bool, Setting("Train on the people held out for validation too.", switch="combine-trainval/hold-out")
+        bool, Setting("Train on everybody, or hold people out for validation.", switch="combine-trainval/hold-out")
     ] = False
-    exp_dir: Annotated[str, Setting("Folder of the run: checkpoints, curves, logs.")] = "runs/rrid"
-    backbone: Annotated[str, Setting("torchvision name of the backbone.", choices=BACKBONES)] = "resnet50"
-    height: Annotated[int, Setting("Input rows in pixels.")] = 384
-    width: Annotated[int, Setting("Input columns in pixels.")] = 128
-    stripes: Annotated[tuple[int, ...], Setting("Horizontal stripes of each scale.")] = DEFAULT_STRIPES
-    block_width: Annotated[int, Setting("Values of one descriptor block.")] = 256
-    backbone_weights: Annotated[str, Setting("imagenet, none, or a file in torchvision naming.")] = "imagenet"
-    epochs: Annotated[int, Setting("Epochs; each draws batch_sample images per anchor.", above=0)] = 80
-    batch_size: Annotated[int, Setting("Images per batch, over all processes.", above=0)] = 64
-    batch_sample: Annotated[int, Setting("Images per person in a batch.", above=0)] = 4
-    lr: Annotated[float, Setting("Learning rate of the head.", above=0)] = 1e-2
-    base_lr: Annotated[float, Setting("Learning rate of the backbone.", above=0)] = 1e-3
-    decay_schedule: Annotated[tuple[int, ...], Setting("Epochs after which both rates fall.")] = (40, 60)
-    staircase_factor: Annotated[float, _share("Factor of both rates at each such epoch.")] = 0.1
-    warm_up_epochs: Annotated[float, Setting("Epochs of linear rise from a tenth; 0 is off.", at_least=0)] = 0.0
-    cosine: Annotated[bool, Setting("Lower the rates along a cosine to 0, or by steps.", switch="cosine/staircase")] = (
-        False
+    exp_dir: Annotated[str, Setting("Write checkpoints, curves and logs to this folder.")] = "runs/rrid"
+    backbone: Annotated[str, Setting("Use this torchvision backbone.", choices=BACKBONES)] = "resnet50"
+    height: Annotated[int, Setting("Set the input height in pixels.")] = 384
+    width: Annotated[int, Setting("Set the input width in pixels.")] = 128
+    stripes: Annotated[tuple[int, ...], Setting("Cut the feature map into so many stripes, per scale.")] = (
+        DEFAULT_STRIPES
     )
-    momentum: Annotated[float, _share("Momentum of SGD.")] = 0.9
-    weight_decay: Annotated[float, Setting("Weight decay of SGD.", at_least=0)] = 5e-4
-    margin: Annotated[float, Setting("Margin of the triplet loss.", above=0)] = 1.2
-    label_smoothing: Annotated[float, _share("Label smoothing of the cross entropies; 0 is off.")] = 0.0
-    flip: Annotated[float, _share("Probability of mirroring a training image.")] = 0.5
-    erase: Annotated[float, _share("Probability of random erasing.")] = 0.75
-    accumulate: Annotated[int, Setting("Batches per optimiser step; their gradients are averaged.", above=0)] = 1
-    clip_grad: Annotated[float, Setting("Largest gradient norm; 0 is off.", at_least=0)] = 0.0
-    amp: Annotated[str, Setting("Automatic mixed precision.", choices=AMP_MODES)] = "none"
+    block_width: Annotated[int, Setting("Set the number of values per descriptor block.")] = 256
+    backbone_weights: Annotated[str, Setting("Start from imagenet, none, or a file (torchvision naming).")] = "imagenet"
+    epochs: Annotated[int, Setting("Train so many epochs of batch_sample images per anchor.", above=0)] = 80
+    batch_size: Annotated[int, Setting("Set the images per batch, over all processes.", above=0)] = 64
+    batch_sample: Annotated[int, Setting("Draw so many images per anchor.", above=0)] = 4
+    lr: Annotated[float, Setting("Set the learning rate of the head.", above=0)] = 1e-2
+    base_lr: Annotated[float, Setting("Set the learning rate of the backbone.", above=0)] = 1e-3
+    decay_schedule: Annotated[tuple[int, ...], Setting("Lower both learning rates at these epochs.")] = (40, 60)
+    staircase_factor: Annotated[float, _share("Multiply both learning rates by this at those epochs.")] = 0.1
+    warm_up_epochs: Annotated[
+        float, Setting("Warm the rates up from a tenth for so many epochs; 0 is off.", at_least=0)
+    ] = 0.0
+    cosine: Annotated[
+        bool, Setting("Lower the learning rates along a cosine to 0, or in steps.", switch="cosine/staircase")
+    ] = False
+    momentum: Annotated[float, _share("Set the momentum of SGD.")] = 0.9
+    weight_decay: Annotated[float, Setting("Set the weight decay of SGD.", at_least=0)] = 5e-4
+    margin: Annotated[float, Setting("Set the margin of the triplet loss.", above=0)] = 1.2
+    label_smoothing: Annotated[float, _share("Smooth the labels of the cross entropies; 0 is off.")] = 0.0
+    flip: Annotated[float, _share("Mirror training images with this probability.")] = 0.5
+    erase: Annotated[float, _share("Apply random erasing with this probability.")] = 0.75
+    accumulate: Annotated[int, Setting("Average the gradients of so many batches per step.", above=0)] = 1
+    clip_grad: Annotated[float, Setting("Clip the gradient to this norm; 0 is off.", at_least=0)] = 0.0
+    amp: Annotated[str, Setting("Use automatic mixed precision.", choices=AMP_MODES)] = "none"
     channels_last: Annotated[
-        bool, Setting("Memory layout of images and weights.", switch="channels-last/channels-first")
+        bool, Setting("Set the memory layout of images and weights.", switch="channels-last/channels-first")
     ] = False
-    compile: Annotated[bool, Setting("Compile the network with torch.compile.", switch="compile/eager")] = False
+    compile: Annotated[bool, Setting("Compile the network with torch.compile, or not.", switch="compile/eager")] = False
     sync_bn: Annotated[
-        bool, Setting("Take batch statistics over all processes, or each alone.", switch="sync-bn/local-bn")
+        bool, Setting("Take batch statistics over all processes, or per process.", switch="sync-bn/local-bn")
     ] = False
-    gpus: Annotated[int, Setting("GPUs; 0 is the CPU; more than 1 needs torchrun.", at_least=0)] = 0
-    num_workers: Annotated[
-        int, Setting("Processes that decode images; 0 decodes in the training process.", at_least=0)
-    ] = 4
-    threads: Annotated[int, Setting("CPU threads; 0 leaves it to PyTorch.", at_least=0)] = 0
-    val_every: Annotated[int, Setting("Epochs between validations; 0 validates at the end only.", at_least=0)] = 5
-    print_freq: Annotated[int, Setting("Steps between progress lines.", above=0)] = 20
-    seed: Annotated[int, Setting("Seed of weights, sampling and augmentation.", at_least=0)] = 0
+    gpus: Annotated[int, Setting("Train on so many GPUs; 0 is the CPU, 2 or more need torchrun.", at_least=0)] = 0
+    num_workers: Annotated[int, Setting("Decode in so many worker processes; 0 uses none.", at_least=0)] = 4
+    threads: Annotated[int, Setting("Use so many CPU threads; 0 lets PyTorch choose.", at_least=0)] = 0
+    val_every: Annotated[int, Setting("Validate every so many epochs; 0 only at the end.", at_least=0)] = 5
+    print_freq: Annotated[int, Setting("Print progress every so many steps.", above=0)] = 20
+    seed: Annotated[int, Setting("Seed weights, sampling and augmentation.", at_least=0)] = 0
 
     def __post_init__(self) -> None:
         for name, declared in declarations().items():
             declared.setting.check(name, getattr(self, name))
         if self.amp == "fp16" and self.gpus == 0:
-            raise UsageError("amp fp16 needs a GPU: take bf16 on a CPU", parameter="amp")
+            raise UsageError("amp fp16 needs a GPU, but training runs on the CPU (gpus 0): use bf16", parameter="amp")
         _ = self.model
 
     @property
@@ -189,7 +196,7 @@ class TrainConfig:
 
     @property
     def augmentation(self) -> Augmentation:
-        """What happens to training images."""
+        """Augmentation of training images."""
         return Augmentation(flip=self.flip, erase=self.erase)
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,11 +206,11 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Declaration:
-    """One field of :class:`TrainConfig`, read off its annotation.
+    """Type and meaning of one field of :class:`TrainConfig`, from its annotation.
 
     Attributes:
-        kind: its type: int, float, str, bool, ``tuple[int, ...]`` or ``str | None``.
-        setting: what it means.
+        kind: int, float, str, bool, ``tuple[int, ...]`` or ``str | None``.
+        setting: help text and limits.
     """
 
     kind: Any
@@ -219,7 +226,7 @@ def declarations() -> dict[str, Declaration]:
 
 PRESETS = {
     "paper": TrainConfig(),
-    # Drawn people on two CPU cores: a small network from random weights, in about three minutes.
+    # For the demo data: a small network from random weights, about three minutes on two CPU cores.
     "demo": TrainConfig(
         exp_dir="runs/demo",
         backbone="resnet18",

@@ -1,4 +1,4 @@
-"""Validation inside training, by the published evaluation: mean of image and mirrored image, unit length, mAP and CMC."""
+"""Validation during training, by the published evaluation: unit descriptors of image and mirror, mAP and CMC."""
 
 from __future__ import annotations
 
@@ -21,7 +21,22 @@ from rrid_train.settings import TrainConfig
 def validate(
     network: nn.Module, config: TrainConfig, device: torch.device, query: Sequence[Sample], gallery: Sequence[Sample]
 ) -> dict[str, float]:
-    """mAP and CMC of ``network`` (left in evaluation mode) on labelled crops, all in [0, 1]."""
+    """mAP and CMC of ``network`` on labelled crops.
+
+    Args:
+        network: an :class:`~rrid_train.model.RRID` on ``device``; it is left in evaluation mode.
+        config: image size, mixed precision, memory layout, decoding threads (``num_workers``, at least 1).
+        device: the device to compute on.
+        query: the queries.
+        gallery: the gallery.
+
+    Returns:
+        ``mAP``, and ``rank-1``, ``rank-5``, ``rank-10``, in [0, 1].
+
+    Raises:
+        UsageError: no query has a right answer in the gallery.
+        ImageError: a crop cannot be decoded.
+    """
     network.eval()
     queries = extract(network, config, device, [sample.path for sample in query])
     crops = extract(network, config, device, [sample.path for sample in gallery])
@@ -36,7 +51,14 @@ def validate(
 def extract(
     network: nn.Module, config: TrainConfig, device: torch.device, paths: Sequence[Path], *, batch: int = 64
 ) -> NDArray[np.float32]:
-    """Unit descriptors of image files: float32 (N, D)."""
+    """Unit descriptors of image files, ``batch`` images per forward pass.
+
+    Returns:
+        float32 (N, D), in the order of ``paths``.
+
+    Raises:
+        ImageError: a file cannot be decoded.
+    """
     rows = []
     with ThreadPoolExecutor(max_workers=max(1, config.num_workers)) as pool, torch.inference_mode():
         for start in range(0, len(paths), batch):
@@ -49,12 +71,12 @@ def extract(
 
 
 def to_input(images: torch.Tensor, config: TrainConfig, device: torch.device) -> torch.Tensor:
-    """uint8 (B, height, width, 3) to the network's input on ``device``, in the memory layout of the settings."""
+    """Turn uint8 (B, height, width, 3) into the network's float32 (B, 3, height, width) on ``device``."""
     return normalise(images.to(device, non_blocking=True), _layout(config))
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """Mixed precision as the settings say."""
+    """The autocast context of the setting ``amp``; it does nothing with ``none``."""
     dtype = torch.float16 if config.amp == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=config.amp != "none")
 

@@ -1,7 +1,7 @@
-"""Weights from files: ImageNet backbones, state dicts, and whole pickled modules, read without running their code.
+"""Weights from files: ImageNet backbones, state dicts and pickled modules, read without running their code.
 
-Pickle files can run any program. Here they are read by an unpickler that knows tensors, storages and plain containers,
-takes every other class as an inert shell without behaviour, and refuses to *call* anything else.
+A pickle file can run any program. The unpickler of this module builds only tensors, storages and plain containers. It
+replaces every other class by an empty shell without methods, and refuses to call anything.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _STATE_KEYS = ("state_dict", "model", "model_state_dict", "net")
 
 
 class _ShellType(type):
-    """The type of shells: they can be made by ``__new__``, as pickle does for objects, but never called."""
+    """Metaclass of shells. Pickle creates objects with ``__new__``, which works; calling the class is refused."""
 
     def __call__(cls, *_arguments: object, **_options: object) -> NoReturn:
         raise CheckpointError(f"it tries to call {cls.__module__}.{cls.__qualname__}")
 
 
 class _Shell(metaclass=_ShellType):
-    """An object of a class that was not loaded: it has state and nothing else."""
+    """Stands in for an object whose class is not imported: it has attributes and no methods."""
 
     def __new__(cls, *_arguments: object) -> _Shell:
         return object.__new__(cls)
@@ -53,7 +53,7 @@ class _Shell(metaclass=_ShellType):
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Builds tensors and plain containers only."""
+    """Builds only tensors, plain containers and shells."""
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - any allowed object
         allowed = _ALLOWED.get((module, name))
@@ -72,14 +72,15 @@ _SAFE_PICKLE = SimpleNamespace(Unpickler=_TensorUnpickler, load=_load, __name__=
 
 
 def load_state_dict_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file by their names, on the CPU.
+    """The tensors of a weight file by name, on the CPU.
 
-    Reads ``.safetensors``; a state dict (bare, or under ``state_dict``, ``model`` ...) or a whole pickled module, also
-    wrapped in DataParallel, in PyTorch's zip format and in the format before it. ``module.`` prefixes are removed.
+    Reads ``.safetensors``, state dicts and whole pickled modules, in PyTorch's zip format and in the older one. A state
+    dict may lie under the key ``state_dict``, ``model``, ``model_state_dict`` or ``net``. The ``module.`` prefix of
+    DataParallel is removed.
 
     Raises:
         UsageError: no such file.
-        CheckpointError: damaged, holds no tensors, or tries to run code.
+        CheckpointError: the file is damaged, holds no tensors, or tries to run code.
     """
     where = printable(path)
     if not path.is_file():
@@ -87,12 +88,12 @@ def load_state_dict_file(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        # The pickle module given here decides what may be built; torch only supplies the storages.
+        # Our pickle module decides what is built, so torch's own weights_only check is not needed.
         content = torch.load(path, map_location="cpu", pickle_module=_SAFE_PICKLE, weights_only=False)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{where}: refused, {error.message}: a weight file needs tensors only; get the weights from a source you "
-            "trust, as a state dict"
+            f"{where}: refused, {error.message}; expected tensors only: get the weights as a state dict, from a source "
+            "you trust"
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(_damaged(where, error)) from error
@@ -136,7 +137,7 @@ def _state_of(content: object, where: str) -> dict[str, Tensor]:
 
 
 def _collect(module: _Shell, prefix: str, found: dict[str, Tensor]) -> None:
-    """Parameters and buffers of a module's shell, in the order of ``state_dict()``."""
+    """Add the parameters and buffers of a module's shell to ``found``, in the order of ``state_dict()``."""
     for kind in ("_parameters", "_buffers"):
         entries = module.__dict__.get(kind)
         if isinstance(entries, Mapping):
@@ -149,22 +150,22 @@ def _collect(module: _Shell, prefix: str, found: dict[str, Tensor]) -> None:
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the ``module.`` that DataParallel puts before all of them."""
+    """The tensors without DataParallel's prefix ``module.``, if all names have it."""
     wrapped = all(name.startswith("module.") for name in state)
     return {name.removeprefix("module.") if wrapped else name: value.detach() for name, value in state.items()}
 
 
 def load_backbone(model: RRID, source: str) -> None:
-    """Put pre-trained weights into the backbone.
+    """Load pre-trained weights into the backbone of ``model``.
 
     Args:
-        model: the network to start from.
-        source: ``imagenet`` (torchvision's weights, downloaded once), ``none`` (random weights), or a file in
-            torchvision's naming, with or without its classifier ``fc.*``.
+        model: the network; only its backbone changes.
+        source: ``imagenet`` (torchvision's weights, downloaded once), ``none`` (keep the random weights), or a weight
+            file in torchvision's naming. Its classifier ``fc.*`` is ignored.
 
     Raises:
-        UsageError: the download failed; names the two ways out.
-        CheckpointError: the file does not hold this backbone.
+        UsageError: the download failed, or there is no such file.
+        CheckpointError: the file is damaged or holds another backbone.
     """
     if source == "none":
         return
@@ -182,7 +183,7 @@ def _download(fetch: Callable[[], dict[str, Tensor]], name: str) -> dict[str, Te
         return fetch()
     except (OSError, RuntimeError) as error:
         raise UsageError(
-            f"torchvision's ImageNet weights for {name} cannot be downloaded ({error}); give a file "
-            "(torchvision naming), or none to start from random weights",
+            f"torchvision's ImageNet weights for {name} cannot be downloaded ({error}); give a file in torchvision's "
+            "naming, or none to start from random weights",
             parameter="backbone_weights",
         ) from error
