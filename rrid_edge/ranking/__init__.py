@@ -1,1 +1,1 @@
-"""Rankings: metrics, re-ranking, score thresholds."""
+"""Rankings: evaluation, re-ranking, score thresholds."""

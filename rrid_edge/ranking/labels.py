@@ -1,4 +1,4 @@
-"""Who is on a crop and which camera took it: the labels that rankings and thresholds are measured with."""
+"""Person and camera of each crop: the labels that rankings and thresholds are evaluated with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing_extensions import Self
 from rrid_edge.errors import UsageError
 
 JUNK_PERSON = -1
-"""Label of crops that count neither as right nor as wrong."""
+"""Label of crops that are neither right nor wrong answers."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Labels:
     """Person and camera of each crop.
 
     Attributes:
-        persons: int (N,): -1 is junk, or unknown; 0 is a distractor, a wrong answer for every query.
+        persons: int (N,): -1 is junk or unknown; 0 is a distractor, which is a wrong answer for every query.
         cameras: int (N,): -1 is unknown.
 
     Raises:
-        UsageError: no arrays of whole numbers, or of two lengths.
+        UsageError: the arrays are not integer vectors of one length.
     """
 
     persons: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Labels:
             UsageError: as for the class.
         """
         arrays = (np.asarray(persons), np.asarray(cameras))
-        # NumPy takes an empty list for floats.
+        # NumPy makes floats of an empty list.
         return cls(
             *(array.astype(np.int64) if not array.size or array.dtype.kind in "iu" else array for array in arrays)
         )
@@ -60,14 +60,18 @@ class Labels:
         return len(self.persons)
 
     def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Labels:
-        """Labels of some crops: a mask, row numbers or a slice."""
+        """Labels of the crops that a mask, row numbers or a slice selects."""
         return Labels(self.persons[rows], self.cameras[rows])
 
     def check_count(self, expected: int, what: str) -> None:
-        """Refuse labels of another number of crops.
+        """Check the number of labels.
+
+        Args:
+            expected: number of rows.
+            what: name of the rows for the message, for example ``query``.
 
         Raises:
-            UsageError: says ``what`` they are labels of, for example ``query``.
+            UsageError: the numbers differ.
         """
         if len(self) != expected:
             raise UsageError(f"{len(self)} {what} labels for {expected} {what} rows: expected one label per row")
@@ -75,15 +79,15 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelledCrops:
-    """One side of an evaluation: the queries, or the gallery.
+    """Descriptors and labels of one side of an evaluation: the queries, or the gallery.
 
     Attributes:
-        descriptors: float (N, D), unit rows.
-        labels: of the N crops.
-        paths: the N files; empty where nobody looks at them.
+        descriptors: float (N, D), rows of unit length.
+        labels: labels of the N crops.
+        paths: the N files; empty if they are not needed.
 
     Raises:
-        UsageError: descriptors that are no matrix, or another number of labels.
+        UsageError: ``descriptors`` is no matrix, or the number of labels differs.
     """
 
     descriptors: NDArray[np.floating]

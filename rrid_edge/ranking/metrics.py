@@ -1,12 +1,12 @@
-"""Ranking measures: mean average precision, CMC and mINP under the protocols of the field.
+"""Evaluation of rankings: mean average precision (mAP), CMC and mINP under the protocols of the field.
 
-What every measure here agrees on:
+Rules for all measures:
 
-* Gallery items of the query's person *and* camera are left out: finding one's own next frame proves nothing.
-* Gallery items of the junk person (-1) are left out: neither right nor wrong. A distractor (0) is a wrong answer.
-* A query without any right answer left is not valid and counts nowhere.
-* Ties are settled against the model: wrong items at the same distance stand before right ones. So the measures do not
-  depend on the gallery's order, and a constant descriptor earns nothing by luck.
+* Gallery items with the query's person *and* camera are left out, because they are often the next frame.
+* Gallery items of the junk person (-1) are left out. Distractors (0) are wrong answers.
+* A query without any right answer is not valid and is not counted.
+* Ties count against the model: of items at the same distance, wrong ones come first. So the order of the gallery does
+  not matter, and a constant descriptor gets no score by chance.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from rrid_edge.ranking.ranks import CameraTally, GalleryIndex, SingleShot, avera
 PROTOCOLS = ("market1501", "allshots", "cuhk03")
 AP_RULES = ("step", "trapezoid")
 QUERY_BLOCK = 512
-"""Queries whose distances are held at once: 512 x 15,913 float32 are 33 MB, and the matrix product keeps its speed."""
+"""Queries per block of distances: large enough for a fast matrix product; 512 x 15,913 float32 are 33 MB."""
 
 
 @dataclass(frozen=True)
 class CameraPair:
-    """The measures of one pair of cameras, from queries of one against the gallery of the other alone.
+    """Measures of queries from one camera against the gallery of one other camera.
 
     Attributes:
         query_camera: camera of the queries.
         gallery_camera: the only camera of the gallery.
-        queries: valid queries of the pair.
+        queries: number of valid queries.
         mean_ap: mean average precision, in [0, 1].
-        rank_1: share of the queries whose first answer is right.
+        rank_1: share of the queries whose first answer is right, in [0, 1].
     """
 
     query_camera: int
@@ -48,18 +48,19 @@ class CameraPair:
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """How well a ranking finds people again.
+    """Result of an evaluation.
 
     Attributes:
-        mean_ap: mean average precision, in [0, 1], over valid queries. It does not depend on the protocol.
-        cmc: rank -> cumulative matching characteristic, in [0, 1], under ``protocol``.
-        mean_inp: mean inverse negative penalty: right answers / rank of the last one (Ye et al., TPAMI 2022, eq. 14).
-        valid_queries: queries with at least one right answer in the gallery.
+        mean_ap: mean average precision over valid queries, in [0, 1]. It does not depend on the protocol.
+        cmc: cumulative matching characteristic by rank, in [0, 1], under ``protocol``.
+        mean_inp: mean inverse negative penalty (mINP): the mean of right answers / rank of the last right answer
+            (Ye et al., TPAMI 2022, eq. 14), in [0, 1].
+        valid_queries: number of queries with at least one right answer in the gallery.
         protocol: one of :data:`PROTOCOLS`.
-        ap: one of :data:`AP_RULES`.
-        query_ap: float64, shape (queries,): average precision of each query, NaN where it is not valid.
-        query_first_rank: int64, shape (queries,): rank of the first right answer, 1 for the best, 0 where not valid.
-        camera_pairs: measures of every pair of cameras, where they were asked for.
+        ap: rule of the average precision, one of :data:`AP_RULES`.
+        query_ap: float64 (queries,): average precision per query; NaN if the query is not valid.
+        query_first_rank: int64 (queries,): rank of the first right answer, from 1; 0 if the query is not valid.
+        camera_pairs: measures per pair of cameras; empty unless ``per_camera`` was set.
     """
 
     mean_ap: float
@@ -77,25 +78,31 @@ class RankingMetrics:
 
 @dataclass(frozen=True)
 class RankingSettings:
-    """How a ranking is evaluated.
+    """Settings of an evaluation.
 
     Attributes:
-        protocol: ``market1501``: CMC(k) is the share of queries whose first right answer has fewer than k wrong items
-            before it. ``allshots``: every right answer counts, with weight 1/(right answers of its query): CMC(k) is
-            the share with fewer than k *wrong* items before it. ``cuhk03``: single gallery shot: the gallery is what
-            other cameras saw, one item drawn for each person, repeated ``draws`` times; the mean over draws.
-        top_k: ranks of the CMC.
-        ap: ``step``: the mean of the precision at every right answer, tied items taken together (scikit-learn's
-            ``average_precision_score``); ``trapezoid``: the area under the precision-recall polygon as in Market-1501's
-            official MATLAB code (Zheng et al., ICCV 2015), always a little lower.
-        junk_person: label of the gallery items that are left out; None where -1 is a person like any other, which is
-            how the published evaluation code counts.
+        protocol: rule of the CMC.
+
+            * ``market1501``: CMC(k) is the share of queries with fewer than k wrong items before the first right
+              answer.
+            * ``allshots``: every right answer counts, with weight 1 / (right answers of its query). CMC(k) is the share
+              with fewer than k *wrong* items before it.
+            * ``cuhk03``: single gallery shot. The gallery has one random item per person, from other cameras than the
+              query's. CMC is the mean over ``draws`` such galleries.
+        top_k: ranks of the CMC, from 1.
+        ap: rule of the average precision.
+
+            * ``step``: mean precision at the right answers; tied items count together (scikit-learn's
+              ``average_precision_score``).
+            * ``trapezoid``: area under the precision-recall polygon, as in Market-1501's official MATLAB code (Zheng et
+              al., ICCV 2015). It is always a little lower.
+        junk_person: label of gallery items to leave out. None counts -1 as a person, as the published code does.
         per_camera: also measure every pair of cameras.
-        draws: galleries drawn for each query under ``cuhk03``.
-        seed: of those draws.
+        draws: galleries drawn per query under ``cuhk03``.
+        seed: seed of these draws.
 
     Raises:
-        UsageError: a setting that does not work.
+        UsageError: a setting does not work.
     """
 
     protocol: str = "market1501"
@@ -117,10 +124,13 @@ class RankingSettings:
             )
         if not self.top_k or min(self.top_k) < 1:
             raise UsageError(
-                f"top_k {list(self.top_k)} does not work: expected ranks of at least 1, for example 1, 5, 10"
+                f"top_k {list(self.top_k)} does not work: expected ranks of at least 1, for example 1, 5, 10",
+                parameter="top_k",
             )
         if self.draws < 1:
-            raise UsageError(f"{self.draws} draws do not work: expected at least 1, for example 100")
+            raise UsageError(
+                f"draws {self.draws} does not work: expected at least 1, for example 100", parameter="draws"
+            )
 
 
 def evaluate_ranking(
@@ -129,13 +139,13 @@ def evaluate_ranking(
     """Evaluate a matrix of distances.
 
     Args:
-        distances: real, shape (queries, gallery); smaller is nearer.
+        distances: real numbers (queries, gallery); smaller is nearer.
         query: labels of the rows.
         gallery: labels of the columns.
-        settings: how to evaluate; the defaults of :class:`RankingSettings` when None.
+        settings: settings; the defaults of :class:`RankingSettings` when None.
 
     Raises:
-        UsageError: shapes that do not fit, distances that are not finite, no valid query.
+        UsageError: shapes do not fit, distances are NaN or infinite, or no query is valid.
     """
     matrix = np.asarray(distances)
     if matrix.ndim != 2 or not (np.issubdtype(matrix.dtype, np.floating) or np.issubdtype(matrix.dtype, np.integer)):
@@ -151,12 +161,15 @@ def evaluate_ranking(
 def evaluate_descriptors(
     query: LabelledCrops, gallery: LabelledCrops, settings: RankingSettings | None = None
 ) -> RankingMetrics:
-    """Evaluate descriptors by Euclidean distance, in blocks of queries: the whole matrix is never held.
+    """Evaluate descriptors by Euclidean distance.
+
+    Distances are computed in blocks of queries, so memory grows with the gallery only. The arithmetic is float32, or
+    float64 if both sides are float64.
 
     Args:
-        query: the queries; computed in float32 unless both sides are float64.
+        query: the queries.
         gallery: the gallery.
-        settings: how to evaluate; the defaults of :class:`RankingSettings` when None.
+        settings: settings; the defaults of :class:`RankingSettings` when None.
 
     Raises:
         UsageError: as for :func:`evaluate_ranking`.
@@ -169,7 +182,7 @@ def evaluate_descriptors(
 
 
 def _distance_blocks(query: NDArray[np.floating], gallery: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
-    """Squared distances less the query's own square, which no ranking depends on."""
+    """Squared distances minus the query's squared norm, which does not change the ranking."""
     dtype = np.float64 if query.dtype == gallery.dtype == np.float64 else np.float32
     gallery = gallery.astype(dtype, copy=False)
     squares = np.einsum("ij,ij->i", gallery, gallery)
@@ -188,7 +201,7 @@ def _evaluate(
     number = 0
     for block in blocks:
         if not np.isfinite(block).all():
-            raise UsageError("distances that are NaN or infinite: expected finite numbers; check the descriptors")
+            raise UsageError("some distances are NaN or infinite, expected finite numbers; check the descriptors")
         kept = block if index.columns is None else block[:, index.columns]
         for row, ordered in zip(kept, np.sort(kept, axis=1), strict=True):
             sums.add(number, row, ordered, int(query.persons[number]), int(query.cameras[number]))
@@ -197,7 +210,7 @@ def _evaluate(
 
 
 class _Sums:
-    """What is gathered query by query."""
+    """Measures of the queries counted so far."""
 
     def __init__(self, queries: int, index: GalleryIndex, settings: RankingSettings) -> None:
         self._index, self._settings = index, settings
@@ -211,7 +224,15 @@ class _Sums:
     def add(
         self, number: int, row: NDArray[np.floating], ordered: NDArray[np.floating], person: int, camera: int
     ) -> None:
-        """Count one query: its row of distances, and the same row in ascending order."""
+        """Count one query.
+
+        Args:
+            number: index of the query.
+            row: its distances, without junk.
+            ordered: the same distances in ascending order.
+            person: its person.
+            camera: its camera.
+        """
         right, left_out = self._index.split(person, camera)
         if not len(right):
             return
@@ -233,8 +254,8 @@ class _Sums:
         valid = int(np.count_nonzero(self._first_rank))
         if not valid:
             raise UsageError(
-                "no query can be evaluated: none has a gallery item of its person from another camera; "
-                "check persons and cameras"
+                "no query is valid: expected at least one gallery item of a query's person from another camera; check "
+                "persons and cameras"
             )
         curve = np.cumsum(self._hits) / valid
         return RankingMetrics(
@@ -251,7 +272,7 @@ class _Sums:
 
 
 def _as_float(block: NDArray[np.generic]) -> NDArray[np.floating]:
-    """The block in a type that sorts fast and holds its values: float16 as float32, integers as float64."""
+    """Convert to a type that sorts fast and loses no digits: float16 to float32, integers to float64."""
     if block.dtype == np.float16:
         return block.astype(np.float32)
     return block if np.issubdtype(block.dtype, np.floating) else block.astype(np.float64)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Nearest neighbours among two sets of unit descriptors, and sparse rows: the parts under :mod:`rrid_edge.ranking.rerank`."""
+"""Nearest neighbours among unit descriptors, and sparse matrices: the parts of :mod:`rrid_edge.ranking.rerank`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 _BLOCK = 1024
-"""Images a side of one block of the distance matrix: 4 MiB, which stays in the cache while it is searched."""
+"""Rows and columns of one block of the distance matrix: 4 MiB, which fits the CPU cache."""
 _KEPT_FACTOR = 2
-"""Neighbours kept for each one asked for, so that most neighbours' neighbours find their distance in the table."""
+"""Neighbours kept per neighbour asked for, so that most distances between neighbours are in the table."""
 _PAIR_BLOCK = 4096
-"""Pairs whose distance is computed at once."""
+"""Pairs per block when missing distances are computed."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Every image's nearest images, itself first, and the squared distances to them.
+    """The nearest images of each image, and their squared distances. The image itself is its first neighbour.
+
+    Images are numbered: queries first, then the gallery.
 
     Attributes:
-        index: int32, shape (images, kept), nearest first.
-        squared: float32, shape (images, kept).
-        largest: float32, shape (images,): the largest squared distance of each image to any other.
-        parts: the descriptors: queries, gallery.
+        index: int32 (images, kept): numbers of the neighbours, nearest first.
+        squared: float32 (images, kept): squared distances to them.
+        largest: float32 (images,): largest squared distance of each image to any other.
+        parts: descriptors of the queries and of the gallery, float32 (N, D).
     """
 
     index: NDArray[np.int32]
@@ -34,14 +36,14 @@ class Neighbours:
     parts: tuple[NDArray[np.float32], NDArray[np.float32]]
 
     def normalised(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Squared distances of pairs of images, divided by the first one's largest.
+        """Squared distances of pairs of images, divided by the largest one of the pair's first image.
 
         Args:
-            row: int, shape (pairs,).
-            column: int, shape (pairs,).
+            row: int64 (pairs,): first images.
+            column: int64 (pairs,): second images.
 
         Returns:
-            float32, shape (pairs,).
+            float32 (pairs,).
         """
         images, kept = self.index.shape
         keys = (np.arange(images, dtype=np.int64)[:, None] * images + self.index).ravel()
@@ -69,17 +71,15 @@ class Neighbours:
 def nearest_neighbours(
     query: NDArray[np.float32], gallery: NDArray[np.float32], count: int
 ) -> tuple[Neighbours, NDArray[np.float32]]:
-    """Find every image's nearest images among queries and gallery together.
-
-    The matrix of distances is symmetric: each block of it is computed once and read both ways.
+    """Find the nearest images of each image, among queries and gallery together.
 
     Args:
-        query: shape (queries, D), unit rows.
-        gallery: shape (gallery, D), unit rows.
-        count: neighbours needed beside the image itself; more are kept.
+        query: float32 (queries, D), rows of unit length.
+        gallery: float32 (gallery, D), rows of unit length.
+        count: neighbours needed, without the image itself. More are kept.
 
     Returns:
-        The neighbours, and the squared distances (queries, gallery) divided by each query's largest.
+        The neighbours, and the squared distances, float32 (queries, gallery), divided by each query's largest.
     """
     images = len(query) + len(gallery)
     kept = min(images, _KEPT_FACTOR * count + 1)
@@ -87,7 +87,7 @@ def nearest_neighbours(
     between = np.empty((len(query), len(gallery)), np.float32)
     blocks = [*_cut(query, 0), *_cut(gallery, len(query))]
     for number, (first, rows) in enumerate(blocks):
-        for second, others in blocks[number:]:
+        for second, others in blocks[number:]:  # The matrix is symmetric: half of its blocks are enough.
             cosines = rows @ others.T
             if first < len(query) <= second:
                 between[first : first + len(rows), second - len(query) : second - len(query) + len(others)] = cosines
@@ -103,14 +103,14 @@ def _cut(rows: NDArray[np.float32], offset: int) -> list[tuple[int, NDArray[np.f
 
 
 def _squared_distances(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squared Euclidean distances of unit vectors, in place of their cosines."""
+    """Replace cosines of unit vectors by their squared Euclidean distances, in place."""
     cosines *= -2
     cosines += 2
     return np.maximum(cosines, 0, out=cosines)
 
 
 class _Table:
-    """The nearest so far, for every image, by cosine."""
+    """The nearest neighbours found so far, by cosine."""
 
     def __init__(self, images: int, kept: int) -> None:
         self._kept = kept
@@ -120,7 +120,13 @@ class _Table:
         self._lowest = np.full(images, np.inf, np.float32)
 
     def offer(self, first: int, second: int, cosines: NDArray[np.float32]) -> None:
-        """Cosines of images ``first`` ... with images ``second`` ..., read both ways: keep what is nearer than known."""
+        """Add one block of the symmetric matrix of cosines.
+
+        Args:
+            first: number of the image of the first row.
+            second: number of the image of the first column.
+            cosines: float32 (rows, columns).
+        """
         self._offer(first, second, cosines)
         if first != second:
             self._offer(second, first, cosines.T)
@@ -128,13 +134,13 @@ class _Table:
     def _offer(self, first: int, second: int, cosines: NDArray[np.float32]) -> None:
         rows = slice(first, first + len(cosines))
         np.minimum(self._lowest[rows], cosines.min(axis=1), out=self._lowest[rows])
-        if self._index[first].max() < 0 and cosines.shape[1] >= self._kept:  # nothing known yet to compare with
+        if self._index[first].max() < 0 and cosines.shape[1] >= self._kept:  # These rows have no neighbours yet.
             best = np.argpartition(cosines, -self._kept, axis=1)[:, -self._kept :]
             self._keep(rows, np.take_along_axis(cosines, best, axis=1), (best + second).astype(np.int32))
             return
-        # A flag is a quarter of a cosine: turning the flags is cheaper than turning the block.
+        # Making the flags contiguous copies a quarter of the bytes that the cosines would need.
         nearer = np.ascontiguousarray(cosines > self._last[rows, None])
-        row, column = np.divmod(np.flatnonzero(nearer), cosines.shape[1])  # several times faster than nonzero
+        row, column = np.divmod(np.flatnonzero(nearer), cosines.shape[1])  # Several times faster than np.nonzero.
         counts = np.bincount(row, minlength=len(cosines))
         width = int(counts.max())
         if not width:
@@ -153,24 +159,27 @@ class _Table:
         self._last[rows] = cosines.min(axis=1)
 
     def finished(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-        """Indices and squared distances, nearest first, the image itself before its exact copies; the largest."""
+        """Neighbours and squared distances, nearest first, and the largest squared distance of each image.
+
+        The image itself comes before its exact copies.
+        """
         itself = self._index == np.arange(len(self._index))[:, None]
         squared = _squared_distances(self._cosines)
         squared[itself] = 0
         order = np.argsort(np.where(itself, -1, squared), axis=1, kind="stable")
         largest = _squared_distances(self._lowest)
-        largest[largest == 0] = 1  # identical images have nothing to divide by; any divisor keeps their zeros
+        largest[largest == 0] = 1  # All images are identical: avoid 0 / 0.
         return np.take_along_axis(self._index, order, axis=1), np.take_along_axis(squared, order, axis=1), largest
 
 
 @dataclass(frozen=True)
 class SparseRows:
-    """A matrix with few values a row (CSR).
+    """A sparse matrix in CSR form.
 
     Attributes:
-        starts: int64, shape (rows + 1,): where each row's values begin.
-        index: int64: columns, ascending within a row.
-        values: float64.
+        starts: int64 (rows + 1,): position of each row's first value.
+        index: int64 (values,): columns, ascending in each row.
+        values: float64 (values,).
         columns: number of columns.
     """
 
@@ -193,13 +202,13 @@ class SparseRows:
         rows: int,
         columns: int = 0,
     ) -> Self:
-        """From entries in ascending order of row, then column; square unless ``columns`` is given."""
+        """Build from entries in ascending order of row, then column. ``columns`` is ``rows`` if it is 0."""
         starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))]).astype(np.int64)
         return cls(starts, column.astype(np.int64), values.astype(np.float64), columns or rows)
 
     @classmethod
     def stacked(cls, parts: Sequence[SparseRows]) -> Self:
-        """The parts' rows one after another."""
+        """Stack matrices with the same number of columns."""
         lengths = np.concatenate([part.lengths() for part in parts])
         return cls(
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -209,7 +218,7 @@ class SparseRows:
         )
 
     def lengths(self) -> NDArray[np.int64]:
-        """Values in each row."""
+        """Number of values per row."""
         return np.diff(self.starts)
 
     def entries(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -217,7 +226,7 @@ class SparseRows:
         return np.repeat(np.arange(self.rows), self.lengths()), self.index, self.values
 
     def with_unit_sums(self) -> SparseRows:
-        """Every row divided by its sum; no row is empty."""
+        """Divide each row by its sum. No row may be empty."""
         sums = np.add.reduceat(self.values, self.starts[:-1])
         return SparseRows(self.starts, self.index, self.values / np.repeat(sums, self.lengths()), self.columns)
 
@@ -228,13 +237,13 @@ class SparseRows:
         return SparseRows(starts - starts[0], self.index[taken], self.values[taken], self.columns)
 
     def transposed(self, columns: int) -> SparseRows:
-        """The matrix with rows and columns exchanged; ``columns`` of this one become its rows."""
+        """The transposed matrix; ``columns`` is the number of columns of this one."""
         row, column, value = self.entries()
         order = np.argsort(column, kind="stable")
         return SparseRows.from_sorted(column[order], row[order], value[order], columns, self.rows)
 
     def mean_of(self, groups: NDArray[np.int32]) -> SparseRows:
-        """One row for each group: the mean of the rows it names. ``groups``: shape (groups, size)."""
+        """Mean rows of groups; ``groups``, int32 (groups, size), holds row numbers."""
         chosen = groups.ravel()
         lengths = self.lengths()[chosen]
         offsets = np.cumsum(lengths) - lengths

@@ -1,7 +1,7 @@
-"""Where the right answers of one query stand in its ranking: the arithmetic under :mod:`rrid_edge.ranking.metrics`.
+"""Ranks of a query's right answers: the arithmetic of :mod:`rrid_edge.ranking.metrics`.
 
-Only the places of the right answers matter, and they are few. So a row of distances is sorted by value, which is twice
-as fast as sorting its indices, and each right answer's place is looked up in it.
+A row of distances is sorted by value, and the few right answers are looked up in it. This is twice as fast as sorting
+indices.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Ranks:
-    """Places of one query's right answers, nearest first.
+    """Ranks of one query's right answers, nearest first; all arrays are int64 (right answers,).
 
     Attributes:
-        position: int64, shape (right,): rank of each, 1 for the best; among equal distances wrong items come first.
-        wrong: int64, shape (right,): wrong items before each.
-        group_right: int64, shape (right,): right answers at its distance or nearer.
-        group_all: int64, shape (right,): items at its distance or nearer.
+        position: rank, from 1; of items at the same distance, wrong ones come first.
+        wrong: wrong items before the answer.
+        group_right: right answers at the answer's distance or nearer.
+        group_all: items at the answer's distance or nearer.
     """
 
     position: NDArray[np.int64]
@@ -36,12 +36,12 @@ class Ranks:
 
 
 def ranks_of(ordered: NDArray[np.floating], right: NDArray[np.floating], left_out: NDArray[np.floating]) -> Ranks:
-    """Look the right answers up in a sorted row.
+    """Look up the right answers in a sorted row of distances.
 
     Args:
-        ordered: all distances of the row, ascending.
-        right: distances of the right answers, in any order.
-        left_out: distances that are in ``ordered`` and do not count.
+        ordered: float (gallery,): all distances, ascending.
+        right: float (right answers,): distances of the right answers, in any order.
+        left_out: float (items,): distances in ``ordered`` that do not count.
     """
     right = np.sort(right)
     group_all = np.searchsorted(ordered, right, side="right")
@@ -53,21 +53,21 @@ def ranks_of(ordered: NDArray[np.floating], right: NDArray[np.floating], left_ou
 
 
 def average_precision(ranks: Ranks, rule: str) -> float:
-    """Average precision of one query; ``rule`` as in :func:`rrid_edge.ranking.metrics.evaluate_ranking`."""
+    """Average precision of one query, in [0, 1]; ``rule`` as ``ap`` of ``RankingSettings``."""
     if rule == "step":
         return float(np.mean(ranks.group_right / ranks.group_all))
     found = np.arange(1, len(ranks.position) + 1)
-    # Precision just before each right answer; before the first item of all it is 1 by the official code's definition.
+    # Precision just before each right answer. The official code defines it as 1 before the first item.
     before = np.where(ranks.position > 1, (found - 1) / np.maximum(ranks.position - 1, 1), 1.0)
     return float(np.mean((before + found / ranks.position) / 2))
 
 
 class GalleryIndex:
-    """The gallery's labels without junk, ready to answer which items are right for a query.
+    """The gallery's labels without junk, indexed by person.
 
     Attributes:
-        columns: columns that are no junk, or None where all are kept; every other index counts within them.
-        labels: persons and cameras of the kept columns.
+        columns: int64: gallery columns without junk; None if there is no junk. All other indices count these columns.
+        labels: labels of these columns.
     """
 
     def __init__(self, labels: Labels, junk_person: int | None) -> None:
@@ -79,19 +79,19 @@ class GalleryIndex:
         self._members = dict(zip(persons.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
 
     def split(self, person: int, camera: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Columns of a query's right answers, and columns that are left out (its person and camera)."""
+        """Columns of a query's right answers, and columns to leave out (same person and camera); int64 (n,) each."""
         own = self._members.get(int(person), _NONE)
         same_camera = self.labels.cameras[own] == camera
         return own[~same_camera], own[same_camera]
 
 
 class SingleShot:
-    """CMC with one gallery item drawn for each person, as CUHK03 is evaluated (Li et al., CVPR 2014).
+    """CMC with one random gallery item per person, the protocol of CUHK03 (Li et al., CVPR 2014).
 
     Args:
         index: the gallery.
-        draws: galleries drawn for each query.
-        seed: of the draws; queries are to be asked in a fixed order.
+        draws: galleries drawn per query.
+        seed: seed of the draws. Results repeat if the queries come in the same order.
     """
 
     def __init__(self, index: GalleryIndex, draws: int, seed: int) -> None:
@@ -100,7 +100,17 @@ class SingleShot:
         self._by_camera: dict[int, tuple[NDArray[np.int64], ...]] = {}
 
     def hits(self, row: NDArray[np.floating], person: int, camera: int, deepest: int) -> NDArray[np.float64]:
-        """Share of the draws whose right item has exactly 0, 1, ... ``deepest`` - 1 wrong ones before it."""
+        """Shares of the draws with exactly 0, 1, ... ``deepest`` - 1 wrong items before the right one.
+
+        Args:
+            row: float (columns,): distances of one query.
+            person: its person.
+            camera: its camera.
+            deepest: length of the result.
+
+        Returns:
+            float64 (deepest,).
+        """
         columns, persons, starts, counts = self._other_cameras(int(camera))
         picks = starts + (self._random.random((self._draws, len(persons))) * counts).astype(np.int64)
         drawn = row[columns[picks]]
@@ -120,7 +130,7 @@ class SingleShot:
 
 
 class CameraTally:
-    """Sums over the valid queries of every pair of cameras."""
+    """Measures per pair of cameras, summed over valid queries."""
 
     def __init__(self, index: GalleryIndex) -> None:
         self._index = index
@@ -130,7 +140,7 @@ class CameraTally:
         self._sums: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0, 0.0, 0])
 
     def add(self, row: NDArray[np.floating], person: int, camera: int, rule: str) -> None:
-        """Count one query against every other camera that saw its person."""
+        """Count one query against each other camera that saw its person."""
         right, _ = self._index.split(person, camera)
         for other in np.unique(self._index.labels.cameras[right]).tolist():
             ordered = np.sort(row[self._columns[other]])
@@ -141,6 +151,6 @@ class CameraTally:
             sums[2] += ranks.wrong[0] == 0
 
     def entries(self) -> Iterator[tuple[int, int, int, float, float]]:
-        """(query camera, gallery camera, queries, mean AP, rank 1), in order of the cameras."""
+        """(query camera, gallery camera, queries, mean AP, rank-1) per pair, ordered by camera."""
         for (camera, other), (queries, precision, first) in sorted(self._sums.items()):
             yield camera, other, int(queries), precision / queries, float(first) / queries

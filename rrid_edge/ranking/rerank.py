@@ -1,8 +1,8 @@
-"""Second looks at a ranking: k-reciprocal re-ranking and average query expansion.
+"""Re-ranking by k-reciprocal neighbours, and average query expansion.
 
-Re-ranking follows Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017); section and
-equation numbers below are that paper's. The paper's matrices are square in all images together; here every image keeps
-its nearest neighbours only, so memory grows with neighbours. What is square is computed in blocks and let go.
+Re-ranking follows Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding" (CVPR 2017). Section
+and equation numbers are those of this paper. The paper stores matrices of images x images. Here each image keeps only
+its nearest neighbours, and such matrices exist one block at a time.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from rrid_edge.errors import UsageError
 from rrid_edge.ranking.neighbours import Neighbours, SparseRows, nearest_neighbours
 
 _ENCODING_BLOCK = 512
-"""Rows whose neighbours' neighbours are compared at once: 512 x 21 x 11 x 21 flags are 2.5 MB."""
+"""Rows per block when neighbours of neighbours are compared: 512 x 21 x 11 x 21 flags are 2.5 MB."""
 _JACCARD_BLOCK_VALUES = 1 << 18
-"""Distances (queries x gallery) that are summed at once: 2 MiB of float64, which stay in the cache."""
+"""Distances (queries x gallery) per block of sums: 2 MiB of float64, which fit the CPU cache."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class RerankSettings:
     """Parameters of :func:`k_reciprocal`, with the paper's values as defaults.
 
     Attributes:
-        k1: neighbours that must name each other.
-        k2: neighbours whose encodings are averaged (section 3.4); 1 for none.
+        k1: number of neighbours among which two images must find each other.
+        k2: number of neighbours whose encodings are averaged (section 3.4), the image included; 1 is off.
         lambda_value: weight of the original distance (eq. 12), in [0, 1].
 
     Raises:
-        UsageError: a value out of its range.
+        UsageError: a value is out of range.
     """
 
     k1: int = 20
@@ -51,19 +51,19 @@ def k_reciprocal(
 ) -> NDArray[np.float32]:
     """Re-ranked distances of unit descriptors.
 
-    Neighbours are found among queries and gallery together, by squared Euclidean distance divided by each row's
-    largest. Images whose encodings share nothing are at Jaccard distance 1.
+    Neighbours are searched among queries and gallery together. The original distance is the squared Euclidean distance,
+    divided by the largest of its row. The Jaccard distance of encodings without a common neighbour is 1.
 
     Args:
-        query: float, shape (queries, D), rows of unit length; computed in float32.
-        gallery: float, shape (gallery, D), rows of unit length.
+        query: float (queries, D), rows of unit length; converted to float32.
+        gallery: float (gallery, D), rows of unit length; converted to float32.
         settings: parameters; the paper's values when None.
 
     Returns:
-        float32, shape (queries, gallery): (1 - lambda) x Jaccard distance + lambda x original distance.
+        float32 (queries, gallery): (1 - lambda) x Jaccard distance + lambda x original distance.
 
     Raises:
-        UsageError: other shapes, rows that are not finite or not of unit length, or fewer images than neighbours.
+        UsageError: shapes do not fit, a row is not finite or not of unit length, or there are no more than k1 images.
     """
     settings = settings or RerankSettings()
     k1 = settings.k1
@@ -71,7 +71,7 @@ def k_reciprocal(
     images = len(query) + len(gallery)
     if images <= k1:
         raise UsageError(
-            f"re-ranking with k1 {k1} needs more than {k1} images; queries and gallery together have {images}: "
+            f"re-ranking with k1 {k1} needs more than {k1} images, but queries and gallery together have {images}; "
             "lower k1",
             parameter="k1",
         )
@@ -85,25 +85,27 @@ def k_reciprocal(
 def average_query_expansion(
     query: NDArray[np.floating], gallery: NDArray[np.floating], *, neighbours: int = 5
 ) -> NDArray[np.float32]:
-    """Replace each query by the mean of itself and its nearest gallery descriptors (Chum et al., ICCV 2007).
+    """Average each query with its nearest gallery descriptors (Chum et al., ICCV 2007).
 
-    Labels play no part, as at deployment: neighbours may be of any camera and any person.
+    No labels are used, as in deployment: neighbours can be of any camera and any person.
 
     Args:
-        query: float, shape (queries, D), rows of unit length.
-        gallery: float, shape (gallery, D), rows of unit length.
-        neighbours: gallery descriptors that are averaged with the query.
+        query: float (queries, D), rows of unit length; converted to float32.
+        gallery: float (gallery, D), rows of unit length; converted to float32.
+        neighbours: number of gallery descriptors per query.
 
     Returns:
-        float32, shape (queries, D), rows of unit length.
+        float32 (queries, D), rows of unit length.
 
     Raises:
-        UsageError: other shapes, rows that are not of unit length, or more neighbours than the gallery has.
+        UsageError: shapes do not fit, a row is not of unit length, or ``neighbours`` exceeds the gallery.
     """
     query, gallery = _checked(query, gallery)
     if not 1 <= neighbours <= len(gallery):
         raise UsageError(
-            f"query expansion with {neighbours} neighbours does not work: expected 1 to {len(gallery)}, the gallery's size"
+            f"query expansion with {neighbours} neighbours does not work: expected 1 to {len(gallery)}, the gallery's "
+            "size",
+            parameter="neighbours",
         )
     expanded = np.empty_like(query)
     for start in range(0, len(query), _ENCODING_BLOCK):
@@ -126,7 +128,7 @@ def _checked(
         )
     for name, rows in (("query", query), ("gallery", gallery)):
         off = np.abs(np.einsum("ij,ij->i", rows, rows) - 1)
-        if not (off < 1e-3).all():  # NaN fails too
+        if not (off < 1e-3).all():  # NaN fails this test too.
             raise UsageError(
                 f"{name} descriptor {int(np.argmax(~(off < 1e-3)))} is not of unit length: normalise the rows first"
             )
@@ -134,9 +136,9 @@ def _checked(
 
 
 def _encode(neighbours: Neighbours, k1: int) -> SparseRows:
-    """The k-reciprocal encoding of every image (eqs. 3, 5, 7): Gaussian weights of its robust neighbours, sum 1."""
+    """k-reciprocal encodings (eqs. 3, 5, 7): per image, Gaussian weights of its robust neighbours, with sum 1."""
     near = neighbours.index[:, : k1 + 1]
-    half = round(k1 / 2) + 1  # the image itself and its k1/2 neighbours; Python rounds halves to even
+    half = round(k1 / 2) + 1  # The image and its k1 / 2 neighbours; round() rounds halves to even.
     mutual, mutual_half = _mutual(near), _mutual(near[:, :half])
     keys = []
     for start in range(0, len(near), _ENCODING_BLOCK):
@@ -149,7 +151,7 @@ def _encode(neighbours: Neighbours, k1: int) -> SparseRows:
 
 
 def _mutual(near: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which neighbours name the image among as many of their own (eq. 2): bool, the shape of ``near``."""
+    """Which neighbours have the image among their own neighbours (eq. 2): bool, with the shape of ``near``."""
     answer = np.empty(near.shape, bool)
     for start in range(0, len(near), _ENCODING_BLOCK):
         block = near[start : start + _ENCODING_BLOCK]
@@ -164,11 +166,13 @@ def _robust_members(
     mutual: NDArray[np.bool_],
     mutual_half: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Keys row x images + column of R*, sorted: mutual neighbours and what they bring (eq. 3).
+    """Members of R* (eq. 3): the mutual neighbours of ``rows``, and those that their neighbours add.
 
-    A mutual neighbour brings its own mutual neighbours of half the range where more than two thirds of them are
-    mutual neighbours of the image already. (The paper writes "at least"; its published code, and with it every
-    published number, "more than".)
+    A mutual neighbour adds its own mutual neighbours of half the range if more than two thirds of them are mutual
+    neighbours of the image. (The paper says "at least"; the published code and numbers use "more than".)
+
+    Returns:
+        int64 (members,): row x images + column, sorted.
     """
     images, half = len(near), mutual_half.shape[1]
     own = np.where(mutual[rows], near[rows], -1)  # (block, k1 + 1)
@@ -190,7 +194,7 @@ def _robust_members(
 
 
 def _averaged(encoding: SparseRows, neighbours: Neighbours, k2: int) -> SparseRows:
-    """Local query expansion (eq. 11): the mean of the encodings of an image's ``k2`` nearest, itself included."""
+    """Local query expansion (eq. 11): mean encoding of the ``k2`` nearest images, the image included."""
     if k2 == 1:
         return encoding
     blocks = []
@@ -201,9 +205,9 @@ def _averaged(encoding: SparseRows, neighbours: Neighbours, k2: int) -> SparseRo
 
 
 def _add_jaccard(distances: NDArray[np.float32], encoding: SparseRows, weight: np.float32) -> None:
-    """Add ``weight`` x the Jaccard distance (eq. 10) to (queries, gallery) in place.
+    """Add ``weight`` x the Jaccard distance (eq. 10) to ``distances``, float32 (queries, gallery), in place.
 
-    Encodings sum to 1, so the sum of maxima is 2 minus the sum of minima: only shared members need a visit.
+    Encodings sum to 1, so the sum of maxima is 2 minus the sum of minima. Only shared members are visited.
     """
     queries, gallery = distances.shape
     inverted = encoding.part(queries, queries + gallery).transposed(encoding.columns)

@@ -1,11 +1,13 @@
-"""Open-set thresholds: from which cosine on two crops may be taken for one person.
+"""Open-set thresholds: the lowest cosine at which two crops count as one person.
 
-Measured on labelled crops, pair by pair: *genuine* pairs show one person in two cameras, *impostor* pairs two people (a
-distractor is somebody else). The threshold of a false-positive rate (FPR) is the lowest score that at most this share of
-the impostor pairs reaches; the true-positive rate (TPR) is the share of genuine pairs that reach it. A search among N
-crops makes N pairs: at FPR 1e-4, a gallery of 10,000 strangers answers with one of them on average.
+They are measured on labelled pairs. A *genuine* pair shows one person in two cameras. An *impostor* pair shows two
+people; distractors are other people than any query's. The threshold of a false-positive rate (FPR) is the lowest score
+that at most this share of the impostor pairs reaches. The true-positive rate (TPR) is the share of genuine pairs that
+reach it.
 
-Thresholds are kept beside the model and bound to its fingerprint; :mod:`rrid_edge.model.names` makes their file names.
+A search among N crops makes N pairs. At FPR 1e-4, a gallery of 10,000 other people gives one false match on average.
+
+Thresholds are stored next to the model, with its fingerprint; :mod:`rrid_edge.model.names` makes the file names.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ class Threshold:
     """One operating point.
 
     Attributes:
-        fpr: the false-positive rate asked for.
-        score: lowest cosine of a match; None where there are too few impostor pairs to tell (fewer than 1 / fpr).
-        tpr: share of the genuine pairs that reach it; None like ``score``.
+        fpr: the false-positive rate, in (0, 1).
+        score: lowest cosine of a match; None if there were fewer than 1 / fpr impostor pairs.
+        tpr: share of the genuine pairs that reach ``score``, in [0, 1]; None if ``score`` is None.
     """
 
     fpr: float
@@ -50,11 +52,11 @@ class Thresholds:
     """Operating points of one network on one dataset.
 
     Attributes:
-        fingerprint: of the network.
-        dataset: its name.
-        genuine_pairs: pairs of one person in two cameras.
-        impostor_pairs: pairs of two people.
-        points: one for each rate, in ascending order of the rates.
+        fingerprint: fingerprint of the network.
+        dataset: name of the dataset.
+        genuine_pairs: number of pairs of one person in two cameras.
+        impostor_pairs: number of pairs of two people.
+        points: one point per rate, in ascending order of the rates.
     """
 
     fingerprint: str
@@ -78,21 +80,24 @@ def measure_thresholds(
 ) -> Thresholds:
     """Measure operating points on labelled descriptors.
 
-    Pairs of one person in one camera are left out, like junk (-1). Memory is bounded by a block of queries and by the
-    largest rate's share of the pairs.
+    Pairs of one person in one camera, and pairs with junk (-1), are left out. Memory holds one block of queries, all
+    genuine scores, and the highest impostor scores that the largest rate needs.
 
     Args:
         query: the queries.
         gallery: the gallery.
-        fingerprint: of the network that made the descriptors.
-        dataset: its name.
+        fingerprint: fingerprint of the network that made the descriptors.
+        dataset: name of the dataset.
         rates: false-positive rates, in (0, 1).
 
     Raises:
-        UsageError: rates out of range, or no genuine or no impostor pair.
+        UsageError: a rate is out of range, or there is no genuine or no impostor pair.
     """
     if not rates or not all(0 < rate < 1 for rate in rates):
-        raise UsageError(f"false-positive rates {list(rates)} do not work: expected numbers between 0 and 1")
+        raise UsageError(
+            f"false-positive rates {list(rates)} do not work: expected numbers between 0 and 1, for example 1e-4",
+            parameter="fpr",
+        )
     kept = gallery.labels.persons != JUNK_PERSON
     persons, cameras = gallery.labels.persons[kept], gallery.labels.cameras[kept]
     asked = query.labels.persons[query.labels.persons != JUNK_PERSON]
@@ -109,13 +114,13 @@ def measure_thresholds(
     genuine, highest = pairs.finished()
     if not len(genuine) or not impostors:
         missing = "one person in two cameras" if not len(genuine) else "two people"
-        raise UsageError(f"thresholds need pairs of {missing}, and there is none; check persons and cameras")
+        raise UsageError(f"no pairs of {missing}: thresholds need at least one; check persons and cameras")
     points = tuple(_point(rate, genuine, highest, impostors) for rate in sorted(rates))
     return Thresholds(fingerprint, dataset, len(genuine), impostors, points)
 
 
 class _Pairs:
-    """Scores of all genuine pairs, and the highest ones of the impostor pairs."""
+    """Scores of all genuine pairs, and the highest scores of impostor pairs."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -132,7 +137,7 @@ class _Pairs:
             self._held = len(self._highest[0])
 
     def finished(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Genuine scores; the highest impostor scores, highest first."""
+        """All genuine scores, unordered, and the highest impostor scores in descending order."""
         highest = _largest(np.concatenate(self._highest), self._most) if self._highest else np.empty(0, np.float32)
         genuine = np.concatenate(self._genuine) if self._genuine else np.empty(0, np.float32)
         return genuine, np.sort(highest)[::-1]
@@ -146,7 +151,7 @@ def _point(rate: float, genuine: NDArray[np.float32], highest: NDArray[np.float3
     allowed = math.floor(rate * impostors + 1e-9)
     if not allowed:
         return Threshold(rate, None, None)
-    # Just above the first impostor that must not pass: all that are allowed, and none tied with it, reach the threshold.
+    # Just above the highest impostor score that must not pass, so that no tied score passes either.
     score = float(np.nextafter(highest[allowed], np.float32(2))) if allowed < len(highest) else -1.0
     return Threshold(rate, score, float(np.count_nonzero(genuine >= np.float32(score)) / len(genuine)))
 
@@ -156,7 +161,7 @@ def save_thresholds(path: Path, thresholds: Thresholds) -> None:
 
     Args:
         path: :func:`rrid_edge.model.names.thresholds_path` of the model.
-        thresholds: what was measured.
+        thresholds: the measured thresholds.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -165,14 +170,14 @@ def save_thresholds(path: Path, thresholds: Thresholds) -> None:
 
 
 def find_thresholds(candidates: Iterable[Path], fingerprint: str) -> Thresholds | None:
-    """The first thresholds of a network among several files.
+    """Read the first file that holds thresholds of a network; None if there is none.
 
     Args:
-        candidates: :func:`rrid_edge.model.names.thresholds_candidates` of the model; those that do not exist are skipped.
-        fingerprint: of the network.
+        candidates: ``rrid_edge.model.names.thresholds_candidates`` of the model; missing files are skipped.
+        fingerprint: fingerprint of the network.
 
     Raises:
-        ModelFileError: a damaged file of thresholds.
+        ModelFileError: a file is damaged or has another format.
     """
     for path in candidates:
         if path.is_file():
@@ -183,30 +188,30 @@ def find_thresholds(candidates: Iterable[Path], fingerprint: str) -> Thresholds 
 
 
 def threshold_for(candidates: Sequence[Path], fingerprint: str, fpr: float) -> float:
-    """The lowest score of a match at a false-positive rate.
+    """The lowest cosine of a match at a false-positive rate.
 
     Args:
         candidates: as for :func:`find_thresholds`; at least one.
-        fingerprint: of the network.
-        fpr: the false-positive rate, one of those that were measured.
+        fingerprint: fingerprint of the network.
+        fpr: the false-positive rate; it must be one of the measured rates.
 
     Raises:
-        UsageError: no thresholds were measured for this network, or not at this rate.
-        ModelFileError: a damaged file of thresholds.
+        UsageError: no thresholds were measured for this network, or none at this rate.
+        ModelFileError: a file is damaged or has another format.
     """
     thresholds = find_thresholds(candidates, fingerprint)
     if thresholds is None:
         raise UsageError(
-            f"{printable(candidates[0])}: no thresholds of this network were found here; measure them with: rrid-edge "
-            "evaluate MODEL --dataset DATASET"
+            f"{printable(candidates[0])}: no thresholds of this network found; measure them with: rrid-edge evaluate "
+            "MODEL --dataset DATASET"
         )
     for point in thresholds.points:
         if math.isclose(point.fpr, fpr, rel_tol=1e-6):
             if point.score is None:
                 raise UsageError(
                     f"a false-positive rate of {fpr:g} was not measured: {thresholds.dataset} has "
-                    f"{thresholds.impostor_pairs:,} impostor pairs, and a rate of {fpr:g} needs {math.ceil(1 / fpr):,}; "
-                    "take a higher rate or evaluate on more data",
+                    f"{thresholds.impostor_pairs:,} impostor pairs, and a rate of {fpr:g} needs "
+                    f"{math.ceil(1 / fpr):,}; take a higher rate or evaluate on more data",
                     parameter="fpr",
                 )
             return point.score
@@ -223,8 +228,8 @@ def _read(path: Path) -> Thresholds:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ModelFileError(
-                f"{printable(path)}: thresholds of format {content['format']}, expected {FORMAT}: measure them again with "
-                "rrid-edge evaluate"
+                f"{printable(path)}: thresholds of format {content['format']}, expected {FORMAT}; measure them again "
+                "with: rrid-edge evaluate"
             )
         points = tuple(
             Threshold(
@@ -243,5 +248,6 @@ def _read(path: Path) -> Thresholds:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
-            f"{printable(path)}: damaged thresholds ({type(error).__name__}); measure them again with rrid-edge evaluate"
+            f"{printable(path)}: damaged thresholds ({type(error).__name__}); measure them again with: "
+            "rrid-edge evaluate"
         ) from error

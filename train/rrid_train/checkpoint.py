@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file with the network's weights and all training settings.
 
-A second file, the training state, holds what only a resumed run needs: optimiser, scaler, counters. Deployment needs the
-checkpoint only. Both files are written atomically: after a kill, the previous version is intact.
+A second file, the training state, holds what only a resumed run needs: optimiser, scaler, counters. Deployment needs
+only the checkpoint. Both files are written atomically: after a kill, the previous version is intact.
 """
 
 from __future__ import annotations

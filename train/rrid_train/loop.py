@@ -82,8 +82,8 @@ def _prepare_folder(folder: Path, config: TrainConfig, *, overwrite: bool) -> No
     if (folder / STATE_FILE).exists() or (folder / "config.json").exists():
         if not overwrite:
             raise UsageError(
-                f"{printable(folder)}: the folder already holds a run, expected a new folder; resume the run, overwrite "
-                "it, or give another folder",
+                f"{printable(folder)}: the folder already holds a run, expected a new folder; resume the run, "
+                "overwrite it, or give another folder",
                 parameter=("resume", "overwrite", "exp_dir"),
             )
         shutil.rmtree(folder)

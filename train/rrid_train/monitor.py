@@ -99,8 +99,9 @@ class Monitor:
         left_s = elapsed / max(1, step - self._done_before) * (self._steps - step)
         print(
             f"epoch {measures['epoch']:.2f}  step {step}/{self._steps}  loss {measures['loss']:.2f}  "
-            f"triplet {measures['triplet']:.3f}  ce {measures['cross_entropy']:.3f}  precision {measures['precision']:.1%}  "
-            f"data {measures['data_ms']:.0f} ms  step {measures['step_ms']:.0f} ms  {measures['images_per_s']:.0f} img/s  "
+            f"triplet {measures['triplet']:.3f}  ce {measures['cross_entropy']:.3f}  "
+            f"precision {measures['precision']:.1%}  data {measures['data_ms']:.0f} ms  "
+            f"step {measures['step_ms']:.0f} ms  {measures['images_per_s']:.0f} img/s  "
             f"{int(left_s) // 60}:{int(left_s) % 60:02d} left",
             file=sys.stderr,
             flush=True,

@@ -104,7 +104,10 @@ def load_state_dict_file(path: Path) -> dict[str, Tensor]:
 
 def _damaged(where: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{where}: not a PyTorch weight file, or damaged ({reason[:160]}); save it again with torch.save(model.state_dict())"
+    return (
+        f"{where}: not a PyTorch weight file, or damaged ({reason[:160]}); save it again with "
+        "torch.save(model.state_dict(), ...)"
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -254,15 +254,21 @@ GOOD = {
         ({"gallery_persons": [1, 2], "gallery_cameras": [2, 2]}, "2 gallery labels for 3 gallery rows"),
         ({"query_cameras": [1.5, 2.5]}, "cameras of dtype float64 .* expected whole numbers, one per crop"),
         ({"gallery_cameras": [[2, 2, 2]]}, r"cameras .* shape \(1, 3\)"),
-        ({"gallery_persons": [7, 8, 9]}, "no query can be evaluated"),
-        ({"gallery_cameras": [1, 1, 1]}, "no query can be evaluated"),
-        ({"distances": np.zeros((2, 0)), "gallery_persons": [], "gallery_cameras": []}, "no query can be evaluated"),
-        ({"distances": np.zeros((0, 3)), "query_persons": [], "query_cameras": []}, "no query can be evaluated"),
+        ({"gallery_persons": [7, 8, 9]}, "no query is valid: expected at least one gallery item"),
+        ({"gallery_cameras": [1, 1, 1]}, "no query is valid: expected at least one gallery item"),
+        (
+            {"distances": np.zeros((2, 0)), "gallery_persons": [], "gallery_cameras": []},
+            "no query is valid: expected at least one gallery item",
+        ),
+        (
+            {"distances": np.zeros((0, 3)), "query_persons": [], "query_cameras": []},
+            "no query is valid: expected at least one gallery item",
+        ),
         ({"protocol": "market"}, "expected one of market1501, allshots, cuhk03"),
         ({"ap": "area"}, "expected one of step, trapezoid"),
         ({"top_k": (0, 5)}, "ranks of at least 1"),
         ({"top_k": ()}, "ranks of at least 1"),
-        ({"draws": 0}, "at least 1"),
+        ({"draws": 0}, "draws 0 does not work: expected at least 1"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(change, words):

@@ -158,7 +158,7 @@ def test_folders_with_subsets_and_a_pattern(tmp_path):
     assert [(sample.person, sample.camera) for sample in (*data.query, *data.gallery)] == [(3, 1), (3, 2)]
     # A person's own name ("c3") is no camera.
     outcome = rrid_edge("prepare", "folders", tmp_path / "raw", tmp_path / "no")
-    refused(outcome, 2, "camera cannot be read off this name", "--pattern")
+    refused(outcome, 2, "no camera found in this path (2 in all)", "--pattern")
 
 
 def test_evaluation_of_the_prepared_form_equals_the_raw_form(tmp_path):
@@ -181,8 +181,8 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path):
     out = tmp_path / "out"
     refused(rrid_edge("prepare", "viper", raw, out), 2, "market1501, dukemtmc, cuhk03, folders")
     refused(rrid_edge("prepare", "market1501", tmp_path / "none", out), 2, "no such folder")
-    refused(rrid_edge("prepare", "market1501", raw, raw), 2, "there is something already")
-    refused(rrid_edge("prepare", "market1501", raw, out, "--num-val", "2"), 2, "num-val 2.0 does not fit 3 people")
+    refused(rrid_edge("prepare", "market1501", raw, raw), 2, "the folder is not empty; give a new or an empty folder")
+    refused(rrid_edge("prepare", "market1501", raw, out, "--num-val", "2"), 2, "num_val 2.0 does not fit 3 people")
     refused(rrid_edge("prepare", "market1501", raw, out, "--split", "1"), 2, "--split 1 does not exist")
     refused(
         rrid_edge("prepare", "folders", raw, out, "--test-share", "1"),
@@ -198,7 +198,7 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path):
         rrid_edge("prepare", "cuhk03", tmp_path, out, "--protocol", "new"),
         2,
         "no such file",
-        "take the protocol old (option --protocol)",
+        "or use the old protocol (option --protocol)",
     )
     refused(rrid_edge("prepare", "cuhk03", tmp_path, out, "--images", "both"), 2, "expected labeled or detected")
     (tmp_path / "cuhk03_new_protocol_config_labeled.mat").write_bytes(b"nothing")

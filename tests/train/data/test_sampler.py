@@ -74,5 +74,5 @@ def test_batches_that_do_not_fit(batch, words):
 
 
 def test_one_person_cannot_be_told_apart():
-    with pytest.raises(UsageError, match="1 people cannot be told apart"):
+    with pytest.raises(UsageError, match="the training set has 1 people: expected at least 2"):
         PersonSampler([0, 0, 0, 0], batch_size=8, images_per_person=4, seed=0)

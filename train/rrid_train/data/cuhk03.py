@@ -1,9 +1,11 @@
 """CUHK03 (Li et al., CVPR 2014) from its original ``cuhk-03.mat``.
 
-The file is HDF5 (MATLAB 7.3). ``labeled`` and ``detected`` are cells of five camera pairs; each pair is a cell of people x
-10 images, the first five from the pair's first camera. ``testsets`` holds the 20 test sets of 100 people as (pair, person)
-numbers from 1. The new protocol (767 training and 700 test people, Zhong et al., CVPR 2017) is a file of its own,
-``cuhk03_new_protocol_config_labeled.mat`` or ``..._detected.mat``: its authors drew the people, so it cannot be derived.
+The file is HDF5 (MATLAB 7.3). ``labeled`` and ``detected`` are cell arrays of five camera pairs. Each pair is a cell
+array of people x 10 images; the first five are from the pair's first camera. ``testsets`` holds the 20 test sets of 100
+people, as (pair, person) numbers from 1.
+
+The new protocol has 767 training and 700 test people (Zhong et al., CVPR 2017). Its authors drew them at random, so
+their lists are needed: ``cuhk03_new_protocol_config_labeled.mat`` or ``..._detected.mat``.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ MAT_NAME = "cuhk-03.mat"
 IMAGES_A_CAMERA = 5
 KINDS = ("labeled", "detected")
 Person = tuple[int, int]
-"""Camera pair and person within it, both from 1, as the dataset counts."""
+"""Camera pair and person in this pair, both numbered from 1 as in the dataset."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Picture:
         pair: camera pair, 1 to 5.
         person: number within the pair, from 1.
         camera: 1 or 2, the pair's first or second camera.
-        number: 1 to 10, its place in the person's cell.
+        number: 1 to 10, position in the person's cell array.
     """
 
     pair: int
@@ -45,13 +47,13 @@ class Picture:
 
     @property
     def name(self) -> str:
-        """Its name in the lists of the new protocol: ``1_001_1_01.png``."""
+        """File name in the lists of the new protocol, for example ``1_001_1_01.png``."""
         return f"{self.pair}_{self.person:03d}_{self.camera}_{self.number:02d}.png"
 
 
 @dataclass(frozen=True)
 class NewProtocol:
-    """The lists of the 767/700 protocol, by names of pictures."""
+    """The lists of the 767/700 protocol: names of pictures."""
 
     train: tuple[str, ...]
     query: tuple[str, ...]
@@ -63,18 +65,16 @@ class Cuhk03:
 
     Args:
         path: the file.
-        kind: ``labeled`` (boxes by hand) or ``detected``.
+        kind: ``labeled`` (boxes drawn by hand) or ``detected`` (boxes of a detector).
 
     Raises:
-        DatasetError: no such file, or not this dataset.
+        DatasetError: there is no such file, or it is not CUHK03.
         MissingDependencyError: h5py is not installed.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
         if not path.is_file():
-            raise DatasetError(
-                f"{printable(path)}: no such file; expected CUHK03's {MAT_NAME} or the folder that holds it"
-            )
+            raise DatasetError(f"{printable(path)}: no such file; give CUHK03's {MAT_NAME} or the folder that holds it")
         self._path, self._kind = path, kind
         self._close = contextlib.ExitStack()
         try:
@@ -92,7 +92,11 @@ class Cuhk03:
         self._close.close()
 
     def pictures(self) -> list[Picture]:
-        """All pictures in the order of pair, person and number; empty cells are none."""
+        """All pictures, ordered by pair, person and number. Empty cells are skipped.
+
+        Raises:
+            DatasetError: the file is damaged, or holds no picture of this kind.
+        """
         found = []
         with self._reading():
             for pair, people in enumerate(self._pairs(), start=1):
@@ -106,15 +110,23 @@ class Cuhk03:
         return found
 
     def pixels(self, picture: Picture) -> NDArray[np.uint8]:
-        """RGB of one picture: uint8 (height, width, 3)."""
+        """Pixels of one picture: RGB, uint8 (height, width, 3).
+
+        Raises:
+            DatasetError: the file is damaged.
+        """
         with self._reading():
             cell = self._pairs()[picture.pair - 1][picture.number - 1, picture.person - 1]
             stored = np.asarray(self._file[cell])
-        # MATLAB writes column by column: (3, width, height) here.
+        # MATLAB stores arrays column by column, so h5py reads (3, width, height).
         return np.ascontiguousarray(stored.transpose(2, 1, 0))
 
     def test_sets(self) -> list[list[Person]]:
-        """The people of every test set of the old protocol."""
+        """The people of each test set of the old protocol.
+
+        Raises:
+            DatasetError: the file is damaged.
+        """
         sets = []
         with self._reading():
             for reference in np.asarray(self._file["testsets"]).ravel():
@@ -123,7 +135,7 @@ class Cuhk03:
         return sets
 
     def _pairs(self) -> list[NDArray[Any]]:
-        """Of every camera pair the references to its images: (10, people)."""
+        """HDF5 references to the images of each camera pair: one array (10, people) per pair."""
         return [np.asarray(self._file[reference]) for reference in np.asarray(self._file[self._kind]).ravel()]
 
     def _is_picture(self, cell: Any) -> bool:  # noqa: ANN401 - h5py has no types
@@ -143,21 +155,21 @@ class Cuhk03:
 
 
 def config_name(kind: str) -> str:
-    """File name of the new protocol's lists."""
+    """File name of the new protocol's lists for ``labeled`` or ``detected``."""
     return f"cuhk03_new_protocol_config_{kind}.mat"
 
 
 def read_new_protocol(path: Path) -> NewProtocol:
-    """Read the lists of the 767/700 protocol, a MATLAB 5 file.
+    """Read the lists of the 767/700 protocol from a MATLAB 5 file.
 
     Raises:
-        DatasetError: no such file, or not these lists.
+        DatasetError: there is no such file, or it holds other content.
         MissingDependencyError: scipy is not installed.
     """
     if not path.is_file():
         raise DatasetError(
-            f"{printable(path)}: no such file; the new protocol needs it beside {MAT_NAME} (its authors publish it with the "
-            "re-ranking code): copy it there, or take the protocol old",
+            f"{printable(path)}: no such file; the new protocol needs it beside {MAT_NAME}: copy it there (its authors "
+            "publish it with the re-ranking code), or use the old protocol",
             parameter="protocol",
         )
     loader: Callable[..., Mapping[str, Any]] = _library("scipy.io").loadmat
@@ -165,11 +177,11 @@ def read_new_protocol(path: Path) -> NewProtocol:
         content = loader(path, squeeze_me=True)
         names = [str(name).rsplit("/", 1)[-1] for name in np.atleast_1d(content["filelist"])]
         lists = [
-            # Numbers count from 1.
+            # The lists number the names from 1.
             tuple(names[int(number) - 1] for number in np.atleast_1d(content[key]))
             for key in ("train_idx", "query_idx", "gallery_idx")
         ]
-    except Exception as error:  # scipy raises many kinds on files that are not what they seem
+    except Exception as error:  # scipy raises many types of errors on damaged files
         raise DatasetError(
             f"{printable(path)}: cannot be read as lists of the new protocol ({type(error).__name__}: {error}); "
             "copy the file again"

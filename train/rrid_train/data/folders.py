@@ -1,4 +1,4 @@
-"""Folders of one's own crops, one folder a person, as a dataset."""
+"""Plans for your own crops: one folder per person."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from rrid_train.data.plan import Plan, plan_lists
 from rrid_train.data.samples import Sample
 
 CAMERA_PATTERN = r"(?:^|[/_.\- ])c(?:am(?:era)?)?[_\-]?(?P<camera>\d+)"
-"""Where names of one's own crops tell the camera: ``anna_c2_001.jpg``, ``cam3/0007.png``, ``camera-1_12.jpg``."""
+"""Finds the camera in a path below a person's folder: ``anna_c2_001.jpg``, ``cam3/0007.png``, ``camera-1_12.jpg``."""
 
 _People = Mapping[str, Mapping[Path, str]]
-"""Of every person by the folder's name: image files, and the part of the path below the person's folder."""
+"""By folder name of the person: the image files, and each file's path below the person's folder."""
 
 
 def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, seed: int = 0) -> Plan:
-    """Folders of one's own crops, one folder a person.
+    """Plan a dataset from your own crops, one folder per person.
 
-    Where ``raw`` holds folders ``train``, ``query`` and ``gallery``, their folders are the people of these subsets. Else a
-    share of the people is drawn for testing; the first image of each of their cameras becomes a query, and all their
-    images are the gallery (a query's own camera is left out when it is evaluated, and with it the query itself).
+    If ``raw`` holds the folders ``train``, ``query`` and ``gallery``, these are the subsets. Otherwise a share of the
+    people is drawn for testing. All their images are the gallery, and the first image per camera is a query. Evaluation
+    leaves out a query's own camera, and so the query itself.
 
     Args:
-        raw: the folder.
-        pattern: where the path below ``raw`` tells the camera: ``auto`` (:data:`CAMERA_PATTERN`), a preset of
-            :mod:`rrid_edge.crops.naming`, a regular expression with a group ``camera``, or ``none`` (one camera).
-        test_share: share of the people kept for testing, in (0, 1).
-        seed: of their choice.
+        raw: the folder of the persons' folders, or of the three subsets.
+        pattern: how to find the camera in the path below a person's folder. One of: ``auto`` (:data:`CAMERA_PATTERN`),
+            a preset of :mod:`rrid_edge.crops.naming`, a regular expression with a group ``camera``, ``none`` (one
+            camera).
+        test_share: share of the people to draw for testing, in (0, 1).
+        seed: seed of this draw.
 
     Raises:
-        UsageError: no such folder, or settings that do not work.
-        DatasetError: images outside of person folders, names without a camera, too few people.
+        UsageError: there is no such folder, or a setting does not work.
+        DatasetError: an image lies in no person's folder, a path gives no camera, or there are too few people.
     """
     if not 0 < test_share < 1:
         raise UsageError(
-            f"test_share {test_share} does not work: expected a share between 0 and 1, for example 0.5",
+            f"test_share {test_share} does not work: expected a number between 0 and 1, for example 0.5",
             parameter="test_share",
         )
     parts = {part: raw / part for part in ("train", "query", "gallery")}
@@ -59,8 +60,8 @@ def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, s
         tested = max(1, round(test_share * len(numbers)))
         if len(numbers) - tested < 2:
             raise DatasetError(
-                f"{printable(raw)}: {len(numbers)} people, of whom {tested} would be tested; expected at least 2 left to "
-                "train on: add people or lower the test share",
+                f"{printable(raw)}: {len(numbers)} people, of whom {tested} would be tested; expected at least 2 more "
+                "to train on: add people or lower the test share",
                 parameter="test_share",
             )
         chosen = np.random.default_rng([seed, 17]).permutation(sorted(numbers.values()))[:tested]
@@ -88,7 +89,7 @@ def _people(folder: Path) -> _People:
             if loose
             else "no images in it"
         )
-        raise DatasetError(f"{printable(folder)}: {what}; expected one folder a person")
+        raise DatasetError(f"{printable(folder)}: {what}; expected one folder per person")
     people: dict[str, dict[Path, str]] = defaultdict(dict)
     for path in images:
         person, *below = path.relative_to(folder).parts
@@ -97,13 +98,13 @@ def _people(folder: Path) -> _People:
 
 
 def _samples(people: _People, numbers: Mapping[str, int], camera_of: Callable[[str], int | None]) -> list[Sample]:
-    # The person's own name may look like a camera's ("c3"), so only what stands below the person's folder tells.
+    # A person's folder may be named like a camera ("c3"), so only the path below it is searched.
     found = [(path, numbers[name], camera_of(below)) for name, files in people.items() for path, below in files.items()]
-    silent = [path for path, _, camera in found if camera is None]
-    if silent:
+    unknown = [path for path, _, camera in found if camera is None]
+    if unknown:
         raise DatasetError(
-            f"{printable(silent[0])}: the camera cannot be read off this name ({len(silent)} in all); give a pattern with "
-            "a group (?P<camera>...), or none where there is one camera",
+            f"{printable(unknown[0])}: no camera found in this path ({len(unknown)} in all); give a pattern with a "
+            "group (?P<camera>...), or none if there is one camera",
             parameter="pattern",
         )
     return [Sample(path, person, camera) for path, person, camera in found if camera is not None]

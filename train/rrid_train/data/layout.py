@@ -1,10 +1,10 @@
-"""Datasets ready to train on: the RRID layout, and Market-1501-style folders read directly.
+"""Datasets to train on: the RRID layout, and Market-1501-style folders.
 
 The RRID layout is a folder with ``images/<person 8 digits>_<camera 2>_<number 4>.jpg``, ``meta.json`` ("identities":
 [person][camera] -> file names), ``splits.json`` (a list of {"trainval", "query", "gallery"} lists of persons) and
 ``test.json`` (a list of {"query", "gallery"} lists of [file name, person, camera]).
 
-Training people are renumbered 0 .. n-1 in ascending order of their number in the dataset.
+People to train on are renumbered 0 .. n-1, in ascending order of their number in the dataset.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["Dataset", "Sample", "is_dataset", "load_dataset"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset, split.
+    """One split of a dataset.
 
     Attributes:
-        name: for people and for checkpoints.
-        root: its folder.
-        train: what to train on.
-        val_query: queries of the people held out of training; empty with ``combine_trainval``.
-        val_gallery: their gallery: all images of the held-out people.
+        name: name for messages and checkpoints.
+        root: folder of the dataset.
+        train: images to train on.
+        val_query: validation queries: one image per held-out person and camera; empty with ``combine_trainval``.
+        val_gallery: validation gallery: all images of held-out people; empty with ``combine_trainval``.
         query: test queries.
         gallery: test gallery.
     """
@@ -50,11 +50,11 @@ class Dataset:
 
     @property
     def num_train_persons(self) -> int:
-        """People to classify."""
+        """Number of people to train on."""
         return len({sample.person for sample in self.train})
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """People and images of every subset; junk is no person. Validation only where somebody is held out."""
+        """Number of people (without junk) and images per subset. Empty validation subsets are left out."""
         subsets = {
             "train": self.train,
             "val query": self.val_query,
@@ -69,7 +69,7 @@ class Dataset:
         }
 
     def table(self) -> str:
-        """subset | persons | images, as lines of text."""
+        """:meth:`counts` as a text table: subset | persons | images."""
         lines = [f"{'subset':<12} | {'persons':>10} | {'images':>8}", f"{'-' * 12} | {'-' * 10} | {'-' * 8}"]
         for name, counts in self.counts().items():
             lines.append(f"{name:<12} | {counts['persons']:>10,} | {counts['images']:>8,}")
@@ -89,17 +89,17 @@ def load_dataset(
     """Read and check a dataset.
 
     Args:
-        path: its folder.
-        dataset_type: one of :data:`DATASET_TYPES`; ``auto`` looks at what the folder holds.
-        split: which entry of ``splits.json`` and ``test.json``.
-        splits_file: another file name than ``splits.json``.
-        num_val: people of trainval held out for validation: a share below 1, or a count.
-        combine_trainval: train on all of trainval and hold nobody out.
-        seed: of the choice of held-out people.
+        path: folder of the dataset.
+        dataset_type: one of :data:`DATASET_TYPES`; ``auto`` detects the layout.
+        split: number of the entry in ``splits.json`` and ``test.json``, from 0.
+        splits_file: file name to use in place of ``splits.json``.
+        num_val: people of trainval to hold out for validation: a share below 1, or a count.
+        combine_trainval: train on all people of trainval and hold nobody out.
+        seed: seed of the choice of held-out people.
 
     Raises:
-        UsageError: no such folder, an unknown type, split or number of validation people.
-        DatasetError: the layout contradicts itself; names the first offending entry and the count.
+        UsageError: there is no such folder, type or split, or ``num_val`` does not fit.
+        DatasetError: the dataset contradicts its layout. The message names the first wrong entry and their number.
     """
     root = Path(path)
     if dataset_type not in DATASET_TYPES:
@@ -109,7 +109,9 @@ def load_dataset(
         )
     if not root.is_dir():
         raise UsageError(
-            f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data, or give a Market-1501-style folder"
+            f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data, or give a folder in "
+            "Market-1501 style",
+            parameter="dataset_path",
         )
     kind = _kind(root) if dataset_type == "auto" else dataset_type
     if kind == "rrid":
@@ -121,12 +123,15 @@ def load_dataset(
     numbers = {person: index for index, person in enumerate(sorted({sample.person for sample in kept}))}
     train = tuple(Sample(sample.path, numbers[sample.person], sample.camera) for sample in kept)
     if len(numbers) < 2:
-        raise DatasetError(f"{printable(root)}: {len(numbers)} training people; expected at least 2")
+        raise DatasetError(
+            f"{printable(root)}: {len(numbers)} training people; expected at least 2: add people or hold fewer out",
+            parameter="num_val",
+        )
     return Dataset(_name(root), root, train, _first_of_each_camera(held), tuple(held), tuple(query), tuple(gallery))
 
 
 def is_dataset(root: Path) -> bool:
-    """True where ``root`` is a folder that :func:`load_dataset` recognises by itself."""
+    """Whether :func:`load_dataset` detects the layout of ``root``."""
     return (root / "meta.json").is_file() or is_market(root)
 
 
@@ -137,7 +142,7 @@ def _kind(root: Path) -> str:
         return "market1501"
     raise DatasetError(
         f"{printable(root)}: neither the RRID layout (meta.json) nor a Market-1501-style folder "
-        f"({', '.join(MARKET_FOLDERS)}); give the folder that holds them, or make one with rrid-edge prepare"
+        f"({', '.join(MARKET_FOLDERS)}); give a folder that holds them, or make one with rrid-edge prepare"
     )
 
 
@@ -151,18 +156,22 @@ def _name(root: Path) -> str:
 
 
 def held_out(num_val: float, persons: int) -> int:
-    """How many of so many training people are held out.
+    """Number of people to hold out for validation.
 
     Args:
         num_val: a share below 1, or a count.
-        persons: of trainval.
+        persons: number of people in trainval.
 
     Raises:
-        UsageError: it does not fit: at least two must be left to train on.
+        UsageError: ``num_val`` is negative or no whole count, or leaves fewer than 2 people to train on.
     """
     count = int(num_val * persons) if 0 < num_val < 1 else int(num_val)
     if num_val < 0 or (num_val >= 1 and num_val != count) or count > persons - 2:
-        raise UsageError(f"num-val {num_val} does not fit {persons} people: expected a share below 1 or a count")
+        raise UsageError(
+            f"num_val {num_val} does not fit {persons} people: expected a share below 1, or a count that leaves at "
+            "least 2 people",
+            parameter="num_val",
+        )
     return count
 
 
@@ -176,7 +185,7 @@ def _hold_out(samples: list[Sample], num_val: float, seed: int) -> tuple[list[Sa
 
 
 def _first_of_each_camera(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """One query per person and camera: its first image."""
+    """The first image of each person in each camera."""
     first: dict[tuple[int, int], Sample] = {}
     for sample in samples:
         first.setdefault((sample.person, sample.camera), sample)
@@ -199,7 +208,7 @@ def _read_rrid(root: Path, split: int, splits_file: str) -> tuple[list[Sample], 
     if missing:
         raise DatasetError(
             f"{printable(root)}: the image {printable(missing[0].relative_to(root))} is listed but missing "
-            f"({len(missing)} in all); copy the images, or mend the lists"
+            f"({len(missing)} in all); copy the images, or correct the lists"
         )
     return trainval, query, gallery
 
@@ -256,17 +265,19 @@ def _test_samples(root: Path, entry: dict[str, Any], part: str) -> list[Sample]:
 def _entry(path: Path, split: int) -> dict[str, Any]:
     content = _json(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise DatasetError(f"{printable(path)}: expected a list of splits")
+        raise DatasetError(f"{printable(path)}: expected a list of splits; copy the file again")
     if not 0 <= split < len(content):
-        raise UsageError(f"{printable(path)}: split {split} does not exist; expected 0 to {len(content) - 1}")
+        raise UsageError(
+            f"{printable(path)}: split {split} does not exist; expected 0 to {len(content) - 1}", parameter="split"
+        )
     entry: dict[str, Any] = content[split]
     return entry
 
 
-def _json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+def _json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DatasetError(f"{printable(path)}: missing from the RRID layout; copy the dataset again") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{printable(path)}: wrong JSON ({error}); copy the file again") from error
+        raise DatasetError(f"{printable(path)}: invalid JSON ({error}); copy the file again") from error

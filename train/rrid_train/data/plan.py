@@ -1,8 +1,8 @@
-"""A dataset about to be written in the RRID layout.
+"""Plans of datasets to write in the RRID layout.
 
-A :class:`Plan` says where every image comes from and which lists name it; :func:`write_plan` carries it out in a folder that
-gets its name only when it is complete. Files are copied byte for byte; images that the original holds as arrays become
-PNG, which loses nothing: evaluating the prepared dataset gives the numbers of the original.
+A :class:`Plan` gives the source of every image and the lists that name it. :func:`write_plan` writes it to a folder,
+which gets its final name when it is complete. Files are copied byte for byte, and arrays become PNG, without loss. So
+evaluation of the prepared dataset gives the same numbers as the original.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ Source = Path | Picture
 
 @dataclass(frozen=True)
 class Split:
-    """Who trains and what is tested; entries of ``query`` and ``gallery`` are places in the plan's images."""
+    """One split of a plan.
+
+    Attributes:
+        trainval: numbers of the people to train on and to validate with.
+        query: indices of the test queries in ``Plan.sources``.
+        gallery: indices of the test gallery in ``Plan.sources``.
+    """
 
     trainval: tuple[int, ...]
     query: tuple[int, ...]
@@ -45,12 +51,12 @@ class Plan:
     """A dataset to write.
 
     Attributes:
-        name: for people and for checkpoints.
-        sources: where every image comes from.
-        labels: person and camera of every image.
-        splits: at least one.
+        name: name for messages and checkpoints.
+        sources: source of each image: a file, or a picture of ``cuhk-03.mat``.
+        labels: person and camera of each image.
+        splits: one or more splits.
         facts: further entries of ``meta.json``.
-        pixels: RGB, uint8 (height, width, 3), of an image that is no file.
+        pixels: returns a picture as RGB, uint8 (height, width, 3); None if all sources are files.
     """
 
     name: str
@@ -71,8 +77,16 @@ def plan_lists(
 ) -> Plan:
     """A plan with one split.
 
+    Args:
+        name: name of the dataset.
+        raw: folder of the original, for messages.
+        train: images to train on and to validate with.
+        query: test queries.
+        gallery: test gallery.
+        facts: further entries of ``meta.json``.
+
     Raises:
-        DatasetError: somebody is both in training and in test.
+        DatasetError: a person is both in training and in test.
     """
     refuse_shared_persons(raw, train, [*query, *gallery])
     places: dict[Path, int] = {}
@@ -93,22 +107,22 @@ def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> No
 
     Args:
         plan: what to write.
-        out: folder to write: new or empty. Until everything is in it, it lies beside under a hidden name.
-        progress: told the number of images, and how many are written.
+        out: folder to write; it must be new or empty. Until it is complete, it has a hidden name in the same folder.
+        progress: gets the number of images, and one step per image written.
 
     Raises:
-        OutputError: ``out`` holds something, or cannot be written; nothing is left behind.
-        DatasetError: an image of the original cannot be read.
+        OutputError: ``out`` is not empty or cannot be written. No partial folder is left.
+        DatasetError: an image of the original cannot be read. No partial folder is left.
     """
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{printable(out)}: there is something already; give a new or an empty folder")
+            raise OutputError(f"{printable(out)}: the folder is not empty; give a new or an empty folder")
         (partial / "images").mkdir(parents=True)
         names = _names(plan)
         progress.start(len(names))
         for source, name in zip(plan.sources, names, strict=True):
-            # No fsync for each of thousands of copies: the folder's own name comes last.
+            # No fsync per copy: the folder gets its name only when all copies are written.
             (partial / "images" / name).write_bytes(_content(plan, source))
             progress.advance(1)
         for file, content in _lists(plan, names).items():
@@ -126,7 +140,7 @@ def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> No
 
 
 def _names(plan: Plan) -> list[str]:
-    """``<person 8 digits>_<camera 2>_<number 4>`` and the original's ending, for every image."""
+    """File name of each image: ``<person 8 digits>_<camera 2>_<number 4>`` and the extension of its source."""
     counts: Counter[tuple[int, int]] = Counter()
     names = []
     for source, label in zip(plan.sources, plan.labels, strict=True):
@@ -150,10 +164,10 @@ def _content(plan: Plan, source: Source) -> bytes:
 
 
 def _lists(plan: Plan, names: list[str]) -> dict[str, object]:
-    """meta.json, splits.json and test.json."""
+    """Contents of meta.json, splits.json and test.json by file name."""
     persons: list[list[list[str]]] = [[] for _ in range(max(person for person, _ in plan.labels) + 1)]
     for name, (person, camera) in zip(names, plan.labels, strict=True):
-        if person != JUNK_PERSON:  # junk has no number to be listed under; test.json names it
+        if person != JUNK_PERSON:  # Junk has no index in this list; test.json names it.
             cameras = persons[person]
             cameras += [[] for _ in range(camera + 1 - len(cameras))]
             cameras[camera].append(name)

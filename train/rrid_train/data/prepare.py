@@ -1,4 +1,4 @@
-"""From the original distributions of the field's datasets to a plan of the RRID layout."""
+"""Plans for public datasets: from the form that their authors distribute to the RRID layout."""
 
 from __future__ import annotations
 
@@ -15,36 +15,43 @@ PROTOCOLS = ("auto", "old", "new")
 
 
 def plan_market(raw: Path, name: str) -> Plan:
-    """Market-1501 or DukeMTMC-reID: their own split; junk and distractors stay in the gallery.
+    """Plan Market-1501 or DukeMTMC-reID with its own split. Junk and distractors stay in the gallery.
+
+    Args:
+        raw: folder of the original.
+        name: name of the dataset.
 
     Raises:
-        DatasetError: folders or names are not theirs.
+        DatasetError: a folder is missing, or a name does not give person and camera.
     """
     return plan_lists(name, raw, *read_market(raw))
 
 
 def plan_cuhk03(raw: Path, kind: str, protocol: str, stack: contextlib.ExitStack) -> Plan:
-    """CUHK03 from ``cuhk-03.mat``, or from the Market-style folders of CUHK03-NP (the new protocol, already cut out).
+    """Plan CUHK03 from ``cuhk-03.mat``, or from the Market-style folders of CUHK03-NP (new protocol).
 
     Args:
-        raw: the ``.mat`` file, or the folder that holds it (or ``labeled/`` and ``detected/`` folders).
+        raw: the ``.mat`` file or its folder, or a folder with ``labeled/`` and ``detected/``.
         kind: ``labeled`` or ``detected``.
-        protocol: ``old`` (20 splits, query and gallery are all images of 100 people: evaluate with the cuhk03 protocol),
-            ``new`` (767/700), or ``auto``: new where its lists lie beside the ``.mat``.
-        stack: closes the file.
+        protocol: ``old``, ``new`` (767/700) or ``auto``. ``old`` has 20 splits; all images of 100 people are both query
+            and gallery, to be evaluated with the protocol ``cuhk03``. ``auto`` means ``new`` if its lists lie beside
+            the ``.mat`` file, else ``old``.
+        stack: keeps the ``.mat`` file open; close it after :func:`rrid_train.data.plan.write_plan`.
 
     Raises:
-        UsageError: an unknown kind or protocol.
-        DatasetError: missing or damaged files.
+        UsageError: the kind or protocol is unknown, or CUHK03-NP is asked for the old protocol.
+        DatasetError: a file is missing or damaged.
+        MissingDependencyError: h5py or scipy is not installed.
     """
     if kind not in KINDS or protocol not in PROTOCOLS:
         raise UsageError(
-            f"CUHK03 {kind!r} under the protocol {protocol!r} is unknown: expected labeled or detected, and auto, old or new"
+            f"CUHK03 {kind!r} with the protocol {protocol!r} is unknown: expected labeled or detected, and auto, old "
+            "or new"
         )
     if is_market(raw / kind):
         if protocol == "old":
             raise UsageError(
-                f"{printable(raw / kind)}: these folders are of the new protocol: do not ask for the old one",
+                f"{printable(raw / kind)}: these folders follow the new protocol, not the old one; use new or auto",
                 parameter="protocol",
             )
         return plan_market(raw / kind, f"cuhk03-{kind}-new")
@@ -54,7 +61,7 @@ def plan_cuhk03(raw: Path, kind: str, protocol: str, stack: contextlib.ExitStack
         protocol = "new" if lists.is_file() else "old"
     dataset = stack.enter_context(Cuhk03(mat, kind))
     pictures = dataset.pictures()
-    # Numbered from 1: person 0 stands for distractors.
+    # Numbers start at 1, because person 0 is a distractor.
     people = sorted({(picture.pair, picture.person) for picture in pictures})
     numbers = {person: number for number, person in enumerate(people, start=1)}
     labels = tuple((numbers[picture.pair, picture.person], picture.camera) for picture in pictures)
@@ -78,10 +85,12 @@ def _old_split(
     numbers: Mapping[tuple[int, int], int],
     labels: Sequence[tuple[int, int]],
 ) -> Split:
-    # People of a test set without any image (the detector found none) are left out, as everywhere in the field.
+    # People without any image (the detector found none) are left out, as is usual for this dataset.
     tested = {numbers[person] for person in test if person in numbers}
     if not tested:
-        raise DatasetError(f"{printable(mat)}: nobody of a test set has an image; copy or download the file again")
+        raise DatasetError(
+            f"{printable(mat)}: a test set has no images; expected at least one; copy or download the file again"
+        )
     places = tuple(place for place, (person, _) in enumerate(labels) if person in tested)
     return Split(tuple(sorted(set(numbers.values()) - tested)), places, places)
 
@@ -96,7 +105,7 @@ def _new_split(
     if unknown:
         raise DatasetError(
             f"{printable(lists)}: {unknown[0]} is not among the images of {MAT_NAME} ({len(unknown)} in all); "
-            "labeled and detected have lists of their own: take the one of the same kind"
+            "labeled and detected have separate lists: use the list of the same kind"
         )
     trainval = sorted({labels[places[name]][0] for name in protocol.train})
     query, gallery = (tuple(places[name] for name in part) for part in (protocol.query, protocol.gallery))

@@ -1,4 +1,4 @@
-"""One labelled image, and what every reader of datasets checks."""
+"""One labelled image of a dataset, and a check that all readers of datasets share."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class Sample:
 
     Attributes:
         path: the file.
-        person: number of who is shown; in a dataset's ``train`` renumbered from 0, elsewhere as in the dataset (-1 junk, 0 distractor).
-        camera: camera number as in the dataset.
+        person: number of the person, as in the dataset (-1 junk, 0 distractor). In ``Dataset.train`` it is renumbered
+            from 0.
+        camera: number of the camera, as in the dataset.
     """
 
     path: Path
@@ -31,15 +32,15 @@ def labels_of(samples: Sequence[Sample]) -> Labels:
 
 
 def refuse_shared_persons(where: Path, trainval: Sequence[Sample], test: Sequence[Sample]) -> None:
-    """Refuse a dataset whose training and test share people.
+    """Refuse a dataset with people who are in both training and test.
 
     Raises:
-        DatasetError: names the first such person and the count.
+        DatasetError: there are such people; the message names the first and their number.
     """
     training = {sample.person for sample in trainval}
     shared = sorted({sample.person for sample in test if sample.person in training and sample.person >= 0})
     if shared:
         raise DatasetError(
             f"{printable(where)}: person {shared[0]} is both in training and in test ({len(shared)} in all); "
-            "mend the split: such a result would prove nothing"
+            "correct the split: results on known people are not valid"
         )

@@ -1,4 +1,4 @@
-"""From a file to a training image: the image contract, then mirror and random erasing."""
+"""Training images: decoded and resized as everywhere (``rrid_edge.crops.images``), mirrored, and randomly erased."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from rrid_train.settings import Augmentation
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
-    """Augmented uint8 images and the persons on them.
+    """Augmented training images with their persons.
 
-    An image's augmentation depends on (seed, epoch, position in the epoch) alone, so neither the number of workers nor
-    an interruption changes what the network sees.
+    The augmentation of an image depends only on (seed, epoch, position in the epoch). So the number of worker processes
+    and a resumed run do not change it.
 
     Args:
         paths: image files.
-        persons: person of each, in [0, persons).
-        height_px: rows.
-        width_px: columns.
-        augmentation: settings.
-        seed: of the augmentation.
+        persons: person of each image, in [0, persons).
+        height_px: rows of the result.
+        width_px: columns of the result.
+        augmentation: probabilities and ranges.
+        seed: seed of the augmentation.
     """
 
     def __init__(
@@ -49,7 +49,14 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         return len(self._paths)
 
     def __getitem__(self, item: tuple[int, int, int]) -> tuple[Tensor, int]:
-        """uint8 (height, width, 3) and the person of (sample index, epoch, position)."""
+        """One augmented image, uint8 (height, width, 3), and its person.
+
+        Args:
+            item: sample index, epoch, and position in the epoch.
+
+        Raises:
+            ImageError: the file cannot be decoded.
+        """
         index, epoch, position = item
         generator = np.random.default_rng([self._seed, epoch, position, 2])
         pixels = augment(read_image(self._paths[index], *self._size), self._augmentation, generator)
@@ -57,7 +64,7 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
 
 
 def augment(pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """A mirrored and erased copy of one image, uint8 (height, width, 3)."""
+    """A randomly mirrored and erased copy of one image, uint8 (height, width, 3)."""
     result: NDArray[np.uint8] = pixels[:, ::-1].copy() if generator.random() < augmentation.flip else pixels.copy()
     if generator.random() < augmentation.erase:
         _erase(result, augmentation, generator)
@@ -65,9 +72,9 @@ def augment(pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np
 
 
 def _erase(pixels: NDArray[np.uint8], augmentation: Augmentation, generator: np.random.Generator) -> None:
-    """Paint one rectangle in one random colour (Zhong et al., "Random Erasing Data Augmentation", AAAI 2020)."""
+    """Fill one random rectangle with one colour (Zhong et al., "Random Erasing Data Augmentation", AAAI 2020)."""
     height, width, _ = pixels.shape
-    for _ in range(100):  # a rectangle that does not fit is drawn again
+    for _ in range(100):  # Draw again while the rectangle does not fit.
         area = generator.uniform(*augmentation.erase_area) * height * width
         aspect = generator.uniform(augmentation.erase_aspect, 1 / augmentation.erase_aspect)
         rows, columns = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
