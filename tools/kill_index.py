@@ -1,4 +1,4 @@
-"""Kill indexing and compacting at random moments, and check after each kill that nothing is lost.
+"""Kill indexing and compaction at random times, and check after each kill that no commit is lost.
 
 Usage: python tools/kill_index.py 200
 """
@@ -18,4 +18,4 @@ if __name__ == "__main__":
     kills, seed = int(sys.argv[1]), int(time.time())
     print(f"{kills} kills, seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as root:
-        print(f"nothing lost: killed {dict(kill_and_check(Path(root), kills=kills, seed=seed))}")
+        print(f"no commit lost; kills by stage: {dict(kill_and_check(Path(root), kills=kills, seed=seed))}")

@@ -1,12 +1,12 @@
-"""What a reader sees when a query node of a Milvus cluster dies: python tools/milvus_cluster.py [--replicas 2].
+"""Count wrong answers of a Milvus cluster whose query node dies: python tools/milvus_cluster.py [--replicas 2].
 
-Starts a distributed Milvus 2.3.5 on the loopback (eight roles, two query nodes), writes a gallery, asks it without a
-pause, kills one query node with SIGKILL, and counts errors, partial answers and wrong answers against a slow obvious
-search.
+Starts a distributed Milvus 2.3.5 on the loopback (eight roles, two query nodes) and writes a gallery. Then it queries
+the gallery without a pause, kills one query node with SIGKILL, and compares every answer with a slow obvious search. It
+counts refused, incomplete and wrong answers.
 
 Needs x86-64 Linux, ``etcd`` on the PATH (Debian: etcd-server), and in ``RRID_EDGE_MILVUS_PYTHON`` a Python with
-``milvus==2.3.5`` and ``confluent-kafka``, whose built-in mock broker carries the log. That broker keeps little and
-loses all with its process: this shows correctness and failover, not load or durability.
+``milvus==2.3.5`` and ``confluent-kafka``, whose built-in mock broker serves as the log. The mock broker keeps few
+messages and loses all when it stops. So this tests correctness and failover, not load or durability.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +56,14 @@ config.resolve()
 
 @dataclass
 class Seen:
-    """What a reader saw."""
+    """Answers and errors that a reader received.
+
+    Attributes:
+        answers: number of answers.
+        wrong: wrong or incomplete answers that were not refused.
+        errors: number of refusals, by message.
+        latencies_s: seconds per query.
+    """
 
     answers: int = 0
     wrong: int = 0
@@ -64,19 +72,21 @@ class Seen:
 
 
 class Cluster:
-    """Processes of one cluster in one folder."""
+    """The processes of one cluster, with their files in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port, self._etcd_port, self._peer_port = free_port(), free_port(), free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._python = server_python() or sys.exit("RRID_EDGE_MILVUS_PYTHON names no Python with the package milvus")
-        self._etcd = shutil.which("etcd") or sys.exit("etcd is not on the PATH (Debian: etcd-server)")
+        self._python = server_python() or sys.exit(
+            "RRID_EDGE_MILVUS_PYTHON is not set: name a Python that has the package milvus"
+        )
+        self._etcd = shutil.which("etcd") or sys.exit("etcd is not on the PATH: install it (Debian: etcd-server)")
         self._metrics: dict[str, int] = {}
 
     def start(self) -> float:
-        """Start all and wait for the proxy; returns seconds."""
-        begun = time.perf_counter()
+        """Start all processes and wait for the proxy; returns the seconds taken."""
+        start_s = time.perf_counter()
         broker = subprocess.Popen([self._python, "-c", _BROKER], stdout=subprocess.PIPE)
         self.processes["broker"] = broker
         assert broker.stdout is not None
@@ -107,10 +117,10 @@ class Cluster:
                 METRICS_PORT=str(self._metrics[name]),
             )
         self._await_proxy()
-        return time.perf_counter() - begun
+        return time.perf_counter() - start_s
 
     def _write_configurations(self, data: Path, brokers: str) -> None:
-        """The packaged configuration with etcd and Kafka of our own; a second one with another query node's port."""
+        """Write two configurations with our etcd and broker. They differ in the port of the query node."""
         text = (data / "configs" / "milvus.yaml").read_text()
         text = re.sub(r"  endpoints: localhost:\d+", f"  endpoints: 127.0.0.1:{self._etcd_port}", text, count=1)
         text = re.sub(r"embed: true.*", "embed: false", text, count=1)
@@ -143,15 +153,15 @@ class Cluster:
                     if answer.read().decode().strip() == "OK":
                         return
             time.sleep(0.5)
-        sys.exit(f"the cluster did not start; see {self.folder}/*.log")
+        sys.exit(f"the cluster did not start within 120 s; see {self.folder}/*.log")
 
     def kill(self, name: str) -> None:
-        """End one role at once."""
+        """Kill one role with SIGKILL."""
         self.processes[name].send_signal(signal.SIGKILL)
         self.processes[name].wait()
 
     def stop(self) -> None:
-        """End what still runs."""
+        """Kill all processes that still run."""
         for process in reversed(self.processes.values()):
             if process.poll() is None:
                 process.kill()
@@ -159,13 +169,13 @@ class Cluster:
 
 
 def write(address: MilvusAddress, replicas: int) -> None:
-    """A gallery of :data:`ROWS` rows, slowly: the mock broker keeps little."""
+    """Write a gallery of :data:`ROWS` rows in small batches, because the mock broker keeps few messages."""
     deadline = time.monotonic() + 60
     while True:
         try:
             gallery = MilvusGallery.create(address, SPEC, replicas=replicas)
             break
-        except GalleryError as error:  # query nodes register a moment after the proxy is healthy
+        except GalleryError as error:  # query nodes register shortly after the proxy is healthy
             if time.monotonic() > deadline:
                 raise
             print(f"waiting: {error.message[:150]}")
@@ -179,26 +189,27 @@ def write(address: MilvusAddress, replicas: int) -> None:
         print(f"{gallery.info().rows} rows, {replicas} replicas")
 
 
-def read(address: MilvusAddress, seconds: float, seen: Seen, moment: float, kill: object) -> None:
-    """Ask for ``seconds``; call ``kill`` after ``moment``."""
+def read(address: MilvusAddress, seconds: float, kill_after_s: float, kill: Callable[[], None]) -> Seen:
+    """Query for ``seconds``; call ``kill`` after ``kill_after_s``. Every answer is compared with a slow search."""
     stored, named, queries = vectors(ROWS).astype(np.float16), rows(ROWS), vectors(20, seed=5)
     expected = [slow_search(stored, named, query, 10) for query in queries]
-    begun, killed = time.monotonic(), False
+    seen, start_s, killed = Seen(), time.monotonic(), False
     with MilvusGallery(address) as gallery:
-        while (now := time.monotonic() - begun) < seconds:
-            if now > moment and not killed:
+        while (elapsed_s := time.monotonic() - start_s) < seconds:
+            if elapsed_s > kill_after_s and not killed:
                 killed = True
-                kill()  # type: ignore[operator]
+                kill()
             index = seen.answers % len(queries)
-            asked = time.monotonic()
+            query_s = time.monotonic()
             try:
-                found = gallery.search(queries[index : index + 1], 10)
+                result = gallery.search(queries[index : index + 1], 10)
             except GalleryError as error:
                 seen.errors[error.message.partition(": ")[2][:60]] += 1
             else:
                 seen.answers += 1
-                seen.wrong += answered(found.hits[0]) != expected[index] or found.rows != ROWS
-            seen.latencies_s.append(time.monotonic() - asked)
+                seen.wrong += answered(result.hits[0]) != expected[index] or result.rows != ROWS
+            seen.latencies_s.append(time.monotonic() - query_s)
+    return seen
 
 
 def main() -> None:
@@ -213,12 +224,11 @@ def main() -> None:
             print(f"started in {cluster.start():.1f} s")
             address = MilvusAddress.parse(f"milvus+http://127.0.0.1:{cluster.port}/failover")
             write(address, options.replicas)
-            seen = Seen()
-            read(address, options.seconds, seen, options.seconds / 6, lambda: cluster.kill("querynode1"))
+            seen = read(address, options.seconds, options.seconds / 6, lambda: cluster.kill("querynode1"))
         finally:
             cluster.stop()
     times = np.array(seen.latencies_s)
-    print(f"answers {seen.answers}, wrong or partial and not refused {seen.wrong}, refused {sum(seen.errors.values())}")
+    print(f"answers {seen.answers}, wrong or incomplete {seen.wrong}, refused {sum(seen.errors.values())}")
     print(f"latency: median {np.median(times):.3f} s, longest {times.max():.1f} s")
     for message, count in seen.errors.most_common():
         print(f"  {count} x {message}")

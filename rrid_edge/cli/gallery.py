@@ -42,12 +42,12 @@ def list_crops(folder: FolderArgument, location: GalleryOption = None, as_json: 
 @gallery_app.command(
     "verify",
     epilog="Example: rrid-edge gallery verify demo/gallery",
-    help="Check every stored descriptor against its checksum. Damaged crops are named, and the exit code is 1.",
+    help="Check every stored descriptor against its checksum. If crops are damaged, print their paths and exit with 1.",
 )
 def verify(
     folder: FolderArgument,
     recall: Annotated[
-        bool, typer.Option("--recall", help="Measure the recall of the first ten matches of match --fast too.")
+        bool, typer.Option("--recall", help="Also measure the recall of match --fast in the first ten.")
     ] = False,
     location: GalleryOption = None,
     as_json: JsonOption = False,

@@ -46,14 +46,16 @@ def match(
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
-    top_k: Annotated[int, typer.Option(help="Matches per query.")] = 10,
+    top_k: Annotated[int, typer.Option(help="Return this many matches per query.")] = 10,
     exclude_same_camera: Annotated[
         bool, typer.Option("--exclude-same-camera", help="Leave out crops of the query's camera.")
     ] = False,
     camera: Annotated[list[int] | None, typer.Option(help="Search this camera only; can be repeated.")] = None,
     since: Annotated[int | None, typer.Option(help="Search crops of this time or frame and later.")] = None,
     until: Annotated[int | None, typer.Option(help="Search crops of this time or frame and earlier.")] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="Set the lowest score of a match.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Set the lowest score of a match, from -1 to 1.")
+    ] = None,
     fpr: Annotated[
         float | None,
         typer.Option(help="Set the threshold by false-positive rate per pair, as measured by evaluate: 1e-4 to 1e-2."),
@@ -72,7 +74,8 @@ def match(
         int | None, typer.Option(help="Re-rank this many crops. [default: 200, or --top-k if larger]")
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Score a fixed number of crops: for large galleries; may miss crops.")
+        bool,
+        typer.Option("--fast", help="Score a fixed number of crops; may miss matches (see gallery verify --recall)."),
     ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print each match's largest and smallest block shares.")

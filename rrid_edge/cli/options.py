@@ -18,21 +18,26 @@ RuntimeOption = Annotated[
 PrecisionOption = Annotated[
     str | None, typer.Option(help="Force OpenVINO's arithmetic: fp32, bf16 or fp16. [default: OpenVINO's choice]")
 ]
-ThreadsOption = Annotated[int, typer.Option(min=0, help="Use this many CPU threads; 0 leaves it to the runtime.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Use this many CPU threads; 0: the runtime chooses.")]
 GalleryOption = Annotated[
     str | None,
     typer.Option(
         "--gallery",
-        help="Keep the index here: a folder or milvus+http://HOST:19530/COLLECTION. [default: FOLDER/.rrid-edge]",
+        help="Use this index: a folder or milvus+http://HOST:19530/COLLECTION. [default: FOLDER/.rrid-edge]",
     ),
 ]
 IndexTypeOption = Annotated[
     str,
-    typer.Option("--index-type", help="Milvus, new galleries: flat (exact), ivf, hnsw or diskann. [default: flat]"),
+    typer.Option("--index-type", help="Milvus, new galleries: build flat, ivf, hnsw or diskann. [default: flat]"),
 ]
 ReplicasOption = Annotated[
     int,
-    typer.Option("--replicas", min=0, help="Milvus, new galleries: replicas in memory. 2 survive one lost query node."),
+    typer.Option(
+        "--replicas",
+        min=0,
+        show_default=False,
+        help="Milvus, new galleries: load this many replicas. 2 survive the loss of a query node. [default: 1]",
+    ),
 ]
 PatternOption = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""Matching: the command from a query to a table, a sheet and a report; and every refusal on the way."""
+"""Matching: the command with its table, sheet, report and refusals, and the library."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_match_indexes_when_it_must_and_ranks(desk):
+def test_match_indexes_a_changed_folder_and_ranks(desk):
     first = rrid_edge("match", "0002_c2s1_000901_00.jpg", "gallery", "--top-k", 3)
     assert first.code == 0, first
     assert "indexed 12 crops" in first.err
@@ -117,7 +117,7 @@ def test_threshold_answers_no_match(desk):
     refused(rrid_edge("match", "stranger.png", "gallery", "--threshold", 7), 2, "threshold 7.0 is not a cosine")
 
 
-def test_the_threshold_cuts_the_answer(desk):
+def test_no_match_is_below_the_threshold(desk):
     found = json.loads(rrid_edge("match", "0002_c2s1_000901_00.jpg", "gallery", "--json", "--threshold", 0.9).out)
     scores = [match["score"] for match in found["results"][0]["matches"]]
     assert scores
@@ -249,7 +249,7 @@ def test_model_by_environment(desk, monkeypatch):
 
 
 def test_match_on_an_indexed_gallery_imports_only_what_it_needs(desk):
-    """None of the workshop's packages, and no converter of models with its telemetry; OpenVINO does without it."""
+    """It imports no packages of the workshop, and not OpenVINO's model converter with its telemetry."""
     rrid_edge("index", "gallery")
     code = (
         "import sys; from rrid_edge.cli import main; sys.argv = ['rrid-edge', *sys.argv[1:]]\n"
@@ -345,7 +345,7 @@ def test_reranking_orders_the_best_crops_by_the_papers_distances(small, fusion):
     assert len(kept.matches) == 3
 
 
-def test_several_queries_at_once_are_answered_like_one_after_the_other(small):
+def test_several_queries_get_the_same_answers_as_one_by_one(small):
     gallery, _ = small
     vectors = _unit(np.random.default_rng(7).standard_normal((6, 15)))
     queries = [

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rrid_edge.crops.folder import LazyPaths, scan_images
 from rrid_edge.crops.naming import name_reader
-from rrid_edge.embedding.pipeline import embed_files
+from rrid_edge.embedding.pipeline import EmbeddedBatch, embed_files
 from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderUnavailableError, UsageError, printable
@@ -139,17 +139,13 @@ def index_folder(
     if changes.deleted:
         gallery.remove(changes.deleted)
     progress.start(len(ready))
-    waiting, stats = len(changes.outdated), EmbeddingStats()
+    stats = EmbeddingStats()
     paths = LazyPaths(folder, ready)
     batches = embed_files(engine, paths, workers=settings.workers, batch=settings.batch, stats=stats)
     writer = GalleryWriter(folder, gallery, changes.stored, changes.damaged, reader)
-    with contextlib.closing(batches), writer:
-        for batch in batches:
-            writer.take(batch)
-            progress.advance(batch.done)
-            waiting -= batch.done
-            if control.stop():
-                break
+    with contextlib.closing(batches):
+        done = _store(batches, writer, progress, control.stop)
+    waiting = len(changes.outdated) - done
     unreadable = [path for path, _ in writer.failed if path in changes.stored]
     if unreadable:
         gallery.remove(unreadable)
@@ -174,6 +170,21 @@ def _compare(folder: Path, gallery: Gallery, *, verify: bool) -> _Changes:
     reasons = [(str(path), reason) for path, reason in skipped]
     # Only the counts of the listing are kept: with a million files it would occupy memory until the end of the run.
     return _Changes(len(entries), outdated, deleted, stored, damaged, reasons)
+
+
+def _store(
+    batches: Iterable[EmbeddedBatch], writer: GalleryWriter, progress: Progress, stop: Callable[[], bool]
+) -> int:
+    """Commit batches until they end or ``stop`` returns True; returns the number of files done."""
+    done = 0
+    with writer:
+        for batch in batches:
+            writer.take(batch)
+            progress.advance(batch.done)
+            done += batch.done
+            if stop():
+                break
+    return done
 
 
 def _report(

@@ -124,32 +124,53 @@ def watch_folder(
         UsageError: the folder does not exist, or the system cannot watch it.
         FingerprintMismatchError: the gallery was indexed with another model.
     """
-    settled, warnings = Settling(settings.settle_s), _Warnings(listener.warn)
-    next_scan_s, is_first_run = -float("inf"), True
+    watch = _Watch(folder, open_gallery, engine, settings, listener)
+    next_run_s = -float("inf")
     with _FolderListener(folder, stop) as changes:
         while not stop.is_set():
-            if not changes.wait() and time.monotonic() < next_scan_s:
-                continue
-            next_scan_s = time.monotonic() + settings.rescan_s
-            control = IndexControl(settled, stop.is_set, verify=is_first_run)
-            try:
-                with open_gallery() as gallery:
-                    report = index_folder(folder, gallery, engine, settings.index, control=control)
-            except (GalleryBusyError, GalleryUnavailableError, OutputError, FolderUnavailableError) as error:
-                warnings.problem(error.message)
-                next_scan_s = -float("inf")
-                continue
-            warnings.problem("")
-            is_first_run = False
-            new_failures = warnings.files(report)
-            has_changed = bool(report.added or report.changed or report.removed)
-            # Another comparison finds what changed during this run, whether the system reported it or not.
-            if has_changed or report.waiting:
-                next_scan_s = -float("inf")
-            else:
-                settled.clear()
-            if has_changed or new_failures:
-                listener.indexed(replace(report, failed=new_failures))
+            if changes.wait() or time.monotonic() >= next_run_s:
+                start_s = time.monotonic()
+                is_settled = watch.run(stop)
+                next_run_s = start_s + settings.rescan_s if is_settled else -float("inf")
+
+
+class _Watch:
+    """The runs of one watch; the arguments are those of :func:`watch_folder`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        open_gallery: Callable[[], Gallery],
+        engine: Engine,
+        settings: WatchSettings,
+        listener: WatchListener,
+    ) -> None:
+        self._folder, self._open_gallery, self._engine = folder, open_gallery, engine
+        self._settings, self._listener = settings, listener
+        self._settling = Settling(settings.settle_s)
+        self._warnings = _Warnings(listener.warn)
+        self._is_verified = False
+
+    def run(self, stop: threading.Event) -> bool:
+        """Index once; returns whether nothing was left to do. The first run that succeeds checks all stored vectors."""
+        control = IndexControl(self._settling, stop.is_set, verify=not self._is_verified)
+        try:
+            with self._open_gallery() as gallery:
+                report = index_folder(self._folder, gallery, self._engine, self._settings.index, control=control)
+        except (GalleryBusyError, GalleryUnavailableError, OutputError, FolderUnavailableError) as error:
+            self._warnings.problem(error.message)
+            return False
+        self._warnings.problem("")
+        self._is_verified = True
+        new_failures = self._warnings.files(report)
+        has_changed = bool(report.added or report.changed or report.removed)
+        if has_changed or new_failures:
+            self._listener.indexed(replace(report, failed=new_failures))
+        # Another run finds what changed during this one, whether the system reported it or not.
+        is_settled = not has_changed and not report.waiting
+        if is_settled:
+            self._settling.clear()
+        return is_settled
 
 
 class _Warnings:

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rrid_edge.errors import GalleryError, GalleryMissingError, OutputError, printable
+from rrid_edge.errors import GalleryError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.gallery.local.database import connect, database_error
 from rrid_edge.gallery.shared import row_check
 from rrid_edge.model.spec import ModelSpec
 
@@ -59,7 +60,7 @@ class Catalogue:
     def __init__(self, folder: Path, *, read_only: bool) -> None:
         self.path = folder / FILE_NAME
         self._lock = threading.RLock()
-        self._connection = _connect(self.path, read_only=read_only)
+        self._connection = connect(self.path, read_only=read_only)
         self._cached_facts: tuple[tuple[int, int], dict[str, str]] | None = None
         self._cached_rows: tuple[tuple[int, int], list[GalleryRow]] | None = None
         self._cached_count: tuple[tuple[int, int], int] | None = None
@@ -87,13 +88,13 @@ class Catalogue:
         path = folder / FILE_NAME
         facts = {"format": str(FORMAT), "dtype": dtype, "generation": "0", "slots": "0", "model": ""}
         facts["spec"] = json.dumps(spec.to_metadata())
-        connection = _connect(path, read_only=False, create=True)
+        connection = connect(path, read_only=False, create=True)
         try:
             with connection:
                 connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
                 connection.executemany("INSERT INTO info VALUES (?, ?)", facts.items())
         except sqlite3.Error as error:
-            raise _database_error(path, error) from error
+            raise database_error(path, error) from error
         finally:
             connection.close()
 
@@ -104,7 +105,7 @@ class Catalogue:
             try:
                 yield
             except sqlite3.Error as error:
-                raise _database_error(self.path, error) from error
+                raise database_error(self.path, error) from error
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -261,7 +262,7 @@ class Catalogue:
         with self._locked():
             result = self._connection.execute("PRAGMA integrity_check").fetchone()[0]
         if result != "ok":
-            raise _database_error(self.path, str(result))
+            raise database_error(self.path, str(result))
 
     def close(self) -> None:
         """Close the database; safe to call twice."""
@@ -271,35 +272,3 @@ class Catalogue:
 
 def _read_facts(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, value FROM info").fetchall())
-
-
-def _connect(path: Path, *, read_only: bool, create: bool = False) -> sqlite3.Connection:
-    if not create and not path.is_file():
-        raise GalleryMissingError(f"{printable(path.parent)}: no index here; create one with: rrid-edge index FOLDER")
-    mode = "ro" if read_only else "rwc" if create else "rw"
-    # The WAL needs a shared-memory file, which a read-only folder cannot hold. Nobody writes there: immutable is safe.
-    immutable = "&immutable=1" if read_only and not os.access(path.parent, os.W_OK) else ""
-    uri = f"{path.absolute().as_uri()}?mode={mode}{immutable}"
-    try:
-        connection = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-        if not read_only:
-            # A new file gets no WAL: a checkpoint at closing fails silently on a full disk and leaves an empty file.
-            connection.execute(f"PRAGMA journal_mode = {'DELETE' if create else 'WAL'}")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA secure_delete = ON")
-    except sqlite3.Error as error:
-        raise _database_error(path, error) from error
-    return connection
-
-
-def _database_error(path: Path, error: object) -> GalleryError | OutputError:
-    """The error of this package for an error of SQLite."""
-    if "disk is full" in str(error):
-        return OutputError(
-            f"{printable(path.parent)}: the index cannot be written (no space left on the disk); committed rows are "
-            "kept: free some space and run the command again"
-        )
-    return GalleryError(
-        f"{printable(path)}: the index cannot be read or written ({error}); free the disk or close other programs, or "
-        "remove the index folder and index again"
-    )

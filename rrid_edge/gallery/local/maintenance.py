@@ -1,14 +1,16 @@
-"""Maintenance of the files of a local index: recovery after a kill, erasing dead slots, compaction."""
+"""Maintenance of a local index: recovery after a kill, verification, erasing dead slots, compaction."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from rrid_edge.files import sync_path
+from rrid_edge.gallery.base import GalleryRow, Verification
 from rrid_edge.gallery.local import vector_file
 from rrid_edge.gallery.local.bounds import erase_bounds, remove_bounds_files
 from rrid_edge.gallery.local.catalogue import Catalogue
@@ -34,6 +36,37 @@ def recover(folder: Path, snapshot: Snapshot) -> None:
     for stray in (*folder.glob("vec.*"), *folder.glob("cache.*")):
         if stray not in (path, projection.basis_path, projection.rows_path):
             stray.unlink()
+
+
+def damaged_rows(catalogue: Catalogue, snapshot: Snapshot) -> list[GalleryRow]:
+    """Live rows whose vectors do not match their checksums. Reads all vectors, but only the damaged rows.
+
+    Raises:
+        GalleryError: a damaged row does not match its own checksum.
+    """
+    with catalogue.transaction() as connection:
+        checksums = catalogue.checksums(connection)
+    slots = vector_file.damaged_slots(checksums, snapshot.map_vectors())
+    with catalogue.transaction() as connection:
+        return list(catalogue.rows_at(connection, slots).values())
+
+
+def verify_vectors(rows: Sequence[GalleryRow], snapshot: Snapshot, *, bounds_sound: bool) -> Verification:
+    """Check the vectors of all live rows, and count lost commits.
+
+    Args:
+        rows: all live rows; the snapshot must not be older.
+        snapshot: of the index.
+        bounds_sound: whether the bounds of the two-pass search are intact.
+
+    Raises:
+        GalleryError: the vector file is damaged.
+    """
+    slots = set(vector_file.damaged_slots([(row.slot, row.crc32) for row in rows], snapshot.map_vectors()))
+    damaged = tuple(row for row in rows if row.slot in slots)
+    # SQLite silently drops commits after a damaged page of its WAL. The commit mark reveals that.
+    lost = max(0, vector_file.committed_rows(snapshot.vector_path) - snapshot.info.slots)
+    return Verification(len(rows), damaged, bounds_sound, lost)
 
 
 def erase_dead_slots(folder: Path, catalogue: Catalogue, snapshot: Snapshot) -> None:

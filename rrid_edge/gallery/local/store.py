@@ -23,7 +23,7 @@ from rrid_edge.gallery.local import vector_file
 from rrid_edge.gallery.local.bounds import bounds_are_intact, discard_bounds, needs_bounds, refresh_bounds
 from rrid_edge.gallery.local.catalogue import Catalogue
 from rrid_edge.gallery.local.folder import create_index, take_lock
-from rrid_edge.gallery.local.maintenance import compact_files, erase_dead_slots, recover
+from rrid_edge.gallery.local.maintenance import compact_files, damaged_rows, erase_dead_slots, recover, verify_vectors
 from rrid_edge.gallery.local.search import best_hits, find_candidates
 from rrid_edge.gallery.local.snapshot import Snapshot, SnapshotReader
 from rrid_edge.gallery.shared import refuse_foreign, refuse_unfitting, refuse_unknown_dtype
@@ -223,14 +223,10 @@ class LocalGallery(Closable):
             if search_filter.not_paths:
                 allowed &= ~np.isin(view.slots, self._catalogue.slots_of(connection, search_filter.not_paths))
             chosen = find_candidates(view, queries, allowed, top_k, fast=fast)
-            slots = sorted({slot for query_candidates in chosen for slot in query_candidates.slots.tolist()})
+            slots = sorted({slot for own in chosen for slot in own.slots.tolist()})
             rows = self._catalogue.rows_at(connection, slots)
-        hits = tuple(
-            best_hits(view, query, query_candidates, rows, top_k)
-            for query, query_candidates in zip(queries, chosen, strict=True)
-        )
-        modes = tuple(query_candidates.mode for query_candidates in chosen)
-        scored = tuple(query_candidates.rescored for query_candidates in chosen)
+        hits = tuple(best_hits(view, query, own, rows, top_k) for query, own in zip(queries, chosen, strict=True))
+        modes, scored = tuple(own.mode for own in chosen), tuple(own.rescored for own in chosen)
         return SearchResult(hits, modes, int(allowed.sum()), scored)
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
@@ -246,11 +242,7 @@ class LocalGallery(Closable):
         """
         snapshot = self._snapshots.current()
         self._check_bounds(snapshot)
-        with self._catalogue.transaction() as connection:
-            checksums = self._catalogue.checksums(connection)
-        slots = vector_file.damaged_slots(checksums, snapshot.map_vectors())
-        with self._catalogue.transaction() as connection:
-            return list(self._catalogue.rows_at(connection, slots).values())
+        return damaged_rows(self._catalogue, snapshot)
 
     def finish(self) -> None:
         """Update the bounds of the two-pass search: the last step of indexing."""
@@ -277,12 +269,8 @@ class LocalGallery(Closable):
         """
         self._catalogue.check_integrity()
         rows = self._catalogue.rows(fresh=True)
-        snapshot = self._snapshots.current()
-        damaged_slots = set(vector_file.damaged_slots([(row.slot, row.crc32) for row in rows], snapshot.map_vectors()))
-        damaged = tuple(row for row in rows if row.slot in damaged_slots)
-        # SQLite silently drops commits after a damaged page of its WAL. The commit mark reveals that.
-        lost = max(0, vector_file.committed_rows(snapshot.vector_path) - snapshot.info.slots)
-        return Verification(len(rows), damaged, self._check_bounds(snapshot), lost)
+        snapshot = self._snapshots.current()  # read after the rows, so that it has all of their slots
+        return verify_vectors(rows, snapshot, bounds_sound=self._check_bounds(snapshot))
 
     def _check_bounds(self, snapshot: Snapshot) -> bool:
         """Whether the bounds are intact. A writer discards damaged ones, so that they are made again."""

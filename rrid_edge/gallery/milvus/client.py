@@ -83,7 +83,7 @@ class MilvusAddress:
         scheme, _, rest = text.partition(":")
         if scheme == "milvus+file":
             uri, _, collection = rest.rpartition("/")
-            sound = uri.endswith(".db") and Path(uri).name != ".db"
+            is_valid = uri.endswith(".db") and Path(uri).name != ".db"
         else:
             parts = urlsplit(text)
             if parts.username is not None or parts.password is not None:
@@ -92,9 +92,9 @@ class MilvusAddress:
                     "user:password"
                 )
             uri, collection = f"{scheme.removeprefix('milvus+')}://{parts.netloc}", parts.path.removeprefix("/")
-            sound = scheme in ("milvus+http", "milvus+https") and bool(parts.hostname) and not parts.query
-            sound = sound and not parts.fragment and _has_sound_port(text)
-        if not sound or not collection:
+            is_valid = scheme in ("milvus+http", "milvus+https") and bool(parts.hostname) and not parts.query
+            is_valid = is_valid and not parts.fragment and _has_valid_port(text)
+        if not is_valid or not collection:
             raise UsageError(f"{printable(text)}: this is not an address of a gallery; {_FORMS}")
         if not _COLLECTION.fullmatch(collection):
             raise UsageError(
@@ -245,7 +245,7 @@ def _timeout_s() -> float:
     return value
 
 
-def _has_sound_port(text: str) -> bool:
+def _has_valid_port(text: str) -> bool:
     try:
         return urlsplit(text).port != 0
     except ValueError:

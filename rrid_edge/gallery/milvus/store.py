@@ -33,20 +33,16 @@ from rrid_edge.gallery.milvus.collection import (
 )
 from rrid_edge.gallery.milvus.rows import MOST_ROWS_PER_ANSWER, Reader, is_intact, vector_of
 from rrid_edge.gallery.milvus.schema import (
-    KEY,
     CollectionFacts,
     expression,
-    key_expressions,
     key_of,
-    property_name,
     record,
 )
 from rrid_edge.gallery.milvus.search import Searcher
+from rrid_edge.gallery.milvus.writing import Writer
 from rrid_edge.gallery.shared import refuse_foreign, refuse_unfitting, refuse_unknown_dtype
 from rrid_edge.model.spec import ModelSpec
 
-BATCH_BYTES = 16 << 20
-"""Bytes per upsert; the server's limit is 64 MB."""
 _MOST_DAMAGED_KEYS = 500
 
 
@@ -88,8 +84,8 @@ class MilvusGallery(Closable):
         dimension = self.spec.dimension
         self._reader = Reader(self._connection, dimension, lambda: self._refreshed_facts().rows)
         self._searcher = Searcher(self._connection, self._reader, self._facts.index_type, dimension)
+        self._writer = Writer(self._connection, self._reader, dimension)
         self._index_is_ready = False
-        self._stored_keys: set[str] = set()
 
     @classmethod
     def create(
@@ -122,17 +118,13 @@ class MilvusGallery(Closable):
         try:
             if not connection.call("has_collection"):
                 create_collection(connection, CollectionFacts(spec, dtype, index_type or "flat", replicas or 1))
+            facts = read_facts(connection, spec)
+            refuse_other_options(str(address), facts, index_type, replicas)
             # A killed process may have left a collection without an index. Such a collection has no rows.
-            ensure_index(connection, read_facts(connection, spec))
+            ensure_index(connection, facts)
         finally:
             connection.close()
-        gallery = cls(address, spec=spec)
-        try:
-            refuse_other_options(gallery.where, gallery._facts, index_type, replicas)
-        except UsageError:
-            gallery.close()
-            raise
-        return gallery
+        return cls(address, spec=spec)
 
     @property
     def where(self) -> str:
@@ -192,11 +184,7 @@ class MilvusGallery(Closable):
         self._upsert([record(row, vector) for row, vector in zip(rows, stored, strict=True)])
 
     def _upsert(self, records: list[dict[str, Any]]) -> None:
-        size = max(1, BATCH_BYTES // (4 * self.spec.dimension + 1024))
-        for start in range(0, len(records), size):
-            batch = records[start : start + size]
-            self._connection.call("upsert", batch)
-            self._stored_keys.update(entity[KEY] for entity in batch)
+        self._writer.upsert(records)
         self._index_is_ready = False
 
     def update_stat(self, rows: Sequence[GalleryRow]) -> None:
@@ -215,23 +203,17 @@ class MilvusGallery(Closable):
         stay until the server's garbage collector removes them.
         """
         keys = sorted(self._reader.by_keys([key_of(path) for path in paths], vectors=False))
-        if keys:  # the lower bound is lowered first: a reader takes fewer rows than the bound for an incomplete answer
-            self._set_fact("rows", str(max(0, self._reader.count() - len(keys))))
-            for delete_expression in key_expressions(keys):
-                self._connection.call("delete", filter=delete_expression)
-            self._set_fact("rows", str(self._reader.count()))
-        if overwrite and keys:
-            self.compact()
+        if keys:
+            self._writer.delete(keys)
+            if overwrite:
+                self.compact()
         return len(keys)
 
     def set_model(self, model: Path) -> None:
         """Record the model file, for later queries."""
         if self._facts.model != str(model):
-            self._set_fact("model", str(model))
+            self._writer.set_fact("model", str(model))
             self._refreshed_facts()
-
-    def _set_fact(self, name: str, value: str) -> None:
-        self._connection.call("alter_collection_properties", {property_name(name): value})
 
     def damaged(self) -> list[GalleryRow]:
         """Rows that the last verification found damaged and that still are. Other vectors are not read."""
@@ -242,11 +224,11 @@ class MilvusGallery(Closable):
         """Wait until the index covers all rows, and clear the record of repaired damage."""
         if self._facts.index_type != "flat":
             self._await_index()
-        self._set_fact("rows", str(self._reader.count_all()))
+        self._writer.set_fact("rows", str(self._reader.count_all()))
         known = self._refreshed_facts().damaged
-        remaining = [key for key in known if key not in self._stored_keys]
+        remaining = [key for key in known if key not in self._writer.stored_keys]
         if len(remaining) < len(known):
-            self._set_fact("damaged", json.dumps(remaining))
+            self._writer.set_fact("damaged", json.dumps(remaining))
 
     def _await_index(self) -> None:
         """Wait until the index covers all rows, unless nothing was written since."""
@@ -314,7 +296,7 @@ class MilvusGallery(Closable):
             damaged += [self._reader.row(entity) for entity in page if not is_intact(entity)]
         keys = tuple(key_of(row.path) for row in damaged[:_MOST_DAMAGED_KEYS])
         if set(keys) != set(self._refreshed_facts().damaged):
-            self._set_fact("damaged", json.dumps(keys))
+            self._writer.set_fact("damaged", json.dumps(keys))
         return Verification(count, tuple(sorted(damaged, key=_path_bytes)))
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ _numbers = iter(range(1_000_000))
 
 @pytest.fixture(params=["local", "lite", pytest.param("server", marks=pytest.mark.integration)])
 def location(request, tmp_path):
-    """An address where nothing is yet."""
+    """A location without a gallery."""
     if request.param == "local":
         return parse_location(str(tmp_path / "g"))
     name = f"contract_{next(_numbers)}"
@@ -95,8 +95,8 @@ def test_search_equals_the_slow_one(store):
     assert len(store.search(queries[:1], 1000).hits[0]) == 300
 
 
-def test_ties_stand_in_the_order_of_their_paths(store):
-    """More equal rows than any margin: the border of the answer lies among them."""
+def test_ties_are_ordered_by_path(store):
+    """More rows tie than any margin covers, so the last hit is one of them."""
     same = np.repeat(vectors(1), 200, axis=0)
     store.add(rows(200)[::-1], same)
     expected = sorted((row.path for row in rows(200)), key=os.fsencode)[:5]
@@ -140,7 +140,7 @@ def test_three_thousand_paths_left_out(store):
     assert {hit.row.path for hit in found.hits[0]} == {row.path for row in rows(5)}
 
 
-def test_a_path_that_comes_again_replaces_its_row(store):
+def test_a_path_stored_again_replaces_its_row(store):
     store.add(rows(50), vectors(50))
     store.add(rows(50), vectors(50))
     changed = [dataclasses.replace(rows(1)[0], sha256="f" * 64, camera=3, person=None)]
@@ -178,7 +178,7 @@ def test_new_times_of_the_same_content(store):
     np.testing.assert_array_equal(store.vectors(found), before)
 
 
-def test_what_does_not_fit_is_refused(store):
+def test_invalid_shapes_and_values_are_refused(store):
     with pytest.raises(UsageError, match="do not fit 3 rows of 60 values"):
         store.add(rows(3), vectors(2))
     with pytest.raises(UsageError, match=r"queries of shape \(1, 59\)"):
@@ -190,7 +190,7 @@ def test_what_does_not_fit_is_refused(store):
     assert store.info().rows == 0
 
 
-def test_the_model_is_remembered_and_the_index_can_go(store, location, tmp_path):
+def test_the_model_is_recorded_and_the_gallery_can_be_removed(store, location, tmp_path):
     store.set_model(tmp_path / "rrid.onnx")
     store.add(rows(3), vectors(3))
     store.finish()
@@ -202,10 +202,10 @@ def test_the_model_is_remembered_and_the_index_can_go(store, location, tmp_path)
     assert gallery_exists(location)
     remove_gallery(location)
     assert not gallery_exists(location)
-    remove_gallery(location)  # nothing there: nothing to do
+    remove_gallery(location)  # removing it again is not an error
 
 
-def test_the_room_offers_what_opens_galleries_without_importing_stores():
+def test_the_package_offers_its_functions_without_importing_stores():
     code = (
         "import sys, rrid_edge.gallery as room\n"
         "assert not {'sqlite3', 'pymilvus'} & set(sys.modules)\n"

@@ -1,4 +1,4 @@
-"""Copying galleries between stores: values bit for bit, resumed after a kill, refused where it would mix or lose."""
+"""Copying galleries between stores: equal bits, repeated after an interruption, refused if values would be lost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_there_and_back(tmp_path, milvus, dtype):
+def test_copies_to_another_store_and_back_are_identical(tmp_path, milvus, dtype):
     with (
         filled(tmp_path / "a", dtype=dtype) as source,
         create_gallery(milvus, SPEC, dtype=dtype) as middle,
@@ -60,7 +60,7 @@ def test_there_and_back(tmp_path, milvus, dtype):
         assert copy_gallery(source, middle).present == 49
 
 
-def test_a_copy_that_was_cut_off_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_copy_can_be_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr("rrid_edge.gallery.indexing.copying.BATCH_ROWS", 10)
     with filled(tmp_path / "a") as source, create_gallery(tmp_path / "b", SPEC) as destination:
         with pytest.raises(KeyboardInterrupt):
@@ -72,7 +72,7 @@ def test_a_copy_that_was_cut_off_goes_on(tmp_path, monkeypatch):
         same(source, destination)
 
 
-def test_what_must_not_be_copied(tmp_path):
+def test_copies_between_unfit_galleries_are_refused(tmp_path):
     with filled(tmp_path / "a", dtype="float32") as source:
         with (
             create_gallery(tmp_path / "b", fake_spec("other", block_width=4)) as other,
@@ -112,7 +112,7 @@ def test_on_the_command_line(folders, milvus):
     refused(rrid_edge("gallery", "copy", "crops", "foreign"), 4, "another model")
 
 
-def test_damaged_rows_stay_behind_and_are_named(folders):
+def test_damaged_rows_are_not_copied_but_named(folders):
     file = folders / "crops" / ".rrid-edge" / "vec.0.f16"
     data = bytearray(file.read_bytes())
     data[64 + 2 * 120 + 7] ^= 0x40

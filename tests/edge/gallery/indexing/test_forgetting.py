@@ -1,4 +1,4 @@
-"""Forgetting: crops by path and by person; nothing is removed where something is unknown."""
+"""Forgetting crops by path and by person. If one of them is unknown, nothing is removed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_crops_and_a_person_are_forgotten_together(gallery, tmp_path):
         (("a/00000.jpg",), "nobody", "person 'nobody' is not in the index", ("person",)),
     ],
 )
-def test_what_is_unknown_is_refused_and_nothing_removed(gallery, paths, person, message, parameters):
+def test_unknown_crops_are_refused_and_nothing_is_removed(gallery, paths, person, message, parameters):
     with pytest.raises(UsageError, match=message) as refusal:
         forget_crops(gallery, paths, person)
     assert refusal.value.parameters == parameters

@@ -1,4 +1,4 @@
-"""A gallery that queries are asked of: opened once, written only where its folder has changed."""
+"""The gallery of a query: opened once, and written only if its folder has changed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def folder(tmp_path):
 
 
 def _ask(folder, engine=None):
-    """What a query finds, and how many crops are there."""
+    """The gallery of one query, its recorded model, and its number of rows."""
     engine = engine or FakeEngine(SPEC)
     with QueriedGallery(folder, folder / ".rrid-edge") as gallery:
         found = gallery.indexed(folder / "rrid.onnx", engine, IndexSettings())
         return found, gallery.model, len(found.gallery.rows())
 
 
-def test_it_is_indexed_once_and_again_when_the_folder_changes(folder, monkeypatch):
+def test_a_gallery_is_indexed_only_if_its_folder_has_changed(folder, monkeypatch):
     found, model, rows = _ask(folder)
     assert (found.info.rows, found.report.added, model, rows) == (6, 6, None, 6)
     with monkeypatch.context() as patch:
@@ -42,7 +42,7 @@ def test_it_is_indexed_once_and_again_when_the_folder_changes(folder, monkeypatc
     assert (found.info.rows, found.report.removed, rows) == (5, 1, 5)
 
 
-def test_a_busy_gallery_answers_from_what_is_committed(folder):
+def test_a_busy_gallery_answers_from_committed_rows(folder):
     _ask(folder)
     save_crops(folder / "more", 2)
     with LocalGallery(folder / ".rrid-edge", write=True):
@@ -50,7 +50,7 @@ def test_a_busy_gallery_answers_from_what_is_committed(folder):
     assert (found.busy, found.report, found.info.rows, rows) == (True, None, 6, 6)
 
 
-def test_another_model_is_refused_before_the_comparison_is_waited_for(folder, monkeypatch):
+def test_another_model_is_refused_before_the_comparison_ends(folder, monkeypatch):
     _ask(folder)
     go_on = threading.Event()
 
@@ -67,7 +67,7 @@ def test_another_model_is_refused_before_the_comparison_is_waited_for(folder, mo
 
 
 def test_a_comparison_and_searches_share_one_gallery(folder):
-    """Threads wait for each other: none sees the other's transaction, and none fails."""
+    """Threads wait for each other's transactions, and none fails."""
     _ask(folder)
     failed = []
     with LocalGallery(folder / ".rrid-edge") as gallery:

@@ -1,4 +1,4 @@
-"""Following a folder: what comes, changes and goes; files that are still being written; troubles that pass."""
+"""Following a folder: new, changed and deleted files; files that are still being written; temporary problems."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPEC = fake_spec(block_width=4)
 
 
 def until(true, seconds=120):
-    """Wait until ``true()``."""
+    """Wait until ``true()`` returns True."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -32,7 +32,7 @@ def until(true, seconds=120):
 
 
 class Watcher:
-    """A watch in a thread of its own."""
+    """A watch in a thread."""
 
     def __init__(self, folder, settle_s=0.3, rescan_s=60.0):
         self.location = folder / ".rrid-edge"
@@ -86,7 +86,7 @@ def folder(tmp_path):
     return tmp_path / "crops"
 
 
-def test_follows_what_comes_changes_and_goes(folder):
+def test_new_changed_renamed_and_deleted_files_are_followed(folder):
     with Watcher(folder) as watcher:
         until(lambda: len(watcher.names()) == 3)
         noise(50).save(folder / "new.jpg")
@@ -107,7 +107,7 @@ def test_follows_what_comes_changes_and_goes(folder):
     assert watcher.reports[0].rows == 3
 
 
-def test_a_file_is_taken_only_when_it_is_finished(folder, tmp_path):
+def test_a_file_is_read_only_when_it_is_finished(folder, tmp_path):
     noise(60, 512, 256).save(tmp_path / "whole.jpg", quality=100)
     data = (tmp_path / "whole.jpg").read_bytes()
     with Watcher(folder, settle_s=2.0) as watcher:  # a loaded machine may stand still for a second between two writes
@@ -123,7 +123,7 @@ def test_a_file_is_taken_only_when_it_is_finished(folder, tmp_path):
     assert watcher.error is None
 
 
-def test_a_file_is_finished_when_nothing_moves_any_more(tmp_path):
+def test_a_file_is_finished_when_size_and_time_stay_the_same(tmp_path):
     path = tmp_path / "a.jpg"
     settling = Settling(0.2)
     assert not settling(path)
@@ -141,7 +141,7 @@ def test_a_file_is_finished_when_nothing_moves_any_more(tmp_path):
     assert Settling(0.2)(path)
 
 
-def test_a_file_that_cannot_be_read_is_told_once_and_the_rest_goes_on(folder):
+def test_an_unreadable_file_is_reported_once_and_stops_nothing(folder):
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 broken")
     with Watcher(folder, settle_s=0.0) as watcher:
         until(lambda: len(watcher.names()) == 3)
@@ -174,7 +174,7 @@ def test_an_unmounted_folder_empties_no_index(folder, tmp_path):
     assert watcher.error is None
 
 
-def test_another_writer_is_waited_for(folder):
+def test_the_watch_waits_for_another_writer(folder):
     with LocalGallery.create(folder / ".rrid-edge", SPEC), Watcher(folder, settle_s=0.0) as watcher:
         until(lambda: watcher.warnings)
         assert "another process is writing this index" in watcher.warnings[0]

@@ -1,4 +1,4 @@
-"""The thread that commits: nothing embedded is lost, its errors arrive, it ends."""
+"""The commit thread: embedded crops are not lost, its errors reach the caller, and it ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _rows(location) -> int:
 
 
 class _Stopping(FakeEngine):
-    """Raises after some batches, as Ctrl-C or a fault does."""
+    """Raises an error after some batches."""
 
     def __init__(self, error: BaseException, batches: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _Stopping(FakeEngine):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("fault")])
-def test_what_was_embedded_is_committed_when_something_stops_the_rest(tmp_path, crops, error):
+def test_embedded_crops_are_committed_after_an_error_or_ctrl_c(tmp_path, crops, error):
     with (
         _Stopping(error, 3) as engine,
         LocalGallery.create(tmp_path / "index", engine.spec) as gallery,
@@ -74,7 +74,7 @@ def test_a_full_disk_reaches_the_caller_and_loses_no_commit(tmp_path, crops, mon
 
 
 def test_a_slow_disk_does_not_stop_the_engine(tmp_path, crops, monkeypatch):
-    """The engine runs on while the first commit is held back."""
+    """The engine continues while the first commit waits."""
     real, release, seen = vectors.append, threading.Event(), []
     monkeypatch.setattr(writing, "COMMIT_ROWS", 4)
     monkeypatch.setattr(vectors, "append", lambda *arguments: (release.wait(20), real(*arguments))[1])

@@ -26,7 +26,7 @@ def _unit(values) -> np.ndarray:
 
 
 def clustered(count: int, seed: int = 0, *, people: int = 300, dimension: int = SPEC.dimension) -> np.ndarray:
-    """People around a low-dimensional plane, crops around people: as trained descriptors lie, roughly."""
+    """Persons near a low-dimensional plane, crops near persons: roughly the distribution of trained descriptors."""
     generator = np.random.default_rng(seed)
     plane = np.linalg.qr(generator.standard_normal((dimension, 20)))[0]
     centres = generator.standard_normal((people, 20)) @ plane.T
@@ -87,18 +87,18 @@ def test_no_cosine_is_above_its_bound(kind):
     exact = queries.astype(np.float64) @ stored.T.astype(np.float64)
     assert (bounds >= exact - 1e-6).all()
     if kind == "clustered":
-        assert np.median(bounds[:40] - exact[:40]) < 0.1  # and they say something
+        assert np.median(bounds[:40] - exact[:40]) < 0.1  # and the bounds are tight
 
 
-def test_basis_is_where_the_variation_is():
-    """Against NumPy's singular value decomposition: the same captured length."""
+def test_the_basis_holds_the_principal_components():
+    """The basis captures as much length as that of NumPy's singular value decomposition."""
     sample = clustered(500)
     basis = fit_basis(sample, 20)
     best = np.linalg.svd(sample, full_matrices=False)[2][:20]
     assert np.square(sample @ basis).sum() == pytest.approx(np.square(sample @ best.T).sum(), rel=1e-4)
 
 
-def test_two_passes_answer_as_the_slow_search(store):
+def test_two_passes_equal_the_slow_search(store):
     queries = np.concatenate([clustered(COUNT)[:20], clustered(40, seed=8)])
     for top_k in (1, 10, 25):
         result = store.search(queries, top_k)
@@ -143,8 +143,8 @@ def test_rows_without_a_bound_yet_are_not_missed(store):
     assert store.search(late[:5], 10).hits == result.hits
 
 
-def test_as_many_live_rows_as_bounds_but_not_the_same_ones(store):
-    """Five hundred rows went and as many came since the bounds were made."""
+def test_as_many_live_rows_as_bounds_but_other_rows(store):
+    """Since the bounds were made, 500 rows were removed and 500 added."""
     store.remove([row.path for row in store.rows()[:500]])
     late = clustered(500, seed=9)
     store.add(rows(500, start=COUNT), late)
@@ -165,7 +165,7 @@ def test_random_rows_are_scanned(tmp_path):
         assert paths(result) == slow(gallery, query, 10)
 
 
-def test_ties_are_in_the_order_of_their_paths(tmp_path):
+def test_ties_are_ordered_by_path(tmp_path):
     with LocalGallery.create(tmp_path / "g", SPEC) as gallery:
         vectors = clustered(COUNT)
         vectors[100:160] = vectors[100]
@@ -189,7 +189,7 @@ def test_the_best_row_is_damaged(store, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "basis"])
-def test_a_cache_may_vanish_at_any_time(store, tmp_path, damage):
+def test_a_missing_or_damaged_cache_is_made_again(store, tmp_path, damage):
     query = clustered(COUNT)[7]
     right = slow(store, query, 10)
     store.close()
@@ -208,7 +208,7 @@ def test_a_cache_may_vanish_at_any_time(store, tmp_path, damage):
         assert gallery.search(query[None], 10).mode == "two-pass"
 
 
-def test_a_flipped_bit_in_the_bounds_is_found_and_mended(store, tmp_path):
+def test_a_flipped_bit_in_the_bounds_is_found_and_repaired(store, tmp_path):
     store.close()
     projected = tmp_path / "g" / "cache.0.projected"
     data = bytearray(projected.read_bytes())
@@ -234,7 +234,7 @@ def test_forgetting_overwrites_the_projected_rows_too(store, tmp_path):
     assert store.verify().bounds_sound
 
 
-def test_compaction_takes_the_bounds_along(store, tmp_path):
+def test_compaction_makes_the_bounds_again(store, tmp_path):
     query = clustered(COUNT)[7]
     store.remove([row.path for row in store.rows() if row.person in {"7", "8"}])
     right = slow(store, query, 10)
@@ -271,7 +271,7 @@ def test_fast_search_and_its_recall(store):
     assert measure_recall(store) >= 0.99
 
 
-def test_commands_say_how_they_searched(tmp_path, monkeypatch):
+def test_commands_report_the_search_mode(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from support.onnx_models import save_tiny_model
 

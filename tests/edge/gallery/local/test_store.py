@@ -1,4 +1,4 @@
-"""The local gallery: commits, kills, full disks, flipped bits, snapshots; search against a slow obvious one."""
+"""The local gallery: commits, kills, full disks, flipped bits, snapshots, and search against a slow obvious search."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_search_equals_the_slow_one(store):
             assert [(hit.row.path, hit.score) for hit in hits] == _slow_search(stored, names, query, 12)
 
 
-def test_ties_stand_in_the_order_of_their_paths(store):
+def test_ties_are_ordered_by_path(store):
     same = np.repeat(vectors(1), 30, axis=0)
     store.add(rows(30)[::-1], same)
     hits = store.search(same[:1], 5).hits[0]
@@ -98,7 +98,7 @@ def test_filters(store):
         assert found.rows == len(found.hits[0])
 
 
-def test_a_path_that_comes_again_replaces_its_row(store):
+def test_a_path_stored_again_replaces_its_row(store):
     store.add(rows(5), vectors(5))
     store.add(rows(1), vectors(1, seed=3))
     assert store.info().rows == 5
@@ -188,7 +188,7 @@ def test_a_flipped_bit_in_a_vector_is_found_and_never_served(store, tmp_path):
 
 
 def test_every_kind_of_damage_to_the_catalogue_is_found(store, tmp_path):
-    """A flipped byte anywhere in the database ends in a GalleryError, or changes nothing that is read."""
+    """A flipped byte in the database raises a GalleryError, or it does not change the rows."""
     store.add(rows(40), vectors(40))
     store.close()
     file = tmp_path / "g" / "meta.sqlite"
@@ -209,7 +209,7 @@ def test_every_kind_of_damage_to_the_catalogue_is_found(store, tmp_path):
 
 
 def test_every_kind_of_damage_to_the_log_is_found(tmp_path):
-    """SQLite silently drops commits behind a damaged page of its log: that is noticed, and the next index mends it."""
+    """SQLite silently drops commits after a damaged page of its WAL. Verification finds that; indexing repairs it."""
     crops = tmp_path / "crops"
     save_crops(crops, 12)
     location = tmp_path / "g"
@@ -217,7 +217,7 @@ def test_every_kind_of_damage_to_the_log_is_found(tmp_path):
         index_folder(crops, store, FakeEngine(SPEC))
         expected = [(row.path, row.sha256, row.crc32) for row in store.rows()]
         killed = tmp_path / "killed"
-        shutil.copytree(location, killed)  # as a kill leaves it: what was committed still stands in the log
+        shutil.copytree(location, killed)  # the state after a kill: commits are still in the WAL
     whole = (killed / "meta.sqlite-wal").read_bytes()
     found = 0
     for position in random.Random(1).sample(range(len(whole)), 60):
@@ -266,7 +266,7 @@ def test_newer_format(store, tmp_path):
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
-def test_a_full_disk_loses_nothing_that_was_committed(store, tmp_path, monkeypatch, call):
+def test_a_failed_write_loses_no_commit(store, tmp_path, monkeypatch, call):
     store.add(rows(5), vectors(5))
 
     def refuse(*_arguments):
@@ -285,7 +285,7 @@ def test_a_full_disk_loses_nothing_that_was_committed(store, tmp_path, monkeypat
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own, and a function that sets its size in KiB."""
+    """The folder of a small file system, and a function that sets its size in KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
@@ -300,7 +300,7 @@ def small_disk(tmp_path):
 
 
 def _fill(location, spec):
-    """Add rows until the disk is full; how many were committed."""
+    """Add rows until the disk is full; returns the number committed."""
     committed = 0
     with pytest.raises(OutputError, match=r"\A[^\n]*[nN]o space left[^\n]*\Z"):  # noqa: PT012, SIM117
         with LocalGallery.create(location, spec) as gallery:
@@ -310,7 +310,7 @@ def _fill(location, spec):
     return committed
 
 
-def test_a_disk_that_really_fills_loses_nothing_that_was_committed(small_disk, tmp_path):
+def test_a_real_full_disk_loses_no_commit(small_disk, tmp_path):
     """The disk fills at different times: while vectors are written, while the catalogue grows or is created."""
     disk, resize = small_disk
     wide = fake_spec(block_width=64)
@@ -332,7 +332,7 @@ def test_a_disk_that_really_fills_loses_nothing_that_was_committed(small_disk, t
 
 
 def test_a_reader_never_sees_a_half_batch(tmp_path):
-    """A writer adds, deletes and compacts while a reader asks: the count is one that was committed, and no error."""
+    """While a writer adds, removes and compacts, a reader sees committed counts only, and no error."""
     folder = tmp_path / "g"
     LocalGallery.create(folder, SPEC).close()
     faults: list[object] = []
@@ -419,7 +419,7 @@ def test_odd_names_broken_files_links_and_pipes(tmp_path):
     assert {os.fsencode(folder / name) for name in _content(folder)} >= set(odd)
 
 
-def test_a_file_that_breaks_leaves_the_index(tmp_path):
+def test_a_file_that_becomes_unreadable_is_removed_from_the_index(tmp_path):
     folder = tmp_path / "crops"
     paths = save_crops(folder, 3)
     _index(folder)
@@ -451,7 +451,7 @@ def test_not_a_folder(tmp_path):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_an_index_is_a_function_of_its_folder(tmp_path, seed):
-    """Any sequence of adding, changing, renaming, removing, indexing and being killed ends like a fresh index."""
+    """After any sequence of adds, changes, renames, removals, index runs and kills, the index equals a new one."""
     folder = tmp_path / "crops"
     generator = random.Random(seed)
     save_crops(folder, 3)
@@ -476,6 +476,6 @@ def test_an_index_is_a_function_of_its_folder(tmp_path, seed):
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_lose_nothing(tmp_path):
+def test_kills_at_random_times_lose_no_commit(tmp_path):
     """kill -9 while indexing: every committed row verifies, the count never falls, the last run completes."""
     kill_and_check(tmp_path, kills=8, seed=int(time.time()))

@@ -1,4 +1,4 @@
-"""What a match costs a Milvus server: calls of its client, from opening the gallery to the last match."""
+"""Number of calls to a Milvus server per match, from opening the gallery to the last match."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def address(lite_file):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The methods of the client that were called."""
+    """Names of the client's methods, in the order of the calls."""
     made = []
     real = Connection.call
 
@@ -53,7 +53,7 @@ def filled(address):
 
 @pytest.fixture
 def queries():
-    """Twenty people; of some there are two images."""
+    """Twenty people, four of them with two images."""
     values = vectors(24, seed=5)
     pairs = [Query((f"{index}.jpg", "b.jpg"), values[2 * index : 2 * index + 2]) for index in range(4)]
     return [*pairs, *(Query((f"{index}.jpg",), values[index : index + 1]) for index in range(8, 24))]
@@ -79,7 +79,7 @@ def test_twenty_queries_cost_no_more_calls_than_one(filled, queries, calls, sear
 
 @pytest.mark.parametrize("folder", ["queries", "gallery"])
 def test_a_match_of_twenty_query_files(tmp_path, monkeypatch, address, calls, folder):
-    """On the command line, from opening the gallery on; queries that lie in the gallery need a count of their own."""
+    """The command line. Queries that are crops of the gallery need one more count."""
     monkeypatch.chdir(tmp_path)
     save_crops(tmp_path / "gallery", 20)
     save_crops(tmp_path / "queries", 20)
@@ -113,8 +113,8 @@ def test_vectors_are_read_in_one_call_each_for_expansion_and_the_answer(filled, 
         assert asked.total() == 5
 
 
-def test_candidates_that_do_not_decide_are_asked_for_again_together(address, calls):
-    """Equal crops, more than a first answer names: all queries go into each wider search."""
+def test_undecided_queries_share_the_next_search(address, calls):
+    """More equal crops than the first answer holds: all queries share each wider search."""
     with MilvusGallery.create(address, SPEC) as gallery:
         gallery.add(rows(200), np.repeat(vectors(1), 200, axis=0))
         calls.clear()

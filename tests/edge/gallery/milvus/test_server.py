@@ -1,4 +1,4 @@
-"""A real Milvus server over gRPC: its token, kill -9 while indexing, indexes that must be built first."""
+"""A real Milvus server over gRPC: tokens, kill -9 during indexing, and indexes that must be built before a search."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ with create_gallery(parse_location(sys.argv[2]), spec) as gallery:
 
 
 @pytest.mark.parametrize("who", ["indexer", "server"])
-def test_kill_9_loses_nothing_that_was_stored(milvus_server, tmp_path, monkeypatch, who):
-    """The indexer, or the server, dies in the middle: what was there stays, and the next index completes it."""
+def test_kill_9_loses_no_stored_row(milvus_server, tmp_path, monkeypatch, who):
+    """The indexer or the server is killed during indexing. Stored rows are kept, and the next index completes them."""
     monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "15")
     folder, location = tmp_path / "crops", parse_location(f"{milvus_server.address}/killed_{who}")
     save_crops(folder, 120)
@@ -108,7 +108,7 @@ def test_kill_9_loses_nothing_that_was_stored(milvus_server, tmp_path, monkeypat
 
 
 def clustered(count: int, spec) -> np.ndarray:
-    """Descriptors of persons that look like themselves: 12 crops a person, cosine about one half within."""
+    """Descriptors of 12 crops per person, with a cosine of about 0.5 within a person."""
     generator = np.random.default_rng(7)
     centres = generator.standard_normal((count // 12 + 1, spec.dimension))
     values = centres[np.arange(count) // 12] + generator.standard_normal((count, spec.dimension))
@@ -116,7 +116,7 @@ def clustered(count: int, spec) -> np.ndarray:
 
 
 @pytest.mark.parametrize("index_type", ["flat", "ivf", "hnsw"])
-def test_indexes_are_built_before_they_are_asked(milvus_server, tmp_path, index_type):
+def test_indexes_are_built_before_they_are_searched(milvus_server, tmp_path, index_type):
     spec, count = fake_spec(block_width=16), 6000
     made = [NewRow(f"{index:06d}.jpg", f"{index:064x}", 1, 1, index % 4) for index in range(count)]
     location = milvus_address(f"{milvus_server.address}/built_{index_type}")

@@ -1,4 +1,4 @@
-"""Milvus: every way in which a server or a collection can be wrong, and the command line against Milvus Lite."""
+"""Milvus: faults of servers and collections, and the command line with Milvus Lite."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def address(lite_file):
 
 @pytest.fixture
 def raw(address):
-    """The server's own client, to do what no gallery would."""
+    """A client of pymilvus, for changes that a gallery does not make."""
     MilvusGallery.create(address, SPEC).close()
     from pymilvus import MilvusClient
 
@@ -53,11 +53,11 @@ def raw(address):
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Ask for two seconds at most."""
+    """Limit calls to two seconds."""
     monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "2")
 
 
-def no_words_wasted(error):
+def is_one_line(error):
     assert "\n" not in error.message
     assert "Traceback" not in error.message
     assert error.exit_code == 4
@@ -116,7 +116,7 @@ def test_a_server_that_is_down(patient):
         GalleryUnavailableError, match=r"cannot be reached.*start the server or correct the address"
     ) as refusal:
         open_gallery(parse_location(f"milvus+http://127.0.0.1:{port}/crops"))
-    no_words_wasted(refusal.value)
+    is_one_line(refusal.value)
 
 
 def test_a_server_that_never_answers(patient):
@@ -127,26 +127,26 @@ def test_a_server_that_never_answers(patient):
             GalleryUnavailableError, match=r"does not answer.*2 s.*raise RRID_EDGE_MILVUS_TIMEOUT_S"
         ) as refusal:
             open_gallery(parse_location(f"milvus+http://127.0.0.1:{listening.getsockname()[1]}/crops"))
-    no_words_wasted(refusal.value)
+    is_one_line(refusal.value)
 
 
-def test_a_server_that_goes_silent_in_between(address, raw, patient):
-    """What lies between stops forwarding: the next call ends in a line, within its limit."""
+def test_a_server_that_stops_answering(address, raw, patient):
+    """The network stops forwarding: the next call raises a one-line error within its limit."""
     port = int(raw._config.address.rsplit(":", 1)[1]) if hasattr(raw._config, "address") else None
     if port is None:
-        pytest.fail("this pymilvus does not tell the address of Milvus Lite")
+        pytest.fail("this pymilvus does not expose the address of Milvus Lite")
     with _Forwarder(port) as forwarder:
         gallery = MilvusGallery(milvus_address(f"milvus+http://127.0.0.1:{forwarder.port}/{address.collection}"))
         gallery.add(rows(3), vectors(3))
         forwarder.silent.set()
         with pytest.raises(GalleryUnavailableError, match="does not answer") as refusal:
             gallery.info()
-        no_words_wasted(refusal.value)
+        is_one_line(refusal.value)
         gallery.close()
 
 
 class _Forwarder:
-    """Passes bytes between a client and a server until it is told to be silent."""
+    """Forwards bytes between a client and a server until ``silent`` is set."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -215,7 +215,7 @@ def test_a_missing_package(address, missing, monkeypatch):
 def test_no_such_collection(address):
     with pytest.raises(GalleryError, match="no such collection") as refusal:
         open_gallery(address)
-    no_words_wasted(refusal.value)
+    is_one_line(refusal.value)
 
 
 def test_a_collection_of_other_dimensions(raw, address):
@@ -223,7 +223,7 @@ def test_a_collection_of_other_dimensions(raw, address):
     raw.create_collection(address.collection, dimension=8)
     with pytest.raises(GalleryError, match="vectors of 8 values, this model's descriptors have 60") as refusal:
         open_gallery(address, spec=SPEC)
-    no_words_wasted(refusal.value)
+    is_one_line(refusal.value)
     for use in (lambda: open_gallery(address), lambda: remove_gallery(address)):
         with pytest.raises(GalleryError, match="not a gallery of rrid-edge"):
             use()
@@ -233,7 +233,7 @@ def test_a_collection_of_other_dimensions(raw, address):
 def test_another_model(address, raw):
     with pytest.raises(FingerprintMismatchError, match=r"another model.*--rebuild") as refusal:
         open_gallery(address, spec=fake_spec("other", block_width=4))
-    no_words_wasted(refusal.value)
+    is_one_line(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -249,10 +249,10 @@ def test_newer_or_damaged_facts(raw, address, changed, words):
     raw.alter_collection_properties(address.collection, changed)
     with pytest.raises(GalleryError, match=words) as refusal:
         open_gallery(address)
-    no_words_wasted(refusal.value)
+    is_one_line(refusal.value)
 
 
-def test_dropped_meanwhile(raw, address):
+def test_a_collection_that_was_dropped_meanwhile(raw, address):
     with MilvusGallery(address) as gallery:
         gallery.add(rows(3), vectors(3))
         raw.drop_collection(address.collection)
@@ -265,10 +265,10 @@ def test_dropped_meanwhile(raw, address):
         ):
             with pytest.raises(GalleryError, match="dropped meanwhile") as refusal:
                 use()
-            no_words_wasted(refusal.value)
+            is_one_line(refusal.value)
 
 
-def test_a_damaged_vector_is_found_never_served_and_made_again(raw, address):
+def test_a_damaged_vector_is_found_never_served_and_repaired(raw, address):
     with MilvusGallery(address) as gallery:
         gallery.add(rows(30), vectors(30))
         key = key_of("b/00003.jpg")
@@ -282,7 +282,7 @@ def test_a_damaged_vector_is_found_never_served_and_made_again(raw, address):
         row = next(row for row in gallery.rows() if row.path == "b/00003.jpg")
         with pytest.raises(GalleryError, match="gone or damaged"):
             gallery.vectors([row])
-        assert gallery.damaged() == []  # nobody has looked yet
+        assert gallery.damaged() == []  # not verified yet
         assert [found.path for found in gallery.verify().damaged] == ["b/00003.jpg"]
     with MilvusGallery(address) as gallery:
         assert [found.path for found in gallery.damaged()] == ["b/00003.jpg"]
@@ -301,8 +301,8 @@ def test_a_damaged_entry_is_refused(raw, address):
             gallery.rows()
 
 
-def test_short_answers_are_refused(address, raw, monkeypatch):
-    """A query node that is gone: searches or reads come back with fewer rows than are counted."""
+def test_incomplete_answers_are_refused(address, raw, monkeypatch):
+    """A query node is missing: searches and reads return fewer rows than are counted."""
     with MilvusGallery(address) as gallery:
         gallery.add(rows(30), vectors(30))
         call = gallery._connection.call
@@ -317,11 +317,11 @@ def test_short_answers_are_refused(address, raw, monkeypatch):
         for use in (lambda: gallery.search(vectors(1), 40), gallery.rows, gallery.verify):
             with pytest.raises(GalleryError, match=r"returned only 29 of 30 crops, so there is no answer") as refusal:
                 use()
-            no_words_wasted(refusal.value)
+            is_one_line(refusal.value)
 
 
-def test_rows_that_a_server_has_lost_without_a_word_are_missed(address, raw, monkeypatch):
-    """As with one replica whose query node died: counts and searches agree with each other, and both lack rows."""
+def test_rows_that_a_server_lost_silently_are_noticed(address, raw, monkeypatch):
+    """One replica whose query node died: counts and searches agree, but both lack rows."""
     monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "1.5")
     with MilvusGallery(address) as gallery:
         gallery.add(rows(30), vectors(30))
@@ -330,13 +330,13 @@ def test_rows_that_a_server_has_lost_without_a_word_are_missed(address, raw, mon
         for use in (lambda: gallery.search(vectors(1), 3), gallery.rows, gallery.verify, gallery.info):
             with pytest.raises(GalleryError, match=r"returned only 29 of 30 crops, so there is no answer") as refusal:
                 use()
-            no_words_wasted(refusal.value)
+            is_one_line(refusal.value)
         gallery.add(rows(4)[3:], vectors(4)[3:])
         assert gallery.remove(["b/00003.jpg", "b/00005.jpg"]) == 2
         assert gallery.search(vectors(1), 3).rows == 28
 
 
-def test_more_places_than_milvus_answers(address, raw):
+def test_more_hits_than_milvus_returns(address, raw):
     with MilvusGallery(address) as gallery, pytest.raises(UsageError, match="1 to 16,384 hits"):
         gallery.search(vectors(1), 16_385)
 
@@ -352,10 +352,10 @@ def test_rows_that_milvus_cannot_hold(address, raw):
 
 
 def test_more_rows_than_one_answer_holds(address, raw, monkeypatch):
-    """Pages and batches made small: nothing depends on how many there are."""
+    """With small pages and batches, the results are the same."""
     monkeypatch.setattr("rrid_edge.gallery.milvus.rows.MOST_ROWS_PER_ANSWER", 16)
     monkeypatch.setattr("rrid_edge.gallery.milvus.rows._ROWS_PER_PAGE", 64)
-    monkeypatch.setattr("rrid_edge.gallery.milvus.store.BATCH_BYTES", 20_000)
+    monkeypatch.setattr("rrid_edge.gallery.milvus.writing.BATCH_BYTES", 20_000)
     with MilvusGallery(address) as gallery:
         gallery.add(rows(200), vectors(200))
         found = gallery.rows()
@@ -375,7 +375,7 @@ def test_more_candidates_than_one_message_holds(address, raw, monkeypatch):
 
 
 @pytest.mark.parametrize("index_type", ["ivf", "hnsw"])
-def test_other_indexes_answer_exactly_unless_they_may_be_fast(address, index_type, tmp_path):
+def test_other_indexes_answer_exactly_without_fast(address, index_type, tmp_path):
     with (
         MilvusGallery.create(address, SPEC, index_type=index_type) as gallery,
         LocalGallery.create(tmp_path / "g", SPEC) as local,
@@ -394,7 +394,7 @@ def test_other_indexes_answer_exactly_unless_they_may_be_fast(address, index_typ
         MilvusGallery.create(address, SPEC, index_type="tree")
 
 
-def test_a_collection_keeps_its_kind_of_index(address):
+def test_a_collection_keeps_its_index_type(address):
     MilvusGallery.create(address, SPEC, index_type="ivf").close()
     with pytest.raises(UsageError, match=r"index type ivf and 1 replicas.*gallery copy"):
         MilvusGallery.create(address, SPEC, index_type="flat")
@@ -473,7 +473,7 @@ def test_refusals_on_the_command_line(desk, address, patient):
 
 
 def test_nothing_of_pymilvus_reaches_the_terminal(desk):
-    """In a process of its own: no tracebacks in the log, no token, one line."""
+    """A new process prints one line, without tracebacks or tokens."""
     code = textwrap.dedent(
         """
         import sys
@@ -488,7 +488,7 @@ def test_nothing_of_pymilvus_reaches_the_terminal(desk):
     assert "no such collection" in result.stderr
 
 
-def test_what_is_imported_without_an_address():
+def test_opening_does_not_import_pymilvus():
     code = "import sys, rrid_edge.gallery.opening; print('pymilvus' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
