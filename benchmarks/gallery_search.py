@@ -65,7 +65,7 @@ def fill(folder: Path, vectors: Descriptors) -> LocalGallery:
     with LocalGallery.create(folder, fake_spec(block_width=vectors.shape[1] // 15)) as gallery:
         add_rows(gallery, vectors)
         began = time.perf_counter()
-        gallery.refresh_projection()
+        gallery.finish()
         took = time.perf_counter() - began
         basis = fit_basis(vectors[:: max(1, len(vectors) // 8192)], dimensions_for(vectors.shape[1]))
         residual = np.median(project(basis, vectors[:1000])[:, -1])

@@ -63,7 +63,7 @@ def fill(folder: Path, count: int) -> Descriptors:
         for start in range(0, count, _CHUNK):
             persons = generator.integers(0, len(drawn.centres), min(_CHUNK, count - start))
             add_rows(gallery, drawn.descriptors(persons, start), start=start)
-        gallery.refresh_projection()
+        gallery.finish()
     return drawn.descriptors(np.array([7]), count)
 
 

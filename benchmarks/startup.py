@@ -112,7 +112,7 @@ def build(folder: Path, model: Path, query: Path, rows: int) -> None:
     with LocalGallery.create(location, spec) as gallery:
         for start in range(0, rows, 1000):
             gallery.add(new[start : start + 1000], values[start : start + 1000])
-        gallery.refresh_projection()
+        gallery.finish()
 
 
 def row_of(path: Path, number: int) -> NewRow:

@@ -160,7 +160,8 @@ def match_all(
         for search, answer, scored in zip(searches[batch], answers[batch], crops[batch], strict=True):
             ranked = _ranked(stored, search, scored, settings)
             matches = _matches(stored, search, ranked, blocks)
-            results.append(_result(search.query, answer, matches, settings, len(scored)))
+            reranked = len(scored) if settings.rerank else 0
+            results.append(_result(search.query, answer, matches, settings.threshold, reranked))
     return tuple(results)
 
 
@@ -292,16 +293,7 @@ def _matches(stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], b
 
 
 def _result(
-    query: Query, answer: SearchResult, matches: tuple[Match, ...], settings: MatchSettings, crops: int
+    query: Query, answer: SearchResult, matches: tuple[Match, ...], threshold: float | None, reranked: int
 ) -> MatchResult:
-    return MatchResult(
-        query.files,
-        matches,
-        query.person,
-        query.camera,
-        settings.threshold,
-        search=answer.mode,
-        searched=answer.rows,
-        rescored=answer.rescored,
-        reranked=crops if settings.rerank else 0,
-    )
+    labels = (query.person, query.camera, threshold)
+    return MatchResult(query.files, matches, *labels, answer.mode, answer.rows, answer.rescored, reranked)

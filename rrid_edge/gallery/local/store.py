@@ -1,9 +1,8 @@
 """The local store: a SQLite catalogue and one append-only vector file in a folder.
 
 Commit protocol: vectors are written and synced, then one SQLite transaction adds their rows. That commit is the only
-commit point. A longer vector file has a torn tail, which the next writer cuts. One writer holds an advisory lock that
-its process cannot outlive. Readers take no lock; each call reads one snapshot. Design:
-``docs/decisions/local-gallery.md``.
+commit point. The next writer cuts a torn tail. One writer holds an advisory lock, which the kernel releases when its
+process dies. Readers take no lock; each call reads one snapshot. Design: ``docs/decisions/local-gallery.md``.
 """
 
 from __future__ import annotations
@@ -90,9 +89,7 @@ class LocalGallery(Closable):
         Raises:
             UsageError: the dtype is unknown.
             OutputError: the folder cannot be written.
-            GalleryBusyError: another process writes the index.
-            GalleryError: an existing index is damaged or has a newer format.
-            FingerprintMismatchError: an existing gallery was indexed with another model.
+            ArtefactError: an existing index is busy, damaged, of a newer format or of another model.
         """
         refuse_unknown_dtype(dtype)
         create_index(folder, spec, dtype)
@@ -188,7 +185,7 @@ class LocalGallery(Closable):
         """
         with self._writing():
             freed = compact_files(self.folder, self._catalogue, self._snapshots.current())
-        self.refresh_projection()
+        self.finish()
         return freed
 
     def search(
@@ -245,21 +242,16 @@ class LocalGallery(Closable):
         return damaged_rows(self._catalogue, snapshot)
 
     def finish(self) -> None:
-        """Update the bounds of the two-pass search: the last step of indexing."""
-        self.refresh_projection()
-
-    def refresh_projection(self) -> None:
-        """Update the bounds of the two-pass search. Small galleries have none. A search works without, more slowly.
+        """Update the bounds of the two-pass search: the last step of indexing. Small galleries have no bounds.
 
         Raises:
             OutputError: the disk refused a write. The store is closed; committed rows are kept.
         """
         snapshot = self._snapshots.current()
-        if not needs_bounds(snapshot.info):
-            return
-        with self._writing():
-            stored = snapshot.map_vectors()
-            refresh_bounds(self.folder, self._catalogue, snapshot.info, snapshot.projection, stored)
+        if needs_bounds(snapshot.info):
+            with self._writing():
+                stored = snapshot.map_vectors()
+                refresh_bounds(self.folder, self._catalogue, snapshot.info, snapshot.projection, stored)
 
     def verify(self) -> Verification:
         """Check the catalogue's pages and rows, all vectors and the bounds, and whether commits were lost.
@@ -273,7 +265,7 @@ class LocalGallery(Closable):
         return verify_vectors(rows, snapshot, bounds_sound=self._check_bounds(snapshot))
 
     def _check_bounds(self, snapshot: Snapshot) -> bool:
-        """Whether the bounds are intact. A writer discards damaged ones, so that they are made again."""
+        """Whether the bounds are intact. A writer discards damaged ones."""
         intact = bounds_are_intact(self.folder, snapshot.info, snapshot.projection)
         if not intact and self._lock is not None:
             discard_bounds(self._catalogue)

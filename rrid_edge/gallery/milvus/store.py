@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,6 @@ from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus.collection import (
-    await_index,
     compact_segments,
     create_collection,
     ensure_index,
@@ -85,7 +83,6 @@ class MilvusGallery(Closable):
         self._reader = Reader(self._connection, dimension, lambda: self._refreshed_facts().rows)
         self._searcher = Searcher(self._connection, self._reader, self._facts.index_type, dimension)
         self._writer = Writer(self._connection, self._reader, dimension)
-        self._index_is_ready = False
 
     @classmethod
     def create(
@@ -181,11 +178,7 @@ class MilvusGallery(Closable):
         if len({row.path for row in rows}) < len(rows):
             raise UsageError(f"{len(rows)} rows contain a path twice; expected each path once: remove the duplicate")
         stored = np.asarray(vectors, np.dtype(self._facts.dtype)).astype(np.float32)
-        self._upsert([record(row, vector) for row, vector in zip(rows, stored, strict=True)])
-
-    def _upsert(self, records: list[dict[str, Any]]) -> None:
-        self._writer.upsert(records)
-        self._index_is_ready = False
+        self._writer.upsert([record(row, vector) for row, vector in zip(rows, stored, strict=True)])
 
     def update_stat(self, rows: Sequence[GalleryRow]) -> None:
         """Record new sizes and modification times. Milvus has no partial update, so this also rewrites the vectors."""
@@ -194,7 +187,7 @@ class MilvusGallery(Closable):
             rows_by_key = {key_of(row.path): row for row in rows[start : start + size]}
             entities = self._reader.by_keys(rows_by_key, vectors=True)
             intact = {key: entity for key, entity in entities.items() if is_intact(entity)}
-            self._upsert([record(rows_by_key[key], vector_of(entity)) for key, entity in intact.items()])
+            self._writer.upsert([record(rows_by_key[key], vector_of(entity)) for key, entity in intact.items()])
 
     def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
         """Remove crops; returns how many existed.
@@ -223,18 +216,12 @@ class MilvusGallery(Closable):
     def finish(self) -> None:
         """Wait until the index covers all rows, and clear the record of repaired damage."""
         if self._facts.index_type != "flat":
-            self._await_index()
+            self._writer.await_index()
         self._writer.set_fact("rows", str(self._reader.count_all()))
         known = self._refreshed_facts().damaged
         remaining = [key for key in known if key not in self._writer.stored_keys]
         if len(remaining) < len(known):
             self._writer.set_fact("damaged", json.dumps(remaining))
-
-    def _await_index(self) -> None:
-        """Wait until the index covers all rows, unless nothing was written since."""
-        if not self._index_is_ready:
-            await_index(self._connection)
-            self._index_is_ready = True
 
     def compact(self) -> int:
         """Let Milvus rewrite its segments without removed rows. Returns 0: Milvus does not report how many it freed."""
@@ -270,7 +257,7 @@ class MilvusGallery(Closable):
                 parameter="top_k",
             )
         if fast and self._facts.index_type != "flat":
-            self._await_index()
+            self._writer.await_index()
         filter_expression = expression(search_filter or SearchFilter())
         answers, passing = self._searcher.search(queries, top_k, filter_expression, fast=fast)
         hits, modes, scored = ([getattr(answer, name) for answer in answers] for name in ("hits", "mode", "scored"))

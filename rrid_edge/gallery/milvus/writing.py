@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rrid_edge.gallery.milvus.client import Connection
+from rrid_edge.gallery.milvus.collection import await_index
 from rrid_edge.gallery.milvus.rows import Reader
 from rrid_edge.gallery.milvus.schema import KEY, key_expressions, property_name
 
@@ -29,6 +30,7 @@ class Writer:
         self._connection, self._reader = connection, reader
         self._row_bytes = 4 * dimension + 1024
         self.stored_keys: set[str] = set()
+        self._is_indexed = False
 
     def upsert(self, records: Sequence[dict[str, Any]]) -> None:
         """Store entities, as :func:`rrid_edge.gallery.milvus.schema.record` makes them, in batches.
@@ -41,6 +43,17 @@ class Writer:
             batch = records[start : start + size]
             self._connection.call("upsert", list(batch))
             self.stored_keys.update(entity[KEY] for entity in batch)
+        self._is_indexed = False
+
+    def await_index(self) -> None:
+        """Wait until the index covers all rows; returns at once if nothing was stored since the last call.
+
+        Raises:
+            GalleryError: the server failed to build the index, or is down or slow.
+        """
+        if not self._is_indexed:
+            await_index(self._connection)
+            self._is_indexed = True
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete rows by key, and lower the recorded number of rows.

@@ -52,7 +52,7 @@ def small(monkeypatch):
 def store(tmp_path):
     with LocalGallery.create(tmp_path / "g", SPEC) as gallery:
         gallery.add(rows(COUNT), clustered(COUNT))
-        gallery.refresh_projection()
+        gallery.finish()
         yield gallery
 
 
@@ -139,7 +139,7 @@ def test_rows_without_a_bound_yet_are_not_missed(store):
     result = store.search(late[:5], 10)
     for index in range(5):
         assert paths(result, index) == slow(store, late[index], 10)
-    store.refresh_projection()
+    store.finish()
     assert store.search(late[:5], 10).hits == result.hits
 
 
@@ -158,7 +158,7 @@ def test_random_rows_are_scanned(tmp_path):
     vectors = _unit(np.random.default_rng(5).standard_normal((COUNT, SPEC.dimension)))
     with LocalGallery.create(tmp_path / "g", SPEC) as gallery:
         gallery.add(rows(COUNT), vectors)
-        gallery.refresh_projection()
+        gallery.finish()
         result = gallery.search(_unit(np.random.default_rng(6).standard_normal((1, SPEC.dimension))), 10)
         assert result.mode == "scan"
         query = _unit(np.random.default_rng(6).standard_normal((1, SPEC.dimension)))[0]
@@ -170,7 +170,7 @@ def test_ties_are_ordered_by_path(tmp_path):
         vectors = clustered(COUNT)
         vectors[100:160] = vectors[100]
         gallery.add(list(reversed(rows(COUNT))), vectors)
-        gallery.refresh_projection()
+        gallery.finish()
         assert paths(gallery.search(vectors[100][None], 10)) == slow(gallery, vectors[100], 10)
 
 
@@ -204,7 +204,7 @@ def test_a_missing_or_damaged_cache_is_made_again(store, tmp_path, damage):
     with LocalGallery(tmp_path / "g", write=True) as gallery:
         result = gallery.search(query[None], 10)
         assert (paths(result), result.mode) == (right, "scan")
-        gallery.refresh_projection()
+        gallery.finish()
         assert gallery.search(query[None], 10).mode == "two-pass"
 
 
@@ -218,7 +218,7 @@ def test_a_flipped_bit_in_the_bounds_is_found_and_repaired(store, tmp_path):
     refused(outcome, 1, "bounds of the two-pass search are damaged", "rrid-edge index FOLDER")
     with LocalGallery(tmp_path / "g", write=True) as gallery:
         assert not gallery.verify().bounds_sound
-        gallery.refresh_projection()
+        gallery.finish()
         assert gallery.verify().bounds_sound
 
 
@@ -247,10 +247,10 @@ def test_compaction_makes_the_bounds_again(store, tmp_path):
 def test_the_basis_is_fitted_again_when_the_gallery_doubled(store, tmp_path):
     before = (tmp_path / "g" / "cache.0.basis").read_bytes()
     store.add(rows(COUNT // 2, start=COUNT), clustered(COUNT // 2, seed=12))
-    store.refresh_projection()
+    store.finish()
     assert (tmp_path / "g" / "cache.0.basis").read_bytes() == before
     store.add(rows(COUNT, start=2 * COUNT), clustered(COUNT, seed=13))
-    store.refresh_projection()
+    store.finish()
     assert (tmp_path / "g" / "cache.0.basis").read_bytes() != before
 
 
@@ -259,7 +259,7 @@ def test_another_process_sees_new_bounds(store, tmp_path):
         query = clustered(COUNT)[7]
         assert reader.search(query[None], 10).mode == "two-pass"
         store.add(rows(COUNT * 2, start=COUNT), clustered(COUNT * 2, seed=12))
-        store.refresh_projection()
+        store.finish()
         result = reader.search(query[None], 10)
         assert (paths(result), result.mode) == (slow(reader, query, 10), "two-pass")
 
