@@ -1,1 +1,1 @@
-"""The benchmark: what this package does on this machine, with accuracy beside speed."""
+"""The benchmark: speed, memory and accuracy of models on this machine."""

@@ -15,7 +15,7 @@ _FRAME = (90, 40, 880, 440)
 
 
 def write_chart(path: Path, report: BenchReport) -> None:
-    """One point an engine: median latency of one image (ms) against its best throughput (images/s), both logarithmic.
+    """Draw one point per engine: best throughput (images/s) over median latency of one image (ms), both logarithmic.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""How fast images reach a GPU."""
+"""Throughput of copies from the host to a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def on_gpu(engine: Engine) -> bool:
 
 
 def copy_images_per_s(engine: Engine, batch: int) -> float | None:
-    """Images a second from pinned memory to the device that ``engine`` runs on; None where it runs on the CPU."""
+    """Images per second from pinned memory to the engine's GPU; None if the engine runs on the CPU."""
     if not on_gpu(engine):
         return None
     cuda = Cuda()
@@ -27,12 +27,12 @@ def copy_images_per_s(engine: Engine, batch: int) -> float | None:
 
 
 def copy_bytes_per_s(cuda: Cuda, size_bytes: int, *, seconds: float = _SECONDS) -> float:
-    """Bytes a second from pinned memory to the device, in copies of ``size_bytes``, each waited for.
+    """Bytes per second from pinned memory to the device. Each copy is synchronised.
 
     Args:
-        cuda: with its device selected.
-        size_bytes: of one copy.
-        seconds: for which copies are made; two at least.
+        cuda: CUDA, with its device selected.
+        size_bytes: size of one copy.
+        seconds: duration of the measurement; at least two copies are made.
     """
     with ExitStack() as owned:
         host, device, stream = cuda.allocate_host(size_bytes), cuda.allocate(size_bytes), cuda.create_stream()

@@ -1,4 +1,4 @@
-"""Latency, throughput and parity of several engines, measured in turns."""
+"""Latency, throughput and parity of several engines, measured in turns on the same images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class EffortSettings:
     """How much to measure of every engine.
 
     Attributes:
-        batches: batch sizes of the throughput columns.
-        repetitions: timed calls of each batch size.
-        latency_repetitions: timed calls with one image: 200 give a 99th percentile that two of them lie above.
-        budget_s: seconds for one engine in one column, after which fewer calls have to do.
-        processes: fresh processes for each kind of loading.
-        threads: CPU threads, for the processes that measure loading.
+        batches: batch sizes to measure throughput of.
+        repetitions: timed calls per batch size.
+        latency_repetitions: timed calls with one image. The 99th percentile needs at least 200.
+        budget_s: largest number of seconds per engine and batch size; later calls are skipped.
+        processes: fresh processes per kind of loading.
+        threads: CPU threads of the processes that measure loading; 0 lets the runtime choose.
     """
 
     batches: tuple[int, ...]
@@ -44,13 +44,16 @@ class EffortSettings:
 def measure_engines(
     variants: Sequence[Variant], goldens: Goldens, effort: EffortSettings, *, progress: Progress = NO_PROGRESS
 ) -> list[EngineRow]:
-    """One row a variant; all engines are open at once and take turns.
+    """Measure all variants. All engines are open at once and run in turns.
 
     Args:
-        variants: at least one; the first is what the table's ratios refer to.
-        goldens: images to run and the reference's descriptors for them.
+        variants: at least one. The ratios of the table refer to the first.
+        goldens: images to run, and the reference's descriptors of them.
         effort: how much to measure.
-        progress: advanced after each measurement; started by the caller.
+        progress: advanced after each measurement. The caller starts it.
+
+    Returns:
+        One row per variant.
     """
     costs = [_cost(variant, effort, progress) for variant in variants]
     engines = [variant.open() for variant in variants]
@@ -88,8 +91,8 @@ def _cost(variant: Variant, effort: EffortSettings, progress: Progress) -> LoadC
 
 def _timings(engines: Sequence[Engine], images: Images, batch: int, repetitions: int, budget_s: float) -> list[Timing]:
     sample = np.ascontiguousarray(images[np.arange(batch) % len(images)])
-    ways = {str(index): _runner(engine, sample) for index, engine in enumerate(engines)}
-    return list(interleave(ways, repetitions=repetitions, warm_up=2, budget_s=budget_s).values())
+    calls = {str(index): _runner(engine, sample) for index, engine in enumerate(engines)}
+    return list(interleave(calls, repetitions=repetitions, warm_up=2, budget_s=budget_s).values())
 
 
 def _runner(engine: Engine, sample: Images) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""What a benchmark runs on: images with the right descriptors, and yardsticks."""
+"""Inputs of a benchmark: images with the reference's descriptors, and names of yardsticks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class InputSettings:
     """What to measure on.
 
     Attributes:
-        goldens: goldens of the model; those beside it if None.
-        data: folder of crops whose names tell person and camera, instead of goldens.
-        checkpoint: the network that the model was exported from: for ``data`` and for yardsticks.
-        count: crops of ``data`` to take at most.
-        against: names of :data:`YARDSTICKS` to compare with.
+        goldens: goldens of the model; None uses those beside it.
+        data: folder of labelled crops to use instead of goldens; needs ``checkpoint``.
+        checkpoint: the network that the model was exported from.
+        count: largest number of crops of ``data``.
+        against: names of :data:`YARDSTICKS` to compare with; need ``checkpoint``.
 
     Raises:
-        UsageError: settings that exclude each other, need another one, or are unknown.
+        UsageError: a yardstick is unknown, ``checkpoint`` is missing, or both ``data`` and ``goldens`` are given.
     """
 
     goldens: Path | None = None
@@ -41,7 +41,7 @@ class InputSettings:
         unknown = next((name for name in self.against if name not in YARDSTICKS), None)
         if unknown is not None:
             raise UsageError(
-                f"yardstick {unknown!r} is unknown: expected one of {', '.join(YARDSTICKS)}", parameter="against"
+                f"yardstick {unknown!r} is unknown: expected {' or '.join(YARDSTICKS)}", parameter="against"
             )
         if self.against and self.checkpoint is None:
             raise UsageError(
@@ -49,7 +49,7 @@ class InputSettings:
             )
         if self.data is not None and self.goldens is not None:
             raise UsageError(
-                "data and goldens exclude each other: parity is measured on one of them; give one",
+                "data and goldens exclude each other: parity is measured on one of them; give only one",
                 parameter=("data", "goldens"),
             )
         if self.data is not None and self.checkpoint is None:
@@ -59,24 +59,24 @@ class InputSettings:
 def read_inputs(
     model: Path, spec: ModelSpec, settings: InputSettings, open_network: OpenNetwork | None = None
 ) -> Reference:
-    """Read the goldens, or run the trained network over crops.
+    """Read the goldens, or run the trained network on crops.
 
     Args:
         model: the model file.
-        spec: its facts.
+        spec: its spec.
         settings: see :class:`InputSettings`.
         open_network: opens a checkpoint; needed for ``data``.
 
     Raises:
-        UsageError: no such goldens or folder, or too few crops.
-        MissingDependencyError: ``data`` without PyTorch.
-        ModelFileError: damaged goldens.
+        UsageError: the goldens or the folder do not exist, or there are too few crops.
+        MissingDependencyError: ``data`` is given, and PyTorch is missing.
+        ModelFileError: the goldens are damaged.
     """
     if settings.data is None or settings.checkpoint is None:
         path = settings.goldens or goldens_path(model)
         return Reference(f"goldens {printable(path)}", load_goldens(path))
     with open_checkpoint(settings.checkpoint, spec, open_network) as network:
         crops = read_crops(settings.data, network.spec, settings.count)
-        where = f"{len(crops.names)} crops of {printable(settings.data)}"
-        name = f"{printable(settings.checkpoint)} on {network.runtime} over {where}"
+        images = f"{len(crops.names)} crops of {printable(settings.data)}"
+        name = f"{printable(settings.checkpoint)} on {network.runtime}, {images}"
         return computed_reference(network, name, crops, network.spec)

@@ -1,8 +1,8 @@
-"""From image files to a committed index, beside the bare engine, and the stage that limits it.
+"""Throughput of indexing, from image files to a committed index, compared with the engine alone.
 
-A run of the whole way stands between two runs of the engine alone, on the same pixels in the same batches. What the
-engine alone takes is the least of these two and of the time that it took inside the whole way: so the machine's moods
-can only lower the share, and the whole way is never the faster one.
+Each end-to-end run is between two runs of the engine alone, on the same pixels and batches. The time of the engine
+alone is the minimum of these two and of the engine's time inside the end-to-end run. So noise can only lower the share,
+and the share is never above 1.
 """
 
 from __future__ import annotations
@@ -33,75 +33,110 @@ _DECODING_S = 2.0
 
 @dataclass(frozen=True)
 class FileKind:
-    """What is indexed.
+    """A kind of image file to index.
 
     Attributes:
-        name: for people.
-        width_px: of every file.
-        height_px: of every file.
-        seconds: that the engine alone is to take: it decides how many files there are.
-        fewest: files at least: opening and the last commit must not be most of what is measured.
-        most: files at most.
+        name: label in the report.
+        width_px: width of every file.
+        height_px: height of every file.
+        seconds: time that the engine alone should take; sets the number of files.
+        fewest: smallest number of files.
+        most: largest number of files.
     """
 
     name: str
     width_px: int
     height_px: int
     seconds: float
-    fewest: int
+    fewest: int  # with fewer files, opening and the last commit would dominate
     most: int
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Paired runs.
+
+    Attributes:
+        alone: seconds of the engine alone, one per pair.
+        whole: seconds from files to the committed index, one per pair.
+        middle: report of the end-to-end run of median duration.
+    """
+
+    alone: list[float]
+    whole: list[float]
+    middle: IndexReport
+
+    @property
+    def shares(self) -> list[float]:
+        """Throughput end to end as a share of the engine's, one per pair."""
+        return [alone / whole for alone, whole in zip(self.alone, self.whole, strict=True)]
 
 
 def measure_pipeline(
     variant: Variant, goldens: Goldens, folder: Path, kind: FileKind, *, repetitions: int
 ) -> PipelineRow:
-    """Medians of ``repetitions`` pairs; then decoding, copying (to a GPU) and storing alone."""
+    """Measure indexing end to end, then decoding, copying to the GPU and storing alone.
+
+    Args:
+        variant: the engine.
+        goldens: images of the files.
+        folder: new folder for files and indexes.
+        kind: kind and number of files.
+        repetitions: pairs of end-to-end and engine-only runs. The row has their medians.
+    """
     folder.mkdir()
     with variant.open() as engine:
         batch, seconds = _fastest_batch(engine, goldens)
         files = max(kind.fewest, min(kind.most, int(kind.seconds / seconds)))
         paths = write_files(folder / "files", goldens, kind, files)
-        distinct = min(len(paths), len(goldens.images))
-        images = np.stack([read_image(path, engine.spec.height_px, engine.spec.width_px) for path in paths[:distinct]])
-        order = np.arange(files) % distinct
-        alone, whole, reports = [], [], []
-        before = _engine_alone(engine, images, order, batch)
-        for repetition in range(repetitions):
-            taken, report = _end_to_end(engine, folder, repetition, batch)
-            after = _engine_alone(engine, images, order, batch)
-            alone.append(min(before, after, report.computed_s))
-            whole.append(taken)
-            reports.append(report)
-            before = after
+        pairs = _measure_pairs(engine, folder, paths[: len(goldens.images)], files, batch, repetitions)
         decode = _decode_rate(paths, engine)
         copy = copy_images_per_s(engine, batch)
         store = _store_rate(engine, folder, files)
-    rates = {"decode": decode, "copy": copy, "compute": files / statistics.median(alone), "store": store}
+    compute, whole_s = files / statistics.median(pairs.alone), statistics.median(pairs.whole)
+    rates = {"decode": decode, "copy": copy, "compute": compute, "store": store}
     measured = {name: rate for name, rate in rates.items() if rate is not None}
-    middle = reports[int(np.argsort(whole)[len(whole) // 2])]
     return PipelineRow(
         name=variant.name,
         kind=kind.name,
         files=files,
         batch=batch,
-        workers=middle.workers,
+        workers=pairs.middle.workers,
         repetitions=repetitions,
-        engine_images_per_s=files / statistics.median(alone),
-        end_to_end_images_per_s=files / statistics.median(whole),
-        share=statistics.median(one / two for one, two in zip(alone, whole, strict=True)),
-        lowest_share=min(one / two for one, two in zip(alone, whole, strict=True)),
-        highest_share=max(one / two for one, two in zip(alone, whole, strict=True)),
+        engine_images_per_s=compute,
+        end_to_end_images_per_s=files / whole_s,
+        share=statistics.median(pairs.shares),
+        lowest_share=min(pairs.shares),
+        highest_share=max(pairs.shares),
         decode_images_per_s=decode,
         copy_images_per_s=copy,
         store_images_per_s=store,
         limiting_stage=min(measured, key=lambda name: measured[name]),
-        waited_for_decoding=middle.waited_for_decoding_s / statistics.median(whole),
-        waited_for_disk=middle.waited_for_disk_s / statistics.median(whole),
+        waited_for_decoding=pairs.middle.waited_for_decoding_s / whole_s,
+        waited_for_disk=pairs.middle.waited_for_disk_s / whole_s,
     )
 
 
+def _measure_pairs(
+    engine: Engine, folder: Path, distinct: list[Path], files: int, batch: int, repetitions: int
+) -> _Pairs:
+    """Alternate runs of the engine alone and end to end; ``distinct`` are the files that the others repeat."""
+    images = np.stack([read_image(path, engine.spec.height_px, engine.spec.width_px) for path in distinct])
+    order = np.arange(files) % len(distinct)
+    alone, whole, reports = [], [], []
+    before = _engine_alone(engine, images, order, batch)
+    for repetition in range(repetitions):
+        taken, report = _end_to_end(engine, folder, repetition, batch)
+        after = _engine_alone(engine, images, order, batch)
+        alone.append(min(before, after, report.computed_s))
+        whole.append(taken)
+        reports.append(report)
+        before = after
+    return _Pairs(alone, whole, reports[int(np.argsort(whole)[len(whole) // 2])])
+
+
 def write_files(folder: Path, goldens: Goldens, kind: FileKind, count: int) -> list[Path]:
-    """``count`` JPEG files from the goldens' images, repeated."""
+    """Write ``count`` JPEG files from the images of the goldens, repeated; returns their paths."""
     folder.mkdir(parents=True)
     size = (kind.width_px, kind.height_px)
     paths: list[Path] = []
@@ -117,7 +152,7 @@ def write_files(folder: Path, goldens: Goldens, kind: FileKind, count: int) -> l
 
 
 def _fastest_batch(engine: Engine, goldens: Goldens) -> tuple[int, float]:
-    """The batch that indexing would choose, and the seconds that an image takes in it."""
+    """The batch size that indexing would choose, and the engine's seconds per image in it."""
     choice = BatchSizeTuner(engine.max_batch, files=1 << 30)
     best: dict[int, float] = {}
     while choice.trying:
@@ -149,29 +184,30 @@ def _end_to_end(engine: Engine, folder: Path, number: int, batch: int) -> tuple[
 
 
 def _decode_rate(paths: list[Path], engine: Engine) -> float:
-    """Files a second that an engine that costs nothing gets; of small files so many that processes can help."""
-    free = _FreeEngine(engine.spec, "nothing", engine.max_batch)
-    seen = list(_seen(free, paths))
-    rate = seen[-1][0] / seen[-1][1]
+    """Files per second that decoding delivers to an engine that computes nothing."""
+    no_engine = _NoEngine(engine.spec, "nothing", engine.max_batch)
+    steps = list(_decoded(no_engine, paths))
+    rate = steps[-1][0] / steps[-1][1]
     many = int(rate * _DECODING_S)
     if many < MIN_FILES_FOR_PROCESSES:
         return rate
-    seen = list(_seen(free, [paths[index % len(paths)] for index in range(many + MIN_FILES_FOR_PROCESSES)]))
-    done, start = next(pair for pair in seen if pair[0] >= many // 2)
-    later, end = next(pair for pair in seen if pair[0] >= many)
-    return max(rate, (later - done) / (end - start))
+    # Small files: measure again with so many that worker processes start. Their start is in the first half.
+    steps = list(_decoded(no_engine, [paths[index % len(paths)] for index in range(many + MIN_FILES_FOR_PROCESSES)]))
+    half_done, start = next(step for step in steps if step[0] >= many // 2)
+    all_done, end = next(step for step in steps if step[0] >= many)
+    return max(rate, (all_done - half_done) / (end - start))
 
 
-def _seen(engine: Engine, paths: list[Path]) -> Iterator[tuple[int, float]]:
-    """Files dealt with and the seconds since the start, after every batch."""
+def _decoded(engine: Engine, paths: list[Path]) -> Iterator[tuple[int, float]]:
+    """After every batch: files done, and seconds since the start."""
     start, done = time.perf_counter(), 0
     for batch in embed_files(engine, paths, batch=engine.max_batch):
         done += batch.done
         yield done, time.perf_counter() - start
 
 
-class _FreeEngine(BatchEngine):
-    """Descriptors of nothing, at once."""
+class _NoEngine(BatchEngine):
+    """Returns zeros without computing."""
 
     def _run_batch(self, images: np.ndarray) -> np.ndarray:
         return np.zeros((len(images), self.spec.dimension), np.float32)

@@ -1,4 +1,7 @@
-"""Loading one engine in a fresh process: ``python -m rrid_edge.bench.probe JSON`` prints times and memory as JSON."""
+"""Time and memory of loading one engine in a fresh process.
+
+``python -m rrid_edge.bench.probe JSON`` opens the engine of a :class:`LoadRequest` and prints the numbers as JSON.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ _TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class LoadCost:
-    """What opening an engine costs; medians over fresh processes.
+    """Cost of opening an engine; medians over fresh processes.
 
     Attributes:
-        cold_s: imports, opening and the first image in a fresh process, with nothing kept from earlier ones.
-        cached_s: the same with what an earlier process kept (compiled models); near ``cold_s`` where nothing is kept.
-        warm_s: opening and the first image again in the same process.
+        cold_s: seconds for imports, opening and the first image in a fresh process, without a cache.
+        cached_s: the same with the compiled model in the cache. Runtimes without a cache take about ``cold_s``.
+        warm_s: seconds to open the engine and run the first image again in the same process.
         memory_mib: resident memory of the process while the engine is open.
-        peak_memory_mib: the most that it was while opening and running, nothing being kept.
-        device_memory_mib: memory that the engine took on the GPU; None on a CPU.
+        peak_memory_mib: peak resident memory while opening and running, without a cache.
+        device_memory_mib: GPU memory of the engine; None on a CPU.
     """
 
     cold_s: float
@@ -39,13 +42,13 @@ class LoadCost:
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What to open.
+    """The engine to open; arguments of ``open_engine``.
 
     Attributes:
         path: the model file.
-        runtime: for ``open_engine``.
-        precision: to force, or None.
-        threads: CPU threads.
+        runtime: name of the runtime.
+        precision: arithmetic to force, or None.
+        threads: CPU threads; 0 lets the runtime choose.
     """
 
     path: str
@@ -55,7 +58,7 @@ class LoadRequest:
 
 
 def measure_load(request: LoadRequest, *, processes: int = 1) -> LoadCost | None:
-    """The cost of opening an engine, over ``processes`` fresh processes of each kind; None where one of them failed."""
+    """Measure opening an engine in ``processes`` fresh processes per kind; None if one of them failed."""
     cold = [_in_process(request, "off") for _ in range(processes)]
     with tempfile.TemporaryDirectory() as folder:
         cached = [_in_process(request, folder) for _ in range(processes + 1)][1:]
@@ -80,7 +83,7 @@ def _median(found: list[dict[str, float]], name: str) -> float:
 
 def _in_process(request: LoadRequest, cache: str) -> dict[str, float] | None:
     from rrid_edge.engines.openvino.compiled_cache import (
-        ENVIRONMENT_VARIABLE,  # imports NumPy, which the probe is to measure
+        ENVIRONMENT_VARIABLE,  # not at the top: it imports NumPy, whose import time the probe measures
     )
 
     command = [sys.executable, "-m", "rrid_edge.bench.probe", json.dumps(asdict(request))]
@@ -93,7 +96,7 @@ def _in_process(request: LoadRequest, cache: str) -> dict[str, float] | None:
 
 
 def _load_once(request: LoadRequest) -> dict[str, float | None]:
-    """Seconds to open and to run one image, and memory in MiB while the engine is open."""
+    """Open the engine and run one image: seconds, and memory in MiB while it is open."""
     gpu = _Gpu() if request.runtime in ("tensorrt", "onnxruntime-cuda") else None
     start = time.perf_counter()
     import numpy as np
@@ -111,7 +114,7 @@ def _load_once(request: LoadRequest) -> dict[str, float | None]:
 
 
 class _Gpu:
-    """Free memory of the GPU when made; a context of CUDA is there already then, and not counted."""
+    """Measures GPU memory taken since it was made. It creates the CUDA context first, so that is not counted."""
 
     def __init__(self) -> None:
         from rrid_edge.engines.cuda import Cuda
@@ -121,12 +124,12 @@ class _Gpu:
         self._free = self._cuda.free_memory_bytes()
 
     def taken_mib(self) -> float:
-        """Memory taken since."""
+        """GPU memory taken since this object was made."""
         return (self._free - self._cuda.free_memory_bytes()) / 2**20
 
 
 def resident_mib() -> float:
-    """Resident memory of this process in MiB, as the kernel tells it; 0 where it does not."""
+    """Resident memory of this process in MiB, from /proc; 0 on systems without it."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

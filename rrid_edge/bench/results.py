@@ -1,4 +1,4 @@
-"""What a benchmark found, as data, as a table and as a chart."""
+"""Results of a benchmark, as data and as a table."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ class EngineRow:
     """One runtime with one precision.
 
     Attributes:
-        name: for people.
-        runtime: what the engine calls itself.
-        arithmetic: precision it computes in.
-        model_mb: size of its file in 1e6 bytes, or None where it has none of its own.
-        load_cold_s: imports, opening and the first image in a fresh process, nothing kept from earlier ones; None where
-            not measured.
-        load_cached_s: the same with the compiled model that an earlier process kept.
-        load_warm_s: opening and the first image again in that process.
-        memory_mib: resident memory of a process in which the engine is open.
-        peak_memory_mib: the most that it was on the way there.
-        device_memory_mib: memory taken on the accelerator, or None on a CPU.
+        name: label of the row.
+        runtime: name of the runtime, as the engine reports it.
+        arithmetic: how the engine computes, for example ``bf16``.
+        model_mb: size of its file in 1e6 bytes; None without a file of its own.
+        load_cold_s: seconds for imports, opening and the first image in a fresh process, without a cache; None if not
+            measured.
+        load_cached_s: the same with the compiled model in the cache.
+        load_warm_s: seconds to open the engine and run the first image again in the same process.
+        memory_mib: resident memory of a process with the engine open.
+        peak_memory_mib: peak resident memory of this process.
+        device_memory_mib: memory taken on the GPU; None on a CPU.
         latency_calls: timed calls with one image.
         latency_p50_ms: median latency of one image.
-        latency_p90_ms: 90th percentile.
-        latency_p99_ms: 99th percentile.
+        latency_p90_ms: 90th percentile of the latency.
+        latency_p99_ms: 99th percentile of the latency.
         images_per_s: batch size -> median throughput.
-        spread: batch size -> half the 10-to-90 percentile distance as a share of the median.
-        min_cosine: lowest cosine with the reference descriptors.
+        spread: batch size -> (90th - 10th percentile) / 2, as a share of the median.
+        min_cosine: lowest cosine with the reference's descriptors.
         top1_agreement: share of images with the reference's nearest neighbour.
-        map_change: mean average precision minus the reference's, or None without labels.
+        map_change: mean average precision (mAP) minus the reference's; None without labels.
     """
 
     name: str
@@ -62,26 +62,26 @@ class EngineRow:
 
 @dataclass(frozen=True)
 class PipelineRow:
-    """From JPEG files to a committed index, beside the bare engine.
+    """Indexing JPEG files, end to end and with the engine alone.
 
     Attributes:
         name: the engine's name.
-        kind: of the files.
-        files: JPEG files indexed.
-        batch: images a call, as measured.
-        workers: decoding threads, or processes, that the run ended with.
-        repetitions: pairs measured.
-        engine_images_per_s: the engine alone, on decoded images, measured in turns with the whole way.
-        end_to_end_images_per_s: files to committed index.
-        share: end to end as a share of engine-only, median of the pairs.
-        lowest_share: lowest of the pairs.
-        highest_share: highest of the pairs.
-        decode_images_per_s: decoding alone, one thread a processor.
-        copy_images_per_s: copying to the GPU alone; None where the engine runs on the CPU.
+        kind: kind of the files.
+        files: number of indexed JPEG files.
+        batch: images per call.
+        workers: decoding threads or processes at the end of the run.
+        repetitions: measured pairs of runs.
+        engine_images_per_s: the engine alone, on decoded images, in turns with the end-to-end runs.
+        end_to_end_images_per_s: from files to the committed index.
+        share: end-to-end throughput as a share of the engine's; median of the pairs.
+        lowest_share: lowest share of a pair.
+        highest_share: highest share of a pair.
+        decode_images_per_s: decoding alone.
+        copy_images_per_s: copying to the GPU alone; None if the engine runs on the CPU.
         store_images_per_s: storing alone.
         limiting_stage: the slowest of decode, copy, compute and store, each alone.
-        waited_for_decoding: share of the whole way in which the engine had no image.
-        waited_for_disk: share of the whole way in which finished batches waited for the store.
+        waited_for_decoding: share of the end-to-end time in which the engine waited for images.
+        waited_for_disk: share of the end-to-end time in which finished batches waited for the store.
     """
 
     name: str
@@ -108,12 +108,12 @@ class SearchRow:
     """Searching a gallery on this machine.
 
     Attributes:
-        rows: gallery size.
-        queries: queries a call.
-        open_ms: opening the gallery.
-        search_p50_ms: median of a call.
-        search_p90_ms: 90th percentile.
-        mode: how the store searched (plain scan, two passes ...).
+        rows: rows of the gallery.
+        queries: queries per call.
+        open_ms: time to open the gallery.
+        search_p50_ms: median time of a call.
+        search_p90_ms: 90th percentile of the time of a call.
+        mode: how the store searched, for example plain scan or two passes.
         rescored: rows whose score was computed exactly.
     """
 
@@ -132,16 +132,16 @@ class BenchReport:
 
     Attributes:
         machine: processor, cores, GPU, versions.
-        threads: CPU threads of every engine; 0 where the runtime chose.
+        threads: CPU threads of every engine; 0 if the runtime chose.
         date: day of the run.
         model: the model file.
-        fingerprint: of the network.
-        reference: what parity was measured against.
+        fingerprint: fingerprint of the network.
+        reference: reference of the parity numbers.
         repetitions: timed repetitions of each measurement.
-        engines: one row an engine.
-        pipeline: the whole way, for the fastest engine, one row a kind of files.
-        search: one row a gallery size.
-        passed_over: runtimes that were not measured, and why.
+        engines: one row per engine.
+        pipeline: indexing with the fastest engine, one row per kind of files.
+        search: one row per gallery size and number of queries.
+        passed_over: one line per runtime or file that was not measured, with the reason.
     """
 
     machine: dict[str, str]
@@ -157,15 +157,15 @@ class BenchReport:
     passed_over: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable values."""
+        """The report as JSON-serialisable values."""
         return asdict(self)
 
     def table(self) -> str:
-        """The report for a terminal."""
+        """The report as text for a terminal."""
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         lines = [
             f"machine  {machine}",
-            f"threads  {self.threads or 'as the runtimes choose'}; {self.date}",
+            f"threads  {self.threads or 'chosen by the runtimes'}; {self.date}",
             f"model    {self.model} ({self.fingerprint[:12]}), parity against {self.reference}",
             "",
         ]
@@ -176,21 +176,20 @@ class BenchReport:
         return "\n".join(lines)
 
     def _engine_lines(self) -> list[str]:
+        calls = min(row.latency_calls for row in self.engines)
+        few = "" if calls >= 200 else "; too few calls for a reliable p99"
+        return [
+            *align(self._engine_table()),
+            f"p50, p90, p99: latency over at least {calls} calls{few}. spread: of the batch size that varies most.",
+            "cold: first process; cached: later process, compiled model in the cache; warm: again in one process.",
+            "",
+        ]
+
+    def _engine_table(self) -> list[list[str]]:
         batches = sorted({batch for row in self.engines for batch in row.images_per_s})
         head = ["engine", "p50 ms", "p90 ms", "p99 ms", *(f"img/s@{batch}" for batch in batches)]
-        head += [
-            "spread",
-            "vs first",
-            "cold s",
-            "kept s",
-            "warm s",
-            "MiB",
-            "peak",
-            "GPU MiB",
-            "min cosine",
-            "top-1",
-            "mAP change",
-        ]
+        head += ["spread", "vs first", "cold s", "cached s", "warm s", "MiB", "peak MiB", "GPU MiB"]
+        head += ["min cosine", "top-1", "mAP change"]
         base = self.engines[0].best_images_per_s
         rows = [
             [
@@ -213,12 +212,7 @@ class BenchReport:
             ]
             for row in self.engines
         ]
-        calls = min(row.latency_calls for row in self.engines)
-        note = f"p50, p90, p99 over {calls} calls or more" + ("" if calls >= 200 else ": too few for p99 to mean much")
-        kept = (
-            "cold: a first process; kept: a later one, with the compiled model of the first; warm: again in one process"
-        )
-        return [*align([head, *rows]), f"{note}; spread of the least steady batch; {kept}", ""]
+        return [head, *rows]
 
     def _pipeline_lines(self) -> list[str]:
         lines = []
@@ -226,24 +220,24 @@ class BenchReport:
             copy = f", copy {row.copy_images_per_s:.0f}" if row.copy_images_per_s is not None else ""
             lines += [
                 f"files to index, {row.kind} ({row.name}): {row.end_to_end_images_per_s:.1f} images/s, {row.share:.2f} "
-                f"({row.lowest_share:.2f} to {row.highest_share:.2f}) of the engine alone ({row.engine_images_per_s:.1f})",
-                f"  limited by {row.limiting_stage}; alone: decode {row.decode_images_per_s:.0f}{copy}, compute "
-                f"{row.engine_images_per_s:.0f}, store {row.store_images_per_s:.0f} images/s; the engine waited "
-                f"{row.waited_for_decoding:.1%} for decoding and {row.waited_for_disk:.1%} for the disk (batch {row.batch}, "
-                f"{row.workers} files decoded at once, {row.files} files)",
+                f"({row.lowest_share:.2f} to {row.highest_share:.2f}) of the engine's {row.engine_images_per_s:.1f}",
+                f"  limited by {row.limiting_stage}; stages alone, images/s: decode {row.decode_images_per_s:.0f}{copy}, "
+                f"compute {row.engine_images_per_s:.0f}, store {row.store_images_per_s:.0f}",
+                f"  the engine waited {row.waited_for_decoding:.1%} of the time for decoding, {row.waited_for_disk:.1%} "
+                f"for the disk (batch size {row.batch}, {row.workers} decoders, {row.files} files)",
             ]
         return [*lines, ""]
 
     def _search_lines(self) -> list[str]:
         return [
-            f"search {row.rows:,} rows, queries at once {row.queries}: p50 {row.search_p50_ms:.1f} ms, "
+            f"search {row.rows:,} rows, queries per call {row.queries}: p50 {row.search_p50_ms:.1f} ms, "
             f"p90 {row.search_p90_ms:.1f} ms, open {row.open_ms:.1f} ms ({row.mode}, {row.rescored:,} rows rescored)"
             for row in self.search
         ]
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines: the first column to the left, the others to the right."""
+    """Join cells to lines of aligned columns: the first column left-aligned, the others right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

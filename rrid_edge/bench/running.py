@@ -1,4 +1,4 @@
-"""One benchmark run: engines, the whole way, search."""
+"""One benchmark run: engines, indexing, search."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pathlib import Path
 from rrid_edge import __version__
 from rrid_edge.bench.engines import EffortSettings, measure_engines
 from rrid_edge.bench.pipeline import FileKind, measure_pipeline
-from rrid_edge.bench.results import BenchReport
+from rrid_edge.bench.results import BenchReport, PipelineRow, SearchRow
 from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingDependencyError, RridEdgeError
 from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.reading import read_any_spec
+from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.goldens import Goldens
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -30,11 +31,11 @@ class BenchSettings:
     """How much to measure.
 
     Attributes:
-        effort: for every engine.
-        files: what is indexed.
-        pairs: runs of the whole way, each between two of the engine alone.
+        effort: how much to measure of every engine.
+        files: kinds of files to index.
+        pairs: end-to-end runs per kind of files, each between two runs of the engine alone.
         gallery_sizes: rows of the galleries to search.
-        search_repetitions: timed searches of each.
+        search_repetitions: timed searches per gallery.
     """
 
     effort: EffortSettings
@@ -45,7 +46,7 @@ class BenchSettings:
 
     @classmethod
     def full(cls, threads: int = 0) -> BenchSettings:
-        """Everything, with enough calls for a 99th percentile: minutes."""
+        """Settings of a full run: minutes, with enough calls for a 99th percentile."""
         return cls(
             EffortSettings((1, 8, 32), 9, 200, budget_s=30, processes=3, threads=threads),
             (
@@ -59,7 +60,7 @@ class BenchSettings:
 
     @classmethod
     def quick(cls, threads: int = 0) -> BenchSettings:
-        """Less of everything: under two minutes on two cores."""
+        """Settings of a quick run: under two minutes on two cores."""
         return cls(
             EffortSettings((1, 8), 3, 20, budget_s=2, processes=1, threads=threads),
             (FileKind("crops 64 x 128", 64, 128, 2, 64, 8_000), FileKind("pictures 3000 x 4000", 3000, 4000, 1, 8, 8)),
@@ -82,14 +83,14 @@ def run_bench(
 
     Args:
         model: the model file; other precisions and engines beside it are measured too.
-        goldens: images and the reference's descriptors for parity beside speed.
+        goldens: images to run, and the reference's descriptors for parity.
         settings: how much to measure.
-        against: yardsticks to put first.
-        reference: what made the goldens, for the report.
-        progress: told the number of measurements, and how many are done.
+        against: yardsticks; their rows come first.
+        reference: name of the reference, for the report.
+        progress: counts measurements.
 
     Raises:
-        MissingDependencyError: no runtime is installed.
+        MissingDependencyError: no installed runtime can open the model.
     """
     effort, spec = settings.effort, read_any_spec(model)
     found, passed_over = find_variants(
@@ -97,23 +98,15 @@ def run_bench(
     )
     if not found:
         raise MissingDependencyError(
-            f"no runtime could open the model ({'; '.join(passed_over)}): pip install 'rrid-edge[cpu]'"
+            f"no runtime could open the model ({'; '.join(passed_over)}); install one with: pip install "
+            "'rrid-edge[cpu]'"
         )
     variants = [*against, *found]
     progress.start(len(variants) * (2 + len(effort.batches)) + len(settings.files) + 1)
     engines = measure_engines(variants, goldens, effort, progress=progress)
     ours = [(row, variant) for row, variant in zip(engines, variants, strict=True) if variant in found]
     _, fastest = max(ours, key=lambda pair: pair[0].best_images_per_s)
-    with tempfile.TemporaryDirectory() as folder:
-        pipeline = []
-        for number, kind in enumerate(settings.files):
-            place = Path(folder) / f"files-{number}"
-            pipeline.append(measure_pipeline(fastest, goldens, place, kind, repetitions=settings.pairs))
-            progress.advance(1)
-        search = measure_search(
-            spec, goldens, Path(folder), sizes=list(settings.gallery_sizes), repetitions=settings.search_repetitions
-        )
-        progress.advance(1)
+    pipeline, search = _measure_galleries(fastest, spec, goldens, settings, progress)
     return BenchReport(
         machine=describe_machine(),
         threads=effort.threads,
@@ -129,8 +122,25 @@ def run_bench(
     )
 
 
+def _measure_galleries(
+    fastest: Variant, spec: ModelSpec, goldens: Goldens, settings: BenchSettings, progress: Progress
+) -> tuple[list[PipelineRow], list[SearchRow]]:
+    """Measure indexing with the fastest engine, and search."""
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = []
+        for number, kind in enumerate(settings.files):
+            files = Path(folder) / f"files-{number}"
+            pipeline.append(measure_pipeline(fastest, goldens, files, kind, repetitions=settings.pairs))
+            progress.advance(1)
+        search = measure_search(
+            spec, goldens, Path(folder), sizes=list(settings.gallery_sizes), repetitions=settings.search_repetitions
+        )
+        progress.advance(1)
+    return pipeline, search
+
+
 def describe_machine() -> dict[str, str]:
-    """Processor, cores, GPU where one answers, and the versions that matter."""
+    """Processor, cores, GPU (``none`` without one) and versions of the relevant packages."""
     machine = {"processor": processor_name(), "cores": str(usable_cores()), "gpu": _gpu_name()}
     machine |= {"python": platform.python_version(), "rrid-edge": __version__}
     for package in ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch"):

@@ -1,4 +1,4 @@
-"""Searching galleries of several sizes."""
+"""Latency of searches in local galleries of several sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = 4096
 
 
 def spread_descriptors(real: NDArray[np.float32], count: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """``count`` unit descriptors like real ones (N, D): mixtures of two of them with a little noise, (count, D)."""
+    """Make unit descriptors, float32 (count, D): mixtures of two rows of ``real``, (N, D), with a little noise."""
     generator = np.random.default_rng(seed)
     one, two = generator.integers(0, len(real), (2, count))
     share = generator.uniform(0.6, 1, (count, 1)).astype(np.float32)
@@ -32,25 +32,25 @@ def spread_descriptors(real: NDArray[np.float32], count: int, *, seed: int = 0) 
 def measure_search(
     spec: ModelSpec, goldens: Goldens, folder: Path, *, sizes: list[int], repetitions: int
 ) -> list[SearchRow]:
-    """One row a gallery size and number of queries."""
+    """Measure searches with 1 and with 64 queries; returns one row per gallery size and number of queries."""
     rows: list[SearchRow] = []
     for size in sizes:
-        place = folder / f"gallery-{size}"
-        with LocalGallery.create(place, spec) as gallery:
+        location = folder / f"gallery-{size}"
+        with LocalGallery.create(location, spec) as gallery:
             for start in range(0, size, _CHUNK):
                 count = min(_CHUNK, size - start)
                 names = [NewRow(f"{start + index:08d}.jpg", "0" * 64, 1, 1) for index in range(count)]
                 gallery.add(names, spread_descriptors(goldens.descriptors, count, seed=start))
         rows += [
-            _measure(place, spread_descriptors(goldens.descriptors, queries, seed=1), size, repetitions)
+            _measure(location, spread_descriptors(goldens.descriptors, queries, seed=1), size, repetitions)
             for queries in (1, 64)
         ]
     return rows
 
 
-def _measure(place: Path, queries: NDArray[np.float32], size: int, repetitions: int) -> SearchRow:
+def _measure(location: Path, queries: NDArray[np.float32], size: int, repetitions: int) -> SearchRow:
     start = time.perf_counter()
-    with LocalGallery(place) as gallery:
+    with LocalGallery(location) as gallery:
         open_ms = (time.perf_counter() - start) * 1000
         result = gallery.search(queries, 10)
         timing = interleave({"search": lambda: gallery.search(queries, 10)}, repetitions=repetitions)["search"]

@@ -1,4 +1,4 @@
-"""The engines that this machine can run a model on."""
+"""The ways to run a model on this machine: runtime, precision and arithmetic."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Variant:
     """One way to run the network.
 
     Attributes:
-        name: for people.
+        name: label in the report.
         open: opens the engine.
-        path: its model file, or None for PyTorch.
-        runtime: name for ``open_engine``, or empty for PyTorch.
-        precision: precision to force, or None.
+        path: its model file; None for PyTorch.
+        runtime: its name in ``open_engine``; empty for PyTorch.
+        precision: arithmetic to force, or None.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Variant:
 
 
 def sibling_models(model: Path) -> list[Path]:
-    """The model, then the other precisions and engines of its stem in its folder, in alphabetical order."""
+    """The model, then the other model files of its stem in its folder, in alphabetical order."""
     stem = stem_of(model)
     beside = sorted(path for path in model.parent.iterdir() if is_model(path) and stem_of(path) == stem)
     return [model, *(path for path in beside if path.name != model.name)]
@@ -46,13 +46,16 @@ def sibling_models(model: Path) -> list[Path]:
 def find_variants(
     models: list[Path], fingerprint: str, *, threads: int, max_batch: int
 ) -> tuple[list[Variant], list[str]]:
-    """All engines of one network that open here, and one line for each file or runtime that was passed over.
+    """Find all engines of one network that open on this machine.
 
     Args:
         models: model files.
-        fingerprint: of the network; files of another one are passed over.
+        fingerprint: fingerprint of the network. Files of another network are skipped.
         threads: CPU threads; 0 lets the runtime choose.
-        max_batch: images per call.
+        max_batch: largest number of images per call.
+
+    Returns:
+        The variants, and one line per skipped file or runtime with the reason.
     """
     variants: list[Variant] = []
     passed_over: list[str] = []

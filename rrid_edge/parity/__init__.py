@@ -1,1 +1,1 @@
-"""Parity: proof that an engine answers as its reference does."""
+"""Parity: whether an engine gives the descriptors of its reference."""

@@ -1,4 +1,4 @@
-"""How far two sets of descriptors of the same images agree: as vectors, and as rankings."""
+"""Agreement of two sets of descriptors of the same images: as vectors and as rankings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rrid_edge.errors import UsageError
 Descriptors = NDArray[np.float32]
 
 TIE = 2e-6
-"""Reference scores nearer than this are a tie: float32 cannot tell them apart, so no two runtimes could agree on them."""
+"""Largest difference of two reference scores that counts as a tie: float32 rounding is of this size."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class Agreement:
 
     Attributes:
         images: N.
-        min_cosine: the worst image's cosine with its reference.
-        p1_cosine: first percentile of the cosines.
+        min_cosine: lowest cosine of an image's descriptor with the reference.
+        p1_cosine: 1st percentile of the cosines.
         mean_cosine: mean of the cosines.
         max_abs_difference: largest absolute difference of one value.
         worst_block: name of the descriptor block with the lowest mean cosine.
-        worst_block_cosine: that mean.
+        worst_block_cosine: mean cosine of this block.
         worst_image: index of the image with the lowest cosine.
-        top1_agreement: share of images whose nearest other image is the reference's, or tied with it (:data:`TIE`).
-        top10_agreement: mean share of the 10 nearest other images that are among the reference's 10, or tied with them.
-        top10_identical: True where all rankings agree in their first 10 places, order included, ties apart.
+        top1_agreement: share of images whose nearest neighbour is the reference's, or tied with it (:data:`TIE`).
+        top10_agreement: mean share of the 10 nearest neighbours that are among the reference's 10, or tied with them.
+        top10_identical: True if the first 10 positions of every ranking are the reference's, except for ties.
         kendall_tau: mean Kendall rank correlation of the two rankings of the other images, in [-1, 1].
     """
 
@@ -49,7 +49,7 @@ class Agreement:
 
 
 def compare(reference: Descriptors, other: Descriptors, blocks: tuple[str, ...]) -> Agreement:
-    """Compare two sets of descriptors, row by row and as rankings of each image against all others.
+    """Compare two sets of descriptors: row by row, and as rankings of all other images for each image.
 
     Args:
         reference: float32 (N, D).
@@ -57,22 +57,22 @@ def compare(reference: Descriptors, other: Descriptors, blocks: tuple[str, ...])
         blocks: names of the D / width blocks, in order.
 
     Raises:
-        UsageError: shapes differ, fewer than two images, or values that are not finite.
+        UsageError: the shapes differ, there are fewer than two images, or a value is not finite.
     """
     if reference.shape != other.shape or reference.ndim != 2 or len(reference) < 2:
         raise UsageError(
-            f"descriptors of shapes {reference.shape} and {other.shape} cannot be compared: expected the same (N, D) "
-            "with at least 2 images"
+            f"descriptors of shapes {reference.shape} and {other.shape} cannot be compared: expected one shape (N, D) "
+            "with N of at least 2"
         )
     if not (np.isfinite(reference).all() and np.isfinite(other).all()):
-        raise UsageError("the descriptors hold values that are not finite (NaN or infinity): the model is damaged")
+        raise UsageError("a descriptor holds NaN or infinity; expected finite values: the model is damaged")
     cosines = row_cosines(reference, other)
     by_block = _block_cosines(reference, other, len(blocks))
     worst = int(by_block.argmin())
     similarity = _similarity(reference)
     ranks_reference, ranks_other = _order(similarity), rankings(other)
     depth = min(10, ranks_reference.shape[1])
-    # The reference's scores of what stands in the first places of both rankings: (N, depth) each.
+    # The reference's scores of the first images in both rankings: (N, depth) each.
     own = np.take_along_axis(similarity, ranks_reference[:, :depth], axis=1)
     theirs = np.take_along_axis(similarity, ranks_other[:, :depth], axis=1)
     return Agreement(
@@ -98,7 +98,7 @@ def row_cosines(one: Descriptors, two: Descriptors) -> NDArray[np.float64]:
 
 
 def unit_rows(descriptors: Descriptors) -> NDArray[np.float64]:
-    """Rows scaled to unit length in float64; a row of zeros stays one."""
+    """Rows scaled to unit length, in float64; a row of zeros stays zero."""
     values = descriptors.astype(np.float64)
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
     scaled: NDArray[np.float64] = values / np.where(lengths > 0, lengths, 1)
@@ -106,12 +106,12 @@ def unit_rows(descriptors: Descriptors) -> NDArray[np.float64]:
 
 
 def rankings(descriptors: Descriptors) -> NDArray[np.int64]:
-    """For each image all others, nearest first, equal scores by index: int64 (N, N - 1)."""
+    """Indices of all other images per image, nearest first, equal scores by index: int64 (N, N - 1)."""
     return _order(_similarity(descriptors))
 
 
 def _similarity(descriptors: Descriptors) -> NDArray[np.float64]:
-    """Cosine of every image with every other; minus infinity with itself: float64 (N, N)."""
+    """Cosine of every two images, minus infinity on the diagonal: float64 (N, N)."""
     values = unit_rows(descriptors)
     similarity: NDArray[np.float64] = values @ values.T
     np.fill_diagonal(similarity, -np.inf)
@@ -124,7 +124,7 @@ def _order(similarity: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _block_cosines(reference: Descriptors, other: Descriptors, count: int) -> NDArray[np.float64]:
-    """Mean cosine of every block."""
+    """Mean cosine of each of ``count`` blocks: float64 (count,)."""
     width = reference.shape[1] // count
     return np.array(
         [
@@ -135,11 +135,11 @@ def _block_cosines(reference: Descriptors, other: Descriptors, count: int) -> ND
 
 
 def _kendall(one: NDArray[np.int64], two: NDArray[np.int64]) -> float:
-    """Kendall's tau of two orders of the same items (no ties): 1 minus twice the share of inverted pairs."""
+    """Kendall's tau of two orders of the same items, without ties: 1 - 2 * share of inverted pairs."""
     if len(one) < 2:
         return 1.0
-    place = np.empty(int(one.max()) + 1, np.int64)
-    place[two] = np.arange(len(two))
-    sequence = place[one]
+    position = np.empty(int(one.max()) + 1, np.int64)
+    position[two] = np.arange(len(two))
+    sequence = position[one]
     inverted = int(sum((sequence[index + 1 :] < value).sum() for index, value in enumerate(sequence[:-1])))
     return 1 - 4 * inverted / (len(one) * (len(one) - 1))

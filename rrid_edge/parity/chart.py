@@ -1,4 +1,4 @@
-"""The picture of a parity check: how near every image's descriptor is, and what becomes of the scores."""
+"""The chart of a parity check: cosines with the reference, and scores of pairs."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _LEFT, _RIGHT = (80, 100, 540, 490), (660, 100, 1100, 490)
 _BINS = 40
 _LARGEST_DISTANCE, _SMALLEST_DISTANCE = 2.0, 1e-8
 _PAIRS = 4000
-"""Pairs of images in the scatter at most; evenly spaced ones are taken where there are more."""
+"""Largest number of pairs in the scatter plot; evenly spaced."""
 
 
 def write_parity_chart(
     path: Path, report: ParityReport, reference: NDArray[np.float32], descriptors: NDArray[np.float32]
 ) -> None:
-    """Draw the histogram of 1 - cosine of every image with its reference, and the scores of pairs of images.
+    """Draw two plots into a PNG file.
 
-    The histogram (left) is logarithmic and shows the tolerance; the scores (right) are the engine's against the
-    reference's.
+    Left: a logarithmic histogram of 1 - cosine of each image with its reference, with the tolerance. Right: a scatter
+    plot of the scores of pairs of images, the engine's over the reference's.
 
     Args:
         path: PNG file to write.
-        report: what came out.
-        reference: float32 (N, D).
-        descriptors: float32 (N, D), the engine's.
+        report: the parity report.
+        reference: descriptors of the reference, float32 (N, D).
+        descriptors: descriptors of the engine, float32 (N, D).
 
     Raises:
         OutputError: the file cannot be written.
@@ -78,7 +78,7 @@ def _scores(draw: ImageDraw.ImageDraw, reference: NDArray[np.float64], descripto
     room = max((high - low) * 0.05, 1e-3)
     low, high = float(low - room), float(high + room)
     panel = Panel(
-        draw, _RIGHT, Axis(low, high, "score of two images, reference"), Axis(low, high, "score of the same, engine")
+        draw, _RIGHT, Axis(low, high, "score of a pair, reference"), Axis(low, high, "score of the pair, engine")
     )
     panel.line((low, low), (high, high), ORANGE)
     panel.points(zip(expected.tolist(), found.tolist(), strict=True), BLUE, 1.6)

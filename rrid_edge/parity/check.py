@@ -1,4 +1,4 @@
-"""Parity: does an engine answer as the reference does, in vectors, in rankings and in any batch?"""
+"""The parity check: descriptors, rankings and batch invariance of an engine against a reference."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What an engine of one precision has to reach.
+    """Limits for one arithmetic.
 
     Attributes:
-        min_cosine: lowest cosine of any image with its reference.
-        top1: lowest share of images with the same nearest neighbour.
-        top10_identical: True where the first ten places must be the same.
-        max_map_loss: largest loss of mean average precision, in [0, 1], on labelled crops.
-        source: where the numbers come from.
+        min_cosine: lowest allowed cosine of an image's descriptor with the reference.
+        top1: lowest allowed share of images with the reference's nearest neighbour, in [0, 1].
+        top10_identical: True if the first ten positions of every ranking must be the reference's.
+        max_map_loss: largest allowed loss of mean average precision (mAP) on labelled crops, in [0, 1].
+        source: origin of these limits.
     """
 
     min_cosine: float
@@ -36,39 +36,39 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "fp32": Tolerance(0.99999, 1.0, True, 0.0005, "float32 rounding through 53 convolutions stays below 1e-6 a value"),
+    "fp32": Tolerance(0.99999, 1.0, True, 0.0005, "float32 rounding through 53 convolutions is below 1e-6 per value"),
     "fp16": Tolerance(0.999, 0.995, False, 0.001, "11-bit significands; measured 0.99998 on a folded ResNet-50"),
     "bf16": Tolerance(
         0.999, 0.995, False, 0.001, "8-bit significands with float32 sums; measured 0.99998 on ResNet-50"
     ),
     "int8": Tolerance(0.98, 0.98, False, 0.005, "8-bit weights and activations after calibration"),
 }
-"""By the precision an engine computes in."""
+"""Arithmetic of the engine -> limits."""
 
 
 UNIT_LENGTH_SLACK = 1e-3
-"""How far from 1 the length of a descriptor may lie."""
+"""Largest allowed difference of a descriptor's length from 1."""
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """The outcome of one comparison.
+    """The result of one parity check.
 
     Attributes:
         engine: runtime of the engine under test.
-        reference: what it was compared with.
-        arithmetic: precision the engine computes in; decides the tolerance.
-        fingerprint: of the network.
-        agreement: the measurements over all images.
-        batch_min_cosine: lowest cosine between an image's descriptor in one batch and in another.
-        tolerance: what had to be reached.
-        failures: one line for each number that was not reached.
-        reference_lengths: shortest and longest descriptor of the reference; both 1 if it was normalised.
-        engine_lengths: the same of the engine.
-        map_reference: mean average precision of the reference on labelled crops, or None.
-        map_engine: the same of the engine.
-        rank1_reference: share of labelled crops whose nearest one from another camera is the right person, or None.
-        rank1_engine: the same of the engine.
+        reference: name of the reference.
+        arithmetic: how the engine computes, for example ``bf16``; selects the tolerance.
+        fingerprint: fingerprint of the network.
+        agreement: agreement over all images.
+        batch_min_cosine: lowest cosine between an image's descriptor alone and in a batch.
+        tolerance: the limits.
+        failures: one line per limit that was missed.
+        reference_lengths: shortest and longest length of the reference's descriptors; both 1 if normalised.
+        engine_lengths: shortest and longest length of the engine's descriptors.
+        map_reference: mean average precision (mAP) of the reference on labelled crops; None without labels.
+        map_engine: mAP of the engine; None without labels.
+        rank1_reference: rank-1 of the reference across cameras, in [0, 1]; None without labels.
+        rank1_engine: rank-1 of the engine; None without labels.
     """
 
     engine: str
@@ -88,30 +88,30 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """True where every number was reached."""
+        """True if no limit was missed."""
         return not self.failures
 
     @property
     def map_change(self) -> float | None:
-        """Mean average precision of the engine less that of the reference, or None."""
+        """mAP of the engine minus mAP of the reference; None without labels."""
         if self.map_reference is None or self.map_engine is None:
             return None
         return self.map_engine - self.map_reference
 
     @property
     def rank1_change(self) -> float | None:
-        """Rank-1 of the engine less that of the reference, or None."""
+        """Rank-1 of the engine minus rank-1 of the reference; None without labels."""
         if self.rank1_reference is None or self.rank1_engine is None:
             return None
         return self.rank1_engine - self.rank1_reference
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-serialisable values, with the verdict."""
+        """The report as JSON-serialisable values, with ``passed``."""
         return {"passed": self.passed, **asdict(self)}
 
 
 INVARIANCE_BATCHES = (2, 3, 5)
-"""Batch sizes in which an image must keep its descriptor."""
+"""Batch sizes in which an image must have the same descriptor as alone."""
 
 
 def check_parity(
@@ -125,25 +125,25 @@ def check_parity(
     descriptors: NDArray[np.float32] | None = None,
     batches: Sequence[int] = INVARIANCE_BATCHES,
 ) -> ParityReport:
-    """Run ``engine`` over ``images`` and compare with the reference's descriptors.
+    """Run ``engine`` on ``images`` and compare its descriptors with the reference's.
 
     Args:
         engine: the engine under test.
         images: uint8 (N, height, width, 3), N >= 2.
-        reference: float32 (N, D) of the same images.
-        reference_name: what made them, for the report.
-        reference_fingerprint: fingerprint of the network that made them.
-        labels: persons and cameras, where known: adds the change of mean average precision and rank-1.
-        descriptors: the engine's descriptors of ``images``, float32 (N, D), where the caller has them already.
-        batches: sizes in which batch invariance is tried; none leaves it out.
+        reference: the reference's descriptors of ``images``, float32 (N, D).
+        reference_name: name of the reference, for the report.
+        reference_fingerprint: fingerprint of the network that computed ``reference``.
+        labels: persons and cameras of the images, if known. They add the changes of mAP and rank-1.
+        descriptors: the engine's descriptors of ``images``, float32 (N, D); None computes them.
+        batches: batch sizes to check batch invariance in; empty skips this check.
 
     Raises:
         FingerprintMismatchError: the reference is another network.
-        UsageError: fewer than two images, or descriptors that cannot be compared.
+        UsageError: there are fewer than two images, or the descriptors cannot be compared.
     """
     refuse_other_network(engine, reference_fingerprint)
     if len(images) < 2:
-        raise UsageError(f"{len(images)} image(s) prove nothing: give a folder of at least 2 crops, better 100")
+        raise UsageError(f"{len(images)} image(s) are too few: expected at least 2 crops; give 100 or more")
     if descriptors is None:
         descriptors = engine.run(images)
     agreement = compare(reference, descriptors, engine.spec.blocks)
@@ -169,22 +169,22 @@ def check_parity(
 
 
 def refuse_other_network(engine: Engine, fingerprint: str) -> None:
-    """Do nothing where ``fingerprint`` is the engine's.
+    """Refuse a reference of another network than the engine's.
 
     Raises:
-        FingerprintMismatchError: it is another network's.
+        FingerprintMismatchError: ``fingerprint`` is not the engine's.
     """
     if fingerprint != engine.spec.fingerprint:
         raise FingerprintMismatchError(
             f"the reference is another network (fingerprint {fingerprint[:12]}) than the engine "
-            f"({engine.spec.fingerprint[:12]}): give the checkpoint, or the goldens, that the engine was exported from"
+            f"({engine.spec.fingerprint[:12]}): give the checkpoint that the engine was exported from, or its goldens"
         )
 
 
 def batch_invariance(
     engine: Engine, images: NDArray[np.uint8], *, batches: Sequence[int] = INVARIANCE_BATCHES
 ) -> float:
-    """Lowest cosine between an image's descriptor alone and in other company, at every position of several batches."""
+    """Lowest cosine between an image's descriptor alone and in a batch, over all positions in all ``batches``."""
     if not batches:
         return 1.0
     sample = images[: max(batches)]
@@ -205,7 +205,7 @@ def _failures(report: ParityReport) -> list[str]:
     if agreement.top1_agreement < tolerance.top1:
         failures.append(f"top-1 agreement {agreement.top1_agreement:.2%} is below {tolerance.top1:.1%}")
     if tolerance.top10_identical and not agreement.top10_identical:
-        failures.append("the first ten places of some ranking differ")
+        failures.append("the first ten positions of a ranking differ")
     if invariance < tolerance.min_cosine:
         failures.append(f"descriptors change with the batch: cosine {invariance:.6f} is below {tolerance.min_cosine}")
     for name, (shortest, longest) in (("reference", report.reference_lengths), ("engine", report.engine_lengths)):
@@ -213,34 +213,33 @@ def _failures(report: ParityReport) -> list[str]:
             failures.append(f"descriptors of the {name} have lengths {shortest:.4g} to {longest:.4g}, not 1")
     change = report.map_change
     if change is not None and change < -tolerance.max_map_loss:
-        failures.append(
-            f"mAP falls from {report.map_reference:.4f} to {report.map_engine:.4f}, by more than {tolerance.max_map_loss}"
-        )
+        values = f"from {report.map_reference:.4f} to {report.map_engine:.4f}"
+        failures.append(f"mAP falls {values}, by more than {tolerance.max_map_loss}")
     return failures
 
 
 def lengths_of(descriptors: NDArray[np.float32]) -> tuple[float, float]:
-    """The shortest and the longest descriptor's length, of descriptors (N, D)."""
+    """Shortest and longest length of descriptors (N, D)."""
     lengths = np.linalg.norm(descriptors.astype(np.float64), axis=1)
     return float(lengths.min()), float(lengths.max())
 
 
 def are_unit_lengths(shortest: float, longest: float) -> bool:
-    """Whether both lie within :data:`UNIT_LENGTH_SLACK` of 1."""
+    """Whether both lengths are within :data:`UNIT_LENGTH_SLACK` of 1."""
     return max(1 - shortest, longest - 1) <= UNIT_LENGTH_SLACK
 
 
 def _ranking(descriptors: NDArray[np.float32], labels: Labels | None) -> RankingMetrics | None:
-    """Accuracy with each image as a query among all others, or None without usable labels."""
+    """Metrics with each image as a query against all others; None if no person has crops of two cameras."""
     if labels is None:
         return None
     known = (labels.persons > 0) & (labels.cameras >= 0)
     usable = labels[known]
-    across = [
+    in_two_cameras = [
         bool(((usable.persons == person) & (usable.cameras != camera)).any())
         for person, camera in zip(usable.persons, usable.cameras, strict=True)
     ]
-    if not any(across):
+    if not any(in_two_cameras):
         return None
     values = unit_rows(descriptors[known])
     return evaluate_ranking(2 - 2 * (values @ values.T), usable, usable)

@@ -1,8 +1,8 @@
-"""Why a parity check failed: the usual mistakes are imitated one by one, and the one that explains the difference is named.
+"""Find out why a parity check failed, by imitating the usual mistakes one by one.
 
-A mistake is imitated where it happens: in the pixels (channel order, swapped height and width), on the way from the file
-to the pixels (resize), in the network (scaling, mirrored image), or in the descriptors (length, order of blocks or rows).
-Whichever brings the engine to the reference's answer is the one that was made, on one side or the other.
+A mistake is imitated where it happens: in the pixels (channel order, swapped height and width), in the resize, in the
+network (scaling, mirrored image), or in the descriptors (length, order of blocks or rows). The mistake that makes both
+sides agree is the cause. Either side may have made it.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ Descriptors = NDArray[np.float32]
 Run = Callable[[Pixels], Descriptors]
 
 IMAGES = 32
-"""Images that mistakes are imitated on at most."""
+"""Largest number of images to imitate mistakes on."""
 SAME_PIXELS = 1.0
-"""Mean difference, in levels of 0 .. 255, up to which pixels count as the same: JPEG decoders differ by less."""
+"""Largest mean difference of equal pixels, in levels of 0 .. 255. JPEG decoders differ by less."""
 EXPLAINED = 0.9
-"""Share of the difference that a mistake has to take away before it is named as the cause."""
+"""Share of the difference that a mistake must explain to be named as the cause."""
 
 MISTAKES: dict[str, str] = {
     "bgr": "colour channels in the order blue, green, red (OpenCV's) where the other side has red, green, blue",
-    "swapped-size": "height and width swapped: resized to width x height and turned over",
+    "swapped-size": "height and width swapped: resized to width x height, then transposed",
     "misread-size": "height and width swapped: rows of width x height pixels read as height x width",
     "nearest-resize": "nearest-neighbour resize instead of bilinear with antialiasing",
     "no-antialias": "bilinear resize without antialiasing (OpenCV's INTER_LINEAR) instead of Pillow's",
     "bicubic-resize": "bicubic resize instead of bilinear",
     "letterbox": "aspect ratio kept with black borders instead of stretching to height x width",
     "centre-crop": "aspect ratio kept by cutting off borders instead of stretching to height x width",
-    "squashed-224": "squashed to 224 x 224 first, and resized from that",
-    "squashed-256": "squashed to 256 x 256 first, and resized from that",
-    "other-pixels": "the images given are not what this package reads from these files",
-    "missing-scaling": "pixels of 0 .. 255 where 0 .. 1 was meant: the division by 255 is missing",
+    "squashed-224": "resized to 224 x 224 first, then to height x width",
+    "squashed-256": "resized to 256 x 256 first, then to height x width",
+    "other-pixels": "the given pixels differ from those that this package reads from the files",
+    "missing-scaling": "pixels of 0 .. 255 instead of 0 .. 1: the division by 255 is missing",
     "double-scaling": "pixels divided by 255 twice",
     "missing-normalisation": "mean and standard deviation of ImageNet not applied",
     "other-normalisation": "pixels scaled to -1 .. 1 instead of ImageNet's mean and standard deviation",
     "missing-mirror": "the mirrored image is not averaged in",
-    "unnormalised": "descriptors that were not scaled to unit length",
-    "shuffled-blocks": "the blocks of the descriptor in another order",
-    "interleaved-blocks": "the descriptor laid out value by value instead of block by block",
-    "shuffled-rows": "descriptors in another order than the images",
+    "unnormalised": "descriptors are not scaled to unit length",
+    "shuffled-blocks": "the blocks of the descriptor are in another order",
+    "interleaved-blocks": "the descriptor is stored value by value instead of block by block",
+    "shuffled-rows": "the descriptors are in another order than the images",
 }
-"""Every mistake by its name, in words."""
+"""Name of each mistake -> description."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Finding:
 
     Attributes:
         mistake: a name of :data:`MISTAKES`.
-        words: what it means, with what was found.
-        mean_cosine: with the reference, after imitating it.
-        min_cosine: the lowest.
-        explained: share of the difference (1 - mean cosine) that it takes away; negative where it adds to it.
+        words: its description, with details of this case.
+        mean_cosine: mean cosine with the reference, with the mistake imitated.
+        min_cosine: lowest cosine with the reference, with the mistake imitated.
+        explained: share of the difference (1 - mean cosine) that it removes; negative if it adds to it.
     """
 
     mistake: str
@@ -78,12 +78,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What explains a difference.
+    """The mistakes that explain a difference.
 
     Attributes:
-        causes: the mistakes that explain it, the first one best; empty where none of the usual ones does.
-        tried: every mistake that was imitated, the most telling first.
-        images: how many images they were imitated on.
+        causes: the mistakes that explain it, best first; empty if none of the usual mistakes does.
+        tried: every imitated mistake, in descending order of ``explained``.
+        images: number of images that they were imitated on.
     """
 
     causes: tuple[Finding, ...]
@@ -91,14 +91,14 @@ class Diagnosis:
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values."""
+        """The diagnosis as JSON-serialisable values."""
         return asdict(self)
 
     def sentence(self) -> str:
-        """The outcome in one line."""
+        """The causes in one line."""
         if self.causes:
             return "; ".join(f"{finding.mistake}: {finding.words}" for finding in self.causes)
-        return "none of the usual mistakes explains it"
+        return "none of the usual mistakes explains the difference"
 
 
 def diagnose(
@@ -110,17 +110,16 @@ def diagnose(
     networks: Mapping[str, Run] | None = None,
     descriptors: Descriptors | None = None,
 ) -> Diagnosis:
-    """Find the mistake that stands between an engine and a reference.
+    """Find the mistake that explains the difference of an engine from a reference.
 
     Args:
         engine: the engine under test.
-        images: uint8 (N, height, width, 3), what it was given.
-        reference: float32 (N, D), what should have come out.
-        sources: the N decoded pictures that ``images`` were resized from, RGB; without them mistakes of the resize are
-            not tried.
-        networks: descriptors of images by the same network with a mistake built in, by the mistake's name; see
-            ``rrid_export.mistakes``. Without them mistakes of scaling and mirroring are not tried.
-        descriptors: the engine's descriptors of ``images``, float32 (N, D), where the caller has them already.
+        images: the engine's input, uint8 (N, height, width, 3).
+        reference: the reference's descriptors, float32 (N, D).
+        sources: the N decoded RGB pictures that ``images`` were resized from; None skips resize mistakes.
+        networks: name of a mistake -> the same network with this mistake (``rrid_export.mistakes``); None skips
+            mistakes of scaling and mirroring.
+        descriptors: the engine's descriptors of ``images``, float32 (N, D); None computes them.
     """
     if descriptors is None:
         descriptors = engine.run(images)
@@ -142,7 +141,7 @@ def diagnose(
     for name, run in (networks or {}).items():
         try:
             tried.append(finding(name, run(pixels)))
-        except RridEdgeError:  # a network that cannot run with the mistake did not make it
+        except RridEdgeError:  # a network that cannot run with a mistake was not built with it
             continue
     tried += [
         finding(name, answers, target, more)
@@ -154,18 +153,18 @@ def diagnose(
 
 
 def _wrong_pixels(pixels: Pixels) -> Iterator[tuple[str, Pixels]]:
-    """Mistakes that can be imitated on the pixels themselves."""
+    """Images with mistakes that can be imitated on the resized pixels."""
     height, width = pixels.shape[1:3]
-    lying = np.stack([resize(Image.fromarray(image), width, height) for image in pixels])
+    transposed = np.stack([resize(Image.fromarray(image), width, height) for image in pixels])
     yield "bgr", np.ascontiguousarray(pixels[..., ::-1])
-    yield "swapped-size", np.ascontiguousarray(lying.transpose(0, 2, 1, 3))
-    yield "misread-size", lying.reshape(pixels.shape)
+    yield "swapped-size", np.ascontiguousarray(transposed.transpose(0, 2, 1, 3))
+    yield "misread-size", transposed.reshape(pixels.shape)
 
 
 def _wrong_resizes(
     engine: Engine, pixels: Pixels, pictures: Sequence[Image.Image], finding: Callable[..., Finding]
 ) -> list[Finding]:
-    """Mistakes on the way from the file to the pixels."""
+    """Findings of resize mistakes, and of pixels that differ from the files."""
     height, width = pixels.shape[1:3]
     made = {
         name: np.stack([how(picture, height, width) for picture in pictures]) for name, how in WRONG_RESIZES.items()
@@ -178,11 +177,14 @@ def _wrong_resizes(
 
 
 def pixel_mistake(images: Pixels, sources: Sequence[Image.Image]) -> str | None:
-    """What is wrong with pixels that should be those of ``sources``, in words, or None where they are.
+    """Say what is wrong with images that were resized from ``sources``.
 
     Args:
         images: uint8 (N, height, width, 3).
-        sources: the N decoded pictures, RGB.
+        sources: the N decoded RGB pictures.
+
+    Returns:
+        A description of the mistake; None if the pixels are right.
     """
     height, width = images.shape[1:3]
     ways: dict[str, Callable[[Image.Image, int, int], Pixels]] = {
@@ -200,7 +202,7 @@ def pixel_mistake(images: Pixels, sources: Sequence[Image.Image]) -> str | None:
     distances = {name: _difference(how(source, height, width), image) for name, how in ways.items()}
     nearest = min(distances, key=distances.__getitem__)
     words = f": {nearest}: {MISTAKES[nearest]}" if distances[nearest] <= SAME_PIXELS else ""
-    return f"{len(wrong)} of {len(images)} images are not what this package reads from these files{words}"
+    return f"{len(wrong)} of {len(images)} images differ from what this package reads from the files{words}"
 
 
 def _difference(one: Pixels, two: Pixels) -> float:
@@ -214,7 +216,7 @@ def _stretched(how: Image.Resampling) -> Callable[[Image.Image, int, int], Pixel
 
 def _without_antialias(picture: Image.Image, height: int, width: int) -> Pixels:
     across, down = picture.width / width, picture.height / height
-    # Beyond the outermost pixel centres Image.transform knows no value: the border is repeated by one pixel.
+    # Image.transform has no values beyond the outermost pixel centres, so the border is repeated once.
     padded = Image.fromarray(np.pad(np.asarray(picture), ((1, 1), (1, 1), (0, 0)), mode="edge"))
     shifted = (across, 0.0, 1.0, 0.0, down, 1.0)
     return np.asarray(
@@ -254,13 +256,13 @@ WRONG_RESIZES: dict[str, Callable[[Image.Image, int, int], Pixels]] = {
     "squashed-224": _squashed(224),
     "squashed-256": _squashed(256),
 }
-"""From a picture, height and width in pixels to uint8 (height, width, 3), each with its mistake."""
+"""Name of a mistake -> function of a picture, height and width in pixels that returns uint8 (height, width, 3)."""
 
 
 def _rearranged(
     blocks: tuple[str, ...], chosen: NDArray[np.int64], descriptors: Descriptors, reference: Descriptors
 ) -> Iterator[tuple[str, Descriptors, str]]:
-    """The reference's ``chosen`` rows with their values put in order, where they look as if they had been mixed up."""
+    """The ``chosen`` reference rows with blocks or rows reordered, if they look reordered: name, rows, details."""
     answers, expected = descriptors[chosen], reference[chosen]
     width = expected.shape[1] // len(blocks)
     yield (

@@ -1,4 +1,4 @@
-"""Goldens: images and what PyTorch answered for them, so that a machine without PyTorch can check parity."""
+"""Goldens: images and PyTorch's descriptors of them, to check parity on machines without PyTorch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rrid_edge.ranking.labels import Labels
 
 @dataclass(frozen=True)
 class Goldens:
-    """Images and the descriptors that PyTorch gave for them when the model was exported.
+    """Images, and the descriptors that PyTorch computed from them at export.
 
     Attributes:
         images: uint8 (N, height, width, 3).
         descriptors: float32 (N, D).
-        names: the N source files, for people.
-        fingerprint: of the network.
-        labels: of the N images, -1 where unknown.
+        names: paths of the N source files, relative to their folder.
+        fingerprint: fingerprint of the network.
+        labels: persons and cameras of the N images; -1 where unknown.
     """
 
     images: NDArray[np.uint8]
@@ -56,8 +56,8 @@ def load_goldens(path: Path) -> Goldens:
     """Read goldens back.
 
     Raises:
-        UsageError: no such file.
-        ModelFileError: no goldens of this package, or damaged.
+        UsageError: the file does not exist.
+        ModelFileError: the file is damaged or holds no goldens of this package.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
@@ -70,9 +70,10 @@ def load_goldens(path: Path) -> Goldens:
             )
     except FileNotFoundError as error:
         raise UsageError(
-            f"{printable(path)}: no such goldens file; rrid-edge export writes it beside the model"
+            f"{printable(path)}: no such goldens file; write it beside the model with: rrid-edge export CHECKPOINT"
         ) from error
     except (ValueError, KeyError, OSError, EOFError, UsageError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelFileError(
-            f"{printable(path)}: not a goldens file, or damaged ({error}); write it again with: rrid-edge export CHECKPOINT"
+            f"{printable(path)}: not a goldens file, or damaged ({error}); write it again with: rrid-edge export "
+            "CHECKPOINT"
         ) from error

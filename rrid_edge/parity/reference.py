@@ -1,4 +1,4 @@
-"""What an engine is compared with: goldens, another model file, or the trained network; and the crops that both see."""
+"""The reference of a parity check: goldens, another model file or a checkpoint, and the crops to compare on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rrid_edge.parity.goldens import Goldens, load_goldens
 from rrid_edge.ranking.labels import Labels
 
 OpenNetwork = Callable[[Path, ModelSpec], Engine]
-"""Opens a checkpoint for the input size of a spec; see ``rrid_export.references.open_network``."""
+"""Opens a checkpoint with the input size of a spec; see ``rrid_export.references.open_network``."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Crops:
 
     Attributes:
         images: uint8 (N, height, width, 3).
-        names: the N files, relative to the folder.
-        labels: persons and cameras, as the names tell.
-        left_out: one line for each file that cannot be read.
+        names: paths of the N files, relative to the folder.
+        labels: persons and cameras from the file names; -1 where unknown.
+        left_out: one line per file that cannot be read.
     """
 
     images: NDArray[np.uint8]
@@ -47,9 +47,9 @@ class ReferenceSettings:
     """What to compare an engine with.
 
     Attributes:
-        reference: checkpoint, model file or goldens; None takes the goldens beside the model.
-        images: folder of crops; with goldens, the folder that they were read from.
-        count: crops to take from it at most.
+        reference: checkpoint, model file or goldens; None uses the goldens beside the model.
+        images: folder of crops. With goldens: the folder of their source files, to check their pixels.
+        count: largest number of crops to read from the folder.
     """
 
     reference: Path | None = None
@@ -59,12 +59,12 @@ class ReferenceSettings:
 
 @dataclass(frozen=True)
 class Reference:
-    """Images with the right descriptors.
+    """Images with the reference's descriptors.
 
     Attributes:
-        name: of what computed the descriptors, for the report.
+        name: name of the reference, for the report.
         goldens: the images and descriptors.
-        left_out: one line for each file of the folder that cannot be read.
+        left_out: one line per file of the folder that cannot be read.
     """
 
     name: str
@@ -75,18 +75,18 @@ class Reference:
 def find_reference(
     model: Path, spec: ModelSpec, settings: ReferenceSettings, open_network: OpenNetwork | None = None
 ) -> Reference:
-    """Read or compute what a model is compared with.
+    """Read the reference of a model, or compute it.
 
     Args:
-        model: the file under test.
-        spec: its facts.
+        model: the model file under test.
+        spec: its spec.
         settings: see :class:`ReferenceSettings`.
-        open_network: opens a checkpoint; without it checkpoints are refused.
+        open_network: opens a checkpoint; None refuses checkpoints.
 
     Raises:
-        UsageError: no such goldens, a file that is no reference, no folder of crops, or too few crops.
-        MissingDependencyError: a checkpoint without PyTorch.
-        ModelFileError: a damaged file.
+        UsageError: the reference does not exist or is of a wrong kind, or there is no folder or too few crops.
+        MissingDependencyError: the reference is a checkpoint, and PyTorch is missing.
+        ModelFileError: a file is damaged.
     """
     path = settings.reference or goldens_path(model)
     kind = kind_of(path)
@@ -94,13 +94,13 @@ def find_reference(
         return Reference(f"goldens {printable(path)}", load_goldens(path))
     if kind is not Kind.CHECKPOINT and not is_model(path):
         raise UsageError(
-            f"{printable(path)}: no reference: expected a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}), a model file or "
-            "goldens (.npz)",
+            f"{printable(path)}: not a reference: expected a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}), a model "
+            "file or goldens (.npz)",
             parameter="reference",
         )
     if settings.images is None:
         raise UsageError(
-            f"the reference {printable(path)} needs crops to look at: give a folder of them", parameter="images"
+            f"the reference {printable(path)} needs crops to compare on: give a folder of crops", parameter="images"
         )
     crops = read_crops(settings.images, spec, settings.count)
     with open_checkpoint(path, spec, open_network) if kind is Kind.CHECKPOINT else open_exact(path) as engine:
@@ -108,18 +108,19 @@ def find_reference(
 
 
 def computed_reference(engine: Engine, name: str, crops: Crops, spec: ModelSpec) -> Reference:
-    """Compute the right descriptors of crops; none where the engine is of another network than ``spec``."""
-    same = engine.spec.fingerprint == spec.fingerprint
-    descriptors = engine.run(crops.images) if same else np.empty((0, 0), np.float32)
+    """Compute the reference's descriptors of crops; empty if ``engine`` is another network than ``spec``."""
+    # Nothing is computed for another network: the parity check refuses its fingerprint.
+    same_network = engine.spec.fingerprint == spec.fingerprint
+    descriptors = engine.run(crops.images) if same_network else np.empty((0, 0), np.float32)
     goldens = Goldens(crops.images, descriptors, crops.names, engine.spec.fingerprint, crops.labels)
     return Reference(name, goldens, crops.left_out)
 
 
 def open_checkpoint(path: Path, spec: ModelSpec, open_network: OpenNetwork | None) -> Engine:
-    """The trained network of a checkpoint.
+    """Open the trained network of a checkpoint.
 
     Raises:
-        MissingDependencyError: there is nothing to open it with.
+        MissingDependencyError: ``open_network`` is None.
     """
     if open_network is None:
         raise MissingDependencyError.for_package("torch", "export", "running a checkpoint")
@@ -127,7 +128,7 @@ def open_checkpoint(path: Path, spec: ModelSpec, open_network: OpenNetwork | Non
 
 
 def open_exact(path: Path) -> Engine:
-    """A model file on the runtime that computes most exactly: a reference in bfloat16 would prove little."""
+    """Open a model file on the most exact runtime: float32 for an ONNX file."""
     if is_engine(path):
         return open_engine(path)
     if importlib.util.find_spec("onnxruntime") is not None:
@@ -136,15 +137,15 @@ def open_exact(path: Path) -> Engine:
 
 
 def read_crops(folder: Path, spec: ModelSpec, count: int) -> Crops:
-    """Read crops of a folder, evenly spaced, in the input size of a model.
+    """Read evenly spaced crops of a folder, in the input size of a model.
 
     Args:
-        folder: of crops.
-        spec: of the model.
-        count: crops to take at most; those that cannot be read count.
+        folder: folder of crops.
+        spec: spec of the model.
+        count: largest number of crops, unreadable ones included.
 
     Raises:
-        UsageError: no such folder, or fewer than two readable crops.
+        UsageError: the folder does not exist or has fewer than two readable crops.
     """
     paths = list_images(folder)
     taken = min(count, len(paths))
@@ -159,23 +160,23 @@ def read_crops(folder: Path, spec: ModelSpec, count: int) -> Crops:
     if len(images) < 2:
         reason = f" (left out {left_out[0]})" if left_out else ""
         raise UsageError(
-            f"{printable(folder)}: {len(images)} readable image(s){reason}; expected a folder of at least 2 crops, better 100"
+            f"{printable(folder)}: {len(images)} readable image(s){reason}; expected at least 2 crops; give 100 or more"
         )
     return Crops(np.stack(images), tuple(names), Labels(*read_labels(names)), tuple(left_out))
 
 
 def read_sources(goldens: Goldens, folder: Path) -> list[Image.Image]:
-    """The pictures that goldens were read from: RGB, at their own size.
+    """Read the source files of goldens: RGB pictures in their original size.
 
     Raises:
-        UsageError: one of them is not in the folder.
-        ImageError: one of them cannot be read.
+        UsageError: a file is not in the folder.
+        ImageError: a file cannot be read.
     """
     missing = [name for name in goldens.names if not (folder / name).is_file()]
     if missing:
         raise UsageError(
-            f"{printable(folder)}: {len(missing)} of {len(goldens.names)} images of the goldens are not there, the first is "
-            f"{printable(missing[0])}; give the folder that the goldens were made of, or none",
+            f"{printable(folder)}: {len(missing)} of {len(goldens.names)} images of the goldens are missing, the first "
+            f"is {printable(missing[0])}; give the folder that the goldens were made from, or none",
             parameter="images",
         )
     return [load_rgb(folder / name) for name in goldens.names]

@@ -1,4 +1,4 @@
-"""One parity run: find the reference, compare, and name the mistake where they differ."""
+"""One parity run: find the reference, compare, and name the mistake if they differ."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from rrid_edge.parity.diagnosis import Diagnosis, Run, diagnose, pixel_mistake
 from rrid_edge.parity.reference import OpenNetwork, Reference, ReferenceSettings, find_reference, read_sources
 
 MistakenNetworks = Callable[[Path], Mapping[str, Run]]
-"""Copies of an ONNX file with a mistake built in; see ``rrid_export.mistakes.mistaken_networks``."""
+"""From an ONNX file to copies with one mistake each, by its name; see ``rrid_export.mistakes.mistaken_networks``."""
 
 
 @dataclass(frozen=True)
 class ParityRun:
-    """What a parity run found.
+    """The result of a parity run.
 
     Attributes:
-        model: the file under test.
-        images: folder of crops that was given, or None.
-        reference: what the engine was compared with.
-        report: the comparison.
-        descriptors: float32 (N, D): the engine's, of the reference's images.
-        wrong_pixels: what is wrong with the pixels of the goldens, in words; None where nothing is, or nobody can tell.
-        diagnosis: the mistake that explains the difference; None where the report passed.
-        untried: mistakes that could not be imitated, each with what is missing for it.
+        model: the model file under test.
+        images: the given folder of crops, or None.
+        reference: the reference.
+        report: the parity report.
+        descriptors: the engine's descriptors of the reference's images, float32 (N, D).
+        wrong_pixels: what is wrong with the pixels of the goldens; None if they are right or could not be checked.
+        diagnosis: the mistake that explains the difference; None if the report passed.
+        untried: one line per group of mistakes that could not be imitated, with what it needs.
     """
 
     model: Path
@@ -51,11 +51,11 @@ class ParityRun:
 
     @property
     def passed(self) -> bool:
-        """Whether the engine answers as the reference, and the reference saw the right pixels."""
+        """Whether the engine agrees with the reference, and the goldens have the right pixels."""
         return self.report.passed and self.wrong_pixels is None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-serialisable values: the parity report that is kept beside the model."""
+        """The content of the parity report beside the model, as JSON-serialisable values."""
         return self.report.to_dict() | {
             "passed": self.passed,
             "pixels": self.wrong_pixels,
@@ -66,27 +66,27 @@ class ParityRun:
         """Write the report, and its chart beside it.
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: a file cannot be written.
         """
         write_json(path, self.to_dict())
         write_parity_chart(chart_path(path), self.report, self.reference.goldens.descriptors, self.descriptors)
 
     def refuse_failure(self) -> None:
-        """Refuse a model that did not pass.
+        """Raise an error if the run did not pass.
 
         Raises:
-            CheckFailedError: it does not answer as the reference, or the goldens are of other pixels.
+            CheckFailedError: the engine differs from the reference, or the goldens have wrong pixels.
         """
         if not self.report.passed:
             cause = f" ({self.diagnosis.sentence()})" if self.diagnosis is not None else ""
             raise CheckFailedError(
-                f"parity failed: {'; '.join(self.report.failures)}{cause}; do not deploy {printable(self.model)} as it runs "
-                "here"
+                f"parity failed: {'; '.join(self.report.failures)}{cause}; do not deploy {printable(self.model)} on "
+                f"this runtime ({self.report.engine})"
             )
         if self.wrong_pixels is not None:
             raise CheckFailedError(
-                f"the goldens do not belong to {printable(self.images or '')}: {self.wrong_pixels}; make them with: rrid-edge "
-                "export CHECKPOINT --crops FOLDER; or read images as rrid_edge.crops.images does"
+                f"the goldens do not belong to {printable(self.images or '')}: {self.wrong_pixels}; read images with "
+                "rrid_edge.crops.images, or make the goldens with: rrid-edge export CHECKPOINT --crops FOLDER"
             )
 
 
@@ -98,21 +98,21 @@ def run_parity(
     open_network: OpenNetwork | None = None,
     mistaken_networks: MistakenNetworks | None = None,
 ) -> ParityRun:
-    """Compare an engine with its reference.
+    """Compare an engine with its reference. If they differ, look for the mistake.
 
     Args:
-        engine: the engine under test, of ``model``.
-        model: the file.
+        engine: the engine under test.
+        model: its model file.
         settings: what to compare it with.
-        open_network: opens a checkpoint; without it the reference cannot be one.
-        mistaken_networks: without it, or where it raises ModuleNotFoundError, mistakes of scaling and mirroring are not
-            imitated.
+        open_network: opens a checkpoint; None refuses a checkpoint as the reference.
+        mistaken_networks: makes networks with mistakes of scaling and mirroring. These mistakes are not tried if it is
+            None or raises ModuleNotFoundError.
 
     Raises:
-        UsageError: no such reference, no crops, or too few.
+        UsageError: the reference or its crops are missing, or there are too few crops.
         FingerprintMismatchError: the reference is another network.
         MissingDependencyError: the reference needs a package that is not installed.
-        ModelFileError: a damaged file.
+        ModelFileError: a file is damaged.
     """
     reference = find_reference(model, engine.spec, settings, open_network)
     goldens = reference.goldens
@@ -137,7 +137,7 @@ def run_parity(
 def _diagnosed(
     run: ParityRun, engine: Engine, sources: list[Image.Image] | None, mistaken_networks: MistakenNetworks | None
 ) -> ParityRun:
-    """The run with the mistake that explains its difference, and with what could not be tried."""
+    """Add the diagnosis to a run, and the mistakes that could not be tried."""
     untried = []
     if sources is None:
         untried.append("resize mistakes (they need goldens and the folder of their source images)")
@@ -165,7 +165,7 @@ def _diagnosed(
 
 
 def _graph_beside(model: Path, engine: Engine) -> Path | None:
-    """The ONNX file of the engine's network: the model itself, or the float32 one that lies beside it."""
+    """The ONNX file of the engine's network: ``model`` itself, or the float32 file beside it; None if there is none."""
     if not is_engine(model):
         return model
     beside = onnx_beside(model, "fp32")

@@ -1,4 +1,4 @@
-"""The benchmark's report: complete, and consistent with itself."""
+"""The report of a benchmark is complete and consistent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from support.pictures import save_crops
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """One quick run on a tiny model: the JSON and where the chart is."""
+    """One quick run on a tiny model: the JSON, and the folder of the chart."""
     folder = tmp_path_factory.mktemp("bench")
     path = save_tiny_model(folder / "rrid.onnx")
     images = np.random.default_rng(0).integers(0, 256, (12, 192, 64, 3), dtype=np.uint8)
@@ -89,7 +89,7 @@ def test_the_report_is_consistent_with_itself(report):
         assert row["search_p50_ms"] <= row["search_p90_ms"]
 
 
-def test_the_chart_is_a_picture(report):
+def test_the_chart_is_written(report):
     with Image.open(report[1] / "chart.png") as chart:
         assert chart.size == (900, 560)
 
@@ -112,8 +112,8 @@ def test_table_names_every_engine(report, least_effort):
     assert "files to index" in outcome.out
 
 
-def test_yardsticks_and_labelled_data(tmp_path, monkeypatch, least_effort):
-    """Both yardsticks stand first, and parity is measured on the folder; the compiler itself is left out."""
+def test_yardsticks_come_first_and_labelled_data_give_parity(tmp_path, monkeypatch, least_effort):
+    """Parity is measured on the crops of a folder. torch.compile is replaced by eager PyTorch."""
     monkeypatch.setattr(torch, "compile", lambda branch, **_: branch)
     torch.manual_seed(0)
     torch.save(RRID(ModelConfig("resnet18", 96, 32, (3, 2), 8), 5).state_dict(), tmp_path / "tiny.pth")
@@ -136,7 +136,7 @@ def test_yardsticks_and_labelled_data(tmp_path, monkeypatch, least_effort):
     assert content["engines"][0]["load_cold_s"] is None
 
 
-def test_refusals(tmp_path):
+def test_wrong_settings_are_refused(tmp_path):
     path = save_tiny_model(tmp_path / "rrid.onnx")
     refused(rrid_edge("bench", "--model", path), 2, "no such goldens file")
     refused(rrid_edge("bench", "--model", path, "--against", "boxes"), 2, "'boxes' is unknown", "(option --against)")
@@ -148,7 +148,7 @@ def test_refusals(tmp_path):
     refused(rrid_edge("bench", "--model", path, *both), 2, "exclude each other")
 
 
-def test_a_way_that_has_used_up_its_time_drops_out():
+def test_a_call_that_used_its_time_budget_is_not_timed_again():
     calls: dict[str, int] = {"slow": 0, "quick": 0}
 
     def slow():
@@ -160,8 +160,8 @@ def test_a_way_that_has_used_up_its_time_drops_out():
     assert len(timings["quick"].seconds) == 50
 
 
-def test_memory_is_that_of_an_open_engine(tmp_path):
-    """A model of 64 MB shows in the memory of the process that holds it."""
+def test_memory_includes_the_open_model(tmp_path):
+    """A model of 64 MB adds more than half its size to the memory of its process."""
     small = save_tiny_model(tmp_path / "small.onnx")
     spec = replace(fake_spec(), block_width=16 * 64 * 16)
     large = save_tiny_model(tmp_path / "large.onnx", spec)
@@ -172,21 +172,21 @@ def test_memory_is_that_of_an_open_engine(tmp_path):
     assert measure_load(LoadRequest(str(tmp_path / "none.onnx"), "onnxruntime", None, 1)) is None
 
 
-def test_ways_take_turns():
+def test_calls_are_timed_in_turns():
     order: list[str] = []
     timings = interleave({name: partial(order.append, name) for name in "ab"}, repetitions=3, warm_up=1)
     assert order == ["a", "b", "a", "b", "a", "b", "a", "b"]
     assert len(timings["a"].seconds) == 3
 
 
-def test_timing_measures_the_wall():
+def test_timing_is_wall_clock_time():
     timing = interleave({"sleep": lambda: time.sleep(0.01)}, repetitions=3)["sleep"]
     assert timing.median >= 0.01
     assert Timing((1.0, 2.0, 3.0)).percentile_ms(50) == 2000
 
 
-def test_only_forms_of_the_same_network_are_measured(tmp_path):
-    """``person.v2`` and ``person.v3`` lie in one folder, and one file of v2's name holds another network."""
+def test_only_files_of_the_same_network_are_measured(tmp_path):
+    """``person.v2`` and ``person.v3`` share a folder, and one file named as v2 holds another network."""
     spec = fake_spec()
     for name in ("person.v2.onnx", "person.v3.onnx", "person.onnx", "person.v2.fp16.onnx", "other[1].onnx"):
         save_tiny_model(tmp_path / name, spec.with_precision("fp16" if "fp16" in name else "fp32"))

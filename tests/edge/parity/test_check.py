@@ -1,4 +1,4 @@
-"""Parity: the numbers by hand, the verdict, the command, goldens on a machine without PyTorch."""
+"""Parity: numbers computed by hand, the verdict, the command, and goldens on a machine without PyTorch."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_equal_descriptors_agree_in_everything():
     assert found.top10_identical
 
 
-def test_numbers_by_hand():
-    """Four images in two dimensions; the third one turns by 90 degrees."""
+def test_numbers_are_those_computed_by_hand():
+    """Four images in two dimensions. The third one is rotated by 90 degrees."""
     reference = _unit([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
     other = reference.copy()
     other[2] = [1, 0]
@@ -59,12 +59,12 @@ def test_numbers_by_hand():
     assert found.mean_cosine == pytest.approx(0.75)
     assert found.worst_image == 2
     assert found.max_abs_difference == pytest.approx(1)
-    # Nearest others before: 1, 0, 3, 2. After: image 2 stands where 0 does: 2, 0 or 2 (a tie, by index 0), 0, 1.
+    # Nearest neighbours before: 1, 0, 3, 2. After, image 2 equals image 0: 2, 0 or 2 (a tie, index 0 wins), 0, 1.
     assert found.top1_agreement == pytest.approx(0.25)
     assert not found.top10_identical
 
 
-def test_kendall_against_counting_pairs():
+def test_kendall_tau_equals_a_count_of_pairs():
     one, two = _random(9, 1), _random(9, 2)
     taus = []
     for first, second in zip(rankings(one), rankings(two), strict=True):
@@ -81,31 +81,31 @@ def test_the_worst_block_is_named():
     assert compare(_random(), other, SPEC.blocks).worst_block == SPEC.blocks[7]
 
 
-def test_equal_crops_are_a_tie_not_a_disagreement():
+def test_equal_crops_count_as_a_tie():
     reference = np.repeat(_random(3), 4, axis=0)
     noisy = _unit(reference + np.random.default_rng(1).uniform(-1e-8, 1e-8, reference.shape))
     assert compare(reference, noisy, SPEC.blocks).top1_agreement == 1
 
 
 @pytest.mark.parametrize("bad", [_random(5), _random()[:, :8], np.full_like(_random(), np.nan)])
-def test_what_cannot_be_compared(bad):
+def test_other_shapes_and_nan_are_refused(bad):
     with pytest.raises(UsageError):
         compare(_random(), bad, SPEC.blocks)
 
 
-class _Crooked(FakeEngine):
-    """Answers a little beside the truth, or otherwise in company."""
+class _WrongEngine(FakeEngine):
+    """Adds noise to descriptors, or an offset that grows with the batch size."""
 
-    def __init__(self, noise=0.0, company=0.0):
+    def __init__(self, noise=0.0, batch_offset=0.0):
         super().__init__(SPEC)
-        self.noise, self.company = noise, company
+        self.noise, self.batch_offset = noise, batch_offset
 
     def _run_batch(self, images):
         right = super()._run_batch(images)
         seeds = images.reshape(len(images), -1)[:, :8].sum(1)
-        beside = np.stack([np.random.default_rng(seed).standard_normal(right.shape[1]) for seed in seeds])
-        lift = self.company * (len(images) - 1)
-        return _unit(right + np.float32(self.noise) * beside.astype(np.float32) + np.float32(lift))
+        noise = np.stack([np.random.default_rng(seed).standard_normal(right.shape[1]) for seed in seeds])
+        offset = self.batch_offset * (len(images) - 1)
+        return _unit(right + np.float32(self.noise) * noise.astype(np.float32) + np.float32(offset))
 
 
 def _check(engine, **options):
@@ -114,26 +114,26 @@ def _check(engine, **options):
     return check_parity(engine, images, FakeEngine(SPEC).run(images), **settings)
 
 
-def test_the_right_engine_passes():
+def test_a_correct_engine_passes():
     report = _check(FakeEngine(SPEC))
     assert report.passed
     assert report.batch_min_cosine == pytest.approx(1)
 
 
-def test_a_crooked_engine_fails_with_reasons():
-    report = _check(_Crooked(noise=0.1))
+def test_a_wrong_engine_fails_with_reasons():
+    report = _check(_WrongEngine(noise=0.1))
     assert not report.passed
     assert any(line.startswith("minimum cosine 0.") for line in report.failures)
 
 
 def test_an_engine_that_depends_on_the_batch_is_found():
-    engine = _Crooked(company=0.05)
+    engine = _WrongEngine(batch_offset=0.05)
     assert batch_invariance(engine, _images()) < 0.99
     assert any("change with the batch" in line for line in _check(engine).failures)
 
 
 def test_the_arithmetic_decides_the_tolerance():
-    engine = _Crooked(noise=0.004)
+    engine = _WrongEngine(noise=0.004)
     strict = _check(engine)
     engine.arithmetic = "int8"
     loose = _check(engine)
@@ -143,7 +143,7 @@ def test_the_arithmetic_decides_the_tolerance():
 
 def test_labels_add_the_change_of_map():
     persons, cameras = np.arange(12) % 4 + 1, np.arange(12) // 4
-    report = _check(_Crooked(noise=3.0), labels=Labels(persons, cameras))
+    report = _check(_WrongEngine(noise=3.0), labels=Labels(persons, cameras))
     assert report.map_reference is not None
     assert report.map_engine is not None
     assert _check(FakeEngine(SPEC), labels=UNKNOWN).map_engine is None
@@ -213,9 +213,9 @@ def test_command_fails_with_1_and_says_why(place):
 
 
 def test_command_refusals(place):
-    refused(rrid_edge("parity", "--images", "models"), 2, "8 of 8 images of the goldens are not there")
-    refused(rrid_edge("parity", "--reference", "models/rrid.onnx"), 2, "needs crops to look at")
-    refused(rrid_edge("parity", "--reference", "a.txt", "--images", "crops"), 2, "a.txt: no reference")
+    refused(rrid_edge("parity", "--images", "models"), 2, "8 of 8 images of the goldens are missing")
+    refused(rrid_edge("parity", "--reference", "models/rrid.onnx"), 2, "needs crops to compare on")
+    refused(rrid_edge("parity", "--reference", "a.txt", "--images", "crops"), 2, "a.txt: not a reference")
     (place / "one").mkdir()
     refused(rrid_edge("parity", "--reference", "models/rrid.onnx", "--images", "one"), 2, "0 readable image(s)")
     (place / "crops" / "broken.jpg").write_text("words")

@@ -1,4 +1,4 @@
-"""Every usual mistake, made on purpose in PyTorch by other means than the diagnosis uses, has to be named."""
+"""The diagnosis names every usual mistake. The tests make each one in PyTorch, not as the diagnosis imitates it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COUNT = 6
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The published network with random weights, exported, and crops that are larger than its input and of other shapes."""
+    """An export of the published network with random weights, and crops that are larger than its input."""
     folder = tmp_path_factory.mktemp("diagnosis")
     torch.manual_seed(1)
     torch.save(RRID(TINY, 5).state_dict(), folder / "tiny.pth")
@@ -64,7 +64,7 @@ def _tensor(images) -> torch.Tensor:
 
 @torch.inference_mode()
 def _answer(network, pixels, *, mirror=True, scale=True, blocks_first=True):
-    """Descriptors as the published evaluation makes them: two passes, mean, L2; ``pixels`` are normalised."""
+    """Descriptors as in the published evaluation: two passes, mean, L2 norm. ``pixels`` are normalised."""
     features = network(pixels).blocks
     if mirror:
         features = (features + network(pixels.flip(3)).blocks) / 2
@@ -116,7 +116,7 @@ def _reference(mistake, place, network) -> np.ndarray:
         "missing-mirror": lambda: _answer(network, _normalised(images), mirror=False),
         "unnormalised": lambda: _answer(network, _normalised(images), scale=False),
         "interleaved-blocks": lambda: _answer(network, _normalised(images), blocks_first=False),
-        # OpenCV's resize takes (width, height); with (height, width) the picture lies on its side until it is turned over.
+        # OpenCV's resize takes (width, height). With (height, width) the picture is resized, then transposed.
         "swapped-size": lambda: _answer(
             network,
             _by_pillow(place, lambda picture: picture.resize((96, 32), Image.Resampling.BILINEAR)).transpose(2, 3),
@@ -180,7 +180,7 @@ def _save_goldens(place, descriptors, images=None):
 
 
 @pytest.mark.parametrize("mistake", MADE)
-def test_the_mistake_is_named(place, network, mistake):
+def test_the_diagnosis_names_the_mistake(place, network, mistake):
     path = _save_goldens(place, _reference(mistake, place, network))
     report = place / "report.json"
     outcome = rrid_edge(
@@ -195,7 +195,7 @@ def test_the_mistake_is_named(place, network, mistake):
         assert chart.size == (1120, 560)
 
 
-def test_the_right_reference_passes(place, network):
+def test_the_correct_reference_passes(place, network):
     path = _save_goldens(place, _answer(network, _normalised(_pixels(place))))
     outcome = rrid_edge(
         "parity",
@@ -211,7 +211,7 @@ def test_the_right_reference_passes(place, network):
     assert "cause" not in outcome.out
 
 
-def test_two_mistakes_of_which_one_is_the_length(place, network):
+def test_missing_normalisation_is_named_beside_another_mistake(place, network):
     images = _pixels(place)
     both = _answer(network, _normalised(images[..., ::-1]), scale=False)
     with open_engine(place / "m" / "rrid.onnx", "onnxruntime") as engine:
@@ -219,17 +219,17 @@ def test_two_mistakes_of_which_one_is_the_length(place, network):
     assert [cause.mistake for cause in found.causes] == ["bgr", "unnormalised"]
 
 
-def test_what_is_no_usual_mistake_is_not_given_a_name(place, network):
+def test_an_unusual_mistake_gets_no_name(place, network):
     other = _answer(network, _normalised(np.roll(_pixels(place), 29, axis=1)))
     outcome = rrid_edge(
         "parity", place / "m" / "rrid.onnx", "--reference", _save_goldens(place, other), "--runtime", "onnxruntime"
     )
-    refused(outcome, 1, "none of the usual mistakes explains it")
+    refused(outcome, 1, "none of the usual mistakes explains the difference")
     assert "not tried: resize mistakes (they need goldens" in outcome.err
 
 
-def test_an_engine_whose_input_is_wrong_is_told_from_the_files(place, network):
-    """The other way round: PyTorch read the files rightly, what the engine was given is wrong."""
+def test_wrong_input_of_the_engine_is_found_from_the_files(place, network):
+    """The reference has the right pixels; the engine was given wrong ones."""
     pictures = [load_rgb(path) for path in _paths(place)]
     wrong = np.stack([np.asarray(picture.resize((32, 96), Image.Resampling.NEAREST)) for picture in pictures])
     right = _answer(network, _normalised(_pixels(place)))
@@ -239,28 +239,28 @@ def test_an_engine_whose_input_is_wrong_is_told_from_the_files(place, network):
     assert pixel_mistake(_pixels(place), pictures) is None
     words = pixel_mistake(wrong, pictures)
     assert words == (
-        f"{COUNT} of {COUNT} images are not what this package reads from these files: nearest-resize: "
+        f"{COUNT} of {COUNT} images differ from what this package reads from the files: nearest-resize: "
         + MISTAKES["nearest-resize"]
     )
 
 
-def test_goldens_of_other_pixels_fail_though_the_engine_agrees(place, network):
+def test_goldens_with_wrong_pixels_fail_even_if_the_engine_agrees(place, network):
     wrong = _pixels(place)[..., ::-1].copy()
     path = _save_goldens(place, _answer(network, _normalised(wrong)), wrong)
     arguments = ("parity", place / "m" / "rrid.onnx", "--reference", path, "--runtime", "onnxruntime")
-    assert rrid_edge(*arguments).code == 0  # nobody can tell without the files
+    assert rrid_edge(*arguments).code == 0  # without the files the pixels cannot be checked
     outcome = rrid_edge(*arguments, "--images", place / "crops")
     refused(outcome, 1, "the goldens do not belong to", f"{COUNT} of {COUNT} images", "bgr: ")
     assert not json.loads((place / "m" / "parity.json").read_text())["passed"]
 
 
-def test_goldens_of_another_folder(place, network, tmp_path):
+def test_goldens_of_another_folder_are_refused(place, network, tmp_path):
     path = _save_goldens(place, _answer(network, _normalised(_pixels(place))))
     outcome = rrid_edge("parity", place / "m" / "rrid.onnx", "--reference", path, "--images", tmp_path)
-    refused(outcome, 2, f"{COUNT} of {COUNT} images of the goldens are not there, the first is 00.png")
+    refused(outcome, 2, f"{COUNT} of {COUNT} images of the goldens are missing, the first is 00.png")
 
 
-def test_a_network_without_a_mirrored_view_misses_none(place, tmp_path):
+def test_missing_mirror_is_not_tried_on_a_network_without_mirror(place, tmp_path):
     size = ("--height", 96, "--width", 32, "--no-flip")
     assert rrid_edge("export", place / "tiny.pth", "-o", tmp_path, *size).code == 0
     assert "missing-mirror" not in mistaken_networks(tmp_path / "rrid.onnx")
