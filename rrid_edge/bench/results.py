@@ -221,10 +221,12 @@ class BenchReport:
             lines += [
                 f"files to index, {row.kind} ({row.name}): {row.end_to_end_images_per_s:.1f} images/s, {row.share:.2f} "
                 f"({row.lowest_share:.2f} to {row.highest_share:.2f}) of the engine's {row.engine_images_per_s:.1f}",
-                f"  limited by {row.limiting_stage}; stages alone, images/s: decode {row.decode_images_per_s:.0f}{copy}, "
-                f"compute {row.engine_images_per_s:.0f}, store {row.store_images_per_s:.0f}",
-                f"  the engine waited {row.waited_for_decoding:.1%} of the time for decoding, {row.waited_for_disk:.1%} "
-                f"for the disk (batch size {row.batch}, {row.workers} decoders, {row.files} files)",
+                f"  limited by {row.limiting_stage}; stages alone, images/s: "
+                f"decode {row.decode_images_per_s:.0f}{copy}, compute {row.engine_images_per_s:.0f}, "
+                f"store {row.store_images_per_s:.0f}",
+                f"  the engine waited {row.waited_for_decoding:.1%} of the time for decoding, "
+                f"{row.waited_for_disk:.1%} for the disk (batch size {row.batch}, {row.workers} decoders, "
+                f"{row.files} files)",
             ]
         return [*lines, ""]
 

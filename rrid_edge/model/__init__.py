@@ -1,1 +1,1 @@
-"""A model: its facts, its file names, the reader of its files, and the choice between several."""
+"""A model: its spec, its file names, readers of its files, and the choice of a model."""

@@ -1,4 +1,4 @@
-"""Which model a command uses when several could be meant."""
+"""The choice of a model file."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ MODELS_FOLDER = Path("models")
 def choose_model(
     model: Path | None, gallery_model: Path | None = None, *, folder: Path = MODELS_FOLDER
 ) -> tuple[Path, str]:
-    """The model file to use.
+    """Choose the model file to use.
+
+    The first of these wins: ``model``, the environment variable RRID_EDGE_MODEL, ``gallery_model`` if it exists, the
+    best usable file in ``folder`` (:func:`rrid_edge.model.names.preferred_names`).
 
     Args:
         model: the file that the user gave, or None.
-        gallery_model: the file that the gallery was indexed with.
-        folder: where ``export`` writes by default.
+        gallery_model: the file that the gallery was indexed with, or None.
+        folder: folder that ``export`` writes into by default.
 
     Returns:
-        The file, and why it was chosen, for a line on stderr. The order: ``model``, the environment variable
-        RRID_EDGE_MODEL, ``gallery_model``, the best usable file in ``folder``
-        (:func:`rrid_edge.model.names.preferred_names`).
+        The file, and the reason of the choice as a short phrase.
 
     Raises:
-        UsageError: there is none, or the one named does not exist.
+        UsageError: there is no model, or the named file does not exist.
     """
     if model is not None:
         return _existing(model, "given"), "given"
@@ -41,8 +42,8 @@ def choose_model(
         if candidate.is_file() and (not is_engine(candidate) or _engine_usable()):
             return candidate, f"the best in {printable(folder)}/"
     raise UsageError(
-        f"no model: none was given, and {printable(folder)}/ holds none of the names that export writes; give a model "
-        f"file, set {ENVIRONMENT_VARIABLE}, or make one with: rrid-edge export CHECKPOINT",
+        f"no model: none was given, and {printable(folder)}/ holds no exported model; give a model file, set "
+        f"{ENVIRONMENT_VARIABLE}, or make one with: rrid-edge export CHECKPOINT",
         parameter="model",
     )
 
@@ -57,7 +58,7 @@ def _existing(path: Path, source: str) -> Path:
 
 
 def _engine_usable() -> bool:
-    """Whether a TensorRT engine could run here at all."""
+    """Whether TensorRT is installed."""
     import importlib.util
 
     return importlib.util.find_spec("tensorrt") is not None

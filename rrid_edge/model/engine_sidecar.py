@@ -1,6 +1,6 @@
-"""The sidecar ``<engine>.json``: what a TensorRT plan is, where it runs, and the proof of its precision.
+"""The sidecar ``<engine>.json`` of a TensorRT engine: its spec, its machine, and the proof of its precision.
 
-The metadata stands beside the plan and never inside it, so that trtexec and C++ keep reading the plan.
+The metadata is beside the plan, not inside it, so trtexec and C++ programs can read the plan.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rrid_edge.model.names import onnx_beside, sidecar_path
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1
-# Majors a version-compatible plan may cross, oldest first (NVIDIA's support matrix; there was no TensorRT 9 release).
+# Major versions that run version-compatible plans of earlier ones (NVIDIA's support matrix); there was no TensorRT 9.
 _COMPATIBLE_MAJORS = (8, 10, 11)
 _AMPERE = (8, 0)
 _HEX64 = re.compile(r"[0-9a-f]{64}")
@@ -27,12 +27,12 @@ _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Machine:
-    """What a plan is bound to.
+    """The machine that a plan is bound to.
 
     Attributes:
         tensorrt: full version of TensorRT, for example ``10.3.0``.
-        gpu: the GPU's name, as CUDA gives it.
-        compute_capability: for example ``8.7``.
+        gpu: name of the GPU in CUDA.
+        compute_capability: compute capability of the GPU, for example ``8.7``.
     """
 
     tensorrt: str
@@ -42,7 +42,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Profile:
-    """The batch sizes of the plan's one optimisation profile, in images."""
+    """The batch sizes of the plan's only optimisation profile, in images."""
 
     min_batch: int
     opt_batch: int
@@ -51,16 +51,16 @@ class Profile:
 
 @dataclass(frozen=True)
 class BuildFlags:
-    """How the plan was built, where that changes what it needs or what it computes.
+    """Build settings that change what a plan needs or computes.
 
     Attributes:
-        strongly_typed: the types of the ONNX were obeyed (TensorRT 10 and later); False where builder flags chose.
-        version_compatible: runs on this and later TensorRT versions.
-        hardware_compatible: runs on every GPU from compute capability 8.0 on.
-        strip_weights: the plan lies without its weights, which come from the ONNX at load time.
-        tf32: float32 products may be rounded to TF32.
+        strongly_typed: True if the ONNX file set the types (TensorRT 10 and later); False if builder flags did.
+        version_compatible: the plan also runs on later TensorRT versions.
+        hardware_compatible: the plan runs on every GPU from compute capability 8.0 on.
+        strip_weights: the plan has no weights; they are read from the ONNX file at load time.
+        tf32: products of float32 values may be rounded to TF32.
         workspace_mib: limit of the builder's scratch memory.
-        optimization_level: the builder's effort, 0 to 5; None is TensorRT's default.
+        optimization_level: effort of the builder, 0 to 5; None is TensorRT's default.
     """
 
     strongly_typed: bool
@@ -74,12 +74,12 @@ class BuildFlags:
 
 @dataclass(frozen=True)
 class PrecisionProof:
-    """Layers of the built engine by the type they compute in, from TensorRT's inspector.
+    """Number of layers of the built engine per type, from TensorRT's inspector.
 
     Attributes:
-        half: layers that carry float16.
-        int8: layers that carry int8.
-        single: layers that carry float32 alone.
+        half: layers with float16 tensors.
+        int8: layers with int8 tensors.
+        single: layers with float32 tensors only.
         other: layers without floating-point tensors (shape arithmetic, uint8 copies).
     """
 
@@ -91,19 +91,19 @@ class PrecisionProof:
 
 @dataclass(frozen=True)
 class EngineSidecar:
-    """Everything known of one plan file.
+    """The content of a sidecar.
 
     Attributes:
-        spec: the model contract, with the precision the plan was proved to have.
-        machine: where it was built and where it runs.
-        profile: batch sizes it takes.
-        onnx_name: file name of the source ONNX.
-        onnx_sha256: sha256 (hex) of that file.
+        spec: spec of the model, with the precision that the inspector confirmed.
+        machine: machine that the plan was built on and is bound to.
+        profile: batch sizes that the plan accepts.
+        onnx_name: file name of the source ONNX file.
+        onnx_sha256: sha256 (hex) of the source ONNX file.
         plan_sha256: sha256 (hex) of the plan.
         plan_bytes: size of the plan.
-        build_s: seconds that the build took.
-        flags: how it was built.
-        proof: what the inspector counted.
+        build_s: duration of the build.
+        flags: build settings.
+        proof: layers per type.
     """
 
     spec: ModelSpec
@@ -118,7 +118,7 @@ class EngineSidecar:
     proof: PrecisionProof
 
     def to_json(self) -> dict[str, object]:
-        """The sidecar as JSON values; also says names, types and shapes, for readers without this package."""
+        """The sidecar as JSON values, with names, dtypes and shapes for readers without this package."""
         spec = self.spec
         return {
             "format": SIDECAR_FORMAT,
@@ -138,14 +138,14 @@ class EngineSidecar:
         }
 
     def to_text(self) -> str:
-        """The content of the sidecar file."""
+        """The text of the sidecar file."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
     def write(self, engine_path: Path) -> None:
         """Write ``<engine>.json`` atomically.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         write_text(sidecar_path(engine_path), self.to_text())
 
@@ -154,8 +154,8 @@ class EngineSidecar:
         """Read and check the sidecar of an engine file.
 
         Raises:
-            ModelFileError: absent, not JSON, of a newer format, or its entries are missing, of another type, or
-                contradict each other.
+            ModelFileError: the sidecar is missing, not JSON or of a newer format, or its entries are missing, of a
+                wrong type or contradict each other.
         """
         path = sidecar_path(engine_path)
         where = printable(path)
@@ -163,8 +163,8 @@ class EngineSidecar:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ModelFileError(
-                f"{where}: cannot be read ({error.strerror or error}), so nothing says what {engine_path.name} is; "
-                f"copy it from where the engine was built, or rebuild with: {rebuild_command(engine_path, None)}"
+                f"{where}: cannot be read ({error.strerror or error}); {engine_path.name} needs this sidecar: copy it "
+                f"from the machine that built the engine, or rebuild with: {rebuild_command(engine_path, None)}"
             ) from error
         except ValueError as error:
             raise _damaged(engine_path, f"not JSON: {error}") from error
@@ -178,7 +178,7 @@ class EngineSidecar:
         """Refuse a plan that was built for another machine.
 
         Raises:
-            ModelFileError: names what differs and the command that rebuilds.
+            ModelFileError: TensorRT or the GPU differs. It names the difference and the command to rebuild.
         """
         wrong: list[str] = []
         if not self._fits_version(machine.tensorrt):
@@ -195,19 +195,20 @@ class EngineSidecar:
             )
 
     def check_plan(self, plan: bytes, engine_path: Path) -> None:
-        """Refuse a plan whose bytes are not those that were built: deserialising a plan is running its code.
+        """Refuse a plan whose bytes changed since the build.
 
         Raises:
-            ModelFileError: another size or sha256.
+            ModelFileError: the size or the sha256 differs from the sidecar's.
         """
+        # Deserialising a plan runs code from it.
         if len(plan) != self.plan_bytes:
-            found = f"it holds {len(plan):,} bytes, expected {self.plan_bytes:,}"
+            found = f"it has {len(plan):,} bytes, expected {self.plan_bytes:,}"
         elif hashlib.sha256(plan).hexdigest() != self.plan_sha256:
             found = "its sha256 is not the one in its sidecar"
         else:
             return
         raise ModelFileError(
-            f"{printable(engine_path)}: the engine file is damaged or was exchanged ({found}); rebuild it with: "
+            f"{printable(engine_path)}: the engine file is damaged or was replaced ({found}); rebuild it with: "
             f"{rebuild_command(engine_path, self.onnx_name)}"
         )
 
@@ -224,25 +225,25 @@ class EngineSidecar:
 
 
 def rebuild_command(engine_path: Path, onnx_name: str | None) -> str:
-    """The command that builds this engine again, on this machine.
+    """The command that rebuilds an engine on this machine.
 
     Args:
         engine_path: the engine.
-        onnx_name: file name of its source ONNX; None where no sidecar says it.
+        onnx_name: file name of its source ONNX file; None if there is no sidecar to read it from.
     """
     source = engine_path.with_name(onnx_name) if onnx_name else onnx_beside(engine_path)
     return f"rrid-edge export {printable(source)}"
 
 
 def version_numbers(text: str) -> tuple[int, ...]:
-    """``10.3.0`` as numbers; what is no number ends the list.
+    """The numbers at the start of a version: (10, 3, 0) for ``10.3.0-rc1``.
 
     Raises:
-        ValueError: it does not begin with a number.
+        ValueError: ``text`` does not begin with a number.
     """
     match = re.match(r"\d+(?:\.\d+)*", text)
     if match is None:
-        raise ValueError(f"{text!r} is no version")
+        raise ValueError(f"{text!r} is not a version")
     return tuple(int(part) for part in match.group().split("."))
 
 
@@ -253,7 +254,7 @@ def _damaged(engine_path: Path, reason: str) -> ModelFileError:
     )
 
 
-def _parse(values: Any, where: str) -> EngineSidecar:  # noqa: ANN401 - whatever the JSON file holds
+def _parse(values: Any, where: str) -> EngineSidecar:  # noqa: ANN401 - any JSON value
     if not isinstance(values, dict):
         raise TypeError("expected a JSON object")
     version = _typed(values, "format", int)
@@ -262,10 +263,10 @@ def _parse(values: Any, where: str) -> EngineSidecar:  # noqa: ANN401 - whatever
     metadata: dict[str, str] = _typed(values, "metadata", dict)
     spec = ModelSpec.from_metadata(metadata, where=where)
     if (values["fingerprint"], values["precision"]) != (spec.fingerprint, spec.precision):
-        raise ValueError("fingerprint or precision contradict the metadata")
+        raise ValueError("fingerprint or precision contradicts the metadata")
     profile = Profile(**_integers(_typed(values, "profile", dict), "min_batch", "opt_batch", "max_batch"))
     if not 1 <= profile.min_batch <= profile.opt_batch <= profile.max_batch:
-        raise ValueError("the profile is not 1 <= min <= opt <= max")
+        raise ValueError("the profile does not satisfy 1 <= min <= opt <= max")
     source, plan = _typed(values, "source_onnx", dict), _typed(values, "plan", dict)
     machine = Machine(**{key: _typed(values, key, str) for key in ("tensorrt", "gpu", "compute_capability")})
     version_numbers(machine.tensorrt)
@@ -300,7 +301,7 @@ def _integers(values: Mapping[str, Any], *names: str) -> dict[str, int]:
     return {name: _typed(values, name, int) for name in names}
 
 
-def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 - the kind is an argument
+def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 - of type kind
     value = values[name]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(f"{name!r} is {value!r}, expected {kind.__name__}")
@@ -309,12 +310,12 @@ def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: AN
 
 def _hash(text: str) -> str:
     if not _HEX64.fullmatch(text):
-        raise ValueError(f"{text!r} is no sha256")
+        raise ValueError(f"{text!r} is not a sha256")
     return text
 
 
 def _file_name(text: str) -> str:
-    # The name ends up in a path that is read: it must not lead out of the engine's folder.
+    # The name becomes part of a path that is read, so it must not leave the engine's folder.
     if not text or Path(text).name != text:
-        raise ValueError(f"source_onnx {text!r} is no plain file name")
+        raise ValueError(f"source_onnx {text!r} is not a plain file name")
     return text

@@ -1,8 +1,8 @@
-"""File names and kinds of all artefacts: the one place that makes a name and says what a file is.
+"""File names and kinds of all artefacts. Only this module makes file names and tells kinds apart.
 
-A model file is ``<stem>[.<precision>].onnx``, ``<stem>[.<precision>].engine`` or ``<stem>[.<precision>].plan``, with a
-precision of ``fp32``, ``fp16`` or ``int8``. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem ``person.v2``.
-A name without a precision means fp32 for an ONNX file. ``export`` writes the stem ``rrid``.
+A model file is ``<stem>[.<precision>].onnx``, ``<stem>[.<precision>].engine`` or ``<stem>[.<precision>].plan``. The
+precision is ``fp32``, ``fp16`` or ``int8``. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem
+``person.v2``. A name without a precision means fp32 for an ONNX file. ``export`` writes the stem ``rrid``.
 
 =================  ==============  =============================================  ====================================
 artefact           belongs to      name                                           for ``person.v2.fp16.engine``
@@ -20,8 +20,8 @@ timing cache       one machine     ``tensorrt-<version>-sm<capability>.timing`` 
 
 One exception: the parity report of ``rrid.onnx`` is ``parity.json``.
 
-Thresholds are kept per precision because scores shift a little with it. A model without its own takes those of another
-precision of its network (:func:`thresholds_candidates`).
+Thresholds are kept per precision because scores shift a little with it. A model without thresholds uses those of
+another precision of its network (:func:`thresholds_candidates`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _ONNX_ORDER = ("fp32", "int8", "fp16")
 
 
 class Kind(Enum):
-    """What a file is, as its name says; the value is the phrase for a message."""
+    """Kind of a file, by its name. The value is the phrase for messages."""
 
     ONNX = "an ONNX file"
     ENGINE = "a TensorRT engine"
@@ -61,7 +61,7 @@ class Kind(Enum):
     OTHER = "a file of another kind"
 
 
-# The first ending that fits decides: the longer ones come first.
+# The first matching ending decides, so longer endings come first.
 _KINDS = (
     (_THRESHOLDS_ENDING, Kind.THRESHOLDS),
     (_CALIBRATION_ENDING, Kind.CALIBRATION),
@@ -75,7 +75,7 @@ _KINDS = (
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file is. Looks at the name only, in any case of letters; the file need not exist."""
+    """The kind of a file, from its name only. Case is ignored, and the file need not exist."""
     name = path.name.lower()
     if name == _DEFAULT_PARITY_NAME:
         return Kind.PARITY
@@ -83,19 +83,19 @@ def kind_of(path: Path) -> Kind:
 
 
 def is_engine(path: Path) -> bool:
-    """Whether this is a TensorRT engine."""
+    """Whether the name is that of a TensorRT engine."""
     return kind_of(path) is Kind.ENGINE
 
 
 def is_model(path: Path) -> bool:
-    """Whether an engine can be opened from this: an ONNX file or a TensorRT engine."""
+    """Whether the name is that of a model file: ONNX or a TensorRT engine."""
     return kind_of(path) in (Kind.ONNX, Kind.ENGINE)
 
 
 def stem_of(path: Path) -> str:
-    """The network's part of a model's name, shared by all its precisions: ``person.v2`` of ``person.v2.fp16.onnx``.
+    """The stem of a model's name, shared by all its precisions: ``person.v2`` for ``person.v2.fp16.onnx``.
 
-    Of any other file, for example a checkpoint: the name without its last suffix.
+    For any other file, for example a checkpoint, it is the name without its last suffix.
     """
     return _split(path)[0]
 
@@ -110,18 +110,18 @@ def onnx_beside(model: Path, precision: str | None = None) -> Path:
 
     Args:
         model: any model file.
-        precision: of the ONNX file; None takes the one that the model's name says.
+        precision: precision of the ONNX file; None uses the precision in the model's name.
     """
     stem, named = _split(model)
     return onnx_path(model.parent, precision or named or _PLAIN_PRECISION, stem)
 
 
 def engine_path(onnx: Path, precision: str) -> Path:
-    """The engine that is built from an ONNX file, beside it: always with its precision, ``rrid.fp32.engine`` too.
+    """The engine of an ONNX file, beside it. Its name always has a precision: ``rrid.fp32.engine``.
 
     Args:
         onnx: the ONNX file.
-        precision: as its metadata says; its name may not.
+        precision: precision in its metadata. Its name may lack it.
     """
     return onnx.with_name(f"{stem_of(onnx)}.{precision}{ENGINE_SUFFIXES[0]}")
 
@@ -137,23 +137,25 @@ def goldens_path(model: Path) -> Path:
 
 
 def calibration_path(model: Path) -> Path:
-    """What an int8 model was calibrated with: ``rrid.calibration.json`` for ``rrid.int8.onnx``."""
+    """The list of calibration crops of an int8 model: ``rrid.calibration.json`` for ``rrid.int8.onnx``."""
     return model.with_name(stem_of(model) + _CALIBRATION_ENDING)
 
 
 def thresholds_path(model: Path, precision: str | None = None) -> Path:
-    """The thresholds of a model or checkpoint: ``rrid.thresholds.json`` for fp32, else ``rrid.<precision>.thresholds.json``.
+    """The thresholds of a model or checkpoint.
+
+    The name is ``rrid.thresholds.json`` for fp32, else ``rrid.<precision>.thresholds.json``.
 
     Args:
         model: a model file or a checkpoint.
-        precision: of the thresholds; None takes the one that the model's name says.
+        precision: precision of the thresholds; None uses the precision in the model's name.
     """
     stem, named = _split(model)
     return model.with_name(_variant(stem, precision or named or _PLAIN_PRECISION) + _THRESHOLDS_ENDING)
 
 
 def thresholds_candidates(model: Path) -> list[Path]:
-    """Where thresholds of a model's network may be, best first: its own, those of fp32, then all others in the folder."""
+    """Files that may hold a model's thresholds, best first: its own, those of fp32, then all others beside it."""
     named = dict.fromkeys((thresholds_path(model), thresholds_path(model, _PLAIN_PRECISION)))
     others = sorted(path for path in model.parent.glob("*" + _THRESHOLDS_ENDING) if path not in named)
     return [*named, *others]
@@ -166,23 +168,23 @@ def parity_report_path(model: Path) -> Path:
 
 
 def chart_path(report: Path) -> Path:
-    """The chart beside a report: ``.png`` for ``.json``. A report of another suffix keeps it: ``report.v2.png``."""
+    """The chart beside a report. It replaces ``.json`` by ``.png``; other suffixes are kept: ``report.v2.png``."""
     return report.with_name(report.name.removesuffix(".json") + ".png")
 
 
 def timing_cache_name(tensorrt: str, compute_capability: str) -> str:
-    """The cache of kernel times, useful to one TensorRT version and compute capability (``8.7``) only."""
+    """Name of TensorRT's cache of kernel times for one TensorRT version and compute capability, for example ``8.7``."""
     return f"tensorrt-{tensorrt}-sm{compute_capability.replace('.', '')}.timing"
 
 
 def preferred_names() -> tuple[str, ...]:
-    """Model names that commands look for when none is named, the best first: engines before ONNX files."""
+    """File names that commands look for if no model is named, best first: engines before ONNX files."""
     engines = [f"{DEFAULT_STEM}.{precision}{suffix}" for precision in _ENGINE_ORDER for suffix in ENGINE_SUFFIXES]
     return (*engines, *(onnx_path(Path(), precision).name for precision in _ONNX_ORDER))
 
 
 def _split(path: Path) -> tuple[str, str | None]:
-    """Stem, and the precision where the name of a model says one."""
+    """The stem, and the precision in a model's name; None if there is none."""
     stem, dot, last = path.stem.rpartition(".")
     return (stem, last) if dot and stem and last in PRECISIONS and is_model(path) else (path.stem, None)
 

@@ -1,8 +1,8 @@
-"""Reading what an ONNX file says of itself, without the package ``onnx``.
+"""Read the header of an ONNX file without the package ``onnx``.
 
-A device needs the metadata, the names, types and shapes of inputs and outputs, and where external weights lie. These
-few fields are read straight from the protobuf wire format (field numbers: ``onnx.proto``); weights are skipped. Every
-length is checked, so a truncated or foreign file ends in one line, not in a runtime's abort.
+The header has the metadata, the inputs and outputs, and the names of external weight files. It is read from the
+protobuf wire format (field numbers: ``onnx.proto``); weights are skipped. Every length is checked, so a truncated or
+foreign file gives one error line and does not abort a runtime.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class TensorInfo:
     """A graph input or output.
 
     Attributes:
-        name: as in the graph.
-        dtype: NumPy's name of the element type.
-        shape: a number for a fixed axis, a name or None for a dynamic one.
+        name: name in the graph.
+        dtype: element type, as NumPy names it.
+        shape: one entry per axis: a number if fixed, a name or None if dynamic.
     """
 
     name: str
@@ -47,15 +47,15 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class OnnxHeader:
-    """What an ONNX file says of itself.
+    """The header of an ONNX file.
 
     Attributes:
         opset: version of the default operator set.
-        producer: the program that wrote it.
-        metadata: all of ``metadata_props``.
-        inputs: graph inputs that are not weights.
+        producer: program that wrote the file.
+        metadata: all entries of ``metadata_props``.
+        inputs: graph inputs, without weights.
         outputs: graph outputs.
-        external_files: names of files beside it that hold weights.
+        external_files: names of the files with external weights.
     """
 
     opset: int
@@ -67,11 +67,12 @@ class OnnxHeader:
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """The model contract of an ONNX file, after checking that its names, types and axes keep it.
+    """Read the spec of an ONNX file, and check that its inputs and outputs agree with it.
 
     Raises:
-        UsageError: no such file.
-        ModelFileError: not ONNX, truncated, without external weights, another network, or damaged metadata.
+        UsageError: the file does not exist.
+        ModelFileError: the file is not ONNX, is truncated, has missing external weights, or its metadata is missing,
+            damaged or contradicts the graph.
     """
     header = read_model_header(path)
     spec = ModelSpec.from_metadata(header.metadata, where=printable(path))
@@ -80,11 +81,11 @@ def read_spec(path: Path) -> ModelSpec:
 
 
 def read_model_header(path: Path) -> OnnxHeader:
-    """The header of any ONNX file.
+    """Read the header of any ONNX file.
 
     Raises:
-        UsageError: no such file.
-        ModelFileError: not ONNX, truncated, or weights beside it are missing.
+        UsageError: the file does not exist.
+        ModelFileError: the file is not ONNX, is truncated, or its external weights are missing.
     """
     where = printable(path)
     try:
@@ -101,7 +102,7 @@ def read_model_header(path: Path) -> OnnxHeader:
     for name in header.external_files:
         if Path(name).is_absolute() or ".." in Path(name).parts or not (path.parent / name).is_file():
             raise ModelFileError(
-                f"{where}: its weights lie in {printable(name)!r}, which is not beside it; copy that file too, or "
+                f"{where}: its weights are in {printable(name)!r}, which is not beside it; copy that file too, or "
                 f"{_EXPORT_HINT}"
             )
     return header
@@ -109,14 +110,14 @@ def read_model_header(path: Path) -> OnnxHeader:
 
 @functools.lru_cache(maxsize=16)
 def _parse_file(path: Path, _version: tuple[int, ...]) -> OnnxHeader:
-    """The header of a file; parsed once for each version of it, since several layers of an engine ask for it."""
+    """Parse a header once per version of a file: several modules read it when an engine is opened."""
     with path.open("rb") as stream:
-        # Not closed by hand: an error's traceback still holds views of it; the last of them unmaps the file.
+        # The map is not closed here: an error's traceback holds views of it. The last view unmaps the file.
         return _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def _no_onnx(path: Path, error: Exception) -> ModelFileError:
-    """What to say of a file that cannot be parsed: its name may say that it is something else."""
+    """The error for a file that cannot be parsed. It names the kind if the file name tells it."""
     where, kind = printable(path), kind_of(path)
     if kind is Kind.CHECKPOINT:
         return ModelFileError(
@@ -124,7 +125,7 @@ def _no_onnx(path: Path, error: Exception) -> ModelFileError:
         )
     if kind not in (Kind.ONNX, Kind.OTHER):
         return ModelFileError(
-            f"{where}: this is {kind.value}, not an ONNX file; name the ONNX file of its network, or {_EXPORT_HINT}"
+            f"{where}: this is {kind.value}, not an ONNX file; give the ONNX file of its network, or {_EXPORT_HINT}"
         )
     return ModelFileError(f"{where}: not an ONNX file, or damaged ({error}); {_EXPORT_HINT}")
 
@@ -140,7 +141,7 @@ def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:
         if not fits or found is None or isinstance(found.shape[0], int):
             seen = ", ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors) or "nothing"
             raise ModelFileError(
-                f"{printable(path)}: the graph does not keep its own metadata: expected {name} {dtype} "
+                f"{printable(path)}: the graph contradicts its metadata: expected {name} {dtype} "
                 f"['batch', {', '.join(map(str, shape))}], found {seen}; {_EXPORT_HINT}"
             )
 
@@ -161,7 +162,7 @@ def _parse_model(view: memoryview) -> OnnxHeader:
             key, text = _pair(value)
             metadata[key] = text
     if graph is None or opset == 0:
-        raise ValueError("it holds no graph or names no operator set")
+        raise ValueError("no graph or no operator set")
     inputs, outputs, weights, external = _parse_graph(graph)
     return OnnxHeader(
         opset, producer, metadata, tuple(item for item in inputs if item.name not in weights), outputs, external
@@ -226,11 +227,11 @@ def _tensor_type(view: memoryview) -> tuple[str, list[int | str | None]]:
 
 
 def _pair(view: memoryview) -> tuple[str, str]:
-    """Key and value of a StringStringEntryProto."""
+    """Key and value of a ``StringStringEntryProto``."""
     entries = dict(_fields(view))
     key, value = entries.get(1, memoryview(b"")), entries.get(2, memoryview(b""))
     if not isinstance(key, memoryview) or not isinstance(value, memoryview):
-        raise ValueError("a metadata entry is no text")
+        raise ValueError("a metadata entry is not text")
     return _text(key), _text(value)
 
 
@@ -239,7 +240,7 @@ def _text(view: memoryview) -> str:
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Fields of one message: number, and an integer or the bytes of a length-delimited value."""
+    """Fields of a message: the field number, and an integer or the bytes of a length-delimited value."""
     position = 0
     while position < len(view):
         key, position = _varint(view, position)
@@ -275,4 +276,4 @@ def _varint(view: memoryview, position: int) -> tuple[int, int]:
             return value, position
         shift += 7
         if shift > 63:
-            raise ValueError("a number is too long")
+            raise ValueError("a number has more than 64 bits")

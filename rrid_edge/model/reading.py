@@ -1,4 +1,4 @@
-"""The facts of a model file of either kind."""
+"""Read the spec of a model file, ONNX or TensorRT."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from rrid_edge.model.spec import ModelSpec
 
 
 def read_any_spec(path: Path) -> ModelSpec:
-    """The model contract of an ONNX file (from its header) or of a TensorRT engine (from its sidecar).
-
-    Goldens carry the fingerprint alone, and a checkpoint no precision: both are refused.
+    """Read the spec of an ONNX file (from its header) or of a TensorRT engine (from its sidecar).
 
     Raises:
-        UsageError: no such file.
-        ModelFileError: a file of another kind, damaged, or an engine without its sidecar.
+        UsageError: the file does not exist.
+        ModelFileError: the file is of another kind or damaged, or an engine has no sidecar.
     """
     if not is_engine(path):
         return read_spec(path)

@@ -1,7 +1,7 @@
-"""What a model is, apart from its weights: input size, descriptor blocks, mirrored view, precision, fingerprint.
+"""The spec of a model: input size, descriptor blocks, mirrored view, precision and fingerprint.
 
-The specification travels inside the ONNX file (``metadata_props``, keys ``rrid.*``), beside a TensorRT engine (sidecar)
-and in the gallery's catalogue, so that no consumer can preprocess wrongly or compare descriptors of two networks.
+It is stored in the ONNX file (``metadata_props``, keys ``rrid.*``), in the sidecar of a TensorRT engine and in the
+gallery. So no reader has to guess the preprocessing, and descriptors of two networks are never compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INPUT_NAME = "images"
 OUTPUT_NAME = "descriptors"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""What the network subtracts from and divides by, red, green, blue, after scaling pixels to 0 .. 1; part of its graph."""
+"""Normalisation in the graph: mean and standard deviation of red, green and blue, for pixels of 0 .. 1."""
 PRECISIONS = ("fp32", "fp16", "int8")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_STRIPES = (6, 4, 2)
@@ -35,8 +35,8 @@ def block_names(stripes: tuple[int, ...] = DEFAULT_STRIPES) -> tuple[str, ...]:
         stripes: number of horizontal stripes of each scale.
 
     Returns:
-        First every scale's stripes from top to bottom, then one global block a scale: for (6, 4, 2) the 15 names
-        ``stripe-1-of-6`` ... ``stripe-2-of-2``, ``global-of-6``, ``global-of-4``, ``global-of-2``.
+        The stripes of every scale from top to bottom, then one global block per scale. For (6, 4, 2) these are the 15
+        names ``stripe-1-of-6`` ... ``stripe-2-of-2``, ``global-of-6``, ``global-of-4``, ``global-of-2``.
     """
     local = [f"stripe-{index + 1}-of-{count}" for count in stripes for index in range(count)]
     return (*local, *(f"global-of-{count}" for count in stripes))
@@ -48,7 +48,7 @@ def check_input_size(height_px: int, width_px: int, stripes: tuple[int, ...]) ->
     The feature map is 1/16 of the input, and each scale cuts its rows into equal stripes.
 
     Raises:
-        UsageError: names the offending number and the nearest sizes that fit.
+        UsageError: the size or the stripes do not fit. It names the nearest sizes that do.
     """
     if not stripes or any(count < 2 for count in stripes) or len(set(stripes)) != len(stripes):
         raise UsageError(
@@ -63,27 +63,27 @@ def check_input_size(height_px: int, width_px: int, stripes: tuple[int, ...]) ->
         below, above = max(step, height_px // step * step), max(step, -(-height_px // step) * step)
         nearest = f"{above}" if below == above else f"{below} or {above}"
         raise UsageError(
-            f"height {height_px} px does not fit: its map of height/16 rows cannot be cut into {bad or stripes} "
-            f"equal stripes; expected a multiple of {step}, for example {nearest}"
+            f"height {height_px} px does not fit: height/16 rows cannot be cut into {bad or stripes} equal stripes; "
+            f"expected a multiple of {step}, for example {nearest}"
         )
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The contract of one deployable model.
+    """The spec of one model file.
 
     Attributes:
         height_px: input rows.
         width_px: input columns.
         stripes: stripes of each scale, in the descriptor's order.
-        block_width: values of one block of the descriptor.
-        flip: True where the descriptor is the mean over the image and its mirror image.
-        precision: ``fp32``, ``fp16`` or ``int8``: how the weights are stored.
-        fingerprint: sha256 (hex) of the source network's inference weights and canonical settings; models of one
-            network in several precisions share it, and only descriptors of one fingerprint may be compared.
-        backbone: torchvision name of the backbone.
-        source_sha256: sha256 (hex) of the checkpoint file that was exported.
-        training_data: name of the data the network was trained on, or ``unknown``.
+        block_width: values per block of the descriptor.
+        flip: True if the descriptor is the mean over the image and its mirror.
+        precision: how the weights are stored: ``fp32``, ``fp16`` or ``int8``.
+        fingerprint: sha256 (hex) of the network's inference weights and canonical settings. All precisions of a network
+            share it. Only descriptors of one fingerprint can be compared.
+        backbone: torchvision's name of the backbone.
+        source_sha256: sha256 (hex) of the exported checkpoint file.
+        training_data: name of the training data, or ``unknown``.
         version: rrid-edge version that wrote the model.
     """
 
@@ -106,7 +106,7 @@ class ModelSpec:
 
     @property
     def dimension(self) -> int:
-        """Values of one descriptor."""
+        """Values per descriptor."""
         return len(self.blocks) * self.block_width
 
     def with_precision(self, precision: str) -> ModelSpec:
@@ -114,26 +114,26 @@ class ModelSpec:
         return replace(self, precision=precision)
 
     def to_metadata(self) -> dict[str, str]:
-        """The specification as the ``rrid.*`` entries of an ONNX file's ``metadata_props``."""
+        """The spec as the ``rrid.*`` entries of an ONNX file's ``metadata_props``."""
         values = asdict(self) | {"format": FORMAT_VERSION, "stripes": list(self.stripes), "blocks": list(self.blocks)}
         return {_PREFIX + key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], *, where: str) -> ModelSpec:
-        """Read the ``rrid.*`` entries back.
+        """Read a spec from the ``rrid.*`` entries.
 
         Args:
             metadata: all entries of the file.
-            where: name of the file, for the error line.
+            where: name of the file, for the error message.
 
         Raises:
-            ModelFileError: entries are absent, of a newer format, or contradict each other.
+            ModelFileError: entries are missing, of a newer format, or contradict each other.
         """
         own = {key[len(_PREFIX) :]: value for key, value in metadata.items() if key.startswith(_PREFIX)}
         if not own:
             raise ModelFileError(
-                f"{where}: this model does not carry rrid-edge's metadata (keys 'rrid.*'), so its preprocessing is "
-                "unknown; export it with: rrid-edge export CHECKPOINT"
+                f"{where}: this model has no rrid-edge metadata (keys 'rrid.*'), so its preprocessing is unknown; "
+                "export it with: rrid-edge export CHECKPOINT"
             )
         try:
             spec = cls._parse(own)
@@ -167,7 +167,7 @@ class ModelSpec:
         )
         check_input_size(spec.height_px, spec.width_px, stripes)
         if spec.precision not in PRECISIONS:
-            raise ValueError(f"precision {spec.precision!r} is none of {', '.join(PRECISIONS)}")
+            raise ValueError(f"precision {spec.precision!r} is not one of {', '.join(PRECISIONS)}")
         if not _HEX64.fullmatch(spec.fingerprint):
             raise ValueError("the fingerprint is not a sha256")
         if spec.block_width < 1 or json.loads(own["blocks"]) != list(spec.blocks):
@@ -180,11 +180,11 @@ def _reason(error: Exception) -> str:
 
 
 def fingerprint(settings: Mapping[str, object], tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> str:
-    """sha256 (hex) over a network's canonical settings and its inference weights.
+    """sha256 (hex) of a network's canonical settings and inference weights.
 
     Args:
-        settings: JSON-serialisable settings that change the descriptor (size, stripes, backbone, flip ...).
-        tensors: name -> (dtype name, shape, little-endian bytes), in any order.
+        settings: JSON-serialisable settings that change the descriptor, for example size, stripes, backbone and flip.
+        tensors: name -> (dtype name, shape, little-endian bytes); the order does not matter.
     """
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):

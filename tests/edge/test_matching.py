@@ -223,7 +223,7 @@ def test_bad_models(desk):
     foreign = tiny_model()
     del foreign.metadata_props[:]
     (desk / "foreign.onnx").write_bytes(foreign.SerializeToString())
-    refused(rrid_edge("match", query, "gallery", "--model", "foreign.onnx"), 4, "does not carry rrid-edge's metadata")
+    refused(rrid_edge("match", query, "gallery", "--model", "foreign.onnx"), 4, "has no rrid-edge metadata")
     save_tiny_model(desk / "other.onnx", fake_spec("other"))
     outcome = rrid_edge("match", query, "gallery", "--model", "other.onnx")
     refused(outcome, 4, "this gallery was indexed with another model", "--rebuild")

@@ -202,4 +202,4 @@ def test_only_files_of_the_same_network_are_measured(tmp_path):
     variants, passed_over = find_variants(found, spec.fingerprint, threads=1, max_batch=2)
     assert {variant.path for variant in variants} == {tmp_path / "person.v2.onnx", tmp_path / "person.v2.fp16.onnx"}
     assert f"{stale.name}: another network (fingerprint 111111111111)" in passed_over
-    assert any(line.startswith("person.v2.fp32.engine: ") and "nothing says what" in line for line in passed_over)
+    assert any(line.startswith("person.v2.fp32.engine: ") and "needs this sidecar" in line for line in passed_over)

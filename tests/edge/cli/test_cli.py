@@ -1,4 +1,4 @@
-"""The command line as a whole: help, versions, imports, exit codes."""
+"""The command line: help, version, imports, exit codes, options named by errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_command_has_help_with_an_example(command):
     assert "Example: rrid-edge " + " ".join(command) in " ".join(outcome.out.split())
 
 
-def test_every_command_is_found_in_its_module():
+def test_a_command_imports_only_its_own_module():
     assert {command[0] for command in _commands()} == COMMANDS.keys()
     code = "import sys; from rrid_edge.cli.app import run; run(['info', '--help']); print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -54,7 +54,7 @@ def test_help_lists_the_commands():
         assert f"  {command} " in outcome.out
 
 
-def test_version():
+def test_version_is_printed():
     assert rrid_edge("--version").out.strip() == f"rrid-edge {package.__version__}"
 
 
@@ -72,8 +72,8 @@ def test_help_imports_neither_numpy_nor_a_runtime():
     assert not loaded & {"numpy", "torch", "onnx", "onnxruntime", "openvino", "PIL", "rich"}
 
 
-def test_a_process_with_torch_and_onnx_ends_without_a_word():
-    """Triton's bindings list all objects that the garbage collector did not come for."""
+def test_a_process_with_torch_and_onnx_ends_without_warnings():
+    """At exit, Triton's bindings report all objects that the garbage collector did not free."""
     code = (
         "import contextlib, sys, onnx, torch\n"
         "with contextlib.suppress(ImportError): import triton._C.libtriton\n"
@@ -85,7 +85,7 @@ def test_a_process_with_torch_and_onnx_ends_without_a_word():
 
 
 def test_runtime_modules_import_without_torch_and_onnx():
-    """Every module that runs on the device, in a process where the workshop's packages do not exist."""
+    """Every module of rrid_edge imports in a process without the packages for training and export."""
     code = textwrap.dedent(
         """
         import importlib, pkgutil, sys
@@ -93,7 +93,7 @@ def test_runtime_modules_import_without_torch_and_onnx():
         class Blocker:
             def find_spec(self, name, path=None, target=None):
                 if name in {"rrid_train", "rrid_train.settings"}:
-                    return None  # what the options of train are made of
+                    return None  # settings behind the options of train
                 if name.split(".")[0] in {"torch", "torchvision", "onnx", "rrid_train", "rrid_export", "rrid_calib"}:
                     raise ModuleNotFoundError(f"blocked: {name}", name=name)
 
@@ -109,7 +109,7 @@ def test_runtime_modules_import_without_torch_and_onnx():
     assert "rrid_edge.engines.openvino.engine" in result.stdout
 
 
-def test_info_prints_the_contract(tmp_path):
+def test_info_prints_input_and_output(tmp_path):
     path = save_tiny_model(tmp_path / "m.onnx")
     outcome = rrid_edge("info", path)
     assert outcome.code == 0
@@ -117,13 +117,13 @@ def test_info_prints_the_contract(tmp_path):
     assert "float32 (batch, 240), unit length" in outcome.out
 
 
-def test_info_on_bad_files(tmp_path):
+def test_info_refuses_bad_files(tmp_path):
     (tmp_path / "words.onnx").write_text("these are words")
     refused(rrid_edge("info", tmp_path / "words.onnx"), 4, "words.onnx", "not an ONNX file")
     refused(rrid_edge("info", tmp_path / "none.onnx"), 2, "none.onnx", "no such model file")
 
 
-def test_no_model_at_all(tmp_path, monkeypatch):
+def test_info_without_a_model_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RRID_EDGE_MODEL", raising=False)
     refused(rrid_edge("info"), 2, "no model", "rrid-edge export", "(argument MODEL)")
@@ -154,18 +154,18 @@ def test_debug_shows_the_traceback(tmp_path):
         ([], ["model"], []),
     ],
 )
-def test_the_option_of_a_parameter_is_found(arguments, parameters, ways):
+def test_parameters_are_mapped_to_options_and_arguments(arguments, parameters, ways):
     register()
     assert ways_to_set(arguments, parameters) == ways
 
 
-def test_an_error_names_the_option_that_it_is_about(tmp_path):
+def test_an_error_names_its_option(tmp_path):
     (tmp_path / "q.jpg").touch()
     outcome = rrid_edge("match", tmp_path / "q.jpg", tmp_path, "--top-k", 0)
     assert outcome.err.splitlines()[-1] == "rrid-edge: top_k 0 does not work: expected at least 1 (option --top-k)"
 
 
-def test_the_contract_that_commands_are_independent_names_every_command():
+def test_the_import_contract_lists_every_command_module():
     contracts = (
         (Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8").split("[[tool.importlinter.contracts]]")
     )

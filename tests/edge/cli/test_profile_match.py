@@ -1,4 +1,4 @@
-"""A match on an indexed folder: few rooms, and nothing is opened, read or parsed twice."""
+"""A match on an indexed folder imports few packages, and opens, reads and parses each file once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.pictures import save_crops
 TOOL = Path(__file__).parents[3] / "tools" / "profile_match.py"
 
 
-def test_one_match(tmp_path):
+def test_one_match_opens_and_parses_the_model_once(tmp_path):
     save_crops(tmp_path / "gallery", 12)
     save_crops(tmp_path / "queries", 1)
     model = save_tiny_model(tmp_path / "rrid.onnx")
@@ -27,4 +27,4 @@ def test_one_match(tmp_path):
     assert (found["opened"], found["facts_read"], found["headers_parsed"]) == (1, 1, 1)
     assert {"cli", "crops", "engines", "matching", "gallery/local"} <= set(found["rooms"])
     assert len(found["rooms"]) <= 16, found["rooms"]
-    assert any(module.endswith("sync.py") for module in found["modules"])  # seen in the thread that compares
+    assert any(module.endswith("sync.py") for module in found["modules"])  # profiled although it runs in a thread

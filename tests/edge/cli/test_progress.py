@@ -1,4 +1,4 @@
-"""The bar of long commands: on a terminal's stderr, and nowhere else."""
+"""The progress bar of long commands is drawn on a terminal only."""
 
 import io
 import sys
@@ -14,7 +14,7 @@ class _Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("total", [3, None])
-def test_a_terminal_sees_what_is_done_and_how_much(monkeypatch, total):
+def test_a_terminal_shows_the_bar_with_its_label(monkeypatch, total):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
     with ProgressBar("copying crops") as bar:

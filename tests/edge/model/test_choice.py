@@ -1,4 +1,4 @@
-"""Which model a command takes, and the facts of any model file."""
+"""The choice of a model, and the spec of any model file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _no_model_of_the_user(monkeypatch):
 
 
 @pytest.mark.parametrize("usable", [True, False])
-def test_the_best_of_the_folder(tmp_path, monkeypatch, usable):
+def test_the_best_usable_file_of_the_folder_is_chosen(tmp_path, monkeypatch, usable):
     monkeypatch.setattr(choice, "_engine_usable", lambda: usable)
     for name in (*ORDER, "person.v2.onnx"):
         (tmp_path / name).write_bytes(b"")
@@ -31,11 +31,11 @@ def test_the_best_of_the_folder(tmp_path, monkeypatch, usable):
         (tmp_path / name).unlink()
     with pytest.raises(UsageError, match="no model: none was given") as caught:
         choose_model(None, folder=tmp_path)
-    assert "--" not in caught.value.message  # the command line adds its own option
+    assert "--" not in caught.value.message  # only the command line knows options
     assert caught.value.parameters == ("model",)
 
 
-def test_what_is_named_comes_first(tmp_path, monkeypatch):
+def test_a_named_model_wins_over_the_environment_the_gallery_and_the_folder(tmp_path, monkeypatch):
     paths = [save_tiny_model(tmp_path / name) for name in ("one.onnx", "two.onnx", "three.onnx", "rrid.onnx")]
     monkeypatch.setenv("RRID_EDGE_MODEL", str(paths[1]))
     assert choose_model(paths[0], paths[2], folder=tmp_path) == (paths[0], "given")
@@ -50,7 +50,7 @@ def test_what_is_named_comes_first(tmp_path, monkeypatch):
         choose_model(None)
 
 
-def test_other_kinds_are_named_when_a_model_is_read(tmp_path):
+def test_files_of_other_kinds_are_refused_by_their_kind(tmp_path):
     spec = replace(fake_spec(), training_data="tiny")
     assert read_any_spec(save_tiny_model(tmp_path / "person.v2.onnx", spec)) == spec
     for name, kind in (

@@ -1,4 +1,4 @@
-"""The sidecar of an engine: written, read back, and refused when damaged or of another machine."""
+"""The sidecar of an engine: write, read, refuse damage and other machines."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def engine(tmp_path):
     return path
 
 
-def test_comes_back_as_it_was_written(engine):
+def test_a_sidecar_is_read_as_written(engine):
     assert EngineSidecar.read(engine) == SIDECAR
     assert sidecar_path(engine).name == "rrid.fp16.engine.json"
 
 
-def test_other_readers_find_names_types_and_shapes(engine):
+def test_the_json_has_names_dtypes_and_shapes(engine):
     values = json.loads(sidecar_path(engine).read_text())
     assert values["input"] == {"name": "images", "dtype": "uint8", "shape": ["batch", 192, 64, 3]}
     assert values["output"] == {"name": "descriptors", "dtype": "float32", "shape": ["batch", 240]}
@@ -64,13 +64,13 @@ def test_other_readers_find_names_types_and_shapes(engine):
     assert len(values["blocks"]) == 15
 
 
-def test_a_fitting_plan_passes(engine):
+def test_the_built_plan_passes_on_its_machine(engine):
     SIDECAR.check_fits(HERE, engine)
     SIDECAR.check_plan(b"abc", engine)
 
 
 @pytest.mark.parametrize(("plan", "complaint"), [(b"ab", "2 bytes, expected 3"), (b"abd", "sha256")])
-def test_other_bytes_are_refused(engine, plan, complaint):
+def test_a_changed_plan_is_refused(engine, plan, complaint):
     with pytest.raises(ModelFileError, match=complaint):
         SIDECAR.check_plan(plan, engine)
 
@@ -84,7 +84,7 @@ def test_other_bytes_are_refused(engine, plan, complaint):
         (Machine("8.6.2", "Xavier", "7.2"), "TensorRT .* and Orin"),
     ],
 )
-def test_another_machine_is_told_how_to_rebuild(engine, here, complaint):
+def test_another_machine_is_refused_with_the_command_to_rebuild(engine, here, complaint):
     with pytest.raises(ModelFileError, match=complaint) as caught:
         SIDECAR.check_fits(here, engine)
     assert caught.value.message.endswith(f"rrid-edge export {engine.parent / 'rrid.fp16.onnx'}")
@@ -102,7 +102,7 @@ def test_another_machine_is_told_how_to_rebuild(engine, here, complaint):
         ("11.4.0", "10.16.1", False),
     ],
 )
-def test_version_compatible_plans_go_forward_only(engine, built, here, fits):
+def test_version_compatible_plans_run_on_later_versions_only(engine, built, here, fits):
     flags = replace(FLAGS, version_compatible=True)
     sidecar = replace(SIDECAR, machine=replace(HERE, tensorrt=built), flags=flags)
     machine = replace(HERE, tensorrt=here)
@@ -151,11 +151,11 @@ def _remove(*keys: str):
         (_remove("flags", "tf32"), "'tf32' is missing"),
         (_change("flags", "tf32", value=1), "expected bool"),
         (_change("flags", "optimization_level", value="high"), "expected int"),
-        (_change("plan", "sha256", value="abc"), "no sha256"),
+        (_change("plan", "sha256", value="abc"), "not a sha256"),
         (_change("plan", "bytes", value=True), "expected int"),
-        (_change("tensorrt", value="new"), "no version"),
+        (_change("tensorrt", value="new"), "not a version"),
         (_change("gpu", value=None), "expected str"),
-        (_change("compute_capability", value="x"), "no version"),
+        (_change("compute_capability", value="x"), "not a version"),
         (_change("profile", "max_batch", value=4), "min <= opt <= max"),
         (_change("profile", "min_batch", value=0), "1 <= min"),
         (_change("precision", value="fp32"), "contradict"),
@@ -168,7 +168,7 @@ def _remove(*keys: str):
         (_change("precision_proof", value=3), "expected dict"),
     ],
 )
-def test_a_damaged_sidecar_is_one_line(engine, change, complaint):
+def test_a_damaged_sidecar_is_refused_in_one_line(engine, change, complaint):
     values = json.loads(sidecar_path(engine).read_text())
     change(values)
     sidecar_path(engine).write_text(json.dumps(values))
@@ -179,14 +179,14 @@ def test_a_damaged_sidecar_is_one_line(engine, change, complaint):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe"])
-def test_content_that_is_no_sidecar(engine, content):
+def test_other_content_is_refused_as_damaged(engine, content):
     sidecar_path(engine).write_bytes(content)
     with pytest.raises(ModelFileError, match="damaged"):
         EngineSidecar.read(engine)
 
 
-def test_an_absent_sidecar_says_how_to_get_one(tmp_path):
-    with pytest.raises(ModelFileError, match=r"nothing says what m\.engine is.*rrid-edge export"):
+def test_a_missing_sidecar_is_refused_with_the_command_to_rebuild(tmp_path):
+    with pytest.raises(ModelFileError, match=r"m\.engine needs this sidecar.*rrid-edge export"):
         EngineSidecar.read(tmp_path / "m.engine")
 
 

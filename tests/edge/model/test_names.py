@@ -1,4 +1,4 @@
-"""Names and kinds of artefacts: the table of ``rrid_edge.model.names``, and no second owner of it."""
+"""Names and kinds of artefacts. Only ``rrid_edge.model.names`` makes them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ M = Path("models")
         ("person.v2.onnx", "person.v2"),
         ("person.v2.int8.onnx", "person.v2"),
         ("person.v2.fp32.onnx", "person.v2"),
-        ("fp16.onnx", "fp16"),  # nothing but a stem
+        ("fp16.onnx", "fp16"),  # a stem only
         ("a.fp16.fp16.onnx", "a.fp16"),
-        ("a.fp8.onnx", "a.fp8"),  # no precision of ours
+        ("a.fp8.onnx", "a.fp8"),  # not a known precision
         ("best.safetensors", "best"),
-        ("best.int8.pth", "best.int8"),  # only models say their precision
+        ("best.int8.pth", "best.int8"),  # only model names have a precision
     ],
 )
-def test_stems(name, stem):
+def test_the_stem_is_the_name_without_precision_and_suffix(name, stem):
     assert stem_of(M / name) == stem
 
 
@@ -57,11 +57,11 @@ def test_stems(name, stem):
         ("engine", Kind.OTHER),
     ],
 )
-def test_kinds(name, kind):
+def test_the_name_decides_the_kind(name, kind):
     assert kind_of(M / name) is kind
 
 
-def test_the_table_of_the_docstring():
+def test_names_equal_the_table_in_the_docstring():
     engine = M / "person.v2.fp16.engine"
     rows = [
         names.goldens_path(engine),
@@ -79,7 +79,7 @@ def test_the_table_of_the_docstring():
     assert all(row.parent == M for row in rows)
 
 
-def test_the_names_that_the_design_promises():
+def test_default_names_are_those_of_the_documentation():
     assert [names.onnx_path(M, precision).name for precision in ("fp32", "fp16", "int8")] == [
         "rrid.onnx",
         "rrid.fp16.onnx",
@@ -93,7 +93,7 @@ def test_the_names_that_the_design_promises():
     assert names.onnx_beside(M / "rrid.fp32.engine") == M / "rrid.onnx"
 
 
-def test_no_two_files_of_a_folder_share_a_report_or_a_sidecar():
+def test_every_model_file_has_its_own_report_and_sidecar():
     stems = ("rrid", "person", "person.v2", "person.v3")
     files = [
         M / f"{stem}{precision}{suffix}"
@@ -113,8 +113,8 @@ def test_a_chart_never_replaces_its_report():
     assert names.chart_path(M / "report.v2") == M / "report.v2.png"
 
 
-def test_names_are_made_in_one_place():
-    """No other module holds an artefact's ending; Triton's layout is Triton's own."""
+def test_no_other_module_makes_names():
+    """No other module contains an ending of a name, except for Triton's fixed names."""
     ending = re.compile(r"\.(onnx|engine|plan|timing)$|(goldens|thresholds|calibration|parity)\.(json|npz|png)$")
     module = re.compile(r"(torch|rrid_export)\.onnx")
     tritons = {("triton.py", "model.onnx"), ("triton.py", "model.plan")}

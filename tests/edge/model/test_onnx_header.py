@@ -1,4 +1,4 @@
-"""Reading an ONNX header without the package onnx, compared with what that package reads."""
+"""The ONNX header reader gives what the package onnx gives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rrid_edge.model.onnx_header import read_model_header, read_spec
 from support.onnx_models import save_tiny_model, tiny_model
 
 
-def test_header_says_what_onnx_says(tmp_path):
+def test_the_header_equals_that_of_the_package_onnx(tmp_path):
     path = save_tiny_model(tmp_path / "m.onnx")
     header = read_model_header(path)
     model = onnx.load(path)
@@ -29,8 +29,8 @@ def test_header_says_what_onnx_says(tmp_path):
     ]
 
 
-def test_weights_listed_as_inputs_are_not_inputs(tmp_path):
-    """Older exporters list every weight among the graph's inputs."""
+def test_weights_among_the_inputs_are_ignored(tmp_path):
+    """Older exporters list all weights as graph inputs."""
     model = tiny_model()
     weight = model.graph.initializer[0]
     model.graph.input.append(helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims)))
@@ -38,12 +38,12 @@ def test_weights_listed_as_inputs_are_not_inputs(tmp_path):
     assert [item.name for item in read_model_header(tmp_path / "m.onnx").inputs] == ["images"]
 
 
-def test_spec_comes_back(tmp_path):
+def test_the_spec_is_read_as_written(tmp_path):
     spec = dataclasses.replace(fake_spec("other"), training_data="demo")
     assert read_spec(save_tiny_model(tmp_path / "m.onnx", spec)) == spec
 
 
-def test_every_truncation_is_refused(tmp_path):
+def test_truncated_files_are_refused_in_one_line(tmp_path):
     data = tiny_model().SerializeToString()
     path = tmp_path / "m.onnx"
     for length in [*range(0, len(data), max(1, len(data) // 60)), len(data) - 1]:
@@ -56,22 +56,22 @@ def test_every_truncation_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"these are words, not a model", b"\x89PNG\r\n\x1a\n" + bytes(99), b"PK\x03\x04" + bytes(40)]
 )
-def test_what_is_not_onnx_is_refused(tmp_path, content):
+def test_other_content_is_refused(tmp_path, content):
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(ModelFileError, match="not an ONNX file, or damaged"):
         read_spec(tmp_path / "m.onnx")
 
 
-def test_missing_file(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no such model file"):
         read_spec(tmp_path / "m.onnx")
 
 
-def test_another_onnx_is_refused(tmp_path):
+def test_an_onnx_file_without_metadata_is_refused(tmp_path):
     model = tiny_model()
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(ModelFileError, match="does not carry rrid-edge's metadata"):
+    with pytest.raises(ModelFileError, match="has no rrid-edge metadata"):
         read_spec(tmp_path / "m.onnx")
 
 
@@ -96,7 +96,7 @@ def test_a_graph_that_contradicts_its_metadata_is_refused(tmp_path, change):
     model = tiny_model()
     change(model)
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelFileError, match="does not keep its own metadata"):
+    with pytest.raises(ModelFileError, match="the graph contradicts its metadata"):
         read_spec(tmp_path / "m.onnx")
 
 

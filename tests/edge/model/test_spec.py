@@ -1,4 +1,4 @@
-"""The model contract as data: metadata there and back, sizes, fingerprint."""
+"""The spec of a model: metadata, input sizes, fingerprint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rrid_edge.errors import ModelFileError, UsageError
 from rrid_edge.model.spec import ModelSpec, block_names, check_input_size, fingerprint
 
 
-def test_blocks_stand_in_the_published_order():
+def test_blocks_are_in_the_published_order():
     names = block_names()
     assert len(names) == 15
     assert names[0] == "stripe-1-of-6"
@@ -19,12 +19,12 @@ def test_blocks_stand_in_the_published_order():
     assert names[10:] == ("stripe-1-of-2", "stripe-2-of-2", "global-of-6", "global-of-4", "global-of-2")
 
 
-def test_published_network_gives_3840_values():
+def test_the_published_network_has_3840_values():
     spec = dataclasses.replace(fake_spec(), height_px=384, width_px=128, block_width=256)
     assert spec.dimension == 3840
 
 
-def test_metadata_comes_back_equal():
+def test_metadata_are_read_as_written():
     spec = dataclasses.replace(fake_spec(), flip=False, training_data="Market-1501 \u00fc", version="1.2.3")
     assert ModelSpec.from_metadata(spec.to_metadata(), where="x") == spec
     assert all(key.startswith("rrid.") for key in spec.to_metadata())
@@ -44,7 +44,7 @@ def test_metadata_comes_back_equal():
         ("rrid.block_width", None),
     ],
 )
-def test_damaged_metadata_is_refused_in_one_line(key, value):
+def test_damaged_metadata_are_refused_in_one_line(key, value):
     metadata = fake_spec().to_metadata()
     if value is None:
         del metadata[key]
@@ -55,13 +55,13 @@ def test_damaged_metadata_is_refused_in_one_line(key, value):
     assert refusal.value.exit_code == 4
 
 
-def test_foreign_metadata_is_refused():
-    with pytest.raises(ModelFileError, match="does not carry rrid-edge's metadata"):
+def test_foreign_metadata_are_refused():
+    with pytest.raises(ModelFileError, match="has no rrid-edge metadata"):
         ModelSpec.from_metadata({"author": "someone"}, where="model.onnx")
 
 
 @pytest.mark.parametrize(("height", "width"), [(384, 128), (192, 64), (576, 256)])
-def test_sizes_that_fit(height, width):
+def test_fitting_sizes_are_accepted(height, width):
     check_input_size(height, width, (6, 4, 2))
 
 
@@ -77,12 +77,12 @@ def test_sizes_that_fit(height, width):
         (384, 128, (4, 4), "stripes"),
     ],
 )
-def test_sizes_that_do_not_fit_are_named(height, width, stripes, words):
+def test_other_sizes_are_refused_with_sizes_that_fit(height, width, stripes, words):
     with pytest.raises(UsageError, match=words):
         check_input_size(height, width, stripes)
 
 
-def test_fingerprint_depends_on_settings_names_shapes_and_values_not_on_order():
+def test_the_fingerprint_depends_on_settings_and_tensors_but_not_on_their_order():
     one = {"a": ("float32", (2,), b"12345678"), "b": ("float32", (1,), b"1234")}
     base = fingerprint({"flip": True}, one)
     assert base == fingerprint({"flip": True}, dict(reversed(list(one.items()))))

@@ -93,9 +93,9 @@ def test_info_refuses_an_engine_whose_facts_are_not_known(models):
     _export(models / "rrid.onnx")
     path = models / "rrid.fp32.engine"
     path.write_bytes(path.read_bytes() + b"x")
-    refused(rrid_edge("info", path), 4, "damaged or was exchanged", f"rrid-edge export {models / 'rrid.onnx'}")
+    refused(rrid_edge("info", path), 4, "damaged or was replaced", f"rrid-edge export {models / 'rrid.onnx'}")
     path.with_name("rrid.fp32.engine.json").unlink()
-    refused(rrid_edge("info", path), 4, "nothing says what", f"rrid-edge export {models / 'rrid.onnx'}")
+    refused(rrid_edge("info", path), 4, "needs this sidecar", f"rrid-edge export {models / 'rrid.onnx'}")
 
 
 def test_an_engine_in_the_place_of_an_onnx_file_is_called_an_engine(models):

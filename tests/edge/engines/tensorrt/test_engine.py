@@ -303,7 +303,7 @@ def test_a_damaged_plan_is_refused_before_tensorrt_sees_it(world, tmp_path, dama
 def test_an_engine_without_its_sidecar_is_refused(world, tmp_path):
     path = _build(tmp_path)
     sidecar_path(path).unlink()
-    with pytest.raises(ModelFileError, match=r"nothing says what rrid\.fp16\.engine is"):
+    with pytest.raises(ModelFileError, match=r"rrid\.fp16\.engine needs this sidecar"):
         TensorRTEngine(path)
 
 
