@@ -171,8 +171,8 @@ def export(
 @gallery_app.command(
     "copy",
     epilog="Example: rrid-edge gallery copy demo/gallery milvus+http://localhost:19530/crops",
-    help="Copy an index between stores without embedding again. Crops that the destination already holds are kept, so an "
-    "interrupted copy can be repeated. At the end every descriptor is checked.",
+    help="Copy an index between stores without embedding again. Crops that the destination already holds are kept, so "
+    "an interrupted copy can be repeated. At the end every descriptor is checked.",
 )
 def copy(
     source: Annotated[str, typer.Argument(help="Indexed folder of crops, or Milvus address.")],

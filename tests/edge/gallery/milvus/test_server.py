@@ -54,7 +54,7 @@ from rrid_edge.gallery.opening import create_gallery, parse_location
 
 class Slow(FakeEngine):
     def _run_batch(self, images):
-        time.sleep(0.05)
+        time.sleep(0.25)  # 30 batches take 7.5 s: long enough to look at the gallery and kill on a loaded machine
         return super()._run_batch(images)
 
 writing.COMMIT_ROWS = 4
