@@ -1,4 +1,4 @@
-"""``rrid-edge demo-data``: drawn pedestrians to try everything on."""
+"""``rrid-edge demo-data``: a small dataset of drawn people."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rrid_edge.cli.common import JsonOption, ProgressBar, print_json
 
 @app.command("demo-data", epilog="Example: rrid-edge demo-data demo --seed 7 --persons 60")
 def demo_data(
-    out: Annotated[Path, typer.Argument(help="Folder to write: new, empty, or an earlier demo data set.")],
-    seed: Annotated[int, typer.Option(help="The same seed and settings give the same bytes.")] = 0,
-    persons: Annotated[int, typer.Option(help="People altogether; a third of them are kept for testing.")] = 120,
-    cameras: Annotated[int, typer.Option(help="Cameras; every person is seen by all of them.")] = 6,
-    images_per_camera: Annotated[int, typer.Option(help="Shots of each person by each camera.")] = 3,
+    out: Annotated[Path, typer.Argument(help="Folder to write; new, empty, or an earlier demo.")],
+    seed: Annotated[int, typer.Option(help="Seed the drawing; equal settings give equal bytes.")] = 0,
+    persons: Annotated[int, typer.Option(help="Draw so many people; a third of them are for testing.")] = 120,
+    cameras: Annotated[int, typer.Option(help="Show each person in so many cameras.")] = 6,
+    images_per_camera: Annotated[int, typer.Option(help="Draw so many images per person and camera.")] = 3,
     json_output: JsonOption = False,
 ) -> None:
-    """Draw a small person re-identification data set: a dataset to train on, a gallery and query images.
+    """Draw a small demo: a dataset to train on, a gallery and query images.
 
-    The people are drawn, and some differ from another one in a single part (a bag, shoes, a shirt's colour). A network
-    trained on them knows drawn people only.
+    The people are drawn, and near-twins differ in one part only, for example a bag or shoes. A network trained on them
+    works for drawn people only.
     """
     from rrid_train.demo.synthetic import DemoConfig, write_demo_data
 
@@ -44,5 +44,5 @@ def demo_data(
         )
         return
     print(f"{out}: {summary.images} images, {persons} people, {cameras} cameras, {len(summary.twins)} near-twins")
-    print(f"training {summary.training_persons} people, test {summary.test_persons} people nobody trains on")
+    print(f"{summary.training_persons} people to train on, {summary.test_persons} other people to test on")
     print(f"{out / 'gallery'}: {summary.gallery_images} crops; {out / 'query.jpg'} shows person {summary.query_person}")

@@ -1,4 +1,4 @@
-"""``rrid-edge prepare``: from original distributions, or one's own crops, to the layout that training reads."""
+"""``rrid-edge prepare``: convert a public dataset, or your own crops, to the layout that training reads."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ KINDS = ("market1501", "dukemtmc", "cuhk03", "folders")
 
 @app.command(
     epilog="Example: rrid-edge prepare market1501 Market-1501-v15.09.15 data/market1501",
-    help="Turn a dataset as its authors distribute it, or folders of your own crops (one folder a person), into the RRID "
-    "layout, and print how many people and images each subset has.",
+    help="Convert a dataset to the RRID layout, and print the people and images of each subset. The original is a "
+    "public dataset as its authors distribute it, or your own crops in one folder per person.",
 )
 def prepare(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="market1501, dukemtmc, cuhk03 or folders.")],
-    raw: Annotated[Path, typer.Argument(help="Folder of the original; for CUHK03 also cuhk-03.mat itself.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write: new or empty.")],
-    images: Annotated[str, typer.Option(help="CUHK03: labeled or detected boxes.")] = "labeled",
+    raw: Annotated[Path, typer.Argument(help="Folder of the original, or CUHK03's cuhk-03.mat.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")],
+    images: Annotated[str, typer.Option(help="CUHK03: use labeled or detected boxes.")] = "labeled",
     protocol: Annotated[
         str,
-        typer.Option(help="CUHK03: old (20 splits), new (767/700), or auto: new where its lists lie beside the .mat."),
+        typer.Option(
+            help="CUHK03: use old (20 splits), new (767/700), or auto: new if its lists lie next to the .mat."
+        ),
     ] = "auto",
     pattern: Annotated[
         str,
         typer.Option(
-            help="Folders: where names tell the camera: auto (c2, cam2, camera_2), none, a preset, or a regular expression "
-            "with a group (?P<camera>...)."
+            help="Folders: find the camera in names by auto (c2, cam2, camera_2), none (one camera), a preset, or a "
+            "regular expression with a group (?P<camera>...)."
         ),
     ] = "auto",
-    test_share: Annotated[float, typer.Option(help="Folders: share of the people kept for testing.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Folders: of their choice.")] = 0,
-    split: Annotated[int, typer.Option(help="Of which split the table is printed.")] = 0,
-    num_val: Annotated[float, typer.Option(help="People held out in the table: a share below 1, or a count.")] = 0.3,
+    test_share: Annotated[float, typer.Option(help="Folders: draw this share of the people for testing.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Folders: seed the draw of test people.")] = 0,
+    split: Annotated[int, typer.Option(help="Print the table of this split, counted from 0.")] = 0,
+    num_val: Annotated[float, typer.Option(help="Hold out this share (below 1) or count in the table.")] = 0.3,
     combine_trainval: Annotated[bool, typer.Option("--combine-trainval", help="Hold nobody out in the table.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,7 +55,7 @@ def prepare(
     from rrid_train.data.prepare import plan_cuhk03, plan_market
 
     if kind not in KINDS:
-        raise UsageError(f"{kind!r} is no kind of dataset known here: expected one of {', '.join(KINDS)}")
+        raise UsageError(f"dataset kind {kind!r} is unknown: expected one of {', '.join(KINDS)}")
     if not raw.exists():
         raise UsageError(f"{printable(raw)}: no such folder; give the folder of the original dataset")
     with contextlib.ExitStack() as stack:
@@ -70,7 +72,7 @@ def prepare(
             write_plan(plan, out, progress=bar)
     data = load_dataset(out, split=split, num_val=num_val, combine_trainval=combine_trainval)
     if len({camera for _, camera in plan.labels}) < 2:
-        say("all images are of one camera: the dataset can be trained on, but no query has a right answer to evaluate")
+        say("all images are from one camera: training works, but evaluation does not, as no query has a right answer")
     if as_json:
         print_json({"dataset": str(out), "name": data.name, "splits": len(plan.splits), "subsets": data.counts()})
         return

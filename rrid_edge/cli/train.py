@@ -1,4 +1,4 @@
-"""``rrid-edge train``: one option for every field of :class:`rrid_train.settings.TrainConfig`."""
+"""``rrid-edge train``: one option per field of :class:`rrid_train.settings.TrainConfig`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rrid_train.settings import PRESETS, TrainConfig, declarations
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` an option for every setting in place of its ``**given``."""
+    """Replace the ``**given`` of ``command`` by one option per setting."""
     signature = inspect.signature(command, eval_str=True)
     own = [item for item in signature.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
     settings = [
@@ -43,7 +43,7 @@ def _option(name: str) -> Any:  # noqa: ANN401 - an annotation that Typer reads
 
 
 def _shown(name: str, value: object) -> str:
-    """A setting's value as it is typed on the command line; empty for none."""
+    """A setting's value as typed on the command line; empty for None."""
     if isinstance(value, bool):
         return declarations()[name].setting.switch.split("/")[not value]
     if isinstance(value, tuple):
@@ -53,13 +53,13 @@ def _shown(name: str, value: object) -> str:
 
 @app.command(
     epilog="Example: rrid-edge train --dataset-path data/market1501 --exp-dir runs/market --gpus 1 --amp bf16",
-    help="Train RRID. Settings come from the preset, then from --config, then from the options given.",
+    help="Train RRID. --config overrides the preset; other options override both.",
 )
 @_with_settings
 def train(
-    preset: Annotated[str, typer.Option(help="paper (published recipe) or demo (small, for two CPU cores).")] = "paper",
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings over the preset's.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with; its settings count.")] = None,
+    preset: Annotated[str, typer.Option(help="Start from paper (published recipe) or demo (small).")] = "paper",
+    config: Annotated[Path | None, typer.Option(help="Read settings from this TOML file.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume the run in this folder, with its settings.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in --exp-dir.")] = False,
     **given: object,
 ) -> None:
@@ -74,13 +74,13 @@ def train(
         others = [name for name, value in given.items() if value is not None]
         if others or config is not None:
             raise UsageError(
-                f"--resume takes every setting from the run: leave out --{(others or ['config'])[0].replace('_', '-')}"
+                f"--resume takes all settings from the run: leave out --{(others or ['config'])[0].replace('_', '-')}"
             )
         best = run(TrainConfig(exp_dir=str(resume)), resume=True)
     else:
         settings = make_config(preset, config, given)
         if not settings.dataset_path:
-            raise UsageError("no dataset: give --dataset-path FOLDER, for example one made by rrid-edge demo-data demo")
+            raise UsageError("no dataset: give --dataset-path FOLDER; make a demo with: rrid-edge demo-data FOLDER")
         best = run(settings, overwrite=overwrite)
     say(f"next: rrid-edge export {best}")
     print(best)
@@ -92,5 +92,5 @@ def _whole_numbers(name: str, text: str) -> tuple[int, ...]:
     except ValueError as error:
         flag = name.replace("_", "-")
         raise UsageError(
-            f"--{flag} {text!r} does not work: expected whole numbers with commas, for example 40,60"
+            f"--{flag} {text!r} does not work: expected whole numbers separated by commas, for example 40,60"
         ) from error

@@ -196,17 +196,17 @@ def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
     (tmp_path / "images").mkdir()
     mine = tmp_path / "images" / "holiday.jpg"
     mine.write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"holds something else than demo data; give a new or empty folder"):
+    with pytest.raises(OutputError, match=r"holds other files than demo data; give a new or empty folder"):
         write_demo_data(tmp_path, DemoConfig(persons=6))
     (tmp_path / "demo.json").write_text('{"kind": "something else"}', encoding="utf-8")
-    with pytest.raises(OutputError, match="something else"):
+    with pytest.raises(OutputError, match="holds other files than demo data"):
         write_demo_data(tmp_path, DemoConfig(persons=6))
     assert mine.read_bytes() == b"mine"
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path):
     (tmp_path / "out").write_text("", encoding="utf-8")
-    with pytest.raises(OutputError, match="this is a file; give the name of a folder"):
+    with pytest.raises(OutputError, match="this is a file, expected a folder; give a new or empty folder"):
         write_demo_data(tmp_path / "out", DemoConfig(persons=6))
 
 
@@ -237,4 +237,4 @@ def test_the_command_writes_the_folder_and_says_what_is_there(tmp_path, capsys):
     assert run(["demo-data", str(out), "--cameras", "1"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "rrid-edge: cameras 1 does not work: expected 2 to 32\n"
+    assert captured.err == "rrid-edge: cameras 1 does not work: expected 2 to 32 (option --cameras)\n"

@@ -1,1 +1,1 @@
-"""Drawn people: a seeded dataset with near-twins for the demo and the tests."""
+"""Demo data: a seeded dataset of drawn people, with near-twins, for the demo and the tests."""

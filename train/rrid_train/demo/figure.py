@@ -1,8 +1,8 @@
-"""Drawing one pedestrian in one pose as a cut-out with alpha, four times oversampled.
+"""Draws one pedestrian in one pose as an RGBA cut-out, four times oversampled.
 
-The body is a small three-dimensional skeleton seen in parallel projection: x to the person's left, y down from the top
-of the head, z forward, all in body heights. Turning it by the yaw angle gives front, side and back views, and the order
-in which parts hide each other.
+The body is a three-dimensional skeleton in parallel projection. Its axes, in body heights: x to the person's left, y
+down from the top of the head, z forward. The yaw angle turns it to front, side and back views, and decides which parts
+hide others.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from rrid_train.demo.shapes import box, cloth, draw_shapes, shaded, taper
 
 SUPERSAMPLE: Final = 4
 _ARM_SHADE = 0.86
-"""Sleeves are drawn a little darker than the trunk, or an arm before the body could not be seen."""
+"""Sleeves are a little darker than the trunk, so that an arm in front of the body is visible."""
 _FAR_SHADE = 0.74
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a person stands in one shot.
+    """Posture and position of a person in one shot.
 
     Attributes:
         yaw: heading in radians: 0 towards the camera, pi away from it, pi/2 to the right of the picture.
         stride: swing of the left thigh in radians; the right one swings the other way.
         elbow: bend of both elbows in radians.
         lean: sideways lean, in body heights.
-        centre_x: place of the body's axis, in frame widths.
-        feet_y: place of the soles, in frame heights.
-        height: body height, in frame heights, before the person's own build.
+        centre_x: position of the body's axis, in frame widths.
+        feet_y: position of the soles, in frame heights.
+        height: body height in frame heights; the person's build multiplies it.
     """
 
     yaw: float
@@ -50,7 +50,7 @@ def draw_figure(person: Person, pose: Pose, width_px: int, height_px: int) -> Im
 
     Args:
         person: appearance.
-        pose: posture and place in the frame.
+        pose: posture and position in the frame.
         width_px: frame width before oversampling.
         height_px: frame height before oversampling.
 
@@ -94,7 +94,7 @@ class _Sketch:
         self.girth = person.build.girth
 
     def at(self, x: float, y: float, z: float = 0.0) -> tuple[float, float]:
-        """Canvas position of a point of the body; what is closer to the camera stands a little lower."""
+        """Canvas position of a point of the body. Points closer to the camera are a little lower."""
         across = x * self.cos + z * self.sin + self.pose.lean * (1 - y)
         nearness = z * self.cos - x * self.sin
         return self.origin_x + across * self.unit, self.origin_y + (y + 0.12 * nearness) * self.unit
@@ -124,7 +124,7 @@ class _Sketch:
         fill: Colour | Garment,
         shade: float = 1.0,
     ) -> None:
-        """Fill shapes with a colour, or with a garment's cloth that hangs from the shoulders or the waist."""
+        """Fill shapes with a colour, or with a garment's cloth, aligned to the shoulders or the waist."""
         if isinstance(fill, Garment) and fill.pattern not in ("plain", "print"):
             mask = Image.new("L", self.canvas.size)
             draw_shapes(ImageDraw.Draw(mask), polygons, ellipses, 255)
@@ -196,7 +196,7 @@ class _Sketch:
         self.pen.rounded_rectangle(box(x, y, half, 0.05 * self.unit), radius=0.02 * self.unit, fill=colour)
 
     def arm(self, side: int, shade: float) -> None:
-        """Sleeve, skin and hand of one side; arms swing against the legs."""
+        """Sleeve, skin and hand of one side (+1 left, -1 right); arms swing opposite to the legs."""
         swing, girth = -0.8 * self.pose.stride * side, self.girth
         x = side * 0.108 * girth
         elbow = (0.222 + 0.155 * math.cos(swing), 0.16 * math.sin(swing))
@@ -215,7 +215,7 @@ class _Sketch:
             self.limb([points[0], (middle[0], middle[1])], [widths[0], widths[1] * 1.1], self.person.upper, shade)
 
     def head(self) -> None:
-        """Hair cap, face and, from the front, the line of the eyes."""
+        """Hair and face; from the front also the line of the eyes."""
         unit, hair = self.unit, self.person.hair
         x, y = self.at(0, 0.075)
         if hair.style == "bald":
@@ -260,7 +260,7 @@ class _Sketch:
                 self.pen.ellipse(box(peak_x, peak_y, half, 0.012 * unit), fill=shaded(hat.colour, 0.75))
 
     def backpack(self) -> None:
-        """The sack on the back."""
+        """The backpack and its pocket."""
         bag = self.person.bag
         if bag.kind != "backpack":
             return
@@ -288,7 +288,7 @@ class _Sketch:
         self.limb(points, [0.022, 0.022], bag.colour, 0.85)
         x, y = self.at(-0.115 * self.girth, 0.5)
         half = self.half_width(0.05, 0.085) * self.unit
-        hidden = self.sin < -0.6  # the right hip is turned away: only an edge shows
+        hidden = self.sin < -0.6  # The right hip is turned away, so only an edge is visible.
         self.pen.rounded_rectangle(
             box(x, y, half, 0.062 * self.unit * (0.5 if hidden else 1)), radius=0.014 * self.unit, fill=bag.colour
         )

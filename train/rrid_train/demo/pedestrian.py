@@ -1,7 +1,7 @@
-"""Who a drawn pedestrian is: build, skin, hair, hat, clothing, shoes and bag, drawn by lot from a seeded generator.
+"""Appearance of drawn pedestrians: build, skin, hair, hat, clothing, shoes and bag, from a seeded generator.
 
-A near-twin copies another person in all parts but one. Telling such pairs apart needs the part that differs, seen in
-relation to the rest of the body, which is what the relation features of RRID are for.
+A near-twin copies another person in all parts but one. To distinguish them, a network must relate this part to the rest
+of the body, as RRID's relation features do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _Choice = TypeVar("_Choice")
 
 PATTERNS: Final = ("plain", "hoops", "stripes", "checks", "print", "two-tone")
 TWIN_PARTS: Final = ("upper", "lower", "bag", "hat", "shoes", "hair")
-"""Parts in which a near-twin may differ; all of them are visible from every side."""
+"""Parts in which a near-twin can differ; all of them are visible from all sides."""
 
 _CLOTH: Final[tuple[Colour, ...]] = (
     (28, 28, 32),
@@ -51,7 +51,7 @@ _HAIR: Final[tuple[Colour, ...]] = (
     (176, 176, 178),
 )
 _CLEARLY_APART = 110.0
-"""Least RGB distance of a twin's changed colour: more than a camera's white balance and light move it."""
+"""Smallest RGB distance between near-twins' colours. A camera's white balance and light change colours by less."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Garment:
 
 @dataclass(frozen=True)
 class Person:
-    """All that stays the same of one person in every shot."""
+    """Appearance of one person, equal in all shots."""
 
     build: Build
     skin: Colour
@@ -115,7 +115,7 @@ class Person:
 
 
 def draw_person(generator: np.random.Generator) -> Person:
-    """A person by lot."""
+    """A random person."""
     return Person(
         build=Build(height=float(generator.uniform(0.88, 1.0)), girth=float(generator.uniform(0.84, 1.26))),
         skin=_near(generator, pick(generator, _SKIN), 8),
@@ -136,7 +136,7 @@ def draw_near_twin(person: Person, generator: np.random.Generator) -> tuple[Pers
     """
     part = pick(generator, TWIN_PARTS)
     if part == "hair" and (person.hat.kind != "none" or person.hair.style == "bald"):
-        part = "upper"  # hair that cannot be seen tells nobody apart
+        part = "upper"  # The hair is not visible.
     while True:
         twin = replace(person, **{part: getattr(draw_person(generator), part)})
         if part in ("upper", "lower"):
@@ -147,7 +147,7 @@ def draw_near_twin(person: Person, generator: np.random.Generator) -> tuple[Pers
 
 
 def pick(generator: np.random.Generator, choices: Sequence[_Choice]) -> _Choice:
-    """One of ``choices``, each equally likely."""
+    """One of ``choices``, all equally likely."""
     return choices[int(generator.integers(len(choices)))]
 
 

@@ -1,4 +1,4 @@
-"""What a demo data set consists of: its settings, its people and cameras, and every file before the first is drawn."""
+"""Plan of a demo dataset: its settings, people and cameras, and the list of all files to draw."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ _LIMITS: Final = {"seed": (0, 2**31 - 1), "persons": (6, 9999), "cameras": (2, 3
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Settings of one demo data set.
+    """Settings of one demo dataset.
 
     Attributes:
-        seed: seed of everything that is drawn by lot.
-        persons: people altogether; a third of them (rounded down) are test people.
-        cameras: cameras; every person is seen by all of them.
-        images_per_camera: shots of a person by a camera; of test people the first is a query.
+        seed: seed of all random choices.
+        persons: number of people; a third of them (rounded down) are test people.
+        cameras: number of cameras; each person appears in all of them.
+        images_per_camera: images per person and camera; the first one of a test person is a query.
+
+    Raises:
+        UsageError: a value is out of range.
     """
 
     seed: int = 0
@@ -36,11 +39,13 @@ class DemoConfig:
         for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
             if not least <= value <= most:
-                raise UsageError(f"{name.replace('_', ' ')} {value} does not work: expected {least} to {most}")
+                raise UsageError(
+                    f"{name.replace('_', ' ')} {value} does not work: expected {least} to {most}", parameter=name
+                )
 
     @property
     def test_persons(self) -> int:
-        """Number of people that training never sees."""
+        """Number of people for testing; they have the highest numbers."""
         return self.persons // 3
 
     @property
@@ -51,10 +56,10 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class Twins:
-    """Two people who differ in one part.
+    """Two near-twins, who differ in one part.
 
     Attributes:
-        persons: their two numbers.
+        persons: their numbers.
         part: the field of :class:`~rrid_train.demo.pedestrian.Person` in which they differ.
     """
 
@@ -67,10 +72,10 @@ class Shot:
     """One file to draw.
 
     Attributes:
-        name: path in the data set's folder.
-        person: who is shown.
-        camera: camera number, from 0.
-        number: tells shots of one person by one camera apart.
+        name: path below the dataset's folder.
+        person: number of the person, from 0.
+        camera: number of the camera, from 0.
+        number: number of the shot of this person in this camera, from 0.
     """
 
     name: str
@@ -81,7 +86,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """All files of one data set, before the first is drawn."""
+    """People, cameras and files of one demo dataset."""
 
     config: DemoConfig
     people: tuple[Person, ...]
@@ -93,22 +98,23 @@ class DemoPlan:
     queries: tuple[Shot, ...]
 
     def shots(self) -> Iterator[Shot]:
-        """Every file to draw."""
+        """All files to draw."""
         yield from self.images
         yield from self.gallery
         yield self.query
         yield from self.queries
 
     def draw(self, shot: Shot) -> bytes:
-        """The JPEG file of one shot. Every shot has a generator of its own, so the order of drawing does not matter."""
+        """The JPEG file of one shot. Each shot has its own seed, so the order of drawing does not matter."""
         generator = np.random.default_rng([self.config.seed, _SHOT_STREAM, shot.person, shot.camera, shot.number])
         return draw_shot(self.people[shot.person], self.cameras[shot.camera], generator)
 
 
 def draw_people(config: DemoConfig) -> tuple[tuple[Person, ...], tuple[Twins, ...]]:
-    """Everybody of a data set, and the near-twins: the third, sixth ... of each part resembles the one before.
+    """All people of a dataset, and the pairs of near-twins among them.
 
-    Pairs never reach across the border between training and test people.
+    Every third person is a near-twin of the person before, counted separately for training and test people. So no pair
+    has one person in training and one in test.
     """
     people: list[Person] = []
     twins: list[Twins] = []
@@ -125,7 +131,7 @@ def draw_people(config: DemoConfig) -> tuple[tuple[Person, ...], tuple[Twins, ..
 
 
 def plan_demo(config: DemoConfig) -> DemoPlan:
-    """Everything that the data set of ``config`` consists of."""
+    """Plan the dataset of ``config``. Nothing is drawn yet."""
     people, twins = draw_people(config)
     cameras = draw_cameras(config.cameras, np.random.default_rng([config.seed, _CAMERA_STREAM]))
     test = range(config.training_persons, config.persons)
@@ -135,8 +141,8 @@ def plan_demo(config: DemoConfig) -> DemoPlan:
         for camera in range(config.cameras)
         for number in range(config.images_per_camera)
     )
-    extra = config.images_per_camera  # the first shot number that images/ does not use
-    # One of a pair of near-twins where there is one (a third test person): the harder question.
+    extra = config.images_per_camera  # The first shot number that images/ does not use.
+    # The third test person is a near-twin, which makes the query harder; with fewer people, take the last one.
     asked = test[min(2, len(test) - 1)]
     query = Shot("query.jpg", asked, 0, extra + 1)
     queries = tuple(
@@ -154,11 +160,11 @@ def plan_demo(config: DemoConfig) -> DemoPlan:
 
 
 def person_name(person: int) -> str:
-    """A person as the names of gallery files write it."""
+    """A person's number as in the names of gallery files."""
     return f"{person:04d}"
 
 
 def _market_name(person: int, camera: int, number: int) -> str:
-    """A Market-1501 style name: person, camera and sequence (from 1), frame, box."""
+    """A Market-1501-style file name: person, camera and sequence (from 1), frame, box."""
     frame = (person * 131 + camera * 17 + number * 7) % 1_000_000
     return f"{person_name(person)}_c{camera + 1}s1_{frame:06d}_00.jpg"

@@ -1,4 +1,4 @@
-"""What a drawn camera makes of a pedestrian: background, light, white balance, blur, occluders, compression."""
+"""Images of a drawn pedestrian by a simulated camera: background, light, white balance, blur, occluders, JPEG."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rrid_train.demo.pedestrian import Colour, Person, pick
 WIDTH_PX: Final = 64
 HEIGHT_PX: Final = 128
 _PLACE_PX: Final = (400, 170)
-"""Width and height of a camera's background, out of which every shot cuts its window."""
+"""Width and height of a camera's background; each shot uses a random window of it."""
 _FRONT, _SIDE, _BACK = 0.0, math.pi / 2, math.pi
 
 
 @dataclass(frozen=True)
 class Place:
-    """Colours of one kind of place: wall, ground, and the things that stand against the wall."""
+    """Colours of one kind of place: wall, ground, and things in front of the wall."""
 
     name: str
     wall: Colour
@@ -46,20 +46,20 @@ _OCCLUDERS: Final = ("none", "pole", "hedge", "railing", "trolley", "bin")
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera's own habits; a shot varies a little around them.
+    """Properties of one camera; each shot varies them a little.
 
     Attributes:
         place: kind of background.
         light: factor on all values.
-        balance: factors on red, green and blue.
-        gamma: exponent on values in [0, 1]: above 1 is hard, below 1 is washed out.
-        slope: how much brighter the left side is than the right, as a share.
+        balance: factors on red, green and blue (white balance).
+        gamma: exponent on values in [0, 1]; above 1 darkens midtones, below 1 brightens them.
+        slope: brightness of the left edge minus that of the right edge, as a share.
         blur_px: standard deviation of the lens blur.
         noise: standard deviation of the sensor noise, in values of 0..255.
         quality: lowest JPEG quality.
-        views: probabilities of front, side and back.
-        occluder: what may stand before a person.
-        seed: seeds the background's drawing.
+        views: probabilities of front, side and back views.
+        occluder: object that can hide a part of the person, or ``none``.
+        seed: seed of the background.
     """
 
     place: Place
@@ -76,7 +76,7 @@ class Camera:
 
 
 def draw_cameras(count: int, generator: np.random.Generator) -> tuple[Camera, ...]:
-    """``count`` cameras whose light and blur are spread evenly, in an order by lot, so that every set has dark ones."""
+    """``count`` cameras. Light, blur and warmth are spread evenly in random order, so each dataset has dark ones."""
     lights = generator.permutation(np.linspace(0.8, 1.16, count))
     blurs = generator.permutation(np.linspace(0.0, 0.85, count))
     warmths = generator.permutation(np.linspace(-0.1, 0.1, count))
@@ -104,10 +104,10 @@ def draw_cameras(count: int, generator: np.random.Generator) -> tuple[Camera, ..
 
 
 def draw_shot(person: Person, camera: Camera, generator: np.random.Generator) -> bytes:
-    """One crop of a person as a camera sees it.
+    """Draw one crop of a person in a camera.
 
     Returns:
-        A JPEG file of 64 x 128 px.
+        A JPEG file, 64 px wide and 128 px high.
     """
     cut_out = draw_figure(person, _draw_pose(camera, generator), WIDTH_PX, HEIGHT_PX)
     if camera.occluder != "none" and generator.random() < 0.35:
@@ -139,7 +139,7 @@ def _draw_pose(camera: Camera, generator: np.random.Generator) -> Pose:
 
 
 def _blend(cut_out: NDArray[np.float32], background: NDArray[np.float32], slope: float) -> NDArray[np.float32]:
-    """Lay the premultiplied cut-out (H, W, 4) on the background (H, W, 3), with soft round shading of the body."""
+    """Blend a cut-out (H, W, 4), premultiplied, over a background (H, W, 3), and shade the body's sides."""
     alpha = cut_out[..., 3:] / np.float32(255)
     soft = np.asarray(Image.fromarray(np.asarray(cut_out[..., 3], dtype=np.uint8)).filter(ImageFilter.BoxBlur(3)))
     across = np.roll(soft.astype(np.float32), 2, axis=1) - np.roll(soft.astype(np.float32), -2, axis=1)
@@ -148,7 +148,7 @@ def _blend(cut_out: NDArray[np.float32], background: NDArray[np.float32], slope:
 
 
 def _expose(values: NDArray[np.float32], camera: Camera, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Light falling from one side, white balance, gamma and sensor noise, each varying a little from shot to shot."""
+    """Apply light from one side, white balance, gamma and sensor noise, with small random variations."""
     ramp = np.linspace(1 + camera.slope / 2, 1 - camera.slope / 2, WIDTH_PX, dtype=np.float32)
     gains = camera.light * np.asarray(camera.balance) * generator.uniform(0.95, 1.05, 3) * generator.uniform(0.93, 1.07)
     lit = values * ramp[None, :, None] * gains.astype(np.float32) / np.float32(255)
@@ -197,7 +197,7 @@ def _background(camera: Camera) -> Image.Image:
 
 
 def _draw_occluder(cut_out: Image.Image, kind: str, generator: np.random.Generator) -> None:
-    """Something between camera and person; it hides at most about a fifth of the frame."""
+    """Draw an object in front of the person. It hides at most about a fifth of the frame."""
     pen, (width, height) = ImageDraw.Draw(cut_out), cut_out.size
     x = int(generator.integers(0, width))
     if kind == "pole":

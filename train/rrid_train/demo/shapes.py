@@ -1,4 +1,4 @@
-"""Shapes and cloth that drawn pedestrians are made of."""
+"""Shapes and cloth of drawn pedestrians."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rrid_train.demo.pedestrian import Colour, Garment
 
 @lru_cache(maxsize=512)
 def cloth(garment: Garment, shade: float) -> Image.Image:
-    """A piece of cloth of 512 x 768 px; the garment's upper edge lies at row 128, the body's axis at column 256."""
+    """A piece of cloth, RGBA, 512 x 768 px. The garment's upper edge is at row 128, the body's axis at column 256."""
     piece = Image.new("RGBA", (512, 768), shaded(garment.colour, shade))
     pen, accent = ImageDraw.Draw(piece), shaded(garment.accent, shade)
     if garment.pattern in ("hoops", "checks"):
@@ -33,7 +33,7 @@ def draw_shapes(
     ellipses: list[tuple[float, float, float, float]],
     fill: Colour | int,
 ) -> None:
-    """Fill polygons and ellipses with one colour or mask value."""
+    """Fill polygons (corners) and ellipses (bounding boxes), in px, with one colour or mask value."""
     for polygon in polygons:
         pen.polygon(polygon, fill=fill)
     for ellipse in ellipses:
@@ -43,7 +43,7 @@ def draw_shapes(
 def taper(
     start: tuple[float, float], end: tuple[float, float], start_radius: float, end_radius: float
 ) -> list[tuple[float, float]]:
-    """Corners of a segment that narrows from one radius to another."""
+    """Corners of a segment whose half width changes from ``start_radius`` to ``end_radius``."""
     direction = np.subtract(end, start)
     length = float(np.hypot(*direction)) or 1.0
     normal_x, normal_y = -float(direction[1]) / length, float(direction[0]) / length
@@ -61,6 +61,6 @@ def box(x: float, y: float, half_width: float, half_height: float) -> tuple[floa
 
 
 def shaded(colour: Colour, shade: float) -> Colour:
-    """A colour in more (above 1) or less light."""
+    """A colour multiplied by ``shade``, and clipped at 255."""
     red, green, blue = (min(255, round(value * shade)) for value in colour)
     return red, green, blue

@@ -1,12 +1,11 @@
 """Demo data: drawn pedestrians in the RRID dataset layout, with a gallery and queries to match.
 
-The folder holds everything that the way from training to matching needs:
+The folder holds all inputs from training to matching:
 
-- ``images/``, ``meta.json``, ``splits.json``, ``test.json``: the dataset, training and test people disjoint;
-- ``gallery/``: one more shot of every test person from every camera, under Market-1501 style names;
-- ``query.jpg`` and ``queries/`` (three shots of one person): people of the gallery seen by cameras that the gallery
-  does not have of them;
-- ``demo.json``: the settings, who is who, which people are near-twins and in what they differ.
+- ``images/``, ``meta.json``, ``splits.json``, ``test.json``: the dataset; no person is in both training and test.
+- ``gallery/``: one more shot of each test person in each camera, with Market-1501-style names.
+- ``query.jpg``, and ``queries/`` with three shots of one person. The gallery shows these people in other cameras only.
+- ``demo.json``: the settings, cameras and people, and the near-twins with the part in which they differ.
 
 The same settings give the same bytes.
 """
@@ -32,16 +31,16 @@ _IMAGE_FOLDERS: Final = ("images", "gallery", "queries")
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What was written.
+    """Summary of a demo dataset.
 
     Attributes:
         root: the folder.
-        training_persons: people in ``trainval``.
-        test_persons: people in ``query`` and ``gallery``.
-        images: files in ``images/``.
-        gallery_images: files in ``gallery/``.
+        training_persons: number of people in ``trainval``.
+        test_persons: number of people in ``query`` and ``gallery``.
+        images: number of files in ``images/``.
+        gallery_images: number of files in ``gallery/``.
         twins: pairs of near-twins.
-        query_person: person of ``query.jpg``, as its gallery file names write it.
+        query_person: person of ``query.jpg``, as in the names of gallery files.
     """
 
     root: Path
@@ -54,20 +53,20 @@ class DemoSummary:
 
 
 def count_files(config: DemoConfig) -> int:
-    """Number of pictures that :func:`write_demo_data` draws."""
+    """Number of images that :func:`write_demo_data` draws."""
     return sum(1 for _ in plan_demo(config).shots())
 
 
 def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PROGRESS) -> DemoSummary:
-    """Draw a demo data set.
+    """Draw a demo dataset.
 
     Args:
-        out: folder to write; it is made when missing. An earlier demo data set in it is replaced.
+        out: folder to write; it is created if missing. An earlier demo dataset in it is replaced.
         config: settings.
-        progress: told the number of pictures, and how many are drawn.
+        progress: gets the number of images, and one step per image drawn.
 
     Raises:
-        OutputError: ``out`` is a file, holds something else, or cannot be written.
+        OutputError: ``out`` is a file, holds other files than demo data, or cannot be written.
     """
     plan = plan_demo(config)
     progress.start(count_files(config))
@@ -75,7 +74,7 @@ def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PR
         _prepare(out)
         write_json(out / MARKER_NAME, {"kind": KIND, "complete": False})
         for shot in plan.shots():
-            # No fsync for each of thousands of pictures that can be drawn again: the marker is completed last.
+            # No fsync per image, as images can be drawn again: the marker is completed last.
             (out / shot.name).write_bytes(plan.draw(shot))
             progress.advance(1)
     except OSError as error:
@@ -99,13 +98,11 @@ def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PR
 
 
 def _prepare(out: Path) -> None:
-    """Make the folders; refuse a folder that holds something else; remove an earlier data set's pictures."""
+    """Create the folders and delete the images of an earlier demo dataset; refuse a folder with other content."""
     if out.exists() and not out.is_dir():
-        raise OutputError(f"{printable(out)}: this is a file; give the name of a folder for the demo data")
+        raise OutputError(f"{printable(out)}: this is a file, expected a folder; give a new or empty folder")
     if out.is_dir() and any(out.iterdir()) and not _is_demo_folder(out):
-        raise OutputError(
-            f"{printable(out)}: this folder holds something else than demo data; give a new or empty folder"
-        )
+        raise OutputError(f"{printable(out)}: this folder holds other files than demo data; give a new or empty folder")
     for name in _IMAGE_FOLDERS:
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
