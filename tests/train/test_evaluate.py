@@ -1,4 +1,4 @@
-"""``evaluate``: the numbers, the second looks, the sheets, and the thresholds that ``match --fpr`` finds."""
+"""``evaluate``: measures, re-ranking and query expansion, sheets, and the thresholds that ``match --fpr`` uses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _evaluate(model, data, *options):
 
 
 def _by_hand(model, data):
-    """Descriptors and labels one by one."""
+    """Descriptors and labels, computed image by image."""
     dataset = load_dataset(data, combine_trainval=True)
     with open_engine(model, "onnxruntime") as engine:
         sides = [
@@ -64,7 +64,7 @@ def _by_hand(model, data):
         ),
     ],
 )
-def test_numbers_equal_the_ranking_computed_here(setting, options, distances):
+def test_measures_equal_an_independent_computation(setting, options, distances):
     model, data = setting
     outcome = _evaluate(model, data, "--json", "--per-camera", "--no-thresholds", *options)
     assert outcome.code == 0, outcome.err
@@ -77,7 +77,7 @@ def test_numbers_equal_the_ranking_computed_here(setting, options, distances):
     assert len(answer["camera_pairs"]) == 6
 
 
-def test_tables_sheets_and_thresholds(setting, tmp_path):
+def test_evaluate_prints_tables_and_writes_sheets_and_thresholds(setting, tmp_path):
     model, data = setting
     sheets = tmp_path / "sheets"
     outcome = _evaluate(model, data, "--per-camera", "--sheets", sheets, "--sheet-queries", "2", "--fpr", "0.05")
@@ -93,7 +93,7 @@ def test_tables_sheets_and_thresholds(setting, tmp_path):
     assert [point["fpr"] for point in kept["points"]] == [0.05]
 
 
-def test_match_takes_the_measured_threshold(setting, tmp_path):
+def test_match_uses_the_measured_threshold(setting, tmp_path):
     model, data = setting
     assert _evaluate(model, data, "--fpr", "0.05", "--fpr", "1e-6").code == 0
     score = json.loads(model.with_name("rrid.thresholds.json").read_text())["points"][1]["score"]
@@ -125,7 +125,7 @@ def test_wrong_use_is_refused(setting, tmp_path):
     refused(_evaluate(model, data, "--sheets", tmp_path / "file"), 2, "this is a file")
 
 
-def test_ranked_lists_leave_out_what_does_not_count():
+def test_ranked_lists_leave_out_junk_and_the_own_camera():
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 0]]
     paths = [Path(f"{letter}.jpg") for letter in "abcde"]
     gallery = LabelledCrops(vectors, Labels.of([7, 7, -1, 8, 0], [1, 2, 2, 2, 3]), paths)
@@ -140,6 +140,6 @@ def test_ranked_lists_leave_out_what_does_not_count():
     assert [match.score for match in result.matches] == [1, 1, 0]
 
 
-def test_sheets_hold_the_worst_the_middle_and_the_best():
+def test_sheets_show_worst_median_and_best_queries():
     chosen = choose_queries(np.array([0.5, np.nan, 0.1, 0.9, 0.3, 0.7]), 2)
     assert chosen == {"worst": [2, 4], "median": [4, 0], "best": [3, 5]}

@@ -1,4 +1,4 @@
-"""Training: resume, signals, checkpoints, settings; on a network and a dataset that take seconds."""
+"""Training of a tiny network: resume, signals, checkpoints, settings, several processes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _equal(one, two):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_run_leaves_what_it_promises(config, tmp_path):
+def test_a_run_writes_all_documented_files(config, tmp_path):
     best = train(config)
     folder = tmp_path / "run"
     assert best == folder / "best.safetensors"
@@ -91,13 +91,13 @@ def test_a_run_leaves_what_it_promises(config, tmp_path):
 
 
 class _Stopping(Trainer):
-    """Gets SIGTERM after its third step."""
+    """Receives SIGTERM after its third step."""
 
     def _optimise(self, group):
         terms = super()._optimise(group)
         if self.step == 2:
-            # The handler that the run installed is called as Python would: a real signal is sent to a process of its own
-            # below, because native libraries that other tests loaded here may have broken the signal stack.
+            # Call the handler directly: native libraries of other tests can break signals in this process. Another test
+            # sends a real signal to a separate process.
             handler = signal.getsignal(signal.SIGTERM)
             assert callable(handler)
             handler(signal.SIGTERM, None)
@@ -105,7 +105,7 @@ class _Stopping(Trainer):
 
 
 @pytest.mark.parametrize("amp", ["none", "bf16"])
-def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeypatch, capsys, amp):
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(config, tmp_path, monkeypatch, capsys, amp):
     config = dataclasses.replace(config, amp=amp, channels_last=amp != "none", accumulate=1)
     train(config)
     expected = _weights(tmp_path / "run" / "last.safetensors")
@@ -122,7 +122,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(config, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_real_signal_saves_and_says_how_to_go_on(config, tmp_path):
+def test_sigterm_saves_the_state_and_prints_the_resume_command(config, tmp_path):
     folder = tmp_path / "run"
     options = (
         "--backbone resnet18 --height 96 --width 32 --stripes 3,2 --block-width 8 --backbone-weights none --num-val 1"
@@ -152,7 +152,7 @@ def test_a_real_signal_saves_and_says_how_to_go_on(config, tmp_path):
     assert torch.load(folder / "last.state.pt", weights_only=True)["step"] >= 2
 
 
-def test_a_loss_that_is_no_number_stops_with_the_step(config, monkeypatch):
+def test_a_nan_loss_stops_the_run_and_names_the_step(config, monkeypatch):
     def broken(*arguments, **options):
         terms = real(*arguments, **options)
         return terms._replace(total=terms.total * float("nan"))
@@ -169,7 +169,7 @@ def test_accumulated_batches_count_as_one_step(config):
     trainer = Trainer(dataclasses.replace(config, accumulate=2), join_processes(0))
     batches = list(trainer.loader)
     assert trainer.steps_per_epoch == -(-len(batches) // 2)
-    trainer.network.eval()  # without batch statistics the mean of two gradients is the gradient of the mean loss
+    trainer.network.eval()  # Without batch statistics, the mean of two gradients is the gradient of the mean loss.
     trainer._optimise(batches[:2])
     found = {name: one.grad.clone() for name, one in trainer.model.named_parameters() if one.grad is not None}
     again = Trainer(config, join_processes(0))
@@ -183,7 +183,7 @@ def test_accumulated_batches_count_as_one_step(config):
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_the_folder_of_another_run_is_not_overwritten(config):
+def test_an_earlier_run_is_overwritten_only_on_request(config):
     train(dataclasses.replace(config, epochs=1))
     words = "already holds a run, expected a new folder; resume the run, overwrite it, or give another folder"
     with pytest.raises(UsageError, match=words):
@@ -191,7 +191,7 @@ def test_the_folder_of_another_run_is_not_overwritten(config):
     train(dataclasses.replace(config, epochs=1), overwrite=True)
 
 
-def test_resume_without_a_run_and_with_a_damaged_one(config, tmp_path):
+def test_resume_refuses_a_missing_and_a_damaged_state(config, tmp_path):
     with pytest.raises(UsageError, match="no such training state"):
         train(TrainConfig(exp_dir=str(tmp_path / "nowhere")), resume=True)
     folder = tmp_path / "run"
@@ -202,8 +202,8 @@ def test_resume_without_a_run_and_with_a_damaged_one(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kill_while_writing_leaves_the_previous_checkpoint_whole(config, tmp_path):
-    """The process dies in the middle of writing the second checkpoint; the first one must load."""
+def test_a_kill_while_writing_keeps_the_previous_checkpoint(config, tmp_path):
+    """The process is killed while it writes the second checkpoint. The first one must be intact."""
     config = dataclasses.replace(config, epochs=1)
     train(config)
     before = (tmp_path / "run" / "last.safetensors").read_bytes()
@@ -232,7 +232,7 @@ def test_a_kill_while_writing_leaves_the_previous_checkpoint_whole(config, tmp_p
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
 
 
-def test_presets_and_layers_of_settings(tmp_path):
+def test_given_values_override_the_file_and_the_file_overrides_the_preset(tmp_path):
     assert PRESETS["paper"] == TrainConfig()
     (tmp_path / "my.toml").write_text("epochs = 7\nlr = 1\nstripes = [3, 2]\nheight = 96\n")
     settings = make_config("paper", tmp_path / "my.toml", {"epochs": 9, "seed": None})
@@ -261,20 +261,20 @@ def test_presets_and_layers_of_settings(tmp_path):
         ("stripes = [6, 4.0]", r"stripes = \[6, 4.0\] does not work: expected a list of whole numbers"),
     ],
 )
-def test_settings_that_do_not_work(tmp_path, text, words):
+def test_invalid_settings_in_a_file_are_refused(tmp_path, text, words):
     (tmp_path / "my.toml").write_text(text)
     with pytest.raises(UsageError, match=words):
         make_config("paper", tmp_path / "my.toml", {})
 
 
 def _train_options():
-    """The options of ``train`` by parameter name, as the command line itself knows them."""
+    """The options of ``train`` by parameter name, as Typer knows them."""
     register()
     commands: Any = get_command(app)
     return {option.name: option for option in commands.commands["train"].params}
 
 
-def test_every_setting_has_an_option_with_help_and_every_option_a_setting():
+def test_settings_and_options_correspond_and_all_have_help():
     options = _train_options()
     own = {"preset", "config", "resume", "overwrite"}
     fields = [field.name for field in dataclasses.fields(TrainConfig)]
@@ -299,16 +299,16 @@ def test_the_help_of_a_setting_names_its_choices_and_defaults():
         (("--dataset-type", "x"), "dataset_type 'x' is unknown: expected one of auto, rrid"),
     ],
 )
-def test_options_that_do_not_work(options, words, tmp_path):
+def test_invalid_options_are_refused(options, words, tmp_path):
     refused(rrid_edge("train", "--dataset-path", tmp_path, *options), 2, words)
 
 
-def test_an_empty_setting_of_a_stored_run_is_read_back():
+def test_a_stored_setting_of_none_is_read_back():
     assert config_from_dict(TrainConfig().to_dict(), where="x") == TrainConfig()
     assert TrainConfig().to_dict()["splits_file"] is None
 
 
-def test_settings_and_help_need_neither_pytorch_nor_numpy():
+def test_train_help_needs_neither_pytorch_nor_numpy():
     code = textwrap.dedent(
         """
         import sys
@@ -324,7 +324,7 @@ def test_settings_and_help_need_neither_pytorch_nor_numpy():
     assert "rrid-edge[train]" in done.stderr
 
 
-def test_staircase_warm_up_and_cosine():
+def test_learning_rate_follows_staircase_warm_up_and_cosine():
     paper = TrainConfig()
     factors = [rate_factor(paper, epoch * 10, 10) for epoch in (0, 39, 40, 59, 60, 79)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
@@ -334,7 +334,7 @@ def test_staircase_warm_up_and_cosine():
     assert [rate_factor(cosine, step, 1) for step in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
 
 
-def test_command(tmp_path):
+def test_the_train_command_trains_and_refuses_wrong_use(tmp_path):
     write_dataset(tmp_path / "data")
     options = (
         "--backbone resnet18 --height 96 --width 32 --stripes 3,2 --block-width 8 --backbone-weights none --epochs 1"
@@ -358,9 +358,11 @@ def test_command(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_equal_one_that_averages_their_gradients(config, tmp_path):
-    """gloo on two processes against one process that computes the two half batches in turn, each with its own mining and
-    batch statistics, and averages the gradients: equal parameters to 1e-5 after three steps. Running statistics are those
-    of the first process. The rates are small: with large ones three steps from random weights amplify rounding."""
+    """Two processes (gloo) against one that computes the half batches in turn and averages their gradients.
+
+    Each half has its own batch-hard mining and batch statistics. After three steps the parameters are equal to 1e-5.
+    Running statistics are those of the first process. Larger learning rates would amplify rounding errors.
+    """
     config = dataclasses.replace(config, batch_size=16, num_val=0, lr=1e-4, base_lr=1e-4)
     script = tmp_path / "two.py"
     script.write_text(
@@ -411,8 +413,8 @@ def test_two_processes_equal_one_that_averages_their_gradients(config, tmp_path)
         torch.testing.assert_close(two[name], parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_validation_time_is_no_training_time(config):
-    """The first progress line after a validation must not count it as waiting for data."""
+def test_validation_time_is_not_counted_as_training_time(config):
+    """The first progress line after a validation must not count the validation as waiting for data."""
     started = time.perf_counter()
     train(config)
     elapsed = time.perf_counter() - started

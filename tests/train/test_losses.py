@@ -1,4 +1,4 @@
-"""Every term of the loss against slow, obvious implementations and the published values."""
+"""Every term of the loss: against slow implementations and published values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_triplet_equals_the_published_value(margin):
     assert batch_hard_triplet(features, persons, margin).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_triplet_equals_the_loops():
+def test_triplet_equals_the_slow_implementation():
     generator = np.random.default_rng(0)
     features = generator.standard_normal((12, 7)).astype(np.float32)
     persons = generator.integers(0, 4, 12)

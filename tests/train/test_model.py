@@ -1,4 +1,4 @@
-"""RRID against the values of the published network, and against its formulas written out."""
+"""RRID: against values of the published network, and against the paper's formulas."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_blocks_and_logits_equal_the_published_network(published):
     np.testing.assert_allclose(output.logits[:, :, :16].numpy(), logits, atol=1e-4 * np.abs(logits).max())
 
 
-def test_sizes_are_read_off_the_tensors():
+def test_sizes_are_inferred_from_the_tensors():
     model = RRID(TINY, 7)
     again = RRID.from_state_dict(model.state_dict(), height_px=96, width_px=32)
     assert again.config == TINY
@@ -48,7 +48,7 @@ def test_sizes_are_read_off_the_tensors():
 
 
 @pytest.mark.parametrize("backbone", ["resnet34", "resnet101", "resnet152"])
-def test_every_backbone_is_recognised_and_keeps_a_sixteenth(backbone):
+def test_every_backbone_is_inferred_and_has_stride_16(backbone):
     model = RRID(ModelConfig(backbone, 96, 32, (3, 2), 4), 2).eval()
     assert RRID.from_state_dict(model.state_dict(), height_px=96, width_px=32).config.backbone == backbone
     with torch.inference_mode():
@@ -56,7 +56,7 @@ def test_every_backbone_is_recognised_and_keeps_a_sixteenth(backbone):
 
 
 def _project(model: RRID, name: str, value: torch.Tensor) -> torch.Tensor:
-    """1x1 convolution, batch norm, ReLU of vectors (B, C), written out."""
+    """1x1 convolution, batch norm and ReLU of vectors (B, C), as plain matrix operations."""
     conv, norm = model.get_submodule(f"{name}.0"), model.get_submodule(f"{name}.1")
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
@@ -68,7 +68,7 @@ def _project(model: RRID, name: str, value: torch.Tensor) -> torch.Tensor:
 
 
 def test_head_equals_the_formulas_of_the_paper():
-    """r_i is the mean of the other stripes; q_i = p_i' + relation(p_i', r_i'); likewise max and contrast."""
+    """r_i is the mean of the other stripes, and q_i = p_i' + relation(p_i', r_i'); the same for max and contrast."""
     torch.manual_seed(0)
     model = RRID(TINY, 5).eval()
     features = torch.randn(2, 512, 6, 2).relu()
@@ -94,7 +94,7 @@ def test_head_equals_the_formulas_of_the_paper():
     assert output.logits.shape == (3 * 5 + 3 * 2, 2, 5)
 
 
-def test_parameters_fall_into_two_groups():
+def test_every_parameter_belongs_to_backbone_or_head():
     model = RRID(TINY, 5)
     together = len(list(model.backbone_parameters())) + len(list(model.head_parameters()))
     assert together == len(list(model.parameters()))

@@ -1,4 +1,4 @@
-"""The forward pass of the published evaluation, against the same steps in double precision."""
+"""The forward pass of the published evaluation: against the same steps in float64."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 12, 8, 3), dtype=np.uint8
 
 
 class Columns(torch.nn.Module):
-    """A network whose two blocks are the first and the last column of the image: a mirror exchanges them."""
+    """A network whose two blocks are the image's first and last column, so that mirroring exchanges them."""
 
     def forward(self, pixels: torch.Tensor) -> RRIDOutput:
         return RRIDOutput(torch.stack([pixels[..., 0].flatten(1), pixels[..., -1].flatten(1)], dim=1), torch.empty(0))
@@ -35,7 +35,7 @@ def _expected(flip):
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_normalise_mirror_mean_and_unit_length(flip):
+def test_descriptors_equal_the_steps_in_double_precision(flip):
     found = describe(Columns(), torch.from_numpy(IMAGES), flip=flip)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), _expected(flip), atol=1e-6)
@@ -43,7 +43,7 @@ def test_normalise_mirror_mean_and_unit_length(flip):
 
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("amp", ["none", "bf16"])
-def test_validation_computes_the_same(tmp_path, channels_last, amp):
+def test_validation_computes_the_same_descriptors(tmp_path, channels_last, amp):
     config: Any = SimpleNamespace(channels_last=channels_last, amp=amp, height=12, width=8, num_workers=1)
     paths = [tmp_path / f"{number}.png" for number in range(len(IMAGES))]
     for path, image in zip(paths, IMAGES, strict=True):
@@ -53,7 +53,7 @@ def test_validation_computes_the_same(tmp_path, channels_last, amp):
     np.testing.assert_array_equal(found, describe(Columns(), torch.from_numpy(IMAGES)).numpy())
 
 
-def test_a_gathering_of_its_own_sees_every_view():
+def test_a_custom_gather_is_called_for_each_view():
     seen = []
 
     def gather(blocks):

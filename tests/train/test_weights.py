@@ -1,4 +1,4 @@
-"""Weight files in every form, and files that try to run code."""
+"""Weight files in all supported forms, and files that try to run code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _same(found, model):
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("form", ["state dict", "parallel state dict", "nested", "module", "parallel module"])
-def test_every_published_form_loads(model, tmp_path, zipped, form):
+def test_every_form_of_weight_file_loads(model, tmp_path, zipped, form):
     content = {
         "state dict": lambda: model.state_dict(),
         "parallel state dict": lambda: nn.DataParallel(model).state_dict(),
@@ -49,11 +49,11 @@ def test_every_published_form_loads(model, tmp_path, zipped, form):
 
 
 def _published_file(form, path):
-    """The published network's tensors in a file as training code writes it."""
+    """Write the published network's tensors to a file, as training code does."""
     network = RRID.from_state_dict(reference.state_dict(20))
     if form == "state dict":
         torch.save(network.state_dict(), path)
-    else:  # a whole pickled module, its class found under a name that no reader of the file has
+    else:  # A whole pickled module, whose class cannot be imported when it is read.
         kind = type("RelationNetwork", (RRID,), {"__module__": "somebodys_models"})
         network.__class__ = kind
         module = types.ModuleType("somebodys_models")
@@ -67,7 +67,7 @@ def _published_file(form, path):
 
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 @pytest.mark.parametrize("form", ["state dict", "module, old format", "module, new format"])
-def test_the_published_network_answers_alike_from_every_form(form, tmp_path):
+def test_published_weights_give_the_published_descriptors_from_every_form(form, tmp_path):
     _published_file(form, tmp_path / "published.pth")
     model = RRID.from_state_dict(load_state_dict_file(tmp_path / "published.pth")).eval()
     assert model.num_persons == 751
@@ -87,7 +87,7 @@ class _Malicious:
 
 
 class _Sneaky:
-    """Runs code through a class that is called instead of a function."""
+    """Tries to run code by calling a class instead of a function."""
 
     def __reduce__(self):
         import subprocess
@@ -97,7 +97,7 @@ class _Sneaky:
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("where", ["alone", "inside"])
-def test_a_file_that_tries_to_run_code_is_refused_and_named(tmp_path, zipped, where):
+def test_a_file_that_tries_to_run_code_is_refused_by_name(tmp_path, zipped, where):
     marker = tmp_path / "was_here"
     evil = _Malicious(marker)
     content = evil if where == "alone" else {"weight": torch.zeros(1), "extra": evil}
@@ -108,7 +108,7 @@ def test_a_file_that_tries_to_run_code_is_refused_and_named(tmp_path, zipped, wh
     assert refusal.value.exit_code == 4
 
 
-def test_other_ways_to_run_code_are_refused(tmp_path):
+def test_calling_a_class_and_bare_pickles_are_refused(tmp_path):
     torch.save({"weight": torch.zeros(1), "extra": _Sneaky()}, tmp_path / "sneaky.pth")
     with pytest.raises(CheckpointError, match=r"it tries to call .*Popen"):
         load_state_dict_file(tmp_path / "sneaky.pth")
@@ -127,7 +127,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, content):
     assert "\n" not in refusal.value.message
 
 
-def test_files_without_tensors_and_missing_files(tmp_path):
+def test_missing_files_and_files_without_tensors_are_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="no tensors found"):
         load_state_dict_file(tmp_path / "w.pth")
@@ -138,7 +138,7 @@ def test_files_without_tensors_and_missing_files(tmp_path):
         load_state_dict_file(tmp_path / "w.safetensors")
 
 
-def test_backbone_from_a_file_in_torchvision_naming(model, tmp_path):
+def test_a_backbone_loads_from_a_file_in_torchvision_naming(model, tmp_path):
     import torchvision
 
     torch.manual_seed(5)
@@ -151,7 +151,7 @@ def test_backbone_from_a_file_in_torchvision_naming(model, tmp_path):
         load_backbone(RRID(ModelConfig("resnet34", 96, 32, (3, 2), 8), 5), str(tmp_path / "r18.pth"))
 
 
-def test_a_failed_download_names_the_ways_out(monkeypatch, model):
+def test_a_failed_download_suggests_a_file_or_none(monkeypatch, model):
     import torchvision
 
     def offline(*_arguments, **_options):

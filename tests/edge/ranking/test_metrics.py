@@ -1,4 +1,4 @@
-"""Ranking measures against reference values, hand-made cases and a slow, obvious implementation."""
+"""Measures of rankings: against reference values, hand-made cases and a slow implementation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 def evaluate(distances, query_persons, gallery_persons, query_cameras, gallery_cameras, **settings):
-    """One argument for each array, so that a case is a tuple."""
+    """Takes one argument per array, so that a case is a tuple."""
     query, gallery = Labels.of(query_persons, query_cameras), Labels.of(gallery_persons, gallery_cameras)
     return evaluate_ranking(distances, query, gallery, RankingSettings(**settings))
 
@@ -33,7 +33,7 @@ def reference():
 
 
 def slow_metrics(distances, query_persons, gallery_persons, query_cameras, gallery_cameras, top_k=(1, 5, 10)):
-    """Every query by itself, every item in order; wrong items first among equals. Dictionary of all measures."""
+    """All measures by name, with loops over queries and items. Of items at the same distance, wrong ones come first."""
     precisions, inverse, first, all_shots = [], [], [], []
     for row, person, camera in zip(distances, query_persons, query_cameras, strict=True):
         items = [
@@ -61,7 +61,7 @@ def slow_metrics(distances, query_persons, gallery_persons, query_cameras, galle
 
 
 def random_case(seed, *, levels=None):
-    """A small gallery with junk, distractors and cameras; ``levels`` rounds distances so that many are equal."""
+    """A small gallery with junk, distractors and cameras. ``levels`` rounds distances, which makes many ties."""
     random = np.random.default_rng(seed)
     distances = random.random((25, 60))
     if levels:
@@ -85,7 +85,7 @@ def test_agrees_with_the_published_evaluation(reference, protocol):
     assert got.valid_queries == 120
 
 
-def test_agrees_with_the_published_single_shot_evaluation_within_its_noise(reference):
+def test_single_shot_agrees_with_the_published_evaluation_within_its_noise(reference):
     distances, labels, _, expected = reference
     got = evaluate(distances, *labels, protocol="cuhk03", junk_person=None, draws=1000)
     # Standard error of the published mean: sqrt(p (1 - p) / (120 queries x 200 draws)), at most 0.0033.
@@ -121,7 +121,7 @@ def test_distractors_count_as_wrong():
     assert (got.mean_ap, got.cmc[1], got.cmc[5]) == (0.5, 0.0, 1.0)
 
 
-def test_the_hand_made_cmc():
+def test_cmc_of_hand_made_cases():
     distances = [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [1, 2, 3, 4, 0]]
     got = evaluate(distances, range(5), range(5), [0] * 5, [1] * 5, top_k=(1, 2, 3, 4, 5))
     assert list(got.cmc.values()) == pytest.approx([0.6, 0.6, 0.8, 1, 1])
@@ -140,7 +140,7 @@ def test_the_hand_made_cmc():
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32, np.uint8])
-def test_the_hand_made_average_precisions(right, step, trapezoid, dtype):
+def test_average_precision_of_hand_made_cases(right, step, trapezoid, dtype):
     gallery = [1 if place in right else 2 for place in range(5)]
     distances = np.arange(5, dtype=dtype)[None]
     assert evaluate(distances, [1], gallery, [0], [1] * 5).mean_ap == pytest.approx(step, abs=1e-4)
@@ -148,7 +148,7 @@ def test_the_hand_made_average_precisions(right, step, trapezoid, dtype):
     assert got.mean_ap == pytest.approx(trapezoid, abs=1e-4)
 
 
-def test_a_constant_descriptor_earns_what_chance_gives():
+def test_a_constant_descriptor_is_not_rewarded_for_ties():
     # 2 right answers among 10 equal ones: precision 0.2 (as scikit-learn has it), right answers behind all wrong ones.
     got = evaluate(np.zeros((1, 10)), [1], [1, 1] + [2] * 8, [0], [1] * 10)
     assert got.mean_ap == pytest.approx(0.2)
@@ -170,14 +170,14 @@ def test_single_shot_agrees_with_all_possible_galleries():
     assert list(got.cmc.values()) == pytest.approx(expected, abs=0.015)  # 4 standard errors of 20,000 draws
 
 
-def test_single_shot_draws_are_seeded():
+def test_single_shot_draws_repeat_with_the_seed():
     case = random_case(5)
     once, again = (evaluate(*case, protocol="cuhk03", draws=3, seed=4) for _ in range(2))
     assert once == again
     assert once != evaluate(*case, protocol="cuhk03", draws=3, seed=5)
 
 
-def test_camera_pairs_equal_galleries_of_one_camera():
+def test_camera_pairs_equal_evaluations_with_one_gallery_camera():
     distances, query_persons, gallery_persons, query_cameras, gallery_cameras = random_case(8)
     got = evaluate(distances, query_persons, gallery_persons, query_cameras, gallery_cameras, per_camera=True)
     assert [(pair.query_camera, pair.gallery_camera) for pair in got.camera_pairs] == [
@@ -214,7 +214,7 @@ def test_a_query_without_right_answers_is_not_counted():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_descriptors_in_blocks_give_what_the_whole_matrix_gives(reference, monkeypatch, dtype):
+def test_blocks_of_descriptors_give_the_measures_of_the_whole_matrix(reference, monkeypatch, dtype):
     monkeypatch.setattr("rrid_edge.ranking.metrics.QUERY_BLOCK", 32)
     distances, labels, inputs, _ = reference
     query, gallery = inputs["query"].astype(dtype), inputs["gallery"].astype(dtype)
@@ -271,7 +271,7 @@ GOOD = {
         ({"draws": 0}, "draws 0 does not work: expected at least 1"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused_in_one_line(change, words):
+def test_invalid_input_is_refused_in_one_line(change, words):
     with pytest.raises(UsageError, match=words) as caught:
         evaluate(**{**GOOD, **change})
     assert "\n" not in caught.value.message
@@ -281,19 +281,19 @@ def _crops(shape, count):
     return LabelledCrops(np.zeros(shape), Labels.of(range(1, count + 1), [1] * count))
 
 
-def test_descriptors_of_two_lengths_are_refused():
+def test_descriptors_of_different_lengths_are_refused():
     with pytest.raises(UsageError, match=r"\(2, 4\) and \(3, 5\)"):
         evaluate_descriptors(_crops((2, 4), 2), _crops((3, 5), 3))
 
 
-def test_crops_and_labels_of_two_numbers_are_refused():
+def test_different_numbers_of_crops_and_labels_are_refused():
     with pytest.raises(UsageError, match="2 descriptor labels for 3 descriptor rows"):
         _crops((3, 4), 2)
     with pytest.raises(UsageError, match=r"shape \(3,\): expected \(crops, D\)"):
         _crops((3,), 3)
 
 
-def test_labels_of_some_crops():
+def test_labels_of_selected_crops():
     labels = Labels.of([1, 2, 3], [4, 5, 6])
     some = labels[np.array([True, False, True])]
     assert (some.persons.tolist(), some.cameras.tolist(), len(some)) == ([1, 3], [4, 6], 2)

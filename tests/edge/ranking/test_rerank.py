@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking against the stored values and a direct, dense transcription of the paper."""
+"""k-reciprocal re-ranking: against stored values and a dense implementation of the paper's equations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.reranking import dense_reranking
 
 
 @pytest.mark.parametrize(("k1", "k2", "share"), [(20, 6, 0.3), (6, 3, 0.3), (20, 1, 0.3)])
-def test_equals_the_stored_values(k1, k2, share):
+def test_distances_equal_the_stored_values(k1, k2, share):
     with np.load(DATA / "reranking.npz") as stored:
         found = k_reciprocal(stored["query"], stored["gallery"], RerankSettings(k1, k2, share))
         np.testing.assert_allclose(found, stored[f"k{k1}_{k2}_{share}"], atol=1e-5)
@@ -27,7 +27,7 @@ def _unit(count, seed):
 
 
 @pytest.mark.parametrize(("k1", "k2", "share"), [(8, 3, 0.3), (5, 1, 0.0), (12, 4, 1.0)])
-def test_equals_the_dense_transcription(k1, k2, share):
+def test_distances_equal_the_dense_implementation(k1, k2, share):
     query, gallery = _unit(12, 1), _unit(70, 2)
     found = k_reciprocal(query, gallery, RerankSettings(k1, k2, share))
     assert found.shape == (12, 70)
@@ -35,11 +35,11 @@ def test_equals_the_dense_transcription(k1, k2, share):
 
 
 @pytest.mark.parametrize("options", [{"k1": 0}, {"k2": 0}, {"lambda_value": 2.0}])
-def test_settings_that_do_not_work(options):
+def test_settings_out_of_range_are_refused(options):
     with pytest.raises(UsageError):
         k_reciprocal(_unit(3, 0), _unit(9, 1), RerankSettings(**options))
 
 
-def test_descriptors_that_do_not_fit():
+def test_descriptors_of_different_lengths_are_refused():
     with pytest.raises(UsageError):
         k_reciprocal(_unit(3, 0), _unit(9, 1)[:, :5])

@@ -1,4 +1,4 @@
-"""Thresholds at false-positive rates: against a slow count over all pairs, and where they are kept and found."""
+"""Thresholds at false-positive rates: against a slow count over all pairs, and where they are stored and found."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _slow(query, gallery, q_persons, g_persons, q_cameras, g_cameras, rate):
                 impostor.append(score)
             elif camera != other_camera:
                 genuine.append(score)
-    # The lowest score that at most this share of the impostors reaches: try all scores that occur.
+    # Try all scores: the threshold is the lowest one that at most this share of the impostor pairs reaches.
     allowed = int(rate * len(impostor) + 1e-9)
     tpr = max(
         np.mean(np.array(genuine) >= score)
@@ -63,7 +63,7 @@ def test_operating_point_equals_a_count_over_all_pairs(rate):
     assert np.count_nonzero(scores >= point.score - 1e-5) > rate * impostors
 
 
-def test_too_few_pairs_are_said_not_guessed(tmp_path):
+def test_rates_that_need_more_pairs_have_no_threshold(tmp_path):
     rows, persons, cameras = _crops(people=4)
     measured = measure_thresholds(
         _side(rows, persons, cameras),
@@ -80,7 +80,7 @@ def test_too_few_pairs_are_said_not_guessed(tmp_path):
         threshold_for([path], "a" * 64, 1e-4)
 
 
-def test_kept_beside_the_model_and_found_by_fingerprint(tmp_path):
+def test_thresholds_are_stored_next_to_the_model_and_found_by_fingerprint(tmp_path):
     rows, persons, cameras = _crops()
     measured = measure_thresholds(
         _side(rows, persons, cameras),
@@ -105,7 +105,7 @@ def test_kept_beside_the_model_and_found_by_fingerprint(tmp_path):
         threshold_for(full, "f" * 64, 0.5)
 
 
-def test_own_thresholds_come_first_and_a_renamed_model_finds_those_beside_it(tmp_path):
+def test_own_thresholds_come_first_and_a_renamed_model_finds_its_neighbours(tmp_path):
     def keep(name: str, fingerprint: str) -> None:
         save_thresholds(thresholds_path(tmp_path / name), Thresholds(fingerprint, name, 1, 1, ()))
 
@@ -122,7 +122,7 @@ def test_own_thresholds_come_first_and_a_renamed_model_finds_those_beside_it(tmp
     assert found("renamed.onnx", "person.v3") == "person.v3.onnx"
 
 
-def test_damaged_and_newer_files_are_refused(tmp_path):
+def test_damaged_files_and_other_formats_are_refused(tmp_path):
     path = tmp_path / "rrid.thresholds.json"
     path.write_text("{")
     with pytest.raises(ModelFileError, match="damaged thresholds"):
@@ -132,7 +132,7 @@ def test_damaged_and_newer_files_are_refused(tmp_path):
         find_thresholds([path], "f")
 
 
-def test_wrong_rates_and_labels_are_refused():
+def test_invalid_rates_and_labels_are_refused():
     rows, persons, cameras = _crops()
     with pytest.raises(UsageError, match="between 0 and 1"):
         measure_thresholds(_side(rows, persons, cameras), _side(rows, persons, cameras), rates=(0.0,))

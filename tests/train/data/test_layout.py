@@ -1,4 +1,4 @@
-"""Reading datasets: the right images, and refusals that name the first offending entry and the count."""
+"""Reading datasets: the right images, and errors that name the first wrong entry and the number of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _change(root, file, change):
     (root / file).write_text(json.dumps(content))
 
 
-def test_rrid_layout(tmp_path):
+def test_the_rrid_layout_is_read(tmp_path):
     data = load_dataset(write_dataset(tmp_path / "d"), num_val=1)
     assert data.name == "tiny"
     assert len(data.train) == 3 * 4
@@ -42,7 +42,7 @@ def test_held_out_persons_by_share_count_and_seed(tmp_path):
         load_dataset(root, num_val=9)
 
 
-def test_another_splits_file_and_split(tmp_path):
+def test_another_splits_file_and_split_are_read(tmp_path):
     root = write_dataset(tmp_path / "d")
     (root / "mine.json").write_text(json.dumps([{"trainval": [0, 1, 2, 3]}, {"trainval": [0, 1]}]))
     _change(root, "test.json", lambda content: content.append(content[0]))
@@ -83,14 +83,14 @@ def _two_people(content):
         ),
     ],
 )
-def test_contradictions_are_refused(tmp_path, file, change, words):
+def test_contradictory_lists_are_refused(tmp_path, file, change, words):
     root = write_dataset(tmp_path / "d")
     _change(root, file, change)
     with pytest.raises(DatasetError, match=words):
         load_dataset(root)
 
 
-def test_missing_images_and_wrong_json(tmp_path):
+def test_missing_images_and_invalid_json_are_refused(tmp_path):
     root = write_dataset(tmp_path / "d")
     for name in ("00000000_00_0000.jpg", "00000004_01_0001.jpg"):
         (root / "images" / name).unlink()
@@ -104,7 +104,7 @@ def test_missing_images_and_wrong_json(tmp_path):
         load_dataset(root)
 
 
-def test_no_dataset(tmp_path):
+def test_folders_without_a_dataset_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no such dataset folder"):
         load_dataset(tmp_path / "none")
     with pytest.raises(DatasetError, match="neither the RRID layout"):
@@ -132,7 +132,7 @@ def test_market_folders_are_read_directly(tmp_path):
     assert sorted((sample.person, sample.camera) for sample in data.gallery) == [(-1, 2), (0, 3), (1, 2)]
 
 
-def test_dukemtmc_names(tmp_path):
+def test_dukemtmc_names_are_read(tmp_path):
     _market(tmp_path, "bounding_box_train", "0001_c2_f0046182.jpg", "0005_c1_f0051341.jpg")
     _market(tmp_path, "query", "0009_c1_f0051341.jpg")
     _market(tmp_path, "bounding_box_test", "0009_c6_f0000001.jpg")
@@ -140,7 +140,7 @@ def test_dukemtmc_names(tmp_path):
     assert [(sample.person, sample.camera) for sample in data.gallery] == [(9, 6)]
 
 
-def test_market_folder_with_odd_names(tmp_path):
+def test_a_market_folder_with_other_names_is_refused(tmp_path):
     for folder in ("bounding_box_train", "query", "bounding_box_test"):
         _market(tmp_path, folder, "holiday.jpg")
     with pytest.raises(DatasetError, match=r"holiday.jpg is not named"):

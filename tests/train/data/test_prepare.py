@@ -1,4 +1,4 @@
-"""``prepare``: the original forms with the right people, cameras, junk and distractors, and what is refused."""
+"""``prepare``: people, cameras, junk and distractors of each original dataset, and refused input."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_market1501_keeps_split_cameras_junk_and_distractors(tmp_path):
     assert _labels(data.gallery) == gallery
     names = {sample.path.name for sample in data.gallery}
     assert {"00000003_04_0000.jpg", "00000000_04_0000.jpg"} <= names
-    # The same images as read directly, byte for byte, in every subset and with the same people held out.
+    # Each subset has the same bytes as the original read directly, with the same people held out.
     direct, prepared = (load_dataset(root, num_val=1) for root in (raw, tmp_path / "out"))
     for subset in ("train", "val_query", "val_gallery", "query", "gallery"):
         assert _bytes(getattr(prepared, subset)) == _bytes(getattr(direct, subset)), subset
 
 
-def test_dukemtmc(tmp_path):
+def test_dukemtmc_is_prepared(tmp_path):
     raw = write_market(tmp_path / "raw", DUKE)
     outcome = rrid_edge("prepare", "dukemtmc", raw, tmp_path / "out", "--num-val", "0", "--json")
     assert json.loads(outcome.out)["subsets"] == {
@@ -66,7 +66,7 @@ def test_dukemtmc(tmp_path):
     assert _labels(data.gallery) == {(2, 1): 1, (5, 1): 1, (5, 5): 1}
 
 
-def test_cuhk03_old_protocol(tmp_path):
+def test_cuhk03_old_protocol_has_its_splits_and_pixels(tmp_path):
     write_cuhk03(tmp_path / "cuhk-03.mat")
     outcome = rrid_edge("prepare", "cuhk03", tmp_path, tmp_path / "out", "--num-val", "0", "--json")
     assert outcome.code == 0, outcome.err
@@ -82,7 +82,7 @@ def test_cuhk03_old_protocol(tmp_path):
     np.testing.assert_array_equal(pixels, cuhk03_pixels(1, 3, 6))
 
 
-def test_cuhk03_detected_leaves_out_who_has_no_image(tmp_path):
+def test_cuhk03_detected_leaves_out_people_without_images(tmp_path):
     mat = write_cuhk03(tmp_path / "cuhk-03.mat")
     outcome = rrid_edge("prepare", "cuhk03", mat, tmp_path / "out", "--images", "detected", "--num-val", "0", "--json")
     subsets = json.loads(outcome.out)["subsets"]
@@ -90,7 +90,7 @@ def test_cuhk03_detected_leaves_out_who_has_no_image(tmp_path):
     assert subsets["query"] == {"persons": 1, "images": 8}
 
 
-def test_cuhk03_new_protocol(tmp_path):
+def test_cuhk03_new_protocol_follows_its_lists(tmp_path):
     write_cuhk03(tmp_path / "cuhk-03.mat")
     train = [f"1_00{person}_{1 if n <= 5 else 2}_{n:02d}.png" for person in (1, 2, 3) for n in (1, 2, 6)]
     query, gallery = ["2_001_1_01.png", "2_001_2_06.png"], ["2_001_1_02.png", "2_001_2_07.png", "2_003_1_03.png"]
@@ -102,7 +102,7 @@ def test_cuhk03_new_protocol(tmp_path):
     assert _labels(data.query) == {(5, 1): 1, (5, 2): 1}
     assert _labels(data.gallery) == {(5, 1): 1, (5, 2): 1, (7, 1): 1}
     np.testing.assert_array_equal(np.asarray(Image.open(data.gallery[1].path)), cuhk03_pixels(2, 1, 7))
-    # The lists of the other kind do not fit silently.
+    # The lists of the other kind are refused.
     write_new_protocol(tmp_path / "cuhk03_new_protocol_config_detected.mat", train, query, gallery)
     outcome = rrid_edge("prepare", "cuhk03", tmp_path, tmp_path / "other", "--images", "detected")
     refused(outcome, 2, "1_002_1_01.png is not among the images", "3 in all")
@@ -121,7 +121,7 @@ def test_cuhk03_np_folders_are_the_new_protocol(tmp_path):
     assert load_dataset(tmp_path / "raw" / "labeled", dataset_type="cuhk03", num_val=0).num_train_persons == 2
 
 
-def test_folders_draw_test_people_and_read_cameras(tmp_path):
+def test_folders_draw_test_people_and_find_cameras(tmp_path):
     raw = write_folders(tmp_path / "raw")
     outcome = rrid_edge("prepare", "folders", raw, tmp_path / "out", "--num-val", "0", "--test-share", "0.34", "--json")
     assert json.loads(outcome.out)["subsets"] == {
@@ -140,7 +140,7 @@ def test_folders_draw_test_people_and_read_cameras(tmp_path):
     assert (tmp_path / "again" / "test.json").read_bytes() == (tmp_path / "out" / "test.json").read_bytes()
 
 
-def test_folders_with_subsets_and_a_pattern(tmp_path):
+def test_folders_with_subsets_and_a_pattern_are_prepared(tmp_path):
     for part, person, name in (
         ("train", "ann", "x7.jpg"),
         ("train", "bob", "x8.jpg"),
@@ -161,7 +161,7 @@ def test_folders_with_subsets_and_a_pattern(tmp_path):
     refused(outcome, 2, "no camera found in this path (2 in all)", "--pattern")
 
 
-def test_evaluation_of_the_prepared_form_equals_the_raw_form(tmp_path):
+def test_prepared_and_original_dataset_evaluate_equally(tmp_path):
     tiny_onnx = save_tiny_model(tmp_path / "rrid.onnx")
     raw = write_market(tmp_path / "raw", MARKET)
     assert rrid_edge("prepare", "market1501", raw, tmp_path / "out", "--combine-trainval").code == 0
@@ -176,7 +176,7 @@ def test_evaluation_of_the_prepared_form_equals_the_raw_form(tmp_path):
     assert answers[0] == answers[1]
 
 
-def test_what_is_refused_leaves_nothing_behind(tmp_path):
+def test_refused_input_leaves_no_files(tmp_path):
     raw = write_market(tmp_path / "raw", MARKET)
     out = tmp_path / "out"
     refused(rrid_edge("prepare", "viper", raw, out), 2, "market1501, dukemtmc, cuhk03, folders")
@@ -214,7 +214,7 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path):
     assert not [path for path in tmp_path.iterdir() if "partial" in path.name]
 
 
-def test_one_camera_is_said_and_too_few_people_refused(tmp_path):
+def test_one_camera_is_reported_and_too_few_people_are_refused(tmp_path):
     raw = write_folders(tmp_path / "raw", people=4, cameras=1)
     outcome = rrid_edge("prepare", "folders", raw, tmp_path / "out", "--num-val", "0", "--pattern", "none")
     assert outcome.code == 0

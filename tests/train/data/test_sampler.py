@@ -1,4 +1,4 @@
-"""The person sampler against its description."""
+"""The person sampler: groups, epochs, resumed epochs, and several processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _sampler(**options):
     return PersonSampler(PERSONS, **settings)
 
 
-def test_an_epoch_has_one_group_an_image_less_a_rest_of_one():
+def test_an_epoch_has_one_group_per_image_and_drops_a_single_last_group():
     batches = list(_sampler())
     assert len(batches) == len(_sampler()) == 8  # 31 groups: 7 batches of 4 groups, one of 3
     groups = [tuple(batch[start : start + 4]) for batch in batches for start in range(0, len(batch), 4)]
@@ -26,7 +26,7 @@ def test_an_epoch_has_one_group_an_image_less_a_rest_of_one():
     assert per_person == Counter(PERSONS)  # every image once an anchor
 
 
-def test_a_group_holds_one_person_without_repetition_where_it_can():
+def test_a_group_shows_one_person_and_repeats_images_only_if_it_must():
     for batch in _sampler():
         for start in range(0, len(batch), 4):
             indices = [index for index, _, _ in batch[start : start + 4]]
@@ -40,7 +40,7 @@ def test_positions_are_unique_in_an_epoch():
     assert len(set(positions)) == len(positions)
 
 
-def test_epochs_differ_and_repeat_with_the_seed():
+def test_epochs_differ_and_the_same_seed_repeats_them():
     first, second = _sampler(), _sampler()
     assert list(first) == list(second)
     second.epoch = 1
@@ -48,7 +48,7 @@ def test_epochs_differ_and_repeat_with_the_seed():
     assert list(first) != list(_sampler(seed=4))
 
 
-def test_starting_later_gives_the_rest_of_the_same_epoch():
+def test_a_later_start_yields_the_rest_of_the_same_epoch():
     later = _sampler()
     later.start = 3
     assert list(later) == list(_sampler())[3:]
@@ -68,11 +68,11 @@ def test_processes_share_the_same_batches(world):
 
 
 @pytest.mark.parametrize(("batch", "words"), [(6, "batch size 6"), (4, "batch size 4")])
-def test_batches_that_do_not_fit(batch, words):
+def test_batch_sizes_that_do_not_fit_are_refused(batch, words):
     with pytest.raises(UsageError, match=words):
         _sampler(batch_size=batch)
 
 
-def test_one_person_cannot_be_told_apart():
+def test_a_training_set_of_one_person_is_refused():
     with pytest.raises(UsageError, match="the training set has 1 people: expected at least 2"):
         PersonSampler([0, 0, 0, 0], batch_size=8, images_per_person=4, seed=0)

@@ -1,4 +1,4 @@
-"""The drawn demo data: same bytes, a valid layout, honest near-twins, neither trivial nor hopeless."""
+"""The demo data: reproducible bytes, a valid layout, near-twins, and a difficulty between trivial and hopeless."""
 
 import dataclasses
 import hashlib
@@ -104,7 +104,7 @@ def test_every_picture_is_a_64_x_128_jpeg(demo):
     assert len(set(hashes(demo).values())) == len(hashes(demo))  # no two files alike
 
 
-def test_the_queries_can_be_found_in_the_gallery_under_other_cameras(demo):
+def test_the_gallery_shows_the_query_people_in_other_cameras_only(demo):
     truth = read(demo / "demo.json")
     assert truth["complete"] is True
     gallery = [re.fullmatch(r"(\d{4})_c(\d+)s1_\d{6}_00\.jpg", path.name) for path in (demo / "gallery").iterdir()]
@@ -124,7 +124,7 @@ def test_the_queries_can_be_found_in_the_gallery_under_other_cameras(demo):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_near_twins_differ_in_one_part_only_and_stay_on_one_side_of_the_split(seed):
+def test_near_twins_differ_in_one_part_and_are_in_the_same_split(seed):
     config = DemoConfig(seed=seed, persons=90)
     people, twins = draw_people(config)
     assert len(twins) >= 25
@@ -138,7 +138,7 @@ def test_near_twins_differ_in_one_part_only_and_stay_on_one_side_of_the_split(se
     assert len(set(strangers)) == len(strangers)
 
 
-def test_twins_are_told_apart_in_pixels_by_the_same_shot():
+def test_near_twins_differ_in_the_pixels_of_the_same_shot():
     plan = plan_demo(DemoConfig(persons=60, images_per_camera=2))
     for pair in plan.twins:
         pictures = []
@@ -147,11 +147,11 @@ def test_twins_are_told_apart_in_pixels_by_the_same_shot():
             shots = [shot for shot in plan.images if shot.person == 0]
             pictures.append([swapped.draw(shot) for shot in shots])
         differ = sum(one != other for one, other in zip(*pictures, strict=True))
-        assert differ >= len(pictures[0]) - 3, pair  # an occluder or the body may hide the part now and then
+        assert differ >= len(pictures[0]) - 3, pair  # An occluder or the body can hide the part.
 
 
 def mean_ap(features, query, gallery) -> float:
-    """Mean average precision, written out: same person by the same camera left out."""
+    """Mean average precision with loops; items with the query's person and camera are left out."""
     values = []
     for name, person, camera in query:
         rest = [row for row in gallery if not (row[1] == person and row[2] == camera)]
@@ -167,7 +167,7 @@ def colour_by_stripe(jpeg: bytes):
     return np.sqrt(np.concatenate([stripe.ravel() / stripe.sum() for stripe in stripes]))
 
 
-def test_colours_alone_rank_better_than_chance_and_far_from_perfectly():
+def test_colours_alone_rank_better_than_chance_but_far_from_perfectly():
     plan = plan_demo(DemoConfig(persons=90, images_per_camera=2))
     rows = [(shot.name, shot.person, shot.camera) for shot in plan.images if shot.person >= 60]
     query, gallery = rows[::2], rows[1::2]
@@ -179,7 +179,7 @@ def test_colours_alone_rank_better_than_chance_and_far_from_perfectly():
     assert by_colour < 0.4
 
 
-def test_an_earlier_set_is_replaced_and_other_files_stay(tmp_path):
+def test_an_earlier_demo_is_replaced_and_other_files_are_kept(tmp_path):
     out = tmp_path / "demo"
     write_demo_data(out, DemoConfig(persons=9, cameras=2, images_per_camera=2))
     (out / "gallery" / "index.db").write_text("mine", encoding="utf-8")
@@ -192,7 +192,7 @@ def test_an_earlier_set_is_replaced_and_other_files_stay(tmp_path):
     assert (out / "gallery" / "index.db").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path):
     (tmp_path / "images").mkdir()
     mine = tmp_path / "images" / "holiday.jpg"
     mine.write_bytes(b"mine")
@@ -204,13 +204,13 @@ def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
     assert mine.read_bytes() == b"mine"
 
 
-def test_a_file_in_the_folders_place_is_refused(tmp_path):
+def test_a_file_as_output_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="this is a file, expected a folder; give a new or empty folder"):
         write_demo_data(tmp_path / "out", DemoConfig(persons=6))
 
 
-def test_what_cannot_be_written_is_named(tmp_path):
+def test_an_unwritable_path_is_named(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match=r"file.*cannot be written .*; give a folder on a writable file system"):
         write_demo_data(tmp_path / "file" / "out", DemoConfig(persons=6))
@@ -225,7 +225,7 @@ def test_settings_out_of_range_are_refused_by_name(field, value):
         DemoConfig(**{field: value})
 
 
-def test_the_command_writes_the_folder_and_says_what_is_there(tmp_path, capsys):
+def test_the_command_writes_the_folder_and_prints_its_counts(tmp_path, capsys):
     out = tmp_path / "demo"
     options = ["--persons", "6", "--cameras", "2", "--images-per-camera", "2", "--seed", "3"]
     assert run(["demo-data", str(out), *options]) == 0
