@@ -101,7 +101,7 @@ def test_match_uses_the_measured_threshold(setting, tmp_path):
     arguments = ("match", crops[0], tmp_path / "gallery", "--model", model, "--runtime", "onnxruntime", "--json")
     measured = rrid_edge(*arguments, "--fpr", "0.05")
     assert measured.code == 0, measured.err
-    assert f"threshold {score:.4f} for a false-positive rate of 0.05 a pair" in measured.err
+    assert f"threshold {score:.4f} for a false-positive rate of 0.05 per pair" in measured.err
     results = json.loads(measured.out)["results"]
     assert results == json.loads(rrid_edge(*arguments, "--threshold", score).out)["results"]
     refused(rrid_edge(*arguments, "--fpr", "0.01"), 2, "expected one of 1e-06, 0.05")
