@@ -74,7 +74,7 @@ def find_crops(folder: Path) -> list[Crop]:
     if not folder.is_dir():
         raise UsageError(f"{printable(folder)}: no such folder; give a folder of training crops, or a dataset's folder")
     if is_dataset(folder):
-        samples = load_dataset(folder, combine_trainval=True).train
+        samples = load_dataset(folder, num_val=0).train
         return [
             Crop(sample.path, _relative_name(sample.path, folder), str(sample.person), sample.camera)
             for sample in samples
@@ -151,7 +151,7 @@ def _listed_test_crops(folder: Path) -> set[str]:
     """File names of the test crops of the dataset around ``folder``; empty if there is none."""
     for parent in folder.resolve().parents[:2]:
         try:
-            dataset = load_dataset(parent, combine_trainval=True) if is_dataset(parent) else None
+            dataset = load_dataset(parent, num_val=0) if is_dataset(parent) else None
         except DatasetError:
             continue
         if dataset is not None:

@@ -71,7 +71,7 @@ def evaluate(
         tuple(fpr or FALSE_POSITIVE_RATES),
     )
     drawn = evaluation.SheetSettings(sheets, sheet_queries)
-    data = load_dataset(dataset, dataset_type=dataset_type, split=split, splits_file=splits_file, combine_trainval=True)
+    data = load_dataset(dataset, dataset_type=dataset_type, split=split, splits_file=splits_file, num_val=0)
     with _open(model, runtime, precision, threads) as engine, ProgressBar("embedding") as bar:
         say(f"{printable(model)}: {engine.runtime}; {len(data.query)} queries, {len(data.gallery)} gallery images")
         result = evaluation.evaluate(engine, data, settings, progress=bar)

@@ -70,7 +70,7 @@ def prepare(
         held_out(0 if combine_trainval else num_val, len(plan.splits[split].trainval))
         with ProgressBar("copying") as bar:
             write_plan(plan, out, progress=bar)
-    data = load_dataset(out, split=split, num_val=num_val, combine_trainval=combine_trainval)
+    data = load_dataset(out, split=split, num_val=0 if combine_trainval else num_val)
     if len({camera for _, camera in plan.labels}) < 2:
         say("all images are from one camera: training works, but evaluation does not, as no query has a right answer")
     if as_json:

@@ -35,7 +35,7 @@ def _evaluate(model, data, *options):
 
 def _by_hand(model, data):
     """Descriptors and labels, computed image by image."""
-    dataset = load_dataset(data, combine_trainval=True)
+    dataset = load_dataset(data, num_val=0)
     with open_engine(model, "onnxruntime") as engine:
         sides = [
             np.concatenate(

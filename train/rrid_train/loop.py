@@ -115,8 +115,7 @@ class Trainer:
             dataset_type=config.dataset_type,
             split=config.split,
             splits_file=config.splits_file,
-            num_val=config.num_val,
-            combine_trainval=config.combine_trainval,
+            num_val=0 if config.combine_trainval else config.num_val,
             seed=config.seed,
         )
         self.sampler, self.loader = make_loader(config, self.dataset, processes)

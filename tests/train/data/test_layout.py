@@ -35,7 +35,7 @@ def test_held_out_persons_by_share_count_and_seed(tmp_path):
     root = write_dataset(tmp_path / "d", train=10)
     assert load_dataset(root, num_val=0.3).num_train_persons == 7
     assert load_dataset(root, num_val=4).num_train_persons == 6
-    assert load_dataset(root, combine_trainval=True).num_train_persons == 10
+    assert load_dataset(root, num_val=0).num_train_persons == 10
     assert load_dataset(root, seed=1).val_gallery != load_dataset(root, seed=2).val_gallery
     assert load_dataset(root, seed=1) == load_dataset(root, seed=1)
     with pytest.raises(UsageError, match=r"num_val 9 does not fit 10 people: .* leaves at least 2 people"):
@@ -46,7 +46,7 @@ def test_another_splits_file_and_split_are_read(tmp_path):
     root = write_dataset(tmp_path / "d")
     (root / "mine.json").write_text(json.dumps([{"trainval": [0, 1, 2, 3]}, {"trainval": [0, 1]}]))
     _change(root, "test.json", lambda content: content.append(content[0]))
-    assert load_dataset(root, splits_file="mine.json", split=1, combine_trainval=True).num_train_persons == 2
+    assert load_dataset(root, splits_file="mine.json", split=1, num_val=0).num_train_persons == 2
     with pytest.raises(UsageError, match="split 2 does not exist; expected 0 to 1"):
         load_dataset(root, splits_file="mine.json", split=2)
 
@@ -126,7 +126,7 @@ def test_market_folders_are_read_directly(tmp_path):
     _market(tmp_path, "query", "0001_c1s1_001051_00.jpg")
     gallery = ("0001_c2s1_000001_00.jpg", "-1_c2s1_000002_00.jpg", "0000_c3s1_000003_00.jpg")
     _market(tmp_path, "bounding_box_test", *gallery)
-    data = load_dataset(tmp_path, combine_trainval=True)
+    data = load_dataset(tmp_path, num_val=0)
     assert sorted((sample.person, sample.camera) for sample in data.train) == [(0, 1), (0, 2), (1, 1), (1, 3)]
     assert [(sample.person, sample.camera) for sample in data.query] == [(1, 1)]
     assert sorted((sample.person, sample.camera) for sample in data.gallery) == [(-1, 2), (0, 3), (1, 2)]
@@ -136,7 +136,7 @@ def test_dukemtmc_names_are_read(tmp_path):
     _market(tmp_path, "bounding_box_train", "0001_c2_f0046182.jpg", "0005_c1_f0051341.jpg")
     _market(tmp_path, "query", "0009_c1_f0051341.jpg")
     _market(tmp_path, "bounding_box_test", "0009_c6_f0000001.jpg")
-    data = load_dataset(tmp_path, combine_trainval=True)
+    data = load_dataset(tmp_path, num_val=0)
     assert [(sample.person, sample.camera) for sample in data.gallery] == [(9, 6)]
 
 

@@ -41,7 +41,7 @@ def test_market1501_keeps_split_cameras_junk_and_distractors(tmp_path):
     assert ["train", "3", "7"] in rows
     assert ["query", "2", "3"] in rows
     assert ["gallery", "3", "9"] in rows  # 0001, 0003 and the distractors; junk is no person
-    data = load_dataset(tmp_path / "out", combine_trainval=True)
+    data = load_dataset(tmp_path / "out", num_val=0)
     assert data.name == "market1501"
     assert _labels(data.query) == {(1, 1): 1, (1, 2): 1, (3, 1): 1}
     gallery = {(-1, 1): 1, (-1, 3): 1, (0, 1): 1, (0, 4): 1, (1, 1): 1, (1, 2): 1, (1, 3): 1, (3, 1): 1, (3, 4): 1}
@@ -62,7 +62,7 @@ def test_dukemtmc_is_prepared(tmp_path):
         "query": {"persons": 1, "images": 1},
         "gallery": {"persons": 2, "images": 3},
     }
-    data = load_dataset(tmp_path / "out", combine_trainval=True)
+    data = load_dataset(tmp_path / "out", num_val=0)
     assert _labels(data.gallery) == {(2, 1): 1, (5, 1): 1, (5, 5): 1}
 
 
@@ -75,7 +75,7 @@ def test_cuhk03_old_protocol_has_its_splits_and_pixels(tmp_path):
     # Seven people, eight images each (two cells are empty); the first test set is people 1 and 2 of the first pair.
     assert answer["subsets"]["train"] == {"persons": 5, "images": 40}
     assert answer["subsets"]["query"] == answer["subsets"]["gallery"] == {"persons": 2, "images": 16}
-    data = load_dataset(tmp_path / "out", combine_trainval=True, split=1)
+    data = load_dataset(tmp_path / "out", num_val=0, split=1)
     assert _labels(data.query) == {(2, 1): 4, (2, 2): 4, (3, 1): 4, (3, 2): 4}
     second_camera = [sample for sample in data.query if (sample.person, sample.camera) == (3, 2)]
     pixels = np.asarray(Image.open(second_camera[0].path))  # person 3 of pair 1, image 6 of 10
@@ -97,7 +97,7 @@ def test_cuhk03_new_protocol_follows_its_lists(tmp_path):
     write_new_protocol(tmp_path / "cuhk03_new_protocol_config_labeled.mat", train, query, gallery)
     outcome = rrid_edge("prepare", "cuhk03", tmp_path, tmp_path / "out", "--num-val", "0")
     assert outcome.code == 0, outcome.err
-    data = load_dataset(tmp_path / "out", combine_trainval=True)
+    data = load_dataset(tmp_path / "out", num_val=0)
     assert data.name == "cuhk03-labeled-new"
     assert _labels(data.query) == {(5, 1): 1, (5, 2): 1}
     assert _labels(data.gallery) == {(5, 1): 1, (5, 2): 1, (7, 1): 1}
@@ -129,7 +129,7 @@ def test_folders_draw_test_people_and_find_cameras(tmp_path):
         "query": {"persons": 2, "images": 4},
         "gallery": {"persons": 2, "images": 8},
     }
-    data = load_dataset(tmp_path / "out", combine_trainval=True)
+    data = load_dataset(tmp_path / "out", num_val=0)
     assert {sample.camera for sample in data.gallery} == {1, 2}
     persons = json.loads((tmp_path / "out" / "meta.json").read_text())["persons"]
     tested = {sample.person for sample in data.gallery}
@@ -154,7 +154,7 @@ def test_folders_with_subsets_and_a_pattern_are_prepared(tmp_path):
         "prepare", "folders", tmp_path / "raw", tmp_path / "out", "--pattern", pattern, "--num-val", "0"
     )
     assert outcome.code == 0, outcome.err
-    data = load_dataset(tmp_path / "out", combine_trainval=True)
+    data = load_dataset(tmp_path / "out", num_val=0)
     assert [(sample.person, sample.camera) for sample in (*data.query, *data.gallery)] == [(3, 1), (3, 2)]
     # A person's own name ("c3") is no camera.
     outcome = rrid_edge("prepare", "folders", tmp_path / "raw", tmp_path / "no")

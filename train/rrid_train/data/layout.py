@@ -83,7 +83,6 @@ def load_dataset(
     split: int = 0,
     splits_file: str | None = None,
     num_val: float = 0.3,
-    combine_trainval: bool = False,
     seed: int = 0,
 ) -> Dataset:
     """Read and check a dataset.
@@ -93,8 +92,7 @@ def load_dataset(
         dataset_type: one of :data:`DATASET_TYPES`; ``auto`` detects the layout.
         split: number of the entry in ``splits.json`` and ``test.json``, from 0.
         splits_file: file name to use in place of ``splits.json``.
-        num_val: people of trainval to hold out for validation: a share below 1, or a count.
-        combine_trainval: train on all people of trainval and hold nobody out.
+        num_val: people of trainval to hold out for validation: a share below 1, or a count. 0 trains on all of them.
         seed: seed of the choice of held-out people.
 
     Raises:
@@ -119,7 +117,7 @@ def load_dataset(
     else:
         trainval, query, gallery = read_market(root)
     refuse_shared_persons(root, trainval, [*query, *gallery])
-    kept, held = _hold_out(trainval, 0 if combine_trainval else num_val, seed)
+    kept, held = _hold_out(trainval, num_val, seed)
     numbers = {person: index for index, person in enumerate(sorted({sample.person for sample in kept}))}
     train = tuple(Sample(sample.path, numbers[sample.person], sample.camera) for sample in kept)
     if len(numbers) < 2:
