@@ -1,8 +1,8 @@
-"""What each part of RRID brings on the demo data: local parts, one-vs-rest relations, global contrastive pooling.
+"""Measure what each part of RRID adds on the demo data: local parts, one-vs-rest relations, global contrastive pooling.
 
-Three networks, several seeds, the same data and settings (preset ``demo``); measured on the test split, whose people no
-training sees. A run's descriptors are what its network is trained on: 12 projected parts, 12 relation features, or
-these and the 3 global contrastive ones.
+Trains three networks with several seeds on the same data and settings (preset ``demo``). Measures them on the test
+split, whose people are not in the training data. A descriptor holds the features that its network is trained on: 12
+projected parts, 12 relation features, or these 12 and the 3 global contrastive features.
 
 Run: python benchmarks/ablation.py --data demo --seeds 0 1 2 --threads 2
 """
@@ -30,10 +30,10 @@ from rrid_train.validation import validate
 
 
 class PartsOnly(RRID):
-    """Every stripe by itself: its projected maximum is descriptor and classified."""
+    """Uses every stripe alone: its projected maximum is a block of the descriptor and is classified."""
 
     def head(self, features: Tensor) -> RRIDOutput:
-        """Projected stripes and their classifiers."""
+        """Return the projected stripes and the logits of their classifiers."""
         rows, columns = features.shape[2:]
         blocks: list[Tensor] = []
         logits: list[Tensor] = []
@@ -47,10 +47,10 @@ class PartsOnly(RRID):
 
 
 class WithRelations(RRID):
-    """One-vs-rest relation features of every stripe; nothing global."""
+    """Uses the one-vs-rest relation features of every stripe, without global features."""
 
     def head(self, features: Tensor) -> RRIDOutput:
-        """Stripes' relation features and the classifiers of these, of the stripes and of their rests."""
+        """Return the stripes' relation features, and the logits of these, of the stripes and of their rests."""
         whole = super().head(features)
         stripes = sum(self.config.stripes)
         return RRIDOutput(whole.blocks[:, :stripes], whole.logits[: 3 * stripes])
@@ -68,12 +68,12 @@ def run_one(name: str, config: TrainConfig) -> dict[str, float]:
     processes = Processes(0, 1, torch.device("cpu"))
     trainer = Trainer(config, processes, network=NETWORKS[name])
     trainer.run()
-    # The network as the last epoch left it: choosing the best epoch would favour whoever varies most.
+    # The last epoch's network: choosing the best epoch would favour the network that varies most.
     return validate(trainer.model, config, processes.device, trainer.dataset.query, trainer.dataset.gallery)
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """Means and spreads (standard deviation over the seeds), as Markdown."""
+    """Return means and spreads (standard deviation over the seeds) as a Markdown table."""
     lines = ["| network | seeds | mAP | spread | rank-1 | spread | mAP of each seed |", "|---|---|---|---|---|---|---|"]
     for name, runs in results.items():
         cells = [name, str(len(runs))]
@@ -87,7 +87,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
 
 
 def main() -> None:
-    """Train all, print the table, keep the numbers."""
+    """Train all networks, print the table and write the numbers to the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="demo", help="folder of demo data (rrid-edge demo-data demo)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -1,4 +1,4 @@
-"""What the benchmarks share: drawn descriptors, small JPEG crops, rows of a gallery, median times and peak memory."""
+"""Helpers of the benchmarks: drawn descriptors, small JPEG crops, rows of a gallery, median times and peak memory."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MARKET_PERSONS, _MARKET_CAMERAS = 1500, 6
 
 @dataclass(frozen=True)
 class DrawnPersons:
-    """Persons with a centre each; the descriptors of a person's crops are scattered about it.
+    """Persons with one centre each. The descriptors of a person's crops are scattered around it.
 
     Attributes:
         centres: float32 (persons, D), unit length.
-        spread: length of the part in which a crop differs from its centre. Two crops of one person have a cosine of about
-            ``1 / (1 + spread**2)``: 0.98 with 0.14, as a trained network's, 0.5 with 1, and 0.2 with 2.
+        spread: length of the noise that is added to the centre. Two crops of one person have a cosine of about
+            ``1 / (1 + spread**2)``: 0.98 with 0.14 (like a trained network), 0.5 with 1, and 0.2 with 2.
     """
 
     centres: Descriptors
@@ -36,7 +36,7 @@ class DrawnPersons:
 
     @classmethod
     def draw(cls, count: int, dimension: int, *, spread: float, rank: int | None = None) -> DrawnPersons:
-        """``count`` persons, always the same; their centres lie in ``rank`` dimensions (all of them if left out)."""
+        """Draw ``count`` persons, the same on every call. Their centres lie in ``rank`` dimensions (None: in all)."""
         generator = np.random.default_rng(99)
         centres = generator.standard_normal((count, rank or dimension), dtype=np.float32)
         if rank is not None:
@@ -44,7 +44,7 @@ class DrawnPersons:
         return cls(unit(centres), spread)
 
     def descriptors(self, persons: NDArray[np.int64], seed: int) -> Descriptors:
-        """One crop of each of ``persons`` (N,), numbers of centres: (N, D), unit length."""
+        """Return one crop for each of ``persons`` (N,), which are indices of centres: (N, D), unit length."""
         generator, dimension = np.random.default_rng(seed), self.centres.shape[1]
         found = np.empty((len(persons), dimension), np.float32)
         for start in range(0, len(persons), _CHUNK):
@@ -56,18 +56,18 @@ class DrawnPersons:
 
 
 def unit(rows: Descriptors) -> Descriptors:
-    """``rows`` (N, D) divided by their lengths, in place."""
+    """Divide ``rows`` (N, D) by their lengths, in place."""
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
 
 
 def independent(count: int, dimension: int, seed: int) -> Descriptors:
-    """Unit rows (count, dimension) in random directions: nothing is like anything."""
+    """Return unit rows (count, dimension) in independent random directions."""
     return unit(np.random.default_rng(seed).standard_normal((count, dimension), dtype=np.float32))
 
 
 def add_rows(gallery: Gallery, vectors: Descriptors, *, start: int = 0, batch: int = _CHUNK) -> None:
-    """Store ``vectors`` under numbered paths from ``start`` on, cameras 0 to 7, ``batch`` rows per call."""
+    """Add ``vectors`` under numbered paths from ``start`` on, with cameras 0 to 7, ``batch`` rows per call."""
     for first in range(0, len(vectors), batch):
         part = vectors[first : first + batch]
         numbers = range(start + first, start + first + len(part))
@@ -75,7 +75,7 @@ def add_rows(gallery: Gallery, vectors: Descriptors, *, start: int = 0, batch: i
 
 
 def jpeg_pictures(count: int, width_px: int = 64, height_px: int = 128, seed: int = 0) -> list[bytes]:
-    """Smooth random pictures as JPEG files, all different."""
+    """Return the contents of ``count`` different JPEG files with smooth random pictures."""
     generator, contents = np.random.default_rng(seed), []
     for _ in range(count):
         coarse = Image.fromarray(generator.integers(0, 256, (16, 8, 3), dtype=np.uint8))
@@ -86,7 +86,7 @@ def jpeg_pictures(count: int, width_px: int = 64, height_px: int = 128, seed: in
 
 
 def write_crops(folder: Path, count: int, pictures: list[bytes]) -> list[Path]:
-    """``count`` files under Market-1501 names in a new folder: ``pictures`` over and over, 1,500 persons, 6 cameras."""
+    """Write ``count`` files with Market-1501 names (1,500 persons, 6 cameras) to a new folder, cycling ``pictures``."""
     folder.mkdir(parents=True)
     paths = []
     for index in range(count):
@@ -97,19 +97,19 @@ def write_crops(folder: Path, count: int, pictures: list[bytes]) -> list[Path]:
 
 
 def median_s(work: Callable[[], object], repetitions: int) -> float:
-    """Median time of ``work``, in seconds."""
+    """Return the median time of ``work`` in seconds."""
     return float(np.median([elapsed_s(work) for _ in range(repetitions)]))
 
 
 def elapsed_s(work: Callable[[], object]) -> float:
-    """Time of one call, in seconds."""
+    """Return the time of one call in seconds."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def traced_mib(work: Callable[[], object]) -> float:
-    """Largest memory that NumPy and Python held at once during ``work``, beyond what they held before."""
+    """Return the peak memory of NumPy and Python during ``work`` in MiB, less what they held before."""
     tracemalloc.start()
     work()
     peak = tracemalloc.get_traced_memory()[1]
@@ -118,5 +118,5 @@ def traced_mib(work: Callable[[], object]) -> float:
 
 
 def table_row(cells: Iterable[object]) -> str:
-    """One line of a Markdown table."""
+    """Return one line of a Markdown table."""
     return f"| {' | '.join(map(str, cells))} |"

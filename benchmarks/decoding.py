@@ -1,6 +1,7 @@
-"""Crops a second that threads decode, and processes: what `index` chooses between when an engine has to wait for images.
+"""Measure how many crops per second threads decode, and processes. `index` chooses between the two.
 
-Small JPEG crops are read and decoded, no more. The ways take turns; starting processes does not count.
+The benchmark only reads and decodes small JPEG crops. Threads and processes take turns. The start of processes is not
+counted.
 
 Run: python benchmarks/decoding.py [--files 6000] [--height 384 --width 128] [--workers 1 2 4] [--repetitions 3]
 """
@@ -29,7 +30,7 @@ _BATCH = 32
 
 
 def rate(paths: list[Path], height: int, width: int, workers: int, *, processes: bool) -> float:
-    """Crops a second, in batches, after the first quarter."""
+    """Return crops per second, taken in batches. The first quarter of the files is not counted."""
 
     def fetch(path: Path) -> Fetched:
         return path, path.read_bytes()

@@ -1,4 +1,4 @@
-"""Evaluation at Market-1501's size against the distance matrix and its sort alone, in one run.
+"""Compare the time of an evaluation at Market-1501's size with that of the distance matrix and its sort alone.
 
 Run: python benchmarks/evaluation.py [--queries 3368 --gallery 15913 --dimension 3840]
 """
@@ -18,12 +18,12 @@ _PERSONS, _CAMERAS = 751, 6
 
 
 def draw_labels(random: np.random.Generator, count: int, first: int) -> Labels:
-    """Persons from ``first`` on, and cameras from 1 on."""
+    """Draw ``count`` labels: persons from ``first`` on, cameras from 1 on."""
     return Labels(random.integers(first, _PERSONS, count), random.integers(1, _CAMERAS + 1, count))
 
 
 def matrix_and_sorts(query: Descriptors, gallery: Descriptors) -> tuple[float, float, float]:
-    """Seconds of the distance matrix, of matrix and sort of its values, of matrix and sort of its indices."""
+    """Return the seconds of the distance matrix alone, with a sort of its values, and with a sort of its indices."""
     start = time.perf_counter()
     distances = query @ gallery.T
     np.subtract(2, 2 * distances, out=distances)

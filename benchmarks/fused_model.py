@@ -1,7 +1,7 @@
-"""The exported model against the network as the published evaluation runs it: image and mirrored image in two passes.
+"""Compare the exported model with the published evaluation, which runs image and mirrored image in two passes.
 
 Run: python benchmarks/fused_model.py [CHECKPOINT] [--batch 8] [--threads 2] [--repetitions 5] [--compile]
-Without a checkpoint it takes a ResNet-50 RRID at 384 x 128 with random weights: speed does not depend on them.
+Without a checkpoint it uses a ResNet-50 RRID at 384 x 128 with random weights. Speed does not depend on the weights.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PUBLISHED = "published, PyTorch eager"
 
 
 def write_int8(source: Path, plain: Path, accurate: Path) -> None:
-    """The fastest and the most accurate form in int8, with min-max ranges of noise: their cosines say nothing."""
+    """Write the fastest and the most accurate int8 form. Their ranges come from noise, so only their speed counts."""
     spec, model = read_spec(source), read_graph(source)
     pixels = np.random.default_rng(1).integers(0, 256, (2, spec.height_px, spec.width_px, 3), dtype=np.uint8)
     layers = int8_layers(model)
@@ -48,7 +48,7 @@ def write_int8(source: Path, plain: Path, accurate: Path) -> None:
 
 
 def exported_engines(source: SourceNetwork, folder: Path, threads: int) -> dict[str, Engine]:
-    """Every runtime and precision of this machine, by name."""
+    """Open every runtime and precision of this machine, by name."""
     path = folder / "rrid.onnx"
     export_onnx(InferenceBranch(source.model).eval(), source.spec(), path)
     plain, accurate = folder / "plain.int8.onnx", folder / "accurate.int8.onnx"
@@ -61,7 +61,7 @@ def exported_engines(source: SourceNetwork, folder: Path, threads: int) -> dict[
         "OpenVINO int8": open_engine(plain, "openvino", threads=threads),
         "OpenVINO int8, most accurate": open_engine(accurate, "openvino", threads=threads),
     }
-    if engines["OpenVINO default"].arithmetic == "bf16":  # the processor has it
+    if engines["OpenVINO default"].arithmetic == "bf16":  # the CPU supports it
         for form, model in (("int8", plain), ("int8, most accurate", accurate)):
             engine = open_engine(model, "openvino", precision="bf16", threads=threads)
             engines[f"OpenVINO {form}, and bf16"] = engine
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: a minute more")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile: one minute more")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -99,10 +99,9 @@ def main() -> None:
         )
         expected = published.run(images)
         base = timings[PUBLISHED].median
-        print(
-            f"{processor_name()}, {arguments.threads} threads, batch {arguments.batch}, {spec.backbone} {shape[1]} x {shape[2]}"
-        )
-        print(f"{'':<40}{'ms a batch':>12}{'spread':>9}{'images/s':>10}{'ratio':>8}{'min cosine':>12}  runtime")
+        what = f"batch {arguments.batch}, {spec.backbone} {shape[1]} x {shape[2]}"
+        print(f"{processor_name()}, {arguments.threads} threads, {what}")
+        print(f"{'':<40}{'ms/batch':>12}{'spread':>9}{'images/s':>10}{'ratio':>8}{'min cosine':>12}  runtime")
         for name, engine in engines.items():
             timing = timings[name]
             cosine = row_cosines(expected, engine.run(images)).min()

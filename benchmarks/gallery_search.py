@@ -1,9 +1,9 @@
-"""Search in a local gallery against NumPy's float32 product and top-k over an array in memory, at the same exact answer.
+"""Compare search in a local gallery with NumPy: a float32 product and top-k over an array in memory.
 
-Descriptors are those of a trained network (``rrid-edge gallery export FOLDER descriptors.npz``), spread to size: every row is
-a random mixture of two crops of one person, pulled a little towards another person, with noise that has the crops' own
-covariance; unit length again. Queries are made likewise and are not in the gallery. ``--random`` takes independent normal
-rows instead, which no bound can prune.
+Both must give the same exact answer. The descriptors come from a trained network (``rrid-edge gallery export FOLDER
+descriptors.npz``). More rows are drawn from them: each row mixes two crops of one person at random, is pulled a little
+towards another person, and gets noise with the crops' own covariance. It then gets unit length. Queries are drawn in
+the same way and are not in the gallery. ``--random`` draws independent normal rows instead, which no bound can prune.
 
 Run: python benchmarks/gallery_search.py descriptors.npz --rows 20000 100000
 """
@@ -33,7 +33,7 @@ NUMPY, EXACT = "NumPy, float32 in memory", "gallery, exact"
 
 
 def spread(source: Descriptors, persons: NDArray[np.str_], count: int, seed: int) -> Descriptors:
-    """``count`` descriptors like those of ``source`` (N, D), whose people are ``persons`` (N,)."""
+    """Draw ``count`` descriptors like those of ``source`` (N, D), whose labels are ``persons`` (N,)."""
     generator = np.random.default_rng(seed)
     by_person = [np.flatnonzero(persons == person) for person in np.unique(persons)]
     by_person = [rows for rows in by_person if len(rows) > 1]
@@ -53,7 +53,7 @@ def spread(source: Descriptors, persons: NDArray[np.str_], count: int, seed: int
 
 
 def numpy_search(gallery: Descriptors, queries: Descriptors) -> NDArray[np.int64]:
-    """The first ten rows of every query, by product and partition."""
+    """Return the first :data:`TOP_K` rows of every query, by product and partition."""
     scores = queries @ gallery.T
     best = np.argpartition(-scores, TOP_K, axis=1)[:, :TOP_K]
     order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
@@ -61,7 +61,7 @@ def numpy_search(gallery: Descriptors, queries: Descriptors) -> NDArray[np.int64
 
 
 def fill(folder: Path, vectors: Descriptors) -> LocalGallery:
-    """A gallery of these rows, closed by the caller."""
+    """Write a gallery of these rows and open it. The caller closes it."""
     with LocalGallery.create(folder, fake_spec(block_width=vectors.shape[1] // 15)) as gallery:
         add_rows(gallery, vectors)
         began = time.perf_counter()
@@ -70,16 +70,16 @@ def fill(folder: Path, vectors: Descriptors) -> LocalGallery:
         basis = fit_basis(vectors[:: max(1, len(vectors) // 8192)], dimensions_for(vectors.shape[1]))
         residual = np.median(project(basis, vectors[:1000])[:, -1])
         print(
-            f"{len(vectors)} rows of {vectors.shape[1]}: bounds in {took:.1f} s, median length of a residual {residual:.3f}"
+            f"{len(vectors)} rows of {vectors.shape[1]}: bounds in {took:.1f} s, median residual length {residual:.3f}"
         )
     return LocalGallery(folder)
 
 
 def measure(vectors: Descriptors, queries: Descriptors, folder: Path, repetitions: int) -> None:
-    """Print one line for every number of queries and every way."""
+    """Print one line per number of queries and way to search."""
     gallery = fill(folder, vectors)
     opened_s = elapsed_s(lambda: LocalGallery(folder).close())
-    # What the store holds is float16: NumPy gets the same numbers, so that answers can be equal.
+    # The store holds float16. NumPy gets the same numbers, so that the answers can be equal.
     array = vectors.astype(np.float16).astype(np.float32)
     with gallery:
         first_s = elapsed_s(lambda: gallery.search(queries[:1], TOP_K))
@@ -95,7 +95,7 @@ def measure(vectors: Descriptors, queries: Descriptors, folder: Path, repetition
 
 
 def ways(gallery: LocalGallery, array: Descriptors, asked: Descriptors) -> dict[str, Callable[[], object]]:
-    """What is timed, by name; faiss only where it is installed."""
+    """Return the searches to time, by name; faiss only if it is installed."""
     found: dict[str, Callable[[], object]] = {
         NUMPY: partial(numpy_search, array, asked),
         EXACT: partial(gallery.search, asked, TOP_K),
@@ -111,11 +111,12 @@ def ways(gallery: LocalGallery, array: Descriptors, asked: Descriptors) -> dict[
 
 
 def verdict(gallery: LocalGallery, array: Descriptors, asked: Descriptors) -> str:
-    """How the exact search found its rows, and whether they are NumPy's."""
+    """Say how the exact search found its rows, and whether they equal NumPy's."""
     found = gallery.search(asked, TOP_K)
     pairs = zip(found.hits, numpy_search(array, asked).tolist(), strict=True)
     same = all({hit.row.slot for hit in hits} == set(best) for hits, best in pairs)
-    return f"{found.mode}, {found.rescored / len(asked):.0f} rows scored per query, answers {'equal' if same else 'DIFFER'}"
+    scored = f"{found.rescored / len(asked):.0f} rows scored per query"
+    return f"{found.mode}, {scored}, answers {'equal' if same else 'DIFFER'}"
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""What the local store costs beside searching: opening, memory, keeping in step, re-ranking.
+"""Measure a local gallery: opening, memory, re-ranking, and indexing again after one file has changed.
 
-A gallery of so many clustered rows is written into a temporary folder. Opening is measured in a fresh process: time, and the
-private memory that it adds before and after the first search. For keeping in step, ``--files`` small JPEG files are indexed
-with an engine that costs nothing, one of them is changed, and indexing again is compared with listing and comparing the folder.
+Writes a gallery of ``--rows`` clustered rows into a temporary folder. Opens it in a fresh process. Measures the time,
+and the private memory added before and after the first search. Indexes ``--files`` small JPEG files with a fake engine,
+changes one of them and indexes again. Compares that time with listing the folder and comparing it with the gallery.
 
 Run: python benchmarks/gallery_store.py --rows 100000 --files 20000
 """
@@ -57,7 +57,7 @@ print(json.dumps({"rows": rows, "open_ms": opened * 1e3, "private_mib": memory, 
 
 
 def fill(folder: Path, count: int) -> Descriptors:
-    """Write a gallery of ``count`` rows; returns a query (1, D). With 100,000 rows a person has 20."""
+    """Write a gallery of ``count`` rows and return a query (1, D). With 100,000 rows, each person has 20."""
     drawn, generator = DrawnPersons.draw(5000, SPEC.dimension, spread=1), np.random.default_rng(0)
     with LocalGallery.create(folder, SPEC) as gallery:
         for start in range(0, count, _CHUNK):
@@ -68,15 +68,16 @@ def fill(folder: Path, count: int) -> Descriptors:
 
 
 def opening(folder: Path) -> dict[str, float]:
-    """Opening in a fresh process, the second time: the files are in the system's cache."""
+    """Open it twice, each time in a fresh process. Return the second result: the files are then in the page cache."""
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", _OPENING, str(folder)], capture_output=True, text=True, check=True)  # noqa: S603 - our own program
+        command = [sys.executable, "-c", _OPENING, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own program
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
 def reranking(folder: Path, asked: Descriptors, repetitions: int) -> None:
-    """One query with and without re-ranking the best 200."""
+    """Time one query with and without re-ranking the best 200."""
     with LocalGallery(folder) as gallery:
         query = Query(("query.jpg",), asked)
         ways = {
@@ -89,7 +90,7 @@ def reranking(folder: Path, asked: Descriptors, repetitions: int) -> None:
 
 
 def in_step(root: Path, files: int, repetitions: int) -> None:
-    """One changed file among many."""
+    """Time indexing after one of ``files`` files has changed."""
     folder, location, engine = root / "crops", root / "index", FakeEngine(SPEC)
     changed = write_crops(folder, files, jpeg_pictures(50, 32, 64))[7]
     with LocalGallery.create(location, SPEC) as gallery:
@@ -104,13 +105,12 @@ def in_step(root: Path, files: int, repetitions: int) -> None:
             assert index_folder(folder, gallery, engine).changed == 1
         seconds["index"].append(time.perf_counter() - begun)
     compare, index = (float(np.median(seconds[name])) for name in ("compare", "index"))
-    print(
-        f"{files} files: listing and comparing {compare:.3f} s, index after one change {index:.3f} s, {index / compare:.2f}"
-    )
+    print(f"{files} files: listing and comparing {compare:.3f} s, index after one change {index:.3f} s", end=", ")
+    print(f"ratio {index / compare:.2f}")
 
 
 def main() -> None:
-    """Print one line for every figure."""
+    """Measure and print one line per measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--files", type=int, default=20_000)
@@ -121,8 +121,9 @@ def main() -> None:
         query = fill(Path(root) / "large", arguments.rows)
         found = opening(Path(root) / "large")
         print(
-            f"{found['rows']:.0f} rows: opened in {found['open_ms']:.0f} ms with {found['private_mib']:.0f} MiB of private "
-            f"memory; first search {found['first_search_ms']:.0f} ms, then {found['private_after_search_mib']:.0f} MiB"
+            f"{found['rows']:.0f} rows: opened in {found['open_ms']:.0f} ms with {found['private_mib']:.0f} MiB "
+            f"of private memory; first search {found['first_search_ms']:.0f} ms, "
+            f"then {found['private_after_search_mib']:.0f} MiB"
         )
         reranking(Path(root) / "large", query, arguments.repetitions)
         in_step(Path(root), arguments.files, arguments.repetitions)

@@ -1,11 +1,11 @@
-"""An NVIDIA GPU: TensorRT FP16 against torch.compile fp16 channels-last and ONNX Runtime CUDA, and against the hardware.
+"""Compare TensorRT FP16 on an NVIDIA GPU with torch.compile fp16 channels-last, ONNX Runtime CUDA and the hardware.
 
-Batch sizes with CUDA graphs on and off (TensorRT), p50 and p99, images a second, minimum cosine with PyTorch in float32, and
-the share of two ceilings measured here: a large fp16 matrix product, and copies from pinned memory. Without a GPU it says so
-and leaves with exit code 3.
+Measures p50, p99 and images per second per batch size, and the minimum cosine with PyTorch in float32. TensorRT runs
+with CUDA graphs on and off. Two ceilings are measured too: a large fp16 matrix product, and copies from pinned memory.
+The table gives each engine's share of both. Without a GPU, the program prints an error and ends with exit code 3.
 
 Run: python benchmarks/gpu.py MODELS_FOLDER CHECKPOINT [--batches 1 8 32 128] [--repetitions 200]
-MODELS_FOLDER is what `rrid-edge export CHECKPOINT --fp16` wrote there: rrid.onnx, rrid.fp16.onnx, rrid.fp16.engine.
+MODELS_FOLDER holds what `rrid-edge export CHECKPOINT --fp16` wrote: rrid.onnx, rrid.fp16.onnx, rrid.fp16.engine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MATRIX = 8192
 
 
 def operations_per_image(source: SourceNetwork) -> int:
-    """Multiplications and additions of one image with its mirrored view, counted in the graph that is exported."""
+    """Count the multiplications and additions of one image with its mirrored view, in the exported graph."""
     branch = InferenceBranch(source.model).eval()
     spec = source.spec()
     images = torch.zeros((1, spec.height_px, spec.width_px, 3), dtype=torch.uint8)
@@ -48,7 +48,7 @@ def operations_per_image(source: SourceNetwork) -> int:
 
 
 def matrix_ceiling(size: int = _MATRIX, *, device: str = "cuda", dtype: torch.dtype = torch.float16) -> float:
-    """Operations a second of a square matrix product: the best of ten."""
+    """Return the operations per second of a square matrix product: the fastest of 12 calls."""
     left, right = (torch.randn((size, size), device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(12):
@@ -61,7 +61,7 @@ def matrix_ceiling(size: int = _MATRIX, *, device: str = "cuda", dtype: torch.dt
 
 
 def engines(folder: Path, checkpoint: Path, largest: int) -> tuple[dict[str, Engine], list[str]]:
-    """All that open here, and why others do not."""
+    """Open all engines that run here. Also return, per engine that does not, the reason."""
     ways: dict[str, Callable[[], Engine]] = {
         "torch.compile fp16": lambda: CompiledTorchEngine(load_source(checkpoint), device="cuda", max_batch=largest),
         "ONNX Runtime CUDA fp16": lambda: open_engine(folder / "rrid.fp16.onnx", "onnxruntime-cuda", max_batch=largest),
@@ -81,12 +81,12 @@ def engines(folder: Path, checkpoint: Path, largest: int) -> tuple[dict[str, Eng
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the hardware does at best, and what one image takes of it.
+    """The fastest rates of the hardware, and what one image needs.
 
     Attributes:
-        operations_per_s: of a large matrix product.
-        copied_bytes_per_s: from pinned memory to the device.
-        operations: of one image with its mirrored view.
+        operations_per_s: operations per second of a large matrix product.
+        copied_bytes_per_s: bytes per second copied from pinned memory to the device.
+        operations: operations of one image with its mirrored view.
         image_bytes: size of one image.
     """
 
@@ -97,7 +97,7 @@ class Ceilings:
 
 
 def line(name: str, batch: int, timing: Timing, cosine: float, ceilings: Ceilings) -> str:
-    """One row: times, and the shares of the two ceilings that this rate of images means."""
+    """Return one row: the times, and the shares of the two ceilings at this rate of images."""
     rate = batch / timing.median
     computed = rate * ceilings.operations / ceilings.operations_per_s
     copied = rate * ceilings.image_bytes / ceilings.copied_bytes_per_s
@@ -108,7 +108,7 @@ def line(name: str, batch: int, timing: Timing, cosine: float, ceilings: Ceiling
 
 
 def measure(opened: dict[str, Engine], images: NDArray[np.uint8], repetitions: int) -> dict[str, Timing]:
-    """All engines in turns on one batch; five warm calls, so that TensorRT has captured its graphs."""
+    """Time all engines in turns on one batch, after five warm-up calls in which TensorRT captures its graphs."""
     ways = {name: (lambda engine=engine: engine.run(images)) for name, engine in opened.items()}
     return interleave(ways, repetitions=repetitions, warm_up=5, budget_s=60)
 
@@ -135,7 +135,7 @@ def main() -> int:
     print(
         f"{cuda.device().name}: fp16 matrix product {ceiling / 1e12:.0f} TFLOP/s, copy to device {copy / 1e9:.1f} GB/s"
     )
-    print(f"{spec.backbone} {spec.height_px} x {spec.width_px}, mirrored: {operations / 1e9:.2f} GFLOP an image\n")
+    print(f"{spec.backbone} {spec.height_px} x {spec.width_px}, mirrored: {operations / 1e9:.2f} GFLOP per image\n")
     print("| batch | engine | p50 ms | p99 ms | spread | images/s | of matrix | of copy | minimum cosine |")
     print("|---|---|---|---|---|---|---|---|---|")
     with TorchEngine(source, device="cuda") as reference:

@@ -1,7 +1,8 @@
-"""Memory while a large folder is indexed, and a search in it: flat, whatever the number of crops.
+"""Measure memory while a large folder is indexed, and in a search after it. It must not grow with the number of crops.
 
-The folder holds many names of few files (hard links), so that a million crops take no disk; every name is read, decoded,
-embedded and stored. Without a model, the package's fake engine stands in: memory does not depend on it, speed does.
+The folder holds many hard links to few files, so a million crops need little disk space. Every link is read, decoded,
+embedded and stored. Without a model, the package's fake engine is used. Memory does not depend on the engine. Speed
+does.
 
 Run: python benchmarks/index_memory.py [--model MODEL] [--rows 30000] [--distinct 64]
 """
@@ -20,11 +21,11 @@ from rrid_edge.gallery.indexing.sync import IndexReport, index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.processor import processor_name
 
-_LINKS = 10_000  # ext4 allows 65,000 names of one file
+_LINKS = 10_000  # ext4 allows 65,000 links to one file
 
 
 def write_folder(folder: Path, rows: int, distinct: int) -> None:
-    """``rows`` names of 64 x 128 JPEG files, ``distinct`` pictures, in folders of 10,000."""
+    """Write ``rows`` links to ``distinct`` JPEG files of 64 x 128 pixels per folder, in folders of 10,000 links."""
     pictures = jpeg_pictures(distinct)
     for start in range(0, rows, _LINKS):
         below = folder / f"{start // _LINKS:04d}"
@@ -40,32 +41,32 @@ def write_folder(folder: Path, rows: int, distinct: int) -> None:
 
 
 class MemoryWatch:
-    """A progress that notes the resident memory (MiB) after each of ``samples`` equal parts of the work."""
+    """A progress that records the resident memory (MiB) after each of ``samples`` equal parts of the work."""
 
     def __init__(self, samples: int) -> None:
         self.memory_mib: list[float] = []
         self._samples, self._total, self._done = samples, 1, 0
 
     def start(self, total: int | None) -> None:
-        """The number of files is known."""
+        """Set the number of files."""
         self._total = max(1, total or 0)
 
     def advance(self, count: int) -> None:
-        """``count`` more files are done."""
+        """Count ``count`` more files as done."""
         self._done += count
         while len(self.memory_mib) < self._done * self._samples // self._total:
             self.memory_mib.append(resident_mib())
 
 
 def index_watched(folder: Path, location: Path, engine: Engine, samples: int = 10) -> tuple[IndexReport, list[float]]:
-    """Index, and the resident memory (MiB) after each of ``samples`` equal parts of the work."""
+    """Index, and record the resident memory (MiB) after each of ``samples`` equal parts of the work."""
     watched = MemoryWatch(samples)
     with LocalGallery.create(location, engine.spec) as gallery:
         return index_folder(folder, gallery, engine, progress=watched), watched.memory_mib
 
 
 def main() -> None:
-    """Index, search, print."""
+    """Index, search and print the memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--rows", type=int, default=30_000)

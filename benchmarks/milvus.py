@@ -1,7 +1,7 @@
-"""What a gallery in Milvus costs, beside the same rows in a folder; the answers of both are compared.
+"""Compare a gallery in Milvus with a local gallery of the same rows: times and answers.
 
-Clustered descriptors of 3840 values: 12 crops per person, cosine about 0.5 within. Times are medians of 15 searches. The
-collection ``benchmark`` is dropped before and after.
+The descriptors have 3840 values and are clustered: 12 crops per person, with a cosine of about 0.5 between two crops of
+one person. Times are medians of 15 searches. The collection ``benchmark`` is dropped before and after.
 
 Run: python benchmarks/milvus.py milvus+http://localhost:19530 [--rows 10000] [--index-type hnsw]
 """
@@ -30,23 +30,23 @@ _CROPS_PER_PERSON = 12
 
 
 def fill(gallery: Gallery, vectors: Descriptors) -> None:
-    """Store rows in batches, as an index does."""
+    """Add rows in batches, as `index` does."""
     add_rows(gallery, vectors, batch=1200)
     gallery.finish()
 
 
 def measure_store(name: str, store: Gallery, queries: Descriptors, *, fast: bool) -> None:
-    """Print the time of a search by 1 query, by 64, and by 1 in one camera."""
+    """Print the time of a search by 1 query, by 64 queries, and by 1 query in one camera."""
     for count in (1, 64):
         took = median_s(partial(store.search, queries[:count], 10, fast=fast), REPETITIONS)
         print(f"{name}: top 10 of {count} queries in {1000 * took:.0f} ms")
     camera = SearchFilter(cameras=frozenset({3}))
     took = median_s(partial(store.search, queries[:1], 10, camera, fast=fast), REPETITIONS)
-    print(f"{name}: the same of one query and one camera in {1000 * took:.0f} ms")
+    print(f"{name}: top 10 of 1 query in one camera in {1000 * took:.0f} ms")
 
 
 def same_answers(local: Gallery, gallery: Gallery, queries: Descriptors) -> int:
-    """Queries whose paths and scores are equal in both stores."""
+    """Count the queries whose paths and scores are equal in both galleries."""
     pairs = zip(local.search(queries, 10).hits, gallery.search(queries, 10).hits, strict=True)
     return sum(
         [(hit.row.path, hit.score) for hit in one] == [(hit.row.path, hit.score) for hit in two] for one, two in pairs
@@ -56,7 +56,7 @@ def same_answers(local: Gallery, gallery: Gallery, queries: Descriptors) -> int:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", help="without a collection")
+    parser.add_argument("address", help="Milvus address without a collection")
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--index-type", default="flat")
     options = parser.parse_args()

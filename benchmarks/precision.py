@@ -1,10 +1,12 @@
-"""What each precision costs in descriptors and rankings, and which parts of the network float16 must not touch.
+"""Measure the error of each precision in descriptors and rankings, and which parts of the network need float32.
 
-Three tables on the test split of a dataset, against the trained network in PyTorch float32, image and mirrored image in two
-passes. ``islands``: the inference branch with every operation's result rounded to float16, with one part after another
-kept in float32 (a CPU computes float16 files in float32 and would flatter them). ``bfloat16``: the ONNX model cut into parts on
-OpenVINO, of which some compute in bfloat16, on a processor that has it. ``engines``: the files that export and calibration
-write, on every runtime of this machine.
+Prints three tables, measured on the test split of a dataset. The reference is the trained network in PyTorch float32,
+with image and mirrored image in two passes.
+
+- ``islands``: the inference branch with every operation's result rounded to float16, except in the parts that a row
+  names. A CPU computes float16 files in float32, so their results would look too good.
+- ``bfloat16``: the ONNX model cut into parts on OpenVINO, some in bfloat16. Needs a CPU that supports bfloat16.
+- ``engines``: the files that export and calibration write, on every runtime of this machine.
 
 Run: python benchmarks/precision.py runs/demo/best.safetensors --data demo
 """
@@ -48,9 +50,9 @@ Descriptors = NDArray[np.float32]
 
 
 class RoundToHalf(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Every floating-point result is rounded to float16, and overflows as float16 does.
+    """Rounds every float32 result to float16. Values beyond float16's range overflow.
 
-    Sums within one operation are float32, as in a GPU's matrix units.
+    Sums inside an operation are in float32, as in a GPU's matrix units.
     """
 
     def __init__(self) -> None:
@@ -65,15 +67,15 @@ class RoundToHalf(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Half(InferenceBranch):
-    """The inference branch with float16's rounding everywhere but on some islands.
+    """The inference branch with float16 rounding in all but some parts.
 
     Args:
         model: the trained network.
-        scaling: scaling and normalisation of the pixels in float32.
-        norm: the sum of both views and the L2 norm in float32.
-        stem: the first convolution in float32.
-        head: pooling and projections in float32.
-        gain: what the features are multiplied by before the norm; the descriptors do not depend on it, float16 does.
+        scaling: keep scaling and normalisation of the pixels in float32.
+        norm: keep the sum of both views and the L2 norm in float32.
+        stem: keep the first convolution in float32.
+        head: keep pooling and projections in float32.
+        gain: factor of the features before the norm. Exact descriptors do not depend on it; float16 may overflow.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Half(InferenceBranch):
             tensor.data = tensor.data.half().float()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Descriptors float32 (B, D) of uint8 images (B, height, width, 3)."""
+        """Return the descriptors, float32 (B, D), of uint8 images (B, height, width, 3)."""
         with self._part("scaling"):
             pixels = images.float().permute(0, 3, 1, 2) * self.scale + self.shift
         views = torch.stack([pixels, pixels.flip(3)], dim=1).flatten(0, 1).half().float()
@@ -129,7 +131,7 @@ ISLANDS: dict[str, dict[str, float]] = {
 
 
 class Measure:
-    """Descriptors of a test split and what they are compared by."""
+    """Compares descriptors of a test split with the reference."""
 
     def __init__(self, dataset: Dataset, height_px: int, width_px: int, blocks: tuple[str, ...]) -> None:
         self.dataset, self.blocks = dataset, blocks
@@ -137,14 +139,14 @@ class Measure:
         self.pixels: Pixels = np.stack([read_image(sample.path, height_px, width_px) for sample in samples])
 
     def ranking(self, descriptors: Descriptors) -> RankingMetrics:
-        """Accuracy of queries against the gallery."""
+        """Return the accuracy of queries against the gallery."""
         queries = len(self.dataset.query)
         query, gallery = descriptors[:queries].astype(np.float64), descriptors[queries:].astype(np.float64)
         labels = labels_of(self.dataset.query), labels_of(self.dataset.gallery)
         return evaluate_ranking(2 - 2 * query @ gallery.T, *labels)
 
     def row(self, name: str, reference: Descriptors, found: Descriptors, share: float | None = None) -> list[str]:
-        """One line of a table."""
+        """Return one line of a table. ``share`` is the file's size as a share of the float32 file."""
         size = "" if share is None else f"{share:.1%}"
         if not np.isfinite(found).all():
             return [name, "not finite", "", "", "", "", "", size]
@@ -164,28 +166,28 @@ class Measure:
 
 HEAD = [
     "",
-    "1 - minimum cosine",
+    "1 - min cosine",
     "1 - mean cosine",
     "top-1",
-    "first ten the same",
-    "mAP change, points",
-    "rank-1 change, points",
+    "same top ten",
+    "mAP change",
+    "rank-1 change",
     "file",
 ]
 
 
 def islands(source: SourceNetwork, measure: Measure, reference: Descriptors) -> Iterable[list[str]]:
-    """One row for every choice of islands."""
+    """Yield one row per choice of parts in float32."""
     for name, options in ISLANDS.items():
         branch = Half(source.model, **options).eval()  # type: ignore[arg-type]
         yield measure.row(name, reference, _by_branch(branch, measure.pixels))
 
 
 class Parts:
-    """The exported model cut behind every stage of the backbone, on OpenVINO.
+    """The exported model on OpenVINO, cut after every stage of the backbone.
 
     Args:
-        model: the ONNX file, of a network with its published stages.
+        model: the ONNX file of a ResNet-18 or ResNet-50 network.
     """
 
     NAMES = ("stem and stage 1", "stage 2", "stage 3", "stage 4 and pooling", "head")
@@ -204,7 +206,7 @@ class Parts:
         ]
 
     def run(self, pixels: Pixels, narrow: Collection[str], batch: int = 16) -> Descriptors:
-        """Descriptors (N, D) with the parts named in ``narrow`` in bfloat16, the others in float32."""
+        """Return descriptors (N, D), with the parts named in ``narrow`` in bfloat16 and the others in float32."""
         core = openvino.Core()
         requests = [
             core.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "bf16" if name in narrow else "f32"})
@@ -220,7 +222,7 @@ class Parts:
 
 
 def bfloat16(source: SourceNetwork, measure: Measure, reference: Descriptors, folder: Path) -> Iterable[list[str]]:
-    """One row for every part in bfloat16, and for all but one."""
+    """Yield one row per part in bfloat16, then rows of several parts in bfloat16."""
     path = folder / "parts.onnx"
     export_onnx(InferenceBranch(source.model).eval(), source.spec(flip=True), path)
     parts, everything = Parts(path), set(Parts.NAMES)
@@ -235,7 +237,7 @@ def bfloat16(source: SourceNetwork, measure: Measure, reference: Descriptors, fo
 def engines(
     source: SourceNetwork, measure: Measure, reference: Descriptors, data: Path, folder: Path
 ) -> Iterable[list[str]]:
-    """One row for every file and runtime."""
+    """Yield one row per file and runtime."""
     spec = source.spec(flip=True)
     full, half = folder / "rrid.onnx", folder / "rrid.fp16.onnx"
     export_onnx(InferenceBranch(source.model).eval(), spec, full)
@@ -269,12 +271,12 @@ def _print(title: str, rows: Iterable[list[str]]) -> None:
 
 
 def main() -> None:
-    """Measure and print Markdown."""
+    """Measure and print the tables as Markdown. Changes of mAP and rank-1 are in percentage points."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--data", type=Path, default=Path("demo"), help="dataset; its test split is measured on")
+    parser.add_argument("--data", type=Path, default=Path("demo"), help="dataset with a test split (default: demo)")
     tables = ("islands", "bfloat16", "engines")
-    parser.add_argument("--table", choices=tables, action="append", help="one table; all if left out")
+    parser.add_argument("--table", choices=tables, action="append", help="table to print, repeatable (default: all)")
     arguments = parser.parse_args()
     source = load_source(arguments.checkpoint)
     dataset = load_dataset(arguments.data)
@@ -287,7 +289,7 @@ def main() -> None:
     wanted = arguments.table or tables
     with tempfile.TemporaryDirectory() as folder:
         if "islands" in wanted:
-            _print("islands of float32", islands(source, measure, reference))
+            _print("parts in float32", islands(source, measure, reference))
         if "bfloat16" in wanted and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             _print("OpenVINO", bfloat16(source, measure, reference, Path(folder)))
         if "engines" in wanted:

@@ -1,6 +1,7 @@
-"""Where an engine's time goes: shares by kind of operator, and the layers that take most, at batch 1 and 64.
+"""Show where an engine's time goes: shares per kind of operator, and the slowest layers, at batch 1 and 64.
 
-ONNX Runtime's own profile, and OpenVINO's counters of every layer. Profiling costs time itself: the shares count, not the sums.
+Uses ONNX Runtime's own profile and OpenVINO's counters per layer. Profiling itself takes time, so compare the shares,
+not the sums.
 
 Run: python benchmarks/profile_engines.py MODEL.onnx [--batches 1 64] [--threads 2] [--top 8]
 """
@@ -32,9 +33,9 @@ class Layer:
     """One executed node.
 
     Attributes:
-        name: in the runtime's graph, after its optimisation.
+        name: name of the node in the runtime's optimised graph.
         kind: operator, or the runtime's kernel.
-        milliseconds: mean of a call.
+        milliseconds: mean time per call.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Layer:
 
 
 def profile_onnxruntime(path: Path, images: NDArray[np.uint8], threads: int) -> list[Layer]:
-    """Layers of ONNX Runtime's CPU provider."""
+    """Return the layers of ONNX Runtime's CPU provider."""
     runtime = import_onnxruntime()
     with tempfile.TemporaryDirectory() as folder:
         options = runtime.SessionOptions()
@@ -57,7 +58,7 @@ def profile_onnxruntime(path: Path, images: NDArray[np.uint8], threads: int) -> 
 
 
 def layers_of_events(events: list[dict[str, Any]], *, skip: int) -> list[Layer]:
-    """Mean kernel times of every node in ONNX Runtime's trace, without its first ``skip`` calls."""
+    """Return the mean kernel time per node in ONNX Runtime's trace, without the first ``skip`` calls."""
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
@@ -66,7 +67,7 @@ def layers_of_events(events: list[dict[str, Any]], *, skip: int) -> list[Layer]:
 
 
 def profile_openvino(path: Path, images: NDArray[np.uint8], threads: int) -> list[Layer]:
-    """Layers of OpenVINO on the CPU, in the precision that it chooses."""
+    """Return the layers of OpenVINO on the CPU, in the precision that it chooses."""
     core = import_openvino().Core()
     settings = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True, "INFERENCE_NUM_THREADS": threads}
     request = core.compile_model(core.read_model(str(path)), "CPU", settings).create_infer_request()
@@ -81,7 +82,7 @@ def profile_openvino(path: Path, images: NDArray[np.uint8], threads: int) -> lis
 
 
 def table(layers: list[Layer], top: int) -> str:
-    """Shares by kind, then the layers that take most."""
+    """Return the shares per kind, then the ``top`` slowest layers."""
     total = sum(layer.milliseconds for layer in layers)
     kinds: dict[str, list[float]] = defaultdict(list)
     for layer in layers:
@@ -89,7 +90,7 @@ def table(layers: list[Layer], top: int) -> str:
     lines = []
     for kind, values in sorted(kinds.items(), key=lambda item: -sum(item[1]))[:top]:
         lines.append(f"  {sum(values) / total:>6.1%}  {sum(values):>9.2f} ms  {len(values):>4} x  {kind}")
-    lines.append(f"  the {top} longest of {len(layers)} layers ({total:.1f} ms):")
+    lines.append(f"  the {top} slowest of {len(layers)} layers ({total:.1f} ms):")
     lines += [
         f"  {layer.milliseconds / total:>6.1%}  {layer.milliseconds:>9.2f} ms  {layer.kind}  {layer.name[:70]}"
         for layer in sorted(layers, key=lambda layer: -layer.milliseconds)[:top]

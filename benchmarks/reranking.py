@@ -1,7 +1,7 @@
-"""k-reciprocal re-ranking against a direct NumPy transcription of the paper's algorithm, in one run.
+"""Compare k-reciprocal re-ranking with a direct NumPy transcription of the paper's algorithm.
 
-The transcription follows Zhong et al., CVPR 2017, section 3, as it is usually written: one square float32 matrix of all
-distances, one of all encodings, a loop over images. Both answers are compared before the times are printed.
+The transcription follows Zhong et al., CVPR 2017, section 3, in its usual form: a square float32 matrix of all
+distances, another of all encodings, and a loop over images. Both answers are compared before the times are printed.
 
 Run: python benchmarks/reranking.py [--queries 2000 --gallery 6000 --dimension 3840]
 """
@@ -19,7 +19,7 @@ from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
 
 
 def transcription(query: Descriptors, gallery: Descriptors, settings: RerankSettings) -> NDArray[np.float32]:
-    """The paper's algorithm, step by step: distances (queries, gallery)."""
+    """Run the paper's algorithm step by step and return the distances (queries, gallery)."""
     queries, everything = len(query), np.concatenate([query, gallery])
     distances = _distances(everything)
     encoding = _encodings(distances, np.argsort(distances, axis=1), settings)
@@ -29,7 +29,7 @@ def transcription(query: Descriptors, gallery: Descriptors, settings: RerankSett
 
 
 def _distances(everything: Descriptors) -> NDArray[np.float32]:
-    """Squared Euclidean distances of all images, each row divided by its largest."""
+    """Return squared Euclidean distances of all images. Each row is divided by its largest distance."""
     squared = (everything**2).sum(axis=1)
     distances: NDArray[np.float32] = squared[:, None] + squared[None, :] - 2 * everything @ everything.T
     np.maximum(distances, 0, out=distances)
@@ -40,7 +40,7 @@ def _distances(everything: Descriptors) -> NDArray[np.float32]:
 def _encodings(
     distances: NDArray[np.float32], order: NDArray[np.int64], settings: RerankSettings
 ) -> NDArray[np.float32]:
-    """What each image's expanded k-reciprocal neighbours weigh, averaged over its nearest images (query expansion)."""
+    """Return the weights of expanded k-reciprocal neighbours, averaged over the k2 nearest images (query expansion)."""
     k1, k2, count = settings.k1, settings.k2, len(distances)
     encoding = np.zeros_like(distances)
 
@@ -68,7 +68,7 @@ def _encodings(
 
 
 def _jaccard(encoding: NDArray[np.float32], queries: int) -> NDArray[np.float32]:
-    """Jaccard distances (queries, all images)."""
+    """Return Jaccard distances (queries, all images)."""
     count = len(encoding)
     carriers = [np.flatnonzero(encoding[:, column]) for column in range(count)]
     jaccard = np.empty((queries, count), np.float32)
@@ -82,7 +82,7 @@ def _jaccard(encoding: NDArray[np.float32], queries: int) -> NDArray[np.float32]
 
 
 def main() -> None:
-    """Print both times, their ratio, both memories and the largest difference."""
+    """Print both times, their ratio, the peak memory of both and the largest difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--gallery", type=int, default=6000)

@@ -1,10 +1,11 @@
-"""What `match` costs in a cold process on an indexed gallery, stage by stage, beside loading the engine alone.
+"""Measure `match` in a cold process on an indexed gallery, stage by stage. Compare it with loading the engine alone.
 
-The gallery is of real files (small JPEG crops, each its own file). Its descriptors are drawn, without an hour of computing,
-to lie as a trained network's do: persons in 64 dimensions, one of them the query's, with residuals of length 0.14.
+The gallery holds real files: small JPEG crops, each in its own file. Its descriptors are drawn, because computing them
+takes an hour. They are distributed like a trained network's: persons in 64 dimensions, residuals of length 0.14. One
+person is the query's.
 
 Run: python benchmarks/startup.py MODEL.onnx [--rows 20000] [--repetitions 7] [--folder DIR]
-The folder keeps the gallery for the next run; without it a temporary one is used.
+`--folder` keeps the gallery for the next run. Without it, a temporary folder is used.
 """
 
 from __future__ import annotations
@@ -96,13 +97,13 @@ print(json.dumps(stages))
 
 
 def build(folder: Path, model: Path, query: Path, rows: int) -> None:
-    """A gallery of ``rows`` small files with its index, unless it is there already."""
+    """Write ``rows`` small files and their gallery, unless ``folder`` already holds them."""
     location, spec = Path(str(location_of(folder))), read_spec(model)
     if location.is_dir():
         with LocalGallery(location, spec=spec) as gallery:
             if gallery.info().rows == rows and not needs_indexing(folder, gallery):
                 return
-        raise SystemExit(f"{folder}: another gallery is there; name another --folder")
+        raise SystemExit(f"{folder}: holds another gallery; expected {rows} rows of this script; name another --folder")
     new = [row_of(path, number) for number, path in enumerate(write_crops(folder, rows, jpeg_pictures(rows, 16, 32)))]
     with open_engine(model) as engine:
         own = engine.run(read_image(query, spec.height_px, spec.width_px)[None])
@@ -116,21 +117,21 @@ def build(folder: Path, model: Path, query: Path, rows: int) -> None:
 
 
 def row_of(path: Path, number: int) -> NewRow:
-    """The row of a crop that lies in the gallery's folder itself."""
+    """Return the row of a crop that lies directly in the indexed folder."""
     facts, named = path.stat(), name_reader()(path.name)
     return NewRow(path.name, sha256_of_file(path), facts.st_size, facts.st_mtime_ns, named.camera, named.person, number)
 
 
 def child(code: str, *arguments: object) -> dict[str, float]:
-    """What a fresh Python process that runs ``code`` printed as JSON, and the seconds from its start to its end."""
+    """Run ``code`` in a fresh Python process. Return the JSON that it printed, and its seconds from start to end."""
     printed, seconds = process("-c", code, *arguments)
     return {**json.loads(printed.splitlines()[-1]), "whole process": seconds}
 
 
 def process(*arguments: object) -> tuple[str, float]:
-    """What a fresh Python process prints, and the seconds from its start to its end."""
+    """Run a fresh Python process. Return what it printed, and its seconds from start to end."""
     start = time.perf_counter()
-    done = subprocess.run(  # noqa: S603 - this very interpreter
+    done = subprocess.run(  # noqa: S603 - the same interpreter
         [sys.executable, *map(str, arguments)], check=True, capture_output=True, text=True
     )
     return done.stdout, time.perf_counter() - start
@@ -160,7 +161,7 @@ def main() -> None:
 
 
 def report(alone: list[dict[str, float]], staged: list[dict[str, float]], plain: list[float]) -> None:
-    """Print the stages of both, and the time of ``match`` beside the engine's alone; all in seconds."""
+    """Print the stages of both, and the ratio of ``match`` to the engine alone. The arguments are in seconds."""
     for title, runs in (("engine alone", alone), ("match, watched", staged)):
         print(f"\n{title}")
         for stage in runs[0]:
@@ -168,7 +169,7 @@ def report(alone: list[dict[str, float]], staged: list[dict[str, float]], plain:
             print(f"  {stage:<34}{statistics.median(values):>8.0f} ms   {values[0]:.0f} to {values[-1]:.0f}")
     ratios = [two / one["whole process"] for one, two in zip(alone, plain, strict=True)]
     whole_ms = statistics.median(plain) * 1000
-    print(f"\nmatch {whole_ms:.0f} ms; of the engine alone: {statistics.median(ratios):.2f}", end="")
+    print(f"\nmatch {whole_ms:.0f} ms, {statistics.median(ratios):.2f} times that of the engine alone", end="")
     print(f" ({min(ratios):.2f} to {max(ratios):.2f})")
 
 

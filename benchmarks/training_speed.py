@@ -1,10 +1,11 @@
-"""Images a second of training against a plain fp32 loop: the same network, loss and pictures, the two taking turns.
+"""Compare training images per second with a plain float32 loop of the same network, loss and images.
 
-*Plain*: float32, images decoded in the training process, ordinary memory layout. *Ours*: what the options say, as
-`rrid-edge train` runs it. Blocks of steps alternate; each begins with a step that does not count. Needs a dataset folder.
+*Plain* is float32, with images decoded in the training process and the default memory layout. *Ours* is what
+`rrid-edge train` runs with the given options. Both take turns in blocks of steps. The first step of each block is not
+counted. Needs a dataset folder.
 
 Run: python benchmarks/training_speed.py --data demo --preset demo
-     python benchmarks/training_speed.py --data DATASET --preset paper --gpus 1 --amp bf16 --channels-last --num-workers 16
+     python benchmarks/training_speed.py --data DATASET --preset paper --gpus 1 --amp bf16 --num-workers 16
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Measured:
     """Times of counted steps.
 
     Attributes:
-        data_s: waiting for each batch.
-        step_s: each step: copy, forward, loss, backward, optimiser.
-        images: of all of them.
-        memory_mib: highest memory on the GPU, or the process's resident memory on a CPU.
+        data_s: seconds that each step waited for its batch.
+        step_s: seconds of each step: copy, forward, loss, backward, optimiser.
+        images: number of images in all steps.
+        memory_mib: peak memory on a GPU, or the process's resident memory on a CPU.
     """
 
     data_s: list[float] = field(default_factory=list)
@@ -45,12 +46,12 @@ class Measured:
 
     @property
     def images_per_s(self) -> float:
-        """Over all counted steps, waiting included."""
+        """Images per second over all counted steps, with the wait for data."""
         return self.images / (sum(self.data_s) + sum(self.step_s))
 
     @property
     def data_share(self) -> float:
-        """Share of the time that is waiting for data."""
+        """Share of the time spent waiting for data."""
         return sum(self.data_s) / (sum(self.data_s) + sum(self.step_s))
 
 
@@ -59,7 +60,7 @@ class Way:
 
     Args:
         config: its settings.
-        device: where.
+        device: device to train on.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
@@ -72,7 +73,7 @@ class Way:
             yield from self.trainer.loader
 
     def run(self, steps: int) -> None:
-        """One step that does not count, then ``steps`` that do."""
+        """Run one step that is not counted, then ``steps`` counted ones."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         for number in range(steps + 1):
@@ -94,7 +95,7 @@ class Way:
 
 
 def configs(options: argparse.Namespace, folder: str) -> dict[str, TrainConfig]:
-    """Settings of the two ways."""
+    """Return the settings of both ways."""
     base = replace(
         PRESETS[options.preset],
         dataset_path=options.data,
@@ -117,7 +118,7 @@ def configs(options: argparse.Namespace, folder: str) -> dict[str, TrainConfig]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Measured]:
-    """Both ways in turns."""
+    """Run both ways in turns."""
     device = torch.device("cuda", 0) if options.gpus else torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
         ways = {name: Way(config, device) for name, config in configs(options, folder).items()}
@@ -128,9 +129,9 @@ def measure(options: argparse.Namespace) -> dict[str, Measured]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """Return the parser of the options."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--data", required=True, help="folder of a dataset, as rrid-edge train reads it")
+    result.add_argument("--data", required=True, help="dataset folder in the layout of rrid-edge train")
     result.add_argument("--preset", choices=sorted(PRESETS), default="demo")
     result.add_argument("--batch-size", type=int)
     result.add_argument("--gpus", type=int, default=0)
@@ -140,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--compile", action="store_true")
     result.add_argument("--num-workers", type=int)
     result.add_argument("--rounds", type=int, default=4)
-    result.add_argument("--steps", type=int, default=4, help="counted steps of a block")
+    result.add_argument("--steps", type=int, default=4, help="counted steps per block (default: 4)")
     result.add_argument("--json", action="store_true")
     return result
 

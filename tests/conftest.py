@@ -1,11 +1,11 @@
-"""What all tests share: threads per worker, no cache of the user's, and servers that several modules ask."""
+"""Fixtures of all tests: threads per worker, no use of the user's cache, and servers that several modules share."""
 
 from __future__ import annotations
 
 import os
 
-# pytest-xdist runs one worker per core. In every worker, NumPy and PyTorch would start one thread per core. They read these
-# variables when they are first imported, which must not happen above this line.
+# pytest-xdist runs one worker per core. In every worker, NumPy and PyTorch would start one thread per core. They read
+# these variables at their first import, so import them only below this line.
 if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
@@ -21,7 +21,7 @@ from support.milvus_server import TOKEN, MilvusServer, server_python
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread_per_session():
-    """ONNX Runtime starts one thread per core unless told otherwise, and these threads spin: two workers stall each other."""
+    """Limit ONNX Runtime to one thread. The default is one per core, which spins: two workers block each other."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
@@ -40,7 +40,7 @@ def _one_thread_per_session():
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_cache_of_the_user():
-    """Tests neither use nor fill the user's cache of compiled models; those of the cache name their own folder."""
+    """Turn the user's cache of compiled models off. Tests of the cache set their own folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RRID_EDGE_CACHE", "off")
         yield
@@ -48,13 +48,13 @@ def _no_cache_of_the_user():
 
 @pytest.fixture(scope="session")
 def lite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of Milvus Lite, whose server runs in this process until its end."""
+    """Return a file of Milvus Lite. Its server runs in this process until the process ends."""
     return tmp_path_factory.mktemp("lite") / "galleries.db"
 
 
 @pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
-    """A real server that asks for a token, which the environment holds while it runs."""
+    """Run a real server that asks for a token. The environment holds the token while the server runs."""
     if server_python() is None:
         pytest.fail("integration tests need a Milvus server: see CONTRIBUTING.md, RRID_EDGE_MILVUS_PYTHON")
     with pytest.MonkeyPatch.context() as patched, MilvusServer(tmp_path_factory.mktemp("milvus")) as running:

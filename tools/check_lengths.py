@@ -1,7 +1,10 @@
-"""Hold functions to 40 lines and modules to 300: ``python tools/check_lengths.py``, which ``make check`` runs.
+"""Check that functions have at most 40 lines and modules at most 300.
 
-A function's lines are those of its body that hold code: the signature, docstring, comments and blank lines do not count. Lines
-of functions inside it do. A module's lines are all of its lines; a test module may have 500. Exceptions stand below, with the reason.
+Run: python tools/check_lengths.py (``make check`` runs it too)
+
+A function's lines are the lines of code in its body, with those of inner functions. The signature, docstring, comments
+and blank lines do not count. A module's lines are all of its lines. A test module may have 500. :data:`EXCEPTIONS`
+lists what may be longer, with the reason.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ FOLDERS = ("rrid_edge", "train", "export", "calib", "tests", "tools", "benchmark
 LONGEST_FUNCTION, LONGEST_MODULE, LONGEST_TEST_MODULE = 40, 300, 500
 
 _PARTS = "one small function per method of TensorRT, in a table"
-_INNER_PROGRAM = "half of it is the program that another process runs"
+_INNER_PROGRAM = "half of the function is a program for another process"
 EXCEPTIONS = {
     "tests/support/tensorrt_behaviour.py:_building": _PARTS,
     "tests/support/tensorrt_behaviour.py:_running": _PARTS,
     "tests/train/test_loop.py:test_two_processes_equal_one_that_averages_their_gradients": _INNER_PROGRAM,
-    "rrid_edge/model/engine_sidecar.py": "a hundred lines of it say what the entries of the file mean",
+    "rrid_edge/model/engine_sidecar.py": "a hundred lines are descriptions of the file's entries",
 }
-"""Path, or path and function (``path:function``) -> why it may be longer."""
+"""Why a module (``path``) or a function (``path:function``) may be longer."""
 
 TO_SPLIT = {
     "calib/rrid_calib/graph.py",
@@ -34,7 +37,7 @@ TO_SPLIT = {
     "rrid_edge/parity/diagnosis.py",
     "train/rrid_train/loop.py",
 }
-"""What is longer than it should be, and is to be split: nothing may be added here."""
+"""Modules and functions that are too long and still need a split. Do not add any."""
 
 _NO_CODE = {
     tokenize.COMMENT,
@@ -48,7 +51,7 @@ _NO_CODE = {
 
 
 def code_lines(source: str) -> set[int]:
-    """Numbers of the lines that hold code: docstrings are not yet left out."""
+    """Return the numbers of the lines that hold code. Docstrings count here; :func:`_length` leaves them out."""
     found: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in _NO_CODE:
@@ -57,7 +60,7 @@ def code_lines(source: str) -> set[int]:
 
 
 def function_lengths(source: str) -> dict[str, int]:
-    """Lines of code in the body of every function, by qualified name."""
+    """Return the lines of code in the body of every function, by qualified name."""
     lines = code_lines(source)
     return {name: _length(function, lines) for name, function in _functions(ast.parse(source), "")}
 
@@ -80,7 +83,7 @@ def _length(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: set[int]) -
 
 
 def too_long(path: str, source: str) -> Iterator[tuple[str, str]]:
-    """Everything in a file that is too long: path, or ``path:function``, and what is wrong with it."""
+    """Yield what is too long in a file: ``path`` or ``path:function``, and the problem."""
     length, limit = len(source.splitlines()), LONGEST_TEST_MODULE if path.startswith("tests/") else LONGEST_MODULE
     if length > limit:
         yield path, f"{length} lines; expected at most {limit}: split the module"
@@ -90,7 +93,7 @@ def too_long(path: str, source: str) -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-    """Check every Python file of the repository; 1 if something is too long, or an exception is needed no more."""
+    """Check every Python file. Return 1 if something is too long, or if an exception is no longer needed."""
     root = Path(__file__).parents[1]
     paths = sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py"))
     found: dict[str, str] = {}
@@ -99,7 +102,7 @@ def main() -> int:
     allowed = {*EXCEPTIONS, *TO_SPLIT}
     wrong = [f"{name}: {reason}" for name, reason in found.items() if name not in allowed]
     wrong += [
-        f"{name}: short enough now; take it out of tools/check_lengths.py"
+        f"{name}: short enough, but listed as an exception; remove it from tools/check_lengths.py"
         for name in sorted(EXCEPTIONS.keys() - found.keys())
     ]
     print("\n".join(wrong) or f"{len(paths)} files: no function and no module is too long")

@@ -1,4 +1,4 @@
-"""Kill indexing and compaction at random times, and check after each kill that no commit is lost.
+"""Kill indexing and compaction at random times. Check after each kill that no commit is lost.
 
 Usage: python tools/kill_index.py 200
 """

@@ -1,4 +1,4 @@
-"""Trace one match: the rooms of rrid_edge that it enters, the calls between them, and what is opened or read twice.
+"""Trace one match: the rooms of rrid_edge that it enters, the calls between them, and what it opens or reads twice.
 
 A room is a package of rrid_edge (cli, engines/openvino, gallery/local ...) or a loose module (matching, errors ...). A
 match enters a room when it calls one of its functions; imports do not count. A move is a call from one room to another.

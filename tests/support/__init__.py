@@ -1,1 +1,1 @@
-"""What several tests need: small models, drawn crops, stand-ins for libraries, the command line in this process."""
+"""Helpers of several tests: small models, drawn crops, stand-ins for libraries, the command line in this process."""

@@ -1,4 +1,4 @@
-"""Running the command line in this process."""
+"""Runs the command line in this process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rrid_edge(*arguments: object) -> Outcome:
 
 
 def refused(outcome: Outcome, code: int, *words: str) -> None:
-    """Assert a refusal as users should see it: the exit code, one clear last line on stderr, no traceback."""
+    """Assert an error as users should see it: the exit code, one last line with ``words`` on stderr, no traceback."""
     assert outcome.code == code, outcome
     assert "Traceback" not in outcome.err
     last = outcome.err.strip().splitlines()[-1]

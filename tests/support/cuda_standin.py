@@ -1,10 +1,9 @@
-"""A CUDA runtime in memory, as lazy as the real one may be: work runs when it is waited for, and not before.
+"""A CUDA runtime in memory. It is as lazy as the real one may be: work runs only when something waits for it.
 
-Or, with ``greedy``, every other stream runs ahead of the one that is waited for, as far as events let it.
+With ``greedy``, all other streams run before the stream that is waited for, as far as events allow.
 
-A missing synchronisation therefore shows as wrong numbers, a forgotten ``free`` as a live handle, a copy past a
-buffer's end as an assertion. Signatures follow ``cuda.bindings.runtime``; ``test_cuda.py`` compares them where that is
-installed.
+So a missing synchronisation gives wrong numbers, and a forgotten ``free`` leaves a live handle. A copy past a buffer's
+end fails an assertion. Signatures follow ``cuda.bindings.runtime``. ``test_cuda.py`` compares them if it is installed.
 """
 # ruff: noqa: N801, N802, N803, N815 - NVIDIA's names
 
@@ -44,7 +43,7 @@ Work = Callable[[], None]
 
 
 class Handle:
-    """As cuda-bindings' handles: an object that turns into an int."""
+    """Like a handle of cuda-bindings: an object that converts to an int."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -70,7 +69,7 @@ class Stream:
 
 
 class CudaStandin:
-    """The functions of ``cuda.bindings.runtime`` that the package calls, and knobs for what may go wrong."""
+    """The functions of ``cuda.bindings.runtime`` that the package calls, with attributes that cause errors."""
 
     cudaError_t = cudaError_t
     cudaMemcpyKind = cudaMemcpyKind
@@ -102,11 +101,11 @@ class CudaStandin:
             object.__getattribute__(self, "calls").append(name)
         return object.__getattribute__(self, name)
 
-    # -- looking at it from a test ------------------------------------------------------------------------------------
+    # -- for assertions of tests --------------------------------------------------------------------------------------
 
     @property
     def live(self) -> int:
-        """Handles and buffers that nobody has freed."""
+        """Number of handles and buffers that are not freed."""
         kinds = (self.device_memory, self.host_memory, self.streams, self.events, self.graphs, self.executables)
         return sum(len(kind) for kind in kinds)
 
@@ -216,7 +215,7 @@ class CudaStandin:
     def cudaStreamWaitEvent(self, stream, event, flags):
         mark = self.events[int(event)]
         assert flags == 0
-        if mark is not None:  # an event never recorded holds nobody up
+        if mark is not None:  # an event that was never recorded blocks nothing
             self.streams[int(stream)].add(lambda: mark[0].run(mark[1]))
         return (OK,)
 
@@ -267,7 +266,7 @@ class CudaStandin:
         return self._next
 
     def _allocate(self, memory: dict[int, ctypes.Array[ctypes.c_char]], size: int) -> int:
-        buffer = ctypes.create_string_buffer(b"\xab" * size, size)  # never zeros: nobody may count on them
+        buffer = ctypes.create_string_buffer(b"\xab" * size, size)  # never zeros: code must not rely on them
         address = ctypes.addressof(buffer)
         memory[address] = buffer
         return address
@@ -282,7 +281,7 @@ class CudaStandin:
 
 
 def install_cuda(monkeypatch: pytest.MonkeyPatch) -> CudaStandin:
-    """Put a stand-in in the place of NVIDIA's package, for one test."""
+    """Replace NVIDIA's package by a stand-in for one test."""
     standin = CudaStandin()
     monkeypatch.setattr("rrid_edge.engines.cuda.import_cuda_runtime", lambda: standin)
     return standin

@@ -1,4 +1,4 @@
-"""Tiny datasets in the RRID layout that tests make for themselves."""
+"""Writes tiny datasets in the RRID layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.pictures import noise
 def write_dataset(
     root: Path, *, train: int = 4, test: int = 3, cameras: int = 2, shots: int = 2, size: tuple[int, int] = (64, 24)
 ) -> Path:
-    """``train`` + ``test`` people of noisy pictures, each alike only to itself."""
+    """Write ``train`` + ``test`` persons of noisy pictures. Only pictures of the same person are similar."""
     (root / "images").mkdir(parents=True)
     persons: list[list[list[str]]] = []
     for person in range(train + test):

@@ -13,7 +13,7 @@ from rrid_edge.gallery import Hit, NewRow
 from rrid_edge.gallery.milvus.client import MilvusAddress
 from rrid_edge.gallery.opening import parse_location
 
-SPEC = fake_spec(block_width=4)  # 60 values a descriptor
+SPEC = fake_spec(block_width=4)  # 60 values per descriptor
 
 
 ODD_PATHS = (
@@ -30,7 +30,7 @@ ODD_PATHS = (
 
 
 def milvus_address(text: str) -> MilvusAddress:
-    """What ``parse_location`` makes of a Milvus address."""
+    """Parse ``text`` with ``parse_location`` and check that it is a Milvus address."""
     found = parse_location(text)
     assert isinstance(found, MilvusAddress)
     return found
@@ -42,7 +42,7 @@ def vectors(count: int, seed: int = 0) -> np.ndarray:
 
 
 def rows(count: int, start: int = 0) -> list[NewRow]:
-    """Every seventh camera, every fifth time and every third person is unknown."""
+    """Return ``count`` rows. Every seventh camera, every fifth time and every third person is unknown."""
     return [
         NewRow(
             f"{'ab'[index % 2]}/{index:05d}.jpg",
@@ -58,14 +58,14 @@ def rows(count: int, start: int = 0) -> list[NewRow]:
 
 
 def plain(found):
-    """Rows without what a store adds to them."""
+    """Return the rows without the fields that a gallery adds."""
     return [NewRow(**{field.name: getattr(row, field.name) for field in dataclasses.fields(NewRow)}) for row in found]
 
 
 def slow_search(
     stored: Iterable[np.ndarray], named: Sequence[NewRow], query: np.ndarray, top_k: int
 ) -> list[tuple[str, float]]:
-    """Every product in float64, rounded once, ties by the bytes of the path."""
+    """Compute every product in float64 and round it once. Order ties by the bytes of the path."""
     scores = [
         (-float(np.float32(vector.astype(np.float64) @ query.astype(np.float64))), os.fsencode(row.path))
         for row, vector in zip(named, stored, strict=True)

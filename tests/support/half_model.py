@@ -1,7 +1,7 @@
-"""A small convolutional network in mixed precision that keeps the model contract, and the same in PyTorch, float32.
+"""A small convolutional network in mixed precision that keeps the model contract, and its PyTorch float32 twin.
 
-Weights are scaled so that activations stay near 1: fp16 then loses what fp16 must lose, and nothing through bad
-conditioning. Input scaling and the norm are float32, everything between is float16 where ``precision`` says so.
+Weights are scaled so that activations stay near 1. The error of fp16 is then its rounding error, not one of bad
+conditioning. Input scaling and the norm are float32. With ``precision="fp16"``, all layers between are float16.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _weights(spec: ModelSpec) -> dict[str, np.ndarray]:
 
 
 def save_half_model(path: Path, precision: str = "fp16") -> Path:
-    """Write the ONNX file, ``fp16`` (mixed) or ``fp32``."""
+    """Write the ONNX file in ``fp16`` (mixed precision) or ``fp32``."""
     spec = half_spec(precision)
     kind, dtype = (TensorProto.FLOAT16, np.float16) if precision == "fp16" else (TensorProto.FLOAT, np.float32)
     constants = {name: value.astype(dtype) for name, value in _weights(spec).items()}
@@ -80,7 +80,7 @@ def save_half_model(path: Path, precision: str = "fp16") -> Path:
 
 @torch.inference_mode()
 def half_reference(images: np.ndarray) -> np.ndarray:
-    """What the network answers in PyTorch, in float32 throughout."""
+    """Run the network in PyTorch, all in float32."""
     weights = {name: torch.from_numpy(value) for name, value in _weights(half_spec()).items()}
     x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 64
     for index in range(len(CHANNELS) - 1):
@@ -90,7 +90,7 @@ def half_reference(images: np.ndarray) -> np.ndarray:
 
 
 def smooth_images(count: int, seed: int = 0) -> np.ndarray:
-    """Pictures of large smooth patches, unlike each other: noise alone gives near-equal descriptors."""
+    """Return different images of large uniform patches. Noise alone would give almost equal descriptors."""
     generator = np.random.default_rng(seed)
     spec = half_spec()
     patches = generator.integers(0, 256, (count, spec.height_px // 16, spec.width_px // 16, 3), dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""kill -9 at random moments of indexing and compacting, and what is left each time.
+"""Kills indexing and compaction with SIGKILL at random times, and checks the gallery after each kill.
 
-The test suite kills a few times. The long form: ``python tools/kill_index.py 200``.
+The test suite kills a few times. ``python tools/kill_index.py 200`` kills 200 times.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ with LocalGallery.create(Path(sys.argv[2]), spec) as gallery:
 
 
 def kill_and_check(root: Path, *, kills: int, seed: int) -> Counter[str]:
-    """Kill an index run so often; says how often it was killed while indexing, while compacting, and after all.
+    """Kill ``kills`` index runs. Return the number of kills while indexing, while compacting, and after both.
 
-    After each kill the gallery opens, every row's vector fits its checksum and is that of the crop's content, and no crop has
-    gone. The folder changes whenever the index has caught up, so that there is always work to interrupt.
+    Checks after each kill that the gallery opens and that no crop is lost. Every row's vector must fit its checksum and
+    the crop's content. When a run has finished indexing, the folder is changed, so that the next run has work.
     """
     folder, location = root / "crops", root / "index"
     save_crops(folder, CROPS)
@@ -79,7 +79,7 @@ def kill_and_check(root: Path, *, kills: int, seed: int) -> Counter[str]:
 
 
 def killed_at(folder: Path, location: Path, delay_s: float) -> str:
-    """Start a run, kill it after ``delay_s``, and say what it was doing."""
+    """Start a run, kill it after ``delay_s`` seconds, and return what it was doing."""
     command = [sys.executable, "-c", textwrap.dedent(_VICTIM), str(folder), str(location)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -91,7 +91,7 @@ def killed_at(folder: Path, location: Path, delay_s: float) -> str:
 
 
 def _check_vectors(gallery: LocalGallery, folder: Path, *, complete: bool = False) -> None:
-    """Every row whose file is still what was indexed has the vector that its pixels give."""
+    """Check that every row whose file is unchanged has the vector of its pixels."""
     engine = FakeEngine(SPEC)
     rows = [row for row in gallery.rows() if sha256_of_file(folder / row.path) == row.sha256]
     assert not complete or len(rows) == len(list(folder.iterdir()))

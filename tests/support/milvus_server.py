@@ -1,8 +1,13 @@
-"""A real Milvus server for integration tests: the standalone server of the PyPI package ``milvus`` 2.3.5 (x86-64 Linux).
+"""A real Milvus server for integration tests: the standalone server of the PyPI package ``milvus`` 2.3.5.
 
-The package cannot live beside the versions that the tests use, so it has a Python of its own, which ``RRID_EDGE_MILVUS_PYTHON``
-names: ``python -m venv server && server/bin/pip install milvus==2.3.5 && export RRID_EDGE_MILVUS_PYTHON=server/bin/python``.
-Its etcd listens on fixed ports, so a machine runs one server at a time.
+It runs on x86-64 Linux. The package conflicts with the versions that the tests use, so it needs a separate Python.
+``RRID_EDGE_MILVUS_PYTHON`` names it::
+
+    python -m venv server
+    server/bin/pip install milvus==2.3.5
+    export RRID_EDGE_MILVUS_PYTHON=server/bin/python
+
+The server's etcd listens on fixed ports, so a machine can run only one server at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ import urllib.request
 from pathlib import Path
 
 START_S = 120
-TOKEN = "root:Milvus"  # of every new server
+TOKEN = "root:Milvus"  # the default of every new server
 _PREPARE_AND_BECOME = """
 import os, sys
 from pathlib import Path
@@ -44,7 +49,7 @@ os.execve(binary, [binary, "run", "standalone"], os.environ | {
 
 
 def server_python() -> str | None:
-    """The Python that has the package ``milvus``, if there is one."""
+    """Return a Python that has the package ``milvus``, or None."""
     named = os.environ.get("RRID_EDGE_MILVUS_PYTHON")
     if named:
         return named
@@ -52,18 +57,18 @@ def server_python() -> str | None:
 
 
 def free_port() -> int:
-    """A port on the loopback that nobody uses now."""
+    """Return a free port on the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class MilvusServer:
-    """One standalone server; its data outlives :meth:`kill`.
+    """One standalone server. Its data survives :meth:`kill`.
 
     Args:
-        folder: of its binary, configuration, logs and data.
-        auth: ask for a token, :data:`TOKEN`.
+        folder: folder of the binary, configuration, logs and data.
+        auth: True if the server asks for the token :data:`TOKEN`.
     """
 
     def __init__(self, folder: Path, *, auth: bool = True) -> None:
@@ -76,11 +81,11 @@ class MilvusServer:
 
     @property
     def address(self) -> str:
-        """What ``--gallery`` takes, without the collection."""
+        """The location of a gallery on this server, without the collection."""
         return f"milvus+http://127.0.0.1:{self.port}"
 
     def start(self) -> float:
-        """Start, wait until it is healthy, and return the seconds that took."""
+        """Start the server and wait until it is healthy. Return the seconds taken."""
         begun = time.perf_counter()
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -110,13 +115,13 @@ class MilvusServer:
         return False
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End the server with SIGKILL, like a power cut."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> None:
-        """End it; safe to call twice."""
+        """End the server. A second call does nothing."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()

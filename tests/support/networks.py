@@ -11,7 +11,7 @@ TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
 
 
 def tiny_network(seed: int = 0) -> RRID:
-    """A small network whose batch norms have something to fold."""
+    """Return a small network whose batch norms are not the identity, so that folding them has an effect."""
     torch.manual_seed(seed)
     model = RRID(TINY, 5)
     for name, buffer in model.named_buffers():

@@ -1,4 +1,4 @@
-"""Small trees of the exact original forms of the field's datasets."""
+"""Writes small datasets in the exact original layouts of public datasets."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ DUKE = {
 
 
 def crop(seed: int, height: int = 48, width: int = 20) -> np.ndarray:
-    """A picture whose colours tell it from others."""
+    """Return an image uint8 (height, width, 3) whose colours depend on ``seed``."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (6, 3, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height)))
 
 
 def write_market(root: Path, folders: dict[str, list[str]]) -> Path:
-    """Folders of JPEGs, with the Windows thumbnail file that the real ones hold."""
+    """Write folders of JPEGs, with the Windows thumbnail file that the real dataset holds."""
     for folder, names in folders.items():
         (root / folder).mkdir(parents=True)
         for number, name in enumerate(names):
@@ -63,9 +63,9 @@ def write_market(root: Path, folders: dict[str, list[str]]) -> Path:
 
 
 def write_cuhk03(path: Path, *, people: tuple[int, ...] = (4, 3), splits: int = 3) -> Path:
-    """``cuhk-03.mat`` as MATLAB 7.3 writes it: cells are references, arrays stand column by column.
+    """Write ``cuhk-03.mat`` like MATLAB 7.3: cells are references, arrays are in column-major order.
 
-    The second person of the first pair has no detected image; images 5 and 10 of everybody are empty cells.
+    The second person of the first pair has no detected image. Images 5 and 10 of every person are empty cells.
     """
     with h5py.File(path, "w") as file:
         empty = file.create_dataset("#refs#/empty", data=np.zeros(2, np.uint64))
@@ -94,12 +94,12 @@ def write_cuhk03(path: Path, *, people: tuple[int, ...] = (4, 3), splits: int = 
 
 
 def cuhk03_pixels(pair: int, person: int, number: int, kind: int = 0) -> np.ndarray:
-    """What the file holds for one image."""
+    """Return the pixels of one image in the file."""
     return crop(10_000 * pair + 100 * person + number + 50_000 * kind, 40 + number, 18)
 
 
 def write_new_protocol(path: Path, train: list[str], query: list[str], gallery: list[str]) -> Path:
-    """The lists of the 767/700 protocol, a MATLAB 5 file."""
+    """Write the lists of the 767/700 protocol as a MATLAB 5 file."""
     names = sorted({*train, *query, *gallery})
     filelist = np.empty((len(names), 1), dtype=object)
     filelist[:, 0] = names
@@ -119,7 +119,7 @@ def write_new_protocol(path: Path, train: list[str], query: list[str], gallery: 
 
 
 def write_folders(root: Path, *, people: int = 6, cameras: int = 2, shots: int = 2) -> Path:
-    """One folder a person; names tell the camera."""
+    """Write one folder per person. File names hold the camera."""
     for person in range(people):
         folder = root / f"person {chr(97 + person)}"
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Small pictures that tests make for themselves."""
+"""Makes small pictures for tests."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from PIL import Image
 
 
 def noise(seed: int, height: int = 128, width: int = 64) -> Image.Image:
-    """A smooth random RGB picture: neighbouring seeds give unrelated pictures."""
+    """Return a smooth random RGB picture. Different seeds give unrelated pictures."""
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def save_crops(folder: Path, count: int, *, persons: int = 4, cameras: int = 3) -> list[Path]:
-    """``count`` JPEG crops under Market-1501 names; crops of one person look alike."""
+    """Write ``count`` JPEG crops with Market-1501 names. Crops of one person look similar."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index in range(count):

@@ -1,4 +1,4 @@
-"""The Python programs of a page of documentation, and a folder in which they run."""
+"""Reads the Python programs of a documentation page, and fills a folder in which they run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def programs_of(page: Path) -> list[str]:
-    """The fenced Python blocks of a page, in order."""
+    """Return the fenced Python blocks of a page, in order."""
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def furnish(folder: Path) -> None:
-    """What the pages expect to find: ``models/rrid.onnx`` with goldens, ``gallery/`` and ``query.jpg``."""
+    """Write the files that the pages use: ``models/rrid.onnx`` with goldens, ``gallery/`` and ``query.jpg``."""
     from rrid_edge.engines import open_engine
 
     model = save_tiny_model(folder / "models" / "rrid.onnx")

@@ -1,10 +1,10 @@
-"""A progress that counts, and that can interrupt like Ctrl-C."""
+"""A progress that records its calls and can interrupt like Ctrl-C."""
 
 from __future__ import annotations
 
 
 class CountedProgress:
-    """Keeps what it was told; raises KeyboardInterrupt in the call of ``advance`` whose number is ``interrupted_at``."""
+    """Records its calls. Raises KeyboardInterrupt in call number ``interrupted_at`` of ``advance``, counted from 1."""
 
     def __init__(self, interrupted_at: int | None = None) -> None:
         self.total: int | None = None

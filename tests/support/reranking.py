@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking written densely and slowly."""
+"""A slow k-reciprocal re-ranking with dense matrices, to compare with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def dense_reranking(query, gallery, k1, k2, share):
-    """Zhong et al., CVPR 2017, section 3, with full matrices and loops."""
+    """Re-rank by Zhong et al., CVPR 2017, section 3, with full matrices and loops."""
     everything = np.concatenate([query, gallery]).astype(np.float64)
     count = len(everything)
     distances = np.clip(2 - 2 * everything @ everything.T, 0, None)

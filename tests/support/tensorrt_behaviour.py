@@ -1,7 +1,7 @@
-"""What the stand-in of TensorRT does: parses, "builds" a plan of JSON, runs it on the stand-in of CUDA.
+"""The behaviour of the TensorRT stand-in: it parses, "builds" a plan of JSON, and runs it on the CUDA stand-in.
 
-The behaviour follows NVIDIA's documentation where code could go wrong unseen: None and False instead of exceptions,
-types hidden until a context with shapes is given to the inspector, no lean runtime without permission.
+The behaviour follows NVIDIA's documentation where wrong code would go unnoticed. Methods return None or False instead
+of raising. The inspector hides types until it gets a context with shapes. The lean runtime needs permission.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_SHAPES = "N/A due to dynamic shapes"
 
 
 class TensorRTStandin:
-    """The module, and knobs for what may go wrong."""
+    """The module, with attributes that cause errors."""
 
     def __init__(self, version: str, cuda: CudaStandin) -> None:
         self.version = version
@@ -40,8 +40,8 @@ class TensorRTStandin:
         self.load_error: str | None = None
         self.context_error: str | None = None
         self.enqueue_error: str | None = None
-        self.built_precision: str | None = None  # what comes out, whatever was asked for
-        self.cuts_names = False  # the inspector gives names alone
+        self.built_precision: str | None = None  # overrides the precision that was asked for
+        self.cuts_names = False  # the inspector gives only names
         self.cache_fits = True
         self.progress: list[tuple[str, ...]] = []
         self.configs: list[Any] = []
@@ -51,7 +51,7 @@ class TensorRTStandin:
         self.module: ModuleType = build_module(version, self._behaviour(), self.log)
 
     def make(self, name: str, /, **state: object) -> Any:
-        """An object of a class that has no constructor for users."""
+        """Make an object of a class that has no public constructor."""
         made = object.__new__(getattr(self.module, name))
         for key, value in state.items():
             setattr(made, f"fake_{key}", value)
@@ -81,7 +81,7 @@ class TensorRTStandin:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str) -> TensorRTStandin:
-    """Put stand-ins in the place of CUDA and TensorRT, for one test."""
+    """Replace CUDA and TensorRT by stand-ins for one test."""
     standin = TensorRTStandin(version, install_cuda(monkeypatch))
     monkeypatch.setitem(sys.modules, "tensorrt", standin.module)
     return standin
@@ -183,7 +183,7 @@ def _build(world: TensorRTStandin, builder: Any, network: Any, config: Any) -> A
 
 
 def _report_progress(world: TensorRTStandin, monitor: Any) -> bool:
-    """Two phases, one inside the other, as the real builder nests them; False where the monitor ends the build."""
+    """Report two nested phases, like the real builder. Return False if the monitor ends the build."""
     assert monitor.fake_ready
     monitor.phase_start("whole", None, 4)
     for step in range(4):
@@ -234,9 +234,9 @@ def _parsing(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
 
 
 def _layers(world: TensorRTStandin, precision: str) -> list[Any]:
-    """images -> to float -> to half -> conv -> back to float -> concat -> norm -> divide, and a shape on the side.
+    """Make images -> to float -> to half -> conv -> back to float -> concat -> norm -> divide, and a shape branch.
 
-    In int8, quantise -> dequantise -> conv instead of the two casts.
+    In int8, quantise -> dequantise -> conv replace the two casts.
     """
     types = world.module.DataType
 
@@ -413,7 +413,7 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
 
 
 def _kernel(world: TensorRTStandin, engine: Any, batch: int, addresses: dict[str, int]) -> Callable[[], None]:
-    """The work of one enqueue, with the shape and the addresses of the moment it was enqueued."""
+    """Return the work of one enqueue, with the shape and the addresses at the time of the enqueue."""
     spec = engine.fake_spec
     shape = (batch, spec.height_px, spec.width_px, 3)
 

@@ -1,7 +1,7 @@
 """A ``tensorrt`` module whose classes have the members and signatures of one real version, read from its API file.
 
-Anything else raises AttributeError or TypeError, as NVIDIA's own bindings do. What the members *do* stands in
-``tensorrt_behaviour.py``: this module knows signatures alone.
+Anything else raises AttributeError or TypeError, like NVIDIA's own bindings. This module knows only signatures.
+``tensorrt_behaviour.py`` holds the behaviour of the members.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Behaviour = Callable[..., Any]
 
 
 def read_api(version: str) -> Api:
-    """``{class: {member: signature}}`` of one version."""
+    """Return ``{class: {member: signature}}`` of one version."""
     return json.loads((DATA / f"api_{version}.json").read_text(encoding="utf-8"))
 
 
@@ -40,7 +40,7 @@ class Signature:
 
 
 def parse_signatures(text: str) -> list[Signature]:
-    """The overloads of a method; ``self`` is left out."""
+    """Return the overloads of a method, without ``self``."""
     found = []
     for part in re.split(r" \| (?=\w+\()", text):
         inside, _, returns = part.partition("(")[2].rpartition(") -> ")
@@ -50,12 +50,12 @@ def parse_signatures(text: str) -> list[Signature]:
 
 
 def property_type(text: str) -> str | None:
-    """Type of a property, or None where this is no property."""
+    """Return the type of a property, or None if this is not a property."""
     return text.rpartition("-> ")[2] if text.startswith("property") else None
 
 
 def class_of(text: str, api: Api) -> str | None:
-    """The class of ours that a type's text means: ``trt.Dims`` and ``nvinfer1::IBuilderConfig`` alike."""
+    """Return the class of the stand-in that a type's text means: ``trt.Dims`` or ``nvinfer1::IBuilderConfig``."""
     name = re.split(r"\.|::", text)[-1]
     name = {"IParserError": "ParserError", "IEngineInspector": "EngineInspector"}.get(name, name)
     return name if name in api else None
@@ -82,7 +82,7 @@ def _parameter(text: str) -> Parameter:
 
 
 class Member:
-    """A member of an enum: pybind11's enums turn into int, but are none."""
+    """A member of an enum. Like pybind11's enums, it converts to int but is not an int."""
 
     def __init__(self, owner: str, name: str, value: int) -> None:
         self.owner, self.name, self.value = owner, name, value
@@ -95,12 +95,12 @@ class Member:
 
 
 def build_module(version: str, behaviour: Mapping[str, Behaviour], log: list[str]) -> ModuleType:
-    """The stand-in module.
+    """Build the stand-in module.
 
     Args:
         version: one of :data:`VERSIONS`.
-        behaviour: ``"Class.member"`` -> function of the object and the bound arguments; ``"Class.member="`` sets a
-            property. Properties without one keep what was set.
+        behaviour: ``"Class.member"`` -> function of the object and the bound arguments. ``"Class.member="`` sets a
+            property. A property without a function keeps the value that was set.
         log: gets ``"Class.member"`` for each use.
     """
     api = read_api(version)
@@ -220,10 +220,10 @@ def _property(
 def bind(
     signature: Signature, args: tuple[object, ...], kwargs: dict[str, object], module: ModuleType, api: Api
 ) -> dict[str, object]:
-    """Arguments by name, checked as pybind11 would.
+    """Return the arguments by name, checked like pybind11.
 
     Raises:
-        TypeError: too many, unknown, missing, or of another type.
+        TypeError: arguments are too many, unknown, missing, or of another type.
     """
     parameters = signature.parameters
     if len(args) > len(parameters):
@@ -255,7 +255,7 @@ _SIMPLE: dict[str, Callable[[object], bool]] = {
 
 
 def check_type(value: object, kind: str, module: ModuleType, api: Api, what: str, *, optional: bool = False) -> None:
-    """Raise TypeError where ``value`` is not of the type that ``kind`` describes."""
+    """Raise TypeError if ``value`` is not of the type that ``kind`` describes."""
     if optional and value is None:
         return
     kind = {"Buffer": "buffer"}.get(kind, kind)

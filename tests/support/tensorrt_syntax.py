@@ -1,7 +1,7 @@
-"""Reads the syntax tree of modules that use TensorRT and holds every use against the API of one version.
+"""Reads the syntax tree of modules that use TensorRT and checks every use against the API of one version.
 
-Types are followed through annotations (``engine: trt.ICudaEngine``), constructors, return types and properties. A
-member whose object cannot be typed, but whose name is one of TensorRT's, is reported as well: nothing goes unseen.
+Types come from annotations (``engine: trt.ICudaEngine``), constructors, return types and properties. If the type of an
+object is unknown, a member with a name of TensorRT's API is reported too, so that no use goes unchecked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from support.tensorrt_standin import Api, Signature, class_of, is_enum, parse_signatures, property_type, read_api
 
 GENERATIONS = {"8": ("8.6.0",), "10": ("10.3.0", "10.13.3.9", "10.16.1.11"), "11": ("11.4.0.106",)}
-# Names of TensorRT's members that are ordinary Python too; a use of them on an untyped object says nothing.
+# Names of TensorRT's members that are common in Python too. On an untyped object they are not reported.
 ORDINARY = frozenset(
     {"run", "name", "shape", "dtype", "path", "log", "clear", "reset", "type", "node", "size", "value", "line", "file"}
     | {"code", "desc", "flags", "engine", "runtime", "logger", "profile", "func", "serialize", "query", "update"}
@@ -25,21 +25,21 @@ ORDINARY = frozenset(
 
 @dataclass
 class Report:
-    """What was looked at, and what was wrong."""
+    """The uses that were checked, and the problems found."""
 
     uses: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
 
 def versions_of(function: str) -> tuple[str, ...]:
-    """The versions that a function's name lets it run on: all, or those of its ``_trt...`` ending."""
+    """Return the versions that a function may run on: those of its ``_trt...`` ending, or all."""
     found = re.search(r"_trt(\d+(?:_\d+)*)$", function)
     names = found.group(1).split("_") if found else list(GENERATIONS)
     return tuple(version for name in names for version in GENERATIONS[name])
 
 
 def check_modules(paths: Iterable[Path], version: str) -> Report:
-    """Hold modules against one version; functions meant for others are left out."""
+    """Check modules against one version. Functions for other versions are skipped."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
     attributes: dict[str, str] = {}
     returns: dict[str, str | list[str]] = {}
@@ -160,7 +160,7 @@ class _Checker(ast.NodeVisitor):
     visit_ListComp = visit_GeneratorExp = visit_SetComp = visit_DictComp = visit_comprehension_scope  # noqa: N815
 
     def element_of(self, source: ast.expr) -> str | None:
-        """Type of an element of a list of TensorRT objects."""
+        """Return the type of an element of a list of TensorRT objects."""
         if isinstance(source, ast.Name):
             found = next((scope[source.id] for scope in reversed(self.scopes) if source.id in scope), "")
             return found.removeprefix("list:") if found.startswith("list:") else None
@@ -241,7 +241,7 @@ class _Checker(ast.NodeVisitor):
     # -- types --------------------------------------------------------------------------------------------------------
 
     def infer(self, node: ast.expr) -> str | list[str] | None:
-        """``trt`` for the module, ``class:X`` for a class of it, ``X`` for an object, a list for a tuple of objects."""
+        """Return ``trt`` for the module, ``class:X`` for a class, ``X`` for an object, a list for a tuple of objects."""
         if isinstance(node, ast.Name):
             found = next((scope[node.id] for scope in reversed(self.scopes) if node.id in scope), None)
             return found or ("trt" if node.id == "trt" else None)

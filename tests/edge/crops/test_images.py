@@ -1,4 +1,4 @@
-"""The image contract: one way from a file to pixels, and every refusal in one line."""
+"""Tests of the image contract: one way from a file to pixels, and one line per error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_same_size_is_untouched(tmp_path):
 
 
 def test_shrinking_is_antialiased(tmp_path):
-    """A one-pixel checkerboard shrinks to its mean, where a plain bilinear sample would alias."""
+    """A one-pixel checkerboard shrinks to its mean. Plain bilinear sampling would alias."""
     board = (np.indices((256, 128)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(np.stack([board] * 3, 2)).save(tmp_path / "a.png")
     assert np.abs(read_image(tmp_path / "a.png", 64, 32).astype(int) - 127).max() <= 2

@@ -1,4 +1,4 @@
-"""Files to descriptors: nothing lost or confused, bounded memory, slow and broken files, threads that end."""
+"""Tests of files to descriptors: no lost or swapped results, bounded memory, slow and broken files, ended threads."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_processes_take_over_where_threads_hold_each_other_up():
 
 
 def test_processes_give_the_same_descriptors(tmp_path, monkeypatch):
-    """Those of a run by threads, among them broken files, which are named with the same reasons; no process is left."""
+    """The results equal those of threads, with the same reasons for broken files. No process is left."""
     paths = save_crops(tmp_path, 150)
     (tmp_path / "0001_c1s1_000000_00.jpg").write_bytes(b"words")
     paths[7].write_bytes(paths[7].read_bytes()[:500])
@@ -329,7 +329,7 @@ def test_a_process_decodes_as_the_contract_says(tmp_path):
 
 
 def by_path(batches):
-    """Descriptors of the files that were read, and the reasons of the others."""
+    """Return the descriptors of the files that were read, and the reasons of the others, by path."""
     good: dict[Path, bytes] = {}
     failed: dict[Path, str] = {}
     for batch in batches:
@@ -339,7 +339,7 @@ def by_path(batches):
 
 
 def remember_processes(monkeypatch, then=lambda process: None):
-    """The processes that are started from now on."""
+    """Return a list that gets every process started from now on."""
     started, real = [], subprocess.Popen
 
     def start(*given, **named):
@@ -359,9 +359,9 @@ def remember_processes(monkeypatch, then=lambda process: None):
 
 
 class SlowFetch:
-    """Makes every file take 10 ms to fetch, and up to 0.3 s until decoders of the threads' own are ready.
+    """Makes every fetch take 10 ms, and up to 0.3 s until the threads' own decoders are ready.
 
-    So the engine waits for images, and however slow the machine is, most files are left when the processes have started.
+    So the engine waits for images. Most files are still left when the processes have started, even on a slow machine.
     """
 
     def __init__(self, monkeypatch):

@@ -1,4 +1,4 @@
-"""The layer over cuda-bindings: signatures against the real package, errors as one line each."""
+"""Tests of the layer over cuda-bindings: signatures match the real package, and each error is one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def standin(monkeypatch):
 
 
 def _calls() -> dict[str, set[int]]:
-    """Functions of the CUDA runtime that the module calls, with the number of arguments."""
+    """Return the functions of the CUDA runtime that the module calls, with their numbers of arguments."""
     found: dict[str, set[int]] = {}
     for node in ast.walk(ast.parse(Path(cuda_module.__file__).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -33,7 +33,7 @@ def _calls() -> dict[str, set[int]]:
 
 
 def _members() -> set[tuple[str, str]]:
-    """``(cudaError_t, cudaSuccess)`` and so on."""
+    """Return the enum members that the module names, such as ``(cudaError_t, cudaSuccess)``."""
     found = set()
     for node in ast.walk(ast.parse(Path(cuda_module.__file__).read_text(encoding="utf-8"))):
         text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""

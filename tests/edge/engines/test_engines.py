@@ -1,4 +1,4 @@
-"""The engine contract, kept by every engine that runs on this machine."""
+"""Tests that every engine of this machine keeps the engine contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network of the GPU tests: its ONNX file and its PyTorch twin are one network, here on the CPU."""
+"""Tests on the CPU that the ONNX file and the PyTorch twin of the GPU tests' network agree."""
 
 from __future__ import annotations
 

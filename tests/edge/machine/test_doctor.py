@@ -1,4 +1,4 @@
-"""What the doctor finds, on machines that are imitated."""
+"""Tests of the doctor's findings on simulated machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact sheets and HTML reports: what stands where, what is escaped, what a browser makes of it."""
+"""Tests of contact sheets and HTML reports: positions, escaping, and behaviour in a browser."""
 
 import base64
 import io
@@ -205,7 +205,7 @@ def test_a_sheet_is_written_in_the_format_of_its_name(tmp_path, suffix):
 
 
 class Outline(HTMLParser):
-    """Tags with their attributes, table rows with their cells' text, and whether all tags are closed."""
+    """Collects tags with their attributes and the cell texts of table rows. Checks that all tags are closed."""
 
     VOID = frozenset({"meta", "img", "br"})
 
@@ -311,7 +311,7 @@ def test_the_wheel_contains_the_templates(tmp_path):
 
 
 def in_browser(tmp_path, document: str, script: str) -> str:
-    """The title that ``script`` sets after the page has loaded in a headless browser."""
+    """Load the page in a headless browser, run ``script``, and return the title that it sets."""
     page = tmp_path / "page.html"
     write_report(page, document.replace("</body>", f"<script>{script}</script></body>"))
     quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU, through a stand-in session that reads and writes the stand-in of CUDA."""
+"""Tests of ONNX Runtime on a GPU, with a stand-in session that reads and writes the CUDA stand-in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Binding:
 
 
 class World:
-    """A module ``onnxruntime`` with one GPU session, and knobs for what may go wrong."""
+    """A module ``onnxruntime`` with one GPU session, and attributes that cause errors."""
 
     def __init__(self, cuda) -> None:
         self.cuda = cuda

@@ -1,4 +1,4 @@
-"""Compiled models on the disk: the same answers, never a stale, damaged or foreign one, and bounded."""
+"""Tests of the cache of compiled models: same results, no stale, damaged or foreign entries, and a bounded size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.onnx_models import save_tiny_model
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A cache that takes small and new models too."""
+    """Return a cache that also takes small and new models."""
     monkeypatch.setattr(module, "SMALLEST_MODEL_BYTES", 0)
     monkeypatch.setattr(module, "_SETTLED_S", -3600.0)
     return CompiledCache(tmp_path / "cache")
@@ -32,7 +32,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 192, 64, 3), dtype=np.uin
 
 
 def _run(model, cache, **settings):
-    """Descriptors, and whether the cache served."""
+    """Return the descriptors, and whether the model came from the cache."""
     with OpenVinoEngine(model, precision="fp32", cache=cache, **settings) as engine:
         return engine.run(IMAGES), engine.from_cache
 

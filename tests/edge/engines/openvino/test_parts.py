@@ -1,4 +1,4 @@
-"""Where OpenVINO's bfloat16 ends: the head is a model of its own, and both together are the network."""
+"""Tests of the split for OpenVINO's bfloat16: backbone and head are two models that together equal the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read(content: bytes):
 
 
 def run(models, images):
-    """One part after another, all in float32."""
+    """Run one part after another, all in float32."""
     values = images
     for model in models:
         compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

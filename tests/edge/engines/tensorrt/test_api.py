@@ -1,4 +1,4 @@
-"""Every class, member, keyword and enum value of TensorRT that the code names exists in the versions it may run on."""
+"""Tests that every TensorRT class, member, keyword and enum value in the code exists in the versions it may run on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOMS = ("rrid_edge", "export/rrid_export", "calib/rrid_calib")
 
 
 def _modules() -> list[Path]:
-    """The modules that name TensorRT's module."""
+    """Return the modules that use TensorRT's module."""
     files = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
     return [path for path in files if "trt." in path.read_text(encoding="utf-8")]
 

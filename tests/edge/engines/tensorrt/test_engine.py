@@ -1,4 +1,4 @@
-"""Running an engine, driven through stand-ins of TensorRT (each version) and of CUDA (work runs only when waited for)."""
+"""Tests of a TensorRT engine, with stand-ins of every TensorRT version and of CUDA (work runs only when waited for)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real engines on a real GPU: ``pytest -m gpu``. Every test skips with a reason where GPU or TensorRT is missing."""
+"""Tests of real engines on a real GPU: ``pytest -m gpu``. Without GPU or TensorRT, every test is skipped."""
 
 from __future__ import annotations
 
