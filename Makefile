@@ -1,4 +1,4 @@
-# rrid-edge: every target sets up what it needs. PYTHON chooses the interpreter that makes .venv (3.10 or newer).
+# Every target installs what it needs. PYTHON is the interpreter that makes .venv (3.10 or newer).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -13,10 +13,10 @@ ARGS ?=
 
 .PHONY: help install check format test docs train demo bench wheel clean
 
-help: ## Show what each target does
+help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(STAMP) ## Make .venv with everything a developer needs (once; about 6 GB, mostly PyTorch)
+install: $(STAMP) ## Make .venv with all developer tools (once; 6 GB, mostly PyTorch)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("rrid-edge needs Python 3.10 or newer; set PYTHON=python3.11, for example" if sys.version_info < (3, 10) else 0)'
@@ -24,24 +24,24 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-check: install ## Lint, format, lengths, types and import direction, as CI runs them
+check: install ## Check lint, format, lengths, types and imports, as CI does
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_lengths.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: install ## Format the code and mend what the linter can mend
+format: install ## Format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: install ## Run the tests on all cores, one process per core (no GPU needed); ARGS="-n 0 FILE" runs one file
+test: install ## Run all tests on all cores, no GPU; one file: ARGS="-n 0 FILE"
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
-docs: install ## Build the documentation site into site/; a warning is an error
+docs: install ## Build the documentation into site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-train: install ## Train on demo data, or on yours: make train DATA=path/to/dataset ARGS="--epochs 80"
+train: install ## Train on demo data, or on yours: DATA=FOLDER ARGS="--epochs 80"
 ifeq ($(DATA),)
 	$(BIN)/rrid-edge demo-data $(DEMO)
 	$(BIN)/rrid-edge train --preset demo --dataset-path $(DEMO) --exp-dir $(RUN) $(ARGS)
@@ -49,7 +49,7 @@ else
 	$(BIN)/rrid-edge train --dataset-path $(DATA) $(ARGS)
 endif
 
-demo: install ## Train, export, index, match and prove parity on drawn people (about 6 minutes on two cores)
+demo: install ## Train, export, check, index and match demo data (6 min, 2 cores)
 	$(BIN)/rrid-edge demo-data $(DEMO)
 	$(BIN)/rrid-edge train --preset demo --dataset-path $(DEMO) --exp-dir $(RUN) --overwrite
 	$(BIN)/rrid-edge evaluate $(RUN)/best.safetensors --dataset $(DEMO)
@@ -58,13 +58,13 @@ demo: install ## Train, export, index, match and prove parity on drawn people (a
 	$(BIN)/rrid-edge parity $(DEMO)/models/rrid.onnx --reference $(RUN)/best.safetensors --images $(DEMO)/gallery
 	$(BIN)/rrid-edge match $(DEMO)/query.jpg $(DEMO)/gallery --top-k 8 --sheet $(DEMO)/sheet.png
 
-bench: install ## Measure this machine with the demo model, accuracy beside speed
+bench: install ## Measure speed and accuracy of the demo model on this machine
 	@test -e $(DEMO)/models/rrid.onnx || $(MAKE) demo
 	$(BIN)/rrid-edge bench --model $(DEMO)/models/rrid.onnx --against published --checkpoint $(RUN)/best.safetensors $(ARGS)
 
 wheel: install ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
-clean: ## Remove caches, builds, demo data and runs (keeps .venv and models/)
+clean: ## Remove caches, builds, demo data and runs; keep .venv and models/
 	rm -rf build dist site $(DEMO) $(RUN) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

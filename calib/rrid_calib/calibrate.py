@@ -21,6 +21,7 @@ from rrid_edge.model.names import calibration_path, onnx_beside, parity_report_p
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.check import ParityReport, check_parity
+from rrid_edge.parity.goldens import Goldens
 from rrid_edge.ranking.labels import Labels
 
 
@@ -186,16 +187,11 @@ def _calibration(choice: Choice, ranged: CalibrationImages) -> Calibration:
 
 def _prove(path: Path, measured: CalibrationImages, reference: Engine) -> ParityReport:
     """Compare the int8 file with the reference on the measured crops, and close the reference."""
-    labels = Labels(*read_labels([crop.name for crop in measured.crops]))
+    names = tuple(crop.name for crop in measured.crops)
     with reference, OnnxRuntimeEngine(path) as engine:
-        report = check_parity(
-            engine,
-            measured.pixels,
-            reference.run(measured.pixels),
-            reference_name=reference.runtime,
-            reference_fingerprint=reference.spec.fingerprint,
-            labels=labels,
-        )
+        pixels, labels = measured.pixels, Labels(*read_labels(names))
+        goldens = Goldens(pixels, reference.run(pixels), names, reference.spec.fingerprint, labels)
+        report = check_parity(engine, goldens, reference_name=reference.runtime)
     if not report.passed:
         raise CheckFailedError(
             f"the int8 model differs from {reference.runtime}: {'; '.join(report.failures)}; nothing was written; "

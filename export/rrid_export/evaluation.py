@@ -1,4 +1,4 @@
-"""Measuring a network or a model file on the test split of a dataset: ranking, thresholds, sheets of ranked lists."""
+"""Evaluation on the test split of a dataset: ranking metrics, thresholds and sheets of ranked lists."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class EvaluationSettings:
     """How to rank and what to measure.
 
     Attributes:
-        ranking: protocol, average precision, pairs of cameras.
-        rerank: k-reciprocal re-ranking, or None.
-        expand: nearest crops averaged into each query before it is ranked; 0 is off.
+        ranking: protocol, kind of average precision, and whether to measure pairs of cameras.
+        rerank: settings of k-reciprocal re-ranking; None is off.
+        expand: query expansion: nearest crops averaged into each query; 0 is off.
         fpr: false-positive rates of the thresholds, between 0 and 1.
 
     Raises:
-        UsageError: a value out of its range.
+        UsageError: a value is out of its range.
     """
 
     ranking: RankingSettings = field(default_factory=RankingSettings)
@@ -52,21 +52,21 @@ class EvaluationSettings:
         if not all(0 < rate < 1 for rate in self.fpr):
             wrong = next(rate for rate in self.fpr if not 0 < rate < 1)
             raise UsageError(
-                f"a false-positive rate of {wrong:g} does not work: expected a number between 0 and 1, for example 1e-3",
+                f"a false-positive rate of {wrong:g} does not work: expected a number between 0 and 1, such as 1e-3",
                 parameter="fpr",
             )
 
 
 @dataclass(frozen=True)
 class SheetSettings:
-    """Sheets of ranked lists: one of the worst queries, one of the median ones, one of the best.
+    """Which sheets of ranked lists to draw: one of the worst, one of the median and one of the best queries.
 
     Attributes:
-        folder: to write them into; None draws none.
-        queries: on each sheet.
+        folder: folder to write them into; None draws none.
+        queries: queries per sheet.
 
     Raises:
-        UsageError: no queries, or a file where the folder should be.
+        UsageError: ``queries`` is below 1, or ``folder`` is a file.
     """
 
     folder: Path | None = None
@@ -79,19 +79,19 @@ class SheetSettings:
             )
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise UsageError(
-                f"{printable(self.folder)}: this is a file; give a folder for the sheets", parameter="sheets"
+                f"{printable(self.folder)}: this is a file; expected a folder for the sheets", parameter="sheets"
             )
 
 
 @dataclass(frozen=True)
 class EmbeddedSplit:
-    """The test split of a dataset, embedded.
+    """Descriptors and labels of the test split of a dataset.
 
     Attributes:
-        name: of the dataset.
-        query: the queries.
-        gallery: the gallery.
-        distances: float32 (queries, gallery): re-ranked distances; None without re-ranking.
+        name: name of the dataset.
+        query: crops of the queries.
+        gallery: crops of the gallery.
+        distances: re-ranked distances, float32 (queries, gallery); None without re-ranking.
     """
 
     name: str
@@ -102,15 +102,15 @@ class EmbeddedSplit:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured on a test split.
+    """The results on a test split.
 
     Attributes:
-        split: the embedded images.
-        spec: of the model.
-        runtime: that computed the descriptors.
-        settings: how it was ranked.
-        metrics: of the ranking.
-        thresholds: of plain scores, which matching compares.
+        split: descriptors and labels of the split.
+        spec: spec of the model.
+        runtime: runtime that computed the descriptors.
+        settings: settings of the evaluation.
+        metrics: metrics of the ranking.
+        thresholds: thresholds of scores without re-ranking or query expansion, as ``match`` compares them.
     """
 
     split: EmbeddedSplit
@@ -121,7 +121,7 @@ class Evaluation:
     thresholds: Thresholds
 
     def to_dict(self) -> dict[str, Any]:
-        """What was measured, as JSON-serialisable values; without values per query."""
+        """The results as JSON-serialisable values, without arrays per query."""
         values = {name: value for name, value in asdict(self.metrics).items() if not hasattr(value, "shape")}
         return {
             "runtime": self.runtime,
@@ -136,67 +136,75 @@ class Evaluation:
 def evaluate(
     engine: Engine, data: Dataset, settings: EvaluationSettings, *, progress: Progress = NO_PROGRESS
 ) -> Evaluation:
-    """Embed the test split and measure.
+    """Embed the test split of a dataset and measure the ranking and the thresholds.
 
     Args:
-        engine: of the network or model.
-        data: a dataset with queries and a gallery.
+        engine: engine of the network or model.
+        data: dataset with queries and a gallery.
         settings: see :class:`EvaluationSettings`.
-        progress: told the number of images, and how many are embedded.
+        progress: counts embedded images.
 
     Raises:
-        UsageError: no queries or no gallery, or more neighbours than the gallery has crops.
+        UsageError: there are no queries or no gallery, or ``expand`` or ``k1`` exceeds the gallery's size.
         DatasetError: an image cannot be read.
     """
     if not data.query or not data.gallery:
-        raise UsageError(f"{printable(data.root)}: no test queries or no gallery in it", parameter="dataset")
+        found = f"{len(data.query)} queries and {len(data.gallery)} gallery crops"
+        raise UsageError(
+            f"{printable(data.root)}: {found} in the test split; expected both; give a dataset with a test split",
+            parameter="dataset",
+        )
     progress.start(len(data.query) + len(data.gallery))
     query, gallery = (_embedded(engine, samples, progress) for samples in (data.query, data.gallery))
-    asked = _asked(query, gallery, settings)
+    query_descriptors = _query_descriptors(query, gallery, settings)
     distances = None
     if settings.rerank is None:
-        metrics = evaluate_descriptors(replace(query, descriptors=asked), gallery, settings.ranking)
+        metrics = evaluate_descriptors(replace(query, descriptors=query_descriptors), gallery, settings.ranking)
     else:
-        distances = k_reciprocal(asked, gallery.descriptors, settings.rerank)
+        distances = k_reciprocal(query_descriptors, gallery.descriptors, settings.rerank)
         metrics = evaluate_ranking(distances, query.labels, gallery.labels, settings.ranking)
     thresholds = measure_thresholds(
         query, gallery, fingerprint=engine.spec.fingerprint, dataset=data.name, rates=settings.fpr
     )
-    sides = EmbeddedSplit(data.name, query, gallery, distances)
-    return Evaluation(sides, engine.spec, engine.runtime, settings, metrics, thresholds)
+    embedded = EmbeddedSplit(data.name, query, gallery, distances)
+    return Evaluation(embedded, engine.spec, engine.runtime, settings, metrics, thresholds)
 
 
 def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:
-    """Draw the worst, the median and the best queries with their ranked lists; returns the files.
+    """Draw the ranked lists of the worst, median and best queries; returns the files.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a file cannot be written.
     """
     if sheets.folder is None:
         return []
     split, metrics, blocks = evaluation.split, evaluation.metrics, evaluation.spec.blocks
     settings = evaluation.settings
-    asked = _asked(split.query, split.gallery, settings)
+    query_descriptors = _query_descriptors(split.query, split.gallery, settings)
     written = []
     for name, numbers in choose_queries(metrics.query_ap, sheets.queries).items():
         results = []
         for number in numbers:
             distances = (
-                -(split.gallery.descriptors @ asked[number]) if split.distances is None else split.distances[number]
+                -(split.gallery.descriptors @ query_descriptors[number])
+                if split.distances is None
+                else split.distances[number]
             )
             results.append(ranked_list(number, split.query, split.gallery, distances, _SHEET_MATCHES, len(blocks)))
         precisions = ", ".join(f"{metrics.query_ap[number]:.2f}" for number in numbers)
         footer = f"{split.name}, {name} queries; average precision from top to bottom: {precisions}"
         if settings.expand or settings.rerank:
-            footer += "; scores are plain cosines, the order is that of the second look"
+            footer += "; scores are cosines, the order is that of re-ranking or query expansion"
         path = sheets.folder / f"{name}.png"
         write_sheet(path, contact_sheet(results, Path(), block_names=blocks, footer=footer))
         written.append(path)
     return written
 
 
-def _asked(query: LabelledCrops, gallery: LabelledCrops, settings: EvaluationSettings) -> NDArray[np.float32]:
-    """Descriptors that are ranked for: float32 (queries, D), expanded where that is asked for."""
+def _query_descriptors(
+    query: LabelledCrops, gallery: LabelledCrops, settings: EvaluationSettings
+) -> NDArray[np.float32]:
+    """Descriptors to rank with, after query expansion if it is on: float32 (queries, D)."""
     if not settings.expand:
         return query.descriptors
     return average_query_expansion(query.descriptors, gallery.descriptors, neighbours=settings.expand)
@@ -209,7 +217,7 @@ def _embedded(engine: Engine, samples: Sequence[Sample], progress: Progress) -> 
         if batch.failed:
             path, reason = batch.failed[0]
             raise DatasetError(
-                f"{printable(path)}: {reason}; numbers without this image could not be compared with others"
+                f"{printable(path)}: {reason}; without this image the results are not comparable: repair it"
             )
         descriptors[batch.indices] = batch.descriptors
         progress.advance(batch.done)

@@ -112,15 +112,7 @@ def _prove(path: Path, goldens: Goldens) -> tuple[ParityReport, NDArray[np.float
     """
     with OnnxRuntimeEngine(path) as engine:
         descriptors = engine.run(goldens.images)
-        report = check_parity(
-            engine,
-            goldens.images,
-            goldens.descriptors,
-            reference_name="PyTorch, two passes",
-            reference_fingerprint=goldens.fingerprint,
-            labels=goldens.labels,
-            descriptors=descriptors,
-        )
+        report = check_parity(engine, goldens, reference_name="PyTorch, two passes", descriptors=descriptors)
     if not report.passed:
         raise CheckFailedError(
             f"the exported file differs from PyTorch: {'; '.join(report.failures)}; it was not written; try other "

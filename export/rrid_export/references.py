@@ -1,4 +1,4 @@
-"""Trained networks as references of parity and of the benchmark."""
+"""Trained networks in PyTorch, as references of parity and of the benchmark."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _MAX_BATCH = 16
 
 
 def open_network(path: Path, spec: ModelSpec) -> Engine:
-    """The trained network of a checkpoint, in PyTorch.
+    """Open the trained network of a checkpoint in PyTorch.
 
     Args:
-        path: a checkpoint of ``rrid-edge train``, or the published network's weights.
-        spec: of the model that it is compared with: gives the mirrored view, and the input size where the file does not.
+        path: checkpoint of ``rrid-edge train``, or the published network's weights.
+        spec: spec of the model to compare with. It sets the mirrored view, and the input size of published weights.
 
     Raises:
-        UsageError: no such file.
-        CheckpointError: no RRID network, or damaged.
+        UsageError: the file does not exist.
+        CheckpointError: the file is damaged or holds no RRID network.
     """
     return TorchEngine(load_network(path, spec), flip=spec.flip, max_batch=_MAX_BATCH)
 
 
 def load_network(path: Path, spec: ModelSpec) -> SourceNetwork:
-    """Read a checkpoint; published weights, which do not tell their input size, take that of ``spec``."""
+    """Read a checkpoint. Published weights have no input size, so they get that of ``spec``."""
     size = {} if is_checkpoint(path) else {"height_px": spec.height_px, "width_px": spec.width_px}
     return load_source(path, **size)

@@ -23,7 +23,7 @@ from rrid_train.reference import describe
 class PublishedEngine(TorchEngine):
     """The published evaluation loop in eager PyTorch.
 
-    It runs image and mirrored image in two passes and copies each block to the host on its own (on a GPU).
+    It runs image and mirror in two passes and, on a GPU, copies each block to the host in a separate transfer.
     Arguments as for :class:`TorchEngine`.
     """
 
@@ -36,15 +36,15 @@ class PublishedEngine(TorchEngine):
 
 
 def _copy_block_by_block(blocks: torch.Tensor) -> torch.Tensor:
-    """Copy each block (B, width) of ``blocks`` (B, blocks, width) to the host on its own: (B, blocks * width)."""
+    """Copy ``blocks``, (B, blocks, width), to the host block by block: (B, blocks * width)."""
     return torch.cat([block.cpu() for block in blocks.unbind(1)], dim=1)
 
 
 class CompiledTorchEngine(TorchEngine):
     """The fastest plain PyTorch: the inference branch through ``torch.compile``, channels-last.
 
-    It computes in bfloat16 on a CPU and in float16 on a GPU, so use it for speed, not as a reference for values. Each
-    new batch size is compiled on first use. Arguments as for :class:`TorchEngine`.
+    It computes in bfloat16 on a CPU and in float16 on a GPU. Use it as a reference of speed, not of values. Each new
+    batch size is compiled on first use. Arguments as for :class:`TorchEngine`.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ _KINDS: dict[str, type[TorchEngine]] = {"published": PublishedEngine, "torch-com
 
 
 def yardsticks(names: Collection[str], checkpoint: Path, spec: ModelSpec, threads: int = 0) -> list[Variant]:
-    """The yardsticks of a benchmark, in the order of :data:`rrid_edge.bench.inputs.YARDSTICKS`.
+    """Make the yardsticks of a benchmark, in the order of :data:`rrid_edge.bench.inputs.YARDSTICKS`.
 
     Args:
-        names: of the yardsticks.
-        checkpoint: the network that the model was exported from; read whenever a yardstick is opened.
-        spec: of the model.
-        threads: CPU threads; 0 leaves them as they are.
+        names: names of the yardsticks.
+        checkpoint: network that the model was exported from. It is read each time a yardstick is opened.
+        spec: spec of the model.
+        threads: CPU threads; 0 keeps PyTorch's setting.
     """
 
     def opener(name: str) -> Callable[[], Engine]:

@@ -109,11 +109,8 @@ def _row(
 ) -> EngineRow:
     parity = check_parity(
         engine,
-        goldens.images,
-        goldens.descriptors,
+        goldens,
         reference_name="goldens",
-        reference_fingerprint=goldens.fingerprint,
-        labels=goldens.labels,
         batches=INVARIANCE_BATCHES if variant.path else (),
     )
     return EngineRow(

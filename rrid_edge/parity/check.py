@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FingerprintMismatchError, UsageError
 from rrid_edge.parity.agreement import Agreement, compare, row_cosines, unit_rows
+from rrid_edge.parity.goldens import Goldens
 from rrid_edge.ranking.labels import Labels
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
 
@@ -116,39 +117,34 @@ INVARIANCE_BATCHES = (2, 3, 5)
 
 def check_parity(
     engine: Engine,
-    images: NDArray[np.uint8],
-    reference: NDArray[np.float32],
+    goldens: Goldens,
     *,
     reference_name: str,
-    reference_fingerprint: str,
-    labels: Labels | None = None,
     descriptors: NDArray[np.float32] | None = None,
     batches: Sequence[int] = INVARIANCE_BATCHES,
 ) -> ParityReport:
-    """Run ``engine`` on ``images`` and compare its descriptors with the reference's.
+    """Run ``engine`` on the images of ``goldens`` and compare its descriptors with theirs.
 
     Args:
         engine: the engine under test.
-        images: uint8 (N, height, width, 3), N >= 2.
-        reference: the reference's descriptors of ``images``, float32 (N, D).
+        goldens: at least two images with the reference's descriptors. Known labels add the changes of mAP and rank-1.
         reference_name: name of the reference, for the report.
-        reference_fingerprint: fingerprint of the network that computed ``reference``.
-        labels: persons and cameras of the images, if known. They add the changes of mAP and rank-1.
-        descriptors: the engine's descriptors of ``images``, float32 (N, D); None computes them.
+        descriptors: the engine's descriptors of the images, float32 (N, D); None computes them.
         batches: batch sizes to check batch invariance in; empty skips this check.
 
     Raises:
         FingerprintMismatchError: the reference is another network.
         UsageError: there are fewer than two images, or the descriptors cannot be compared.
     """
-    refuse_other_network(engine, reference_fingerprint)
+    refuse_other_network(engine, goldens.fingerprint)
+    images, reference = goldens.images, goldens.descriptors
     if len(images) < 2:
         raise UsageError(f"{len(images)} image(s) are too few: expected at least 2 crops; give 100 or more")
     if descriptors is None:
         descriptors = engine.run(images)
     agreement = compare(reference, descriptors, engine.spec.blocks)
     tolerance = TOLERANCES[engine.arithmetic]
-    before, after = _ranking(reference, labels), _ranking(descriptors, labels)
+    before, after = _ranking(reference, goldens.labels), _ranking(descriptors, goldens.labels)
     report = ParityReport(
         engine=engine.runtime,
         reference=reference_name,
@@ -229,10 +225,8 @@ def are_unit_lengths(shortest: float, longest: float) -> bool:
     return max(1 - shortest, longest - 1) <= UNIT_LENGTH_SLACK
 
 
-def _ranking(descriptors: NDArray[np.float32], labels: Labels | None) -> RankingMetrics | None:
+def _ranking(descriptors: NDArray[np.float32], labels: Labels) -> RankingMetrics | None:
     """Metrics with each image as a query against all others; None if no person has crops of two cameras."""
-    if labels is None:
-        return None
     known = (labels.persons > 0) & (labels.cameras >= 0)
     usable = labels[known]
     in_two_cameras = [

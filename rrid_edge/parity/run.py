@@ -120,15 +120,7 @@ def run_parity(
     own_images = kind_of(settings.reference or goldens_path(model)) is Kind.GOLDENS
     sources = read_sources(goldens, settings.images) if own_images and settings.images is not None else None
     descriptors = engine.run(goldens.images)
-    report = check_parity(
-        engine,
-        goldens.images,
-        goldens.descriptors,
-        reference_name=reference.name,
-        reference_fingerprint=goldens.fingerprint,
-        labels=goldens.labels,
-        descriptors=descriptors,
-    )
+    report = check_parity(engine, goldens, reference_name=reference.name, descriptors=descriptors)
     wrong_pixels = pixel_mistake(goldens.images, sources) if sources is not None else None
     run = ParityRun(model, settings.images, reference, report, descriptors, wrong_pixels)
     return run if report.passed else _diagnosed(run, engine, sources, mistaken_networks)

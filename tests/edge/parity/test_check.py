@@ -108,10 +108,10 @@ class _WrongEngine(FakeEngine):
         return _unit(right + np.float32(self.noise) * noise.astype(np.float32) + np.float32(offset))
 
 
-def _check(engine, **options):
+def _check(engine, labels=UNKNOWN, fingerprint=SPEC.fingerprint):
     images = _images()
-    settings = {"reference_name": "truth", "reference_fingerprint": SPEC.fingerprint} | options
-    return check_parity(engine, images, FakeEngine(SPEC).run(images), **settings)
+    goldens = Goldens(images, FakeEngine(SPEC).run(images), ("x.jpg",) * len(images), fingerprint, labels)
+    return check_parity(engine, goldens, reference_name="truth")
 
 
 def test_a_correct_engine_passes():
@@ -151,7 +151,7 @@ def test_labels_add_the_change_of_map():
 
 def test_another_network_is_refused():
     with pytest.raises(FingerprintMismatchError, match="the reference is another network"):
-        _check(FakeEngine(SPEC), reference_fingerprint="0" * 64)
+        _check(FakeEngine(SPEC), fingerprint="0" * 64)
 
 
 def test_goldens_come_back_and_damage_is_found(tmp_path):
