@@ -104,8 +104,8 @@ def run_bench(
     variants = [*against, *found]
     progress.start(len(variants) * (2 + len(effort.batches)) + len(settings.files) + 1)
     engines = measure_engines(variants, goldens, effort, progress=progress)
-    ours = [(row, variant) for row, variant in zip(engines, variants, strict=True) if variant in found]
-    _, fastest = max(ours, key=lambda pair: pair[0].best_images_per_s)
+    measured = [(row, variant) for row, variant in zip(engines, variants, strict=True) if variant in found]
+    _, fastest = max(measured, key=lambda pair: pair[0].best_images_per_s)
     pipeline, search = _measure_galleries(fastest, spec, goldens, settings, progress)
     return BenchReport(
         machine=describe_machine(),

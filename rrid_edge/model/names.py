@@ -1,4 +1,4 @@
-"""File names and kinds of all artefacts. Only this module makes file names and tells kinds apart.
+"""File names and kinds of all artefacts. Only this module makes file names and decides what a name means.
 
 A model file is ``<stem>[.<precision>].onnx``, ``<stem>[.<precision>].engine`` or ``<stem>[.<precision>].plan``. The
 precision is ``fp32``, ``fp16`` or ``int8``. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem

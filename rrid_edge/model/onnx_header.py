@@ -117,7 +117,7 @@ def _parse_file(path: Path, _version: tuple[int, ...]) -> OnnxHeader:
 
 
 def _no_onnx(path: Path, error: Exception) -> ModelFileError:
-    """The error for a file that cannot be parsed. It names the kind if the file name tells it."""
+    """The error for a file that cannot be parsed. It names the kind of the file if its name has one."""
     where, kind = printable(path), kind_of(path)
     if kind is Kind.CHECKPOINT:
         return ModelFileError(

@@ -33,7 +33,7 @@ EXPLAINED = 0.9
 """Share of the difference that a mistake must explain to be named as the cause."""
 
 MISTAKES: dict[str, str] = {
-    "bgr": "colour channels in the order blue, green, red (OpenCV's) where the other side has red, green, blue",
+    "bgr": "colour channels in the order blue, green, red (OpenCV's) instead of red, green, blue",
     "swapped-size": "height and width swapped: resized to width x height, then transposed",
     "misread-size": "height and width swapped: rows of width x height pixels read as height x width",
     "nearest-resize": "nearest-neighbour resize instead of bilinear with antialiasing",
@@ -271,17 +271,19 @@ def _rearranged(
         "",
     )
     by_block = expected.reshape(-1, len(blocks), width)
-    ours = answers.reshape(by_block.shape)
+    answers_by_block = answers.reshape(by_block.shape)
     likeness = np.stack(
         [
-            [row_cosines(ours[:, one], by_block[:, two]).mean() for two in range(len(blocks))]
+            [row_cosines(answers_by_block[:, one], by_block[:, two]).mean() for two in range(len(blocks))]
             for one in range(len(blocks))
         ]
     )
     order = likeness.argmax(axis=1)
     if sorted(order) == list(range(len(blocks))) and list(order) != list(range(len(blocks))):
         moved = [
-            f"{blocks[place]} where {blocks[index]} belongs" for place, index in enumerate(order) if place != index
+            f"{blocks[position]} at the position of {blocks[index]}"
+            for position, index in enumerate(order)
+            if position != index
         ]
         yield (
             "shuffled-blocks",

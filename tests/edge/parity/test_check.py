@@ -68,9 +68,9 @@ def test_kendall_tau_equals_a_count_of_pairs():
     one, two = _random(9, 1), _random(9, 2)
     taus = []
     for first, second in zip(rankings(one), rankings(two), strict=True):
-        place = {item: index for index, item in enumerate(second)}
+        position = {item: index for index, item in enumerate(second)}
         pairs = [(a, b) for index, a in enumerate(first) for b in first[index + 1 :]]
-        good = sum(place[a] < place[b] for a, b in pairs)
+        good = sum(position[a] < position[b] for a, b in pairs)
         taus.append(2 * good / len(pairs) - 1)
     assert compare(one, two, SPEC.blocks).kendall_tau == pytest.approx(np.mean(taus))
 
@@ -172,7 +172,7 @@ def test_goldens_come_back_and_damage_is_found(tmp_path):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """A model with goldens of eight crops."""
     monkeypatch.chdir(tmp_path)
     save_crops(tmp_path / "crops", 8)
@@ -187,46 +187,46 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_command_against_goldens(place):
+def test_command_against_goldens(folder):
     outcome = rrid_edge("parity", "--runtime", "openvino", "--precision", "fp32")
     assert outcome.code == 0, outcome
     assert outcome.out.splitlines()[-1].startswith("PASSED")
-    assert json.loads((place / "models" / "parity.json").read_text())["passed"]
+    assert json.loads((folder / "models" / "parity.json").read_text())["passed"]
 
 
-def test_command_against_another_model_file(place):
-    save_tiny_model(place / "same.onnx")
+def test_command_against_another_model_file(folder):
+    save_tiny_model(folder / "same.onnx")
     arguments = ("parity", "models/rrid.onnx", "--runtime", "onnxruntime", "--output", "p.json", "--json")
     outcome = rrid_edge(*arguments, "--reference", "same.onnx", "--images", "crops")
     assert outcome.code == 0, outcome
     assert json.loads(outcome.out)["agreement"]["images"] == 8
-    save_tiny_model(place / "other.onnx", dataclasses.replace(fake_spec(), fingerprint="1" * 64))
+    save_tiny_model(folder / "other.onnx", dataclasses.replace(fake_spec(), fingerprint="1" * 64))
     refused(rrid_edge(*arguments, "--reference", "other.onnx", "--images", "crops"), 4, "another network")
 
 
-def test_command_fails_with_1_and_says_why(place):
-    save_tiny_model(place / "models" / "rrid.onnx", seed=5)  # the same metadata, other weights
+def test_command_fails_with_1_and_says_why(folder):
+    save_tiny_model(folder / "models" / "rrid.onnx", seed=5)  # the same metadata, other weights
     outcome = rrid_edge("parity")
     refused(outcome, 1, "parity failed: minimum cosine", "do not deploy")
     assert outcome.out.splitlines()[-1].startswith("FAILED")
-    assert not json.loads((place / "models" / "parity.json").read_text())["passed"]
+    assert not json.loads((folder / "models" / "parity.json").read_text())["passed"]
 
 
-def test_command_refusals(place):
+def test_command_refusals(folder):
     refused(rrid_edge("parity", "--images", "models"), 2, "8 of 8 images of the goldens are missing")
     refused(rrid_edge("parity", "--reference", "models/rrid.onnx"), 2, "needs crops to compare on")
     refused(rrid_edge("parity", "--reference", "a.txt", "--images", "crops"), 2, "a.txt: not a reference")
-    (place / "one").mkdir()
+    (folder / "one").mkdir()
     refused(rrid_edge("parity", "--reference", "models/rrid.onnx", "--images", "one"), 2, "0 readable image(s)")
-    (place / "crops" / "broken.jpg").write_text("words")
+    (folder / "crops" / "broken.jpg").write_text("words")
     outcome = rrid_edge("parity", "--reference", "models/rrid.onnx", "--images", "crops")
     assert outcome.code == 0
     assert "left out crops/broken.jpg" in outcome.err
-    (place / "models" / "rrid.goldens.npz").unlink()
+    (folder / "models" / "rrid.goldens.npz").unlink()
     refused(rrid_edge("parity"), 2, "no such goldens file")
 
 
-def test_without_torch_goldens_work_and_checkpoints_name_the_extra(place):
+def test_without_torch_goldens_work_and_checkpoints_name_the_extra(folder):
     code = textwrap.dedent(
         """
         import sys

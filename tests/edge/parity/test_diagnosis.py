@@ -29,7 +29,7 @@ COUNT = 6
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def folder(tmp_path_factory):
     """An export of the published network with random weights, and crops that are larger than its input."""
     folder = tmp_path_factory.mktemp("diagnosis")
     torch.manual_seed(1)
@@ -46,16 +46,16 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def network(place):
-    return RRID.from_state_dict(torch.load(place / "tiny.pth"), height_px=96, width_px=32).eval()
+def network(folder):
+    return RRID.from_state_dict(torch.load(folder / "tiny.pth"), height_px=96, width_px=32).eval()
 
 
-def _paths(place):
-    return sorted((place / "crops").iterdir())
+def _paths(folder):
+    return sorted((folder / "crops").iterdir())
 
 
-def _pixels(place) -> np.ndarray:
-    return np.stack([read_image(path, 96, 32) for path in _paths(place)])
+def _pixels(folder) -> np.ndarray:
+    return np.stack([read_image(path, 96, 32) for path in _paths(folder)])
 
 
 def _tensor(images) -> torch.Tensor:
@@ -78,21 +78,21 @@ def _normalised(images) -> torch.Tensor:
     return (_tensor(images) / 255 - MEAN) / STD
 
 
-def _opened(place) -> list[Image.Image]:
+def _opened(folder) -> list[Image.Image]:
     pictures = []
-    for path in _paths(place):
+    for path in _paths(folder):
         with Image.open(path) as picture:
             pictures.append(picture.copy())
     return pictures
 
 
-def _by_pillow(place, how) -> torch.Tensor:
-    return _normalised(np.stack([np.asarray(how(picture)) for picture in _opened(place)]))
+def _by_pillow(folder, how) -> torch.Tensor:
+    return _normalised(np.stack([np.asarray(how(picture)) for picture in _opened(folder)]))
 
 
-def _by_torch(place, mode, **options) -> torch.Tensor:
+def _by_torch(folder, mode, **options) -> torch.Tensor:
     resized = [
-        F.interpolate(_tensor(np.asarray(picture)[None]), (96, 32), mode=mode, **options) for picture in _opened(place)
+        F.interpolate(_tensor(np.asarray(picture)[None]), (96, 32), mode=mode, **options) for picture in _opened(folder)
     ]
     return (torch.cat(resized).round() / 255 - MEAN) / STD
 
@@ -105,8 +105,8 @@ def _letterboxed(picture):
     return canvas
 
 
-def _reference(mistake, place, network) -> np.ndarray:
-    images = _pixels(place)
+def _reference(mistake, folder, network) -> np.ndarray:
+    images = _pixels(folder)
     made = {
         "bgr": lambda: _answer(network, _normalised(images[..., ::-1])),
         "missing-scaling": lambda: _answer(network, (_tensor(images) - MEAN) / STD),
@@ -119,25 +119,25 @@ def _reference(mistake, place, network) -> np.ndarray:
         # OpenCV's resize takes (width, height). With (height, width) the picture is resized, then transposed.
         "swapped-size": lambda: _answer(
             network,
-            _by_pillow(place, lambda picture: picture.resize((96, 32), Image.Resampling.BILINEAR)).transpose(2, 3),
+            _by_pillow(folder, lambda picture: picture.resize((96, 32), Image.Resampling.BILINEAR)).transpose(2, 3),
         ),
         "misread-size": lambda: _answer(
             network,
-            _by_pillow(place, lambda picture: picture.resize((96, 32), Image.Resampling.BILINEAR))
+            _by_pillow(folder, lambda picture: picture.resize((96, 32), Image.Resampling.BILINEAR))
             .permute(0, 2, 3, 1)
             .reshape(-1, 96, 32, 3)
             .permute(0, 3, 1, 2),
         ),
-        "nearest-resize": lambda: _answer(network, _by_torch(place, "nearest-exact")),
-        "no-antialias": lambda: _answer(network, _by_torch(place, "bilinear", align_corners=False)),
+        "nearest-resize": lambda: _answer(network, _by_torch(folder, "nearest-exact")),
+        "no-antialias": lambda: _answer(network, _by_torch(folder, "bilinear", align_corners=False)),
         "bicubic-resize": lambda: _answer(
-            network, _by_pillow(place, lambda picture: picture.resize((32, 96), Image.Resampling.BICUBIC))
+            network, _by_pillow(folder, lambda picture: picture.resize((32, 96), Image.Resampling.BICUBIC))
         ),
-        "letterbox": lambda: _answer(network, _by_pillow(place, _letterboxed)),
+        "letterbox": lambda: _answer(network, _by_pillow(folder, _letterboxed)),
         "squashed-224": lambda: _answer(
             network,
             _by_pillow(
-                place,
+                folder,
                 lambda picture: picture.resize((224, 224), Image.Resampling.BILINEAR).resize(
                     (32, 96), Image.Resampling.BILINEAR
                 ),
@@ -170,21 +170,21 @@ MADE = [
 ]
 
 
-def _save_goldens(place, descriptors, images=None):
-    names = tuple(path.name for path in _paths(place))
+def _save_goldens(folder, descriptors, images=None):
+    names = tuple(path.name for path in _paths(folder))
     unknown = Labels(np.full(COUNT, -1), np.full(COUNT, -1))
-    fingerprint = read_spec(place / "m" / "rrid.onnx").fingerprint
-    path = place / "reference.npz"
-    save_goldens(path, Goldens(_pixels(place) if images is None else images, descriptors, names, fingerprint, unknown))
+    fingerprint = read_spec(folder / "m" / "rrid.onnx").fingerprint
+    path = folder / "reference.npz"
+    save_goldens(path, Goldens(_pixels(folder) if images is None else images, descriptors, names, fingerprint, unknown))
     return path
 
 
 @pytest.mark.parametrize("mistake", MADE)
-def test_the_diagnosis_names_the_mistake(place, network, mistake):
-    path = _save_goldens(place, _reference(mistake, place, network))
-    report = place / "report.json"
+def test_the_diagnosis_names_the_mistake(folder, network, mistake):
+    path = _save_goldens(folder, _reference(mistake, folder, network))
+    report = folder / "report.json"
     outcome = rrid_edge(
-        "parity", place / "m" / "rrid.onnx", "--reference", path, "--images", place / "crops",
+        "parity", folder / "m" / "rrid.onnx", "--reference", path, "--images", folder / "crops",
         "--runtime", "onnxruntime", "--output", report,
     )  # fmt: skip
     refused(outcome, 1, "parity failed", f"({mistake}: {MISTAKES[mistake]}")
@@ -195,15 +195,15 @@ def test_the_diagnosis_names_the_mistake(place, network, mistake):
         assert chart.size == (1120, 560)
 
 
-def test_the_correct_reference_passes(place, network):
-    path = _save_goldens(place, _answer(network, _normalised(_pixels(place))))
+def test_the_correct_reference_passes(folder, network):
+    path = _save_goldens(folder, _answer(network, _normalised(_pixels(folder))))
     outcome = rrid_edge(
         "parity",
-        place / "m" / "rrid.onnx",
+        folder / "m" / "rrid.onnx",
         "--reference",
         path,
         "--images",
-        place / "crops",
+        folder / "crops",
         "--runtime",
         "onnxruntime",
     )
@@ -211,32 +211,32 @@ def test_the_correct_reference_passes(place, network):
     assert "cause" not in outcome.out
 
 
-def test_missing_normalisation_is_named_beside_another_mistake(place, network):
-    images = _pixels(place)
+def test_missing_normalisation_is_named_beside_another_mistake(folder, network):
+    images = _pixels(folder)
     both = _answer(network, _normalised(images[..., ::-1]), scale=False)
-    with open_engine(place / "m" / "rrid.onnx", "onnxruntime") as engine:
+    with open_engine(folder / "m" / "rrid.onnx", "onnxruntime") as engine:
         found = diagnose(engine, images, both)
     assert [cause.mistake for cause in found.causes] == ["bgr", "unnormalised"]
 
 
-def test_an_unusual_mistake_gets_no_name(place, network):
-    other = _answer(network, _normalised(np.roll(_pixels(place), 29, axis=1)))
+def test_an_unusual_mistake_gets_no_name(folder, network):
+    other = _answer(network, _normalised(np.roll(_pixels(folder), 29, axis=1)))
     outcome = rrid_edge(
-        "parity", place / "m" / "rrid.onnx", "--reference", _save_goldens(place, other), "--runtime", "onnxruntime"
+        "parity", folder / "m" / "rrid.onnx", "--reference", _save_goldens(folder, other), "--runtime", "onnxruntime"
     )
     refused(outcome, 1, "none of the usual mistakes explains the difference")
     assert "not tried: resize mistakes (they need goldens" in outcome.err
 
 
-def test_wrong_input_of_the_engine_is_found_from_the_files(place, network):
+def test_wrong_input_of_the_engine_is_found_from_the_files(folder, network):
     """The reference has the right pixels; the engine was given wrong ones."""
-    pictures = [load_rgb(path) for path in _paths(place)]
+    pictures = [load_rgb(path) for path in _paths(folder)]
     wrong = np.stack([np.asarray(picture.resize((32, 96), Image.Resampling.NEAREST)) for picture in pictures])
-    right = _answer(network, _normalised(_pixels(place)))
-    with open_engine(place / "m" / "rrid.onnx", "onnxruntime") as engine:
+    right = _answer(network, _normalised(_pixels(folder)))
+    with open_engine(folder / "m" / "rrid.onnx", "onnxruntime") as engine:
         found = diagnose(engine, wrong, right, sources=pictures)
     assert [cause.mistake for cause in found.causes] == ["other-pixels"]
-    assert pixel_mistake(_pixels(place), pictures) is None
+    assert pixel_mistake(_pixels(folder), pictures) is None
     words = pixel_mistake(wrong, pictures)
     assert words == (
         f"{COUNT} of {COUNT} images differ from what this package reads from the files: nearest-resize: "
@@ -244,24 +244,24 @@ def test_wrong_input_of_the_engine_is_found_from_the_files(place, network):
     )
 
 
-def test_goldens_with_wrong_pixels_fail_even_if_the_engine_agrees(place, network):
-    wrong = _pixels(place)[..., ::-1].copy()
-    path = _save_goldens(place, _answer(network, _normalised(wrong)), wrong)
-    arguments = ("parity", place / "m" / "rrid.onnx", "--reference", path, "--runtime", "onnxruntime")
+def test_goldens_with_wrong_pixels_fail_even_if_the_engine_agrees(folder, network):
+    wrong = _pixels(folder)[..., ::-1].copy()
+    path = _save_goldens(folder, _answer(network, _normalised(wrong)), wrong)
+    arguments = ("parity", folder / "m" / "rrid.onnx", "--reference", path, "--runtime", "onnxruntime")
     assert rrid_edge(*arguments).code == 0  # without the files the pixels cannot be checked
-    outcome = rrid_edge(*arguments, "--images", place / "crops")
+    outcome = rrid_edge(*arguments, "--images", folder / "crops")
     refused(outcome, 1, "the goldens do not belong to", f"{COUNT} of {COUNT} images", "bgr: ")
-    assert not json.loads((place / "m" / "parity.json").read_text())["passed"]
+    assert not json.loads((folder / "m" / "parity.json").read_text())["passed"]
 
 
-def test_goldens_of_another_folder_are_refused(place, network, tmp_path):
-    path = _save_goldens(place, _answer(network, _normalised(_pixels(place))))
-    outcome = rrid_edge("parity", place / "m" / "rrid.onnx", "--reference", path, "--images", tmp_path)
+def test_goldens_of_another_folder_are_refused(folder, network, tmp_path):
+    path = _save_goldens(folder, _answer(network, _normalised(_pixels(folder))))
+    outcome = rrid_edge("parity", folder / "m" / "rrid.onnx", "--reference", path, "--images", tmp_path)
     refused(outcome, 2, f"{COUNT} of {COUNT} images of the goldens are missing, the first is 00.png")
 
 
-def test_missing_mirror_is_not_tried_on_a_network_without_mirror(place, tmp_path):
+def test_missing_mirror_is_not_tried_on_a_network_without_mirror(folder, tmp_path):
     size = ("--height", 96, "--width", 32, "--no-flip")
-    assert rrid_edge("export", place / "tiny.pth", "-o", tmp_path, *size).code == 0
+    assert rrid_edge("export", folder / "tiny.pth", "-o", tmp_path, *size).code == 0
     assert "missing-mirror" not in mistaken_networks(tmp_path / "rrid.onnx")
-    assert "missing-mirror" in mistaken_networks(place / "m" / "rrid.onnx")
+    assert "missing-mirror" in mistaken_networks(folder / "m" / "rrid.onnx")
