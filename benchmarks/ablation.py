@@ -1,8 +1,8 @@
 """Measure what each part of RRID adds on the demo data: local parts, one-vs-rest relations, global contrastive pooling.
 
 Trains three networks with several seeds on the same data and settings (preset ``demo``). Measures them on the test
-split, whose people are not in the training data. A descriptor holds the features that its network is trained on: 12
-projected parts, 12 relation features, or these 12 and the 3 global contrastive features.
+split, whose people are not in the training data. A descriptor holds the features that its network is trained on. These
+are 12 projected parts, 12 relation features, or 12 relation features and 3 global contrastive features.
 
 Run: python benchmarks/ablation.py --data demo --seeds 0 1 2 --threads 2
 """

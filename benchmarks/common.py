@@ -28,7 +28,7 @@ class DrawnPersons:
     Attributes:
         centres: float32 (persons, D), unit length.
         spread: length of the noise that is added to the centre. Two crops of one person have a cosine of about
-            ``1 / (1 + spread**2)``: 0.98 with 0.14 (like a trained network), 0.5 with 1, and 0.2 with 2.
+            ``1 / (1 + spread**2)``. It is 0.98 with 0.14 (like a trained network), 0.5 with 1, and 0.2 with 2.
     """
 
     centres: Descriptors

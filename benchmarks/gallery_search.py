@@ -1,8 +1,8 @@
 """Compare search in a local gallery with NumPy: a float32 product and top-k over an array in memory.
 
 Both must give the same exact answer. The descriptors come from a trained network (``rrid-edge gallery export FOLDER
-descriptors.npz``). More rows are drawn from them: each row mixes two crops of one person at random, is pulled a little
-towards another person, and gets noise with the crops' own covariance. It then gets unit length. Queries are drawn in
+descriptors.npz``). More rows are drawn from them. Each row mixes two crops of one person at random and is pulled a
+little towards another person. It then gets noise with the crops' own covariance, and unit length. Queries are drawn in
 the same way and are not in the gallery. ``--random`` draws independent normal rows instead, which no bound can prune.
 
 Run: python benchmarks/gallery_search.py descriptors.npz --rows 20000 100000

@@ -1,6 +1,6 @@
 """Compare k-reciprocal re-ranking with a direct NumPy transcription of the paper's algorithm.
 
-The transcription follows Zhong et al., CVPR 2017, section 3, in its usual form: a square float32 matrix of all
+The transcription follows Zhong et al., CVPR 2017, section 3. It has the usual form: a square float32 matrix of all
 distances, another of all encodings, and a loop over images. Both answers are compared before the times are printed.
 
 Run: python benchmarks/reranking.py [--queries 2000 --gallery 6000 --dimension 3840]

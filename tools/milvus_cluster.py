@@ -4,8 +4,8 @@ Starts a distributed Milvus 2.3.5 on the loopback (eight roles, two query nodes)
 the gallery without a pause, kills one query node with SIGKILL, and compares every answer with a slow obvious search. It
 counts refused, incomplete and wrong answers.
 
-Needs x86-64 Linux, ``etcd`` on the PATH (Debian: etcd-server), and in ``RRID_EDGE_MILVUS_PYTHON`` a Python with
-``milvus==2.3.5`` and ``confluent-kafka``, whose built-in mock broker serves as the log. The mock broker keeps few
+Needs x86-64 Linux and ``etcd`` on the PATH (Debian: etcd-server). ``RRID_EDGE_MILVUS_PYTHON`` must name a Python with
+``milvus==2.3.5`` and ``confluent-kafka``. The mock broker of ``confluent-kafka`` serves as the log. It keeps few
 messages and loses all when it stops. So this tests correctness and failover, not load or durability.
 """
 

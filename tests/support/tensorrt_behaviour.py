@@ -286,7 +286,7 @@ def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
             world.error(self.fake_logger, reason)
             return None
         spec = ModelSpec.from_metadata(plan["metadata"], where="plan")
-        # The engine keeps the runtime: the real one refers to it without owning it.
+        # The engine keeps the runtime alive here. The real engine only refers to it.
         return world.make("ICudaEngine", plan=plan, spec=spec, runtime=self, weights=not plan["stripped"])
 
     def refit(self: Any, model: str) -> bool:

@@ -241,7 +241,7 @@ class _Checker(ast.NodeVisitor):
     # -- types --------------------------------------------------------------------------------------------------------
 
     def infer(self, node: ast.expr) -> str | list[str] | None:
-        """Return ``trt`` for the module, ``class:X`` for a class, ``X`` for an object, a list for a tuple of objects."""
+        """Return ``trt`` for the module, ``class:X`` for a class, ``X`` for an object, a list for a tuple."""
         if isinstance(node, ast.Name):
             found = next((scope[node.id] for scope in reversed(self.scopes) if node.id in scope), None)
             return found or ("trt" if node.id == "trt" else None)

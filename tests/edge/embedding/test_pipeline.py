@@ -71,7 +71,7 @@ def test_a_hanging_file_comes_last_and_keeps_nobody_waiting(tmp_path, monkeypatc
     monkeypatch.setattr(decoding, "PARTIAL_BATCH_AFTER_S", 0.05)
     monkeypatch.setattr(module, "_fetch", lambda path: (path not in paths[:3] or release.wait(20), real(path))[1])
     seen = []
-    for batch in embed_files(FakeEngine(), paths, workers=2, batch=4):  # three files hang, and there are two threads
+    for batch in embed_files(FakeEngine(), paths, workers=2, batch=4):  # three files hang, with two threads
         seen += [facts.path for facts in batch.files]
         if len(seen) == 27:
             release.set()
@@ -103,7 +103,7 @@ def test_live_images_are_bounded_whatever_the_number_of_files(tmp_path, monkeypa
     for _ in embed_files(FakeEngine(), paths, workers=4, batch=2):
         time.sleep(0.001)
     assert live == 0
-    assert 2 <= most <= 3 * 2 + 2  # the window, and the batch that is put together
+    assert 2 <= most <= 3 * 2 + 2  # the window, and the batch that is assembled
 
 
 def test_an_error_of_the_engine_ends_all_threads(tmp_path):
@@ -140,7 +140,7 @@ def test_the_next_batch_is_put_together_while_the_engine_works(tmp_path, monkeyp
     class Waiting(FakeEngine):
         def run(self, images):
             assert assembled.acquire(timeout=10)  # this batch
-            assert assembled.acquire(timeout=10)  # and already the next one, or the news that there is none
+            assert assembled.acquire(timeout=10)  # and already the next one, or the end of the files
             assembled.release()
             return super().run(images)
 
@@ -178,7 +178,7 @@ def test_image_errors_are_results():
 
 def test_the_fastest_batch_is_kept_once_all_were_tried():
     choice = BatchSizeTuner(32, 10_000)
-    speed = {8: 1.0, 16: 1.5, 32: 1.2}  # images a second, first calls of a size being ten times as slow
+    speed = {8: 1.0, 16: 1.5, 32: 1.2}  # images per second; the first call of each size is ten times slower
     tried: list[int] = []
     for _ in range(20):
         size = choice.size
@@ -209,9 +209,9 @@ def test_processes_take_over_where_threads_hold_each_other_up():
     choice = WorkerTuner(16, processes=True)
     assert choice.processes(large, 10**6) == 0
     assert choice.processes(small, 500) == 0
-    assert choice.processes(small, 10**6) == 4  # two of them give this process a file every 0.15 ms
-    assert choice.processes(small, 10**6) == 0  # they are there already
-    assert [choice.more_threads() for _ in range(3)] == [4, 8, 0]  # with them never more than processors
+    assert choice.processes(small, 10**6) == 4  # with two, this process gets a file every 0.15 ms
+    assert choice.processes(small, 10**6) == 0  # they have started already
+    assert [choice.more_threads() for _ in range(3)] == [4, 8, 0]  # never more threads than cores
     assert WorkerTuner(16, processes=True).processes(0.002, 10**6) == 16
     assert WorkerTuner(16, 6, processes=True).processes(small, 10**6) == 6
     assert WorkerTuner(2, processes=True).processes(0.0002, 10**6) == 2
@@ -232,7 +232,7 @@ def test_processes_give_the_same_descriptors(tmp_path, monkeypatch):
     assert by_path(embed_files(FakeEngine(), paths, batch=4, workers=3, stats=stats)) == expected
     assert len(expected[1]) == 3
     assert stats.workers == len(started) == 3
-    assert slow.after_start > 0  # some of the work was theirs
+    assert slow.after_start > 0  # the processes did some of the work
     assert all(process.poll() is not None for process in started)
 
 
@@ -304,7 +304,7 @@ def test_a_thread_that_hangs_is_replaced_by_one_with_its_own_decoder(monkeypatch
         while len(found) < 39:
             found += ahead.take(2)
         assert len(begun) == 2
-        assert ahead.threads == 1  # neither the one whose place was taken nor the one beside it
+        assert ahead.threads == 1  # only the last replacement counts
         release.set()
         found += ahead.take(2)
     assert sorted(place for place, _ in found) == list(range(40))

@@ -16,5 +16,5 @@ def test_onnx_and_pytorch_agree(tmp_path, precision, least):
     with open_engine(save_half_model(tmp_path / "m.onnx", precision), "onnxruntime", threads=1) as engine:
         found = engine.run(images)
     assert (found * expected).sum(axis=1).min() >= least
-    # The pictures are told apart: agreement means something.
+    # The descriptors of different pictures differ, so agreement is not trivial.
     assert (expected @ expected.T - np.eye(8)).max() < 0.995

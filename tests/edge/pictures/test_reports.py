@@ -127,7 +127,9 @@ def test_footer_and_labels_are_drawn(gallery, result):
     assert changed.min() > rows_of(without, GREEN).max() + 20
     assert with_footer.size == without.size
     renamed = MatchResult(query=result.query, person="0001", matches=(Match(1, 0.9, "x.png", 2, "0001" * 40),))
-    contact_sheet([renamed], gallery, block_names=NAMES, footer="very long " * 200)  # is cut, does not fail
+    contact_sheet(
+        [renamed], gallery, block_names=NAMES, footer="very long " * 200
+    )  # the footer is cut, without an error
 
 
 def test_an_unreadable_crop_is_a_grey_box_with_the_reason(gallery, result):
@@ -284,7 +286,7 @@ def test_markup_in_names_shows_as_text(gallery):
     assert not [attributes for _, attributes in outline.tags if "onerror" in attributes]
     assert '"><script>document.title="owned"</script>' in outline.rows[1][-1]
     assert "\n" not in outline.rows[1][-1]
-    assert "\u202e" not in document  # a name cannot turn the line's direction round
+    assert "\u202e" not in document  # a name cannot reverse the direction of the line
     assert outline.rows[1][5] == "<b>1</b>"
 
 

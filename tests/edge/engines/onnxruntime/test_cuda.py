@@ -129,7 +129,7 @@ def test_descriptors_of_every_batch_size(world, path, greedy):
         for count in (0, 1, 4, 3, 9, 1, 5):
             images = _images(count, seed=count)
             np.testing.assert_array_equal(engine.run(images), FakeEngine(SPEC).run(images))
-        assert len(world.bindings) == 3  # one a batch size: 1, 3, 4
+        assert len(world.bindings) == 3  # one per batch size: 1, 3, 4
         assert world.cuda.calls.count("cudaMalloc") == world.cuda.calls.count("cudaMallocHost") == 2
     assert world.cuda.live == 0
 

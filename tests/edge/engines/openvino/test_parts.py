@@ -53,11 +53,11 @@ def test_both_parts_together_are_the_network(content):
 
 
 def test_what_cannot_be_divided_is_left_whole(content):
-    assert len(backbone_and_head(openvino, read(tiny_model().SerializeToString()))) == 1  # no pooling by maxima
+    assert len(backbone_and_head(openvino, read(tiny_model().SerializeToString()))) == 1  # no max pooling
     shortcut = onnx.load_from_string(content)
     *before, last = shortcut.graph.node
     assert last.op_type == "Div"
-    last.input[1] = "brightest"  # the end of the network looks at the images too
+    last.input[1] = "brightest"  # the end of the network reads the images too
     make = onnx.helper.make_node
     del shortcut.graph.node[:]
     shortcut.graph.node.extend(

@@ -56,7 +56,7 @@ def test_descriptors_of_every_batch_size(world, tmp_path, graphs, order):
         assert isinstance(engine, Engine)
         assert engine.runtime == f"tensorrt {'.'.join(world.version.split('.')[:2])} · Orin"
         assert (engine.max_batch, engine.arithmetic) == (4, "fp16")
-        for round_number in range(5):  # ordinary, captured, replayed, and sizes in turn
+        for round_number in range(5):  # ordinary, captured and replayed calls, with sizes in turn
             for count in (0, 1, 2, 3, 4, 5, 8, 9, 17):
                 images = _images(count, seed=100 * round_number + count)
                 found = engine.run(images)
@@ -124,7 +124,7 @@ def test_parts_of_a_split_are_copied_while_others_compute(recent, tmp_path):
         recent.cuda.calls.clear()
         engine.run(_images(16))
         calls = [call for call in recent.cuda.calls if call in ("cudaMemcpyAsync", "cudaStreamSynchronize")]
-    # Two parts are on their way (in, out, in, out) before the first is waited for.
+    # Two parts are in flight (in, out, in, out) before the engine waits for the first.
     assert calls[:5] == ["cudaMemcpyAsync"] * 4 + ["cudaStreamSynchronize"]
 
 
@@ -155,7 +155,7 @@ def test_batches_below_the_profile_are_padded(world, tmp_path):
         np.testing.assert_array_equal(engine.run(_images(1)), _expected(_images(1)))
         np.testing.assert_array_equal(engine.run(_images(5)), _expected(_images(5)))
         assert set(world.enqueued) == {2, 4}
-    assert not seen[0][1].any()  # with zeros, not with what another call left there
+    assert not seen[0][1].any()  # with zeros, not with the data of another call
 
 
 def test_a_smaller_largest_batch_takes_less_memory(recent, tmp_path):

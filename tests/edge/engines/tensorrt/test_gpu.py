@@ -108,7 +108,7 @@ def test_a_thousand_calls_use_no_more_memory(engine):
     before = Cuda().free_memory_bytes()
     for call in range(1000):
         engine.run(images[: 1 + call % 3])
-    assert before - Cuda().free_memory_bytes() < 64 << 20  # a few graphs, and whatever others on this GPU do
+    assert before - Cuda().free_memory_bytes() < 64 << 20  # room for a few graphs and other processes on this GPU
 
 
 def test_foreign_and_damaged_engines_are_refused(half_path, tmp_path):
