@@ -107,8 +107,8 @@ class _Stopping(Trainer):
 @pytest.mark.parametrize("amp", ["none", "bf16"])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(config, tmp_path, monkeypatch, capsys, amp):
     config = dataclasses.replace(config, amp=amp, channels_last=amp != "none", accumulate=1)
-    if amp == "bf16":  # slow on processors without bfloat16: a sixth of the pixels
-        config = dataclasses.replace(config, height=32, width=16, stripes=(2,))
+    if amp == "bf16":  # slow on processors without bfloat16: a third of the pixels
+        config = dataclasses.replace(config, height=32, stripes=(2,))
     train(config)
     expected = _weights(tmp_path / "run" / "last.safetensors")
     other = dataclasses.replace(config, exp_dir=str(tmp_path / "other"))
