@@ -70,7 +70,7 @@ def test_decoding_measures_threads_and_processes():
 
 
 def test_operations_are_those_of_two_views():
-    """By hand for the first convolution: 2 x 3 x 49 x 64 operations at 96 x 32 places; the whole is some times as much."""
+    """By hand for the first convolution: 2 x 3 x 49 x 64 operations at each of 96 x 32 positions."""
     gpu = script("gpu")
     found = gpu.operations_per_image(source())
     first = 2 * 2 * 3 * 49 * 64 * 96 * 32

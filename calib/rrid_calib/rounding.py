@@ -17,7 +17,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from rrid_calib.graph import LARGEST, Layer, int8_layers, weight_steps
+from rrid_calib.graph import Layer, int8_layers
+from rrid_calib.weights import LARGEST, weight_steps
 
 _PATCHES_PER_IMAGE = 24
 """Positions per activation map that enter H. Some hundred crops then suffice for the inputs of the widest layer."""
@@ -128,8 +129,8 @@ def _compensated_group(
 def _factor_of_inverse(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     """The upper Cholesky factor U of the inverse of H (K, K): ``U.T @ U`` is the inverse.
 
-    H is factored from its last input to its first, H = R Rᵀ with R upper triangular. Then U is the inverse of R: a triangle,
-    which takes a third of the operations that the inverse of H takes.
+    H is factored from its last input to its first: H = R Rᵀ with R upper triangular. Then U is the inverse of R.
+    Inverting a triangle takes a third of the operations of inverting H.
     """
     lower = np.linalg.cholesky(moments[::-1, ::-1]).astype(np.float64, copy=False)
     return _inverse_of_upper(lower[::-1, ::-1])

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @app.command(
     epilog="Example: rrid-edge bench --quick --model demo/models/rrid.onnx",
     help="Measure speed, memory and accuracy of a model on this machine. Every installed runtime is measured (latency, "
-    "throughput, memory, loading), then indexing from files, then search. Accuracy is parity with the goldens beside the "
-    "model, or with --checkpoint on --data.",
+    "throughput, memory, loading), then indexing from files, then search. Accuracy is parity with the goldens beside "
+    "the model, or with --checkpoint on --data.",
 )
 def bench(
     model: ModelOption = None,

@@ -63,8 +63,8 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
         ) from error
     if not _GROUPS & expression.groupindex.keys():
         raise UsageError(
-            f"pattern {pattern!r} has no named group: expected (?P<person>...), (?P<camera>...) or (?P<time>...), or a preset: "
-            f"auto, {', '.join(PRESETS)}, none"
+            f"pattern {pattern!r} has no named group: expected (?P<person>...), (?P<camera>...) or (?P<time>...), "
+            f"or a preset: auto, {', '.join(PRESETS)}, none"
         )
     return lambda path: _facts(expression.search(path))
 

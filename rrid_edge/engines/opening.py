@@ -134,7 +134,8 @@ def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_
         )
     if precision is not None:
         raise UsageError(
-            f"precision {precision} works with the runtime openvino only; for {runtime} export the model in that precision",
+            f"precision {precision} works with the runtime openvino only; for {runtime} export the model in that "
+            "precision",
             parameter=("precision", "runtime"),
         )
     if runtime == "onnxruntime":

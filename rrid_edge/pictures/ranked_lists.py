@@ -28,7 +28,7 @@ def choose_queries(query_ap: NDArray[np.float64], count: int) -> dict[str, list[
 def ranked_list(
     number: int, query: LabelledCrops, gallery: LabelledCrops, distances: NDArray[np.floating], top_k: int, blocks: int
 ) -> MatchResult:
-    """The first ``top_k`` answers to one query, as it is evaluated: without its own camera's images of it, without junk.
+    """The first ``top_k`` answers to one query, as evaluation ranks them: no junk, no images by its own camera.
 
     Args:
         number: the query.

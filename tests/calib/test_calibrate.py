@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from rrid_calib.calibrate import calibrate
 from rrid_calib.crops import find_crops, read_crops, sample_crops
-from rrid_calib.graph import int8_layers, quantised, quantised_weights, read_graph, weight_sizes
+from rrid_calib.graph import int8_layers, quantised, read_graph, weight_sizes
 from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
 from rrid_calib.settings import CalibrationSettings
+from rrid_calib.weights import quantised_weights
 from rrid_edge.engines import open_engine
 from rrid_edge.errors import CheckFailedError, DatasetError, ModelFileError, UsageError
 from rrid_edge.machine.processor import cpu_flags

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rrid_calib.graph import LARGEST, Layer, quantised, quantised_weights, read_graph, weight_steps
+from rrid_calib.graph import Layer, quantised, read_graph
 from rrid_calib.ranges import collect, descriptors_of, scales
 from rrid_calib.rounding import SecondMoments, _factor_of_inverse, compensated, empty_moments, rounded_weights
+from rrid_calib.weights import LARGEST, quantised_weights, weight_steps
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
