@@ -43,21 +43,21 @@ def _options(
 
 
 COMMANDS = {
-    "bench": "bench",
-    "calibrate": "calibrate",
     "demo-data": "demo",
-    "doctor": "inspect",
-    "evaluate": "evaluate",
-    "export": "export",
-    "gallery": "gallery",
-    "index": "index",
-    "info": "inspect",
-    "match": "match",
-    "parity": "parity",
     "prepare": "prepare",
     "train": "train",
+    "evaluate": "evaluate",
+    "export": "export",
+    "calibrate": "calibrate",
+    "parity": "parity",
+    "index": "index",
+    "match": "match",
+    "gallery": "gallery",
+    "bench": "bench",
+    "info": "inspect",
+    "doctor": "inspect",
 }
-"""Command -> the module of this package that defines it."""
+"""Command -> the module of this package that defines it, in the order of work, which `--help` follows."""
 
 
 def _command_in(arguments: Sequence[str]) -> str:

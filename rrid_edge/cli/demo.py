@@ -20,7 +20,7 @@ def demo_data(
     images_per_camera: Annotated[int, typer.Option(help="Draw so many images per person and camera.")] = 3,
     json_output: JsonOption = False,
 ) -> None:
-    """Draw a small demo: a dataset to train on, a gallery and query images.
+    """Draw a small dataset, a gallery and query images.
 
     The people are drawn, and near-twins differ in one part only, for example a bag or shoes. A network trained on them
     works for drawn people only.

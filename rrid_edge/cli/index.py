@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Example: rrid-edge index demo/gallery --model demo/models/rrid.onnx",
-    help="Index a folder of crops: embed new and changed files, and remove rows of deleted files. With --watch, follow "
-    "the folder until stopped (Ctrl-C).",
+    help="Bring a gallery in step with its folder of crops. New and changed files are embedded, rows of deleted files "
+    "are removed. With --watch, follow the folder until stopped (Ctrl-C).",
 )
 def index(
     folder: Annotated[Path, typer.Argument(help="Folder of crops, with its sub-folders.")],

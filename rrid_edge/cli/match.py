@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Example: rrid-edge match demo/query.jpg demo/gallery --top-k 8 --sheet demo/sheet.png",
-    help="Find the crops of a gallery that show the person of the query images. Several images show one person and are "
-    "averaged. In a folder of queries, each image is a query. The gallery is indexed first if its folder has changed.",
+    help="Rank a gallery for the person in the query images. Several images show one person and are averaged. In a "
+    "folder of queries, each image is a query. The gallery is indexed first if its folder has changed.",
 )
 def match(
     paths: Annotated[

@@ -20,8 +20,8 @@ KINDS = ("market1501", "dukemtmc", "cuhk03", "folders")
 
 @app.command(
     epilog="Example: rrid-edge prepare market1501 Market-1501-v15.09.15 data/market1501",
-    help="Convert a dataset to the RRID layout, and print the people and images of each subset. The original is a "
-    "public dataset as its authors distribute it, or your own crops in one folder per person.",
+    help="Convert a dataset to the RRID layout. The original is a public dataset as its authors distribute it, or your "
+    "own crops in one folder per person. Prints the people and images of each subset.",
 )
 def prepare(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="market1501, dukemtmc, cuhk03 or folders.")],
