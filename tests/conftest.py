@@ -28,10 +28,10 @@ def _one_thread_per_session():
     real = onnxruntime.InferenceSession
 
     class OneThread(real):  # type: ignore[valid-type, misc]
-        def __init__(self, model, sess_options=None, *arguments, **named):
+        def __init__(self, path_or_bytes, sess_options=None, providers=None, provider_options=None, **kwargs):
             options = sess_options or onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.intra_op_num_threads or 1
-            super().__init__(model, options, *arguments, **named)
+            super().__init__(path_or_bytes, options, providers, provider_options, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime, "InferenceSession", OneThread)
