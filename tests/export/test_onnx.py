@@ -39,13 +39,13 @@ def _random_images(count: int, config: ModelConfig, seed: int = 0) -> np.ndarray
 def exported(request, tmp_path_factory):
     """Seed and ONNX file of the published network with seeded weights, exported by the command."""
     folder = tmp_path_factory.mktemp("published")
-    state, crops = reference.state_dict(request.param), []
-    if request.param == 77:  # names as DataParallel gives them, and a few crops instead of drawn patterns
+    state = reference.state_dict(request.param)
+    if request.param == 77:  # names as DataParallel gives them
         state = {f"module.{name}": tensor for name, tensor in state.items()}
-        save_crops(folder / "crops", 4)
-        crops = ["--crops", folder / "crops"]
+    save_crops(folder / "crops", 4)  # fewer than the drawn patterns that export takes by default
     torch.save(state, folder / "weights.pth")
-    outcome = rrid_edge("export", folder / "weights.pth", "--output", folder / "models", *crops)
+    options = ("--output", folder / "models", "--crops", folder / "crops")
+    outcome = rrid_edge("export", folder / "weights.pth", *options)
     assert outcome.code == 0, outcome
     assert "minimum cosine 1.000000" in outcome.out
     return request.param, folder / "models" / "rrid.onnx"

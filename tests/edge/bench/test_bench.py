@@ -29,6 +29,13 @@ from support.onnx_models import save_tiny_model
 from support.pictures import save_crops
 
 
+def _little_effort(threads=0):
+    """Everything that a quick run measures, with fewer repetitions."""
+    effort = EffortSettings((1, 8), 3, 5, budget_s=0.3, processes=1, threads=threads)
+    kinds = (FileKind("crops 64 x 128", 64, 128, 0.3, 16, 400), FileKind("pictures 3000 x 4000", 3000, 4000, 0.1, 2, 2))
+    return BenchSettings(effort, kinds, pairs=2, gallery_sizes=(1_000, 10_000), search_repetitions=2)
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """One quick run on a tiny model: the JSON, and the folder of the chart."""
@@ -41,7 +48,10 @@ def report(tmp_path_factory):
             folder / "rrid.goldens.npz",
             Goldens(images, engine.run(images), ("x",) * 12, engine.spec.fingerprint, labels),
         )
-    outcome = rrid_edge("bench", "--quick", "--model", path, "--threads", 1, "--json", "--chart", folder / "chart.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BenchSettings, "quick", _little_effort)
+        options = ("--threads", 1, "--json", "--chart", folder / "chart.png")
+        outcome = rrid_edge("bench", "--quick", "--model", path, *options)
     assert outcome.code == 0, outcome
     return json.loads(outcome.out), folder
 
