@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from rrid_edge.cli.app import app, register
 from rrid_edge.errors import CheckFailedError, CheckpointError, UsageError
-from rrid_train import loop
+from rrid_train import loop, validation
 from rrid_train.checkpoint import load_checkpoint
 from rrid_train.config import config_from_dict, make_config
 from rrid_train.distributed import join_processes
@@ -121,6 +121,15 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(config, tmp
     )
     train(TrainConfig(exp_dir=str(tmp_path / "other")), resume=True)
     _equal(_weights(tmp_path / "other" / "last.safetensors"), expected)
+
+
+@pytest.mark.parametrize(("flags", "amp"), [({"avx2"}, "none"), ({"avx2", "avx512_bf16"}, "bf16")])
+def test_auto_takes_bfloat16_only_from_a_cpu_that_has_it(config, tmp_path, monkeypatch, flags, amp):
+    """Emulated, a step takes many times as long. The run records its choice, so that a resumed run is equal."""
+    monkeypatch.setattr(validation, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(loop.Trainer, "run", lambda trainer: trainer.config.amp)
+    assert train(dataclasses.replace(config, amp="auto")) == amp
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["amp"] == amp
 
 
 @pytest.mark.slow
@@ -250,7 +259,7 @@ def test_given_values_override_the_file_and_the_file_overrides_the_preset(tmp_pa
         ("epochs = ", r"invalid TOML \(.*\); correct the file"),
         ("epochs = 0", "^epochs 0 does not work: expected a number above 0"),
         ("height = 100", "height 100 px does not fit"),
-        ("amp = 'fp8'", "^amp 'fp8' is unknown: expected one of none, bf16, fp16"),
+        ("amp = 'fp8'", "^amp 'fp8' is unknown: expected one of none, bf16, fp16, auto"),
         ("amp = 'fp16'", "^amp fp16 needs a GPU"),
         ("momentum = 2", "^momentum 2.0 does not work: expected a number from 0 to 1"),
         ("seed = -1", "^seed -1 does not work: expected 0 or more"),
@@ -287,7 +296,7 @@ def test_settings_and_options_correspond_and_all_have_help():
 
 def test_the_help_of_a_setting_names_its_choices_and_defaults():
     options = _train_options()
-    assert options["amp"].help == "Use automatic mixed precision: none, bf16, fp16. [paper: none, demo: bf16]"
+    assert options["amp"].help == "Use automatic mixed precision: none, bf16, fp16, auto. [paper: none, demo: auto]"
     assert options["stripes"].help.endswith(" [default: 6,4,2]")
     assert options["cosine"].help.endswith(" [paper: staircase, demo: cosine]")
     assert options["cosine"].secondary_opts == ["--staircase"]
@@ -297,7 +306,7 @@ def test_the_help_of_a_setting_names_its_choices_and_defaults():
     ("options", "words"),
     [
         (("--lr", "0"), "lr 0.0 does not work: expected a number above 0"),
-        (("--amp", "fp8"), "amp 'fp8' is unknown: expected one of none, bf16, fp16"),
+        (("--amp", "fp8"), "amp 'fp8' is unknown: expected one of none, bf16, fp16, auto"),
         (("--dataset-type", "x"), "dataset_type 'x' is unknown: expected one of auto, rrid"),
     ],
 )

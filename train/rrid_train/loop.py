@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -37,7 +38,7 @@ from rrid_train.model import RRID
 from rrid_train.monitor import Monitor, StepMeter
 from rrid_train.schedule import make_optimiser, set_learning_rates
 from rrid_train.settings import TrainConfig
-from rrid_train.validation import autocast, to_input, validate
+from rrid_train.validation import autocast, has_bfloat16, to_input, validate
 from rrid_train.weights import load_backbone
 
 STATE_FILE = "last.state.pt"
@@ -66,6 +67,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         config = config_from_dict(
             {**json.loads(state["config"]), "exp_dir": config.exp_dir}, where=printable(folder / STATE_FILE)
         )
+    elif config.amp == "auto":
+        config = replace(config, amp="bf16" if has_bfloat16(config.gpus) else "none")
     processes = join_processes(config.gpus)
     try:
         if processes.is_main and state is None:

@@ -15,7 +15,7 @@ from rrid_edge.errors import UsageError
 from rrid_edge.model.spec import BACKBONES, DEFAULT_STRIPES, block_names, check_input_size
 
 DATASET_TYPES = ("auto", "rrid", "market1501", "dukemtmc", "cuhk03")
-AMP_MODES = ("none", "bf16", "fp16")
+AMP_MODES = ("none", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ PRESETS = {
         warm_up_epochs=0.2,
         cosine=True,
         erase=0.5,
-        amp="bf16",
+        amp="auto",
         channels_last=True,
         num_workers=1,
         val_every=1,

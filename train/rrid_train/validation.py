@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rrid_edge.crops.images import read_image
+from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.ranking.metrics import evaluate_ranking
 from rrid_train.data.samples import Sample, labels_of
 from rrid_train.reference import describe, normalise
@@ -75,10 +76,20 @@ def to_input(images: torch.Tensor, config: TrainConfig, device: torch.device) ->
     return normalise(images.to(device, non_blocking=True), _layout(config))
 
 
+def has_bfloat16(gpus: int) -> bool:
+    """Whether the GPU (compute capability 8.0 and later), or with ``gpus`` 0 the CPU, computes in bfloat16.
+
+    Others emulate it: a training step then takes many times as long as in float32.
+    """
+    if gpus:
+        return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+
+
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     """The autocast context of the setting ``amp``; it does nothing with ``none``."""
     dtype = torch.float16 if config.amp == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=config.amp != "none")
+    return torch.autocast(device.type, dtype=dtype, enabled=config.amp in ("bf16", "fp16"))
 
 
 def _layout(config: TrainConfig) -> torch.memory_format:
