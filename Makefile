@@ -49,7 +49,7 @@ else
 	$(BIN)/rrid-edge train --dataset-path $(DATA) $(ARGS)
 endif
 
-demo: install ## Train, export, check, index and match demo data (6 min, 2 cores)
+demo: install ## Train, export, check, index and match demo data
 	$(BIN)/rrid-edge demo-data $(DEMO)
 	$(BIN)/rrid-edge train --preset demo --dataset-path $(DEMO) --exp-dir $(RUN) --overwrite
 	$(BIN)/rrid-edge evaluate $(RUN)/best.safetensors --dataset $(DEMO)
