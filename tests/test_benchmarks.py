@@ -146,7 +146,7 @@ def test_training_speed_counts_images_and_waiting(tmp_path, monkeypatch):
         assert one.memory_mib > 10
     plain, ours = training.configs(argparse.Namespace(**vars(options)), str(tmp_path)).values()
     assert (plain.amp, plain.channels_last, plain.num_workers) == ("none", False, 0)
-    assert (ours.amp, ours.channels_last) == ("bf16", True)
+    assert (ours.amp, ours.channels_last) == ("auto", True)
 
 
 def test_start_up_is_broken_down(tmp_path):
