@@ -7,15 +7,54 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
 from rrid_edge import __version__
 from rrid_edge.cli.startup import quick_start
 from rrid_edge.errors import OutputError, RridEdgeError
 
+
+class Command(NamedTuple):
+    """A command of the top level."""
+
+    module: str
+    """The module of this package that defines it."""
+    summary: str
+    """The first sentence of its help."""
+
+
+COMMANDS = {
+    "demo-data": Command("demo", "Draw a small dataset, a gallery and query images."),
+    "prepare": Command("prepare", "Convert a dataset to the RRID layout."),
+    "train": Command("train", "Train RRID."),
+    "evaluate": Command("evaluate", "Measure a checkpoint or a model on a dataset's test split."),
+    "export": Command("export", "Export a trained network to ONNX, or an ONNX file to TensorRT."),
+    "calibrate": Command("calibrate", "Write the int8 form of a float32 ONNX model."),
+    "parity": Command("parity", "Check that an engine agrees with its reference."),
+    "index": Command("index", "Bring a gallery in step with its folder of crops."),
+    "match": Command("match", "Rank a gallery for the person in the query images."),
+    "gallery": Command("gallery", "Inspect and maintain an index."),
+    "bench": Command("bench", "Measure speed, memory and accuracy of a model on this machine."),
+    "info": Command("inspect", "Print the facts of a model: input size, precision, fingerprint."),
+    "doctor": Command("inspect", "Check what this machine has and print a fix for each gap."),
+}
+"""All commands by name, in the order of work, which `--help` follows."""
+
+
+class _CommandList(TyperGroup):
+    """Lists the commands without importing their modules, which would take most of the time of `--help`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer brings its own Click
+        """Write the names and summaries of all commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
 app = typer.Typer(
+    cls=_CommandList,
     name="rrid-edge",
     help="Person re-identification (RRID): train, export, verify, index and match.",
     epilog="First steps: rrid-edge demo-data demo && rrid-edge doctor",
@@ -42,34 +81,16 @@ def _options(
     """Declare the options of every command. ``run`` reads ``--debug`` itself, so that it works if parsing fails."""
 
 
-COMMANDS = {
-    "demo-data": "demo",
-    "prepare": "prepare",
-    "train": "train",
-    "evaluate": "evaluate",
-    "export": "export",
-    "calibrate": "calibrate",
-    "parity": "parity",
-    "index": "index",
-    "match": "match",
-    "gallery": "gallery",
-    "bench": "bench",
-    "info": "inspect",
-    "doctor": "inspect",
-}
-"""Command -> the module of this package that defines it, in the order of work, which `--help` follows."""
-
-
 def _command_in(arguments: Sequence[str]) -> str:
     """The command in ``arguments``; empty if there is none."""
     return next((item for item in arguments if not item.startswith("-")), "")
 
 
-def register(arguments: Sequence[str] = ()) -> None:
-    """Import the module of the command in ``arguments``. Without a known command, import all of them."""
+def register(command: str = "") -> None:
+    """Import the module of ``command``. If there is no such command, import all of them."""
     # Importing and building all commands would take a seventh of the time of a match.
-    command = _command_in(arguments)
-    for module in [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values()):
+    chosen = [COMMANDS[command]] if command in COMMANDS else COMMANDS.values()
+    for module in dict.fromkeys(item.module for item in chosen):
         importlib.import_module(f"rrid_edge.cli.{module}")
 
 
@@ -85,7 +106,8 @@ def run(arguments: list[str]) -> int:
     """Run the command line with ``arguments`` and return its exit code (see :mod:`rrid_edge.errors`)."""
     debug = "--debug" in arguments or bool(os.environ.get("RRID_EDGE_DEBUG"))
     warnings.filterwarnings("ignore", module=r"PIL\.")  # our own error line already reports a bad image
-    register(arguments)
+    if command := _command_in(arguments):
+        register(command)
     try:
         app(args=arguments, prog_name="rrid-edge")
     except SystemExit as ending:  # Typer raises it after every command; its own usage errors have code 2

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.models import CommandInfo
 
 import rrid_edge as package
@@ -47,11 +49,30 @@ def test_a_command_imports_only_its_own_module():
     assert modules == {"rrid_edge.cli.app", "rrid_edge.cli.common", "rrid_edge.cli.inspect", "rrid_edge.cli.startup"}
 
 
-def test_help_lists_the_commands():
-    outcome = rrid_edge("--help")
-    assert outcome.code == 0
-    for command in ("demo-data", "train", "export", "index", "match", "parity", "info", "doctor"):
-        assert f"  {command} " in outcome.out
+def test_help_lists_the_commands_with_the_first_sentence_of_their_help():
+    register()
+    built: Any = typer.main.get_command(app)
+    assert {name: command.get_short_help_str(limit=200) for name, command in built.commands.items()} == {
+        name: command.summary for name, command in COMMANDS.items()
+    }
+    for arguments in (["--help"], []):
+        outcome = rrid_edge(*arguments)
+        listed = (outcome.out + outcome.err).split("Commands:")[1].split("\n\n")[0]
+        found = re.findall(r"^  (\S+) +(\S.*)$", listed, re.MULTILINE)
+        assert found == [(name, command.summary) for name, command in COMMANDS.items()]
+
+
+def test_the_list_of_commands_imports_none_of_them():
+    code = "import sys; from rrid_edge.cli.app import run; run(['--help']); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = {name for name in done.stdout.split() if name.startswith(("rrid_edge.", "rrid_train", "numpy"))}
+    assert modules == {"rrid_edge.cli", "rrid_edge.cli.app", "rrid_edge.cli.startup", "rrid_edge.errors"}
+
+
+def test_an_unknown_command_is_refused_with_a_similar_one():
+    outcome = rrid_edge("macth")
+    assert outcome.code == 2
+    assert "No such command 'macth'. Did you mean 'match'?" in outcome.err
 
 
 def test_version_is_printed():
@@ -171,4 +192,4 @@ def test_the_import_contract_lists_every_command_module():
     )
     (contract,) = (text for text in contracts if "No command of the command line imports another" in text)
     named = set(re.findall(r'"rrid_edge\.cli\.(\w+)"', contract))
-    assert named == set(COMMANDS.values())
+    assert named == {command.module for command in COMMANDS.values()}
