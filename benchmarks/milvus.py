@@ -22,7 +22,7 @@ from rrid_edge.gallery.indexing.recall import measure_recall
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.client import MilvusAddress
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.opening import remove_gallery
+from rrid_edge.gallery.opening import remove_store
 
 SPEC = fake_spec(block_width=256)
 REPETITIONS = 15
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--index-type", default="flat")
     options = parser.parse_args()
     location = MilvusAddress.parse(f"{options.address}/benchmark")
-    remove_gallery(location)
+    remove_store(location)
     persons = np.arange(options.rows) // _CROPS_PER_PERSON
     vectors = DrawnPersons.draw(int(persons[-1]) + 1, SPEC.dimension, spread=1).descriptors(persons, 1)
     queries, fast = vectors[:64].copy(), options.index_type != "flat"
@@ -81,7 +81,7 @@ def main() -> None:
             print(f"recall@10 {measure_recall(gallery):.4f}")
         else:
             print(f"{same_answers(local, gallery, queries)} of {len(queries)} answers are the same, scores included")
-    remove_gallery(location)
+    remove_store(location)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@
         ├── FingerprintMismatchError       4  descriptors of another network
         └── GalleryError                   4  a gallery
             ├── GalleryBusyError           4  another process is writing it
+            ├── GalleryChangedError        4  it changed while it was read
             ├── GalleryMissingError        4  there is none at this location
             └── GalleryUnavailableError    4  its server is down or slow
 
@@ -132,6 +133,10 @@ class GalleryError(ArtefactError):
 
 class GalleryBusyError(GalleryError):
     """Another process is writing this gallery."""
+
+
+class GalleryChangedError(GalleryError):
+    """A gallery changed while it was read, several times; try again."""
 
 
 class GalleryMissingError(GalleryError):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.gallery.base import Gallery, Hit, SearchFilter, SearchResult
+from rrid_edge.gallery.base import Hit, SearchFilter, SearchResult
+from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.stored import StoredVectors, memory_batches
 from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
 from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
@@ -122,13 +123,13 @@ class MatchSettings:
             )
 
 
-def match(gallery: Gallery, query: Query, settings: MatchSettings | None = None) -> MatchResult:
+def match(gallery: GalleryStore, query: Query, settings: MatchSettings | None = None) -> MatchResult:
     """Rank a gallery for one person; see :func:`match_all`."""
     return match_all(gallery, [query], settings)[0]
 
 
 def match_all(
-    gallery: Gallery, queries: Sequence[Query], settings: MatchSettings | None = None
+    gallery: GalleryStore, queries: Sequence[Query], settings: MatchSettings | None = None
 ) -> tuple[MatchResult, ...]:
     """Rank a gallery for several people. Queries with the same filter share one search.
 
@@ -208,7 +209,9 @@ def _planned(query: Query, settings: MatchSettings) -> _Search:
     return _Search(query, rows, vectors)
 
 
-def _search(gallery: Gallery, searches: Sequence[_Search], top_k: int, *, fast: bool = False) -> list[SearchResult]:
+def _search(
+    gallery: GalleryStore, searches: Sequence[_Search], top_k: int, *, fast: bool = False
+) -> list[SearchResult]:
     """One answer per search; searches with the same filter share one call."""
     groups: dict[SearchFilter, list[int]] = defaultdict(list)
     for index, search in enumerate(searches):
@@ -225,7 +228,7 @@ def _search(gallery: Gallery, searches: Sequence[_Search], top_k: int, *, fast: 
     return [answers[index] for index in range(len(searches))]
 
 
-def _expanded(gallery: Gallery, searches: Sequence[_Search], count: int) -> list[_Search]:
+def _expanded(gallery: GalleryStore, searches: Sequence[_Search], count: int) -> list[_Search]:
     """Average query expansion: each vector becomes the unit mean of itself and its ``count`` nearest crops."""
     answers = _search(gallery, searches, count)
     expanded: list[_Search] = []

@@ -25,9 +25,9 @@ FolderArgument = Annotated[str, typer.Argument(help="Indexed folder of crops, or
 
 @gallery_app.command("list", epilog="Example: rrid-edge gallery list demo/gallery", help="List the crops of an index.")
 def list_crops(folder: FolderArgument, location: GalleryOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.opening import location_of, open_gallery
+    from rrid_edge.gallery.opening import location_of, open_store
 
-    with open_gallery(location_of(folder, location)) as gallery:
+    with open_store(location_of(folder, location)) as gallery:
         rows, info = gallery.rows(), gallery.info()
     if as_json:
         print_json({"info": asdict(info), "rows": [asdict(row) for row in rows]})
@@ -53,9 +53,9 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.indexing.recall import RECALL_AT, RECALL_QUERIES, measure_recall
-    from rrid_edge.gallery.opening import location_of, open_gallery
+    from rrid_edge.gallery.opening import location_of, open_store
 
-    with open_gallery(location_of(folder, location)) as gallery:
+    with open_store(location_of(folder, location)) as gallery:
         verification = gallery.verify()
         share = measure_recall(gallery) if recall else None
     queries = min(RECALL_QUERIES, verification.rows)
@@ -101,9 +101,9 @@ def _damage(verification: Verification) -> str:
     "compact", epilog="Example: rrid-edge gallery compact demo/gallery", help="Free the space of removed crops."
 )
 def compact(folder: FolderArgument, location: GalleryOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.opening import location_of, open_gallery
+    from rrid_edge.gallery.opening import location_of, open_store
 
-    with open_gallery(location_of(folder, location), write=True) as gallery:
+    with open_store(location_of(folder, location), write=True) as gallery:
         freed = gallery.compact()
         info = gallery.info()
     if as_json:
@@ -126,9 +126,9 @@ def forget(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.indexing.forgetting import forget_crops
-    from rrid_edge.gallery.opening import location_of, open_gallery
+    from rrid_edge.gallery.opening import location_of, open_store
 
-    with open_gallery(location_of(folder, location), write=True) as gallery:
+    with open_store(location_of(folder, location), write=True) as gallery:
         count = forget_crops(gallery, paths or (), person)
         erasure = gallery.erasure
     if as_json:
@@ -150,11 +150,11 @@ def export(
     import numpy as np
 
     from rrid_edge.files import atomic_output
-    from rrid_edge.gallery.opening import location_of, open_gallery
+    from rrid_edge.gallery.opening import location_of, open_store
 
     if output.suffix != ".npz":
         raise UsageError(f"{printable(output)}: the file name must end in .npz; rename it, for example descriptors.npz")
-    with open_gallery(location_of(folder, location)) as gallery:
+    with open_store(location_of(folder, location)) as gallery:
         rows = gallery.rows()
         vectors = gallery.vectors(rows)
     with atomic_output(output) as partial:
@@ -184,16 +184,16 @@ def copy(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.indexing.copying import copy_gallery
-    from rrid_edge.gallery.opening import create_gallery, location_of, open_gallery
+    from rrid_edge.gallery.opening import create_store, location_of, open_store
 
     source_location, destination_location = location_of(source), location_of(destination)
     if source_location == destination_location:
         raise UsageError(f"{printable(source)}: source and destination are the same gallery; name two galleries")
     with contextlib.ExitStack() as stack:
-        source_gallery = stack.enter_context(open_gallery(source_location))
+        source_gallery = stack.enter_context(open_store(source_location))
         info = source_gallery.info()
         target_gallery = stack.enter_context(
-            create_gallery(destination_location, info.spec, dtype=info.dtype, index_type=index_type, replicas=replicas)
+            create_store(destination_location, info.spec, dtype=info.dtype, index_type=index_type, replicas=replicas)
         )
         bar = stack.enter_context(ProgressBar("copying"))
         report = copy_gallery(source_gallery, target_gallery, progress=bar)

@@ -30,7 +30,7 @@ from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
-    from rrid_edge.gallery.base import Gallery
+    from rrid_edge.gallery.contract import GalleryStore
     from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
 
@@ -72,7 +72,7 @@ def index(
     from rrid_edge.crops.naming import name_reader
     from rrid_edge.gallery.indexing.sync import IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
-    from rrid_edge.gallery.opening import create_gallery, location_of, remembered_model, remove_gallery
+    from rrid_edge.gallery.opening import create_store, location_of, remembered_model, remove_store
 
     name_reader(pattern)
     walk_images(folder)
@@ -81,18 +81,18 @@ def index(
     settings = IndexSettings(pattern, workers, batch)
     with engine:
         if rebuild:
-            remove_gallery(target)
-        with create_gallery(target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
+            remove_store(target)
+        with create_store(target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
             gallery.set_model(path.resolve())
             if not watch:
                 _index_once(folder, gallery, engine, settings, str(target) if as_json else None)
         if watch:
             watching = WatchSettings(settle, index=settings)
-            _follow(folder, lambda: create_gallery(target, engine.spec), engine, watching, _Printer(folder, as_json))
+            _follow(folder, lambda: create_store(target, engine.spec), engine, watching, _Printer(folder, as_json))
 
 
 def _index_once(
-    folder: Path, gallery: Gallery, engine: Engine, settings: IndexSettings, json_location: str | None
+    folder: Path, gallery: GalleryStore, engine: Engine, settings: IndexSettings, json_location: str | None
 ) -> None:
     """Index a folder and print the report: as JSON with this location, or as text if it is None.
 
@@ -142,7 +142,7 @@ class _Printer:
 
 
 def _follow(
-    folder: Path, open_gallery: Callable[[], Gallery], engine: Engine, settings: WatchSettings, printer: _Printer
+    folder: Path, open_store: Callable[[], GalleryStore], engine: Engine, settings: WatchSettings, printer: _Printer
 ) -> None:
     """Follow a folder until SIGINT or SIGTERM."""
     from rrid_edge.gallery.indexing.watch import watch_folder
@@ -151,5 +151,5 @@ def _follow(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     say(f"following {printable(folder)}; Ctrl-C ends it")
-    watch_folder(folder, open_gallery, engine, settings, stop=stop, listener=printer)
+    watch_folder(folder, open_store, engine, settings, stop=stop, listener=printer)
     say("stopped; indexed crops are committed")

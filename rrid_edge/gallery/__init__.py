@@ -8,47 +8,37 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from rrid_edge.gallery.base import (
-    Gallery,
-    GalleryInfo,
-    GalleryRow,
-    Hit,
-    NewRow,
-    SearchFilter,
-    SearchResult,
-    Verification,
-)
+from rrid_edge.gallery.base import GalleryInfo, GalleryRow, Hit, NewRow, SearchFilter, SearchResult, Verification
+from rrid_edge.gallery.contract import GalleryStore
 
 if TYPE_CHECKING:
     from rrid_edge.gallery.opening import (
         Location,
-        create_gallery,
-        gallery_exists,
-        open_gallery,
+        create_store,
+        open_store,
         parse_location,
-        remove_gallery,
+        remove_store,
+        store_exists,
     )
 
 __all__ = [
-    "Gallery",
     "GalleryInfo",
     "GalleryRow",
+    "GalleryStore",
     "Hit",
     "Location",
     "NewRow",
     "SearchFilter",
     "SearchResult",
     "Verification",
-    "create_gallery",
-    "gallery_exists",
-    "open_gallery",
+    "create_store",
+    "open_store",
     "parse_location",
-    "remove_gallery",
+    "remove_store",
+    "store_exists",
 ]
 
-_OF_OPENING = frozenset(
-    {"Location", "create_gallery", "gallery_exists", "open_gallery", "parse_location", "remove_gallery"}
-)
+_OF_OPENING = frozenset({"Location", "create_store", "store_exists", "open_store", "parse_location", "remove_store"})
 
 if not TYPE_CHECKING:  # a type checker would accept every unknown name
 

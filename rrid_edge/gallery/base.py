@@ -1,41 +1,52 @@
-"""The gallery contract: the methods of every store, and the records that they take and return."""
+"""The records that stores of galleries take and return: rows, facts, filters, answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
-from typing_extensions import Self
 
 from rrid_edge.model.spec import ModelSpec
+
+LOCAL_SOURCE = "local"
+"""Source of the rows of a gallery in a folder, unless the caller names another."""
 
 
 @dataclass(frozen=True)
 class NewRow:
-    """A crop that is not stored yet.
+    """A crop that is not stored yet. Stores check every field when they add it; see ``gallery.shared.accepted``.
 
     Attributes:
-        path: relative to the gallery folder, POSIX separators; undecodable bytes as surrogate escapes.
-        sha256: of the file's bytes (hex).
+        path: relative to its source's folder, POSIX separators; undecodable bytes as surrogate escapes. Unique per
+            source. None for a crop that came through the library: no command compares such a row with a folder.
+        sha256: of the file's bytes (hex); empty without a file.
         size: of the file in bytes.
         mtime_ns: modification time of the file in nanoseconds.
-        camera: camera number from the file name, or None.
+        camera: name of the camera, or None. A whole number is accepted and stored as its text.
         person: person as the file name writes it (``0002``, ``-1``), or None.
-        time: capture time or frame number from the file name, or None.
+        time: capture time in UTC microseconds since 1970, or None.
+        frame: frame number, or None.
+        track: name of the track that the crop belongs to, or None.
+        label: person as a user confirmed it, or None.
+        source: name of the folder or box that the crop comes from. `index` touches rows of its own source only.
+        thumbnail: small JPEG of the crop, or None. Rows that are read back never carry it; see ``thumbnails``.
     """
 
-    path: str
-    sha256: str
-    size: int
-    mtime_ns: int
-    camera: int | None = None
+    path: str | None
+    sha256: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+    camera: str | None = None
     person: str | None = None
     time: int | None = None
+    frame: int | None = None
+    track: str | None = None
+    label: str | None = None
+    source: str = LOCAL_SOURCE
+    thumbnail: bytes | None = None
+
+    @property
+    def origin(self) -> str:
+        """``file`` for a crop of a folder, ``memory`` for one that came through the library."""
+        return "memory" if self.path is None else "file"
 
 
 @dataclass(frozen=True)
@@ -43,12 +54,21 @@ class GalleryRow(NewRow):
     """A stored crop.
 
     Attributes:
-        slot: position in the vector file; -1 in stores without slots.
+        id: stays the same while the crop's content does; never used again.
         crc32: checksum of the stored vector.
+        slot: position in the vector file; -1 in stores without slots.
+        generation: number of the vector file that ``slot`` counts in.
     """
 
-    slot: int = -1
+    id: int = -1
     crc32: int = 0
+    slot: int = -1
+    generation: int = 0
+
+    @property
+    def name(self) -> str:
+        """The crop for people: its path, or ``#ID`` without one."""
+        return f"#{self.id}" if self.path is None else self.path
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,10 @@ class GalleryInfo:
         dtype: ``float16`` or ``float32``: the type that values were rounded to.
         generation: number of the vector file.
         index_type: type of the server's vector index (``flat``, ``hnsw`` ...); empty for a folder.
+        pattern: how file names were read last; see :func:`rrid_edge.crops.naming.name_reader`. Empty if never.
+        time_from: where times come from: ``name``, ``exif`` or ``mtime``. Empty if never indexed.
+        retention_s: seconds after which crops are forgotten, or None.
+        format: version of the gallery's format.
     """
 
     spec: ModelSpec
@@ -72,6 +96,10 @@ class GalleryInfo:
     dtype: str
     generation: int
     index_type: str = ""
+    pattern: str = ""
+    time_from: str = ""
+    retention_s: int | None = None
+    format: int = 2
 
 
 @dataclass(frozen=True)
@@ -81,16 +109,22 @@ class SearchFilter:
     Attributes:
         cameras: only these cameras.
         not_cameras: none of these cameras. Rows of unknown camera pass.
-        since: only this time or later. Rows of unknown time do not pass.
-        until: only this time or earlier. Rows of unknown time do not pass.
-        not_paths: none of these paths, such as the query's own file.
+        since: only this time (UTC microseconds) or later. Rows of unknown time do not pass.
+        until: only this time (UTC microseconds) or earlier. Rows of unknown time do not pass.
+        since_frame: only this frame or later. Rows of unknown frame do not pass.
+        until_frame: only this frame or earlier. Rows of unknown frame do not pass.
+        sources: only rows of these sources.
+        not_files: none of these files, as (source, path), such as the query's own file.
     """
 
-    cameras: frozenset[int] = frozenset()
-    not_cameras: frozenset[int] = frozenset()
+    cameras: frozenset[str] = frozenset()
+    not_cameras: frozenset[str] = frozenset()
     since: int | None = None
     until: int | None = None
-    not_paths: frozenset[str] = frozenset()
+    since_frame: int | None = None
+    until_frame: int | None = None
+    sources: frozenset[str] = frozenset()
+    not_files: frozenset[tuple[str, str]] = frozenset()
 
     def passes(self, row: NewRow) -> bool:
         """Whether a row may answer."""
@@ -98,11 +132,19 @@ class SearchFilter:
             return False
         if row.camera is not None and row.camera in self.not_cameras:
             return False
-        if self.since is not None and (row.time is None or row.time < self.since):
+        if self.sources and row.source not in self.sources:
             return False
-        if self.until is not None and (row.time is None or row.time > self.until):
-            return False
-        return row.path not in self.not_paths
+        return (
+            _within(row.time, self.since, self.until)
+            and _within(row.frame, self.since_frame, self.until_frame)
+            and (row.path is None or (row.source, row.path) not in self.not_files)
+        )
+
+
+def _within(value: int | None, first: int | None, last: int | None) -> bool:
+    if first is None and last is None:
+        return True
+    return value is not None and (first is None or value >= first) and (last is None or value <= last)
 
 
 @dataclass(frozen=True)
@@ -123,7 +165,7 @@ class SearchResult:
     """Answers to several queries.
 
     Attributes:
-        hits: per query, the best rows, best first; ties are ordered by path.
+        hits: per query, the best rows, best first; ties are ordered by path, then id.
         modes: per query, how the store searched: ``scan``, ``two-pass``, ``fast``, or the server's index type.
         rows: number of rows that passed the filter.
         scored: per query, number of rows whose score was computed exactly.
@@ -158,110 +200,29 @@ class Verification:
         damaged: rows whose vector does not match its checksum.
         bounds_sound: whether the projected rows of the two-pass search match their checksum.
         lost: number of committed rows that the catalogue no longer has.
+        entries: number of entries of the catalogue that do not match their checksum; no search answers them.
     """
 
     rows: int
     damaged: tuple[GalleryRow, ...] = field(default=())
     bounds_sound: bool = True
     lost: int = 0
+    entries: int = 0
 
     @property
     def sound(self) -> bool:
         """Whether the verification found no damage."""
-        return not self.damaged and self.bounds_sound and not self.lost
+        return not self.damaged and self.bounds_sound and not self.lost and not self.entries
 
 
-@runtime_checkable
-class Gallery(Protocol):
-    """A store of descriptors of one model; a context manager.
+@dataclass(frozen=True)
+class ForgetReport:
+    """The result of forgetting.
 
-    A row and its vector become visible together. Each read is one snapshot; the stores document exceptions.
+    Attributes:
+        rows: number of rows forgotten; those that were removed earlier and had only left their vector count too.
+        left: where something of them is still on a disk, in a line for users; empty if nothing is.
     """
 
-    @property
-    def erasure(self) -> str:
-        """What :meth:`remove` with ``overwrite`` did to descriptors, as text for users."""
-        ...
-
-    @property
-    def where(self) -> str:
-        """The gallery's location as messages name it."""
-        ...
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model that made the descriptors; read once, when the gallery is opened."""
-        ...
-
-    def info(self) -> GalleryInfo:
-        """The gallery's facts. Reads the store; a server counts its rows."""
-        ...
-
-    def rows(self) -> list[GalleryRow]:
-        """All live rows, ordered by path."""
-        ...
-
-    def rows_of(self, paths: Sequence[str]) -> list[GalleryRow]:
-        """The live rows of some paths, in no order; unknown paths are left out."""
-        ...
-
-    def file_stats(self) -> dict[str, tuple[int, int]]:
-        """Size (bytes) and modification time (ns) of every live crop's file, by path, in no order."""
-        ...
-
-    def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:
-        """Store crops with their descriptors, float32 (N, D). A path that exists is replaced."""
-        ...
-
-    def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
-        """Remove crops; with ``overwrite`` their vectors are also erased. Returns how many existed."""
-        ...
-
-    def update_stat(self, rows: Sequence[GalleryRow]) -> None:
-        """Record new sizes and modification times of crops whose content is the same."""
-        ...
-
-    def set_model(self, model: Path) -> None:
-        """Record the model file, for later queries."""
-        ...
-
-    def damaged(self) -> list[GalleryRow]:
-        """Rows known to be damaged, which must be embedded again."""
-        ...
-
-    def finish(self) -> None:
-        """Update the search index: the last step of indexing."""
-        ...
-
-    def compact(self) -> int:
-        """Free the space of removed rows. Returns how many rows were freed, or 0 if the store cannot tell."""
-        ...
-
-    def search(
-        self,
-        queries: NDArray[np.float32],
-        top_k: int,
-        search_filter: SearchFilter | None = None,
-        *,
-        fast: bool = False,
-    ) -> SearchResult:
-        """The ``top_k`` rows of highest cosine per query, float32 (Q, D) of unit length; ``fast`` may miss rows."""
-        ...
-
-    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
-        """The descriptors of some rows, float32 (N, D)."""
-        ...
-
-    def verify(self) -> Verification:
-        """Check every stored vector against its checksum."""
-        ...
-
-    def close(self) -> None:
-        """Release files, locks and connections; safe to call twice."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    rows: int
+    left: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rrid_edge.errors import GalleryMissingError, UsageError, printable
-from rrid_edge.gallery.base import Gallery
+from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.local.catalogue import FILE_NAME
 from rrid_edge.gallery.local.folder import remove_index
 from rrid_edge.gallery.local.store import LocalGallery
@@ -49,7 +49,7 @@ def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
     return location if (location / FILE_NAME).is_file() else location / INDEX_FOLDER
 
 
-def gallery_exists(location: Location) -> bool:
+def store_exists(location: Location) -> bool:
     """Whether a gallery exists.
 
     Raises:
@@ -62,7 +62,7 @@ def gallery_exists(location: Location) -> bool:
     return collection_exists(location)
 
 
-def open_gallery(location: Location, *, write: bool = False, spec: ModelSpec | None = None) -> Gallery:
+def open_store(location: Location, *, write: bool = False, spec: ModelSpec | None = None) -> GalleryStore:
     """Open an existing gallery.
 
     Args:
@@ -84,7 +84,7 @@ def open_gallery(location: Location, *, write: bool = False, spec: ModelSpec | N
     return MilvusGallery(location, spec=spec)
 
 
-def open_existing(location: Location) -> Gallery | None:
+def open_existing(location: Location) -> GalleryStore | None:
     """Open a gallery for reading, or return None if it does not exist.
 
     Raises:
@@ -92,7 +92,7 @@ def open_existing(location: Location) -> Gallery | None:
         GalleryError: the gallery is damaged or has a newer format.
     """
     try:
-        return open_gallery(location)
+        return open_store(location)
     except GalleryMissingError:
         return None
 
@@ -107,9 +107,9 @@ def remembered_model(location: Location) -> Path | None:
     return Path(model) if model else None
 
 
-def create_gallery(
+def create_store(
     location: Location, spec: ModelSpec, *, dtype: str = "float16", index_type: str = "", replicas: int = 0
-) -> Gallery:
+) -> GalleryStore:
     """Create an empty gallery, or open the existing one for writing.
 
     Args:
@@ -140,7 +140,7 @@ def create_gallery(
     return MilvusGallery.create(location, spec, dtype=dtype, index_type=index_type or None, replicas=replicas or None)
 
 
-def remove_gallery(location: Location) -> None:
+def remove_store(location: Location) -> None:
     """Remove a gallery, if it exists, and no other files or collections.
 
     Raises:
@@ -150,7 +150,7 @@ def remove_gallery(location: Location) -> None:
     """
     if isinstance(location, Path):
         remove_index(location)
-    elif gallery_exists(location):
+    elif store_exists(location):
         from rrid_edge.gallery.milvus.collection import drop_gallery
 
         drop_gallery(location)

@@ -1,21 +1,29 @@
-"""What both stores need: refusals, row checksums, exact scores and constants of the format."""
+"""What both stores need: refusals, accepted rows, row checksums, exact scores and constants of the format."""
 
 from __future__ import annotations
 
-import os
+import re
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import FingerprintMismatchError, UsageError
-from rrid_edge.gallery.base import NewRow
+from rrid_edge.errors import FingerprintMismatchError, UsageError, printable
+from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.model.spec import ModelSpec
 
 DTYPES = ("float16", "float32")
 """Types in which vectors can be stored."""
 UNKNOWN = -(2**62)
 """Stored value of an unknown camera or time."""
+MOST_CHARACTERS = 1000
+"""Longest name of a camera, person, track, label or source."""
+_LENGTH_TOLERANCE = 1e-2
+"""float16 values change a length by about 1e-4."""
+_INT64 = 2**63 - 1
 ROUNDING = np.float32(4e-6)
 """Largest error of a float32 product of unit vectors, in any order of summation."""
 
@@ -50,24 +58,116 @@ def refuse_unknown_dtype(dtype: str) -> None:
         raise UsageError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}", parameter="dtype")
 
 
-def refuse_unfitting(shape: tuple[int, ...], rows: int, dimension: int) -> None:
-    """Refuse descriptors whose shape is not (rows, dimension).
+def accepted_descriptors(descriptors: NDArray[np.floating], rows: int, dimension: int) -> NDArray[np.float32]:
+    """Descriptors as float32 (rows, dimension).
+
+    Args:
+        descriptors: (rows, dimension), of any floating-point type.
+        rows: number of rows that they belong to.
+        dimension: values per descriptor.
 
     Raises:
-        UsageError: the shape differs.
+        UsageError: the shape or type is wrong, a value is not finite, or a length is not 1 (within 1 %).
     """
-    if shape != (rows, dimension):
+    found = np.asarray(descriptors)
+    if found.shape != (rows, dimension) or found.dtype.kind != "f":
         raise UsageError(
-            f"descriptors of shape {shape} do not fit {rows} rows of {dimension} values: expected shape ({rows}, "
-            f"{dimension})",
+            f"descriptors of dtype {found.dtype} and shape {found.shape} do not fit {rows} rows of {dimension} values: "
+            f"expected floating-point numbers, shape ({rows}, {dimension})",
             parameter="vectors",
         )
+    result = np.ascontiguousarray(found, np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", result, result))
+    wrong = ~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE)  # true for NaN too
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise UsageError(
+            f"descriptor {first} has length {lengths[first]:.3g}: expected unit length and finite values; divide each "
+            "descriptor by its length",
+            parameter="vectors",
+        )
+    return result
 
 
-def row_check(row: NewRow, slot: int, crc: int) -> int:
-    """CRC-32 over all fields of a row, its slot and its vector's checksum."""
-    values = (slot, row.sha256, row.size, row.mtime_ns, row.camera, row.person, row.time, crc)
-    return zlib.crc32(os.fsencode(row.path) + repr(values).encode("utf-8", "surrogateescape"))
+def accepted_rows(rows: Sequence[NewRow]) -> list[NewRow]:
+    """Rows with every field in its type and range. Whole numbers of a name become text; empty texts become None.
+
+    Raises:
+        UsageError: a field has another type or range, or a source and path occur twice.
+    """
+    result = [_accepted(row) for row in rows]
+    files = [(row.source, row.path) for row in result if row.path is not None]
+    if len(set(files)) < len(files):
+        twice = next(path for index, (source, path) in enumerate(files) if (source, path) in files[:index])
+        raise UsageError(
+            f"{printable(twice)}: this path occurs twice in one call; expected each path once: remove the duplicate",
+            parameter="rows",
+        )
+    return result
+
+
+def _accepted(row: NewRow) -> NewRow:
+    if row.path is not None and (not isinstance(row.path, str) or not row.path):
+        raise UsageError(f"path {row.path!r}: expected the path of a crop, or None for a crop without a file")
+    if not isinstance(row.source, str) or not row.source or len(row.source) > MOST_CHARACTERS:
+        raise UsageError(f"source {row.source!r}: expected a name of 1 to {MOST_CHARACTERS} characters")
+    if row.sha256 and not re.fullmatch(r"[0-9a-f]{64}", row.sha256):
+        raise UsageError(f"sha256 {row.sha256!r}: expected 64 hexadecimal digits")
+    if row.thumbnail is not None and not isinstance(row.thumbnail, bytes):
+        raise UsageError(f"thumbnail of type {type(row.thumbnail).__name__}: expected the bytes of a JPEG image")
+    texts = {name: _accepted_name(name, getattr(row, name)) for name in ("camera", "person", "track", "label")}
+    numbers = {name: _accepted_number(name, getattr(row, name)) for name in ("time", "frame")}
+    size = _accepted_number("size", row.size) or 0
+    if not isinstance(row.mtime_ns, Integral):
+        raise UsageError(f"mtime_ns {row.mtime_ns!r}: expected whole nanoseconds")
+    return replace(row, size=size, mtime_ns=stored_mtime(int(row.mtime_ns)), **texts, **numbers)  # type: ignore[arg-type]
+
+
+def _accepted_name(field: str, value: object) -> str | None:
+    """A name, such as a camera: text, or a whole number as text.
+
+    Raises:
+        UsageError: neither text nor a whole number, or too long.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
+    if not isinstance(value, str):
+        raise UsageError(
+            f"{field} {value!r} of type {type(value).__name__}: expected a name or a whole number", parameter=field
+        )
+    if len(value) > MOST_CHARACTERS:
+        raise UsageError(f"{field} of {len(value)} characters: expected at most {MOST_CHARACTERS}", parameter=field)
+    return value or None
+
+
+def _accepted_number(field: str, value: object) -> int | None:
+    """A whole number of at most 62 bits.
+
+    Raises:
+        UsageError: not a whole number, or too large.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Integral) or isinstance(value, bool) or abs(int(value)) >= -UNKNOWN:
+        unit = " of UTC microseconds since 1970" if field == "time" else ""
+        raise UsageError(f"{field} {value!r}: expected a whole number{unit} of at most 62 bits", parameter=field)
+    return int(value)
+
+
+def stored_mtime(mtime_ns: int) -> int:
+    """A modification time (ns) as stores keep it: limited to 63 bits, because cameras without a clock exceed them."""
+    return min(max(mtime_ns, -_INT64), _INT64)
+
+
+def row_check(row: GalleryRow, *, dead: bool = False) -> int:
+    """CRC-32 over all fields of a stored row except its thumbnail, and over its mark ``dead``."""
+    values = (
+        row.id, row.source, row.path, row.sha256, row.size, row.mtime_ns, row.camera, row.person, row.time, row.frame,
+        row.track, row.label, row.slot, row.crc32, dead,
+    )  # fmt: skip
+    return zlib.crc32(repr(values).encode("utf-8", "surrogateescape"))
 
 
 def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: int) -> NDArray[np.int64]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.gallery.base import Gallery, GalleryRow
+from rrid_edge.gallery.base import GalleryRow
+from rrid_edge.gallery.contract import GalleryStore
 
 VECTORS_IN_MEMORY = 20_000
 """Most descriptors per batch: 300 MB at 3,840 values."""
@@ -27,7 +28,7 @@ class StoredVectors:
     positions: dict[str, int]
 
     @classmethod
-    def read(cls, gallery: Gallery, rows: Sequence[GalleryRow]) -> StoredVectors:
+    def read(cls, gallery: GalleryStore, rows: Sequence[GalleryRow]) -> StoredVectors:
         """Read descriptors with one call of the gallery, or none if ``rows`` is empty. Rows may repeat."""
         distinct = list({row.path: row for row in rows}.values())
         vectors = gallery.vectors(distinct) if distinct else np.empty((0, gallery.spec.dimension), np.float32)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError, printable
-from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
+from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.progress import NO_PROGRESS, Progress
 
 BATCH_ROWS = 512
@@ -42,8 +43,8 @@ class _Stored:
 
 
 def copy_gallery(
-    source: Gallery,
-    destination: Gallery,
+    source: GalleryStore,
+    destination: GalleryStore,
     *,
     progress: Progress = NO_PROGRESS,
 ) -> CopyReport:
@@ -79,7 +80,7 @@ def copy_gallery(
     return CopyReport(len(intact), copied, len(intact) - copied, tuple(sorted(damaged)))
 
 
-def _refuse_unfit(source: Gallery, destination: Gallery) -> None:
+def _refuse_unfit(source: GalleryStore, destination: GalleryStore) -> None:
     source_info, destination_info = source.info(), destination.info()
     if source_info.spec.fingerprint != destination_info.spec.fingerprint:
         raise FingerprintMismatchError(
@@ -93,7 +94,7 @@ def _refuse_unfit(source: Gallery, destination: Gallery) -> None:
         )
 
 
-def _read_destination(destination: Gallery, source_paths: Set[str]) -> _Stored:
+def _read_destination(destination: GalleryStore, source_paths: Set[str]) -> _Stored:
     """Rows of the destination.
 
     Raises:
@@ -109,7 +110,7 @@ def _read_destination(destination: Gallery, source_paths: Set[str]) -> _Stored:
     return _Stored(stored, {row.path for row in destination.verify().damaged})
 
 
-def _copy_batch(source: Gallery, destination: Gallery, batch: Sequence[GalleryRow], stored: _Stored) -> int:
+def _copy_batch(source: GalleryStore, destination: GalleryStore, batch: Sequence[GalleryRow], stored: _Stored) -> int:
     """Write the crops that the destination does not hold with the same facts and values; returns their number."""
     vectors = source.vectors(batch)
     same_facts = [
@@ -128,7 +129,7 @@ def _copy_batch(source: Gallery, destination: Gallery, batch: Sequence[GalleryRo
     return len(missing)
 
 
-def _check_copy(destination: Gallery, expected: int) -> None:
+def _check_copy(destination: GalleryStore, expected: int) -> None:
     result = destination.verify()
     if result.rows != expected or result.damaged:
         raise GalleryError(

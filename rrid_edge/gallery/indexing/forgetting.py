@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.gallery.base import Gallery
+from rrid_edge.gallery.contract import GalleryStore
 
 
-def forget_crops(gallery: Gallery, paths: Sequence[str] = (), person: str | None = None) -> int:
+def forget_crops(gallery: GalleryStore, paths: Sequence[str] = (), person: str | None = None) -> int:
     """Remove crops and erase their descriptors. The image files stay.
 
     Args:

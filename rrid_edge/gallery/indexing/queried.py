@@ -10,9 +10,10 @@ from pathlib import Path
 from rrid_edge.closable import Closable
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import GalleryBusyError
-from rrid_edge.gallery.base import Gallery, GalleryInfo
+from rrid_edge.gallery.base import GalleryInfo
+from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings, index_folder, needs_indexing
-from rrid_edge.gallery.opening import Location, create_gallery, open_existing, open_gallery
+from rrid_edge.gallery.opening import Location, create_store, open_existing, open_store
 from rrid_edge.gallery.shared import refuse_foreign
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.progress import NO_PROGRESS, Progress
@@ -29,7 +30,7 @@ class IndexedGallery:
         busy: another process writes the gallery, so it was not indexed and answers from committed rows.
     """
 
-    gallery: Gallery
+    gallery: GalleryStore
     info: GalleryInfo
     report: IndexReport | None = None
     busy: bool = False
@@ -87,7 +88,7 @@ class QueriedGallery(Closable):
                 return IndexedGallery(self._gallery, self._info)
             self._gallery.close()
         try:
-            writer = create_gallery(self._location, engine.spec)
+            writer = create_store(self._location, engine.spec)
         except GalleryBusyError:
             return self._reopened(engine.spec, None, busy=True)
         with writer:
@@ -96,7 +97,7 @@ class QueriedGallery(Closable):
         return self._reopened(engine.spec, report, busy=False)
 
     def _reopened(self, spec: ModelSpec, report: IndexReport | None, *, busy: bool) -> IndexedGallery:
-        self._gallery = open_gallery(self._location, spec=spec)
+        self._gallery = open_store(self._location, spec=spec)
         return IndexedGallery(self._gallery, self._gallery.info(), report, busy)
 
     def close(self) -> None:
@@ -105,7 +106,7 @@ class QueriedGallery(Closable):
             self._gallery.close()
 
 
-def _compare(folder: Path, location: Location, gallery: Gallery | None) -> Callable[[], bool]:
+def _compare(folder: Path, location: Location, gallery: GalleryStore | None) -> Callable[[], bool]:
     """A function that returns whether the gallery must be indexed. A local gallery is compared in a thread."""
     if gallery is None or not isinstance(location, Path):
         is_missing = gallery is None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from rrid_edge.gallery.base import Gallery
+from rrid_edge.gallery.contract import GalleryStore
 
 RECALL_AT = 10
 RECALL_QUERIES = 200
 
 
-def measure_recall(gallery: Gallery) -> float:
+def measure_recall(gallery: GalleryStore) -> float:
     """Mean share of the exact first :data:`RECALL_AT` crops that a fast search finds, in [0, 1].
 
     The queries are :data:`RECALL_QUERIES` crops of the gallery, evenly spaced by path. A query's own crop does not

@@ -14,7 +14,8 @@ from rrid_edge.embedding.pipeline import EmbeddedBatch, embed_files
 from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FolderUnavailableError, UsageError, printable
-from rrid_edge.gallery.base import Gallery, GalleryRow
+from rrid_edge.gallery.base import GalleryRow
+from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.writing import GalleryWriter
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -107,7 +108,7 @@ class _Changes:
 
 def index_folder(
     folder: Path,
-    gallery: Gallery,
+    gallery: GalleryStore,
     engine: Engine,
     settings: IndexSettings | None = None,
     *,
@@ -154,7 +155,7 @@ def index_folder(
     return _report(gallery.info().rows, changes, writer, stats, removed=removed, waiting=waiting)
 
 
-def _compare(folder: Path, gallery: Gallery, *, verify: bool) -> _Changes:
+def _compare(folder: Path, gallery: GalleryStore, *, verify: bool) -> _Changes:
     """Compare a folder with its gallery. With ``verify`` all stored vectors are read."""
     entries, skipped = scan_images(folder)
     stats = gallery.file_stats()
@@ -207,7 +208,7 @@ def _report(
     )
 
 
-def needs_indexing(folder: Path, gallery: Gallery) -> bool:
+def needs_indexing(folder: Path, gallery: GalleryStore) -> bool:
     """Whether the files of a folder differ from its gallery's rows in name, size or modification time.
 
     Unreadable files have no row, so a folder with such files always differs. Checksums are not verified.

@@ -22,7 +22,7 @@ from rrid_edge.errors import (
     UsageError,
     printable,
 )
-from rrid_edge.gallery.base import Gallery
+from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.sync import IndexControl, IndexReport, IndexSettings, index_folder
 
 _TICK_S = 0.5
@@ -99,7 +99,7 @@ class Settling:
 
 def watch_folder(
     folder: Path,
-    open_gallery: Callable[[], Gallery],
+    open_store: Callable[[], GalleryStore],
     engine: Engine,
     settings: WatchSettings,
     *,
@@ -113,7 +113,7 @@ def watch_folder(
 
     Args:
         folder: of crops; it may be empty at first.
-        open_gallery: opens the gallery for writing.
+        open_store: opens the gallery for writing.
         engine: of the gallery's model.
         settings: when a file is finished, how often to compare the folder, how to index.
         stop: ends the watch after the current batch, which is committed.
@@ -124,7 +124,7 @@ def watch_folder(
         UsageError: the folder does not exist, or the system cannot watch it.
         FingerprintMismatchError: the gallery was indexed with another model.
     """
-    watch = _Watch(folder, open_gallery, engine, settings, listener)
+    watch = _Watch(folder, open_store, engine, settings, listener)
     next_run_s = -float("inf")
     with _FolderListener(folder, stop) as changes:
         while not stop.is_set():
@@ -140,12 +140,12 @@ class _Watch:
     def __init__(
         self,
         folder: Path,
-        open_gallery: Callable[[], Gallery],
+        open_store: Callable[[], GalleryStore],
         engine: Engine,
         settings: WatchSettings,
         listener: WatchListener,
     ) -> None:
-        self._folder, self._open_gallery, self._engine = folder, open_gallery, engine
+        self._folder, self._open_gallery, self._engine = folder, open_store, engine
         self._settings, self._listener = settings, listener
         self._settling = Settling(settings.settle_s)
         self._warnings = _Warnings(listener.warn)

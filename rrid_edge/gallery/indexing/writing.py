@@ -16,7 +16,8 @@ from typing_extensions import Self
 
 from rrid_edge.crops.naming import NameFacts
 from rrid_edge.embedding.pipeline import EmbeddedBatch
-from rrid_edge.gallery.base import Gallery, GalleryRow, NewRow
+from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.gallery.contract import GalleryStore
 
 COMMIT_ROWS = 256
 """Rows per commit. A commit takes 1 to 3 ms on a good disk, more on eMMC."""
@@ -48,7 +49,7 @@ class GalleryWriter:
     def __init__(
         self,
         folder: Path,
-        gallery: Gallery,
+        gallery: GalleryStore,
         stored: Mapping[str, GalleryRow],
         damaged: Set[str],
         reader: Callable[[str], NameFacts],

@@ -13,7 +13,7 @@ import pytest
 import rrid_edge.gallery
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import Gallery, NewRow, SearchFilter
-from rrid_edge.gallery.opening import create_gallery, gallery_exists, open_gallery, parse_location, remove_gallery
+from rrid_edge.gallery.opening import create_store, open_store, parse_location, remove_store, store_exists
 from support.galleries import ODD_PATHS, SPEC, answered, plain, rows, slow_search, vectors
 
 _numbers = iter(range(1_000_000))
@@ -33,7 +33,7 @@ def location(request, tmp_path):
 
 @pytest.fixture
 def store(location):
-    with create_gallery(location, SPEC) as gallery:
+    with create_store(location, SPEC) as gallery:
         yield gallery
 
 
@@ -48,7 +48,7 @@ def test_keeps_the_contract(store):
 def test_rows_and_vectors_come_back(store, location):
     store.add(rows(40), vectors(40))
     store.close()
-    with open_gallery(location, spec=SPEC) as gallery:
+    with open_store(location, spec=SPEC) as gallery:
         found = gallery.rows()
         expected = sorted(rows(40), key=lambda row: os.fsencode(row.path))
         assert plain(found) == expected
@@ -186,7 +186,7 @@ def test_invalid_shapes_and_values_are_refused(store):
     with pytest.raises(UsageError, match="top 0"):
         store.search(vectors(1), 0)
     with pytest.raises(UsageError, match="dtype 'float8' is unknown"):
-        create_gallery(parse_location("elsewhere"), SPEC, dtype="float8")
+        create_store(parse_location("elsewhere"), SPEC, dtype="float8")
     assert store.info().rows == 0
 
 
@@ -197,12 +197,12 @@ def test_the_model_is_recorded_and_the_gallery_can_be_removed(store, location, t
     assert store.damaged() == []
     store.close()
     store.close()
-    with open_gallery(location) as again:
+    with open_store(location) as again:
         assert again.info().model == str(tmp_path / "rrid.onnx")
-    assert gallery_exists(location)
-    remove_gallery(location)
-    assert not gallery_exists(location)
-    remove_gallery(location)  # removing it again is not an error
+    assert store_exists(location)
+    remove_store(location)
+    assert not store_exists(location)
+    remove_store(location)  # removing it again is not an error
 
 
 def test_the_package_offers_its_functions_without_importing_stores():

@@ -14,7 +14,7 @@ from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.indexing.copying import copy_gallery
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_location
+from rrid_edge.gallery.opening import create_store, open_store, parse_location
 from support.commands import refused, rrid_edge
 from support.galleries import ODD_PATHS, SPEC, answered, plain, rows, vectors
 from support.progress import CountedProgress
@@ -30,7 +30,7 @@ def milvus(lite_file):
 def filled(location, count=40, dtype="float16"):
     """A gallery with odd paths among its rows and a model of its own."""
     odd = [NewRow(path, "0" * 64, 1, 2) for path in ODD_PATHS]
-    gallery = create_gallery(location, SPEC, dtype=dtype)
+    gallery = create_store(location, SPEC, dtype=dtype)
     gallery.add([*rows(count), *odd], vectors(count + len(odd)))
     gallery.set_model(Path("/models/rrid.onnx"))
     return gallery
@@ -49,8 +49,8 @@ def same(first, second):
 def test_copies_to_another_store_and_back_are_identical(tmp_path, milvus, dtype):
     with (
         filled(tmp_path / "a", dtype=dtype) as source,
-        create_gallery(milvus, SPEC, dtype=dtype) as middle,
-        create_gallery(tmp_path / "b", SPEC, dtype=dtype) as last,
+        create_store(milvus, SPEC, dtype=dtype) as middle,
+        create_store(tmp_path / "b", SPEC, dtype=dtype) as last,
     ):
         first = copy_gallery(source, middle)
         assert (first.rows, first.copied, first.present) == (49, 49, 0)
@@ -62,7 +62,7 @@ def test_copies_to_another_store_and_back_are_identical(tmp_path, milvus, dtype)
 
 def test_an_interrupted_copy_can_be_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr("rrid_edge.gallery.indexing.copying.BATCH_ROWS", 10)
-    with filled(tmp_path / "a") as source, create_gallery(tmp_path / "b", SPEC) as destination:
+    with filled(tmp_path / "a") as source, create_store(tmp_path / "b", SPEC) as destination:
         with pytest.raises(KeyboardInterrupt):
             copy_gallery(source, destination, progress=CountedProgress(interrupted_at=2))
         changed = dataclasses.replace(destination.rows()[0], camera=77)
@@ -75,13 +75,13 @@ def test_an_interrupted_copy_can_be_repeated(tmp_path, monkeypatch):
 def test_copies_between_unfit_galleries_are_refused(tmp_path):
     with filled(tmp_path / "a", dtype="float32") as source:
         with (
-            create_gallery(tmp_path / "b", fake_spec("other", block_width=4)) as other,
+            create_store(tmp_path / "b", fake_spec("other", block_width=4)) as other,
             pytest.raises(FingerprintMismatchError, match="another model"),
         ):
             copy_gallery(source, other)
-        with create_gallery(tmp_path / "c", SPEC) as coarse, pytest.raises(UsageError, match="would round"):
+        with create_store(tmp_path / "c", SPEC) as coarse, pytest.raises(UsageError, match="would round"):
             copy_gallery(source, coarse)
-        with create_gallery(tmp_path / "d", SPEC, dtype="float32") as more:
+        with create_store(tmp_path / "d", SPEC, dtype="float32") as more:
             more.add([NewRow("extra.jpg", "0", 1, 1)], vectors(1))
             with pytest.raises(
                 GalleryError, match=r"holds 1 crops that the source does not have, for example extra\.jpg"
@@ -102,7 +102,7 @@ def test_on_the_command_line(folders, milvus):
     assert (there["rows"], there["copied"], there["present"], there["damaged"]) == (49, 49, 0, [])
     back = rrid_edge("gallery", "copy", milvus, "again")
     assert back.out == "again: 49 crops (49 copied, 0 already present)\n", back
-    with open_gallery(folders / "crops" / ".rrid-edge") as one, LocalGallery(folders / "again" / ".rrid-edge") as other:
+    with open_store(folders / "crops" / ".rrid-edge") as one, LocalGallery(folders / "again" / ".rrid-edge") as other:
         same(one, other)
     assert "0 copied, 49 already present" in rrid_edge("gallery", "copy", "crops", "again").out
     refused(rrid_edge("gallery", "copy", "crops", "crops/.rrid-edge"), 2, "same gallery")

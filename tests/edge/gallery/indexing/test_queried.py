@@ -34,7 +34,7 @@ def test_a_gallery_is_indexed_only_if_its_folder_has_changed(folder, monkeypatch
     found, model, rows = _ask(folder)
     assert (found.info.rows, found.report.added, model, rows) == (6, 6, None, 6)
     with monkeypatch.context() as patch:
-        patch.setattr(queried, "create_gallery", lambda *_: pytest.fail("opened for writing"))
+        patch.setattr(queried, "create_store", lambda *_: pytest.fail("opened for writing"))
         found, model, rows = _ask(folder)
     assert (found.info.rows, found.report, found.busy, model, rows) == (6, None, False, folder / "rrid.onnx", 6)
     next(folder.glob("*.jpg")).unlink()

@@ -13,7 +13,7 @@ from rrid_edge.embedding.queries import Query
 from rrid_edge.gallery import SearchFilter
 from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.opening import open_gallery
+from rrid_edge.gallery.opening import open_store
 from rrid_edge.matching import MatchSettings, match_all
 from support.commands import rrid_edge
 from support.galleries import SPEC, rows, vectors
@@ -64,7 +64,7 @@ def queries():
 )
 def test_twenty_queries_cost_no_more_calls_than_one(filled, queries, calls, search_filter):
     settings = MatchSettings(rows=search_filter)
-    with open_gallery(filled, spec=SPEC) as gallery:
+    with open_store(filled, spec=SPEC) as gallery:
         info = gallery.info()
         results = match_all(gallery, queries, settings)
         made = list(calls)
@@ -93,7 +93,7 @@ def test_a_match_of_twenty_query_files(tmp_path, monkeypatch, address, calls, fo
 
 
 def test_vectors_are_read_in_one_call_each_for_expansion_and_the_answer(filled, queries, calls, monkeypatch):
-    with open_gallery(filled) as gallery:
+    with open_store(filled) as gallery:
         calls.clear()
         asked: collections.Counter[int] = collections.Counter()
         real = gallery.vectors

@@ -18,7 +18,7 @@ from rrid_edge.gallery.indexing.recall import measure_recall
 from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.opening import create_gallery, open_gallery, parse_location
+from rrid_edge.gallery.opening import create_store, open_store, parse_location
 from support.galleries import milvus_address
 from support.pictures import save_crops
 
@@ -39,7 +39,7 @@ def content(gallery):
 def test_a_refused_token(milvus_server, monkeypatch, token):
     monkeypatch.setenv("RRID_EDGE_MILVUS_TOKEN", token)
     with pytest.raises(GalleryError, match="refuses the token; set RRID_EDGE_MILVUS_TOKEN") as refusal:
-        open_gallery(parse_location(f"{milvus_server.address}/crops"))
+        open_store(parse_location(f"{milvus_server.address}/crops"))
     assert refusal.value.exit_code == 4
     assert "wrong" not in refusal.value.message
 
@@ -50,7 +50,7 @@ from pathlib import Path
 import rrid_edge.gallery.indexing.sync as sync
 import rrid_edge.gallery.indexing.writing as writing
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.gallery.opening import create_gallery, parse_location
+from rrid_edge.gallery.opening import create_store, parse_location
 
 class Slow(FakeEngine):
     def _run_batch(self, images):
@@ -59,7 +59,7 @@ class Slow(FakeEngine):
 
 writing.COMMIT_ROWS = 4
 spec = fake_spec(block_width=4)
-with create_gallery(parse_location(sys.argv[2]), spec) as gallery:
+with create_store(parse_location(sys.argv[2]), spec) as gallery:
     print("open", flush=True)
     sync.index_folder(Path(sys.argv[1]), gallery, Slow(spec, max_batch=4), sync.IndexSettings(batch=4))
 """
@@ -75,12 +75,12 @@ def test_kill_9_loses_no_stored_row(milvus_server, tmp_path, monkeypatch, who):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
-        with open_gallery(location) as watching:
+        with open_store(location) as watching:
             while watching.info().rows < 20:
                 time.sleep(0.05)
         if who == "server":
             before = time.monotonic()
-            with open_gallery(location) as watching:
+            with open_store(location) as watching:
                 stored = {row.path for row in watching.rows()}
             milvus_server.kill()
             error = process.communicate(timeout=120)[1]
@@ -88,14 +88,14 @@ def test_kill_9_loses_no_stored_row(milvus_server, tmp_path, monkeypatch, who):
             assert "GalleryUnavailableError" in error, error[-2000:]
             assert time.monotonic() - before < 60
             with pytest.raises(GalleryUnavailableError):
-                open_gallery(location)
+                open_store(location)
             milvus_server.start()
         else:
             process.send_signal(signal.SIGKILL)
             process.wait()
             stored = set()
     monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "60")
-    with create_gallery(location, SPEC) as gallery:
+    with create_store(location, SPEC) as gallery:
         there = content(gallery)
         assert stored <= there.keys()
         assert 20 <= len(there) < 120

@@ -26,7 +26,7 @@ from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.client import MilvusAddress
 from rrid_edge.gallery.milvus.schema import key_of
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from rrid_edge.gallery.opening import open_gallery, parse_location, remove_gallery
+from rrid_edge.gallery.opening import open_store, parse_location, remove_store
 from support.commands import refused, rrid_edge
 from support.galleries import SPEC, answered, milvus_address, rows, vectors
 from support.onnx_models import save_tiny_model
@@ -73,7 +73,7 @@ def test_a_server_that_is_down(patient):
     with pytest.raises(
         GalleryUnavailableError, match=r"cannot be reached.*start the server or correct the address"
     ) as refusal:
-        open_gallery(parse_location(f"milvus+http://127.0.0.1:{port}/crops"))
+        open_store(parse_location(f"milvus+http://127.0.0.1:{port}/crops"))
     is_one_line(refusal.value)
 
 
@@ -84,7 +84,7 @@ def test_a_server_that_never_answers(patient):
         with pytest.raises(
             GalleryUnavailableError, match=r"does not answer.*2 s.*raise RRID_EDGE_MILVUS_TIMEOUT_S"
         ) as refusal:
-            open_gallery(parse_location(f"milvus+http://127.0.0.1:{listening.getsockname()[1]}/crops"))
+            open_store(parse_location(f"milvus+http://127.0.0.1:{listening.getsockname()[1]}/crops"))
     is_one_line(refusal.value)
 
 
@@ -148,7 +148,7 @@ class _Forwarder:
 def test_a_timeout_that_is_no_number(monkeypatch, address):
     monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "soon")
     with pytest.raises(UsageError, match="RRID_EDGE_MILVUS_TIMEOUT_S='soon'"):
-        open_gallery(address)
+        open_store(address)
 
 
 @pytest.mark.parametrize("missing", ["pymilvus", "milvus_lite"])
@@ -163,7 +163,7 @@ def test_a_missing_package(address, missing, monkeypatch):
             importlib.util, "find_spec", lambda name, *rest: None if name == missing else find(name, *rest)
         )
     with pytest.raises(MissingDependencyError, match="pip install") as refusal:
-        open_gallery(address)
+        open_store(address)
     assert refusal.value.exit_code == 3
 
 
@@ -172,7 +172,7 @@ def test_a_missing_package(address, missing, monkeypatch):
 
 def test_no_such_collection(address):
     with pytest.raises(GalleryError, match="no such collection") as refusal:
-        open_gallery(address)
+        open_store(address)
     is_one_line(refusal.value)
 
 
@@ -180,9 +180,9 @@ def test_a_collection_of_other_dimensions(raw, address):
     raw.drop_collection(address.collection)
     raw.create_collection(address.collection, dimension=8)
     with pytest.raises(GalleryError, match="vectors of 8 values, this model's descriptors have 60") as refusal:
-        open_gallery(address, spec=SPEC)
+        open_store(address, spec=SPEC)
     is_one_line(refusal.value)
-    for use in (lambda: open_gallery(address), lambda: remove_gallery(address)):
+    for use in (lambda: open_store(address), lambda: remove_store(address)):
         with pytest.raises(GalleryError, match="not a gallery of rrid-edge"):
             use()
     assert raw.has_collection(address.collection)
@@ -190,7 +190,7 @@ def test_a_collection_of_other_dimensions(raw, address):
 
 def test_another_model(address, raw):
     with pytest.raises(FingerprintMismatchError, match=r"another model.*--rebuild") as refusal:
-        open_gallery(address, spec=fake_spec("other", block_width=4))
+        open_store(address, spec=fake_spec("other", block_width=4))
     is_one_line(refusal.value)
 
 
@@ -206,7 +206,7 @@ def test_another_model(address, raw):
 def test_newer_or_damaged_facts(raw, address, changed, words):
     raw.alter_collection_properties(address.collection, changed)
     with pytest.raises(GalleryError, match=words) as refusal:
-        open_gallery(address)
+        open_store(address)
     is_one_line(refusal.value)
 
 
