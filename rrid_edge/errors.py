@@ -8,6 +8,7 @@
     │   ├── ImageError                     2  an image file that cannot be decoded
     │   ├── DatasetError                   2  a dataset that contradicts its layout
     │   ├── FolderUnavailableError         2  a folder of crops that is missing, or empty because a disk is not mounted
+    │   ├── ClosedError                    2  an engine or gallery used after it was closed
     │   └── OutputError                    2  a result that cannot be written
     ├── MissingDependencyError             3  a missing package, runtime, driver or GPU
     ├── GpuFaultError                      3  the GPU or its driver failed at work
@@ -86,6 +87,21 @@ class DatasetError(UsageError):
 
 class FolderUnavailableError(UsageError):
     """A folder of crops is missing, or it is empty and its index is not. Often a disk is not mounted."""
+
+
+class ClosedError(UsageError):
+    """An object was used after it was closed, perhaps by another thread. Open it again.
+
+    Args:
+        what: the object and where it lies, for example ``the gallery crops/``.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} was closed: expected an open one; open it again, and close it after its last use")
+
+    def __reduce__(self) -> tuple[type[ClosedError], tuple[str]]:
+        return type(self), (self.what,)
 
 
 class OutputError(UsageError):
