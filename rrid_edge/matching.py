@@ -209,9 +209,7 @@ def _planned(query: Query, settings: MatchSettings) -> _Search:
     return _Search(query, rows, vectors)
 
 
-def _search(
-    gallery: GalleryStore, searches: Sequence[_Search], top_k: int, *, fast: bool = False
-) -> list[SearchResult]:
+def _search(store: GalleryStore, searches: Sequence[_Search], top_k: int, *, fast: bool = False) -> list[SearchResult]:
     """One answer per search; searches with the same filter share one call."""
     groups: dict[SearchFilter, list[int]] = defaultdict(list)
     for index, search in enumerate(searches):
@@ -219,7 +217,7 @@ def _search(
     answers: dict[int, SearchResult] = {}
     for rows, indexes in groups.items():
         vectors = np.concatenate([searches[index].vectors for index in indexes])
-        result = gallery.search(vectors, top_k, rows, fast=fast)
+        result = store.search(vectors, top_k, rows, fast=fast)
         start = 0
         for index in indexes:
             stop = start + len(searches[index].vectors)
