@@ -130,12 +130,30 @@ class GalleryStore(Moment, Protocol):
         """
         ...
 
+    def removed(self) -> list[GalleryRow]:
+        """Rows that were removed and whose vectors are still stored; :meth:`forget` erases them by id or path.
+
+        In no order. Empty in stores that keep nothing of removed rows.
+        """
+        ...
+
     def kept_out(self, digests: Iterable[str]) -> set[str]:
         """Those of some contents (SHA-256, hex) that were forgotten and must not be added."""
         ...
 
     def unforget(self, digests: Iterable[str] | None = None) -> int:
         """Let some forgotten contents (SHA-256, hex), or all of them, be added again; returns how many."""
+        ...
+
+    def kept_out_state(self) -> str:
+        """The key and digests behind :meth:`kept_out`, as an opaque text; empty if nothing was forgotten."""
+        ...
+
+    def restore_kept_out(self, state: str) -> None:
+        """Take over what :meth:`kept_out_state` returned, so that a rebuilt gallery keeps people out.
+
+        Only for a gallery that has forgotten nothing since.
+        """
         ...
 
     def remember(self, facts: Mapping[str, str]) -> None:
