@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from rrid_edge.closable import Closable
-from rrid_edge.errors import UsageError
+from rrid_edge.errors import ClosedError, UsageError, printable
 from rrid_edge.model.spec import ModelSpec
 
 
@@ -32,7 +34,7 @@ class Engine(Protocol):
     max_batch: int
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Descriptors of a batch.
+        """Descriptors of a batch. Any thread may call it; calls of several threads give what serial calls give.
 
         Args:
             images: uint8, shape (B, height, width, 3), RGB; B may be 0 or larger than ``max_batch``.
@@ -42,11 +44,12 @@ class Engine(Protocol):
 
         Raises:
             UsageError: wrong dtype or shape.
+            ClosedError: the engine was closed, also while this call waited for its turn.
         """
         ...
 
     def close(self) -> None:
-        """Free the runtime's resources; safe to call twice."""
+        """Wait for the running call, then free the runtime's resources. Any thread may call it, also twice."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -57,29 +60,67 @@ class Engine(Protocol):
 
 
 class BatchEngine(Closable, ABC):
-    """Base of all engines: checks the input, splits batches above ``max_batch``, accepts B = 0."""
+    """Base of all engines: checks the input, splits batches above ``max_batch``, accepts B = 0.
 
-    def __init__(self, spec: ModelSpec, runtime: str, max_batch: int, *, arithmetic: str | None = None) -> None:
+    Calls of several threads run one at a time. One call uses all cores or the whole GPU, and two at once were no faster
+    (BENCHMARKS.md).
+
+    Args:
+        spec: spec of the model.
+        runtime: name for display.
+        max_batch: images per call of :meth:`_run_batch`.
+        arithmetic: how it computes; the spec's precision if None.
+        path: the model file, for messages; None if there is none.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        runtime: str,
+        max_batch: int,
+        *,
+        arithmetic: str | None = None,
+        path: Path | None = None,
+    ) -> None:
         self.spec = spec
         self.runtime = runtime
         self.arithmetic = arithmetic or spec.precision
         self.max_batch = max_batch
+        self._path = path
+        self._turn = threading.Lock()
+        self._closed = self._released = False
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Descriptors of a batch; see :class:`Engine`."""
         check_images(images, self.spec)
         descriptors = np.empty((len(images), self.spec.dimension), np.float32)
+        with self._turn:
+            if self._closed:
+                where = f" of {printable(self._path)}" if self._path is not None else ""
+                raise ClosedError(f"the engine {self.runtime}{where}")
+            self._run_split(images, descriptors)
+        return descriptors
+
+    def close(self) -> None:
+        """Wait for the running call, then free the runtime's resources; see :class:`Engine`."""
+        self._closed = True  # before the lock: calls that wait for their turn do not delay the close
+        with self._turn:
+            if not self._released:
+                self._released = True
+                self._release()
+
+    def _run_split(self, images: NDArray[np.uint8], descriptors: NDArray[np.float32]) -> None:
+        """Write the descriptors of any number of checked images. Only one thread at a time is in here."""
         for start in range(0, len(images), self.max_batch):
             chunk = np.ascontiguousarray(images[start : start + self.max_batch])
             descriptors[start : start + len(chunk)] = self._run_batch(chunk)
-        return descriptors
 
     @abstractmethod
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Descriptors of 1 to ``max_batch`` images, contiguous and checked."""
 
-    def close(self) -> None:
-        """Free the runtime's resources; safe to call twice."""
+    def _release(self) -> None:
+        """Free the runtime's resources. It is called once, and no call runs."""
 
 
 def check_images(images: NDArray[np.uint8], spec: ModelSpec) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -39,6 +40,7 @@ class cudaStreamCaptureMode(enum.IntEnum):
 
 
 OK = cudaError_t.cudaSuccess
+_ANY_THREAD = {"cudaGetDeviceCount", "cudaSetDevice", "cudaGetDeviceProperties", "cudaGetErrorString"}
 Work = Callable[[], None]
 
 
@@ -93,13 +95,22 @@ class CudaStandin:
         self.graphs: dict[int, list[Work]] = {}
         self.executables: dict[int, list[Work]] = {}
         self.calls: list[str] = []
+        self.per_thread = False
+        self.chosen = threading.local()
         self.asked = False
         self._next = 1000
 
     def __getattribute__(self, name: str) -> object:
         if name.startswith("cuda") and name[4:5].isupper() and callable(object.__getattribute__(self, name)):
             object.__getattribute__(self, "calls").append(name)
+            if not isinstance(object.__getattribute__(self, name), type):
+                object.__getattribute__(self, "_check_thread")(name)
         return object.__getattribute__(self, name)
+
+    def _check_thread(self, name: str) -> None:
+        """With ``per_thread``, refuse work of a thread that did not choose its device: CUDA keeps it per thread."""
+        if self.per_thread and name not in _ANY_THREAD:
+            assert getattr(self.chosen, "device", None) == 0, f"{name} in a thread that chose no device"
 
     # -- for assertions of tests --------------------------------------------------------------------------------------
 
@@ -120,6 +131,7 @@ class CudaStandin:
         return (OK, self.devices) if self.driver_error == OK else (self.driver_error, None)
 
     def cudaSetDevice(self, device):
+        self.chosen.device = device
         return (OK if 0 <= device < self.devices else cudaError_t.cudaErrorInvalidValue,)
 
     def cudaGetDeviceProperties(self, device):

@@ -35,14 +35,13 @@ class OnnxRuntimeEngine(BatchEngine):
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self._session: Any = open_session(path, options, ["CPUExecutionProvider"])
-        super().__init__(spec, f"onnxruntime CPU {spec.precision}", max_batch)
+        super().__init__(spec, f"onnxruntime CPU {spec.precision}", max_batch, path=path)
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         result: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
         return result
 
-    def close(self) -> None:
-        """Free the session; safe to call twice."""
+    def _release(self) -> None:
         self._session = None
 
 

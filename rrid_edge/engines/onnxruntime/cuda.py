@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.cuda import Cuda, host_array, out_of_memory
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime, open_session
-from rrid_edge.errors import MissingDependencyError, ModelFileError, RridEdgeError, UsageError, printable
+from rrid_edge.errors import MissingDependencyError, ModelFileError, RridEdgeError, printable
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 
@@ -25,8 +24,7 @@ PROVIDER = "CUDAExecutionProvider"
 class OnnxRuntimeCudaEngine(BatchEngine):
     """Runs a model file on ONNX Runtime's CUDA provider, in the precision of the file.
 
-    Buffers for the largest batch are allocated once, on the host (pinned) and on the device. Threads may share an
-    engine; their calls run one after another.
+    Buffers for the largest batch are allocated once, on the host (pinned) and on the device.
 
     Args:
         path: the ONNX file.
@@ -45,9 +43,8 @@ class OnnxRuntimeCudaEngine(BatchEngine):
             raise _no_provider("the installed onnxruntime was built without it")
         self._cuda = Cuda()
         self._cuda.select_device()
-        super().__init__(spec, f"onnxruntime CUDA {spec.precision}", max_batch)
-        self._path = path
-        self._lock = threading.Lock()
+        super().__init__(spec, f"onnxruntime CUDA {spec.precision}", max_batch, path=path)
+        self._file = path
         self._bindings: dict[int, Any] = {}
         self._owned = ExitStack()
         self._session: Any = None
@@ -60,34 +57,31 @@ class OnnxRuntimeCudaEngine(BatchEngine):
             self.close()
             raise
 
-    def close(self) -> None:
-        """Free session, buffers and stream; safe to call twice."""
-        with self._lock:
-            self._bindings.clear()
-            self._session = None  # before its stream
-            # A failed call can leave a copy in flight. After a GPU fault every call here fails too.
-            with suppress(RridEdgeError):
-                if self._stream is not None:
-                    self._cuda.synchronize(self._stream)
-            with suppress(RridEdgeError):
-                self._owned.close()
-            self._stream = None
+    def _release(self) -> None:
+        # A failed call can leave a copy in flight. After a GPU fault every call here fails too.
+        with suppress(RridEdgeError):
+            self._cuda.select_device()  # CUDA keeps the device per thread, and this can be another thread
+        self._bindings.clear()
+        self._session = None  # before its stream
+        with suppress(RridEdgeError):
+            if self._stream is not None:
+                self._cuda.synchronize(self._stream)
+        with suppress(RridEdgeError):
+            self._owned.close()
+        self._stream = None
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        count = len(images)
-        with self._lock:
-            if self._session is None or self._stream is None:
-                raise UsageError(f"{printable(self._path)}: this engine was closed; open it again")
-            self._cuda.select_device()
-            self._host_images[:count] = images
-            cuda, stream = self._cuda, self._stream
-            cuda.copy_to_device(self._device_input, self._pinned_input, self._host_images[:count].nbytes, stream)
-            self._compute(count)
-            output_bytes = self._host_descriptors[:count].nbytes
-            cuda.copy_to_host(self._pinned_output, self._device_output, output_bytes, stream)
-            cuda.synchronize(stream)
-            descriptors: NDArray[np.float32] = self._host_descriptors[:count].copy()
-            return descriptors
+        assert self._stream is not None
+        count, cuda, stream = len(images), self._cuda, self._stream
+        cuda.select_device()
+        self._host_images[:count] = images
+        cuda.copy_to_device(self._device_input, self._pinned_input, self._host_images[:count].nbytes, stream)
+        self._compute(count)
+        output_bytes = self._host_descriptors[:count].nbytes
+        cuda.copy_to_host(self._pinned_output, self._device_output, output_bytes, stream)
+        cuda.synchronize(stream)
+        descriptors: NDArray[np.float32] = self._host_descriptors[:count].copy()
+        return descriptors
 
     def _compute(self, count: int) -> None:
         try:
@@ -97,7 +91,7 @@ class OnnxRuntimeCudaEngine(BatchEngine):
             if "memory" in reason.lower():
                 raise out_of_memory(f"running a batch of {count}", reason) from error
             raise ModelFileError(
-                f"{printable(self._path)}: ONNX Runtime cannot run this model on the GPU ({reason}); try the runtime "
+                f"{printable(self._file)}: ONNX Runtime cannot run this model on the GPU ({reason}); try the runtime "
                 "onnxruntime, or export the model again with: rrid-edge export CHECKPOINT",
                 parameter="runtime",
             ) from error

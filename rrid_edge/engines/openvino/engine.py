@@ -63,7 +63,7 @@ class OpenVinoEngine(BatchEngine):
         used = _precision_name(parts[0].compiled.get_property(_HINT))
         arithmetic = spec.precision if spec.precision == "int8" or used == "fp32" else used
         told = arithmetic if used in (arithmetic, "fp32") else f"{arithmetic} and {used}"
-        super().__init__(spec, f"openvino {device} {told}", max_batch, arithmetic=arithmetic)
+        super().__init__(spec, f"openvino {device} {told}", max_batch, arithmetic=arithmetic, path=path)
         self._requests: list[Any] = [part.compiled.create_infer_request() for part in parts]
         self._mapped: list[Any] = [part.memory for part in parts]
 
@@ -73,8 +73,7 @@ class OpenVinoEngine(BatchEngine):
             values = request.infer({0: values}, share_inputs=True, share_outputs=True)[0]
         return np.array(values, dtype=np.float32)  # a copy, because the runtime reuses its output buffer
 
-    def close(self) -> None:
-        """Free the compiled models; safe to call twice."""
+    def _release(self) -> None:
         self._requests = []
         self._mapped = []  # after what reads them
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.engines.base import BatchEngine, check_images
+from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.cuda import Cuda, host_array
 from rrid_edge.engines.tensorrt.api import check_tensors, load_tensorrt, this_machine
 from rrid_edge.engines.tensorrt.plan import load_plan
@@ -53,8 +52,6 @@ class TensorRTEngine(BatchEngine):
     Two slots of pinned and device buffers are allocated once for the largest batch. A larger batch is split; copies
     overlap with compute. A batch size is replayed as a CUDA graph from its third use, if it can be captured.
 
-    Threads may share an engine; their calls run one after another. For parallel work open one engine per thread.
-
     Args:
         path: the plan; its sidecar is ``<path>.json``.
         max_batch: images per call of TensorRT; None or a larger number means the limit of the plan's profile.
@@ -82,12 +79,10 @@ class TensorRTEngine(BatchEngine):
                 f"{profile.max_batch} images per call"
             )
         version = ".".join(machine.tensorrt.split(".")[:2])
-        super().__init__(self.sidecar.spec, f"tensorrt {version} · {machine.gpu}", largest)
+        super().__init__(self.sidecar.spec, f"tensorrt {version} · {machine.gpu}", largest, path=path)
         self._min_batch = profile.min_batch
         self._graphs_wanted = graphs
-        self._lock = threading.Lock()
         self._owned = ExitStack()
-        self._closed = False
         self._slots: tuple[_Slot, ...] = ()
         self._context_batch = 0
         self._context: trt.IExecutionContext = self._create_context()
@@ -98,34 +93,17 @@ class TensorRTEngine(BatchEngine):
             self.close()
             raise
 
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Descriptors of a batch of any size; see :class:`rrid_edge.engines.base.Engine`."""
-        check_images(images, self.spec)
-        descriptors = np.empty((len(images), self.spec.dimension), np.float32)
-        with self._lock:
-            if self._closed:
-                raise UsageError(f"{printable(self._plan.path)}: this engine was closed; open it again")
-            self._cuda.select_device()
-            try:
-                self._run_split(images, descriptors)
-            except BaseException:
-                self._abandon()
-                raise
-        return descriptors
-
-    def close(self) -> None:
-        """Wait for the device, then free graphs, events, streams, buffers and the engine; safe to call twice."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._abandon()
-            # After a GPU fault every free fails too. The fault itself was already raised.
-            with suppress(RridEdgeError):
-                self._owned.close()
-            self._slots = ()
-            self._context = None  # before its engine
-            self._plan.release()
+    def _release(self) -> None:
+        """Wait for the device, then free graphs, events, streams, buffers and the engine."""
+        # After a GPU fault every call here fails too. The fault itself was already raised.
+        with suppress(RridEdgeError):
+            self._cuda.select_device()  # CUDA keeps the device per thread, and this can be another thread
+        self._abandon()
+        with suppress(RridEdgeError):
+            self._owned.close()
+        self._slots = ()
+        self._context = None  # before its engine
+        self._plan.release()
 
     @property
     def graph_batches(self) -> tuple[int, ...]:
@@ -133,9 +111,19 @@ class TensorRTEngine(BatchEngine):
         return tuple(sorted({batch for slot in self._slots for batch in slot.graphs}))
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.run(images)
+        descriptors = np.empty((len(images), self.spec.dimension), np.float32)
+        self._run_split(images, descriptors)
+        return descriptors
 
     def _run_split(self, images: NDArray[np.uint8], descriptors: NDArray[np.float32]) -> None:
+        self._cuda.select_device()
+        try:
+            self._run_slots(images, descriptors)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _run_slots(self, images: NDArray[np.uint8], descriptors: NDArray[np.float32]) -> None:
         for number, start in enumerate(range(0, len(images), self.max_batch)):
             slot = self._slots[number % len(self._slots)]
             self._collect(slot)
