@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from rrid_edge.errors import ImageError
 
@@ -96,7 +96,30 @@ def load_rgb(path: str | Path, stream: BinaryIO | None = None) -> Image.Image:
         raise ImageError(path, f"damaged or truncated image ({error}); save or fetch it again") from error
 
 
-def _refuse_unreadable_kinds(path: str | Path, image: ImageFile.ImageFile) -> None:
+def rgb_of(image: Image.Image, name: str) -> Image.Image:
+    """An image in memory in RGB with its EXIF orientation applied, as :func:`load_rgb` would read it from a file.
+
+    The given image is not changed; it is returned itself where nothing changes.
+
+    Args:
+        image: a Pillow image.
+        name: what errors call it, for example ``image 3``.
+
+    Raises:
+        ImageError: as for :func:`read_image`.
+    """
+    try:
+        _refuse_unreadable_kinds(name, image)
+        image.load()
+        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return _opaque_rgb(name, ImageOps.exif_transpose(image) if is_turned else image)
+    except ImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError) as error:
+        raise ImageError(name, f"damaged, truncated or closed image ({error}); open or fetch it again") from error
+
+
+def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(path, f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read: crop the person first")
@@ -118,8 +141,10 @@ def _refuse_unreadable_kinds(path: str | Path, image: ImageFile.ImageFile) -> No
         raise ImageError(path, "more than 8 bits per channel; convert the file to 8-bit RGB")
 
 
-def _stored_bits(image: ImageFile.ImageFile) -> int:
+def _stored_bits(image: Image.Image) -> int:
     """Bits per channel in the file. Pillow's mode does not show them: it reads 16-bit RGB PNGs as 8-bit RGB."""
+    if not isinstance(image, ImageFile.ImageFile):
+        return 8
     if image.format == "PNG" and image.tile:
         raw_mode = image.tile[0][3]
         return 16 if "16" in str(raw_mode) else 8
@@ -136,6 +161,15 @@ def _to_rgb(path: str | Path, image: Image.Image) -> Image.Image:
     """The image in RGB with its EXIF orientation applied."""
     # Copied only if something changes: a copy of 12 megapixels takes 30 ms, as long as its whole resize.
     ImageOps.exif_transpose(image, in_place=True)
+    return _opaque_rgb(path, image)
+
+
+def _opaque_rgb(path: str | Path, image: Image.Image) -> Image.Image:
+    """The image in RGB.
+
+    Raises:
+        ImageError: some of its pixels are transparent.
+    """
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] != 255:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,3 +197,18 @@ class GalleryStore(Moment, Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class StoreOwner(Protocol):
+    """An object that stands on a store, such as :class:`rrid_edge.gallery.library.Gallery`."""
+
+    @property
+    def store(self) -> GalleryStore:
+        """The store."""
+        ...
+
+
+def store_of(gallery: GalleryStore | StoreOwner) -> GalleryStore:
+    """The store of a gallery, or the store itself."""
+    # Not by isinstance: for a protocol it reads every attribute.
+    return cast("GalleryStore", getattr(gallery, "store", gallery))

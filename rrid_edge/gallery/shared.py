@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,12 +116,16 @@ def _accepted(row: NewRow) -> NewRow:
         raise UsageError(f"sha256 {row.sha256!r}: expected 64 hexadecimal digits")
     if row.thumbnail is not None and not isinstance(row.thumbnail, bytes):
         raise UsageError(f"thumbnail of type {type(row.thumbnail).__name__}: expected the bytes of a JPEG image")
+    # Exact texts: the checksum of a row is made of their representations, and NumPy's texts have another.
+    path = None if row.path is None else str.__str__(row.path)
+    source, sha256 = str.__str__(row.source), str.__str__(row.sha256)
     texts = {name: _accepted_name(name, getattr(row, name)) for name in ("camera", "person", "track", "label")}
     numbers = {name: _accepted_number(name, getattr(row, name)) for name in ("time", "frame")}
     size = _accepted_number("size", row.size) or 0
     if not isinstance(row.mtime_ns, Integral):
         raise UsageError(f"mtime_ns {row.mtime_ns!r}: expected whole nanoseconds")
-    return replace(row, size=size, mtime_ns=stored_mtime(int(row.mtime_ns)), **texts, **numbers)  # type: ignore[arg-type]
+    exact: dict[str, Any] = {"path": path, "source": source, "sha256": sha256, "size": size, **texts, **numbers}
+    return replace(row, mtime_ns=stored_mtime(int(row.mtime_ns)), **exact)
 
 
 def _accepted_name(field: str, value: object) -> str | None:
@@ -139,7 +144,7 @@ def _accepted_name(field: str, value: object) -> str | None:
         )
     if len(value) > MOST_CHARACTERS:
         raise UsageError(f"{field} of {len(value)} characters: expected at most {MOST_CHARACTERS}", parameter=field)
-    return value or None
+    return str.__str__(value) or None
 
 
 def _accepted_number(field: str, value: object) -> int | None:
