@@ -11,13 +11,17 @@ from pathlib import Path
 
 from rrid_edge.errors import OutputError, printable
 
+PRIVATE_MODE = 0o600
+"""Mode of files that show people: only their owner reads them."""
+
 
 @contextlib.contextmanager
-def atomic_output(path: Path) -> Iterator[Path]:
+def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Write to a temporary file; on success it is synced and renamed to ``path``, on failure removed.
 
     Args:
         path: the final path; its folder is created if missing.
+        mode: permissions of the file from its first byte on, such as :data:`PRIVATE_MODE`. None: the process's default.
 
     Yields:
         The temporary path, in the same folder and with the same suffix.
@@ -30,7 +34,12 @@ def atomic_output(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise OutputError(f"{printable(path)}: this is a folder; give the name of a file to write")
+        if mode is not None:
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o600, exist_ok=False)
         yield partial
+        if mode is not None:
+            partial.chmod(mode)
         sync_path(partial)
         partial.replace(path)
         sync_path(path.parent)
@@ -53,15 +62,15 @@ def sync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
-    with atomic_output(path) as partial:
+def write_text(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a text file atomically, in UTF-8; see :func:`atomic_output`."""
+    with atomic_output(path, mode) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: object, mode: int | None = None) -> None:
+    """Write ``value`` as indented JSON, atomically; see :func:`atomic_output`."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", mode)
 
 
 def sha256_of_file(path: Path) -> str:

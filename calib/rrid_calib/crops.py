@@ -29,13 +29,13 @@ class Crop:
         path: the file.
         name: its path relative to the folder, with ``/``.
         person: the person, or "" if unknown.
-        camera: the camera, or -1 if unknown.
+        camera: name of the camera, or "" if unknown.
     """
 
     path: Path
     name: str
     person: str
-    camera: int
+    camera: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def find_crops(folder: Path) -> list[Crop]:
     if is_dataset(folder):
         samples = load_dataset(folder, num_val=0).train
         return [
-            Crop(sample.path, _relative_name(sample.path, folder), str(sample.person), sample.camera)
+            Crop(sample.path, _relative_name(sample.path, folder), str(sample.person), str(sample.camera))
             for sample in samples
         ]
     paths = list_images(folder)
@@ -84,23 +84,20 @@ def find_crops(folder: Path) -> list[Crop]:
         raise UsageError(f"{printable(folder)}: no images; give a folder of training crops, or a dataset's folder")
     _refuse_test_crops(folder, paths)
     read = name_reader("auto")
-    crops = []
-    for path in paths:
-        facts = read(_relative_name(path, folder))
-        crops.append(
-            Crop(path, _relative_name(path, folder), facts.person or "", -1 if facts.camera is None else facts.camera)
-        )
-    return crops
+    named = [(path, _relative_name(path, folder)) for path in paths]
+    facts = [read(name) for _, name in named]
+    return [Crop(*crop, fact.person or "", fact.camera or "") for crop, fact in zip(named, facts, strict=True)]
 
 
 def sample_crops(crops: Sequence[Crop], count: int, seed: int) -> list[Crop]:
     """Draw up to ``count`` crops with ``seed``, evenly over cameras, and over the people of each camera."""
     generator = np.random.default_rng([seed, 29])
-    by_camera: dict[int, dict[str, list[Crop]]] = defaultdict(lambda: defaultdict(list))
+    by_camera: dict[str, dict[str, list[Crop]]] = defaultdict(lambda: defaultdict(list))
     for index in generator.permutation(len(crops)).tolist():
         by_camera[crops[index].camera][crops[index].person].append(crops[index])
-    queues = {camera: _interleaved(list(people.values())) for camera, people in sorted(by_camera.items())}
-    return _interleaved(list(queues.values()))[:count]
+    # Cameras that are numbers in the order of the numbers, so that a draw does not depend on how names are sorted.
+    cameras = sorted(by_camera, key=lambda camera: (not camera.isdecimal(), len(camera), camera))
+    return _interleaved([_interleaved(list(by_camera[camera].values())) for camera in cameras])[:count]
 
 
 def read_crops(crops: Sequence[Crop], height_px: int, width_px: int) -> CalibrationImages:

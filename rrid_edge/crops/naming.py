@@ -1,26 +1,39 @@
-"""Person, camera and time from the file names of crops."""
+"""Person, camera, time, frame and track from the file names of crops."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.crops.times import find_time, read_frame, read_time
 from rrid_edge.errors import UsageError
 
 PRESETS = {
-    "market1501": r"(?P<person>-1|\d{4})_c(?P<camera>\d+)s\d+_(?P<time>\d+)_\d+",
-    "dukemtmc": r"(?P<person>-1|\d{4})_c(?P<camera>\d+)_f(?P<time>\d+)",
+    "market1501": r"(?P<person>-1|\d{4})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
+    "dukemtmc": r"(?P<person>-1|\d{4})_c(?P<camera>\d+)_f(?P<frame>\d+)",
     "cuhk03": r"(?P<person>\d+_\d+)_(?P<camera>\d)_\d+",
     "rrid": r"(?P<person>-\d{7}|\d{8})_(?P<camera>\d{2})_\d{4}",
 }
 """Regular expressions for file names without suffix. More text may follow after ``_`` or ``.``."""
 AUTO = ("market1501", "dukemtmc", "rrid")
-_GROUPS = frozenset({"person", "camera", "time"})
+FOLDER_PRESETS = ("person-folders", "camera-folders", "folders")
+"""Presets that read the first folder of a path as the person, as the camera, or as one of them by its name."""
+CAMERA_PATTERN = r"(?:^|[/_.\- ])c(?:am(?:era)?)?[_\-]?(?P<camera>\d+)"
+"""Finds the camera in a path: ``anna_c2_001.jpg``, ``cam3/0007.png``, ``camera-1_12.jpg``."""
+LONGEST_NAME = 1000
+"""Most characters of a name, such as a camera. A longer one counts as not told."""
+
+_GROUPS = ("person", "camera", "time", "frame", "track")
+_CAMERA_FOLDER = re.compile(r"(?:c|cam|camera)[_\- ]?\d+|(?:cam|camera)[_\- ].+", re.IGNORECASE | re.ASCII)
+_NUMBERED_CAMERA = re.compile(r"(?:c|cam|camera)[_\- ]?(\d+)", re.IGNORECASE | re.ASCII)
+_FIRST_WORD = 1_000_000
+_MOST_DIGITS = 18
+"""Numbers of so many digits fit 63 bits."""
 
 
 @dataclass(frozen=True)
@@ -29,44 +42,65 @@ class NameFacts:
 
     Attributes:
         person: the person's label as written.
-        camera: camera number.
-        time: time or frame number.
+        camera: name of the camera. A number has no leading zeros: ``c01`` in Market-1501's names is ``1``.
+        time: UTC microseconds since 1970.
+        frame: frame number.
+        track: name of the track as written.
     """
 
     person: str | None = None
-    camera: int | None = None
+    camera: str | None = None
     time: int | None = None
+    frame: int | None = None
+    track: str | None = None
 
 
 def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
     """Make a function from a relative path to the facts in its name.
 
+    The function never raises. A time or frame that is too large and a name that is too long count as not told.
+
     Args:
         pattern: ``auto`` (recognises names of Market-1501, DukeMTMC-reID and RRID), the name of a preset, ``none``, or
-            a regular expression. It has named groups ``person``, ``camera`` or ``time`` and is searched in the relative
-            path.
+            a regular expression. It has named groups ``person``, ``camera``, ``time``, ``frame`` or ``track`` and is
+            searched in the relative path. A ``time`` that is a plain number, not a time
+            (:func:`rrid_edge.crops.times.read_time`), is a frame.
+
+            ``person-folders`` takes the first folder of the path as the person, ``camera-folders`` as the camera.
+            ``folders`` takes the first folder that is named like a camera (``c3``, ``cam03``, ``camera-lobby``) as
+            the camera, and the first other folder as the person. All three read what the folders do not tell from the
+            file name: as ``auto``, or a camera such as ``cam3`` and a date with a clock time anywhere in the name.
 
     Raises:
         UsageError: ``pattern`` is no regular expression, or has none of those groups.
     """
     if pattern == "none":
         return lambda _path: NameFacts()
+    if pattern in FOLDER_PRESETS:
+        return lambda path: _folder_facts(path, pattern)
     if pattern == "auto" or pattern in PRESETS:
-        names = AUTO if pattern == "auto" else (pattern,)
-        expressions = [re.compile(PRESETS[name] + r"(?:[_.].*)?") for name in names]
+        expressions = _expressions(AUTO if pattern == "auto" else (pattern,))
         return lambda path: _facts(_first_match(expressions, PurePosixPath(path).stem))
+    presets = ", ".join((*PRESETS, *FOLDER_PRESETS, "none"))
     try:
         expression = re.compile(pattern)
     except re.error as error:
+        raise UsageError(f"pattern {pattern!r} is not a regular expression ({error}); presets: {presets}") from error
+    if not expression.groupindex.keys() & set(_GROUPS):
+        groups = ", ".join(f"(?P<{name}>...)" for name in _GROUPS)
         raise UsageError(
-            f"pattern {pattern!r} is not a regular expression ({error}); presets: {', '.join(PRESETS)}, none"
-        ) from error
-    if not _GROUPS & expression.groupindex.keys():
-        raise UsageError(
-            f"pattern {pattern!r} has no named group: expected (?P<person>...), (?P<camera>...) or (?P<time>...), "
-            f"or a preset: auto, {', '.join(PRESETS)}, none"
+            f"pattern {pattern!r} has no named group: expected one of {groups}, or a preset: auto, {presets}"
         )
     return lambda path: _facts(expression.search(path))
+
+
+def camera_name(text: str) -> str | None:
+    """A camera as rows name it: without leading zeros if it is a number, and None if empty or too long."""
+    return _name(text.lstrip("0") or "0") if re.fullmatch(r"\d+", text, re.ASCII) else _name(text)
+
+
+def _expressions(presets: Iterable[str]) -> list[re.Pattern[str]]:
+    return [re.compile(PRESETS[name] + r"(?:[_.].*)?") for name in presets]
 
 
 def _first_match(expressions: Sequence[re.Pattern[str]], stem: str) -> re.Match[str] | None:
@@ -76,32 +110,81 @@ def _first_match(expressions: Sequence[re.Pattern[str]], stem: str) -> re.Match[
 def _facts(found: re.Match[str] | None) -> NameFacts:
     if found is None:
         return NameFacts()
-    groups = found.groupdict()
-    return NameFacts(groups.get("person"), _number(groups.get("camera")), _number(groups.get("time")))
+    person, camera, time, frame, track = (found.groupdict().get(name) or "" for name in _GROUPS)
+    read = read_time(time)
+    number = read_frame(frame)
+    if number is None and read is None:
+        number = read_frame(time)
+    return NameFacts(_name(person), camera_name(camera), read, number, _name(track))
 
 
-def _number(text: str | None) -> int | None:
-    digits = re.sub(r"\D", "", text or "")
-    return int(digits) if digits else None
+def _name(text: str) -> str | None:
+    """A name that a gallery stores, or None. Bytes of a path that are no UTF-8 are shown as escapes."""
+    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return shown if 0 < len(shown) <= LONGEST_NAME else None
+
+
+def _folder_facts(path: str, preset: str) -> NameFacts:
+    *folders, file = PurePosixPath(path).parts or ("",)
+    person, camera = _from_folders(folders, preset)
+    named = _facts(_first_match(_AUTO_EXPRESSIONS, PurePosixPath(file).stem))
+    if camera is None:
+        # A person's folder may be named like a camera ("c3"), so only the path below it is searched.
+        below = path if person is None or preset == "folders" else "/".join((*folders[1:], file))
+        found = None if named.camera else re.search(CAMERA_PATTERN, below)
+        camera = camera_name(found["camera"]) if found else named.camera
+    time = named.time if named.frame is not None else find_time(PurePosixPath(file).stem)
+    return NameFacts(person or named.person, camera, time, named.frame)
+
+
+def _from_folders(folders: Sequence[str], preset: str) -> tuple[str | None, str | None]:
+    """Person and camera of a path's folders."""
+    first = folders[0] if folders else ""
+    if preset == "person-folders":
+        return _name(first), None
+    if preset == "camera-folders":
+        return None, _folder_camera(first)
+    cameras = [folder for folder in folders if _CAMERA_FOLDER.fullmatch(folder)]
+    persons = [folder for folder in folders if not _CAMERA_FOLDER.fullmatch(folder)]
+    return _name(persons[0]) if persons else None, _folder_camera(cameras[0]) if cameras else None
+
+
+def _folder_camera(folder: str) -> str | None:
+    found = _NUMBERED_CAMERA.fullmatch(folder)
+    return camera_name(found[1] if found else folder)
+
+
+_AUTO_EXPRESSIONS = _expressions(AUTO)
 
 
 def read_labels(names: Sequence[str], pattern: str = "auto") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Person and camera of each name as numbers for ranking metrics: int64 (N,) each.
 
-    A person that is written as an integer keeps it; -1 is junk. Other persons are numbered from 1,000,000, sorted by
-    name. An unknown person or camera is -1.
+    A person or camera that is written as a whole number keeps it; person -1 is junk. Others are numbered from
+    1,000,000, or from the number above the largest written one, sorted by name. An unknown person or camera is -1.
     """
     reader = name_reader(pattern)
     facts = [reader(name) for name in names]
-    words = sorted({fact.person for fact in facts if fact.person is not None and not _is_whole(fact.person)})
-    numbers = {word: 1_000_000 + index for index, word in enumerate(words)}
-    persons = [
-        -1 if fact.person is None else int(fact.person) if _is_whole(fact.person) else numbers[fact.person]
-        for fact in facts
-    ]
-    cameras = [-1 if fact.camera is None else fact.camera for fact in facts]
+    persons = number_names([fact.person for fact in facts], r"-?\d+", _FIRST_WORD)
+    cameras = number_names([fact.camera for fact in facts], r"\d+", _FIRST_WORD)
     return np.array(persons, np.int64), np.array(cameras, np.int64)
 
 
-def _is_whole(text: str) -> bool:
-    return re.fullmatch(r"-?\d+", text) is not None
+def number_names(names: Sequence[str | None], whole: str, first: int, most_digits: int = _MOST_DIGITS) -> list[int]:
+    """A number per name; the same name has the same number, and two names never share one. None is -1.
+
+    Args:
+        names: to number.
+        whole: regular expression of names that are numbers and keep them.
+        first: lowest number of the other names, which are sorted. Numbers start above those that are kept.
+        most_digits: names of more digits are no numbers.
+    """
+
+    def kept(name: str) -> bool:
+        return re.fullmatch(whole, name, re.ASCII) is not None and len(name.lstrip("-0")) <= most_digits
+
+    told = {name for name in names if name is not None}
+    numbers = {name: int(name) for name in told if kept(name)}
+    start = max([first, *(number + 1 for number in numbers.values())])
+    numbers |= {name: start + index for index, name in enumerate(sorted(told - numbers.keys()))}
+    return [-1 if name is None else numbers[name] for name in names]

@@ -161,6 +161,23 @@ def test_folders_with_subsets_and_a_pattern_are_prepared(tmp_path):
     refused(outcome, 2, "no camera found in this path (2 in all)", "--pattern")
 
 
+def test_named_cameras_of_folders_are_numbered_together(tmp_path):
+    names = ("xlobby.jpg", "x2.jpg", "x99112233445566778890.jpg")
+    for number, (part, person) in enumerate((("train", "ann"), ("train", "bob"), ("query", "cid"), ("gallery", "cid"))):
+        (tmp_path / "raw" / part / person).mkdir(parents=True)
+        for name in names:
+            Image.fromarray(crop(10 * number + len(name))).save(tmp_path / "raw" / part / person / name)
+    pattern = r"x(?P<camera>\w+)"
+    outcome = rrid_edge(
+        "prepare", "folders", tmp_path / "raw", tmp_path / "out", "--pattern", pattern, "--num-val", "0"
+    )
+    assert outcome.code == 0, outcome.err
+    data = load_dataset(tmp_path / "out", num_val=0)
+    # 2 keeps its number; the serial number and the name follow it.
+    for samples in (data.train, data.query, data.gallery):
+        assert {sample.camera for sample in samples} == {2, 3, 4}
+
+
 def test_prepared_and_original_dataset_evaluate_equally(tmp_path):
     tiny_onnx = save_tiny_model(tmp_path / "rrid.onnx")
     raw = write_market(tmp_path / "raw", MARKET)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from rrid_edge.crops.folder import walk_images
-from rrid_edge.crops.naming import name_reader
+from rrid_edge.crops.naming import CAMERA_PATTERN, name_reader, number_names
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_train.data.plan import Plan, plan_lists
 from rrid_train.data.samples import Sample
 
-CAMERA_PATTERN = r"(?:^|[/_.\- ])c(?:am(?:era)?)?[_\-]?(?P<camera>\d+)"
-"""Finds the camera in a path below a person's folder: ``anna_c2_001.jpg``, ``cam3/0007.png``, ``camera-1_12.jpg``."""
+_MOST_CAMERA_DIGITS = 4
+"""A camera of more digits is numbered like a name: ``meta.json`` has a list entry for each number."""
 
 _People = Mapping[str, Mapping[Path, str]]
 """By folder name of the person: the image files, and each file's path below the person's folder."""
@@ -33,7 +33,7 @@ def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, s
         raw: the folder of the persons' folders, or of the three subsets.
         pattern: how to find the camera in the path below a person's folder. One of: ``auto`` (:data:`CAMERA_PATTERN`),
             a preset of :mod:`rrid_edge.crops.naming`, a regular expression with a group ``camera``, ``none`` (one
-            camera).
+            camera). A camera that is a whole number keeps it. Other names are sorted and numbered above those.
         test_share: share of the people to draw for testing, in (0, 1).
         seed: seed of this draw.
 
@@ -47,14 +47,15 @@ def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, s
             parameter="test_share",
         )
     parts = {part: raw / part for part in ("train", "query", "gallery")}
-    camera_of = _camera_reader(pattern)
     if all(folder.is_dir() for folder in parts.values()):
         people = {part: _people(folder) for part, folder in parts.items()}
+        camera_of = _camera_reader(pattern, people.values())
         names = sorted({name for found in people.values() for name in found}, key=os.fsencode)
         numbers = {name: number for number, name in enumerate(names, start=1)}
         train, query, gallery = (_samples(found, numbers, camera_of) for found in people.values())
     else:
         everybody = _people(raw)
+        camera_of = _camera_reader(pattern, [everybody])
         numbers = {name: number for number, name in enumerate(everybody, start=1)}
         samples = _samples(everybody, numbers, camera_of)
         tested = max(1, round(test_share * len(numbers)))
@@ -73,11 +74,20 @@ def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, s
     return plan_lists(raw.resolve().name, raw, train, query, gallery, {"persons": persons})
 
 
-def _camera_reader(pattern: str) -> Callable[[str], int | None]:
+def _camera_reader(pattern: str, parts: Iterable[_People]) -> Callable[[str], int | None]:
+    """A function from the path below a person's folder to the camera's number.
+
+    Args:
+        pattern: see :func:`plan_folders`.
+        parts: all images, whose cameras are numbered together.
+    """
     if pattern == "none":
         return lambda _path: 0
     reader = name_reader(CAMERA_PATTERN if pattern == "auto" else pattern)
-    return lambda path: reader(path).camera
+    told = {reader(below).camera for people in parts for files in people.values() for below in files.values()}
+    names = sorted(name for name in told if name is not None)
+    numbers = dict(zip(names, number_names(names, r"\d+", 1, _MOST_CAMERA_DIGITS), strict=True))
+    return lambda path: numbers.get(reader(path).camera or "")
 
 
 def _people(folder: Path) -> _People:
