@@ -25,7 +25,7 @@ _PATCHES_PER_IMAGE = 24
 _DAMPING = 0.01
 """Fraction of H's mean diagonal that is added to the diagonal, so that H is invertible even if inputs are constant."""
 _BLOCK = 128
-"""Inputs per block. Errors of a block are compensated in later inputs with one matrix product."""
+"""Inputs per block. The errors of all earlier inputs enter a block with one matrix product."""
 
 
 class SecondMoments:
@@ -106,46 +106,27 @@ def compensated(
 def _compensated_group(
     weights: NDArray[np.float32], steps: NDArray[np.float32], moments: NDArray[np.float32]
 ) -> NDArray[np.int8]:
-    """Round the weights (outputs, K) of one group."""
+    """Round the weights (outputs, K) of one group.
+
+    With H = R Rᵀ and R upper triangular, d H dᵀ is the sum of squares of d R. Entry i of d R depends on the rounding
+    errors of the inputs up to i only, so each input in turn is rounded to the step that makes its entry smallest. This
+    equals GPTQ's updates with the Cholesky factor of the inverse of H, and needs no inverse.
+    """
     damped = moments.astype(np.float64)
     damped[np.diag_indices_from(damped)] += _DAMPING * max(float(np.mean(np.diag(damped))), 1e-12)
-    # Row i holds how much the inputs after i compensate an error at input i.
-    factor = _factor_of_inverse(damped).astype(np.float32)
-    adjusted = weights.copy()
+    factor = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1].astype(np.float32)
+    errors = np.empty_like(weights)
     result = np.empty(weights.shape, np.int8)
     for start in range(0, weights.shape[1], _BLOCK):
         stop = min(start + _BLOCK, weights.shape[1])
-        errors = np.empty((len(weights), stop - start), np.float32)
+        entries = errors[:, :start] @ factor[:start, start:stop]
         for index in range(start, stop):
-            rounded = np.clip(np.rint(adjusted[:, index] / steps), -LARGEST, LARGEST)
+            wanted = weights[:, index] + entries[:, index - start] / factor[index, index]
+            rounded = np.clip(np.rint(wanted / steps), -LARGEST, LARGEST)
             result[:, index] = rounded
-            error = (adjusted[:, index] - rounded * steps) / factor[index, index]
-            adjusted[:, index:stop] -= np.outer(error, factor[index, index:stop])
-            errors[:, index - start] = error
-        adjusted[:, stop:] -= errors @ factor[start:stop, stop:]
+            errors[:, index] = weights[:, index] - rounded * steps
+            entries[:, index - start :] += np.outer(errors[:, index], factor[index, index:stop])
     return result
-
-
-def _factor_of_inverse(moments: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The upper Cholesky factor U of the inverse of H (K, K): ``U.T @ U`` is the inverse.
-
-    H is factored from its last input to its first: H = R Rᵀ with R upper triangular. Then U is the inverse of R.
-    Inverting a triangle takes a third of the operations of inverting H.
-    """
-    lower = np.linalg.cholesky(moments[::-1, ::-1]).astype(np.float64, copy=False)
-    return _inverse_of_upper(lower[::-1, ::-1])
-
-
-def _inverse_of_upper(triangle: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of an upper triangular matrix (K, K), half by half."""
-    size, half = len(triangle), len(triangle) // 2
-    if size <= _BLOCK:
-        return np.triu(np.linalg.inv(triangle))
-    inverse = np.zeros_like(triangle)
-    first = inverse[:half, :half] = _inverse_of_upper(triangle[:half, :half])
-    last = inverse[half:, half:] = _inverse_of_upper(triangle[half:, half:])
-    inverse[:half, half:] = -first @ triangle[:half, half:] @ last
-    return inverse
 
 
 def empty_moments(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 - a protobuf message

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from rrid_calib.graph import Layer, quantised, read_graph
 from rrid_calib.ranges import collect, descriptors_of, scales
-from rrid_calib.rounding import SecondMoments, _factor_of_inverse, compensated, empty_moments, rounded_weights
+from rrid_calib.rounding import SecondMoments, compensated, empty_moments, rounded_weights
 from rrid_calib.weights import LARGEST, quantised_weights, weight_steps
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
@@ -55,12 +55,28 @@ def test_compensated_error_is_close_to_the_best_rounding():
     assert mine - best < 0.5 * (nearest - best)
 
 
+def _gptq(weights, steps, moments):
+    """Algorithm 1 of the paper, one input at a time: with the Cholesky factor of the inverse of the damped H."""
+    damped = moments + 0.01 * np.mean(np.diag(moments)) * np.eye(len(moments))
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    adjusted = weights.astype(np.float64)
+    result = np.empty(weights.shape)
+    for index in range(weights.shape[1]):
+        result[:, index] = np.clip(np.rint(adjusted[:, index] / steps), -LARGEST, LARGEST)
+        error = (adjusted[:, index] - result[:, index] * steps) / factor[index, index]
+        adjusted[:, index:] -= np.outer(error, factor[index, index:])
+    return result
+
+
 @pytest.mark.parametrize("inputs", [1, 7, 128, 301])
-def test_the_factor_is_that_of_the_inverse(inputs):
-    moments = _correlated(2 * inputs, inputs, 4).T @ _correlated(2 * inputs, inputs, 4) + np.eye(inputs)
-    found = _factor_of_inverse(moments)
-    np.testing.assert_allclose(found, np.linalg.cholesky(np.linalg.inv(moments)).T, atol=1e-9)
-    np.testing.assert_array_equal(found, np.triu(found))
+def test_the_weights_are_those_of_the_published_algorithm(inputs):
+    values = _correlated(2 * inputs, inputs, 4)
+    moments = values.T @ values / len(values)
+    weights = np.random.default_rng(5).standard_normal((16, inputs)).astype(np.float32)
+    steps = weight_steps(weights) * np.float32(0.8)  # some weights are clipped
+    found = compensated(weights, steps, moments[None].astype(np.float32))
+    # float32 products decide a few ties otherwise
+    assert np.mean(found != _gptq(weights, steps, moments)) < 0.002
 
 
 def test_values_are_int8_and_groups_are_independent():
