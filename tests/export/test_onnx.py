@@ -31,6 +31,15 @@ def tiny(tmp_path) -> SourceNetwork:
     return SourceNetwork(tiny_network(), tmp_path / "tiny.pth", "ab", "nothing")
 
 
+@pytest.fixture(scope="module")
+def tiny_file(tmp_path_factory):
+    """The ONNX file of the tiny network. Tracing takes seconds, so tests that damage it copy it."""
+    path = tmp_path_factory.mktemp("tiny") / "m.onnx"
+    source = SourceNetwork(tiny_network(), path.with_name("tiny.pth"), "ab", "nothing")
+    export_onnx(InferenceBranch(source.model).eval(), source.spec(), path)
+    return path
+
+
 def _random_images(count: int, config: ModelConfig, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, config.height_px, config.width_px, 3), dtype=np.uint8)
 
@@ -97,12 +106,14 @@ def test_branch_does_not_change_the_trained_network(tiny):
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_exported_file_takes_batches_that_were_not_traced(tiny, tmp_path, flip):
+def test_exported_file_takes_batches_that_were_not_traced(tiny, tiny_file, tmp_path, flip):
     spec = tiny.spec(flip=flip)
     branch = InferenceBranch(tiny.model, flip=flip).eval()
-    export_onnx(branch, spec, tmp_path / "m.onnx")
-    assert read_spec(tmp_path / "m.onnx") == spec
-    with open_engine(tmp_path / "m.onnx", "onnxruntime") as engine:
+    path = tiny_file if flip else tmp_path / "m.onnx"
+    if not flip:
+        export_onnx(branch, spec, path)
+    assert read_spec(path) == spec
+    with open_engine(path, "onnxruntime") as engine:
         for batch in (1, 2, 7):
             images = _random_images(batch, TINY, seed=batch)
             np.testing.assert_allclose(engine.run(images), run_branch(branch, images), atol=1e-5)
@@ -143,19 +154,21 @@ def _change_a_weight(model: onnx.ModelProto) -> None:
         (_change_a_weight, "differs from PyTorch at batch 1: .*, expected a difference of at most 1e-05"),
     ],
 )
-def test_a_file_that_breaks_the_contract_is_refused(tiny, tmp_path, damage, words):
+def test_a_file_that_breaks_the_contract_is_refused(tiny, tiny_file, tmp_path, damage, words):
     branch = InferenceBranch(tiny.model).eval()
-    export_onnx(branch, tiny.spec(), tmp_path / "m.onnx")
-    model = onnx.load(tmp_path / "m.onnx")
+    model = onnx.load(tiny_file)
+    check_onnx(tiny_file, tiny.spec(), branch)
     damage(model)
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(CheckFailedError, match=words):
         check_onnx(tmp_path / "m.onnx", tiny.spec(), branch)
 
 
-def test_a_failed_check_leaves_no_file(tiny, tmp_path):
+def test_a_failed_check_leaves_no_file(tiny, tiny_file, tmp_path, monkeypatch):
     def refuse(_path):
         raise CheckFailedError("no")
+
+    monkeypatch.setattr("rrid_export.onnx._trace", lambda _branch: onnx.load(tiny_file))
 
     with pytest.raises(CheckFailedError):
         export_onnx(InferenceBranch(tiny.model).eval(), tiny.spec(), tmp_path / "out" / "m.onnx", accept=refuse)
@@ -175,8 +188,16 @@ def test_export_command_takes_crops_and_input_size(tmp_path):
     assert read_spec(tmp_path / "models" / "rrid.onnx").fingerprint == again.spec().fingerprint
 
 
-def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(tmp_path):
+def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(tmp_path, monkeypatch):
     """Float16 weights, float32 at both ends. Without TensorRT the command exits with 3 and names what is missing."""
+    asked: list[int] = []
+    run_batch = TorchEngine._run_batch
+
+    def counted(self, images):
+        asked.append(len(images))
+        return run_batch(self, images)
+
+    monkeypatch.setattr(TorchEngine, "_run_batch", counted)
     torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
     size = ("--height", 96, "--width", 32)
     outcome = rrid_edge(
@@ -188,6 +209,8 @@ def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(tmp_path):
         "rrid.fp16.onnx: written, but no TensorRT engine was built",
         "on the device run: rrid-edge export",
     )
+    with np.load(tmp_path / "m" / "rrid.goldens.npz") as goldens:
+        assert sum(asked) == len(goldens["images"])  # both precisions are compared with the same answers of PyTorch
     full, half = tmp_path / "m" / "rrid.onnx", tmp_path / "m" / "rrid.fp16.onnx"
     assert half.stat().st_size <= 0.52 * full.stat().st_size
     spec = read_spec(half)
@@ -228,20 +251,3 @@ def test_export_command_refuses_bad_checkpoints_sizes_and_folders(tmp_path):
     output = ("-o", tmp_path / "file" / "models")
     refused(rrid_edge("export", tmp_path / "tiny.pth", *size, *output), 2, "cannot be written")
     refused(rrid_edge("export", tmp_path / "tiny.pth", *size, "--crops", tmp_path / "file"), 2, "this is a file")
-
-
-def test_two_precisions_ask_pytorch_once(tmp_path, monkeypatch):
-    torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
-    asked: list[int] = []
-    run_batch = TorchEngine._run_batch
-
-    def counted(self, images):
-        asked.append(len(images))
-        return run_batch(self, images)
-
-    monkeypatch.setattr(TorchEngine, "_run_batch", counted)
-    size = ("--height", 96, "--width", 32)
-    rrid_edge("export", tmp_path / "tiny.pth", "-o", tmp_path / "m", *size, "--fp16")
-    assert (tmp_path / "m" / "rrid.fp16.onnx").is_file()
-    with np.load(tmp_path / "m" / "rrid.goldens.npz") as goldens:
-        assert sum(asked) == len(goldens["images"])
