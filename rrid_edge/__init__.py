@@ -13,15 +13,16 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from rrid_edge.crops.images import read_image
+    from rrid_edge.embedding.embedder import Embedder
     from rrid_edge.embedding.pipeline import embed_files
     from rrid_edge.embedding.queries import Query
     from rrid_edge.engines.base import Engine
     from rrid_edge.engines.fake import FakeEngine
     from rrid_edge.engines.opening import open_engine
     from rrid_edge.errors import RridEdgeError
-    from rrid_edge.gallery.base import Gallery, SearchFilter
+    from rrid_edge.gallery.base import SearchFilter
     from rrid_edge.gallery.indexing.sync import index_folder
-    from rrid_edge.gallery.opening import create_gallery, open_gallery
+    from rrid_edge.gallery.library import Gallery, open_gallery
     from rrid_edge.matching import MatchResult, MatchSettings, match, match_all
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.reading import read_any_spec
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rrid_edge.ranking.rerank import k_reciprocal
 
 __all__ = [
+    "Embedder",
     "Engine",
     "FakeEngine",
     "Gallery",
@@ -46,7 +48,6 @@ __all__ = [
     "__version__",
     "check_parity",
     "choose_model",
-    "create_gallery",
     "embed_files",
     "evaluate_ranking",
     "index_folder",
@@ -62,9 +63,10 @@ __all__ = [
 
 # The module of each name: what the imports above tell type checkers.
 _MODULES = {
+    "Embedder": "embedding.embedder",
     "Engine": "engines.base",
     "FakeEngine": "engines.fake",
-    "Gallery": "gallery.base",
+    "Gallery": "gallery.library",
     "Labels": "ranking.labels",
     "MatchResult": "matching",
     "MatchSettings": "matching",
@@ -74,7 +76,6 @@ _MODULES = {
     "SearchFilter": "gallery.base",
     "check_parity": "parity.check",
     "choose_model": "model.choice",
-    "create_gallery": "gallery.opening",
     "embed_files": "embedding.pipeline",
     "evaluate_ranking": "ranking.metrics",
     "index_folder": "gallery.indexing.sync",
@@ -83,7 +84,7 @@ _MODULES = {
     "match": "matching",
     "match_all": "matching",
     "open_engine": "engines.opening",
-    "open_gallery": "gallery.opening",
+    "open_gallery": "gallery.library",
     "read_any_spec": "model.reading",
     "read_image": "crops.images",
 }

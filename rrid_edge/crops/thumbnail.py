@@ -1,0 +1,26 @@
+"""Thumbnails: small JPEG pictures of crops, for galleries that hold no files."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+from PIL import Image
+
+MAX_SIDE_PX: Final = 160
+"""Longest side of a thumbnail. A crop of 384 x 128 pixels becomes 160 x 53, about 3 kB."""
+_QUALITY = 85
+
+
+def thumbnail_of(image: Image.Image) -> bytes:
+    """An RGB image as JPEG whose longer side has at most :data:`MAX_SIDE_PX` pixels."""
+    small = image.copy()
+    small.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BILINEAR)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=_QUALITY)
+    return stream.getvalue()
+
+
+def is_thumbnail(image: Image.Image) -> bool:
+    """Whether a decoded image is a JPEG that needs no shrinking."""
+    return image.format == "JPEG" and max(image.size) <= MAX_SIDE_PX

@@ -1,0 +1,288 @@
+"""``Gallery`` and ``open_gallery``: galleries for programs such as trackers, services and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.closable import Closable
+from rrid_edge.embedding.arrays import Color, refuse_unknown_color
+from rrid_edge.errors import ClosedError, UsageError, printable
+from rrid_edge.gallery.base import LOCAL_SOURCE, ForgetReport, GalleryInfo, GalleryRow, NewRow, SearchFilter
+from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.exporting import export_gallery
+from rrid_edge.gallery.fields import descriptors_of, ids_of, microseconds, names_of, per_row, thumbnails_of
+from rrid_edge.gallery.searching import GalleryMatch, SearchSettings, measured_threshold, search_store
+from rrid_edge.gallery.shared import accepted_rows
+from rrid_edge.model.spec import ModelSpec
+
+
+class Gallery(Closable):
+    """A gallery, opened by :func:`open_gallery`; a context manager. Methods may be called from any thread.
+
+    Iterating gives the rows (:class:`rrid_edge.gallery.base.GalleryRow`); ``len`` counts them.
+
+    Attributes:
+        store: the store that the gallery stands on.
+    """
+
+    def __init__(self, store: GalleryStore, *, writable: bool, model: Path | None = None) -> None:
+        self.store = store
+        self._is_writable = writable
+        self._is_closed = False
+        self._model = model
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that made the descriptors."""
+        return self.store.spec
+
+    def info(self) -> GalleryInfo:
+        """The gallery's facts."""
+        return self._open().info()
+
+    def __len__(self) -> int:
+        return self._open().info().rows
+
+    def __bool__(self) -> bool:
+        return True  # an empty gallery is no missing one
+
+    def __iter__(self) -> Iterator[GalleryRow]:
+        return iter(self._open().rows())
+
+    def add(  # noqa: PLR0913 - one parameter per field of a row
+        self,
+        descriptors: NDArray[np.floating] | Sequence[Any],
+        *,
+        camera: object = None,
+        time: object = None,
+        frame: object = None,
+        person: object = None,
+        track: object = None,
+        label: object = None,
+        thumbnails: object = None,
+        source: object = LOCAL_SOURCE,
+        color: Color = "rgb",
+    ) -> list[int]:
+        """Add rows without files, in one commit. No command compares them with a folder.
+
+        Each field is one value for all rows, or a sequence of one per row. Names may be whole numbers.
+
+        Args:
+            descriptors: floating-point (N, D) of unit length, or (D,) for one row.
+            camera: name of the camera.
+            time: capture time: a datetime with a time zone, or whole UTC microseconds since 1970.
+            frame: frame number.
+            person: name of the person.
+            track: name of the track.
+            label: person as a user confirmed it.
+            thumbnails: one picture per row: bytes of a JPEG, Pillow image, uint8 array (H, W, 3) or None. They are
+                stored as small JPEGs.
+            source: name of the box or camera site that the rows come from.
+            color: order of the channels of ``thumbnails`` that are arrays: ``rgb`` or ``bgr``.
+
+        Returns:
+            The ids of the rows.
+
+        Raises:
+            UsageError: a descriptor or a field is refused (type, range, number of values), or the gallery is open for
+                reading. Nothing is written.
+            ImageError: a thumbnail cannot be decoded. Nothing is written.
+        """
+        store = self._open_for_writing()
+        refuse_unknown_color(color)
+        vectors = descriptors_of(descriptors, self.spec.dimension)
+        count = len(vectors)
+        fields = {"camera": camera, "frame": frame, "person": person, "track": track, "label": label, "source": source}
+        columns = {name: per_row(name, value, count) for name, value in fields.items()}
+        columns["time"] = [microseconds("time", value) for value in per_row("time", time, count)]
+        columns["thumbnail"] = thumbnails_of(thumbnails, count, color)
+        rows = [
+            NewRow(None, **dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
+        ]
+        return store.add(rows, vectors) if rows else []
+
+    def search(  # noqa: PLR0913 - one parameter per condition
+        self,
+        descriptors: NDArray[np.floating] | Sequence[Any],
+        *,
+        top_k: int = 10,
+        cameras: str | int | Iterable[str | int] | None = None,
+        since: datetime | int | None = None,
+        until: datetime | int | None = None,
+        sources: str | Iterable[str] | None = None,
+        min_score: float | None = None,
+        fpr: float | None = None,
+    ) -> tuple[tuple[GalleryMatch, ...], ...]:
+        """The rows that are most similar to each query.
+
+        Args:
+            descriptors: queries, floating-point (Q, D) of unit length, or (D,) for one.
+            top_k: most matches per query.
+            cameras: only rows of these cameras.
+            since: only rows of this time or later: a datetime with a time zone, or UTC microseconds since 1970.
+            until: only rows of this time or earlier.
+            sources: only rows of these sources.
+            min_score: lowest cosine of a match.
+            fpr: sets the lowest cosine by a false-positive rate per pair, from the thresholds of the gallery's model.
+
+        Returns:
+            Per query its matches, best first; empty where no row passes.
+
+        Raises:
+            UsageError: a value is refused, both ``min_score`` and ``fpr`` are given, or no threshold was measured.
+        """
+        store = self._open()
+        queries = descriptors_of(descriptors, self.spec.dimension)
+        settings = SearchSettings(top_k, self._lowest_score(min_score, fpr))
+        row_filter = SearchFilter(
+            cameras=names_of("cameras", cameras),
+            since=microseconds("since", since),
+            until=microseconds("until", until),
+            sources=names_of("sources", sources),
+        )
+        return search_store(store, queries, row_filter, settings)
+
+    def label(self, ids: int | Iterable[int], label: object) -> None:
+        """Record the person of some rows as a user confirmed it.
+
+        Args:
+            ids: of the rows.
+            label: one name for all rows, or one per row; None removes the label.
+
+        Raises:
+            UsageError: an id is unknown, a label is refused, or the gallery is open for reading. Nothing is written.
+        """
+        store = self._open_for_writing()
+        wanted = [int(identifier) for identifier in ids_of(ids)]
+        labels = [
+            row.label for row in accepted_rows([NewRow(None, label=x) for x in per_row("label", label, len(wanted))])
+        ]
+        found = {row.id: row for row in store.rows_by_id(wanted)}
+        unknown = [identifier for identifier in wanted if identifier not in found]
+        if unknown:
+            raise UsageError(
+                f"id {unknown[0]} is not in the gallery ({len(unknown)} such ids): expected ids of its rows",
+                parameter="ids",
+            )
+        store.update([replace(found[key], label=name) for key, name in dict(zip(wanted, labels, strict=True)).items()])
+
+    def remove(self, rows: int | str | Iterable[int | str]) -> int:
+        """Remove rows by id or by path; returns how many existed. `index` adds crops again whose files remain.
+
+        Raises:
+            UsageError: another type, or the gallery is open for reading.
+        """
+        return self._open_for_writing().remove(ids_of(rows, paths=True))
+
+    def forget(self, rows: int | str | Iterable[int | str], *, keep_out: bool = True) -> ForgetReport:
+        """Remove rows by id or by path, and erase their vectors and thumbnails.
+
+        Args:
+            rows: ids or paths.
+            keep_out: remember the content of files as a keyed digest, so that indexing does not add them again.
+
+        Raises:
+            UsageError: another type, or the gallery is open for reading.
+        """
+        return self._open_for_writing().forget(ids_of(rows, paths=True), keep_out=keep_out)
+
+    def thumbnails(self, ids: int | Iterable[int]) -> dict[int, bytes]:
+        """Thumbnails (JPEG) by id; rows without one are left out."""
+        return self._open().thumbnails([int(identifier) for identifier in ids_of(ids)])
+
+    def export(self, path: str | Path) -> int:
+        """Write all rows and descriptors into a NumPy file (.npz); returns the number of rows.
+
+        The arrays are those of :func:`rrid_edge.gallery.exporting.export_gallery`.
+        """
+        return export_gallery(self._open(), Path(path))
+
+    def close(self) -> None:
+        """Release files, locks and connections; safe to call twice."""
+        self._is_closed = True
+        self.store.close()
+
+    def _open(self) -> GalleryStore:
+        if self._is_closed:
+            raise ClosedError(f"the gallery {self.store.where}")
+        return self.store
+
+    def _open_for_writing(self) -> GalleryStore:
+        store = self._open()
+        if not self._is_writable:
+            raise UsageError(
+                f"{store.where}: this gallery is open for reading; open it for writing: open_gallery(..., write=True)",
+                parameter="write",
+            )
+        return store
+
+    def _lowest_score(self, min_score: float | None, fpr: float | None) -> float | None:
+        """The lowest cosine of a match, given or measured."""
+        if fpr is None:
+            return min_score
+        if min_score is not None:
+            raise UsageError("min_score and fpr exclude each other: give one", parameter=("min_score", "fpr"))
+        model = self._model or (Path(name) if (name := self._open().info().model) else None)
+        if model is None:
+            raise UsageError(
+                f"{self.store.where}: this gallery knows no model file, whose thresholds a false-positive rate needs: "
+                "open it with the parameter model, or give min_score",
+                parameter=("fpr", "model"),
+            )
+        return measured_threshold(model, self.spec, fpr)
+
+
+def open_gallery(
+    location: str | Path,
+    spec: ModelSpec | None = None,
+    *,
+    create: bool = False,
+    write: bool = False,
+    model: str | Path | None = None,
+    dtype: str = "float16",
+) -> Gallery:
+    """Open a gallery, or create it.
+
+    Args:
+        location: a folder of crops, the folder of an index, or an address such as
+            ``milvus+http://HOST:19530/COLLECTION``.
+        spec: of the model whose descriptors are stored and searched. A gallery of another model is refused.
+        create: create the gallery if there is none; opens for writing. Needs ``spec``.
+        write: open an existing gallery for writing. A folder has one writer at a time.
+        model: the model file; its thresholds serve ``search(fpr=...)``. A gallery open for writing remembers it.
+        dtype: of a new gallery: ``float16`` or ``float32``.
+
+    Raises:
+        UsageError: ``create`` without ``spec``, or a text that is no location.
+        GalleryMissingError: no gallery there, and ``create`` is false.
+        GalleryBusyError: another process writes the gallery.
+        GalleryUnavailableError: the server does not answer.
+        GalleryError: the gallery is damaged or has a newer format.
+        FingerprintMismatchError: the gallery was made with another model.
+    """
+    from rrid_edge.gallery.opening import create_store, location_of, open_store, store_exists
+
+    place = location_of(location)
+    if create and spec is None and not store_exists(place):
+        raise UsageError(
+            f"{printable(str(location))}: a new gallery needs the spec of its model, such as Embedder(...).spec",
+            parameter="spec",
+        )
+    if create and spec is not None:
+        store = create_store(place, spec, dtype=dtype)
+    else:
+        store = open_store(place, write=create or write, spec=spec)
+    if model is not None and (create or write):
+        try:
+            store.remember({"model": str(Path(model).resolve())})
+        except BaseException:
+            store.close()
+            raise
+    return Gallery(store, writable=create or write, model=None if model is None else Path(model))

@@ -1,0 +1,142 @@
+"""The library's search: matches of queries with the block shares, all from one moment of a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.errors import GalleryChangedError, UsageError
+from rrid_edge.gallery.base import Hit, SearchFilter
+from rrid_edge.gallery.contract import GalleryStore, Moment
+from rrid_edge.model.names import thresholds_candidates
+from rrid_edge.model.spec import ModelSpec
+from rrid_edge.ranking.descriptors import block_shares
+from rrid_edge.ranking.thresholds import threshold_for
+
+_ATTEMPTS = 5
+"""Searches before a gallery that others keep changing is reported."""
+
+
+@dataclass(frozen=True)
+class GalleryMatch:
+    """One row of an answer.
+
+    Attributes:
+        rank: 1 for the best.
+        score: cosine of query and row, in [-1, 1].
+        id: of the row.
+        path: the crop's file, relative to its source's folder; None for a row that came through the library.
+        camera: name of the camera, or None.
+        time: capture time in UTC microseconds since 1970, or None.
+        frame: frame number, or None.
+        person: person as the caller or the file name tells, or None.
+        track: name of the track, or None.
+        label: person as a user confirmed it, or None.
+        source: name of the folder or box that the row comes from.
+        block_shares: share of each descriptor block in ``score``, in the model's block order. Their sum is ``score``.
+    """
+
+    rank: int
+    score: float
+    id: int
+    path: str | None
+    camera: str | None
+    time: int | None
+    frame: int | None
+    person: str | None
+    track: str | None
+    label: str | None
+    source: str
+    block_shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How the library searches.
+
+    Attributes:
+        top_k: most matches per query.
+        min_score: lowest cosine of a match, or None.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    top_k: int = 10
+    min_score: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.top_k, Integral) or isinstance(self.top_k, bool) or self.top_k < 1:
+            raise UsageError(
+                f"top_k {self.top_k!r} does not work: expected a whole number of at least 1", parameter="top_k"
+            )
+        lowest = self.min_score
+        if lowest is not None and not (isinstance(lowest, Real) and -1 <= lowest <= 1):
+            raise UsageError(
+                f"min_score {lowest!r} is not a cosine: expected a number from -1 to 1", parameter="min_score"
+            )
+
+
+def measured_threshold(model: Path, spec: ModelSpec, fpr: float) -> float:
+    """The lowest cosine of a match at a false-positive rate, from the thresholds beside a model file.
+
+    Args:
+        model: the model file.
+        spec: of the network.
+        fpr: false-positive rate per pair; it must be one of the measured rates.
+
+    Raises:
+        UsageError: no thresholds were measured for this network, or none at this rate.
+        ModelFileError: a file is damaged or has another format.
+    """
+    return threshold_for(thresholds_candidates(model), spec.fingerprint, fpr)
+
+
+def search_store(
+    store: GalleryStore, queries: NDArray[np.float32], row_filter: SearchFilter, settings: SearchSettings
+) -> tuple[tuple[GalleryMatch, ...], ...]:
+    """The matches of each query, float32 (Q, D) of unit length, best first.
+
+    Raises:
+        GalleryChangedError: others changed the rows of every attempt.
+    """
+    if not len(queries):
+        return ()
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _search_once(store, queries, row_filter, settings)
+        except GalleryChangedError:
+            continue
+    return _search_once(store, queries, row_filter, settings)
+
+
+def _search_once(
+    store: GalleryStore, queries: NDArray[np.float32], row_filter: SearchFilter, settings: SearchSettings
+) -> tuple[tuple[GalleryMatch, ...], ...]:
+    with store.moment() as moment:
+        found = moment.search(queries, int(settings.top_k), row_filter).hits
+        lowest = settings.min_score
+        hits = [[hit for hit in one if lowest is None or hit.score >= lowest] for one in found]
+        vectors = _vectors(moment, hits)
+    blocks = len(store.spec.blocks)
+    return tuple(
+        tuple(_match(rank, hit, block_shares(query, vectors[hit.row.id], blocks)) for rank, hit in enumerate(one, 1))
+        for query, one in zip(queries, hits, strict=True)
+    )
+
+
+def _vectors(moment: Moment, hits: Sequence[Sequence[Hit]]) -> dict[int, NDArray[np.float32]]:
+    """The descriptors of all rows of some answers, by id; each is read once."""
+    rows = {hit.row.id: hit.row for one in hits for hit in one}
+    return dict(zip(rows, moment.vectors(list(rows.values())), strict=True)) if rows else {}
+
+
+def _match(rank: int, hit: Hit, shares: tuple[float, ...]) -> GalleryMatch:
+    row = hit.row
+    told = (row.path, row.camera, row.time, row.frame, row.person, row.track, row.label, row.source)
+    return GalleryMatch(rank, hit.score, row.id, *told, shares)
