@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
 from rrid_calib.graph import int8_layers, quantised, read_graph
@@ -21,6 +20,7 @@ from rrid_edge.engines import Engine, open_engine
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
 from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.weights import contract_file
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import export_onnx
@@ -43,8 +43,7 @@ def write_int8(source: Path, plain: Path, accurate: Path) -> None:
         (plain, quantised(model, steps)),
         (accurate, quantised(model, steps, two_step_layers=heads, float_residuals=True)),
     ):
-        onnx.helper.set_model_props(result, spec.with_precision("int8").to_metadata())
-        onnx.save_model(result, str(path))
+        path.write_bytes(contract_file(result.SerializeToString(), spec.with_precision("int8")))
 
 
 def exported_engines(source: SourceNetwork, folder: Path, threads: int) -> dict[str, Engine]:

@@ -18,8 +18,8 @@ from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.model.names import calibration_path, onnx_beside, parity_report_path
-from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.weights import contract_file, read_checked_spec
 from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import Goldens
 from rrid_edge.ranking.labels import Labels
@@ -133,10 +133,9 @@ def calibrate(
     model = read_graph(source)
     choice = choose_form(Trial(model, measured.pixels, spec.blocks), ranged.pixels, settings, say)
     result = choice.form.build(model, choice.float_layers)
-    onnx.helper.set_model_props(result, spec.with_precision("int8").to_metadata())
     path = output or onnx_beside(source, "int8")
     with atomic_output(path) as partial:
-        onnx.save_model(result, str(partial))
+        partial.write_bytes(contract_file(result.SerializeToString(), spec.with_precision("int8")))
         onnx.checker.check_model(str(partial), full_check=True)
         report = _prove(partial, measured, reference or OnnxRuntimeEngine(source))
     calibration = _calibration(choice, ranged)
@@ -149,7 +148,7 @@ def calibrate(
 
 
 def _float32_spec(source: Path) -> ModelSpec:
-    spec = read_spec(source)
+    spec = read_checked_spec(source)
     if spec.precision != "fp32":
         raise UsageError(
             f"{printable(source)}: precision {spec.precision}, expected fp32; calibrate the float32 file, "

@@ -19,6 +19,7 @@ from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import atomic_output
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.weights import contract_file
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 
@@ -65,9 +66,8 @@ def export_onnx(
     """
     model = _trace(branch)
     model.producer_name, model.producer_version = "rrid-edge", spec.version
-    onnx.helper.set_model_props(model, spec.to_metadata())
     with atomic_output(path) as partial:
-        onnx.save_model(model, str(partial))
+        partial.write_bytes(contract_file(model.SerializeToString(), spec))
         check_onnx(partial, spec, branch)
         return accept(partial)
 

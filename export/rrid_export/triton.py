@@ -17,8 +17,9 @@ from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import atomic_output, write_text
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.names import is_engine
-from rrid_edge.model.onnx_header import read_model_header, read_spec
+from rrid_edge.model.onnx_header import read_model_header
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.weights import read_checked_spec
 
 KINDS = ("auto", "gpu", "cpu")
 _ONNX_MAX_BATCH = 32
@@ -96,7 +97,7 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
         config = _plan_config(model, sidecar, settings)
         files = {"model.plan": model}
     else:
-        config = _onnx_config(read_spec(model), settings)
+        config = _onnx_config(read_checked_spec(model), settings)
         external = read_model_header(model).external_files
         files = {"model.onnx": model} | {name: model.parent / name for name in external}
     for name, source in files.items():

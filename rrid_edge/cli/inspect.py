@@ -33,6 +33,7 @@ def info(
     from rrid_edge.model.engine_sidecar import EngineSidecar
     from rrid_edge.model.names import Kind, is_engine
     from rrid_edge.model.onnx_header import read_model_header, read_spec
+    from rrid_edge.model.weights import check_weights
 
     path, why = choose_model(model)
     if is_engine(path):
@@ -43,8 +44,10 @@ def info(
         facts: dict[str, object] = {"engine": _engine_facts(sidecar)}
     else:
         spec, header = read_spec(path), read_model_header(path)
-        kind, facts = Kind.ONNX, {"opset": header.opset}
-        rows = [("written by", f"rrid-edge {spec.version}, operator set {header.opset}")]
+        total = check_weights(path)
+        kind, facts = Kind.ONNX, {"opset": header.opset, "weights_sha256": total}
+        told = f"sha256 {total}, checked" if total else "not vouched for (the file has format 1): export it again"
+        rows = [("weights", told), ("written by", f"rrid-edge {spec.version}, operator set {header.opset}")]
     if as_json:
         values = {**asdict(spec), "blocks": list(spec.blocks), "dimension": spec.dimension}
         print_json({"model": str(path), "kind": kind.name.lower(), **values, **facts})

@@ -48,7 +48,8 @@ def parity(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.model.names import parity_report_path
+    from rrid_edge.model.names import is_engine, parity_report_path
+    from rrid_edge.model.weights import has_sum
     from rrid_edge.parity.reference import ReferenceSettings
     from rrid_edge.parity.run import run_parity
 
@@ -56,6 +57,8 @@ def parity(
     settings = ReferenceSettings(reference, images, count)
     with engine:
         run = run_parity(engine, path, settings, open_network=open_network, mistaken_networks=_mistaken_networks)
+    if not is_engine(path) and not has_sum(path):
+        say(f"nothing vouches for the weights of {printable(path)} (the file has format 1): export it again")
     for line in run.reference.left_out:
         say(f"left out {line}")
     if run.untried:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.names import Kind, kind_of
+from rrid_edge.model.protobuf import fields, pair, text
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 _ELEMENT_TYPES = {
@@ -98,7 +98,7 @@ def read_model_header(path: Path) -> OnnxHeader:
             f"{where}: no such model file; give another one, or {_EXPORT_HINT}", parameter="model"
         ) from error
     except (ValueError, IndexError, UnicodeDecodeError) as error:
-        raise _no_onnx(path, error) from error
+        raise no_onnx(path, error) from error
     for name in header.external_files:
         if Path(name).is_absolute() or ".." in Path(name).parts or not (path.parent / name).is_file():
             raise ModelFileError(
@@ -116,7 +116,7 @@ def _parse_file(path: Path, _version: tuple[int, ...]) -> OnnxHeader:
         return _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
-def _no_onnx(path: Path, error: Exception) -> ModelFileError:
+def no_onnx(path: Path, error: Exception) -> ModelFileError:
     """The error for a file that cannot be parsed. It names the kind of the file if its name has one."""
     where, kind = printable(path), kind_of(path)
     if kind is Kind.CHECKPOINT:
@@ -148,19 +148,19 @@ def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:
 
 def _parse_model(view: memoryview) -> OnnxHeader:
     opset, producer, metadata, graph = 0, "", {}, None
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == 2 and isinstance(value, memoryview):
-            producer = _text(value)
+            producer = text(value)
         elif field == 7 and isinstance(value, memoryview):
             graph = value
         elif field == 8 and isinstance(value, memoryview):
-            entries = dict(_fields(value))
+            entries = dict(fields(value))
             domain, version = entries.get(1), entries.get(2)
             if not domain and isinstance(version, int):
                 opset = version
         elif field == 14 and isinstance(value, memoryview):
-            key, text = _pair(value)
-            metadata[key] = text
+            key, entry = pair(value)
+            metadata[key] = entry
     if graph is None or opset == 0:
         raise ValueError("no graph or no operator set")
     inputs, outputs, weights, external = _parse_graph(graph)
@@ -176,7 +176,7 @@ def _parse_graph(
     outputs: list[TensorInfo] = []
     weights: set[str] = set()
     external: dict[str, None] = {}
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if not isinstance(value, memoryview):
             continue
         if field == 11:
@@ -184,26 +184,26 @@ def _parse_graph(
         elif field == 12:
             outputs.append(_tensor_info(value))
         elif field == 5:
-            for part, content in _fields(value):
+            for part, content in fields(value):
                 if part == 8 and isinstance(content, memoryview):
-                    weights.add(_text(content))
+                    weights.add(text(content))
                 elif part == 13 and isinstance(content, memoryview):
-                    key, text = _pair(content)
+                    key, entry = pair(content)
                     if key == "location":
-                        external[text] = None
+                        external[entry] = None
     return tuple(inputs), tuple(outputs), frozenset(weights), tuple(external)
 
 
 def _tensor_info(view: memoryview) -> TensorInfo:
     name, dtype = "", "unknown"
     shape: list[int | str | None] = []
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if not isinstance(value, memoryview):
             continue
         if field == 1:
-            name = _text(value)
+            name = text(value)
         elif field == 2:
-            for part, tensor in _fields(value):
+            for part, tensor in fields(value):
                 if part == 1 and isinstance(tensor, memoryview):
                     dtype, shape = _tensor_type(tensor)
     return TensorInfo(name, dtype, tuple(shape))
@@ -212,68 +212,15 @@ def _tensor_info(view: memoryview) -> TensorInfo:
 def _tensor_type(view: memoryview) -> tuple[str, list[int | str | None]]:
     dtype = "unknown"
     shape: list[int | str | None] = []
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == 1 and isinstance(value, int):
             dtype = _ELEMENT_TYPES.get(value, f"type {value}")
         elif field == 2 and isinstance(value, memoryview):
-            for part, axis in _fields(value):
+            for part, axis in fields(value):
                 if part == 1 and isinstance(axis, memoryview):
-                    entries = dict(_fields(axis))
+                    entries = dict(fields(axis))
                     size, label = entries.get(1), entries.get(2)
                     shape.append(
-                        _text(label) if isinstance(label, memoryview) else size if isinstance(size, int) else None
+                        text(label) if isinstance(label, memoryview) else size if isinstance(size, int) else None
                     )
     return dtype, shape
-
-
-def _pair(view: memoryview) -> tuple[str, str]:
-    """Key and value of a ``StringStringEntryProto``."""
-    entries = dict(_fields(view))
-    key, value = entries.get(1, memoryview(b"")), entries.get(2, memoryview(b""))
-    if not isinstance(key, memoryview) or not isinstance(value, memoryview):
-        raise ValueError("a metadata entry is not text")
-    return _text(key), _text(value)
-
-
-def _text(view: memoryview) -> str:
-    return bytes(view).decode("utf-8")
-
-
-def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Fields of a message: the field number, and an integer or the bytes of a length-delimited value."""
-    position = 0
-    while position < len(view):
-        key, position = _varint(view, position)
-        number, kind = key >> 3, key & 7
-        if number == 0:
-            raise ValueError("field number 0")
-        if kind == 0:
-            value, position = _varint(view, position)
-            yield number, value
-        elif kind == 2:
-            length, position = _varint(view, position)
-            yield number, view[position : _end(view, position, length)]
-            position += length
-        elif kind in (1, 5):
-            position = _end(view, position, 8 if kind == 1 else 4)
-        else:
-            raise ValueError(f"wire type {kind}")
-
-
-def _end(view: memoryview, position: int, length: int) -> int:
-    if position + length > len(view):
-        raise ValueError(f"it ends {position + length - len(view):,} bytes too early")
-    return position + length
-
-
-def _varint(view: memoryview, position: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        byte = view[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number has more than 64 bits")

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, replace
 
 from rrid_edge.errors import ModelFileError, UsageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Format 2 added the sum of graph and weights (:mod:`rrid_edge.model.weights`)."""
 INPUT_NAME = "images"
 OUTPUT_NAME = "descriptors"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,6 +26,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_STRIPES = (6, 4, 2)
 _PREFIX = "rrid."
+FORMAT_KEY = f"{_PREFIX}format"
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -147,6 +149,8 @@ class ModelSpec:
     @classmethod
     def _parse(cls, own: Mapping[str, str]) -> ModelSpec:
         version = int(own["format"])
+        if version < 1:
+            raise ValueError(f"format {version}, expected 1 to {FORMAT_VERSION}")
         if version > FORMAT_VERSION:
             raise ValueError(
                 f"format {version} is newer than this rrid-edge reads ({FORMAT_VERSION}): update rrid-edge"

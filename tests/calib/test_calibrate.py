@@ -31,6 +31,7 @@ from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
+from support.onnx_models import save_changed_model
 from support.pictures import noise, save_crops
 
 TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
@@ -475,7 +476,7 @@ def test_a_missing_scale_is_named_in_one_line(lenient, model_path, checkpoint, d
     model = onnx.load(path)
     step = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale"))
     model.graph.initializer.remove(step)
-    onnx.save(model, path)
+    save_changed_model(path, model, read_spec(path))
     save_crops(tmp_path / "crops", 4)
     outcome = rrid_edge("parity", path, "--reference", checkpoint, "--images", tmp_path / "crops", "--runtime", runtime)
     refused(outcome, 4, "rrid.int8.onnx", f"{step.name}", "again with: rrid-edge")

@@ -23,6 +23,7 @@ from rrid_train.settings import ModelConfig
 from support import reference
 from support.commands import refused, rrid_edge
 from support.networks import TINY, tiny_network
+from support.onnx_models import save_changed_model
 from support.pictures import save_crops
 
 
@@ -159,7 +160,7 @@ def test_a_file_that_breaks_the_contract_is_refused(tiny, tiny_file, tmp_path, d
     model = onnx.load(tiny_file)
     check_onnx(tiny_file, tiny.spec(), branch)
     damage(model)
-    onnx.save(model, tmp_path / "m.onnx")
+    save_changed_model(tmp_path / "m.onnx", model, tiny.spec())
     with pytest.raises(CheckFailedError, match=words):
         check_onnx(tmp_path / "m.onnx", tiny.spec(), branch)
 

@@ -13,7 +13,7 @@ from rrid_edge.errors import ModelFileError, OutputError, UsageError
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, Profile
 from rrid_export.triton import TritonSettings, write_triton_repository
-from support.onnx_models import save_tiny_model, tiny_model
+from support.onnx_models import of_format_1, save_tiny_model, tiny_model
 
 SPEC = fake_spec()
 FLAGS = BuildFlags(
@@ -110,7 +110,9 @@ def test_settings_reach_the_configuration(onnx_path, tmp_path):
 def test_external_weights_are_copied(tmp_path):
     path = tmp_path / "source" / "big.onnx"
     path.parent.mkdir()
-    onnx.save_model(tiny_model(), str(path), save_as_external_data=True, location="big.data", size_threshold=0)
+    onnx.save_model(
+        of_format_1(tiny_model()), str(path), save_as_external_data=True, location="big.data", size_threshold=0
+    )
     folder = write_triton_repository(path, tmp_path / "repository")
     assert _files(folder) == {"config.pbtxt", "1/model.onnx", "1/big.data"}
     onnx.load(str(folder / "1" / "model.onnx"))

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.weights import contract_file
 
 CHANNELS = (3, 32, 64, 64, 64)
 
@@ -71,10 +72,9 @@ def save_half_model(path: Path, precision: str = "fp16") -> Path:
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, spec.to_metadata())
     onnx.checker.check_model(model, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save_model(model, str(path))
+    path.write_bytes(contract_file(model.SerializeToString(), spec))
     return path
 
 

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.weights import WEIGHTS_KEY, contract_file
 
 
 def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelProto:
@@ -42,8 +43,7 @@ def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelPro
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, spec.to_metadata())
-    return model
+    return onnx.load_model_from_string(contract_file(model.SerializeToString(), spec))
 
 
 def save_tiny_model(path: Path, spec: ModelSpec | None = None, *, seed: int = 0) -> Path:
@@ -51,3 +51,17 @@ def save_tiny_model(path: Path, spec: ModelSpec | None = None, *, seed: int = 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(tiny_model(spec, seed=seed), str(path))
     return path
+
+
+def save_changed_model(path: Path, model: onnx.ModelProto, spec: ModelSpec | None = None) -> Path:
+    """Write a model whose graph was changed, with the sum of the changed graph."""
+    path.write_bytes(contract_file(model.SerializeToString(), spec or fake_spec()))
+    return path
+
+
+def of_format_1(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the metadata of format 1, which has no sum of the weights."""
+    entries = {entry.key: entry.value for entry in model.metadata_props} | {"rrid.format": "1"}
+    del entries[WEIGHTS_KEY]
+    helper.set_model_props(model, entries)
+    return model

@@ -23,8 +23,8 @@ from rrid_edge.errors import ArtefactError, RridEdgeError, UsageError, printable
 from rrid_edge.files import atomic_output, sha256_of_file
 from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof
 from rrid_edge.model.names import sidecar_path, timing_cache_name
-from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.weights import read_checked_spec
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_export.tensorrt.network import BuildSettings, check_settings, configure, is_strongly_typed, parse_network
 from rrid_export.tensorrt.progress import BuildProgress, watch_trt10_11
@@ -56,7 +56,8 @@ def build_engine(
 
     Raises:
         MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT.
-        ModelFileError: the ONNX file is damaged, is not of this package, or TensorRT's parser refuses it.
+        ModelFileError: the ONNX file is damaged, its weights changed, it is not of this package, or TensorRT's parser
+            refuses it.
         UsageError: this TensorRT version or GPU lacks a setting; ``settings.precision`` is not the file's; the GPU's
             memory is too small.
         ArtefactError: TensorRT could not build the engine.
@@ -64,7 +65,7 @@ def build_engine(
         OutputError: the files cannot be written.
     """
     settings = settings or BuildSettings()
-    spec = read_spec(onnx_path)
+    spec = read_checked_spec(onnx_path)
     if settings.precision not in (None, spec.precision):
         raise UsageError(
             f"{printable(onnx_path)}: this model is stored in {spec.precision}, and an engine takes its precision from "

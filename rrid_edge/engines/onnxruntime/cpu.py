@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
-from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
+from rrid_edge.model.weights import read_checked_spec
 
 
 class OnnxRuntimeEngine(BatchEngine):
@@ -25,11 +25,11 @@ class OnnxRuntimeEngine(BatchEngine):
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
-        ModelFileError: the file does not follow the model contract, or the runtime refuses it.
+        ModelFileError: the file does not follow the model contract, its weights changed, or the runtime refuses it.
     """
 
     def __init__(self, path: Path, *, threads: int = 0, max_batch: int = 32) -> None:
-        spec = read_spec(path)
+        spec = read_checked_spec(path)
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -15,8 +15,8 @@ from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.cuda import Cuda, host_array, out_of_memory
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime, open_session
 from rrid_edge.errors import MissingDependencyError, ModelFileError, RridEdgeError, printable
-from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
+from rrid_edge.model.weights import read_checked_spec
 
 PROVIDER = "CUDAExecutionProvider"
 
@@ -32,12 +32,12 @@ class OnnxRuntimeCudaEngine(BatchEngine):
 
     Raises:
         MissingDependencyError: no GPU, driver or cuda-bindings, or an onnxruntime without a working CUDA provider.
-        ModelFileError: the file does not follow the model contract, or the runtime refuses it.
+        ModelFileError: the file does not follow the model contract, its weights changed, or the runtime refuses it.
         UsageError: not enough device memory.
     """
 
     def __init__(self, path: Path, *, max_batch: int = 32) -> None:
-        spec = read_spec(path)
+        spec = read_checked_spec(path)
         runtime = import_onnxruntime()
         if PROVIDER not in runtime.get_available_providers():
             raise _no_provider("the installed onnxruntime was built without it")

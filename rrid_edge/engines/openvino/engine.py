@@ -14,7 +14,9 @@ from rrid_edge.engines.openvino.compiled_cache import CompiledCache
 from rrid_edge.engines.openvino.parts import backbone_and_head
 from rrid_edge.errors import MissingDependencyError, ModelFileError, UsageError, printable
 from rrid_edge.model.onnx_header import read_model_header, read_spec
+from rrid_edge.model.weights import check_weights
 
+_CHECKED = "compiled after a check of the weights"  # part of the cache's keys
 _HINT = "INFERENCE_PRECISION_HINT"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _NAMES = {"float32": "fp32", "f32": "fp32", "bfloat16": "bf16", "bf16": "bf16", "float16": "fp16", "f16": "fp16"}
@@ -36,7 +38,7 @@ class OpenVinoEngine(BatchEngine):
     Raises:
         MissingDependencyError: openvino is not installed.
         UsageError: this machine lacks the device, or the device lacks the precision.
-        ModelFileError: the file does not follow the model contract, or the runtime refuses it.
+        ModelFileError: the file does not follow the model contract, its weights changed, or the runtime refuses it.
     """
 
     def __init__(
@@ -114,8 +116,9 @@ class _Plan:
         """Compile the parts from the file and put them in the cache.
 
         Raises:
-            ModelFileError: the runtime refuses the file.
+            ModelFileError: the weights changed after the export, or the runtime refuses the file.
         """
+        check_weights(self._path)  # a cached model needs no check: it was compiled from this version of the file
         try:
             model = self._core.read_model(str(self._path))
             models = backbone_and_head(import_openvino(), model) if self._divides else (model,)
@@ -160,7 +163,7 @@ class _Plan:
             return []
         version = import_openvino().__version__
         keys = [
-            cache.key(self._path, "openvino", version, name, sorted(settings.items()))
+            cache.key(self._path, _CHECKED, "openvino", version, name, sorted(settings.items()))
             for name, settings in form.items()
         ]
         return [key for key in keys if key is not None] if None not in keys else []

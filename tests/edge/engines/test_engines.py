@@ -9,7 +9,7 @@ from rrid_edge.engines import Engine, FakeEngine, RuntimeChoice, choose_runtime,
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.openvino.engine import import_openvino
 from rrid_edge.errors import ModelFileError, UsageError
-from support.onnx_models import save_tiny_model
+from support.onnx_models import save_changed_model, save_tiny_model, tiny_model
 
 RUNTIMES = ["fake", "onnxruntime", "openvino"]
 
@@ -136,13 +136,9 @@ def test_runtime_and_file_must_fit_each_other(tmp_path):
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_graph_that_the_runtime_refuses_ends_in_one_line(tmp_path, runtime):
-    import onnx
-
-    from support.onnx_models import tiny_model
-
     model = tiny_model()
     model.graph.node[3].op_type = "NoSuchOperator"
-    onnx.save(model, tmp_path / "m.onnx")
+    save_changed_model(tmp_path / "m.onnx", model)
     with pytest.raises(ModelFileError, match="cannot load this model") as refusal:
         open_engine(tmp_path / "m.onnx", runtime)
     assert "\n" not in refusal.value.message

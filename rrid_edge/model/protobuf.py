@@ -1,0 +1,77 @@
+"""The wire format of protobuf, as far as ONNX files need it. Every length is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def pair(view: memoryview) -> tuple[str, str]:
+    """Key and value of a ``StringStringEntryProto``."""
+    entries = dict(fields(view))
+    key, value = entries.get(1, memoryview(b"")), entries.get(2, memoryview(b""))
+    if not isinstance(key, memoryview) or not isinstance(value, memoryview):
+        raise ValueError("a metadata entry is not text")
+    return text(key), text(value)
+
+
+def text(view: memoryview) -> str:
+    """A string field."""
+    return bytes(view).decode("utf-8")
+
+
+def fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Fields of a message: the field number, and an integer or the bytes of a length-delimited value."""
+    position = 0
+    while position < len(view):
+        key, position = varint(view, position)
+        number, kind = key >> 3, key & 7
+        if number == 0:
+            raise ValueError("field number 0")
+        if kind == 0:
+            value, position = varint(view, position)
+            yield number, value
+        elif kind == 2:
+            length, position = varint(view, position)
+            yield number, view[position : _end(view, position, length)]
+            position += length
+        elif kind in (1, 5):
+            position = _end(view, position, 8 if kind == 1 else 4)
+        else:
+            raise ValueError(f"wire type {kind}")
+
+
+def _end(view: memoryview, position: int, length: int) -> int:
+    if position + length > len(view):
+        raise ValueError(f"it ends {position + length - len(view):,} bytes too early")
+    return position + length
+
+
+def varint(view: memoryview, position: int) -> tuple[int, int]:
+    """The number at a position, and the position after it."""
+    value, shift = 0, 0
+    while True:
+        byte = view[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number has more than 64 bits")
+
+
+def encoded_pair(field: int, key: str, value: str) -> bytes:
+    """A field with the key and value of a ``StringStringEntryProto``."""
+    return _encoded(field, _encoded(1, key.encode("utf-8")) + _encoded(2, value.encode("utf-8")))
+
+
+def _encoded(field: int, content: bytes) -> bytes:
+    return _encoded_varint(field << 3 | 2) + _encoded_varint(len(content)) + content
+
+
+def _encoded_varint(value: int) -> bytes:
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
