@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.crops.folder import list_images
-from rrid_edge.crops.images import read_image
+from rrid_edge.crops.images import load_rgb, resize
 from rrid_edge.crops.naming import NameFacts, name_reader
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError, UsageError, printable
+from rrid_edge.model.spec import ModelSpec
+
+FRAME_PX: Final = (480, 640)
+"""Short and long side of the smallest usual video frame. Crops of people are at least twice as tall as wide."""
+LEAST_SIDE_PX: Final = 32
+"""A query that is narrower or lower shows too little of a person."""
+LEAST_CONTRAST: Final = 4.0
+"""Smallest standard deviation (of 255) of a colour channel; noise of a camera alone has about 2."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +34,14 @@ class Query:
         descriptors: float32 (files, D), rows of unit length.
         person: the person of the file names; None if they name none or several.
         camera: the camera of the file names; None if they name none or several.
+        warnings: doubts about the images, one line each.
     """
 
     files: tuple[str, ...]
     descriptors: NDArray[np.float32]
     person: str | None = None
-    camera: int | None = None
+    camera: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def query_files(paths: Sequence[Path], *, separate: bool = False) -> list[tuple[Path, ...]]:
@@ -73,32 +84,86 @@ def names_within(groups: Sequence[tuple[Path, ...]], folder: Path) -> frozenset[
     return frozenset(file.relative_to(root).as_posix() for file in files if file.is_relative_to(root))
 
 
-def embed_queries(engine: Engine, groups: Sequence[tuple[Path, ...]], pattern: str = "auto") -> list[Query]:
+def embed_queries(
+    engine: Engine, groups: Sequence[tuple[Path, ...]], pattern: str = "auto", folder: Path | None = None
+) -> list[Query]:
     """One query per group of files. The engine computes all images in one call.
 
     Args:
         engine: of the gallery's model.
         groups: files of each query, as :func:`query_files` returns them.
         pattern: how file names are read; see :func:`rrid_edge.crops.naming.name_reader`.
+        folder: of the gallery's crops, or None. The names of queries in it are read with their folders, as those of
+            its crops are.
 
     Raises:
         ImageError: a file cannot be decoded.
         UsageError: the pattern is unknown.
     """
     reader = name_reader(pattern)
-    height, width = engine.spec.height_px, engine.spec.width_px
-    descriptors = engine.run(np.stack([read_image(file, height, width) for files in groups for file in files]))
+    root = None if folder is None else folder.resolve()
+    images = [[_read(file, engine.spec) for file in files] for files in groups]
+    descriptors = engine.run(np.stack([pixels for group in images for pixels, _ in group]))
     queries, start = [], 0
-    for files in groups:
+    for files, group in zip(groups, images, strict=True):
         stop = start + len(files)
-        queries.append(_query(files, descriptors[start:stop], [reader(file.name) for file in files]))
+        names = [reader(_name(file, root)) for file in files]
+        warnings = tuple(warning for _, warning in group if warning)
+        queries.append(_query(files, descriptors[start:stop], names, warnings))
         start = stop
     return queries
 
 
-def _query(files: tuple[Path, ...], descriptors: NDArray[np.float32], names: Sequence[NameFacts]) -> Query:
+def _name(file: Path, root: Path | None) -> str:
+    """A query's path as its name is read: relative to the folder of crops, or else without folders."""
+    if root is not None and file.resolve().is_relative_to(root):
+        return file.resolve().relative_to(root).as_posix()
+    return file.name
+
+
+def _read(file: Path, spec: ModelSpec) -> tuple[NDArray[np.uint8], str]:
+    """The pixels of a query image for the engine, and the doubts about it in one line, or an empty text.
+
+    Raises:
+        ImageError: the file cannot be decoded.
+    """
+    image = load_rgb(file)
+    pixels = resize(image, spec.height_px, spec.width_px)
+    doubts = image_doubts(image.width, image.height, pixels)
+    if not doubts:
+        return pixels, ""
+    return pixels, (
+        f"{printable(file)}: {image.width} x {image.height} pixels, {', '.join(doubts)}; expected an upright crop of "
+        "one person: the answer may show anybody"
+    )
+
+
+def image_doubts(width_px: int, height_px: int, pixels: NDArray[np.uint8]) -> list[str]:
+    """Why an image may not be a crop of one person.
+
+    Args:
+        width_px: of the image.
+        height_px: of the image.
+        pixels: the image at any size, uint8 (height, width, 3).
+    """
+    short, long = sorted((width_px, height_px))
+    doubts = []
+    if short >= FRAME_PX[0] and long >= FRAME_PX[1] and long < 2 * short:
+        doubts.append("as large as a full video frame")
+    if width_px > height_px:
+        doubts.append("wider than tall")
+    if short < LEAST_SIDE_PX:
+        doubts.append(f"under {LEAST_SIDE_PX} pixels on a side")
+    if float(pixels.reshape(-1, 3).std(axis=0).max()) < LEAST_CONTRAST:
+        doubts.append("nearly one colour")
+    return doubts
+
+
+def _query(
+    files: tuple[Path, ...], descriptors: NDArray[np.float32], names: Sequence[NameFacts], warnings: tuple[str, ...]
+) -> Query:
     persons = {name.person for name in names if name.person is not None}
     cameras = {name.camera for name in names if name.camera is not None}
     person = persons.pop() if len(persons) == 1 else None
     camera = cameras.pop() if len(cameras) == 1 else None
-    return Query(tuple(str(file) for file in files), descriptors, person, camera)
+    return Query(tuple(str(file) for file in files), descriptors, person, camera, warnings)

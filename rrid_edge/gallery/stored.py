@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import GalleryRow
-from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.contract import Moment
+from rrid_edge.model.spec import ModelSpec
 
 VECTORS_IN_MEMORY = 20_000
 """Most descriptors per batch: 300 MB at 3,840 values."""
@@ -21,22 +22,32 @@ class StoredVectors:
 
     Attributes:
         vectors: float32 (N, D).
-        positions: index into ``vectors``, by the crop's path.
+        positions: index into ``vectors``, by the crop's id.
     """
 
     vectors: NDArray[np.float32]
-    positions: dict[str, int]
+    positions: dict[int, int]
 
     @classmethod
-    def read(cls, gallery: GalleryStore, rows: Sequence[GalleryRow]) -> StoredVectors:
-        """Read descriptors with one call of the gallery, or none if ``rows`` is empty. Rows may repeat."""
-        distinct = list({row.path: row for row in rows}.values())
-        vectors = gallery.vectors(distinct) if distinct else np.empty((0, gallery.spec.dimension), np.float32)
-        return cls(vectors, {row.path: index for index, row in enumerate(distinct)})
+    def read(cls, moment: Moment, spec: ModelSpec, rows: Sequence[GalleryRow]) -> StoredVectors:
+        """Read descriptors with one call, or none if ``rows`` is empty.
+
+        Args:
+            moment: that the rows belong to.
+            spec: of the gallery's model.
+            rows: that may repeat.
+
+        Raises:
+            GalleryChangedError: a row was forgotten or changed since.
+            GalleryError: a vector is damaged.
+        """
+        distinct = list({row.id: row for row in rows}.values())
+        vectors = moment.vectors(distinct) if distinct else np.empty((0, spec.dimension), np.float32)
+        return cls(vectors, {row.id: index for index, row in enumerate(distinct)})
 
     def take(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
         """Descriptors of some of the crops, float32 (N, D); the caller owns them."""
-        return self.vectors[[self.positions[row.path] for row in rows]]
+        return self.vectors[[self.positions[row.id] for row in rows]]
 
 
 def memory_batches(counts: Sequence[int]) -> Iterator[slice]:

@@ -16,12 +16,13 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageFont
 
 from rrid_edge.errors import OutputError, UsageError, printable
-from rrid_edge.files import atomic_output
+from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.matching import MatchResult
 from rrid_edge.pictures.parts import (
     DIFFERENT,
     SAME,
     UNKNOWN,
+    MatchPictures,
     Thumbnail,
     check_block_scores,
     finest_stripes,
@@ -30,6 +31,7 @@ from rrid_edge.pictures.parts import (
     read_thumbnail,
     stripe_shares,
     verdict,
+    when,
 )
 
 CROP_PX: Final = (96, 192)
@@ -43,7 +45,7 @@ SHEET_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 _BORDER, _BAR, _GAP, _LINE = 4, 16, 12, 18
 _MARGIN, _FOOTER, _MOST_QUERY_IMAGES = 20, 34, 3
-_CELL = (CROP_PX[0] + 2 * _BORDER + 3 + _BAR + _GAP, CROP_PX[1] + 2 * _BORDER + 2 * _LINE + 14)
+_CELL = (CROP_PX[0] + 2 * _BORDER + 3 + _BAR + _GAP, CROP_PX[1] + 2 * _BORDER + 3 * _LINE + 14)
 _QUERY_CELL_WIDTH = CROP_PX[0] + 2 * _BORDER + _GAP
 _PAPER, _INK, _FAINT, _BLANK = (255, 255, 255), (28, 30, 34), (104, 108, 116), (226, 228, 232)
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -70,7 +72,7 @@ class _Layout:
 
 def contact_sheet(
     results: Sequence[MatchResult],
-    gallery_root: Path,
+    pictures: Path | MatchPictures,
     *,
     block_names: tuple[str, ...],
     columns: int = 10,
@@ -80,7 +82,7 @@ def contact_sheet(
 
     Args:
         results: one row each; a query with several images shows the first three.
-        gallery_root: folder that the paths of the matches are relative to.
+        pictures: of the matches: the folder that their paths are relative to, or more.
         block_names: the model's descriptor blocks, in order.
         columns: crops per line; further matches continue on the next line.
         footer: last line, for model and engine.
@@ -102,7 +104,7 @@ def contact_sheet(
     pen = _Pen(sheet)
     top = _MARGIN
     for result, lines in zip(results, layout.row_lines, strict=True):
-        _draw_row(pen, result, gallery_root, block_names, layout, top)
+        _draw_row(pen, result, MatchPictures.of(pictures), block_names, layout, top)
         top += lines * _CELL[1]
         pen.draw.line((_MARGIN, top, sheet.width - _MARGIN, top), fill=_BLANK)
         top += _GAP
@@ -120,7 +122,7 @@ def _check_size(layout: _Layout) -> None:
 
 
 def write_sheet(path: Path, image: Image.Image) -> None:
-    """Write a contact sheet as PNG, JPEG or WebP, by its suffix.
+    """Write a contact sheet as PNG, JPEG or WebP, by its suffix. Only its owner can read the file.
 
     Raises:
         OutputError: another suffix, or the file cannot be written.
@@ -128,7 +130,7 @@ def write_sheet(path: Path, image: Image.Image) -> None:
     if path.suffix.lower() not in SHEET_SUFFIXES:
         endings = ", ".join(sorted(SHEET_SUFFIXES))
         raise OutputError(f"{printable(path)}: a contact sheet is an image; end its name in one of {endings}")
-    with atomic_output(path) as partial:
+    with atomic_output(path, PRIVATE_MODE) as partial:
         image.save(partial)
 
 
@@ -202,7 +204,7 @@ def _plan(results: Sequence[MatchResult], columns: int) -> _Layout:
 
 
 def _draw_row(
-    pen: _Pen, result: MatchResult, root: Path, block_names: tuple[str, ...], layout: _Layout, top: int
+    pen: _Pen, result: MatchResult, pictures: MatchPictures, block_names: tuple[str, ...], layout: _Layout, top: int
 ) -> None:
     _draw_query(pen, result, layout, top)
     if not result.matches:
@@ -213,12 +215,13 @@ def _draw_row(
     for place, match in enumerate(result.matches):
         line, column = divmod(place, layout.columns)
         x, y = layout.first_crop_x + column * _CELL[0], top + line * _CELL[1]
-        pen.crop((x, y), read_thumbnail(root / match.path, *CROP_PX), BORDER_COLOURS[verdict(result, match)])
+        pen.crop((x, y), pictures.read(match, *CROP_PX), BORDER_COLOURS[verdict(result, match)])
         bar_x = x + CROP_PX[0] + 2 * _BORDER + 3
         pen.part_bar((bar_x, y + _BORDER), stripe_shares(match, block_names), full, stripes)
         label_y = y + CROP_PX[1] + 2 * _BORDER + 3
         pen.text((x, label_y), f"{match.rank}   {match.score:.3f}", _CELL[0] - _GAP)
-        pen.text((x, label_y + _LINE), _origin(match.camera, match.person), _CELL[0] - _GAP, _FAINT)
+        pen.text((x, label_y + _LINE), _origin(match.camera, match.label or match.person), _CELL[0] - _GAP, _FAINT)
+        pen.paragraph((x, label_y + 2 * _LINE), when(match), _CELL[0] - _GAP, _LINE)
 
 
 def _draw_query(pen: _Pen, result: MatchResult, layout: _Layout, top: int) -> None:
@@ -233,7 +236,7 @@ def _draw_query(pen: _Pen, result: MatchResult, layout: _Layout, top: int) -> No
     pen.text((_MARGIN, label_y + _LINE), origin, width, _FAINT)
 
 
-def _origin(camera: int | None, person: str | None) -> str:
+def _origin(camera: str | None, person: str | None) -> str:
     """Camera and person, if known."""
     parts = [f"cam {camera}" if camera is not None else "", f"id {person}" if person is not None else ""]
     return " · ".join(part for part in parts if part)

@@ -17,18 +17,21 @@ from string import Template
 from typing import Final
 
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.files import write_text
+from rrid_edge.files import PRIVATE_MODE, write_text
 from rrid_edge.matching import Match, MatchResult
 from rrid_edge.pictures.parts import (
     DIFFERENT,
     SAME,
     UNKNOWN,
+    MatchPictures,
+    Thumbnail,
     check_block_scores,
     largest_share,
     no_match_message,
     read_thumbnail,
     stripe_shares,
     verdict,
+    when,
 )
 
 _THUMBNAIL_PX: Final = (64, 128)
@@ -38,13 +41,13 @@ _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; 
 
 
 def html_report(
-    results: Sequence[MatchResult], gallery_root: Path, *, block_names: tuple[str, ...], footer: str = ""
+    results: Sequence[MatchResult], pictures: Path | MatchPictures, *, block_names: tuple[str, ...], footer: str = ""
 ) -> str:
     """Build the HTML report of one or several queries.
 
     Args:
         results: one section each.
-        gallery_root: folder that the paths of the matches are relative to.
+        pictures: of the matches: the folder that their paths are relative to, or more.
         block_names: the model's descriptor blocks, in order.
         footer: last line, for model and engine.
 
@@ -62,18 +65,18 @@ def html_report(
         policy=_Html(_POLICY),
         style=_template("report.css"),
         script=_template("report.js"),
-        sections=_join((_section(result, gallery_root, block_names) for result in results), "\n"),
+        sections=_join((_section(result, MatchPictures.of(pictures), block_names) for result in results), "\n"),
         footer=footer,
     )
 
 
 def write_report(path: Path, document: str) -> None:
-    """Write an HTML report.
+    """Write an HTML report. Only its owner can read the file.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    write_text(path, document)
+    write_text(path, document, PRIVATE_MODE)
 
 
 class _Html(str):
@@ -105,45 +108,60 @@ def _join(parts: Iterable[_Html], between: str = "") -> _Html:
     return _Html(between.join(parts))
 
 
-def _section(result: MatchResult, root: Path, block_names: tuple[str, ...]) -> _Html:
+def _section(result: MatchResult, pictures: MatchPictures, block_names: tuple[str, ...]) -> _Html:
     person = f"person {result.person}" if result.person is not None else ""
     camera = f"camera {result.camera}" if result.camera is not None else ""
     return _fill(
         "section.html",
-        pictures=_join(_picture(path, printable(path)) for path in result.query),
+        pictures=_join(_picture(read_thumbnail(path, *_THUMBNAIL_PX), printable(path)) for path in result.query),
         title=", ".join(Path(path).name for path in result.query),
         origin=" · ".join(part for part in (person, camera) if part),
-        answer=_answer(result, root, block_names),
+        warnings=_join(_fill("warning.html", warning=warning) for warning in result.warnings),
+        answer=_answer(result, pictures, block_names),
     )
 
 
-def _answer(result: MatchResult, root: Path, block_names: tuple[str, ...]) -> _Html:
+def _answer(result: MatchResult, pictures: MatchPictures, block_names: tuple[str, ...]) -> _Html:
     if not result.matches:
         return _fill("no_match.html", message=no_match_message(result))
     longest = largest_share(result, block_names)
     return _fill(
         "table.html",
         distance_heading=_fill("distance_heading.html") if result.reranked else _Html(),
-        rows=_join((_row(result, match, root, _parts(match, block_names, longest)) for match in result.matches), "\n"),
+        time_heading=_fill("time_heading.html") if _has_times(result) else _Html(),
+        rows=_join(
+            (_row(result, match, pictures, _parts(match, block_names, longest)) for match in result.matches), "\n"
+        ),
     )
 
 
-def _row(result: MatchResult, match: Match, root: Path, parts: _Html) -> _Html:
+def _row(result: MatchResult, match: Match, pictures: MatchPictures, parts: _Html) -> _Html:
     judged = verdict(result, match)
     return _fill(
         "row.html",
         verdict_class=judged,
         rank=str(match.rank),
-        picture=_picture(root / match.path, match.path),
+        picture=_picture(pictures.read(match, *_THUMBNAIL_PX), match.name),
         exact_score=repr(float(match.score)),
         score=f"{match.score:.3f}",
         distance_cell=_distance(match) if result.reranked else _Html(),
         parts=parts,
-        camera="" if match.camera is None else str(match.camera),
-        person=match.person or "",
+        camera=match.camera or "",
+        person=match.label or match.person or "",
+        time_cell=_time(match) if _has_times(result) else _Html(),
         verdict=_VERDICTS[judged],
-        path=match.path,
+        path=match.name,
     )
+
+
+def _has_times(result: MatchResult) -> bool:
+    return any(when(match) for match in result.matches)
+
+
+def _time(match: Match) -> _Html:
+    """The cell of the time or frame, which is sorted by its number."""
+    number = match.frame if match.time is None else match.time
+    return _fill("time_cell.html", order="" if number is None else str(number), time=when(match))
 
 
 def _distance(match: Match) -> _Html:
@@ -167,8 +185,7 @@ def _parts(match: Match, block_names: tuple[str, ...], longest: float) -> _Html:
     return _fill("parts.html", block_scores=lines, bars=_join(bars))
 
 
-def _picture(path: str | Path, name: str) -> _Html:
-    thumbnail = read_thumbnail(path, *_THUMBNAIL_PX)
+def _picture(thumbnail: Thumbnail, name: str) -> _Html:
     if thumbnail.image is None:
         return _fill("missing.html", problem=thumbnail.problem)
     stream = io.BytesIO()

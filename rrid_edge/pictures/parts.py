@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 from rrid_edge.crops.images import load_rgb
+from rrid_edge.crops.times import format_time
 from rrid_edge.errors import ImageError, UsageError
 from rrid_edge.matching import Match, MatchResult
 
@@ -31,10 +34,46 @@ class Thumbnail:
     problem: str = ""
 
 
-def read_thumbnail(path: str | Path, width_px: int, height_px: int) -> Thumbnail:
-    """Read a crop and scale it to fit a box, with its aspect ratio kept."""
+@dataclass(frozen=True)
+class MatchPictures:
+    """Where the pictures of matches lie.
+
+    Attributes:
+        folder: that the paths of matches are relative to; None if there is none here.
+        source: of the crops in ``folder``. Files of other sources may have the same paths, so they are not read. None
+            takes the crops of all sources for files of ``folder``.
+        thumbnails: JPEG bytes by id of the match, for crops without a file here.
+    """
+
+    folder: Path | None
+    source: str | None = None
+    thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path | MatchPictures) -> MatchPictures:
+        """The pictures of a folder whose crops have one source."""
+        return folder if isinstance(folder, MatchPictures) else cls(folder)
+
+    def has_file(self, match: Match) -> bool:
+        """Whether a match's file should lie in the folder."""
+        is_own = self.source is None or match.source == self.source
+        return self.folder is not None and match.path is not None and is_own
+
+    def read(self, match: Match, width_px: int, height_px: int) -> Thumbnail:
+        """The picture of a match, scaled to fit a box."""
+        found = Thumbnail(None, "no picture of this crop is stored here")
+        if self.folder is not None and match.path is not None and self.has_file(match):
+            found = read_thumbnail(self.folder / match.path, width_px, height_px)
+        stored = self.thumbnails.get(match.id)
+        if found.image is None and stored is not None:
+            return read_thumbnail(match.name, width_px, height_px, io.BytesIO(stored))
+        return found
+
+
+def read_thumbnail(path: str | Path, width_px: int, height_px: int, stream: BinaryIO | None = None) -> Thumbnail:
+    """Read a crop, from a file or a stream of its bytes, and scale it to fit a box, with its aspect ratio kept."""
     try:
-        image = load_rgb(path)
+        image = load_rgb(path, stream)
     except ImageError as error:
         return Thumbnail(None, error.reason)
     scale = min(width_px / image.width, height_px / image.height)
@@ -47,6 +86,13 @@ def verdict(result: MatchResult, match: Match) -> str:
     if result.person is None or match.person is None:
         return UNKNOWN
     return SAME if result.person == match.person else DIFFERENT
+
+
+def when(match: Match) -> str:
+    """The time of a match, or else its frame, or an empty text."""
+    if match.time is not None:
+        return format_time(match.time)
+    return "" if match.frame is None else f"frame {match.frame}"
 
 
 def no_match_message(result: MatchResult) -> str:

@@ -46,6 +46,6 @@ def ranked_list(
     matches = []
     for rank, column in enumerate(order[: min(top_k, int(np.count_nonzero(~left_out)))].tolist(), start=1):
         shares = block_shares(descriptor, gallery.descriptors[column], blocks)
-        path, camera_of_crop = str(gallery.paths[column]), int(cameras[column])
+        path, camera_of_crop = str(gallery.paths[column]), str(cameras[column])
         matches.append(Match(rank, sum(shares), path, camera_of_crop, str(persons[column]), shares))
-    return MatchResult((str(query.paths[number]),), tuple(matches), str(person), int(camera))
+    return MatchResult((str(query.paths[number]),), tuple(matches), str(person), str(camera))

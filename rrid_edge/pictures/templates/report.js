@@ -1,4 +1,6 @@
-// Sorts a table by the heading that was clicked: ascending, then descending. Empty cells come last.
+// Sorts a table by the heading that was clicked: ascending, then descending. Empty cells come last. Numbers in names
+// are compared as numbers.
+const names = new Intl.Collator(undefined, {numeric: true});
 function sortBy(header) {
   const table = header.closest("table"), body = table.tBodies[0], column = header.cellIndex;
   const descending = header.getAttribute("aria-sort") === "ascending";
@@ -6,6 +8,7 @@ function sortBy(header) {
   const compare = (a, b) => {
     if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
     const order = header.dataset.kind === "number" ? Number(key(a)) - Number(key(b))
+      : header.dataset.kind === "name" ? names.compare(key(a), key(b))
       : (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0);
     return descending ? -order : order;
   };

@@ -27,9 +27,19 @@ from rrid_edge.pictures.contact_sheet import (
     write_sheet,
 )
 from rrid_edge.pictures.html import html_report, write_report
-from rrid_edge.pictures.parts import DIFFERENT, SAME, UNKNOWN, finest_stripes, read_thumbnail, stripe_shares
+from rrid_edge.pictures.parts import (
+    DIFFERENT,
+    SAME,
+    UNKNOWN,
+    MatchPictures,
+    finest_stripes,
+    read_thumbnail,
+    stripe_shares,
+)
 
 NAMES = block_names()
+NOON_US = 1_795_608_000_000_000
+"""2026-11-25, 12:00 UTC."""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 GREEN, RED, GREY = (BORDER_COLOURS[key] for key in (SAME, DIFFERENT, UNKNOWN))
 
@@ -51,10 +61,10 @@ def result(gallery):
     return MatchResult(
         query=(str(gallery / "query.png"),),
         person="0001",
-        camera=1,
+        camera="1",
         matches=(
-            Match(1, 0.9, "0001_c2.png", 2, "0001", block_scores(0.2, -0.1)),
-            Match(2, 0.8, "0002_c3.png", 10, "0002", block_scores(0.1)),
+            Match(1, 0.9, "0001_c2.png", "2", "0001", block_scores(0.2, -0.1)),
+            Match(2, 0.8, "0002_c3.png", "10", "0002", block_scores(0.1)),
             Match(3, -0.25, "x.png"),
         ),
     )
@@ -85,7 +95,7 @@ def test_crops_stand_in_the_order_of_their_rank_inside_the_border_of_their_verdi
 
 @pytest.mark.parametrize("person", [None, "0001"])
 def test_the_border_is_grey_where_a_person_is_not_known(gallery, result, person):
-    matches = (Match(1, 0.9, "x.png", 2, None if person else "0001"),)
+    matches = (Match(1, 0.9, "x.png", "2", None if person else "0001"),)
     unknown = MatchResult(query=result.query, person=person, matches=matches)
     sheet = contact_sheet([unknown], gallery, block_names=NAMES)
     assert count(sheet, GREY) > 1000
@@ -126,7 +136,7 @@ def test_footer_and_labels_are_drawn(gallery, result):
     changed = np.flatnonzero((np.asarray(with_footer) != np.asarray(without)).any(axis=(1, 2)))
     assert changed.min() > rows_of(without, GREEN).max() + 20
     assert with_footer.size == without.size
-    renamed = MatchResult(query=result.query, person="0001", matches=(Match(1, 0.9, "x.png", 2, "0001" * 40),))
+    renamed = MatchResult(query=result.query, person="0001", matches=(Match(1, 0.9, "x.png", "2", "0001" * 40),))
     contact_sheet(
         [renamed], gallery, block_names=NAMES, footer="very long " * 200
     )  # the footer is cut, without an error
@@ -272,8 +282,8 @@ HOSTILE = '"><script>document.title="owned"</script><img src=x onerror=alert(1)>
 
 
 def hostile_report(gallery) -> str:
-    match = Match(1, 0.5, HOSTILE, 1, "<b>1</b>")
-    result = MatchResult(query=(str(gallery / HOSTILE),), matches=(match,), person="</h2><i>", camera=2)
+    match = Match(1, 0.5, HOSTILE, "1", "<b>1</b>")
+    result = MatchResult(query=(str(gallery / HOSTILE),), matches=(match,), person="</h2><i>", camera="2")
     return html_report([result], gallery, block_names=NAMES, footer="</footer><script>1</script>")
 
 
@@ -292,7 +302,9 @@ def test_markup_in_names_shows_as_text(gallery):
 
 def test_placeholders_of_the_templates_in_names_show_as_text(gallery):
     name = "$script${style}$$ %s {footer}.jpg"
-    hostile = MatchResult(query=(str(gallery / name),), matches=(Match(1, 0.5, name, 1, "$rows"),), person="$sections")
+    hostile = MatchResult(
+        query=(str(gallery / name),), matches=(Match(1, 0.5, name, "1", "$rows"),), person="$sections"
+    )
     document = html_report([hostile], gallery, block_names=NAMES, footer="$policy")
     outline = Outline(document)
     assert outline.rows[1][-1] == name
@@ -362,3 +374,61 @@ def test_a_browser_runs_no_markup_of_a_file_name(tmp_path, gallery):
       document.title = safe ? "safe" : "owned";
     """
     assert in_browser(tmp_path, hostile_report(gallery), script) == "safe"
+
+
+def timed(result: MatchResult) -> MatchResult:
+    first, second, third = result.matches
+    matches = (replace(first, time=NOON_US, label="anna"), replace(second, frame=451), third)
+    return replace(result, matches=matches, warnings=("q.jpg: <flat>",))
+
+
+def test_times_frames_labels_and_warnings_are_shown(gallery, result):
+    document = html_report([timed(result)], gallery, block_names=NAMES)
+    heading, *rows = Outline(document).rows
+    assert heading == ["rank", "crop", "score", "parts", "camera", "person", "time", "verdict", "path"]
+    assert [row[4:7] for row in rows] == [["2", "anna", "2026-11-25T12:00:00Z"], ["10", "0002", "frame 451"], [""] * 3]
+    assert '<p class="warning">q.jpg: &lt;flat&gt;</p>' in document
+    assert "warning" not in html_report([result], gallery, block_names=NAMES).replace(".warning {", "")
+    with_times, without = (contact_sheet([shown], gallery, block_names=NAMES) for shown in (timed(result), result))
+    assert with_times.size == without.size
+    changed = np.argwhere((np.asarray(with_times) != np.asarray(without)).any(axis=2))
+    assert changed[:, 0].min() > rows_of(without, GREEN).max()  # below the crops
+
+
+def test_only_crops_of_the_own_source_are_read_from_the_folder(gallery, result):
+    """Another source may have another person's picture under the same path."""
+    jpeg = io.BytesIO()
+    Image.new("RGB", (96, 192), (255, 255, 255)).save(jpeg, "JPEG")
+    own, other = result.matches[0], replace(result.matches[1], path="0001_c2.png", source="north", id=2)
+    memory = replace(result.matches[2], path=None, id=3)
+    shown = replace(result, matches=(own, other, memory))
+    pictures = MatchPictures(gallery, "local", {2: jpeg.getvalue(), 3: b"damaged"})
+    sheet = contact_sheet([shown], pictures, block_names=NAMES)
+    assert count(sheet, (250, 0, 250)) == CROP_PX[0] * CROP_PX[1]  # the own crop only
+    document = html_report([shown], pictures, block_names=NAMES)
+    assert document.count("data:image/jpeg") == 3  # query, own crop, thumbnail
+    assert Outline(document).rows[3][-1] == "#3"
+    nowhere = contact_sheet([shown], MatchPictures(None), block_names=NAMES)
+    assert count(nowhere, (250, 0, 250)) == 0
+    assert "no picture of this crop is stored here" in html_report([shown], MatchPictures(None), block_names=NAMES)
+
+
+def test_only_the_owner_can_read_sheets_and_reports(tmp_path, result):
+    (tmp_path / "a.html").touch(mode=0o644)
+    write_report(tmp_path / "a.html", "")
+    write_sheet(tmp_path / "a.png", Image.new("RGB", (8, 8)))
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.html", "a.png")] == [0o600] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_browser_sorts_camera_names(tmp_path, gallery, result):
+    cameras = ("lobby", "dock-10", "dock-2", "3", None)
+    matches = tuple(Match(rank, 0.5, "x.png", camera) for rank, camera in enumerate(cameras, 1))
+    script = """
+      const order = () => [...document.querySelectorAll("tbody tr")].map(row => row.cells[0].innerText).join("");
+      document.querySelectorAll("th")[4].querySelector("button").click();
+      document.title = order();
+    """
+    document = html_report([replace(result, matches=matches)], gallery, block_names=NAMES)
+    assert in_browser(tmp_path, document, script) == "43215"

@@ -1,126 +1,29 @@
-"""Matching: the crops of a gallery that show the person of a query."""
+"""Ranking a gallery for queries: one search per filter, fusion, expansion, re-ranking, block shares."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.embedding.queries import Query
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import GalleryChangedError, UsageError, printable
 from rrid_edge.gallery.base import Hit, SearchFilter, SearchResult
-from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.contract import GalleryStore, Moment
 from rrid_edge.gallery.stored import StoredVectors, memory_batches
+from rrid_edge.matching.doubts import nothing_passes, unlike_images
+from rrid_edge.matching.records import LEAST_RERANK_DEPTH, Match, MatchResult, MatchSettings
+from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
-from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
+from rrid_edge.ranking.rerank import k_reciprocal
 
-FUSIONS = ("mean", "max", "none")
-DEFAULT_RERANK_DEPTH = 200
-LEAST_RERANK_DEPTH = RerankSettings().k1
-"""Fewest crops that re-ranking accepts: ``k1`` crops and the query make the ``k1 + 1`` images that it compares."""
-
-
-@dataclass(frozen=True)
-class Match:
-    """One ranked gallery crop.
-
-    Attributes:
-        rank: 1 for the best.
-        score: cosine of query and crop, in [-1, 1].
-        path: the crop's file, relative to the gallery folder.
-        camera: camera number from the file name, or None.
-        person: person as the file name writes it (``0002``, ``-1``), or None.
-        block_scores: share of each descriptor block in ``score``, in the model's block order. Their sum is ``score``.
-        distance: re-ranked distance, lower is better; None without re-ranking.
-    """
-
-    rank: int
-    score: float
-    path: str
-    camera: int | None = None
-    person: str | None = None
-    block_scores: tuple[float, ...] = ()
-    distance: float | None = None
-
-
-@dataclass(frozen=True)
-class MatchResult:
-    """The answer to one query.
-
-    Attributes:
-        query: the query's image files.
-        matches: best first. Empty if no crop passes the filters or reaches the threshold.
-        person: the query's person from its file names, or None.
-        camera: the query's camera from its file names, or None.
-        threshold: lowest score of a match, or None.
-        search: how the gallery was searched; see :class:`rrid_edge.gallery.base.SearchResult`.
-        searched: number of crops that passed the filters.
-        rescored: number of exact scores computed, over all images of the query.
-        reranked: number of crops re-ranked; 0 without re-ranking.
-    """
-
-    query: tuple[str, ...]
-    matches: tuple[Match, ...]
-    person: str | None = None
-    camera: int | None = None
-    threshold: float | None = None
-    search: str = ""
-    searched: int = 0
-    rescored: int = 0
-    reranked: int = 0
-
-
-@dataclass(frozen=True)
-class MatchSettings:
-    """How to match.
-
-    Attributes:
-        top_k: matches per query.
-        fuse: how several images of one person are combined. ``mean`` averages their descriptors. ``max`` takes each
-            crop's best score over the images. ``none`` refuses queries of several images.
-        exclude_same_camera: leave out crops of the query's own camera.
-        rows: filter of the crops that may answer.
-        threshold: lowest score of a match, or None.
-        expand: average query expansion: number of nearest crops averaged into the query; 0 turns it off.
-        fast: score a fixed number of crops, chosen by estimates. Faster on large galleries; may miss a crop.
-        rerank: number of best crops ordered by k-reciprocal re-ranking (:func:`rrid_edge.ranking.rerank.k_reciprocal`
-            with its default parameters); 0 turns it off. Scores and ``threshold`` stay cosines.
-
-    Raises:
-        UsageError: a value is out of range.
-    """
-
-    top_k: int = 10
-    fuse: str = "mean"
-    exclude_same_camera: bool = False
-    rows: SearchFilter = field(default_factory=SearchFilter)
-    threshold: float | None = None
-    expand: int = 0
-    fast: bool = False
-    rerank: int = 0
-
-    def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise UsageError(f"top_k {self.top_k} does not work: expected at least 1", parameter="top_k")
-        if self.fuse not in FUSIONS:
-            raise UsageError(f"fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}", parameter="fuse")
-        if self.threshold is not None and not -1 <= self.threshold <= 1:
-            raise UsageError(
-                f"threshold {self.threshold} is not a cosine: expected a number from -1 to 1", parameter="threshold"
-            )
-        if self.expand < 0:
-            raise UsageError(f"expand {self.expand} does not work: expected 0 or more", parameter="expand")
-        least = max(self.top_k, LEAST_RERANK_DEPTH)
-        if self.rerank and self.rerank < least:
-            raise UsageError(
-                f"a re-ranking depth of {self.rerank} crops does not work: expected at least {least}, for {self.top_k} "
-                f"matches and the {LEAST_RERANK_DEPTH} neighbours that re-ranking compares",
-                parameter="rerank_depth",
-            )
+MOST_ATTEMPTS = 3
+"""Times that all answers are computed before a gallery that others keep changing is reported."""
 
 
 def match(gallery: GalleryStore, query: Query, settings: MatchSettings | None = None) -> MatchResult:
@@ -133,6 +36,9 @@ def match_all(
 ) -> tuple[MatchResult, ...]:
     """Rank a gallery for several people. Queries with the same filter share one search.
 
+    All answers come from one moment of the gallery. If others change rows that an answer needs meanwhile, all answers
+    are computed again.
+
     Args:
         gallery: of the model that made the queries' descriptors.
         queries: one per person.
@@ -144,25 +50,41 @@ def match_all(
     Raises:
         UsageError: a query has several images but ``fuse`` is ``none``; its camera is unknown but excluded; or too few
             crops pass the filters for re-ranking.
+        GalleryChangedError: others changed the gallery :data:`MOST_ATTEMPTS` times meanwhile.
     """
     settings = settings or MatchSettings()
     searches = [_planned(query, settings) for query in queries]
+    if not searches:
+        return ()
+    for _ in range(MOST_ATTEMPTS):
+        with contextlib.suppress(GalleryChangedError), gallery.moment() as moment:
+            return _answered(moment, gallery.spec, searches, settings)
+    raise GalleryChangedError(
+        f"{gallery.where}: the gallery changed {MOST_ATTEMPTS} times while it was read; try again when less is written"
+    )
+
+
+def _answered(
+    moment: Moment, spec: ModelSpec, searches: list[_Search], settings: MatchSettings
+) -> tuple[MatchResult, ...]:
     if settings.expand:
-        searches = _expanded(gallery, searches, settings.expand)
+        searches = _expanded(moment, spec, searches, settings.expand)
     depth = settings.rerank or settings.top_k
-    answers = _search(gallery, searches, depth, fast=settings.fast)
+    answers = _search(moment, searches, depth, fast=settings.fast)
     crops = [_best_per_crop(answer, depth) for answer in answers]
     if settings.rerank:
         _refuse_too_few(crops)
-    blocks = len(gallery.spec.blocks)
+    empty = nothing_passes(moment) if any(not answer.rows for answer in answers) else ""
     results: list[MatchResult] = []
     for batch in memory_batches([len(scored) for scored in crops]):
-        stored = StoredVectors.read(gallery, [crop.hit.row for scored in crops[batch] for crop in scored])
+        stored = StoredVectors.read(moment, spec, [crop.hit.row for scored in crops[batch] for crop in scored])
         for search, answer, scored in zip(searches[batch], answers[batch], crops[batch], strict=True):
             ranked = _ranked(stored, search, scored, settings)
-            matches = _matches(stored, search, ranked, blocks)
-            reranked = len(scored) if settings.rerank else 0
-            results.append(_result(search.query, answer, matches, settings.threshold, reranked))
+            matches = _matches(stored, search, ranked, len(spec.blocks))
+            query, reranked = search.query, len(scored) if settings.rerank else 0
+            facts = (query.person, query.camera, settings.threshold, answer.mode, answer.rows, answer.rescored)
+            warnings = (*query.warnings, *unlike_images(query), *([] if answer.rows else [empty]))
+            results.append(MatchResult(query.files, matches, *facts, reranked, warnings))
     return tuple(results)
 
 
@@ -209,7 +131,7 @@ def _planned(query: Query, settings: MatchSettings) -> _Search:
     return _Search(query, rows, vectors)
 
 
-def _search(store: GalleryStore, searches: Sequence[_Search], top_k: int, *, fast: bool = False) -> list[SearchResult]:
+def _search(moment: Moment, searches: Sequence[_Search], top_k: int, *, fast: bool = False) -> list[SearchResult]:
     """One answer per search; searches with the same filter share one call."""
     groups: dict[SearchFilter, list[int]] = defaultdict(list)
     for index, search in enumerate(searches):
@@ -217,7 +139,7 @@ def _search(store: GalleryStore, searches: Sequence[_Search], top_k: int, *, fas
     answers: dict[int, SearchResult] = {}
     for rows, indexes in groups.items():
         vectors = np.concatenate([searches[index].vectors for index in indexes])
-        result = store.search(vectors, top_k, rows, fast=fast)
+        result = moment.search(vectors, top_k, rows, fast=fast)
         start = 0
         for index in indexes:
             stop = start + len(searches[index].vectors)
@@ -226,13 +148,13 @@ def _search(store: GalleryStore, searches: Sequence[_Search], top_k: int, *, fas
     return [answers[index] for index in range(len(searches))]
 
 
-def _expanded(gallery: GalleryStore, searches: Sequence[_Search], count: int) -> list[_Search]:
+def _expanded(moment: Moment, spec: ModelSpec, searches: Sequence[_Search], count: int) -> list[_Search]:
     """Average query expansion: each vector becomes the unit mean of itself and its ``count`` nearest crops."""
-    answers = _search(gallery, searches, count)
+    answers = _search(moment, searches, count)
     expanded: list[_Search] = []
     for batch in memory_batches([sum(map(len, answer.hits)) for answer in answers]):
         rows = [hit.row for answer in answers[batch] for hits in answer.hits for hit in hits]
-        stored = StoredVectors.read(gallery, rows)
+        stored = StoredVectors.read(moment, spec, rows)
         for search, answer in zip(searches[batch], answers[batch], strict=True):
             means = [
                 mean_descriptor(np.concatenate([vector[None], stored.take([hit.row for hit in hits])]))
@@ -243,23 +165,30 @@ def _expanded(gallery: GalleryStore, searches: Sequence[_Search], count: int) ->
 
 
 def _best_per_crop(answer: SearchResult, count: int) -> list[_ScoredCrop]:
-    """The ``count`` best crops, each with its best score over the query's images; ties by path."""
-    best: dict[str, _ScoredCrop] = {}
+    """The ``count`` best crops, each with its best score over the query's images; ties by path, then id."""
+    best: dict[int, _ScoredCrop] = {}
     for image, hits in enumerate(answer.hits):
         for hit in hits:
-            known = best.get(hit.row.path)
+            known = best.get(hit.row.id)
             if known is None or hit.score > known.hit.score:
-                best[hit.row.path] = _ScoredCrop(hit, image)
-    return sorted(best.values(), key=lambda crop: (-crop.hit.score, os.fsencode(crop.hit.row.path)))[:count]
+                best[hit.row.id] = _ScoredCrop(hit, image)
+    return sorted(best.values(), key=_order)[:count]
+
+
+def _order(crop: _ScoredCrop) -> tuple[float, bytes, int]:
+    row = crop.hit.row
+    return -crop.hit.score, os.fsencode(row.path or ""), row.id
 
 
 def _refuse_too_few(crops: Sequence[list[_ScoredCrop]]) -> None:
     """Refuse to re-rank fewer crops than :data:`LEAST_RERANK_DEPTH`: all would have the same neighbours.
 
+    A query without crops has nothing to re-rank; its answer says so.
+
     Raises:
         UsageError: a query has too few crops.
     """
-    fewest = min(map(len, crops), default=LEAST_RERANK_DEPTH)
+    fewest = min(filter(None, map(len, crops)), default=LEAST_RERANK_DEPTH)
     if fewest < LEAST_RERANK_DEPTH:
         raise UsageError(
             f"{fewest} crops pass the filters, but re-ranking needs at least {LEAST_RERANK_DEPTH}: search without "
@@ -272,7 +201,7 @@ def _ranked(
     stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], settings: MatchSettings
 ) -> list[_ScoredCrop]:
     """Crops in their final order, re-ranked if set, that reach the threshold: at most ``top_k``."""
-    if settings.rerank:
+    if settings.rerank and crops:
         vectors = stored.take([crop.hit.row for crop in crops])
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # stored as float16, lengths are off by about 1e-4
         distances = k_reciprocal(search.vectors, vectors).min(axis=0).tolist()
@@ -289,12 +218,6 @@ def _matches(stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], b
     matches = []
     for rank, (crop, vector) in enumerate(zip(crops, vectors, strict=True), 1):
         row, shares = crop.hit.row, block_shares(search.vectors[crop.image], vector, blocks)
-        matches.append(Match(rank, crop.hit.score, row.path, row.camera, row.person, shares, crop.distance))
+        told = (row.id, row.time, row.frame, row.track, row.label, row.source)
+        matches.append(Match(rank, crop.hit.score, row.path, row.camera, row.person, shares, crop.distance, *told))
     return tuple(matches)
-
-
-def _result(
-    query: Query, answer: SearchResult, matches: tuple[Match, ...], threshold: float | None, reranked: int
-) -> MatchResult:
-    labels = (query.person, query.camera, threshold)
-    return MatchResult(query.files, matches, *labels, answer.mode, answer.rows, answer.rescored, reranked)

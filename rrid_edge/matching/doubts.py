@@ -1,0 +1,62 @@
+"""Doubts about queries and answers, each as one line for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from rrid_edge.crops.times import format_time
+from rrid_edge.embedding.queries import Query
+from rrid_edge.errors import printable
+from rrid_edge.gallery.contract import Moment
+
+LEAST_LIKENESS: Final = 0.5
+"""Lowest cosine of two images of one person that is not doubted."""
+_MOST_NAMES: Final = 20
+"""Cameras and sources that a line names."""
+
+
+def unlike_images(query: Query) -> tuple[str, ...]:
+    """A line if two images of a query do not look like one person: if their cosine is below :data:`LEAST_LIKENESS`."""
+    count = len(query.files)
+    if count < 2:
+        return ()
+    cosines = query.descriptors @ query.descriptors.T
+    np.fill_diagonal(cosines, np.inf)
+    first, second = divmod(int(np.argmin(cosines)), count)
+    cosine = float(cosines[first, second])
+    if cosine >= LEAST_LIKENESS:
+        return ()
+    files = " and ".join(printable(query.files[index]) for index in (first, second))
+    return (
+        f"{files} do not look like one person (cosine {cosine:.2f}): expected at least {LEAST_LIKENESS:.2f}; make each "
+        "person a query of its own",
+    )
+
+
+def nothing_passes(moment: Moment) -> str:
+    """A line for filters that let no crop pass: the cameras, times, frames and sources of the gallery."""
+    rows = moment.rows()
+    if not rows:
+        return "the gallery has no crops"
+    facts = [f"cameras {_counted(row.camera for row in rows)}"]
+    times = [row.time for row in rows if row.time is not None]
+    frames = [row.frame for row in rows if row.frame is not None]
+    facts.append(f"times {format_time(min(times))} to {format_time(max(times))}" if times else "no times")
+    facts += [f"frames {min(frames)} to {max(frames)}"] if frames else []
+    facts.append(f"sources {_counted(row.source for row in rows)}")
+    return f"no crop passes the filters; the gallery's {len(rows)} crops have {'; '.join(facts)}"
+
+
+def _counted(names: Iterable[str | None]) -> str:
+    """Names with their counts, the most frequent first; numbers in their order."""
+    counts = Counter(names)
+    unknown = counts.pop(None, 0)
+    told = {name: count for name, count in counts.items() if name is not None}
+    ordered = sorted(told, key=lambda name: (-told[name], not name.isdecimal(), len(name), name))
+    shown = [f"{printable(name)} ({told[name]})" for name in ordered[:_MOST_NAMES]]
+    shown += [f"{len(ordered) - _MOST_NAMES} more"] if len(ordered) > _MOST_NAMES else []
+    return ", ".join([*shown, f"not told ({unknown})"] if unknown else shown)

@@ -1,0 +1,132 @@
+"""The records of matching: settings, matches, answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rrid_edge.errors import UsageError
+from rrid_edge.gallery.base import LOCAL_SOURCE, SearchFilter
+from rrid_edge.ranking.rerank import RerankSettings
+
+FUSIONS = ("mean", "max", "none")
+DEFAULT_RERANK_DEPTH = 200
+LEAST_RERANK_DEPTH = RerankSettings().k1
+"""Fewest crops that re-ranking accepts: ``k1`` crops and the query make the ``k1 + 1`` images that it compares."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One ranked gallery crop.
+
+    Attributes:
+        rank: 1 for the best.
+        score: cosine of query and crop, in [-1, 1].
+        path: the crop's file, relative to its source's folder; None for a crop that came through the library.
+        camera: name of the camera, or None.
+        person: person as the file name writes it (``0002``, ``-1``), or None.
+        block_scores: share of each descriptor block in ``score``, in the model's block order. Their sum is ``score``.
+        distance: re-ranked distance, lower is better; None without re-ranking.
+        id: of the crop's row; -1 if it lies in no gallery.
+        time: capture time in UTC microseconds since 1970, or None.
+        frame: frame number, or None.
+        track: name of the track that the crop belongs to, or None.
+        label: person as a user confirmed it, or None.
+        source: name of the folder or box that the crop comes from.
+    """
+
+    rank: int
+    score: float
+    path: str | None
+    camera: str | None = None
+    person: str | None = None
+    block_scores: tuple[float, ...] = ()
+    distance: float | None = None
+    id: int = -1
+    time: int | None = None
+    frame: int | None = None
+    track: str | None = None
+    label: str | None = None
+    source: str = LOCAL_SOURCE
+
+    @property
+    def name(self) -> str:
+        """The crop for people: its path, or ``#ID`` without one."""
+        return f"#{self.id}" if self.path is None else self.path
+
+
+@dataclass(frozen=True)
+class MatchResult:
+    """The answer to one query.
+
+    Attributes:
+        query: the query's image files.
+        matches: best first. Empty if no crop passes the filters or reaches the threshold.
+        person: the query's person from its file names, or None.
+        camera: the query's camera from its file names, or None.
+        threshold: lowest score of a match, or None.
+        search: how the gallery was searched; see :class:`rrid_edge.gallery.base.SearchResult`.
+        searched: number of crops that passed the filters.
+        rescored: number of exact scores computed, over all images of the query.
+        reranked: number of crops re-ranked; 0 without re-ranking.
+        warnings: doubts about the query and the answer, one line each.
+    """
+
+    query: tuple[str, ...]
+    matches: tuple[Match, ...]
+    person: str | None = None
+    camera: str | None = None
+    threshold: float | None = None
+    search: str = ""
+    searched: int = 0
+    rescored: int = 0
+    reranked: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """How to match.
+
+    Attributes:
+        top_k: matches per query.
+        fuse: how several images of one person are combined. ``mean`` averages their descriptors. ``max`` takes each
+            crop's best score over the images. ``none`` refuses queries of several images.
+        exclude_same_camera: leave out crops of the query's own camera.
+        rows: filter of the crops that may answer.
+        threshold: lowest score of a match, or None.
+        expand: average query expansion: number of nearest crops averaged into the query; 0 turns it off.
+        fast: score a fixed number of crops, chosen by estimates. Faster on large galleries; may miss a crop.
+        rerank: number of best crops ordered by k-reciprocal re-ranking (:func:`rrid_edge.ranking.rerank.k_reciprocal`
+            with its default parameters); 0 turns it off. Scores and ``threshold`` stay cosines.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    top_k: int = 10
+    fuse: str = "mean"
+    exclude_same_camera: bool = False
+    rows: SearchFilter = field(default_factory=SearchFilter)
+    threshold: float | None = None
+    expand: int = 0
+    fast: bool = False
+    rerank: int = 0
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise UsageError(f"top_k {self.top_k} does not work: expected at least 1", parameter="top_k")
+        if self.fuse not in FUSIONS:
+            raise UsageError(f"fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}", parameter="fuse")
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise UsageError(
+                f"threshold {self.threshold} is not a cosine: expected a number from -1 to 1", parameter="threshold"
+            )
+        if self.expand < 0:
+            raise UsageError(f"expand {self.expand} does not work: expected 0 or more", parameter="expand")
+        least = max(self.top_k, LEAST_RERANK_DEPTH)
+        if self.rerank and self.rerank < least:
+            raise UsageError(
+                f"a re-ranking depth of {self.rerank} crops does not work: expected at least {least}, for {self.top_k} "
+                f"matches and the {LEAST_RERANK_DEPTH} neighbours that re-ranking compares",
+                parameter="rerank_depth",
+            )
