@@ -64,7 +64,7 @@ class MemoryMoment:
         passing = [row for row in self.rows() if (search_filter or SearchFilter()).passes(row)]
         answers = []
         for query in queries:
-            scores = exact_scores(query, self.vectors(passing)) if passing else []
+            scores = exact_scores(query, self.vectors(passing)) if passing else np.empty(0, np.float32)
             hits = [Hit(row, float(score)) for row, score in zip(passing, scores, strict=True)]
             answers.append(tuple(sorted(hits, key=lambda hit: (-hit.score, _order(hit.row)))[:top_k]))
         count = len(passing)
@@ -175,6 +175,15 @@ class MemoryStore:
 
     def unforget(self, digests: Iterable[str] | None = None) -> int:
         return 0
+
+    def removed(self) -> list[GalleryRow]:
+        return []
+
+    def kept_out_state(self) -> str:
+        return ""
+
+    def restore_kept_out(self, state: str) -> None:
+        pass
 
     def remember(self, facts: Mapping[str, str]) -> None:
         self._facts.update(facts)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rrid_edge.errors import ClosedError, GalleryChangedError, ImageError, UsageError
-from rrid_edge.gallery.base import NewRow
+from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.contract import store_of
 from rrid_edge.gallery.exporting import NO_FRAME
 from rrid_edge.gallery.library import Gallery
@@ -27,7 +27,7 @@ def gallery() -> Gallery:
     return Gallery(MemoryStore(SPEC), writable=True)
 
 
-def _rows(gallery: Gallery) -> dict[int, object]:
+def _rows(gallery: Gallery) -> dict[int, GalleryRow]:
     return {row.id: row for row in gallery}
 
 
@@ -274,6 +274,7 @@ def test_the_lowest_score_cuts_the_answer(gallery):
 )
 def test_conditions_that_are_refused(gallery, conditions, message):
     gallery.add(vectors(1))
+    queries: object
     for queries in (vectors(1), []):
         with pytest.raises(UsageError, match=message):
             gallery.search(queries, **conditions)
