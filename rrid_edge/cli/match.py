@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rrid_edge.cli.answers import Answer, draw, print_answer
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
+from rrid_edge.cli.asked import AskedGallery, query_and_gallery, row_filter
+from rrid_edge.cli.common import JsonOption, ProgressBar, say
 from rrid_edge.cli.options import (
     GalleryOption,
     ModelOption,
@@ -21,28 +23,29 @@ from rrid_edge.cli.options import (
     ThreadsOption,
 )
 from rrid_edge.cli.steps import open_model, say_indexed
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import SearchFilter
+    from rrid_edge.gallery.contract import GalleryStore
     from rrid_edge.gallery.indexing.queried import IndexedGallery
-    from rrid_edge.matching import Match, MatchResult, MatchSettings
-    from rrid_edge.model.spec import ModelSpec
+    from rrid_edge.matching import MatchSettings
 
 
 @app.command(
     epilog="Example: rrid-edge match demo/query.jpg demo/gallery --top-k 8 --sheet demo/sheet.png",
     help="Rank a gallery for the person in the query images. Several images show one person and are averaged. In a "
-    "folder of queries, each image is a query. The gallery is indexed first if its folder has changed.",
+    "folder of queries, each image is a query. New and changed crops of the gallery's folder are added first.",
 )
 def match(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="QUERY... GALLERY", help="Query images, then the gallery folder.")
+        list[str],
+        typer.Argument(metavar="QUERY... GALLERY", help="Query images, then the gallery's folder or Milvus address."),
     ],
     model: ModelOption = None,
     location: GalleryOption = None,
-    pattern: PatternOption = "auto",
+    pattern: PatternOption = None,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
@@ -50,9 +53,13 @@ def match(
     exclude_same_camera: Annotated[
         bool, typer.Option("--exclude-same-camera", help="Leave out crops of the query's camera.")
     ] = False,
-    camera: Annotated[list[int] | None, typer.Option(help="Search this camera only; can be repeated.")] = None,
-    since: Annotated[int | None, typer.Option(help="Search crops of this time or frame and later.")] = None,
-    until: Annotated[int | None, typer.Option(help="Search crops of this time or frame and earlier.")] = None,
+    camera: Annotated[list[str] | None, typer.Option(help="Search this camera only; can be repeated.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Search crops of this time or later: ISO 8601, a date, 30m, 2h or 7d ago, or a frame."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Search crops of this time or earlier, written as --since.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Search this source only; can be repeated.")] = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Set the lowest score of a match, from -1 to 1.")
     ] = None,
@@ -87,16 +94,16 @@ def match(
     from rrid_edge.embedding.queries import query_files
     from rrid_edge.matching import MatchSettings
 
-    query_paths, folder = _query_and_gallery(paths)
+    query_paths, asked = query_and_gallery(paths, location)
     _refuse_conflicts(fpr, threshold, expand)
+    rows = row_filter(camera or (), source or (), since, until)
     groups = query_files(query_paths, separate=fuse == "none")
-    rows = _row_filter(groups, folder, frozenset(camera or ()), since, until)
     depth = _rerank_depth(rerank_depth, top_k) if rerank else 0
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
-    question = _Question(groups, folder, location, pattern, fpr)
+    question = _Question(groups, asked, pattern, fpr, needs_pictures=sheet is not None or report is not None)
     answer = _ask(question, settings, lambda stored: open_model(model, stored, runtime, precision, threads))
-    _draw(answer, sheet, report)
-    _print_answer(answer, written=[path for path in (sheet, report) if path], as_json=as_json, explain=explain)
+    draw(answer, sheet, report)
+    print_answer(answer, written=[path for path in (sheet, report) if path], as_json=as_json, explain=explain)
 
 
 @dataclass(frozen=True)
@@ -105,44 +112,17 @@ class _Question:
 
     Attributes:
         groups: image files of each query.
-        folder: of crops.
-        location: of the index, as the user gave it.
-        pattern: how file names are read.
+        asked: the gallery.
+        pattern: how file names are read; None as the gallery remembers.
         fpr: false-positive rate that sets the threshold, or None.
+        needs_pictures: the answer is drawn.
     """
 
     groups: Sequence[tuple[Path, ...]]
-    folder: Path
-    location: str | None
-    pattern: str
+    asked: AskedGallery
+    pattern: str | None
     fpr: float | None
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """The results of all queries, and what they were made with."""
-
-    results: tuple[MatchResult, ...]
-    folder: Path
-    model: Path
-    spec: ModelSpec
-    runtime: str
-    rows: int
-
-
-def _query_and_gallery(paths: list[Path]) -> tuple[list[Path], Path]:
-    """Split the command's arguments.
-
-    Raises:
-        UsageError: there is no query, or the last argument is not a folder.
-    """
-    if len(paths) < 2:
-        raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
-    *queries, folder = paths
-    if not folder.is_dir():
-        problem = "this is a file" if folder.exists() else "no such folder"
-        raise UsageError(f"{printable(folder)}: {problem}; the last argument is the gallery: a folder of crops")
-    return queries, folder
+    needs_pictures: bool
 
 
 def _refuse_conflicts(fpr: float | None, threshold: float | None, expand: int) -> None:
@@ -153,17 +133,17 @@ def _refuse_conflicts(fpr: float | None, threshold: float | None, expand: int) -
         )
 
 
-def _row_filter(
-    groups: Sequence[tuple[Path, ...]], folder: Path, cameras: frozenset[int], since: int | None, until: int | None
+def _without_own_files(
+    rows: SearchFilter, groups: Sequence[tuple[Path, ...]], found: IndexedGallery, folder: Path | None
 ) -> SearchFilter:
-    """The filter of the options, which also leaves out query images that are crops of the gallery."""
+    """A filter that also leaves out query images that are crops of the gallery."""
     from rrid_edge.embedding.queries import names_within
-    from rrid_edge.gallery.base import SearchFilter
 
-    queries_in_gallery = names_within(groups, folder)
-    if queries_in_gallery:
-        say(f"left out of the answers: {len(queries_in_gallery)} query image(s) that are crops of the gallery")
-    return SearchFilter(cameras, since=since, until=until, not_paths=queries_in_gallery)
+    own = frozenset() if folder is None else names_within(groups, folder)
+    stored = {row.path for row in found.gallery.rows_of(sorted(own), found.source)} if own else set()
+    if stored:
+        say(f"left out of the answers: {len(stored)} query image(s) that are crops of the gallery")
+    return replace(rows, not_files=frozenset((found.source, path) for path in own))
 
 
 def _rerank_depth(rerank_depth: int | None, top_k: int) -> int:
@@ -174,28 +154,42 @@ def _rerank_depth(rerank_depth: int | None, top_k: int) -> int:
 
 def _ask(
     question: _Question, settings: MatchSettings, open_for_gallery: Callable[[Path | None], tuple[Path, Engine]]
-) -> _Answer:
-    """Open the gallery and the model, embed the queries, index the gallery if its folder has changed, and match."""
+) -> Answer:
+    """Open the gallery and the model, embed the queries, add what is new in the gallery's folder, and match."""
     from rrid_edge.embedding.queries import embed_queries
     from rrid_edge.gallery.indexing.queried import QueriedGallery
     from rrid_edge.gallery.indexing.sync import IndexSettings
-    from rrid_edge.gallery.opening import location_of
     from rrid_edge.matching import match_all
 
-    groups, folder = question.groups, question.folder
+    groups, folder = question.groups, question.asked.folder
     with contextlib.ExitStack() as stack:
-        queried = stack.enter_context(QueriedGallery(folder, location_of(folder, question.location)))
+        queried = stack.enter_context(QueriedGallery(folder, question.asked.location))
         path, engine = open_for_gallery(queried.model)
         stack.enter_context(engine)
         if question.fpr is not None:
             has_fused = any(len(files) > 1 for files in groups)
             settings = replace(settings, threshold=_measured_threshold(path, engine, question.fpr, has_fused=has_fused))
-        queries = embed_queries(engine, groups, question.pattern)
+        remembered = queried.info.pattern if queried.info is not None else ""
+        queries = embed_queries(engine, groups, question.pattern or remembered or "auto", folder)
         with ProgressBar("indexing") as bar:
             indexed = queried.indexed(path, engine, IndexSettings(question.pattern), bar)
         _say_indexing(folder, indexed)
+        settings = replace(settings, rows=_without_own_files(settings.rows, groups, indexed, folder))
         results = match_all(indexed.gallery, queries, settings)
-        return _Answer(results, folder, path, engine.spec, engine.runtime, indexed.info.rows)
+        answer = Answer(
+            results, question.asked.text, folder, indexed.source, path, engine.spec, engine.runtime, indexed.info.rows,
+            indexed.folder.missing,
+        )  # fmt: skip
+        return _with_thumbnails(answer, indexed.gallery) if question.needs_pictures else answer
+
+
+def _with_thumbnails(answer: Answer, gallery: GalleryStore) -> Answer:
+    """The answer with the stored thumbnails of crops that have no file here."""
+    from rrid_edge.pictures.parts import MatchPictures
+
+    pictures = MatchPictures(answer.folder, answer.source)
+    absent = {match.id for result in answer.results for match in result.matches if not pictures.has_file(match)}
+    return replace(answer, thumbnails=gallery.thumbnails(sorted(absent)) if absent else {})
 
 
 def _measured_threshold(model: Path, engine: Engine, fpr: float, *, has_fused: bool) -> float:
@@ -209,7 +203,7 @@ def _measured_threshold(model: Path, engine: Engine, fpr: float, *, has_fused: b
     return score
 
 
-def _say_indexing(folder: Path, indexed: IndexedGallery) -> None:
+def _say_indexing(folder: Path | None, indexed: IndexedGallery) -> None:
     """Say on stderr what the indexing before the search did.
 
     Raises:
@@ -217,59 +211,10 @@ def _say_indexing(folder: Path, indexed: IndexedGallery) -> None:
     """
     from rrid_edge.gallery.indexing.sync import refuse_empty
 
+    for line in indexed.remarks:
+        say(line)
     report = indexed.report
-    if indexed.busy:
-        say(f"another process is writing the index: searching the {indexed.info.rows} crops that it has committed")
-    if report is not None:
+    if report is not None and folder is not None:
         say_indexed(report)
         refuse_empty(folder, report)
-        say(f"indexed {report.added + report.changed} crops, removed {report.removed}")
-
-
-def _draw(answer: _Answer, sheet: Path | None, report: Path | None) -> None:
-    blocks = answer.spec.blocks
-    footer = f"{answer.model.name} {answer.spec.fingerprint[:12]} · {answer.runtime} · {answer.rows} crops"
-    if sheet is not None:
-        from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
-
-        write_sheet(sheet, contact_sheet(answer.results, answer.folder, block_names=blocks, footer=footer))
-    if report is not None:
-        from rrid_edge.pictures.html import html_report, write_report
-
-        write_report(report, html_report(answer.results, answer.folder, block_names=blocks, footer=footer))
-
-
-def _print_answer(answer: _Answer, *, written: Sequence[Path], as_json: bool, explain: bool) -> None:
-    if as_json:
-        results = [asdict(result) for result in answer.results]
-        facts = {"gallery": str(answer.folder), "model": str(answer.model), "runtime": answer.runtime}
-        print_json({**facts, "results": results})
-        return
-    for result in answer.results:
-        _print_result(result, answer.spec.blocks if explain else ())
-    for path in written:
-        print(f"written: {printable(path)}")
-
-
-def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
-    files = ", ".join(printable(file) for file in result.query)
-    labels = (("person", result.person), ("camera", result.camera))
-    print(f"query {files}" + "".join(f", {name} {value}" for name, value in labels if value is not None))
-    if not result.matches:
-        limit = f" (no score reaches {result.threshold})" if result.threshold is not None else ""
-        print(f"no match in the gallery{limit}")
-        return
-    heading = f"  {'distance':>8}" if result.reranked else ""
-    print(f"{'rank':>4}  {'score':>6}{heading}  {'camera':>6}  {'person':>8}  path")
-    for match in result.matches:
-        _print_match(match, blocks)
-
-
-def _print_match(match: Match, blocks: tuple[str, ...]) -> None:
-    camera, person = "-" if match.camera is None else match.camera, match.person or "-"
-    distance = "" if match.distance is None else f"  {match.distance:>8.3f}"
-    print(f"{match.rank:>4}  {match.score:>6.3f}{distance}  {camera:>6}  {person:>8}  {printable(match.path)}")
-    if blocks:
-        shares = sorted(zip(blocks, match.block_scores, strict=True), key=lambda pair: -pair[1])
-        most, least = (", ".join(f"{name} {share:+.3f}" for name, share in part) for part in (shares[:3], shares[-2:]))
-        print(f"{'':>4}  largest shares: {most}; smallest: {least}")
+        say(f"indexed {report.added + report.changed} crops")

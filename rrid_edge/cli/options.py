@@ -40,6 +40,10 @@ ReplicasOption = Annotated[
     ),
 ]
 PatternOption = Annotated[
-    str,
-    typer.Option(help="Read file names as auto, market1501, dukemtmc, cuhk03, rrid, none, or a regular expression."),
+    str | None,
+    typer.Option(
+        help="Read file names as auto, market1501, dukemtmc, cuhk03, rrid, person-folders, camera-folders, folders, "
+        "none, or a regular expression. [default: the gallery's, or auto]",
+        show_default=False,
+    ),
 ]

@@ -1,0 +1,138 @@
+"""The answer of ``rrid-edge match``: table, JSON, sheet, report, and lines on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rrid_edge.cli.common import print_json, say
+from rrid_edge.errors import printable
+
+if TYPE_CHECKING:
+    from rrid_edge.matching import Match, MatchResult
+    from rrid_edge.model.spec import ModelSpec
+    from rrid_edge.pictures.parts import MatchPictures
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The results of all queries, and what they were made with.
+
+    Attributes:
+        results: one per query.
+        gallery: as the user gave it: a folder or an address.
+        folder: of crops; None if only the gallery was asked.
+        source: of the crops in ``folder``.
+        model: the model file.
+        spec: of the model.
+        runtime: that computed the queries' descriptors.
+        rows: number of crops in the gallery.
+        missing: number of crops whose file is not in ``folder`` now.
+        thumbnails: JPEG bytes by id of the match, for crops without a file here.
+    """
+
+    results: tuple[MatchResult, ...]
+    gallery: str
+    folder: Path | None
+    source: str
+    model: Path
+    spec: ModelSpec
+    runtime: str
+    rows: int
+    missing: int = 0
+    thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings of all results, each once."""
+        return list(dict.fromkeys(line for result in self.results for line in result.warnings))
+
+
+def draw(answer: Answer, sheet: Path | None, report: Path | None) -> None:
+    """Draw a contact sheet and write a report, where a path is given."""
+    if sheet is None and report is None:
+        return
+    from rrid_edge.pictures.parts import MatchPictures
+
+    blocks = answer.spec.blocks
+    footer = f"{answer.model.name} {answer.spec.fingerprint[:12]} · {answer.runtime} · {answer.rows} crops"
+    pictures: MatchPictures = MatchPictures(answer.folder, answer.source, answer.thumbnails)
+    if sheet is not None:
+        from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
+
+        write_sheet(sheet, contact_sheet(answer.results, pictures, block_names=blocks, footer=footer))
+    if report is not None:
+        from rrid_edge.pictures.html import html_report, write_report
+
+        write_report(report, html_report(answer.results, pictures, block_names=blocks, footer=footer))
+
+
+def print_answer(answer: Answer, *, written: Sequence[Path], as_json: bool, explain: bool) -> None:
+    """Print the answer on stdout, and its warnings on stderr."""
+    for line in answer.warnings:
+        say(f"warning: {line}")
+    if as_json:
+        facts = {"gallery": answer.gallery, "model": str(answer.model), "runtime": answer.runtime}
+        results = [_as_json(result) for result in answer.results]
+        print_json({**facts, "missing": answer.missing, "warnings": answer.warnings, "results": results})
+        return
+    for result in answer.results:
+        _print_result(result, answer.spec.blocks if explain else ())
+    for path in written:
+        print(f"written: {printable(path)}")
+
+
+def _as_json(result: MatchResult) -> dict[str, object]:
+    """A result with its times as ISO 8601 in UTC."""
+    from rrid_edge.crops.times import format_time
+
+    shown = asdict(result)
+    for match in shown["matches"]:
+        match["time"] = None if match["time"] is None else format_time(match["time"])
+    return shown
+
+
+def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
+    files = ", ".join(printable(file) for file in result.query)
+    labels = (("person", result.person), ("camera", result.camera))
+    print(f"query {files}" + "".join(f", {name} {printable(value)}" for name, value in labels if value is not None))
+    if not result.matches:
+        limit = f" (no score reaches {result.threshold})" if result.threshold is not None and result.searched else ""
+        print(f"no match in the gallery{limit}")
+        return
+    columns = _columns(result)
+    widths = {name: max([len(name), *map(len, cells)]) for name, cells in columns.items()}
+    minimum = {"rank": 4, "score": 6, "distance": 8, "camera": 6, "person": 8}
+    widths = {name: max(width, minimum.get(name, 0)) for name, width in widths.items()}
+    print("  ".join(f"{name:>{width}}" for name, width in widths.items()) + "  path")
+    for number, match in enumerate(result.matches):
+        cells = (f"{columns[name][number]:>{width}}" for name, width in widths.items())
+        print(f"{'  '.join(cells)}  {printable(match.name)}")
+        if blocks:
+            _print_shares(match, blocks)
+
+
+def _columns(result: MatchResult) -> dict[str, list[str]]:
+    """Cells by heading. Distances and times are shown where there are any."""
+    from rrid_edge.crops.times import format_time
+
+    matches = result.matches
+    columns = {
+        "rank": [str(match.rank) for match in matches],
+        "score": [f"{match.score:.3f}" for match in matches],
+    }
+    if result.reranked:
+        columns["distance"] = ["" if match.distance is None else f"{match.distance:.3f}" for match in matches]
+    columns["camera"] = [printable(match.camera or "-") for match in matches]
+    columns["person"] = [printable(match.label or match.person or "-") for match in matches]
+    if any(match.time is not None for match in matches):
+        columns["time"] = ["-" if match.time is None else format_time(match.time) for match in matches]
+    return columns
+
+
+def _print_shares(match: Match, blocks: tuple[str, ...]) -> None:
+    shares = sorted(zip(blocks, match.block_scores, strict=True), key=lambda pair: -pair[1])
+    most, least = (", ".join(f"{name} {share:+.3f}" for name, share in part) for part in (shares[:3], shares[-2:]))
+    print(f"{'':>4}  largest shares: {most}; smallest: {least}")

@@ -1,0 +1,100 @@
+"""What ``rrid-edge match`` is asked: the query files, the gallery, and the filter of its rows."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rrid_edge.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from rrid_edge.gallery.base import SearchFilter
+    from rrid_edge.gallery.opening import Location
+
+
+@dataclass(frozen=True)
+class AskedGallery:
+    """The gallery to ask.
+
+    Attributes:
+        text: as the user gave it.
+        location: of the gallery.
+        folder: of its crops; None if the gallery is asked without one.
+    """
+
+    text: str
+    location: Location
+    folder: Path | None
+
+
+def query_and_gallery(paths: list[str], index: str | None) -> tuple[list[Path], AskedGallery]:
+    """Split the command's arguments.
+
+    Raises:
+        UsageError: there is no query, or the last argument is neither a folder nor an address. Passwords in addresses
+            are not repeated.
+    """
+    if len(paths) < 2:
+        raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
+    *queries, gallery = paths
+    if any(_is_address(query) for query in queries):
+        raise UsageError("an address is given before the last argument; expected query images, then one gallery")
+    return [Path(query) for query in queries], _asked(gallery, index)
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text looks like an address, also a mistyped one, and is no file."""
+    return re.match(r"milvus\+|[A-Za-z][\w+.-]*:/", text) is not None and not Path(text).exists()
+
+
+def _asked(text: str, index: str | None) -> AskedGallery:
+    """The gallery of the last argument and the option ``--gallery``.
+
+    Raises:
+        UsageError: no such folder, or two addresses.
+    """
+    from rrid_edge.gallery.opening import INDEX_FOLDER, location_of, parse_location
+
+    folder = parse_location(text)
+    if not isinstance(folder, Path):
+        if index is not None:
+            raise UsageError("two galleries are given: an address as the last argument, and --gallery; give one")
+        return AskedGallery(text, folder, None)
+    if not folder.is_dir():
+        problem = "this is a file" if folder.exists() else "no such folder"
+        raise UsageError(
+            f"{printable(folder)}: {problem}; the last argument is the gallery: a folder of crops, or "
+            "milvus+http://HOST:19530/COLLECTION"
+        )
+    location = location_of(folder, index)
+    if index is None and location == folder:  # the index itself; its crops, if any, lie around it
+        return AskedGallery(text, location, folder.parent if folder.resolve().name == INDEX_FOLDER else None)
+    return AskedGallery(text, location, folder)
+
+
+def row_filter(cameras: Sequence[str], sources: Sequence[str], since: str | None, until: str | None) -> SearchFilter:
+    """The filter of the options.
+
+    Raises:
+        UsageError: a bound is neither a time nor a frame.
+    """
+    from rrid_edge.crops.naming import camera_name
+    from rrid_edge.crops.times import Bound, parse_bound
+    from rrid_edge.gallery.base import SearchFilter
+
+    now_us = time.time_ns() // 1000
+    bounds = []
+    for name, text in (("since", since), ("until", until)):
+        try:
+            bounds.append(Bound() if text is None else parse_bound(text, now_us, is_last=name == "until"))
+        except UsageError as error:
+            raise UsageError(error.message, parameter=name) from error
+    first, last = bounds
+    # File names lose the zeros of "01"; rows that came through the library keep them.
+    named = {name for text in cameras for name in (text, camera_name(text)) if name is not None}
+    limits = (first.time, last.time, first.frame, last.frame)
+    return SearchFilter(frozenset(named), frozenset(), *limits, sources=frozenset(sources))
