@@ -46,6 +46,14 @@ def _no_cache_of_the_user():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_state_of_the_user(tmp_path_factory: pytest.TempPathFactory):
+    """Keep the user's audit log untouched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def lite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file of Milvus Lite. Its server runs in this process until the process ends."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -31,14 +32,36 @@ def walk_images(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
         FolderUnavailableError: no such folder.
         UsageError: this is no folder.
     """
-    entries, skipped = scan_images(folder)
-    names = sorted(entries, key=os.fsencode)
-    left_out = sorted(skipped, key=lambda item: os.fsencode(item[0]))
+    found = scan_images(folder)
+    names = sorted(found.entries, key=os.fsencode)
+    left_out = sorted(found.skipped, key=lambda item: os.fsencode(item[0]))
     return [folder / name for name in names], left_out
 
 
-def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[Path, str]]]:
-    """Like :func:`walk_images`, but unsorted directory entries by their path relative to ``folder``.
+@dataclass(frozen=True)
+class FolderScan:
+    """The image files of a folder.
+
+    Attributes:
+        entries: directory entries of the image files, unsorted, by their path relative to the folder.
+        skipped: entries that were not taken, with the reason.
+        unlisted: sub-folders that could not be listed, as relative paths with a final ``/``; the empty text is the
+            folder itself. Files in them may exist.
+        unexamined: relative paths of files of which the system could not tell what they are. They may exist.
+    """
+
+    entries: dict[str, os.DirEntry[str]]
+    skipped: tuple[tuple[Path, str], ...] = ()
+    unlisted: tuple[str, ...] = ()
+    unexamined: frozenset[str] = frozenset()
+
+    def may_hold(self, path: str) -> bool:
+        """Whether a file may exist although it is not among ``entries``: it, or a folder of it, was not examined."""
+        return path in self.unexamined or path.startswith(self.unlisted)
+
+
+def scan_images(folder: Path) -> FolderScan:
+    """The image files below a folder, unsorted; :func:`walk_images` says which files are taken.
 
     Raises:
         FolderUnavailableError: no such folder.
@@ -48,28 +71,37 @@ def scan_images(folder: Path) -> tuple[dict[str, os.DirEntry[str]], list[tuple[P
     # Entries instead of Path objects: 20,000 files take 0.02 s instead of 0.2 s.
     images: dict[str, os.DirEntry[str]] = {}
     skipped: list[tuple[Path, str]] = []
+    unlisted: list[str] = []
+    unexamined: set[str] = set()
     waiting = [""]
     while waiting:
         below = waiting.pop()
         try:
-            entries = list(os.scandir(folder / below))
+            with os.scandir(folder / below) as listing:
+                entries = list(listing)
         except OSError as error:
             skipped.append((folder / below, f"this folder cannot be read ({error.strerror})"))
+            unlisted.append(below)
             continue
         for entry in entries:
             name = entry.name
             if name[0] == ".":
                 continue
-            # Regular files come first: telling them apart needs no system call.
-            if entry.is_file(follow_symlinks=False) and _suffix(name) in IMAGE_SUFFIXES:
-                images[below + name] = entry
-            elif entry.is_dir(follow_symlinks=False):
-                waiting.append(f"{below}{name}/")
-            elif reason := _why_skipped(entry):
-                skipped.append((folder / below / name, reason))
-            elif _suffix(name) in IMAGE_SUFFIXES:
-                images[below + name] = entry
-    return images, skipped
+            try:
+                # Regular files come first: telling them apart needs no system call.
+                if entry.is_file(follow_symlinks=False) and _suffix(name) in IMAGE_SUFFIXES:
+                    images[below + name] = entry
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{below}{name}/")
+                elif reason := _why_skipped(entry):
+                    skipped.append((folder / below / name, reason))
+                elif _suffix(name) in IMAGE_SUFFIXES:
+                    images[below + name] = entry
+            except OSError as error:
+                skipped.append((folder / below / name, f"cannot be examined ({error.strerror})"))
+                unexamined.add(below + name)
+                unlisted.append(f"{below}{name}/")  # it may be a folder
+    return FolderScan(images, tuple(skipped), tuple(unlisted), frozenset(unexamined))
 
 
 def _check_folder(folder: Path) -> None:
@@ -112,12 +144,19 @@ def _suffix(name: str) -> str:
 
 
 def _why_skipped(entry: os.DirEntry[str]) -> str | None:
-    """Why a special file or a link is skipped, or None: an image, or a file that nobody takes for an image."""
+    """Why a special file or a link is skipped, or None: an image, or a file that nobody takes for an image.
+
+    Raises:
+        OSError: the system cannot tell what the entry is.
+    """
     if _suffix(entry.name) not in IMAGE_SUFFIXES:
         return "a link to a folder is not followed" if entry.is_symlink() and entry.is_dir() else None
+    if entry.is_file():
+        return None
+    if not entry.is_symlink():
+        return "no ordinary file"
     try:
-        if entry.is_file():
-            return None
-        return "a broken link" if entry.is_symlink() and not Path(entry.path).exists() else "no ordinary file"
-    except OSError as error:
-        return f"cannot be examined ({error.strerror})"
+        Path(entry.path).stat()
+    except FileNotFoundError:
+        return "a broken link"
+    return "no ordinary file"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
-from rrid_edge.errors import GalleryMissingError, UsageError, printable
+from rrid_edge.errors import GalleryError, GalleryMissingError, GalleryUnavailableError, UsageError, printable
+from rrid_edge.gallery import keeping
+from rrid_edge.gallery.base import GalleryInfo
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.local.catalogue import FILE_NAME
 from rrid_edge.gallery.local.folder import remove_index
@@ -21,16 +25,22 @@ def parse_location(text: str) -> Location:
     """Parse the text of a location.
 
     Raises:
-        UsageError: the text begins like an address but is not one.
+        UsageError: the text looks like an address but is not one. The message hides passwords and tokens.
     """
     if text.startswith("milvus+"):
         return MilvusAddress.parse(text)
-    scheme, separator, _ = text.partition("://")
-    if separator and scheme.isalpha():
+    # A mistyped address taken for a folder would be repeated, with its password, by every later message.
+    if re.match(r"[A-Za-z][\w+.-]*:+[\w+]*/|.*:.*@", text, re.DOTALL) and not Path(text).exists():
         raise UsageError(
-            f"{printable(text)}: not a location of a gallery; expected a folder or milvus+http://HOST:19530/COLLECTION"
+            f"{printable(_without_secrets(text))}: not a location of a gallery; expected a folder or "
+            "milvus+http://HOST:19530/COLLECTION"
         )
     return Path(text)
+
+
+def _without_secrets(address: str) -> str:
+    """An address without user, password and query, which may hold a token."""
+    return re.sub(r":.*@", "://***@", address.partition("?")[0], flags=re.DOTALL)
 
 
 def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
@@ -97,20 +107,59 @@ def open_existing(location: Location) -> GalleryStore | None:
         return None
 
 
+def model_text(location: Location, model: Path) -> str:
+    """How a gallery records a model file: relative to the index folder if both lie in one tree, else absolute.
+
+    A copy of the tree then uses its own model, not the one of the original.
+
+    Args:
+        location: of the gallery. On a server, paths are always absolute.
+        model: the model file.
+    """
+    absolute = model.resolve()
+    if not isinstance(location, Path):
+        return str(absolute)
+    index = location.resolve()
+    common = Path(os.path.commonpath([index, absolute]))
+    return str(absolute) if common == Path(common.anchor) else os.path.relpath(absolute, index)
+
+
+def model_path(location: Location, text: str) -> Path | None:
+    """The model file of a recorded text, which may have been moved since; None if the text is empty."""
+    if not text:
+        return None
+    if isinstance(location, Path):
+        return Path(os.path.normpath(location.resolve() / text))
+    return Path(text)
+
+
 def remembered_model(location: Location) -> Path | None:
-    """The model file that a gallery was indexed with, or None if it is unknown or the gallery does not exist."""
+    """The model file that a gallery was indexed with, or None if it is unknown or the gallery does not exist.
+
+    The file may have been moved since.
+    """
+    info = remembered_info(location)
+    return None if info is None else model_path(location, info.model)
+
+
+def remembered_info(location: Location) -> GalleryInfo | None:
+    """The facts of a gallery, or None if it does not exist.
+
+    Raises:
+        GalleryUnavailableError: the server does not answer.
+        GalleryError: the gallery is damaged or has a newer format.
+    """
     gallery = open_existing(location)
     if gallery is None:
         return None
     with gallery:
-        model = gallery.info().model
-    return Path(model) if model else None
+        return gallery.info()
 
 
 def create_store(
     location: Location, spec: ModelSpec, *, dtype: str = "float16", index_type: str = "", replicas: int = 0
 ) -> GalleryStore:
-    """Create an empty gallery, or open the existing one for writing.
+    """Create an empty gallery, or open the existing one for writing. An interrupted rebuild is finished.
 
     Args:
         location: of the gallery.
@@ -134,10 +183,39 @@ def create_store(
                 f"{given} for a folder: index type and replicas are for galleries in Milvus; leave both out",
                 parameter=("index_type", "replicas"),
             )
-        return LocalGallery.create(location, spec, dtype=dtype)
-    from rrid_edge.gallery.milvus.store import MilvusGallery
+        store: GalleryStore = LocalGallery.create(location, spec, dtype=dtype)
+    else:
+        from rrid_edge.gallery.milvus.store import MilvusGallery
 
-    return MilvusGallery.create(location, spec, dtype=dtype, index_type=index_type or None, replicas=replicas or None)
+        given = {"index_type": index_type or None, "replicas": replicas or None}
+        store = MilvusGallery.create(location, spec, dtype=dtype, **given)
+    try:
+        keeping.restore(location, store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def rebuild_store(
+    location: Location, spec: ModelSpec, *, dtype: str = "float16", index_type: str = "", replicas: int = 0
+) -> GalleryStore:
+    """Remove a gallery, if it exists, and create an empty one.
+
+    The new gallery keeps the pattern, the source of times, the retention, and what was forgotten. The arguments and
+    errors are those of :func:`create_store`. A damaged gallery is replaced too; what it cannot tell is lost.
+    """
+    try:
+        old = open_existing(location)
+    except GalleryUnavailableError:
+        raise
+    except GalleryError:
+        old = None
+    if old is not None:
+        with old:
+            keeping.save(location, keeping.Kept.of(old))
+    remove_store(location)
+    return create_store(location, spec, dtype=dtype, index_type=index_type, replicas=replicas)
 
 
 def remove_store(location: Location) -> None:

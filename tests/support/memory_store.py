@@ -46,7 +46,10 @@ class MemoryMoment:
         self._spec, self._facts, self._stored = spec, facts, stored
 
     def info(self) -> GalleryInfo:
-        return GalleryInfo(self._spec, self._facts.get("model", ""), len(self._stored), len(self._stored), "float32", 0)
+        facts, count = self._facts, len(self._stored)
+        retention_s = int(facts["retention_s"]) if facts.get("retention_s") else None
+        names = (facts.get("pattern", ""), facts.get("time_from", ""))
+        return GalleryInfo(self._spec, facts.get("model", ""), count, count, "float32", 0, "", *names, retention_s)
 
     def rows(self, sources: Iterable[str] | None = None) -> list[GalleryRow]:
         wanted = None if sources is None else set(sources)
@@ -87,6 +90,9 @@ class MemoryStore:
         self._thumbnails: dict[int, bytes] = {}
         self._facts: dict[str, str] = {}
         self._next = 1
+        self._unreadable: dict[str, dict[str, tuple[int, int]]] = {}
+        self._removed: list[GalleryRow] = []
+        self._kept_out: set[str] = set()
         self._closed = False
         self.moments = 0
 
@@ -163,18 +169,35 @@ class MemoryStore:
         with self._lock:
             gone = [key for key, (row, _) in self._stored.items() if key in wanted or row.path in wanted]
             for key in gone:
-                del self._stored[key]
+                self._removed.append(self._stored.pop(key)[0])
                 self._thumbnails.pop(key, None)
         return len(gone)
 
     def forget(self, rows: Iterable[int | str], *, keep_out: bool = True) -> ForgetReport:
-        return ForgetReport(self.remove(rows))
+        wanted = set(rows)
+        self.remove(wanted)
+        erased = [row for row in self._removed if row.id in wanted or row.path in wanted]
+        self._removed = [row for row in self._removed if row not in erased]
+        if keep_out:
+            self._kept_out |= {row.sha256 for row in erased if row.sha256}
+        return ForgetReport(len(erased))
+
+    def removed(self) -> list[GalleryRow]:
+        return list(self._removed)
 
     def kept_out(self, digests: Iterable[str]) -> set[str]:
-        return set()
+        return self._kept_out & set(digests)
 
     def unforget(self, digests: Iterable[str] | None = None) -> int:
-        return 0
+        found = self._kept_out if digests is None else self._kept_out & set(digests)
+        self._kept_out = self._kept_out - found
+        return len(found)
+
+    def kept_out_state(self) -> str:
+        return " ".join(sorted(self._kept_out))
+
+    def restore_kept_out(self, state: str) -> None:
+        self._kept_out |= set(state.split())
 
     def removed(self) -> list[GalleryRow]:
         return []
@@ -189,10 +212,10 @@ class MemoryStore:
         self._facts.update(facts)
 
     def unreadable(self, source: str) -> dict[str, tuple[int, int]]:
-        return {}
+        return dict(self._unreadable.get(source, {}))
 
     def set_unreadable(self, source: str, files: Mapping[str, tuple[int, int]]) -> None:
-        pass
+        self._unreadable[source] = dict(files)
 
     def thumbnails(self, ids: Sequence[int]) -> dict[int, bytes]:
         return {key: self._thumbnails[key] for key in ids if key in self._thumbnails}

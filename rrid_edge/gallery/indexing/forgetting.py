@@ -1,38 +1,225 @@
-"""Forgetting: removing crops from a gallery and erasing their descriptors."""
+"""Forgetting: crops are removed, their descriptors erased, and their content is kept out until it is unforgotten."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.files import sha256_of_file
+from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.indexing.left_out import FileState, clear_forgotten, remember_forgotten
+from rrid_edge.gallery.indexing.retention import is_older
+
+NOTHING_GIVEN = ("paths", "ids", "person", "camera", "source", "before")
 
 
-def forget_crops(gallery: GalleryStore, paths: Sequence[str] = (), person: str | None = None) -> int:
-    """Remove crops and erase their descriptors. The image files stay.
+@dataclass(frozen=True)
+class ForgetSelection:
+    """Which crops to forget: all that are named, and all that meet every condition that is given.
 
-    Args:
-        gallery: open for writing.
-        paths: crops, as the gallery names them.
-        person: all crops of this person too.
+    Attributes:
+        paths: crops by path. With ``source``, only those of this source.
+        ids: crops by id.
+        person: crops of this person, as the file name tells or as a user confirmed.
+        camera: crops of this camera.
+        source: crops of this source. Together with ``paths`` or ``ids`` it is no condition of its own.
+        before: crops taken before this time (UTC microseconds), by their own time or else that of their file.
+    """
 
-    Returns:
-        Number of crops removed.
+    paths: Sequence[str] = ()
+    ids: Sequence[int] = ()
+    person: str | None = None
+    camera: str | None = None
+    source: str | None = None
+    before: int | None = None
+
+    @property
+    def has_condition(self) -> bool:
+        """Whether rows are chosen by conditions, not only by name."""
+        told = (self.person, self.camera, self.before)
+        is_named = bool(self.paths or self.ids)
+        return any(value is not None for value in told) or (self.source is not None and not is_named)
+
+    def meets(self, row: GalleryRow) -> bool:
+        """Whether a row meets every condition that is given."""
+        return (
+            (self.person is None or self.person in (row.person, row.label))
+            and (self.camera is None or row.camera == self.camera)
+            and (self.source is None or row.source == self.source)
+            and (self.before is None or is_older(row, self.before))
+        )
+
+    def names(self, row: GalleryRow) -> bool:
+        """Whether a row is named by path or id."""
+        in_source = self.source is None or row.source == self.source
+        return row.id in self.ids or (row.path in self.paths and in_source)
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """The result of forgetting.
+
+    Attributes:
+        ids: of the rows, which include those that were removed earlier.
+        rows: the rows themselves, in the order of ``ids``.
+        deleted: number of image files that were deleted.
+        files_left: image files that were to be deleted and were not, with the reason.
+        left: where something of the rows is still on a disk, in lines for users.
+        same: names of other crops with the same content, which stay.
+    """
+
+    ids: tuple[int, ...]
+    rows: tuple[GalleryRow, ...]
+    deleted: int = 0
+    files_left: tuple[tuple[str, str], ...] = ()
+    left: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
+
+
+def selected_rows(gallery: GalleryStore, selection: ForgetSelection) -> list[GalleryRow]:
+    """The rows of a selection, also those that were removed and whose vectors are still stored.
 
     Raises:
-        UsageError: neither paths nor a person are given, or one of them is not in the gallery. Nothing is removed then.
-        OutputError: the disk refused a write.
+        UsageError: nothing is selected, or a path, id, person, camera or source is not in the gallery.
     """
-    if not paths and not person:
-        raise UsageError("nothing to forget: give paths of crops or a person", parameter=("paths", "person"))
-    rows = gallery.rows()
-    unknown = set(paths) - {row.path for row in rows}
+    if not selection.paths and not selection.ids and not selection.has_condition:
+        raise UsageError(
+            "nothing to forget: give paths or ids of crops, a person, a camera, a source or a time",
+            parameter=NOTHING_GIVEN,
+        )
+    rows = {row.id: row for row in (*gallery.removed(), *gallery.rows())}
+    named = {key: row for key, row in rows.items() if selection.names(row)}
+    _refuse_unknown(selection, named.values())
+    chosen = {key: row for key, row in rows.items() if selection.has_condition and selection.meets(row)}
+    if selection.has_condition and not chosen:
+        _refuse_unmet(selection, rows.values())
+    return sorted((named | chosen).values(), key=lambda row: (os.fsencode(row.path or ""), row.id))
+
+
+def _refuse_unknown(selection: ForgetSelection, found: Iterable[GalleryRow]) -> None:
+    rows = list(found)
+    unknown = set(selection.paths) - {row.path for row in rows}
     if unknown:
         raise UsageError(
             f"{printable(min(unknown))}: not in the index ({len(unknown)} such paths); see: rrid-edge gallery list",
             parameter="paths",
         )
-    of_person = {row.path for row in rows if person and row.person == person}
-    if person and not of_person:
-        raise UsageError(f"person {person!r} is not in the index; see: rrid-edge gallery list", parameter="person")
-    return gallery.remove(sorted(of_person.union(paths)), overwrite=True)
+    missing = set(selection.ids) - {row.id for row in rows}
+    if missing:
+        raise UsageError(
+            f"id {min(missing)} is not in the index ({len(missing)} such ids); see: rrid-edge gallery list",
+            parameter="ids",
+        )
+
+
+def _refuse_unmet(selection: ForgetSelection, rows: Iterable[GalleryRow]) -> None:
+    """Refuse a person, camera or source that no row has. Rows that are only too young are no mistake."""
+    all_rows = list(rows)
+    for name in ("person", "camera", "source"):
+        value = getattr(selection, name)
+        if value is not None and not any(ForgetSelection(**{name: value}).meets(row) for row in all_rows):
+            raise UsageError(f"{name} {value!r} is not in the index; see: rrid-edge gallery list", parameter=name)
+
+
+def forget_crops(
+    gallery: GalleryStore,
+    selection: ForgetSelection,
+    *,
+    delete_from: Path | None = None,
+    folder_source: str | None = None,
+    dry_run: bool = False,
+) -> Forgetting:
+    """Remove crops, erase their descriptors, and keep their content out of later indexing.
+
+    A run after a kill goes on: image files are deleted first, so that the rows still name the others.
+
+    Args:
+        gallery: open for writing, or for reading with ``dry_run``.
+        selection: the crops.
+        delete_from: also delete the image files, which lie in this folder; None leaves them.
+        folder_source: the source of the rows whose files lie in ``delete_from``.
+        dry_run: change nothing; the result tells what would be forgotten.
+
+    Raises:
+        UsageError: nothing is selected, or something is not in the gallery. Nothing is removed then.
+        OutputError: the disk refused a write.
+    """
+    rows = selected_rows(gallery, selection)
+    ids, same = tuple(row.id for row in rows), _same_content(gallery, rows)
+    if dry_run or not rows:
+        return Forgetting(ids, tuple(rows), same=same)
+    files = list(_delete_files(rows, delete_from, folder_source)) if delete_from is not None else []
+    report = gallery.forget(ids)
+    for source, states in _states(rows).items():
+        remember_forgotten(gallery, source, states)
+    files_left = tuple((path, reason) for path, reason in files if reason is not None)
+    return Forgetting(ids, tuple(rows), len(files) - len(files_left), files_left, report.left, same)
+
+
+def _same_content(gallery: GalleryStore, rows: Sequence[GalleryRow]) -> tuple[str, ...]:
+    """Names of live rows that have the content of some rows but are not among them."""
+    ids = {row.id for row in rows}
+    contents = {row.sha256 for row in rows if row.sha256}
+    return tuple(row.name for row in gallery.rows() if row.sha256 in contents and row.id not in ids)
+
+
+def _states(rows: Iterable[GalleryRow]) -> dict[str, dict[str, FileState]]:
+    """The state of each forgotten file when it was read, by source and path."""
+    states: dict[str, dict[str, FileState]] = defaultdict(dict)
+    for row in rows:
+        if row.path is not None:
+            states[row.source][row.path] = (row.size, row.mtime_ns)
+    return states
+
+
+def _delete_files(rows: Iterable[GalleryRow], folder: Path, source: str | None) -> Iterator[tuple[str, str | None]]:
+    """Delete the image files of rows; yields the path of each that existed, and why it was not deleted, or None."""
+    root = folder.resolve()
+    for row in rows:
+        if row.path is None:
+            continue
+        if source is not None and row.source != source:
+            yield row.path, f"its source is {row.source}: delete it there"
+            continue
+        try:
+            yield row.path, _deleted(root, row.path, row.sha256)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield row.path, f"cannot be deleted ({error.strerror})"
+
+
+def _deleted(root: Path, path: str, sha256: str) -> str | None:
+    """Delete a file, and return None, or why it was not deleted.
+
+    Raises:
+        OSError: the file does not exist, or the system refuses.
+    """
+    file = root / path
+    if not file.parent.resolve(strict=True).is_relative_to(root):
+        return "it lies outside the folder"
+    if sha256_of_file(file) != sha256:
+        return "it is another picture now"
+    file.unlink()
+    return None
+
+
+def unforget(gallery: GalleryStore, digests: Iterable[str] | None = None) -> int:
+    """Let forgotten contents be indexed again.
+
+    Args:
+        gallery: open for writing.
+        digests: SHA-256 (hex) of the contents; None means all.
+
+    Returns:
+        Number of contents that were let in again.
+    """
+    count = gallery.unforget(digests)
+    for source in {LOCAL_SOURCE, *gallery.sources()}:  # a source without rows may have forgotten files
+        clear_forgotten(gallery, source)
+    return count

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rrid_edge.crops.folder import LazyPaths, scan_images
-from rrid_edge.crops.naming import name_reader
+from rrid_edge.crops.folder import LazyPaths
 from rrid_edge.embedding.pipeline import EmbeddedBatch, embed_files
 from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import FolderUnavailableError, UsageError, printable
-from rrid_edge.gallery.base import GalleryRow
-from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.errors import UsageError, printable
+from rrid_edge.gallery.base import ForgetReport
+from rrid_edge.gallery.contract import GalleryStore, StoreOwner, store_of
+from rrid_edge.gallery.indexing.comparison import Changes, compare, refuse_unavailable
+from rrid_edge.gallery.indexing.facts import FactReader, default_source, remembered_facts, reread_facts
+from rrid_edge.gallery.indexing.left_out import FileState, undecodable_state
+from rrid_edge.gallery.indexing.removal import Removals, allowed_removals
+from rrid_edge.gallery.indexing.retention import forget_expired
 from rrid_edge.gallery.indexing.writing import GalleryWriter
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -25,29 +28,42 @@ class IndexSettings:
     """How to index.
 
     Attributes:
-        pattern: how file names are read; see :func:`rrid_edge.crops.naming.name_reader`.
+        pattern: how file names are read; see :func:`rrid_edge.crops.naming.name_reader`. None means the pattern that
+            the gallery remembers, or ``auto`` for a new one.
         workers: decoding threads, or processes; None adds them while the engine waits.
         batch: images per call of the engine; None measures the best number.
+        time_from: where times come from: ``name``, ``exif`` or ``mtime``. None means what the gallery remembers, or
+            ``name`` for a new one.
+        source: name of the folder or box; only its rows are compared with the folder. None means
+            :func:`rrid_edge.gallery.indexing.facts.default_source`.
+        allow_removals: remove rows also if whole sub-folders or more than a fifth of the files vanished.
     """
 
-    pattern: str = "auto"
+    pattern: str | None = None
     workers: int | None = None
     batch: int | None = None
+    time_from: str | None = None
+    source: str | None = None
+    allow_removals: bool = False
 
 
 @dataclass(frozen=True)
 class IndexControl:
-    """Hooks that limit one indexing run.
+    """What one indexing run may do.
 
     Attributes:
         ready: whether a new or changed file may be read; other files are left for a later run.
         stop: called after every batch; True ends the run. Finished batches are committed.
-        verify: check all stored vectors, and embed damaged crops again.
+        verify: check all stored vectors, embed damaged crops again, and try files again that could not be decoded.
+        remove: remove rows of deleted files. A run for a query does not: it only adds, and keeps all facts.
+        expire: forget crops that are older than the gallery keeps.
     """
 
     ready: Callable[[Path], bool] = lambda _path: True
     stop: Callable[[], bool] = lambda: False
     verify: bool = True
+    remove: bool = True
+    expire: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,8 +77,17 @@ class IndexReport:
         removed: crops whose file was deleted or is no longer readable.
         unchanged: crops that were not stored again.
         failed: files that could not be read, with the reason.
-        skipped: links and special files that were not opened, with the reason.
+        skipped: links, special files and folders that were not opened, with the reason.
         waiting: files left for a later run, because they were not ready or the run was stopped.
+        missing: crops whose file is not there now, and whose rows stay.
+        refused: why removals were refused, in one line; empty if they were not.
+        unexamined: crops whose file, or a folder of it, the system refused to examine; their rows stay.
+        forgotten: files that were left out because their content was forgotten.
+        left_out: files that were not tried again, because they have not changed since they could not be decoded, were
+            forgotten, or became older than the gallery keeps.
+        reread: rows whose facts changed because of a new pattern or source of times.
+        expired: crops that were forgotten because they are older than the gallery keeps.
+        erasure: what is left of them, where it could not be erased.
         batch: images per call of the engine; 0 if nothing was embedded.
         workers: decoding threads, or processes, at the end.
         waited_for_decoding_s: seconds for which the engine waited for images.
@@ -78,6 +103,14 @@ class IndexReport:
     failed: tuple[tuple[str, str], ...] = field(default=())
     skipped: tuple[tuple[str, str], ...] = field(default=())
     waiting: int = 0
+    missing: int = 0
+    refused: str = ""
+    unexamined: int = 0
+    forgotten: int = 0
+    left_out: int = 0
+    reread: int = 0
+    expired: int = 0
+    erasure: tuple[str, ...] = ()
     batch: int = 0
     workers: int = 0
     waited_for_decoding_s: float = 0.0
@@ -85,30 +118,9 @@ class IndexReport:
     waited_for_disk_s: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Changes:
-    """How a folder differs from its gallery.
-
-    Attributes:
-        files: number of image files in the folder.
-        outdated: paths of new, changed or damaged crops, by their bytes.
-        deleted: paths of rows whose file does not exist.
-        stored: rows of ``outdated`` paths, by path.
-        damaged: paths of rows whose vector is damaged.
-        skipped: links and special files, with the reason.
-    """
-
-    files: int
-    outdated: list[str]
-    deleted: list[str]
-    stored: dict[str, GalleryRow]
-    damaged: Set[str]
-    skipped: list[tuple[str, str]]
-
-
 def index_folder(
     folder: Path,
-    gallery: GalleryStore,
+    gallery: GalleryStore | StoreOwner,
     engine: Engine,
     settings: IndexSettings | None = None,
     *,
@@ -118,15 +130,20 @@ def index_folder(
     """Update ``gallery`` so that it holds the crops of ``folder``.
 
     Files are compared by size and modification time, then by content: a file that was only touched is not embedded
-    again. Batches are committed as they come, so a run after a kill continues from the last commit.
+    again. Batches are committed as they come, so a run after a kill continues from the last commit. Rows of other
+    sources, and rows without a file, stay as they are, except that the gallery's retention holds for all rows.
+
+    Rows of deleted files are removed last. They stay if a whole sub-folder vanished, or more than a fifth of the
+    source's files, unless the settings allow it; ``refused`` then says so. Rows stay too if the system refused to
+    examine their file or folder.
 
     Args:
         folder: of crops.
         gallery: open for writing.
         engine: of the gallery's model.
-        settings: file names, workers, batch size.
+        settings: file names, source, workers, batch size.
         progress: receives the number of files to embed, and how many are done.
-        control: which files may be read, and when to stop.
+        control: which files may be read, when to stop, and whether to remove.
 
     Raises:
         UsageError: ``folder`` is not a folder, or the pattern is unknown.
@@ -134,104 +151,106 @@ def index_folder(
         OutputError: the disk refused a write; committed rows are kept.
     """
     settings, control = settings or IndexSettings(), control or IndexControl()
-    reader = name_reader(settings.pattern)
-    changes = _compare(folder, gallery, verify=control.verify)
-    ready = [path for path in changes.outdated if control.ready(folder / path)]
-    if changes.deleted:
-        gallery.remove(changes.deleted)
-    progress.start(len(ready))
-    stats = EmbeddingStats()
-    paths = LazyPaths(folder, ready)
-    batches = embed_files(engine, paths, workers=settings.workers, batch=settings.batch, stats=stats)
-    writer = GalleryWriter(folder, gallery, changes.stored, changes.damaged, reader)
-    with contextlib.closing(batches):
-        done = _store(batches, writer, progress, control.stop)
-    waiting = len(changes.outdated) - done
-    unreadable = [path for path, _ in writer.failed if path in changes.stored]
-    if unreadable:
-        gallery.remove(unreadable)
+    gallery = store_of(gallery)
+    info = gallery.info()
+    source = settings.source or default_source(info, folder)
+    reader = FactReader(folder, source, *remembered_facts(info, settings.pattern, settings.time_from))
+    changes = compare(gallery, reader, verify=control.verify)
+    if control.remove and not settings.allow_removals:
+        refuse_unavailable(folder, changes)
+    reread = reread_facts(gallery, info, reader)
+    run = _Run(gallery, reader, changes)
+    run.embed(engine, settings, control, progress)
+    undecodable = run.undecodable(engine)
+    removals = _removals(changes, undecodable, run.writer, settings) if control.remove else None
+    if removals is not None and removals.paths:
+        gallery.remove([row.id for row in gallery.rows_of(removals.paths, source)])
+    changes.left_out.remember(gallery, source, run.tried, unreadable=undecodable, forgotten=run.writer.forgotten)
+    expired = forget_expired(gallery, gallery.info()) if control.remove and control.expire else ForgetReport(0)
     gallery.finish()
-    removed = len(changes.deleted) + len(unreadable)
-    return _report(gallery.info().rows, changes, writer, stats, removed=removed, waiting=waiting)
+    return run.report(removals or Removals((), len(changes.deleted)), reread, expired)
 
 
-def _compare(folder: Path, gallery: GalleryStore, *, verify: bool) -> _Changes:
-    """Compare a folder with its gallery. With ``verify`` all stored vectors are read."""
-    entries, skipped = scan_images(folder)
-    stats = gallery.file_stats()
-    if stats and not entries:
-        raise FolderUnavailableError(
-            f"{printable(folder)}: no images in it, and its index holds {len(stats)} crops, which are kept: is a disk "
-            "not mounted? To empty the index, remove its folder, or remove crops with: rrid-edge gallery forget"
-        )
-    damaged = {row.path for row in gallery.damaged()} if verify else set()
-    deleted = [path for path in stats if path not in entries]
-    outdated = sorted({*_outdated(entries, stats), *damaged.intersection(entries)}, key=os.fsencode)
-    stored = {row.path: row for row in gallery.rows_of([path for path in outdated if path in stats])}
-    reasons = [(str(path), reason) for path, reason in skipped]
-    # Only the counts of the listing are kept: with a million files it would occupy memory until the end of the run.
-    return _Changes(len(entries), outdated, deleted, stored, damaged, reasons)
+def _removals(changes: Changes, undecodable: Iterable[str], writer: GalleryWriter, settings: IndexSettings) -> Removals:
+    """Rows of deleted files, and of files whose content is no image or is forgotten now."""
+    replaced = {path for path in (*undecodable, *writer.forgotten) if path in changes.stored}
+    vanished = [*changes.deleted, *changes.unreadable, *sorted(replaced)]
+    if settings.allow_removals:
+        return Removals(vanished)
+    return allowed_removals(vanished, changes.filled, changes.rows)
 
 
-def _store(
-    batches: Iterable[EmbeddedBatch], writer: GalleryWriter, progress: Progress, stop: Callable[[], bool]
-) -> int:
-    """Commit batches until they end or ``stop`` returns True; returns the number of files done."""
-    done = 0
-    with writer:
-        for batch in batches:
-            writer.take(batch)
-            progress.advance(batch.done)
-            done += batch.done
-            if stop():
-                break
-    return done
+class _Run:
+    """The embedding part of one run.
 
-
-def _report(
-    rows: int, changes: _Changes, writer: GalleryWriter, stats: EmbeddingStats, *, removed: int, waiting: int
-) -> IndexReport:
-    return IndexReport(
-        rows=rows,
-        added=writer.added,
-        changed=writer.changed,
-        removed=removed,
-        unchanged=changes.files - writer.added - writer.changed - len(writer.failed) - waiting,
-        failed=tuple(sorted(writer.failed)),
-        skipped=tuple(sorted(changes.skipped)),
-        waiting=waiting,
-        batch=stats.batch,
-        workers=stats.workers,
-        waited_for_decoding_s=stats.waited_s,
-        computed_s=stats.computed_s,
-        waited_for_disk_s=writer.waited_s,
-    )
-
-
-def needs_indexing(folder: Path, gallery: GalleryStore) -> bool:
-    """Whether the files of a folder differ from its gallery's rows in name, size or modification time.
-
-    Unreadable files have no row, so a folder with such files always differs. Checksums are not verified.
-
-    Raises:
-        UsageError: ``folder`` is not a folder.
+    Attributes:
+        writer: what was stored.
+        tried: files that were read.
     """
-    entries, _ = scan_images(folder)
-    stats = gallery.file_stats()
-    return len(entries) != len(stats) or next(_outdated(entries, stats), None) is not None
 
+    def __init__(self, gallery: GalleryStore, reader: FactReader, changes: Changes) -> None:
+        self._gallery, self._reader, self._changes = gallery, reader, changes
+        self._stats = EmbeddingStats()
+        self._done = 0
+        self.tried: Sequence[str] = ()
+        self.writer = GalleryWriter(gallery, changes.stored, changes.damaged, reader)
 
-def _outdated(entries: Mapping[str, os.DirEntry[str]], stats: Mapping[str, tuple[int, int]]) -> Iterator[str]:
-    """Paths of files whose size (bytes) or modification time (ns) is not the stored one, or which vanished."""
-    unknown = (-1, -1)
-    for path, entry in entries.items():
-        try:
-            stat = entry.stat()
-        except OSError:
-            yield path
-            continue
-        if (stat.st_size, stat.st_mtime_ns) != stats.get(path, unknown):
-            yield path
+    def embed(self, engine: Engine, settings: IndexSettings, control: IndexControl, progress: Progress) -> None:
+        """Embed and store the outdated files that are ready."""
+        folder = self._reader.folder
+        ready = [path for path in self._changes.outdated if control.ready(folder / path)]
+        progress.start(len(ready))
+        paths = LazyPaths(folder, ready)
+        batches = embed_files(engine, paths, workers=settings.workers, batch=settings.batch, stats=self._stats)
+        with contextlib.closing(batches):
+            self._store(batches, progress, control.stop)
+        self.tried = ready if self._done == len(ready) else ()  # after a stop, not all of them were read
+
+    def _store(self, batches: Iterable[EmbeddedBatch], progress: Progress, stop: Callable[[], bool]) -> None:
+        """Commit batches until they end or ``stop`` returns True."""
+        with self.writer:
+            for batch in batches:
+                self.writer.take(batch)
+                progress.advance(batch.done)
+                self._done += batch.done
+                if stop():
+                    break
+
+    def undecodable(self, engine: Engine) -> dict[str, FileState]:
+        """Files of this run that can be read but are no images, with their state."""
+        height, width = engine.spec.height_px, engine.spec.width_px
+        states = {path: undecodable_state(self._reader.folder / path, height, width) for path, _ in self.writer.failed}
+        return {path: state for path, state in states.items() if state is not None}
+
+    def report(self, removals: Removals, reread: int, expired: ForgetReport) -> IndexReport:
+        """The report of the run."""
+        changes, writer, stats = self._changes, self.writer, self._stats
+        left_out = changes.left + changes.expired
+        waiting = len(changes.outdated) - self._done
+        stored = writer.added + writer.changed
+        return IndexReport(
+            rows=self._gallery.info().rows,
+            added=writer.added,
+            changed=writer.changed,
+            removed=len(removals.paths),
+            unchanged=changes.files - stored - len(writer.failed) - len(writer.forgotten) - left_out - waiting,
+            failed=tuple(sorted(writer.failed)),
+            skipped=tuple(sorted(changes.skipped)),
+            waiting=waiting,
+            missing=removals.kept,
+            refused=removals.reason,
+            unexamined=changes.unexamined,
+            forgotten=len(writer.forgotten) + changes.forgotten,
+            left_out=left_out,
+            reread=reread,
+            expired=expired.rows,
+            erasure=expired.left,
+            batch=stats.batch,
+            workers=stats.workers,
+            waited_for_decoding_s=stats.waited_s,
+            computed_s=stats.computed_s,
+            waited_for_disk_s=writer.waited_s,
+        )
 
 
 def refuse_empty(folder: Path, report: IndexReport) -> None:

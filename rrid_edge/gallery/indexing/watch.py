@@ -27,6 +27,8 @@ from rrid_edge.gallery.indexing.sync import IndexControl, IndexReport, IndexSett
 
 _TICK_S = 0.5
 """Seconds between two checks of files that were not finished."""
+_EXPIRE_S = 60.0
+"""Least seconds between two searches for crops that are older than the gallery keeps: each reads all rows."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def watch_folder(
     """Index a folder, then again whenever it changes, until ``stop`` is set.
 
     The gallery is opened for each run, so other processes may write it in between. A busy gallery, an unavailable
-    folder or server, or a full disk is reported to ``listener``; the run is repeated until it succeeds.
+    folder or server, or a full disk is reported to ``listener``; the run is repeated until it succeeds. Rows of
+    vanished sub-folders stay, and are reported, unless the settings allow removals.
 
     Args:
         folder: of crops; it may be empty at first.
@@ -150,10 +153,13 @@ class _Watch:
         self._settling = Settling(settings.settle_s)
         self._warnings = _Warnings(listener.warn)
         self._is_verified = False
+        self._expire_at_s = -float("inf")
 
     def run(self, stop: threading.Event) -> bool:
         """Index once; returns whether nothing was left to do. The first run that succeeds checks all stored vectors."""
-        control = IndexControl(self._settling, stop.is_set, verify=not self._is_verified)
+        start_s = time.monotonic()
+        expire = start_s >= self._expire_at_s
+        control = IndexControl(self._settling, stop.is_set, verify=not self._is_verified, expire=expire)
         try:
             with self._open_gallery() as gallery:
                 report = index_folder(self._folder, gallery, self._engine, self._settings.index, control=control)
@@ -161,9 +167,12 @@ class _Watch:
             self._warnings.problem(error.message)
             return False
         self._warnings.problem("")
+        self._warnings.removals(report.refused)
         self._is_verified = True
+        if expire:
+            self._expire_at_s = start_s + _EXPIRE_S
         new_failures = self._warnings.files(report)
-        has_changed = bool(report.added or report.changed or report.removed)
+        has_changed = bool(report.added or report.changed or report.removed or report.expired or report.reread)
         if has_changed or new_failures:
             self._listener.indexed(replace(report, failed=new_failures))
         # Another run finds what changed during this one, whether the system reported it or not.
@@ -180,6 +189,13 @@ class _Warnings:
         self._warn = warn
         self._files: frozenset[tuple[str, str]] = frozenset()
         self._problem = ""
+        self._refused = ""
+
+    def removals(self, reason: str) -> None:
+        """Report that rows of vanished files stay; empty if none do."""
+        if reason and reason != self._refused:
+            self._warn(f"{reason}; still watching")
+        self._refused = reason
 
     def problem(self, message: str) -> None:
         """Report what prevented a run; empty after a run that succeeded."""

@@ -6,18 +6,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
-from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from rrid_edge.crops.naming import NameFacts
 from rrid_edge.embedding.pipeline import EmbeddedBatch
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.indexing.facts import FactReader
+from rrid_edge.gallery.indexing.left_out import FileState
+from rrid_edge.gallery.shared import stored_mtime
 
 COMMIT_ROWS = 256
 """Rows per commit. A commit takes 1 to 3 ms on a good disk, more on eMMC."""
@@ -33,34 +33,29 @@ class GalleryWriter:
     error or Ctrl-C, and raises the thread's error. Attributes are valid after leaving.
 
     Args:
-        folder: of the crops.
         gallery: open for writing.
         stored: rows of the gallery by path.
         damaged: paths whose stored vector is damaged.
-        reader: reads camera, person and time from a path.
+        reader: reads the facts of the folder's crops.
 
     Attributes:
         added: number of new crops.
         changed: number of crops stored again.
         failed: files that could not be read, with the reason.
+        forgotten: files whose content was forgotten, so that they were not stored; with their state.
         waited_s: seconds for which :meth:`take` waited for the disk.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        gallery: GalleryStore,
-        stored: Mapping[str, GalleryRow],
-        damaged: Set[str],
-        reader: Callable[[str], NameFacts],
+        self, gallery: GalleryStore, stored: Mapping[str, GalleryRow], damaged: Set[str], reader: FactReader
     ) -> None:
-        self._folder, self._gallery, self._stored, self._damaged = folder, gallery, stored, damaged
-        self._reader = reader
+        self._gallery, self._stored, self._damaged, self._reader = gallery, stored, damaged, reader
         self._rows: list[NewRow] = []
         self._vectors: list[NDArray[np.float32]] = []
         self._touched: list[GalleryRow] = []
         self.added = self.changed = 0
         self.failed: list[tuple[str, str]] = []
+        self.forgotten: dict[str, FileState] = {}
         self.waited_s = 0.0
         self._batches: queue.Queue[EmbeddedBatch | None] = queue.Queue(_QUEUED_BATCHES)
         self._error: BaseException | None = None
@@ -105,27 +100,29 @@ class GalleryWriter:
                 self._error = error
 
     def _collect(self, batch: EmbeddedBatch) -> None:
-        self.failed += [(path.relative_to(self._folder).as_posix(), reason) for path, reason in batch.failed]
+        folder = self._reader.folder
+        self.failed += [(path.relative_to(folder).as_posix(), reason) for path, reason in batch.failed]
+        kept_out = self._gallery.kept_out([facts.sha256 for facts in batch.files]) if batch.files else set()
         for facts, vector in zip(batch.files, batch.descriptors, strict=True):
-            path = facts.path.relative_to(self._folder).as_posix()
+            path = facts.path.relative_to(folder).as_posix()
             old = self._stored.get(path)
-            if old is not None and old.sha256 == facts.sha256 and path not in self._damaged:
-                self._touched.append(replace(old, size=facts.size, mtime_ns=facts.mtime_ns))
-                continue
-            name = self._reader(path)
-            self._rows.append(
-                NewRow(path, facts.sha256, facts.size, facts.mtime_ns, name.camera, name.person, name.time)
-            )
-            self._vectors.append(vector)
-            self.added += old is None
-            self.changed += old is not None
+            if facts.sha256 in kept_out:
+                self.forgotten[path] = (facts.size, stored_mtime(facts.mtime_ns))
+            elif old is not None and old.sha256 == facts.sha256 and path not in self._damaged:
+                self._touched.append(self._reader.touched(old, facts))
+            else:
+                self._rows.append(self._reader.row(path, facts))
+                self._vectors.append(vector)
+                self.added += old is None
+                self.changed += old is not None
         if len(self._rows) >= COMMIT_ROWS:
             self._commit()
 
     def _commit(self) -> None:
         if self._rows:
             self._gallery.add(self._rows, np.stack(self._vectors))
-        self._gallery.update_stat(self._touched)
+        if self._touched:
+            self._gallery.update(self._touched)
         self._rows, self._vectors, self._touched = [], [], []
 
     def __enter__(self) -> Self:

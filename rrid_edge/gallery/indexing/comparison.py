@@ -1,0 +1,202 @@
+"""Comparing a folder with its gallery: new, changed and vanished files, and those that are left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrid_edge.crops.folder import FolderScan, scan_images
+from rrid_edge.errors import FolderUnavailableError, printable
+from rrid_edge.files import sha256_of_file
+from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.indexing.facts import FactReader
+from rrid_edge.gallery.indexing.left_out import FileState, LeftOut, file_state
+from rrid_edge.gallery.indexing.removal import folders_of
+from rrid_edge.gallery.indexing.retention import age_limit, is_older
+
+_SECOND_NS = 1_000_000_000
+_FAT_TICK_NS = 2_000_000_000
+"""FAT keeps even seconds."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How a folder differs from its gallery.
+
+    Attributes:
+        files: number of image files in the folder.
+        rows: number of rows of the source.
+        outdated: paths to embed, by their bytes: new and changed files, and damaged crops.
+        deleted: paths of rows whose file does not exist.
+        unreadable: paths of rows whose file is known to be no image any more.
+        unexamined: number of rows whose file, or a folder of it, the system refused to examine.
+        expired: number of files without a row that are older than the gallery keeps.
+        left_out: files that are not read again.
+        left: number of files that were left out because of it.
+        forgotten: number of those that were forgotten.
+        stored: rows of ``outdated`` paths, by path.
+        damaged: paths of rows whose vector is damaged.
+        skipped: entries that were not taken, with the reason.
+        filled: sub-folders that hold image files.
+    """
+
+    files: int
+    rows: int
+    outdated: list[str]
+    deleted: list[str]
+    unreadable: list[str]
+    unexamined: int
+    expired: int
+    left_out: LeftOut
+    left: int
+    forgotten: int
+    stored: Mapping[str, GalleryRow]
+    damaged: Set[str]
+    skipped: tuple[tuple[str, str], ...]
+    filled: Set[str]
+
+
+def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool) -> Changes:
+    """Compare a folder with the rows of its source.
+
+    Files are compared by size and modification time. A whole second equals the same time with a fraction: many media
+    and archives keep whole seconds only.
+
+    Args:
+        gallery: that may hold other sources too.
+        reader: of the folder and its source.
+        verify: read all stored vectors to find damaged ones, and try files again that were left out.
+
+    Raises:
+        FolderUnavailableError: no such folder.
+        UsageError: this is no folder.
+    """
+    scan = scan_images(reader.folder)
+    stats = gallery.file_stats(reader.source)
+    damaged = _damaged_paths(gallery, reader.source) if verify else set()
+    sorter = _Sorter(gallery, reader, LeftOut(gallery.unreadable(reader.source)), retry=verify)
+    outdated = sorted({*sorter.outdated(scan, stats), *damaged.intersection(scan.entries)}, key=os.fsencode)
+    absent = [path for path in stats if path not in scan.entries]
+    deleted = [path for path in absent if not scan.may_hold(path)]
+    known = [path for path in outdated if path in stats]
+    sorter.left_out.keep_present(scan)
+    # Only the counts of the listing are kept: with a million files it would occupy memory until the end of the run.
+    return Changes(
+        files=len(scan.entries),
+        rows=len(stats),
+        outdated=outdated,
+        deleted=deleted,
+        unreadable=sorter.unreadable,
+        unexamined=len(absent) - len(deleted) + sorter.unexamined,
+        expired=sorter.expired,
+        left_out=sorter.left_out,
+        left=sorter.left,
+        forgotten=sorter.forgotten,
+        stored={row.path: row for row in gallery.rows_of(known, reader.source) if row.path is not None},
+        damaged=damaged,
+        skipped=(*((str(path), reason) for path, reason in scan.skipped), *sorter.skipped),
+        filled=folders_of(scan.entries),
+    )
+
+
+def _damaged_paths(gallery: GalleryStore, source: str) -> set[str]:
+    return {row.path for row in gallery.damaged() if row.path is not None and row.source == source}
+
+
+class _Sorter:
+    """Sorts the files of a folder into those that are up to date, outdated, or left out.
+
+    Attributes:
+        left_out: files that are not read again.
+        left: number of files left out because of it.
+        forgotten: number of those that were forgotten.
+        unreadable: rows whose file is known to be no image any more.
+        unexamined: number of rows whose file the system refused to examine.
+        expired: number of new files that are older than the gallery keeps.
+        skipped: files that the system refused to examine, with the reason.
+    """
+
+    def __init__(self, gallery: GalleryStore, reader: FactReader, left_out: LeftOut, *, retry: bool) -> None:
+        self._gallery, self._reader, self._retry = gallery, reader, retry
+        self._limit = age_limit(gallery.info())
+        self.left_out = left_out
+        self.left = self.forgotten = self.unexamined = self.expired = 0
+        self.unreadable: list[str] = []
+        self.skipped: list[tuple[str, str]] = []
+
+    def outdated(self, scan: FolderScan, stats: Mapping[str, FileState]) -> Iterator[str]:
+        """Paths of the files to read."""
+        for path, entry in scan.entries.items():
+            try:
+                state = file_state(entry.stat())
+            except FileNotFoundError:  # deleted since the listing, or a link that leads nowhere
+                continue
+            except OSError as error:
+                self.skipped.append((str(self._reader.folder / path), f"cannot be examined ({error.strerror})"))
+                self.unexamined += path in stats
+                continue
+            stored = stats.get(path)
+            if stored is not None and is_same_file(state, stored):
+                continue
+            if self._is_left_out(path, state):
+                self.left += 1
+                if stored is not None:
+                    self.unreadable.append(path)
+            elif self._is_expired(path, state):
+                self.expired += 1
+            else:
+                yield path
+
+    def _is_left_out(self, path: str, state: FileState) -> bool:
+        if self.left_out.is_forgotten(path, state):
+            is_forgotten = not self._retry or self._is_still_forgotten(path)
+            self.forgotten += is_forgotten
+            return is_forgotten
+        return not self._retry and self.left_out.is_unreadable(path, state)
+
+    def _is_still_forgotten(self, path: str) -> bool:
+        try:
+            digest = sha256_of_file(self._reader.folder / path)
+        except OSError:
+            return False
+        return digest in self._gallery.kept_out([digest])
+
+    def _is_expired(self, path: str, state: FileState) -> bool:
+        if self._limit is None:
+            return False
+        time = self._reader.facts(path).time
+        return is_older(NewRow(path, mtime_ns=state[1], time=time), self._limit)
+
+
+def is_same_file(state: FileState, stored: FileState) -> bool:
+    """Whether a file has the size and time of its row. A time that was cut to whole seconds is the same time."""
+    (size, mtime_ns), (stored_size, stored_mtime_ns) = state, stored
+    if size != stored_size:
+        return False
+    return mtime_ns == stored_mtime_ns or any(
+        mtime_ns % tick == 0 and stored_mtime_ns - stored_mtime_ns % tick == mtime_ns
+        for tick in (_SECOND_NS, _FAT_TICK_NS)
+    )
+
+
+def refuse_unavailable(folder: Path, changes: Changes) -> None:
+    """Refuse a folder without images whose gallery has crops: its disk may not be mounted.
+
+    Raises:
+        FolderUnavailableError: the folder has no images, or cannot be listed, and the gallery has crops of it.
+    """
+    if not changes.rows or changes.files:
+        return
+    if changes.unexamined:
+        raise FolderUnavailableError(
+            f"{printable(folder)}: this folder cannot be listed, and its index holds {changes.rows} crops, which are "
+            "kept: make the folder readable"
+        )
+    raise FolderUnavailableError(
+        f"{printable(folder)}: no images in it, and its index holds {changes.rows} crops, which are kept: is a disk "
+        "not mounted? If the files were deleted on purpose, allow removals",
+        parameter="allow_removals",
+    )

@@ -1,0 +1,96 @@
+"""What outlives a rebuild: the forgotten contents, and the facts that users chose.
+
+While a gallery is rebuilt they lie in a file beside it, so that a kill between its removal and its new beginning does
+not bring forgotten people back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rrid_edge.errors import OutputError, printable
+from rrid_edge.files import PRIVATE_MODE, atomic_output
+from rrid_edge.gallery.contract import GalleryStore
+
+_FACTS = ("pattern", "time_from", "retention_s")
+
+
+def user_state_folder() -> Path:
+    """The folder for what this user must remember about galleries on servers."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "rrid-edge"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a gallery keeps.
+
+    Attributes:
+        facts: pattern, source of times and retention, as stores remember them.
+        forgotten: see :meth:`rrid_edge.gallery.contract.GalleryStore.kept_out_state`.
+    """
+
+    facts: dict[str, str]
+    forgotten: str
+
+    @classmethod
+    def of(cls, store: GalleryStore) -> Kept:
+        """What a store keeps."""
+        info = store.info()
+        retention = "" if info.retention_s is None else str(info.retention_s)
+        return cls(dict(zip(_FACTS, (info.pattern, info.time_from, retention), strict=True)), store.kept_out_state())
+
+
+def kept_file(location: object) -> Path:
+    """The file of what a gallery keeps while it is rebuilt.
+
+    Args:
+        location: folder of the index, or an address.
+    """
+    if isinstance(location, Path):
+        return location / "kept.json"
+    return user_state_folder() / f"kept-{hashlib.sha256(str(location).encode()).hexdigest()[:16]}.json"
+
+
+def save(location: object, kept: Kept) -> None:
+    """Write what a gallery keeps before it is removed.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    file = kept_file(location)
+    with atomic_output(file, PRIVATE_MODE) as partial:
+        partial.write_text(json.dumps({"facts": kept.facts, "forgotten": kept.forgotten}), encoding="utf-8")
+
+
+def restore(location: object, store: GalleryStore) -> None:
+    """Give a rebuilt gallery what the removed one kept; does nothing if there is no such file.
+
+    Args:
+        location: of the gallery.
+        store: open for writing.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
+    file = kept_file(location)
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        kept = Kept(dict(content["facts"]), str(content["forgotten"]))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{printable(file)}: what the rebuilt gallery keeps cannot be read ({error}); make the file readable, or "
+            "delete it to let forgotten people be indexed again"
+        ) from error
+    if kept.forgotten:
+        store.restore_kept_out(kept.forgotten)
+    store.remember({name: value for name, value in kept.facts.items() if value})
+    with contextlib.suppress(FileNotFoundError):
+        file.unlink()
