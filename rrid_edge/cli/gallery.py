@@ -3,40 +3,69 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrid_edge.cli.app import app
+from rrid_edge.cli import gallery_forget as _gallery_forget  # noqa: F401 - adds its commands
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
+from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption, IndexTypeOption, ReplicasOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 
 if TYPE_CHECKING:
-    from rrid_edge.gallery.base import Verification
-
-gallery_app = typer.Typer(help="Inspect and maintain an index.", rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(gallery_app, name="gallery")
-
-FolderArgument = Annotated[str, typer.Argument(help="Indexed folder of crops, or milvus+http://HOST:19530/COLLECTION.")]
+    from rrid_edge.gallery.base import GalleryRow, Verification
 
 
 @gallery_app.command("list", epilog="Example: rrid-edge gallery list demo/gallery", help="List the crops of an index.")
 def list_crops(folder: FolderArgument, location: GalleryOption = None, as_json: JsonOption = False) -> None:
     from rrid_edge.gallery.opening import location_of, open_store
 
-    with open_store(location_of(folder, location)) as gallery:
-        rows, info = gallery.rows(), gallery.info()
+    with open_store(location_of(folder, location)) as gallery, gallery.moment() as moment:
+        rows, info = moment.rows(), moment.info()
     if as_json:
-        print_json({"info": asdict(info), "rows": [asdict(row) for row in rows]})
+        print_json({"info": asdict(info), "rows": [_row_facts(row) for row in rows]})
         return
-    for row in rows:
-        camera = "-" if row.camera is None else row.camera
-        print(f"{row.person or '-':>8}  {camera:>4}  {printable(row.path)}")
+    _print_rows(rows)
     kind = f"index {info.index_type}" if info.index_type else f"{info.slots - info.rows} dead slots"
     say(f"{info.rows} crops, {info.dtype}, model {info.spec.fingerprint[:12]}, {kind}")
+
+
+def _row_facts(row: GalleryRow) -> dict[str, object]:
+    """All fields of a row except its thumbnail."""
+    return {name: value for name, value in asdict(row).items() if name != "thumbnail"} | {"origin": row.origin}
+
+
+def _print_rows(rows: Sequence[GalleryRow]) -> None:
+    """Print one line per row. Columns that tell nothing are left out: one source, no labels, no tracks."""
+    columns = {
+        "person": [row.person for row in rows],
+        "camera": [row.camera for row in rows],
+        "time": [_when(row) for row in rows],
+    }
+    if len({row.source for row in rows}) > 1:
+        columns["source"] = [row.source for row in rows]
+    for name in ("label", "track"):
+        values = [getattr(row, name) for row in rows]
+        if any(value is not None for value in values):
+            columns[name] = values
+    texts = [["-" if value is None else printable(value) for value in column] for column in columns.values()]
+    widths = [max(map(len, column), default=0) for column in texts]
+    for index, row in enumerate(rows):
+        cells = [column[index].rjust(width) for column, width in zip(texts, widths, strict=True)]
+        print("  ".join((*cells, printable(row.name))))
+
+
+def _when(row: GalleryRow) -> str | None:
+    """The time of a row, or else its frame."""
+    from rrid_edge.crops.times import format_time
+
+    if row.time is not None:
+        return format_time(row.time)
+    return None if row.frame is None else f"frame {row.frame}"
 
 
 @gallery_app.command(
@@ -62,9 +91,10 @@ def verify(
     if as_json:
         facts = {
             "rows": verification.rows,
-            "damaged": [row.path for row in verification.damaged],
+            "damaged": [row.name for row in verification.damaged],
             "bounds_sound": verification.bounds_sound,
             "lost": verification.lost,
+            "entries": verification.entries,
         }
         print_json(
             facts if share is None else facts | {"recall": {"value": share, "at": RECALL_AT, "queries": queries}}
@@ -81,7 +111,7 @@ def verify(
 
 def _print_verification(verification: Verification) -> None:
     for row in verification.damaged:
-        print(f"damaged: {printable(row.path)}")
+        print(f"damaged: {printable(row.name)}")
     bounds = "" if verification.bounds_sound else ", bounds of the two-pass search damaged"
     print(f"{verification.rows} rows, {len(verification.damaged)} damaged{bounds}")
 
@@ -94,6 +124,8 @@ def _damage(verification: Verification) -> str:
         problems.append("the bounds of the two-pass search are damaged (a search may miss crops)")
     if verification.lost:
         problems.append(f"the catalogue has lost {verification.lost} committed crops: its log is damaged")
+    if verification.entries:
+        problems.append(f"{verification.entries} entries of the catalogue are damaged (searches leave them out)")
     return " and ".join(problems)
 
 
@@ -113,59 +145,25 @@ def compact(folder: FolderArgument, location: GalleryOption = None, as_json: Jso
 
 
 @gallery_app.command(
-    "forget",
-    epilog="Example: rrid-edge gallery forget demo/gallery --person 0082",
-    help="Remove crops from the index and overwrite their descriptors on the disk. The image files stay: unless you "
-    "delete them, the next index adds them again.",
-)
-def forget(
-    folder: FolderArgument,
-    paths: Annotated[list[str] | None, typer.Argument(help="Crops, as gallery list names them.")] = None,
-    person: Annotated[str | None, typer.Option(help="Forget all crops of this person.")] = None,
-    location: GalleryOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    from rrid_edge.gallery.indexing.forgetting import forget_crops
-    from rrid_edge.gallery.opening import location_of, open_store
-
-    with open_store(location_of(folder, location), write=True) as gallery:
-        count = forget_crops(gallery, paths or (), person)
-        erasure = gallery.erasure
-    if as_json:
-        print_json({"forgotten": count, "descriptors": erasure})
-        return
-    print(f"{count} crops forgotten, {erasure}")
-
-
-@gallery_app.command(
     "export",
     epilog="Example: rrid-edge gallery export demo/gallery descriptors.npz",
-    help="Write paths, cameras, persons and descriptors into a NumPy file.",
+    help="Write the rows of an index and their descriptors into a NumPy file that only you can read.",
 )
 def export(
     folder: FolderArgument,
     output: Annotated[Path, typer.Argument(help="NumPy file to write (.npz).")],
     location: GalleryOption = None,
 ) -> None:
-    import numpy as np
-
-    from rrid_edge.files import atomic_output
+    from rrid_edge.gallery.exporting import export_gallery
+    from rrid_edge.gallery.indexing.audit import audit
     from rrid_edge.gallery.opening import location_of, open_store
 
-    if output.suffix != ".npz":
-        raise UsageError(f"{printable(output)}: the file name must end in .npz; rename it, for example descriptors.npz")
-    with open_store(location_of(folder, location)) as gallery:
-        rows = gallery.rows()
-        vectors = gallery.vectors(rows)
-    with atomic_output(output) as partial:
-        np.savez_compressed(
-            partial,
-            descriptors=vectors,
-            paths=np.array([printable(row.path) for row in rows], np.str_),
-            cameras=np.array([-1 if row.camera is None else row.camera for row in rows], np.int64),
-            persons=np.array([row.person or "" for row in rows], np.str_),
-        )
-    print(f"{printable(output)}: {len(rows)} descriptors of {vectors.shape[1]} values")
+    target = location_of(folder, location)
+    with open_store(target) as gallery:
+        ids = export_gallery(gallery, output)
+        dimension = gallery.spec.dimension
+    audit(target, "export", ids=ids, rows=len(ids), output=printable(output.resolve()))
+    print(f"{printable(output)}: {len(ids)} descriptors of {dimension} values")
 
 
 @gallery_app.command(
@@ -183,8 +181,9 @@ def copy(
     replicas: ReplicasOption = 0,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.gallery.indexing.audit import audit
     from rrid_edge.gallery.indexing.copying import copy_gallery
-    from rrid_edge.gallery.opening import create_store, location_of, open_store
+    from rrid_edge.gallery.opening import create_store, location_of, model_path, model_text, open_store
 
     source_location, destination_location = location_of(source), location_of(destination)
     if source_location == destination_location:
@@ -196,7 +195,11 @@ def copy(
             create_store(destination_location, info.spec, dtype=info.dtype, index_type=index_type, replicas=replicas)
         )
         bar = stack.enter_context(ProgressBar("copying"))
-        report = copy_gallery(source_gallery, target_gallery, progress=bar)
+        model = model_path(source_location, info.model)
+        text = "" if model is None else model_text(destination_location, model)
+        report = copy_gallery(source_gallery, target_gallery, model=text, progress=bar)
+    for place, command in ((source_location, "copy"), (destination_location, "copied from")):
+        audit(place, command, rows=report.rows, source=printable(source), destination=printable(destination))
     if as_json:
         print_json({"source": source, "destination": destination, **asdict(report)})
     else:

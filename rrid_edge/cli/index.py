@@ -19,20 +19,21 @@ from rrid_edge.cli.options import (
     GalleryOption,
     IndexTypeOption,
     ModelOption,
-    PatternOption,
     PrecisionOption,
     ReplicasOption,
     RuntimeOption,
     ThreadsOption,
 )
 from rrid_edge.cli.steps import open_model, say_indexed
-from rrid_edge.errors import printable
+from rrid_edge.errors import CheckFailedError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
+    from rrid_edge.gallery.base import GalleryInfo
     from rrid_edge.gallery.contract import GalleryStore
     from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
+    from rrid_edge.gallery.opening import Location
 
 
 @app.command(
@@ -44,7 +45,29 @@ def index(
     folder: Annotated[Path, typer.Argument(help="Folder of crops, with its sub-folders.")],
     model: ModelOption = None,
     location: GalleryOption = None,
-    pattern: PatternOption = "auto",
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Read file names as auto, a preset (market1501, dukemtmc, cuhk03, rrid, folders ...), none, or a "
+            "regular expression. A new one reads all names again. [default: the gallery's, or auto]"
+        ),
+    ] = None,
+    time_from: Annotated[
+        str | None, typer.Option(help="Take times from name, exif or mtime. [default: the gallery's, or name]")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare the folder with rows of this source only. [default: local; in Milvus HOST:FOLDER]",
+            show_default=False,
+        ),
+    ] = None,
+    allow_removals: Annotated[
+        bool,
+        typer.Option(
+            "--allow-removals", help="Remove rows also if a whole sub-folder or over a fifth of the files vanished."
+        ),
+    ] = False,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
@@ -58,7 +81,8 @@ def index(
     index_type: IndexTypeOption = "",
     replicas: ReplicasOption = 0,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Remove the index first, for example for another model.")
+        bool,
+        typer.Option("--rebuild", help="Empty the index first, for another model. Forgotten pictures stay out."),
     ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow the folder until stopped; needs the extra [watch].")
@@ -70,25 +94,44 @@ def index(
 ) -> None:
     from rrid_edge.crops.folder import walk_images
     from rrid_edge.crops.naming import name_reader
+    from rrid_edge.crops.times import check_time_source
     from rrid_edge.gallery.indexing.sync import IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
-    from rrid_edge.gallery.opening import create_store, location_of, remembered_model, remove_store
+    from rrid_edge.gallery.opening import create_store, location_of, model_path, model_text, rebuild_store
 
-    name_reader(pattern)
+    name_reader(pattern or "auto")
+    check_time_source(time_from or "name")
     walk_images(folder)
     target = location_of(folder, location)
-    path, engine = open_model(model, None if rebuild else remembered_model(target), runtime, precision, threads)
-    settings = IndexSettings(pattern, workers, batch)
+    info = _remembered(target, rebuild=rebuild)
+    remembered = None if info is None else model_path(target, info.model)
+    path, engine = open_model(model, remembered, runtime, precision, threads)
+    settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals)
+    opened = rebuild_store if rebuild else create_store
     with engine:
-        if rebuild:
-            remove_store(target)
-        with create_store(target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
-            gallery.set_model(path.resolve())
+        with opened(target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
+            gallery.remember({"model": model_text(target, path)})
             if not watch:
                 _index_once(folder, gallery, engine, settings, str(target) if as_json else None)
         if watch:
             watching = WatchSettings(settle, index=settings)
             _follow(folder, lambda: create_store(target, engine.spec), engine, watching, _Printer(folder, as_json))
+
+
+def _remembered(location: Location, *, rebuild: bool) -> GalleryInfo | None:
+    """The facts of the gallery, or None if it does not exist, or is damaged and will be rebuilt."""
+    from rrid_edge.errors import GalleryError, GalleryUnavailableError
+    from rrid_edge.gallery.opening import remembered_info
+
+    try:
+        return remembered_info(location)
+    except GalleryUnavailableError:
+        raise
+    except GalleryError as error:
+        if not rebuild:
+            raise
+        say(f"{error.message}; what it remembered is lost")
+        return None
 
 
 def _index_once(
@@ -106,17 +149,39 @@ def _index_once(
         report = index_folder(folder, gallery, engine, settings, progress=bar)
     seconds = time.perf_counter() - start
     say_indexed(report)
-    refuse_empty(folder, report)
+    _say_rows_that_stay(report)
+    if not report.refused:
+        refuse_empty(folder, report)
     if json_location is not None:
         facts = {"gallery": str(folder), "index": json_location, "seconds": round(seconds, 3)}
         print_json({**facts, **asdict(report)})
-        return
+    else:
+        _print_report(folder, report, seconds)
+    if report.refused:
+        raise CheckFailedError(report.refused, parameter="allow_removals")
+    if report.erasure:
+        raise CheckFailedError(f"expired crops are forgotten, but not erased everywhere: {'; '.join(report.erasure)}")
+
+
+def _print_report(folder: Path, report: IndexReport, seconds: float) -> None:
     embedded = report.added + report.changed
     rate = f", {embedded / seconds:.1f} images/s" if embedded else ""
     print(
         f"{printable(folder)}: {report.rows} crops ({report.added} added, {report.changed} changed, {report.removed} "
         f"removed, {report.unchanged} unchanged, {len(report.failed)} failed) in {seconds:.1f} s{rate}"
     )
+
+
+def _say_rows_that_stay(report: IndexReport) -> None:
+    """Say on stderr what happened to rows and files besides adding, changing and removing."""
+    if report.reread:
+        say(f"the names of all crops were read again: {report.reread} rows changed")
+    if report.unexamined:
+        say(f"{report.unexamined} crops stay: their files or folders could not be examined")
+    if report.forgotten:
+        say(f"{report.forgotten} files stay out: their content was forgotten (gallery unforget lets it in again)")
+    if report.expired:
+        say(f"{report.expired} crops were older than the gallery keeps, and are forgotten")
 
 
 @dataclass(frozen=True)
@@ -134,6 +199,7 @@ class _Printer:
         counts = (
             f"{report.added} added, {report.changed} changed, {report.removed} removed, {len(report.failed)} failed"
         )
+        counts += f", {report.expired} expired" if report.expired else ""
         print(f"{time.strftime('%H:%M:%S')}  {report.rows} crops ({counts})", flush=True)
 
     def warn(self, message: str) -> None:

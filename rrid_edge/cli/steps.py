@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,14 @@ def open_model(
         The model file and the opened engine.
     """
     from rrid_edge.engines import choose_runtime, open_engine
-    from rrid_edge.model.choice import choose_model
+    from rrid_edge.model.choice import ENVIRONMENT_VARIABLE, choose_model
 
+    is_chosen = model is not None or bool(os.environ.get(ENVIRONMENT_VARIABLE))
+    if not is_chosen and gallery_model is not None and not gallery_model.is_file():
+        say(
+            f"{printable(gallery_model)}: the model of this gallery is no longer there; name its new place once with "
+            "--model, and the gallery remembers it"
+        )
     path, why = choose_model(model, gallery_model)
     choice = choose_runtime(path, runtime, precision=precision)
     engine = open_engine(path, choice.runtime, precision=precision, threads=threads)

@@ -1,67 +1,83 @@
-"""Exporting a gallery: its rows and descriptors in a NumPy file."""
+"""Exporting a gallery into a NumPy file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import UsageError, printable
-from rrid_edge.files import atomic_output
+from rrid_edge.errors import GalleryChangedError, UsageError, printable
+from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
 
-NO_FRAME = np.iinfo(np.int64).min
-"""Exported frame number of a row without one."""
+UNKNOWN = -1
+"""Stands for an unknown time or frame."""
+_ATTEMPTS = 5
 
 
-def export_gallery(gallery: GalleryStore, path: Path) -> int:
-    """Write the rows and descriptors of one moment of a gallery into a NumPy file (.npz).
+def export_gallery(store: GalleryStore, path: Path, sources: Iterable[str] | None = None) -> list[int]:
+    """Write the rows and descriptors of one moment into a NumPy file that only this user may read.
 
-    Its arrays have one entry per row: ``descriptors`` float32 (N, D), ``ids``, ``sources``, ``paths``, ``cameras``,
-    ``times`` (UTC, ``datetime64[us]``), ``frames``, ``persons``, ``tracks``, ``labels``. An unknown text is empty, an
-    unknown time is ``NaT``, an unknown frame is :data:`NO_FRAME`.
+    The arrays have one entry per row: ``descriptors`` float32 (N, D); ``ids`` int64; ``paths`` (empty for a row without
+    a file), ``sources``, ``cameras``, ``persons``, ``labels`` and ``tracks`` as text (empty if unknown); ``times``
+    (UTC microseconds since 1970) and ``frames`` int64, -1 if unknown.
 
     Args:
-        gallery: open.
-        path: of the file; it must end in ``.npz``.
+        store: of the gallery.
+        path: file to write, ending in ``.npz``.
+        sources: only rows of these sources; None means all.
 
     Returns:
-        Number of rows.
+        The ids of the rows, in their order.
 
     Raises:
-        UsageError: the name of the file has another ending.
+        UsageError: the file name does not end in ``.npz``.
+        GalleryError: a descriptor is damaged. Nothing is written.
+        GalleryChangedError: rows were forgotten while they were read, several times.
         OutputError: the file cannot be written.
-        GalleryError: a stored descriptor is damaged.
     """
     if path.suffix != ".npz":
         raise UsageError(
             f"{printable(path)}: the file name must end in .npz; rename it, for example descriptors.npz",
             parameter="output",
         )
-    with gallery.moment() as moment:
-        rows = moment.rows()
-        vectors = moment.vectors(rows) if rows else np.empty((0, gallery.spec.dimension), np.float32)
-    with atomic_output(path) as partial:
-        np.savez_compressed(partial, descriptors=vectors, **_columns(rows))
-        partial.chmod(0o600)  # descriptors are data about people
-    return len(rows)
+    rows, vectors = _one_moment(store, None if sources is None else list(sources))
+    with atomic_output(path, PRIVATE_MODE) as partial:
+        np.savez_compressed(
+            partial,
+            descriptors=vectors,
+            ids=np.array([row.id for row in rows], np.int64),
+            paths=_texts([row.path for row in rows]),
+            sources=_texts([row.source for row in rows]),
+            cameras=_texts([row.camera for row in rows]),
+            persons=_texts([row.person for row in rows]),
+            labels=_texts([row.label for row in rows]),
+            tracks=_texts([row.track for row in rows]),
+            times=_numbers([row.time for row in rows]),
+            frames=_numbers([row.frame for row in rows]),
+        )
+    return [row.id for row in rows]
 
 
-def _columns(rows: list[GalleryRow]) -> dict[str, NDArray[Any]]:
-    texts = {
-        "sources": [row.source for row in rows],
-        "paths": [row.path for row in rows],
-        "cameras": [row.camera for row in rows],
-        "persons": [row.person for row in rows],
-        "tracks": [row.track for row in rows],
-        "labels": [row.label for row in rows],
-    }
-    return {
-        "ids": np.array([row.id for row in rows], np.int64),
-        "times": np.array(["NaT" if row.time is None else row.time for row in rows], "datetime64[us]"),
-        "frames": np.array([NO_FRAME if row.frame is None else row.frame for row in rows], np.int64),
-        **{name: np.array([printable(text or "") for text in column], np.str_) for name, column in texts.items()},
-    }
+def _one_moment(store: GalleryStore, sources: list[str] | None) -> tuple[list[GalleryRow], NDArray[np.float32]]:
+    for attempt in range(_ATTEMPTS):
+        try:
+            with store.moment() as moment:
+                rows = moment.rows(sources)
+                empty = np.empty((0, store.spec.dimension), np.float32)
+                return rows, moment.vectors(rows) if rows else empty
+        except GalleryChangedError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _texts(values: Sequence[str | None]) -> NDArray[np.str_]:
+    return np.array([printable(value or "") for value in values], np.str_)
+
+
+def _numbers(values: Sequence[int | None]) -> NDArray[np.int64]:
+    return np.array([UNKNOWN if value is None else value for value in values], np.int64)

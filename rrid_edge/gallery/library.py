@@ -202,7 +202,7 @@ class Gallery(Closable):
 
         The arrays are those of :func:`rrid_edge.gallery.exporting.export_gallery`.
         """
-        return export_gallery(self._open(), Path(path))
+        return len(export_gallery(self._open(), Path(path)))
 
     def close(self) -> None:
         """Release files, locks and connections; safe to call twice."""

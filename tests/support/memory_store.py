@@ -199,15 +199,6 @@ class MemoryStore:
     def restore_kept_out(self, state: str) -> None:
         self._kept_out |= set(state.split())
 
-    def removed(self) -> list[GalleryRow]:
-        return []
-
-    def kept_out_state(self) -> str:
-        return ""
-
-    def restore_kept_out(self, state: str) -> None:
-        pass
-
     def remember(self, facts: Mapping[str, str]) -> None:
         self._facts.update(facts)
 
