@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
@@ -64,7 +63,6 @@ class Embedder(Closable):
                 f"model of type {type(model).__name__}: expected the path of a model file, or an open engine",
                 parameter="model",
             )
-        self._lock = threading.Lock()
         self._is_closed = False
 
     @property
@@ -123,23 +121,17 @@ class Embedder(Closable):
 
     def close(self) -> None:
         """Close the engine if the embedder opened it. Safe to call twice."""
-        with self._lock:
-            if not self._is_closed and self.model is not None:
-                self.engine.close()
-            self._is_closed = True
+        self._is_closed = True
+        if self.model is not None:
+            self.engine.close()
 
     def _embedded(self, images: Iterable[Image.Image]) -> NDArray[np.float32]:
         """Descriptors of RGB images, float32 (N, D). At most one batch of them is held in memory."""
         height, width = self.spec.height_px, self.spec.width_px
         resized = (resize(image, height, width) for image in images)
-        answers = [self._run(np.stack(batch)) for batch in _batches(resized, self.engine.max_batch)]
         self._refuse_closed()
+        answers = [self.engine.run(np.stack(batch)) for batch in _batches(resized, self.engine.max_batch)]
         return np.concatenate(answers) if answers else np.empty((0, self.spec.dimension), np.float32)
-
-    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with self._lock:
-            self._refuse_closed()
-            return self.engine.run(images)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:

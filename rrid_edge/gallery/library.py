@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from rrid_edge.closable import Closable
 from rrid_edge.embedding.arrays import Color, refuse_unknown_color
-from rrid_edge.errors import ClosedError, UsageError, printable
+from rrid_edge.errors import ClosedError, UsageError
 from rrid_edge.gallery.base import LOCAL_SOURCE, ForgetReport, GalleryInfo, GalleryRow, NewRow, SearchFilter
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.exporting import export_gallery
 from rrid_edge.gallery.fields import descriptors_of, ids_of, microseconds, names_of, per_row, thumbnails_of
-from rrid_edge.gallery.searching import GalleryMatch, SearchSettings, measured_threshold, search_store
+from rrid_edge.gallery.searching import Match, SearchSettings, measured_threshold, search_store
 from rrid_edge.gallery.shared import accepted_rows
 from rrid_edge.model.spec import ModelSpec
 
@@ -119,7 +119,7 @@ class Gallery(Closable):
         sources: str | Iterable[str] | None = None,
         min_score: float | None = None,
         fpr: float | None = None,
-    ) -> tuple[tuple[GalleryMatch, ...], ...]:
+    ) -> tuple[tuple[Match, ...], ...]:
         """The rows that are most similar to each query.
 
         Args:
@@ -272,7 +272,7 @@ def open_gallery(
     place = location_of(location)
     if create and spec is None and not store_exists(place):
         raise UsageError(
-            f"{printable(str(location))}: a new gallery needs the spec of its model, such as Embedder(...).spec",
+            "no gallery here, and a new one needs the spec of its model: give it, for example Embedder(...).spec",
             parameter="spec",
         )
     if create and spec is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import GalleryChangedError, UsageError
-from rrid_edge.gallery.base import Hit, SearchFilter
+from rrid_edge.gallery.base import LOCAL_SOURCE, Hit, SearchFilter
 from rrid_edge.gallery.contract import GalleryStore, Moment
 from rrid_edge.model.names import thresholds_candidates
 from rrid_edge.model.spec import ModelSpec
@@ -23,36 +23,50 @@ _ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
-class GalleryMatch:
-    """One row of an answer.
+class Match:
+    """One ranked gallery crop.
 
     Attributes:
         rank: 1 for the best.
-        score: cosine of query and row, in [-1, 1].
-        id: of the row.
-        path: the crop's file, relative to its source's folder; None for a row that came through the library.
+        score: cosine of query and crop, in [-1, 1].
+        path: the crop's file, relative to its source's folder; None for a crop that came through the library.
         camera: name of the camera, or None.
+        person: person as the file name writes it (``0002``, ``-1``), or None.
+        block_scores: share of each descriptor block in ``score``, in the model's block order. Their sum is ``score``.
+        distance: re-ranked distance, lower is better; None without re-ranking.
+        id: of the crop's row; -1 if it lies in no gallery.
         time: capture time in UTC microseconds since 1970, or None.
         frame: frame number, or None.
-        person: person as the caller or the file name tells, or None.
-        track: name of the track, or None.
+        track: name of the track that the crop belongs to, or None.
         label: person as a user confirmed it, or None.
-        source: name of the folder or box that the row comes from.
-        block_shares: share of each descriptor block in ``score``, in the model's block order. Their sum is ``score``.
+        source: name of the folder or box that the crop comes from.
     """
 
     rank: int
     score: float
-    id: int
     path: str | None
-    camera: str | None
-    time: int | None
-    frame: int | None
-    person: str | None
-    track: str | None
-    label: str | None
-    source: str
-    block_shares: tuple[float, ...]
+    camera: str | None = None
+    person: str | None = None
+    block_scores: tuple[float, ...] = ()
+    distance: float | None = None
+    id: int = -1
+    time: int | None = None
+    frame: int | None = None
+    track: str | None = None
+    label: str | None = None
+    source: str = LOCAL_SOURCE
+
+    @classmethod
+    def of(cls, rank: int, hit: Hit, block_scores: tuple[float, ...], distance: float | None = None) -> Match:
+        """The match that a hit of a search becomes."""
+        row = hit.row
+        told = (row.id, row.time, row.frame, row.track, row.label, row.source)
+        return cls(rank, hit.score, row.path, row.camera, row.person, block_scores, distance, *told)
+
+    @property
+    def name(self) -> str:
+        """The crop for people: its path, or ``#ID`` without one."""
+        return f"#{self.id}" if self.path is None else self.path
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ def measured_threshold(model: Path, spec: ModelSpec, fpr: float) -> float:
 
 def search_store(
     store: GalleryStore, queries: NDArray[np.float32], row_filter: SearchFilter, settings: SearchSettings
-) -> tuple[tuple[GalleryMatch, ...], ...]:
+) -> tuple[tuple[Match, ...], ...]:
     """The matches of each query, float32 (Q, D) of unit length, best first.
 
     Raises:
@@ -117,7 +131,7 @@ def search_store(
 
 def _search_once(
     store: GalleryStore, queries: NDArray[np.float32], row_filter: SearchFilter, settings: SearchSettings
-) -> tuple[tuple[GalleryMatch, ...], ...]:
+) -> tuple[tuple[Match, ...], ...]:
     with store.moment() as moment:
         found = moment.search(queries, int(settings.top_k), row_filter).hits
         lowest = settings.min_score
@@ -125,7 +139,7 @@ def _search_once(
         vectors = _vectors(moment, hits)
     blocks = len(store.spec.blocks)
     return tuple(
-        tuple(_match(rank, hit, block_shares(query, vectors[hit.row.id], blocks)) for rank, hit in enumerate(one, 1))
+        tuple(Match.of(rank, hit, block_shares(query, vectors[hit.row.id], blocks)) for rank, hit in enumerate(one, 1))
         for query, one in zip(queries, hits, strict=True)
     )
 
@@ -134,9 +148,3 @@ def _vectors(moment: Moment, hits: Sequence[Sequence[Hit]]) -> dict[int, NDArray
     """The descriptors of all rows of some answers, by id; each is read once."""
     rows = {hit.row.id: hit.row for one in hits for hit in one}
     return dict(zip(rows, moment.vectors(list(rows.values())), strict=True)) if rows else {}
-
-
-def _match(rank: int, hit: Hit, shares: tuple[float, ...]) -> GalleryMatch:
-    row = hit.row
-    told = (row.path, row.camera, row.time, row.frame, row.person, row.track, row.label, row.source)
-    return GalleryMatch(rank, hit.score, row.id, *told, shares)

@@ -3,13 +3,13 @@
 The names below are the interface of this package.
 """
 
+from rrid_edge.gallery.searching import Match
 from rrid_edge.matching.doubts import LEAST_LIKENESS
 from rrid_edge.matching.ranking import match, match_all
 from rrid_edge.matching.records import (
     DEFAULT_RERANK_DEPTH,
     FUSIONS,
     LEAST_RERANK_DEPTH,
-    Match,
     MatchResult,
     MatchSettings,
 )

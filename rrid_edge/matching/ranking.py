@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import GalleryChangedError, UsageError, printable
 from rrid_edge.gallery.base import Hit, SearchFilter, SearchResult
-from rrid_edge.gallery.contract import GalleryStore, Moment
+from rrid_edge.gallery.contract import GalleryStore, Moment, StoreOwner, store_of
+from rrid_edge.gallery.searching import Match
 from rrid_edge.gallery.stored import StoredVectors, memory_batches
 from rrid_edge.matching.doubts import nothing_passes, unlike_images
-from rrid_edge.matching.records import LEAST_RERANK_DEPTH, Match, MatchResult, MatchSettings
+from rrid_edge.matching.records import LEAST_RERANK_DEPTH, MatchResult, MatchSettings
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
 from rrid_edge.ranking.rerank import k_reciprocal
@@ -26,13 +27,13 @@ MOST_ATTEMPTS = 3
 """Times that all answers are computed before a gallery that others keep changing is reported."""
 
 
-def match(gallery: GalleryStore, query: Query, settings: MatchSettings | None = None) -> MatchResult:
+def match(gallery: GalleryStore | StoreOwner, query: Query, settings: MatchSettings | None = None) -> MatchResult:
     """Rank a gallery for one person; see :func:`match_all`."""
     return match_all(gallery, [query], settings)[0]
 
 
 def match_all(
-    gallery: GalleryStore, queries: Sequence[Query], settings: MatchSettings | None = None
+    gallery: GalleryStore | StoreOwner, queries: Sequence[Query], settings: MatchSettings | None = None
 ) -> tuple[MatchResult, ...]:
     """Rank a gallery for several people. Queries with the same filter share one search.
 
@@ -40,7 +41,7 @@ def match_all(
     are computed again.
 
     Args:
-        gallery: of the model that made the queries' descriptors.
+        gallery: a gallery or its store, of the model that made the queries' descriptors.
         queries: one per person.
         settings: how to match.
 
@@ -52,15 +53,15 @@ def match_all(
             crops pass the filters for re-ranking.
         GalleryChangedError: others changed the gallery :data:`MOST_ATTEMPTS` times meanwhile.
     """
-    settings = settings or MatchSettings()
+    settings, store = settings or MatchSettings(), store_of(gallery)
     searches = [_planned(query, settings) for query in queries]
     if not searches:
         return ()
     for _ in range(MOST_ATTEMPTS):
-        with contextlib.suppress(GalleryChangedError), gallery.moment() as moment:
-            return _answered(moment, gallery.spec, searches, settings)
+        with contextlib.suppress(GalleryChangedError), store.moment() as moment:
+            return _answered(moment, store.spec, searches, settings)
     raise GalleryChangedError(
-        f"{gallery.where}: the gallery changed {MOST_ATTEMPTS} times while it was read; try again when less is written"
+        f"{store.where}: the gallery changed {MOST_ATTEMPTS} times while it was read; try again when less is written"
     )
 
 
@@ -217,7 +218,6 @@ def _matches(stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], b
     vectors = stored.take([crop.hit.row for crop in crops])
     matches = []
     for rank, (crop, vector) in enumerate(zip(crops, vectors, strict=True), 1):
-        row, shares = crop.hit.row, block_shares(search.vectors[crop.image], vector, blocks)
-        told = (row.id, row.time, row.frame, row.track, row.label, row.source)
-        matches.append(Match(rank, crop.hit.score, row.path, row.camera, row.person, shares, crop.distance, *told))
+        shares = block_shares(search.vectors[crop.image], vector, blocks)
+        matches.append(Match.of(rank, crop.hit, shares, crop.distance))
     return tuple(matches)

@@ -5,53 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rrid_edge.errors import UsageError
-from rrid_edge.gallery.base import LOCAL_SOURCE, SearchFilter
+from rrid_edge.gallery.base import SearchFilter
+from rrid_edge.gallery.searching import Match
 from rrid_edge.ranking.rerank import RerankSettings
 
 FUSIONS = ("mean", "max", "none")
 DEFAULT_RERANK_DEPTH = 200
 LEAST_RERANK_DEPTH = RerankSettings().k1
 """Fewest crops that re-ranking accepts: ``k1`` crops and the query make the ``k1 + 1`` images that it compares."""
-
-
-@dataclass(frozen=True)
-class Match:
-    """One ranked gallery crop.
-
-    Attributes:
-        rank: 1 for the best.
-        score: cosine of query and crop, in [-1, 1].
-        path: the crop's file, relative to its source's folder; None for a crop that came through the library.
-        camera: name of the camera, or None.
-        person: person as the file name writes it (``0002``, ``-1``), or None.
-        block_scores: share of each descriptor block in ``score``, in the model's block order. Their sum is ``score``.
-        distance: re-ranked distance, lower is better; None without re-ranking.
-        id: of the crop's row; -1 if it lies in no gallery.
-        time: capture time in UTC microseconds since 1970, or None.
-        frame: frame number, or None.
-        track: name of the track that the crop belongs to, or None.
-        label: person as a user confirmed it, or None.
-        source: name of the folder or box that the crop comes from.
-    """
-
-    rank: int
-    score: float
-    path: str | None
-    camera: str | None = None
-    person: str | None = None
-    block_scores: tuple[float, ...] = ()
-    distance: float | None = None
-    id: int = -1
-    time: int | None = None
-    frame: int | None = None
-    track: str | None = None
-    label: str | None = None
-    source: str = LOCAL_SOURCE
-
-    @property
-    def name(self) -> str:
-        """The crop for people: its path, or ``#ID`` without one."""
-        return f"#{self.id}" if self.path is None else self.path
 
 
 @dataclass(frozen=True)

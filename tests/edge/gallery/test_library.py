@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import ClosedError, GalleryChangedError, ImageError, UsageError
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.contract import store_of
 from rrid_edge.gallery.exporting import UNKNOWN
 from rrid_edge.gallery.library import Gallery
+from rrid_edge.matching import match
 from support.memory_store import SPEC, MemoryStore, vectors
 from support.pictures import noise
 
@@ -206,11 +208,11 @@ def test_matches_carry_everything_of_their_rows(gallery):
     best = found[0]
     assert (best.rank, best.id, best.path, best.camera, best.time, best.frame) == (1, ids[2], None, "a", NOON_US + 2, 2)
     assert (best.person, best.track, best.label, best.source) == ("7", "t", "Ann", "box")
-    for match, index in zip(found, order, strict=True):
-        assert match.score == pytest.approx(expected[index], abs=1e-6)
+    for one, index in zip(found, order, strict=True):
+        assert one.score == pytest.approx(expected[index], abs=1e-6)
         shares = (stored[2].astype(np.float64) * stored[index]).reshape(len(SPEC.blocks), -1).sum(axis=1)
-        assert match.block_shares == pytest.approx(tuple(shares), abs=1e-6)
-        assert sum(match.block_shares) == pytest.approx(match.score, abs=1e-6)
+        assert one.block_scores == pytest.approx(tuple(shares), abs=1e-6)
+        assert sum(one.block_scores) == pytest.approx(one.score, abs=1e-6)
 
 
 def test_several_queries_and_none(gallery):
@@ -467,3 +469,13 @@ def test_exporting_nothing_and_into_another_kind_of_file(gallery, tmp_path):
 def test_the_store_of_a_gallery_and_of_a_store(gallery):
     assert store_of(gallery) is gallery.store
     assert store_of(gallery.store) is gallery.store
+
+
+def test_matching_takes_a_gallery_or_its_store(gallery):
+    stored = vectors(3)
+    ids = gallery.add(stored, camera="dock")
+    query = Query(("query.jpg",), stored[:1])
+    found = match(gallery, query)
+    assert [found.id for found in found.matches] == [answer.id for answer in gallery.search(stored[0])[0]]
+    assert found.matches[0].id == ids[0]
+    assert match(gallery.store, query) == found

@@ -72,14 +72,13 @@ def test_requirements_come_from_the_package(monkeypatch):
 
 def test_the_protocol_and_pipeline_of_the_real_package():
     reid, structures = pytest.importorskip("boxmot.reid"), pytest.importorskip("boxmot.structures")
-    from boxmot.pipelines.perception import PerceptionPipeline, PipelineOutputs
-
+    perception = pytest.importorskip("boxmot.pipelines.perception")
     encoder = AppearanceEncoder(EMBEDDER)
     assert isinstance(encoder, reid.AppearanceEncoder)
     frame = structures.Frame(_image(), "a")
     detections = structures.Detections(
         structures.Boxes(torch.from_numpy(BOXES)), torch.ones(2), torch.zeros(2, dtype=torch.int64), "a"
     )
-    pipeline = PerceptionPipeline(reid=encoder, outputs=PipelineOutputs(embeddings=True))
+    pipeline = perception.PerceptionPipeline(reid=encoder, outputs=perception.PipelineOutputs(embeddings=True))
     (enriched,) = pipeline.enrich([frame], [detections])
     assert np.array_equal(enriched.embeddings.numpy(), encoder.encode([frame], [detections])[0].numpy())
