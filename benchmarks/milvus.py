@@ -20,7 +20,7 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery import Gallery, SearchFilter
 from rrid_edge.gallery.indexing.recall import measure_recall
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import remove_store
 

@@ -32,7 +32,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from rrid_edge.errors import GalleryError
-from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from support.galleries import SPEC, answered, rows, slow_search, vectors
 from support.milvus_server import free_port, server_python

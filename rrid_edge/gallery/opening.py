@@ -13,7 +13,7 @@ from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.local.catalogue import FILE_NAME
 from rrid_edge.gallery.local.folder import remove_index
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.model.spec import ModelSpec
 
 INDEX_FOLDER = ".rrid-edge"

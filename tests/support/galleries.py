@@ -10,7 +10,7 @@ import numpy as np
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery import Hit, NewRow
-from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.opening import parse_location
 
 SPEC = fake_spec(block_width=4)  # 60 values per descriptor

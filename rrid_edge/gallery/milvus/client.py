@@ -6,17 +6,21 @@ error.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import os
-import re
+import threading
 import time
-from dataclasses import dataclass
+import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+from typing_extensions import Self
 
 from rrid_edge.errors import (
+    ClosedError,
     GalleryError,
     GalleryMissingError,
     GalleryUnavailableError,
@@ -24,16 +28,14 @@ from rrid_edge.errors import (
     UsageError,
     printable,
 )
+from rrid_edge.gallery.milvus.address import TOKEN_VARIABLE, MilvusAddress, without_token
 
-TOKEN_VARIABLE = "RRID_EDGE_MILVUS_TOKEN"  # noqa: S105 - the name of the variable
 TIMEOUT_VARIABLE = "RRID_EDGE_MILVUS_TIMEOUT_S"
 TIMEOUT_S = 60.0
 """Seconds per call. A dying query node stalls a cluster for about 15 s, so the limit is longer."""
 CONNECT_S = 10.0
 """Seconds for the first connection."""
 _PAUSE_S = 1.0
-_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-_FORMS = "expected milvus+http://HOST:19530/COLLECTION, milvus+https://... or milvus+file:NAME.db/COLLECTION"
 _GONE = (
     "collection not found",
     "does not exist",
@@ -59,59 +61,6 @@ _AWAY = (
 _SLOW = ("deadline", "timeout", "timed out")
 
 
-@dataclass(frozen=True)
-class MilvusAddress:
-    """The location of a gallery in Milvus.
-
-    Attributes:
-        uri: for ``pymilvus``: ``http://host:19530``, or the path of a Milvus Lite file.
-        collection: name of the gallery's collection.
-        text: the address as the user gave it.
-    """
-
-    uri: str
-    collection: str
-    text: str
-
-    @classmethod
-    def parse(cls, text: str) -> MilvusAddress:
-        """Parse an address.
-
-        Raises:
-            UsageError: the text is not an address of a Milvus gallery, or it contains a password.
-        """
-        scheme, _, rest = text.partition(":")
-        if scheme == "milvus+file":
-            uri, _, collection = rest.rpartition("/")
-            is_valid = uri.endswith(".db") and Path(uri).name != ".db"
-        else:
-            parts = urlsplit(text)
-            if parts.username is not None or parts.password is not None:
-                raise UsageError(
-                    f"this address contains a password, which is not allowed: set {TOKEN_VARIABLE} to a token or "
-                    "user:password"
-                )
-            uri, collection = f"{scheme.removeprefix('milvus+')}://{parts.netloc}", parts.path.removeprefix("/")
-            is_valid = scheme in ("milvus+http", "milvus+https") and bool(parts.hostname) and not parts.query
-            is_valid = is_valid and not parts.fragment and _has_valid_port(text)
-        if not is_valid or not collection:
-            raise UsageError(f"{printable(text)}: this is not an address of a gallery; {_FORMS}")
-        if not _COLLECTION.fullmatch(collection):
-            raise UsageError(
-                f"{printable(text)}: {printable(collection)!r} is not a valid collection name; expected letters, "
-                "digits and _ after the last /"
-            )
-        return cls(uri, collection, text)
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the address names a Milvus Lite file."""
-        return self.text.startswith("milvus+file:")
-
-    def __str__(self) -> str:
-        return self.text
-
-
 class Connection:
     """A client of one collection.
 
@@ -131,15 +80,31 @@ class Connection:
     def __init__(self, address: MilvusAddress) -> None:
         self.address = address
         self.timeout_s = _timeout_s()
+        self._closed = threading.Event()
+        self._token = os.environ.get(TOKEN_VARIABLE, "")
         client_class = _client_class(address)
-        token = os.environ.get(TOKEN_VARIABLE, "")
         limit_s = min(CONNECT_S, self.timeout_s)
         start_s = time.monotonic()
         try:
-            self._client = client_class(address.uri, token=token, timeout=limit_s, dedicated=True)
+            self._client = client_class(address.uri, token=self._token, timeout=limit_s, dedicated=True)
         except Exception as error:  # pymilvus raises its own exceptions, gRPC's and Python's
             timed_out = time.monotonic() - start_s >= 0.9 * limit_s
-            raise self._translated(error, "connect", limit_s, timed_out=timed_out) from error
+            raise self._translated(error, "connect", limit_s, timed_out=timed_out) from self._cause(error)
+
+    def sibling(self, collection: str) -> Self:
+        """This connection for another collection of the server; closing one closes both."""
+        other = copy.copy(self)
+        other.address = replace(self.address, collection=collection)
+        return other
+
+    def refuse_closed(self) -> None:
+        """Refuse a closed connection.
+
+        Raises:
+            ClosedError: :meth:`close` was called.
+        """
+        if self._closed.is_set():
+            raise ClosedError(f"the gallery {printable(self.address.text)}")
 
     def call(self, method: str, *arguments: Any, wait_s: float | None = None, **options: Any) -> Any:  # noqa: ANN401
         """Call a method of the client, with the collection's name as first argument.
@@ -151,6 +116,7 @@ class Connection:
             options: keyword arguments of the method.
 
         Raises:
+            ClosedError: the connection was closed.
             GalleryUnavailableError: the server is down or slow.
             GalleryMissingError: the collection does not exist.
             GalleryError: the server refused the call.
@@ -158,15 +124,17 @@ class Connection:
         limit_s = self.timeout_s if wait_s is None else wait_s
         deadline = time.monotonic() + limit_s
         while True:
+            self.refuse_closed()
             remaining_s = max(0.1, deadline - time.monotonic())
             try:
                 call = getattr(self._client, method)
                 return call(self.address.collection, *arguments, timeout=remaining_s, **options)
             except Exception as error:
+                self.refuse_closed()  # another thread closed it meanwhile
                 translated = self._translated(error, method.replace("_", " "), limit_s)
                 # All calls are idempotent. A dying query node refuses some calls until another node replaces it.
                 if not isinstance(translated, GalleryUnavailableError) or time.monotonic() + _PAUSE_S > deadline:
-                    raise translated from error
+                    raise translated from self._cause(error)
             time.sleep(_PAUSE_S)
 
     def compaction_state(self, job: int) -> str:
@@ -174,7 +142,7 @@ class Connection:
         try:
             return str(self._client.get_compaction_state(job, timeout=self.timeout_s))
         except Exception as error:
-            raise self._translated(error, "compact", self.timeout_s) from error
+            raise self._translated(error, "compact", self.timeout_s) from self._cause(error)
 
     def index_parameters(self) -> Any:  # noqa: ANN401
         """Empty index parameters, as ``pymilvus`` takes them."""
@@ -182,7 +150,13 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; safe to call twice."""
+        self._closed.set()
         self._client.close()
+
+    def _cause(self, error: Exception) -> Exception | None:
+        """The cause of a translated error, or None where its text repeats the token: tracebacks show causes."""
+        texts = "".join(traceback.format_exception(error))
+        return error if without_token(texts, self._token) == texts else None
 
     def _translated(self, error: Exception, action: str, limit_s: float, *, timed_out: bool = False) -> GalleryError:
         """The error of this package for an exception of ``pymilvus``."""
@@ -208,7 +182,9 @@ class Connection:
                 f"{where}: no such collection, or it was dropped meanwhile; create it with: rrid-edge index FOLDER "
                 "--gallery ADDRESS"
             )
-        return GalleryError(f"{where}: Milvus refuses to {action} ({text[:300]}); see the server's log")
+        return GalleryError(
+            f"{where}: Milvus refuses to {action} ({without_token(text, self._token)[:300]}); see the server's log"
+        )
 
 
 def _client_class(address: MilvusAddress) -> Any:  # noqa: ANN401
@@ -243,13 +219,6 @@ def _timeout_s() -> float:
             f"{TIMEOUT_VARIABLE}={text!r} does not work: expected seconds above 0 and below 86,400, such as 60"
         )
     return value
-
-
-def _has_valid_port(text: str) -> bool:
-    try:
-        return urlsplit(text).port != 0
-    except ValueError:
-        return False
 
 
 def _one_line(error: Exception) -> str:

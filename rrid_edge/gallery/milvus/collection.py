@@ -6,38 +6,27 @@ import time
 from typing import Any
 
 from rrid_edge.errors import GalleryError, GalleryUnavailableError, UsageError
-from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
-from rrid_edge.gallery.milvus.rows import STRONG
-from rrid_edge.gallery.milvus.schema import INDEX_TYPES, KEY, PATH_CHARACTERS, SCALAR_FIELDS, VECTOR, CollectionFacts
-from rrid_edge.gallery.milvus.search import METRIC
+from rrid_edge.gallery.milvus.address import MilvusAddress
+from rrid_edge.gallery.milvus.client import Connection
+from rrid_edge.gallery.milvus.facts import INDEX_TYPES, CollectionFacts
+from rrid_edge.gallery.milvus.format1 import Schema1
+from rrid_edge.gallery.milvus.making import LOAD_S, create_index, create_unless_exists, is_loaded, load
+from rrid_edge.gallery.milvus.notes import Notes
+from rrid_edge.gallery.milvus.schema import INTEGER_FIELDS, TEXT_FIELDS, VECTOR, Schema, Schema2
 from rrid_edge.model.spec import ModelSpec
 
-SHARDS = 2
-"""Shards of a new collection. Milvus assigns a row to a shard by the hash of its key."""
 JOB_WAIT_S = 3600.0
 """Seconds to wait until the server has built its index or compacted its segments."""
-_LOAD_S = 300.0
-_TEXT_BYTES = {KEY: 64, "path": PATH_CHARACTERS, "sha256": 64, "person": PATH_CHARACTERS}
 
 
 def create_collection(connection: Connection, facts: CollectionFacts) -> None:
-    """Create an empty collection with the facts as its properties."""
-    from pymilvus import DataType, MilvusClient
+    """Create an empty collection with the facts as its properties, unless another process does so now."""
+    create_unless_exists(connection, TEXT_FIELDS, INTEGER_FIELDS, facts.spec.dimension, facts.to_properties())
 
-    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    for name in SCALAR_FIELDS:
-        if name in _TEXT_BYTES:
-            schema.add_field(name, DataType.VARCHAR, is_primary=name == KEY, max_length=_TEXT_BYTES[name])
-        else:
-            schema.add_field(name, DataType.INT64)
-    schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=facts.spec.dimension)
-    connection.call(
-        "create_collection",
-        schema=schema,
-        properties=facts.to_properties(),
-        num_shards=SHARDS,
-        consistency_level=STRONG,
-    )
+
+def schema_of(facts: CollectionFacts) -> Schema:
+    """How rows lie in a collection."""
+    return Schema1() if facts.format == 1 else Schema2()
 
 
 def read_facts(connection: Connection, spec: ModelSpec | None = None) -> CollectionFacts:
@@ -61,7 +50,7 @@ def read_facts(connection: Connection, spec: ModelSpec | None = None) -> Collect
             f"descriptors have {spec.dimension}; name another collection"
         )
     facts = CollectionFacts.from_properties(description.get("properties", {}), where)
-    if set(fields) != {*SCALAR_FIELDS, VECTOR} or dimensions != [facts.spec.dimension]:
+    if set(fields) != schema_of(facts).all_fields or dimensions != [facts.spec.dimension]:
         raise GalleryError(
             f"{where}: the collection's fields are not those of a gallery of this model; name another collection"
         )
@@ -96,11 +85,7 @@ def refuse_other_options(where: str, facts: CollectionFacts, index_type: str | N
 
 def ensure_index(connection: Connection, facts: CollectionFacts) -> None:
     """Create the collection's vector index, unless it has one."""
-    if not connection.call("list_indexes", VECTOR):
-        milvus_type, build_parameters = INDEX_TYPES[facts.index_type]
-        parameters = connection.index_parameters()
-        parameters.add_index(VECTOR, index_type=milvus_type, metric_type=METRIC, params=build_parameters)
-        connection.call("create_index", parameters)
+    create_index(connection, *INDEX_TYPES[facts.index_type])
 
 
 def ensure_loaded(connection: Connection, facts: CollectionFacts) -> None:
@@ -110,19 +95,10 @@ def ensure_loaded(connection: Connection, facts: CollectionFacts) -> None:
         GalleryUnavailableError: loading takes more than 300 s.
     """
     if connection.address.is_file:  # Milvus Lite loads at once, needs no index, and may load again
-        connection.call("load_collection", wait_s=_LOAD_S)
-        return
-    if _load_state(connection) == "Loaded":
-        return
-    ensure_index(connection, facts)
-    connection.call("load_collection", replica_number=facts.replicas, wait_s=_LOAD_S)
-    deadline = time.monotonic() + _LOAD_S
-    while _load_state(connection) != "Loaded":
-        if time.monotonic() > deadline:
-            raise GalleryUnavailableError(
-                f"{connection.address}: Milvus did not load the collection within {_LOAD_S:g} s; check its query nodes"
-            )
-        time.sleep(0.2)
+        connection.call("load_collection", wait_s=LOAD_S)
+    elif not is_loaded(connection):
+        ensure_index(connection, facts)
+        load(connection, facts.replicas)
 
 
 def await_index(connection: Connection) -> None:
@@ -171,11 +147,6 @@ def _flush(connection: Connection) -> None:
     connection.call("flush", wait_s=max(connection.timeout_s, 60.0))
 
 
-def _load_state(connection: Connection) -> str:
-    state: Any = connection.call("get_load_state")["state"]
-    return str(getattr(state, "name", state))
-
-
 def collection_exists(address: MilvusAddress) -> bool:
     """Whether the collection exists. It may hold something else than a gallery."""
     connection = Connection(address)
@@ -194,6 +165,7 @@ def drop_gallery(address: MilvusAddress) -> None:
     connection = Connection(address)
     try:
         read_facts(connection)
+        Notes(connection).drop()
         connection.call("drop_collection")
     finally:
         connection.close()

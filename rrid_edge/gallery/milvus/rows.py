@@ -7,8 +7,10 @@ limit. Every read has consistency level ``Strong``: it sees all earlier writes a
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,46 +19,54 @@ from numpy.typing import NDArray
 from rrid_edge.errors import GalleryError
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.milvus.client import Connection
-from rrid_edge.gallery.milvus.schema import (
-    KEY,
-    SCALAR_FIELDS,
-    VECTOR,
-    and_expression,
-    checksum,
-    key_expressions,
-    key_of,
-    key_ranges,
-    range_expression,
-    row_of,
-)
+from rrid_edge.gallery.milvus.schema import KEY, VECTOR, checksum, key_expressions, number_expressions
 
 STRONG = "Strong"
 MOST_ROWS_PER_ANSWER = 16_384
 """Limit of Milvus."""
+Entity = Mapping[str, Any]
 _ROWS_PER_PAGE = 8000
 _PAGE_BYTES = 16 << 20
 """Bytes of vectors per page; Milvus limits a message to 64 MB."""
-_TRIES = 3
+_TRIES = 5
 _PAUSE_S = 1.0
 
 
+@dataclass(frozen=True)
+class Fields:
+    """Fields that a read asks for.
+
+    Attributes:
+        names: of the fields.
+        bytes: largest usual size of one row, in bytes.
+    """
+
+    names: tuple[str, ...]
+    bytes: int = 1024
+
+
 class Reader:
-    """Reads the rows of one collection.
+    """Reads the entities of one collection.
 
     Args:
         connection: to the collection.
+        scalars: all fields except vector and thumbnail.
         dimension: values per vector.
         least_rows: returns a lower bound of the number of rows, from the collection's properties.
 
     Attributes:
+        scalars: as given.
+        with_vectors: these and the vector.
         least_rows: as given.
-        vectors_per_message: rows whose vectors fit one message.
         where: the address, as messages name it.
     """
 
-    def __init__(self, connection: Connection, dimension: int, least_rows: Callable[[], int]) -> None:
-        self._connection, self.least_rows, self._dimension = connection, least_rows, dimension
-        self.vectors_per_message = max(1, min(_ROWS_PER_PAGE, _PAGE_BYTES // (4 * dimension)))
+    def __init__(
+        self, connection: Connection, scalars: tuple[str, ...], dimension: int, least_rows: Callable[[], int]
+    ) -> None:
+        self._connection, self.least_rows = connection, least_rows
+        self.scalars = Fields(scalars)
+        self.with_vectors = Fields((*scalars, VECTOR), 4 * dimension)
         self.where = str(connection.address)
 
     def count(self, expression: str = "") -> int:
@@ -85,75 +95,73 @@ class Reader:
         """Whether a count of all rows reaches the known lower bound."""
         return total >= self.least_rows()
 
-    def entities(self, expression: str = "", *, vectors: bool) -> Iterator[list[Mapping[str, Any]]]:
+    def entities(self, fields: Fields, expression: str = "") -> Iterator[list[Entity]]:
         """All rows that match, in pages. Each page is one snapshot of the collection.
 
         Raises:
-            GalleryError: the pages hold fewer or more rows than were counted: a query node did not answer.
+            GalleryError: pages hold fewer rows than were counted, several times: a query node did not answer.
         """
         total = self.count_all()
-        expected, received = self.count(expression) if expression else total, 0
-        page_rows = self.vectors_per_message if vectors else _ROWS_PER_PAGE
-        for start, stop in key_ranges(-(-expected // (page_rows // 2 or 1)) or 1):
-            for page in self._range(expression, start, stop, vectors=vectors):
-                received += len(page)
-                yield page
-        if received != expected:
-            now = self.count(expression)
-            if not min(expected, now) <= received <= max(expected, now):
-                raise self.incomplete(received, now)
+        expected = self.count(expression) if expression else total
+        page_rows = _page_rows(fields)
+        ranges = key_ranges(-(-expected // (page_rows // 2 or 1)) or 1)
+        for start, stop in ranges:
+            yield from self._complete_range(fields, (expression, start, stop), expected if len(ranges) == 1 else None)
 
-    def _range(self, expression: str, start: int, stop: int, *, vectors: bool) -> Iterator[list[Mapping[str, Any]]]:
+    def _complete_range(
+        self, fields: Fields, part: tuple[str, int, int], counted: int | None
+    ) -> Sequence[list[Entity]]:
+        """The rows of a range of keys, not fewer than were there before or after. Others may write meanwhile."""
+        expression, start, stop = part
+        matching = and_expression(expression, range_expression(start, stop)) if counted is None else expression
+        for _ in range(_TRIES):
+            before = self.count(matching) if counted is None else counted
+            pages = list(self._range(fields, expression, start, stop))
+            received = sum(map(len, pages))
+            if received >= before:
+                return pages
+            after = self.count(matching)
+            if received >= after:
+                return pages
+            counted = None
+        raise self.incomplete(received, after)
+
+    def _range(self, fields: Fields, expression: str, start: int, stop: int) -> Iterator[list[Entity]]:
         """Rows whose keys lie in a range; a range that reaches the limit is halved."""
-        limit = min(2 * self.vectors_per_message, MOST_ROWS_PER_ANSWER) if vectors else MOST_ROWS_PER_ANSWER
-        page = self._query(and_expression(expression, range_expression(start, stop)), vectors=vectors, limit=limit)
+        limit = min(2 * _page_rows(fields), MOST_ROWS_PER_ANSWER)
+        page = self._query(and_expression(expression, range_expression(start, stop)), fields, limit)
         if len(page) < limit or stop - start < 2:
             yield page
             return
         middle = (start + stop) // 2
         for half in ((start, middle), (middle, stop)):
-            yield from self._range(expression, *half, vectors=vectors)
+            yield from self._range(fields, expression, *half)
 
-    def _query(self, expression: str, *, vectors: bool, limit: int) -> list[Mapping[str, Any]]:
-        fields = [*SCALAR_FIELDS, VECTOR] if vectors else list(SCALAR_FIELDS)
+    def _query(self, expression: str, fields: Fields, limit: int) -> list[Entity]:
         return list(
             self._connection.call(
-                "query", filter=expression, output_fields=fields, limit=limit, consistency_level=STRONG
+                "query", filter=expression, output_fields=list(fields.names), limit=limit, consistency_level=STRONG
             )
         )
 
-    def by_keys(self, keys: Iterable[str], *, vectors: bool) -> dict[str, Mapping[str, Any]]:
+    def by_keys(self, keys: Iterable[str], fields: Fields) -> dict[str, Entity]:
         """Entities by key; missing keys are left out."""
-        batch_keys = min(1000, self.vectors_per_message)
-        entities: dict[str, Mapping[str, Any]] = {}
-        for expression in key_expressions(keys, batch_keys):
-            for entity in self._query(expression, vectors=vectors, limit=batch_keys):
-                entities[entity[KEY]] = entity
-        return entities
+        batch_keys = min(1000, _page_rows(fields))
+        return {
+            entity[KEY]: entity
+            for expression in key_expressions((key for key in keys if key), batch_keys)
+            for entity in self._query(expression, fields, batch_keys)
+        }
 
-    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
-        """The descriptors of some rows, float32 (N, D).
-
-        Raises:
-            GalleryError: a row no longer exists, or its vector does not match its checksum.
-        """
-        result = np.empty((len(rows), self._dimension), np.float32)
-        for start in range(0, len(rows), self.vectors_per_message):
-            keys = [key_of(row.path) for row in rows[start : start + self.vectors_per_message]]
-            entities = self.by_keys(keys, vectors=True)
-            unusable = [key for key in keys if key not in entities or not is_intact(entities[key])]
-            if unusable:
-                raise GalleryError(
-                    f"{self.where}: {len(unusable)} of the requested crops are gone or damaged; see: rrid-edge gallery "
-                    "verify"
-                )
-            for index, key in enumerate(keys, start):
-                result[index] = vector_of(entities[key])
-        return result
-
-    def row(self, entity: Mapping[str, Any]) -> GalleryRow:
-        """The row of an entity; see :func:`rrid_edge.gallery.milvus.schema.row_of`."""
-        return row_of(entity, self.where)
+    def by_numbers(self, field: str, values: Iterable[int]) -> list[Entity]:
+        """Entities by the value of an integer field, without vectors."""
+        found: list[Entity] = []
+        for expression in number_expressions(field, values):
+            page = self._query(expression, self.scalars, MOST_ROWS_PER_ANSWER)
+            if len(page) == MOST_ROWS_PER_ANSWER:  # a path of very many sources
+                page = [entity for part in self.entities(self.scalars, expression) for entity in part]
+            found += page
+        return found
 
     def incomplete(self, received: int, expected: int) -> GalleryError:
         """The error for an incomplete answer."""
@@ -161,6 +169,27 @@ class Reader:
             f"{self.where}: Milvus returned only {received:,} of {expected:,} crops, so there is no answer; check its "
             "query nodes and try again (with two replicas, answers stay complete while a node is replaced)"
         )
+
+
+def _page_rows(fields: Fields) -> int:
+    """Rows of these fields that fit one message."""
+    return max(1, min(_ROWS_PER_PAGE, _PAGE_BYTES // fields.bytes))
+
+
+def key_ranges(count: int) -> list[tuple[int, int]]:
+    """``count`` key ranges of equal width: [start, stop), as the integer value of a key's first eight hex digits."""
+    return [((index << 32) // count, (index + 1 << 32) // count) for index in range(count)]
+
+
+def range_expression(start: int, stop: int) -> str:
+    """An expression that matches the rows whose keys lie in a range of :func:`key_ranges`."""
+    upper = "" if stop >= 1 << 32 else f' and {KEY} < "{stop:08x}"'
+    return f'{KEY} >= "{start:08x}"{upper}'
+
+
+def and_expression(first: str, second: str) -> str:
+    """The conjunction of two expressions; an empty expression matches all rows."""
+    return f"({first}) and ({second})" if first and second else first or second
 
 
 def vector_of(entity: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -171,6 +200,11 @@ def vector_of(entity: Mapping[str, Any]) -> NDArray[np.float32]:
 def is_intact(entity: Mapping[str, Any]) -> bool:
     """Whether the vector of an entity matches its checksum."""
     return checksum(vector_of(entity)) == int(entity["crc32"])
+
+
+def row_order(row: GalleryRow) -> tuple[bytes, int]:
+    """Order of rows: by the bytes of their paths, then by id."""
+    return os.fsencode(row.path or ""), row.id
 
 
 def complete_answer(

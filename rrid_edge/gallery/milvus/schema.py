@@ -1,138 +1,192 @@
-"""The schema of a gallery in Milvus: fields, properties and filter expressions.
+"""The schema of a gallery in Milvus: fields, keys and filter expressions.
 
-One collection holds one gallery. A row's primary key is the SHA-256 of its path. Paths and persons are stored
-percent-encoded. The reasons, and why no partition key is used: ``docs/decisions/milvus-gallery.md``.
+One collection holds one gallery. A file's primary key is the SHA-256 of its source and path; that of a crop without a
+file, of its id. Texts are stored percent-encoded. The reasons, and why no partition key is used:
+``docs/decisions/milvus-gallery.md``.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
-import json
-import os
+import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import GalleryError, ModelFileError, UsageError, printable
+from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow, SearchFilter
 from rrid_edge.gallery.shared import UNKNOWN, row_check
-from rrid_edge.model.spec import ModelSpec
 
-FORMAT = 1
-KEY, VECTOR = "key", "vector"
-SCALAR_FIELDS = (KEY, "path", "sha256", "size", "mtime_ns", "camera", "person", "time", "crc32", "check32")
-"""All fields except the vector."""
-IVF_LISTS = 256
-INDEX_TYPES: dict[str, tuple[str, dict[str, int]]] = {
-    "flat": ("FLAT", {}),
-    "ivf": ("IVF_FLAT", {"nlist": IVF_LISTS}),
-    "hnsw": ("HNSW", {"M": 32, "efConstruction": 256}),
-    "diskann": ("DISKANN", {}),
+KEY, VECTOR, THUMBNAIL = "key", "vector", "thumbnail"
+TEXT_CHARACTERS = 16_384
+"""Longest path or name, percent-encoded."""
+THUMBNAIL_CHARACTERS = 65_535
+"""Longest thumbnail, as base64: 48 KB of JPEG."""
+TEXT_FIELDS = {
+    KEY: 64,
+    "path": TEXT_CHARACTERS,
+    "source": TEXT_CHARACTERS,
+    "sha256": 64,
+    "camera": TEXT_CHARACTERS,
+    "person": TEXT_CHARACTERS,
+    "track": TEXT_CHARACTERS,
+    "label": TEXT_CHARACTERS,
+    THUMBNAIL: THUMBNAIL_CHARACTERS,
 }
-"""Index types by the names that users give: Milvus' name and its build parameters."""
-PATH_CHARACTERS = 16_384
-"""Longest path or person, percent-encoded."""
-_PREFIX = "rrid.gallery."
-_NO_PERSON, _EMPTY = "~", "%"
+"""Text fields and their longest values."""
+INTEGER_FIELDS = ("row_id", "path_id", "size", "mtime_ns", "time", "frame", "crc32", "check32")
+SCALAR_FIELDS = tuple(name for name in (*TEXT_FIELDS, *INTEGER_FIELDS) if name != THUMBNAIL)
+"""Fields of a row as reads ask for them."""
+NO_ROW = f'{KEY} == ""'
+_NO_TEXT = "~"
+_NAMES = ("camera", "person", "track", "label")
+_NUMBERS = ("time", "frame")
 _INT64 = (-(2**63), 2**63 - 1)
-_NO_ROW = f'{KEY} == ""'
-_KEYS_PER_EXPRESSION = 1000
+KEYS_PER_EXPRESSION = 1000
 
 
-@dataclass(frozen=True)
-class CollectionFacts:
-    """The facts of a gallery, stored in the properties of its collection.
+class Schema(Protocol):
+    """How rows of one format lie in a collection."""
 
-    Attributes:
-        spec: of the model that made the descriptors.
-        dtype: values were rounded to this type before they were stored; Milvus stores float32.
-        index_type: key of :data:`INDEX_TYPES`.
-        replicas: replicas in the memory of query nodes.
-        model: path of the model file used last.
-        damaged: keys of damaged rows that a verification found and that were not stored again since.
-        rows: lower bound of the number of rows. A smaller count means that query nodes are missing, which Milvus does
-            not report.
-    """
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields of a row as reads ask for them, without vector and thumbnail."""
+        ...
 
-    spec: ModelSpec
-    dtype: str = "float16"
-    index_type: str = "flat"
-    replicas: int = 1
-    model: str = ""
-    damaged: tuple[str, ...] = ()
-    rows: int = 0
+    @property
+    def all_fields(self) -> frozenset[str]:
+        """All fields of the collection."""
+        ...
 
-    def to_properties(self) -> dict[str, str]:
-        """Collection properties: text by name."""
-        values = {
-            "format": str(FORMAT),
-            "fingerprint": self.spec.fingerprint,
-            "blocks": json.dumps(self.spec.blocks),
-            "spec": json.dumps(self.spec.to_metadata()),
-            "dtype": self.dtype,
-            "index": self.index_type,
-            "replicas": str(self.replicas),
-            "model": self.model,
-            "damaged": json.dumps(self.damaged),
-            "rows": str(self.rows),
-        }
-        return {_PREFIX + key: value for key, value in values.items()}
+    def key_of(self, row: GalleryRow) -> str:
+        """Primary key of a row."""
+        ...
 
-    @classmethod
-    def from_properties(cls, properties: Mapping[str, str], where: str) -> CollectionFacts:
-        """Parse collection properties.
+    def file_key(self, source: str, path: str) -> str:
+        """Primary key of a file's row, or an empty text if no file has this name."""
+        ...
 
-        Raises:
-            GalleryError: the collection is not a gallery, has a newer format, or its properties are damaged.
-        """
-        texts = {key[len(_PREFIX) :]: value for key, value in properties.items() if key.startswith(_PREFIX)}
-        if "format" not in texts:
-            raise GalleryError(
-                f"{where}: this collection is not a gallery of rrid-edge (it has no property {_PREFIX}format); name "
-                "another collection, or create one with: rrid-edge index FOLDER --gallery ADDRESS"
-            )
-        if not texts["format"].isdecimal() or int(texts["format"]) > FORMAT:
-            raise GalleryError(
-                f"{where}: gallery format {texts['format']} is newer than this rrid-edge reads ({FORMAT}); update "
-                "rrid-edge"
-            )
+    def row_of(self, entity: Mapping[str, Any]) -> GalleryRow | None:
+        """The row of an entity, or None if the entity does not match its checksum."""
+        ...
+
+    def expression(self, search_filter: SearchFilter) -> str:
+        """A filter as a Milvus expression; empty if all rows pass."""
+        ...
+
+
+class Schema2:
+    """Rows of format 2."""
+
+    fields = SCALAR_FIELDS
+    all_fields = frozenset((*TEXT_FIELDS, *INTEGER_FIELDS, VECTOR))
+
+    def key_of(self, row: GalleryRow) -> str:
+        """Primary key of a row."""
+        return memory_key(row.id) if row.path is None else self.file_key(row.source, row.path)
+
+    def file_key(self, source: str, path: str) -> str:
+        """Primary key of a file's row, or an empty text if no file has this name."""
+        return _possible_key((source, path))
+
+    def row_of(self, entity: Mapping[str, Any]) -> GalleryRow | None:
+        """The row of an entity, or None if the entity does not match its checksum."""
         try:
-            spec = ModelSpec.from_metadata(json.loads(texts["spec"]), where=where)
-            damaged = tuple(str(key) for key in json.loads(texts.get("damaged", "[]")))
-            if texts["index"] not in INDEX_TYPES or texts["fingerprint"] != spec.fingerprint:
-                raise ValueError("its entries contradict each other")
-            rows, replicas = int(texts.get("rows", "0")), int(texts["replicas"])
-            return cls(spec, texts["dtype"], texts["index"], replicas, texts.get("model", ""), damaged, rows)
-        except (KeyError, ValueError, ModelFileError) as error:
-            raise GalleryError(
-                f"{where}: the collection's properties are damaged ({error}); index again with: "
-                "rrid-edge index FOLDER --gallery ADDRESS --rebuild"
-            ) from error
+            texts = {name: decode_text(entity[name]) for name in ("path", "source", *_NAMES)}
+        except ValueError:
+            return None
+        numbers = {name: None if entity[name] == UNKNOWN else int(entity[name]) for name in _NUMBERS}
+        row = GalleryRow(
+            **{**texts, "source": texts["source"] or ""},  # type: ignore[arg-type]
+            **numbers,  # type: ignore[arg-type]
+            sha256=entity["sha256"],
+            size=int(entity["size"]),
+            mtime_ns=int(entity["mtime_ns"]),
+            id=int(entity["row_id"]),
+            crc32=int(entity["crc32"]),
+        )
+        derived = (row_check(row), path_id(row.path), self.key_of(row))
+        return row if derived == (entity["check32"], entity["path_id"], entity[KEY]) else None
+
+    def expression(self, search_filter: SearchFilter) -> str:
+        """A filter as a Milvus expression; empty if all rows pass.
+
+        Milvus 2.3 has no null, so unknown names are stored as ``~`` and unknown numbers as
+        :data:`rrid_edge.gallery.shared.UNKNOWN`.
+        """
+        terms = []
+        for name, values in (("camera", search_filter.cameras), ("source", search_filter.sources)):
+            if values:
+                terms.append(names_expression(name, values) or NO_ROW)
+        excluded = names_expression("camera", search_filter.not_cameras, negate=True)
+        terms += [excluded] if excluded else []
+        terms += range_terms("time", search_filter.since, search_filter.until)
+        terms += range_terms("frame", search_filter.since_frame, search_filter.until_frame)
+        keys = sorted(key for key in map(_possible_key, search_filter.not_files) if key)
+        terms += [f"{KEY} not in {key_list(batch)}" for batch in batches(keys, KEYS_PER_EXPRESSION)]
+        return " and ".join(f"({term})" for term in terms)
 
 
-def property_name(fact: str) -> str:
-    """Name of the collection property that stores a fact."""
-    return _PREFIX + fact
+def file_key(source: str, path: str) -> str:
+    """Primary key of a file: the SHA-256 (hex) of the bytes of source and path."""
+    named = _bytes(source)
+    return hashlib.sha256(b"file %d %b%b" % (len(named), named, _bytes(path))).hexdigest()
 
 
-def key_of(path: str) -> str:
-    """Primary key of a path: the SHA-256 (hex) of its bytes."""
-    return hashlib.sha256(os.fsencode(path)).hexdigest()
+def memory_key(row_id: int) -> str:
+    """Primary key of a crop without a file: the SHA-256 (hex) of its id."""
+    return hashlib.sha256(b"memory %d" % row_id).hexdigest()
 
 
-def encode_text(text: str) -> str:
+def content_id(key: str, sha256: str) -> int:
+    """Id of a file's row: 63 bits of the SHA-256 of key and content. Every indexer of the file finds the same."""
+    return _hashed63(f"{key} {sha256}".encode())
+
+
+def random_id() -> int:
+    """Id of a new crop without a file: 63 random bits."""
+    return secrets.randbits(63)
+
+
+def path_id(path: str | None) -> int:
+    """A number to look a path up by, whatever its source: 63 bits of the SHA-256; -1 without a path."""
+    try:
+        return -1 if path is None else _hashed63(_bytes(path))
+    except UnicodeEncodeError:  # no stored row has such a path
+        return -2
+
+
+def _hashed63(content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _possible_key(file: tuple[str, str]) -> str:
+    """The key of a file, or an empty text if no file has this name."""
+    try:
+        return file_key(*file)
+    except UnicodeEncodeError:
+        return ""
+
+
+def encode_text(text: str | None) -> str:
     """Percent-encode text byte by byte. The result needs no escaping in an expression; surrogate escapes are kept."""
-    return quote_from_bytes(text.encode("utf-8", "surrogateescape"), safe="/").replace("~", "%7E")
+    return _NO_TEXT if text is None else quote_from_bytes(_bytes(text), safe="/").replace("~", "%7E")
 
 
-def decode_text(stored: str) -> str:
+def decode_text(stored: str) -> str | None:
     """Invert :func:`encode_text`."""
-    return unquote_to_bytes(stored).decode("utf-8", "surrogateescape")
+    return None if stored == _NO_TEXT else unquote_to_bytes(stored).decode("utf-8", "surrogateescape")
 
 
 def checksum(vector: NDArray[np.float32]) -> int:
@@ -140,115 +194,96 @@ def checksum(vector: NDArray[np.float32]) -> int:
     return zlib.crc32(np.ascontiguousarray(vector, "<f4").tobytes())
 
 
-def record(row: NewRow, vector: NDArray[np.float32]) -> dict[str, Any]:
-    """The entity of a row and its vector (D,).
+def refuse_unstorable(rows: Sequence[NewRow]) -> None:
+    """Refuse rows that Milvus cannot hold.
 
     Raises:
-        UsageError: the camera, time or size needs more than 64 bits, or the path is longer than
-            :data:`PATH_CHARACTERS`.
+        UsageError: a text is too long or has no bytes, or a thumbnail is too large.
     """
-    path = encode_text(row.path)
-    numbers = (row.size, row.mtime_ns, row.camera, row.time)
-    if len(path) > PATH_CHARACTERS or any(value is not None and not _fits(value) for value in numbers):
-        raise UsageError(
-            f"{printable(row.path)}: Milvus cannot hold this row; expected a path of at most {PATH_CHARACTERS:,} "
-            "encoded characters, and a camera, time and size of 64 bits: rename the file or give another pattern",
-            parameter="pattern",
-        )
-    person = _NO_PERSON if row.person is None else encode_text(row.person) or _EMPTY
-    crc = checksum(vector)
+    for row in rows:
+        try:
+            longest = max(len(encode_text(getattr(row, name))) for name in ("path", "source", *_NAMES))
+        except UnicodeEncodeError:
+            longest = TEXT_CHARACTERS + 1
+        if longest > TEXT_CHARACTERS or 4 * len(row.thumbnail or b"") > 3 * (THUMBNAIL_CHARACTERS - 4):
+            raise UsageError(
+                f"{printable(row.path or 'a crop')[:200]}: Milvus cannot hold this row; expected texts of at most "
+                f"{TEXT_CHARACTERS:,} characters, percent-encoded, and a thumbnail of at most 48 KB",
+                parameter="rows",
+            )
+
+
+def record(row: GalleryRow, vector: NDArray[np.float32], thumbnail: str = "") -> dict[str, Any]:
+    """The entity of a row and its vector (D,).
+
+    Args:
+        row: with its id.
+        vector: float32 (D,).
+        thumbnail: in its stored form, where the row carries none.
+    """
+    row = replace(row, crc32=checksum(vector), slot=-1)
     return {
-        KEY: key_of(row.path),
-        "path": path,
+        KEY: Schema2().key_of(row),
+        **{name: encode_text(getattr(row, name)) for name in ("path", "source", *_NAMES)},
+        **{name: UNKNOWN if getattr(row, name) is None else getattr(row, name) for name in _NUMBERS},
         "sha256": row.sha256,
+        "row_id": row.id,
+        "path_id": path_id(row.path),
         "size": row.size,
         "mtime_ns": row.mtime_ns,
-        "camera": UNKNOWN if row.camera is None else row.camera,
-        "person": person,
-        "time": UNKNOWN if row.time is None else row.time,
-        "crc32": crc,
-        "check32": row_check(row, -1, crc),
+        "crc32": row.crc32,
+        "check32": row_check(row),
+        THUMBNAIL: thumbnail if row.thumbnail is None else base64.b64encode(row.thumbnail).decode(),
         VECTOR: np.ascontiguousarray(vector, np.float32),
     }
 
 
-def row_of(entity: Mapping[str, Any], where: str) -> GalleryRow:
-    """The row of a stored entity.
-
-    Raises:
-        GalleryError: the row does not match its checksum.
-    """
-    stored = entity["person"]
-    person = None if stored == _NO_PERSON else "" if stored == _EMPTY else decode_text(stored)
-    row = GalleryRow(
-        decode_text(entity["path"]),
-        entity["sha256"],
-        int(entity["size"]),
-        int(entity["mtime_ns"]),
-        None if entity["camera"] == UNKNOWN else int(entity["camera"]),
-        person,
-        None if entity["time"] == UNKNOWN else int(entity["time"]),
-        crc32=int(entity["crc32"]),
-    )
-    if row_check(row, -1, row.crc32) != entity["check32"] or key_of(row.path) != entity[KEY]:
-        raise GalleryError(
-            f"{where}: the entry of {printable(row.path)} is damaged; index again with: "
-            "rrid-edge index FOLDER --gallery ADDRESS --rebuild"
-        )
-    return row
+def thumbnail_of(entity: Mapping[str, Any]) -> bytes:
+    """The thumbnail (JPEG) of an entity; empty if it has none or a damaged one."""
+    try:
+        return base64.b64decode(entity[THUMBNAIL], validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
-def expression(search_filter: SearchFilter) -> str:
-    """A filter as a Milvus expression; empty if all rows pass.
-
-    Milvus 2.3 has no null, so unknown cameras and times are stored as :data:`rrid_edge.gallery.shared.UNKNOWN`.
-    """
-    terms = []
-    if search_filter.cameras:
-        cameras = sorted(camera for camera in search_filter.cameras if _fits(camera))
-        terms.append(f"camera in {cameras}" if cameras else _NO_ROW)
-    excluded = sorted(camera for camera in search_filter.not_cameras if _fits(camera) and camera != UNKNOWN)
-    if excluded:
-        terms.append(f"camera not in {excluded}")
-    if search_filter.since is not None or search_filter.until is not None:
-        since = max(UNKNOWN + 1, _INT64[0] if search_filter.since is None else search_filter.since)
-        until = min(_INT64[1], _INT64[1] if search_filter.until is None else search_filter.until)
-        terms.append(f"time >= {since} and time <= {until}" if since <= until else _NO_ROW)
-    keys = sorted(key_of(path) for path in search_filter.not_paths)
-    terms += [f"{KEY} not in {_key_list(batch)}" for batch in _batches(keys, _KEYS_PER_EXPRESSION)]
-    return " and ".join(f"({term})" for term in terms)
+def names_expression(field: str, values: Iterable[str], *, negate: bool = False) -> str:
+    """An expression that matches rows by a name; empty if no row can have one of the values."""
+    texts = []
+    for value in values:
+        try:
+            texts.append(encode_text(value))
+        except UnicodeEncodeError:
+            continue  # no stored row has such a name
+    return f"{field} {'not in' if negate else 'in'} {key_list(sorted(texts))}" if texts else ""
 
 
-def key_expressions(keys: Iterable[str], most_keys: int = _KEYS_PER_EXPRESSION) -> Iterator[str]:
+def range_terms(field: str, first: int | None, last: int | None) -> list[str]:
+    """Terms that match rows by a number between two, both included; none if both are None."""
+    if first is None and last is None:
+        return []
+    start = max(UNKNOWN + 1, _INT64[0] if first is None else first)
+    stop = min(_INT64[1], _INT64[1] if last is None else last)
+    return [f"{field} >= {start} and {field} <= {stop}" if start <= stop else NO_ROW]
+
+
+def key_expressions(keys: Iterable[str], most_keys: int = KEYS_PER_EXPRESSION) -> Iterator[str]:
     """Expressions that together match the rows of some keys, each with at most ``most_keys`` keys."""
-    for batch in _batches(sorted(set(keys)), most_keys):
-        yield f"{KEY} in {_key_list(batch)}"
+    for batch in batches(sorted(set(keys)), most_keys):
+        yield f"{KEY} in {key_list(batch)}"
 
 
-def key_ranges(count: int) -> list[tuple[int, int]]:
-    """``count`` key ranges of equal width: [start, stop), as the integer value of a key's first eight hex digits."""
-    return [((index << 32) // count, (index + 1 << 32) // count) for index in range(count)]
+def number_expressions(field: str, values: Iterable[int], most: int = KEYS_PER_EXPRESSION) -> Iterator[str]:
+    """Expressions that together match the rows of some numbers, each with at most ``most`` of them."""
+    for batch in batches(sorted({value for value in values if _INT64[0] < value <= _INT64[1]}), most):
+        yield f"{field} in {list(batch)}"
 
 
-def range_expression(start: int, stop: int) -> str:
-    """An expression that matches the rows whose keys lie in a range of :func:`key_ranges`."""
-    upper = "" if stop >= 1 << 32 else f' and {KEY} < "{stop:08x}"'
-    return f'{KEY} >= "{start:08x}"{upper}'
-
-
-def and_expression(first: str, second: str) -> str:
-    """The conjunction of two expressions; an empty expression matches all rows."""
-    return f"({first}) and ({second})" if first and second else first or second
-
-
-def _fits(value: int) -> bool:
-    return _INT64[0] <= value <= _INT64[1]
-
-
-def _key_list(keys: Sequence[str]) -> str:
+def key_list(keys: Sequence[str]) -> str:
+    """Texts as a list of an expression."""
     return "[" + ", ".join(f'"{key}"' for key in keys) + "]"
 
 
-def _batches(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]
+def batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Parts of at most ``size`` values."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

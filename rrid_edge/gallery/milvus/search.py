@@ -6,31 +6,31 @@ only with ``fast``; without it every vector is read. Details: ``docs/decisions/m
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.gallery.base import Hit
+from rrid_edge.gallery.base import GalleryRow, Hit
 from rrid_edge.gallery.milvus.client import Connection
+from rrid_edge.gallery.milvus.facts import IVF_LISTS
+from rrid_edge.gallery.milvus.making import METRIC
 from rrid_edge.gallery.milvus.rows import (
     MOST_ROWS_PER_ANSWER,
     STRONG,
+    Entity,
     Reader,
     complete_answer,
     is_intact,
+    row_order,
     vector_of,
 )
-from rrid_edge.gallery.milvus.schema import IVF_LISTS, KEY, SCALAR_FIELDS, VECTOR
+from rrid_edge.gallery.milvus.schema import KEY, VECTOR, Schema
 from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores
 
-METRIC = "IP"
-"""Inner product: the cosine of unit vectors."""
 _EXTRA_CANDIDATES = 16
 _ANSWER_BYTES = 32 << 20
 _FAST_CANDIDATES = 32
@@ -70,13 +70,13 @@ class Searcher:
     Args:
         connection: to the collection.
         reader: of the collection.
-        index_type: key of :data:`rrid_edge.gallery.milvus.schema.INDEX_TYPES`.
-        dimension: values per vector.
+        schema: of the collection.
+        index_type: key of :data:`rrid_edge.gallery.milvus.facts.INDEX_TYPES`.
     """
 
-    def __init__(self, connection: Connection, reader: Reader, index_type: str, dimension: int) -> None:
-        self._connection, self._reader, self._index_type = connection, reader, index_type
-        self._row_bytes = 4 * dimension + 1024
+    def __init__(self, connection: Connection, reader: Reader, schema: Schema, index_type: str) -> None:
+        self._connection, self._reader, self._schema, self._index_type = connection, reader, schema, index_type
+        self._row_bytes = reader.with_vectors.bytes + 1024
 
     def search(
         self, queries: NDArray[np.float32], top_k: int, expression: str, *, fast: bool
@@ -146,16 +146,16 @@ class Searcher:
         return answers
 
     def _fast_answer(
-        self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, request: _Request
+        self, query: NDArray[np.float32], entities: Sequence[Entity], limit: int, request: _Request
     ) -> Answer | None:
         """The answer from the candidates of an approximate index; None if it named too few."""
         if len(entities) < min(limit, request.count()):
             return None
-        hits = _ranked(query, entities, self._reader)[: request.top_k]
+        hits = _ranked(query, entities, self._schema)[: request.top_k]
         return Answer(hits, f"fast {self._index_type}", len(entities))
 
     def _exact_answer(
-        self, query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], limit: int, request: _Request
+        self, query: NDArray[np.float32], entities: Sequence[Entity], limit: int, request: _Request
     ) -> Answer | None:
         """The answer from candidates; None if a row beyond them could be a hit."""
         if len(entities) < min(limit, request.count()):
@@ -165,7 +165,7 @@ class Searcher:
                 limit,
                 self._reader,
             )
-        hits = _ranked(query, entities, self._reader)
+        hits = _ranked(query, entities, self._schema)
         has_all_rows = len(entities) < limit
         if has_all_rows or (
             len(hits) >= request.top_k and _is_clear(entities, last_score=hits[request.top_k - 1].score)
@@ -173,27 +173,29 @@ class Searcher:
             return Answer(hits[: request.top_k], self._index_type, len(entities))
         return None
 
-    def _candidates(self, queries: NDArray[np.float32], limit: int, request: _Request) -> list[list[Mapping[str, Any]]]:
+    def _candidates(self, queries: NDArray[np.float32], limit: int, request: _Request) -> list[list[Entity]]:
         """Candidates of the index for each query, with vectors and the index's own score as ``distance``."""
         if len(queries) * limit * self._row_bytes <= _ANSWER_BYTES:
             return self._index_search(queries, limit, request, vectors=True)
         for _ in range(_TRIES):  # too large for one message: keys first, then the vectors of these keys
             named = self._index_search(queries, limit, request, vectors=False)
-            entities = self._reader.by_keys((entity[KEY] for hits in named for entity in hits), vectors=True)
+            entities = self._reader.by_keys(
+                (entity[KEY] for hits in named for entity in hits), self._reader.with_vectors
+            )
             if all(entity[KEY] in entities for hits in named for entity in hits):
                 return [[{**entities[hit[KEY]], "distance": hit["distance"]} for hit in hits] for hits in named]
         raise self._reader.incomplete(len(entities), sum(map(len, named)))
 
     def _index_search(
         self, queries: NDArray[np.float32], limit: int, request: _Request, *, vectors: bool
-    ) -> list[list[Mapping[str, Any]]]:
+    ) -> list[list[Entity]]:
         answer = self._connection.call(
             "search",
             data=list(queries),
             anns_field=VECTOR,
             limit=limit,
             filter=request.expression,
-            output_fields=[*SCALAR_FIELDS, VECTOR] if vectors else list(SCALAR_FIELDS),
+            output_fields=list((self._reader.with_vectors if vectors else self._reader.scalars).names),
             search_params={"metric_type": METRIC, "params": self._search_parameters(limit, fast=request.fast)},
             consistency_level=STRONG,
         )
@@ -211,38 +213,39 @@ class Searcher:
         """Read every vector that matches the expression and compute its cosines here."""
         best: list[list[Hit]] = [[] for _ in queries]
         scored = 0
-        for page in self._reader.entities(request.expression, vectors=True):
-            intact = [entity for entity in page if is_intact(entity)]
-            if not intact:
+        for page in self._reader.entities(self._reader.with_vectors, request.expression):
+            rows, vectors = _usable(page, self._schema)
+            if not rows:
                 continue
-            scored += len(intact)
-            vectors = np.stack([vector_of(entity) for entity in intact])
+            scored += len(rows)
             for hits, query, scores in zip(best, queries, queries @ vectors.T, strict=True):
-                chosen = candidates(scores, np.arange(len(intact)), request.top_k)
+                chosen = candidates(scores, np.arange(len(rows)), request.top_k)
                 exact = exact_scores(query, vectors[chosen])
-                hits += [
-                    Hit(self._reader.row(intact[index]), float(score))
-                    for index, score in zip(chosen.tolist(), exact, strict=True)
-                ]
+                hits += [Hit(rows[index], float(score)) for index, score in zip(chosen.tolist(), exact, strict=True)]
                 hits.sort(key=_order)
                 del hits[request.top_k :]
         return [Answer(tuple(hits), "scan", scored) for hits in best]
 
 
-def _order(hit: Hit) -> tuple[float, bytes]:
-    return -hit.score, os.fsencode(hit.row.path)
+def _order(hit: Hit) -> tuple[float, bytes, int]:
+    return -hit.score, *row_order(hit.row)
 
 
-def _ranked(query: NDArray[np.float32], entities: Sequence[Mapping[str, Any]], reader: Reader) -> tuple[Hit, ...]:
-    """Candidates with intact vectors by their exact cosines, ties by path."""
-    intact = [entity for entity in entities if is_intact(entity)]
-    if not intact:
-        return ()
-    scores = exact_scores(query, np.stack([vector_of(entity) for entity in intact]))
-    hits = [Hit(reader.row(entity), float(score)) for entity, score in zip(intact, scores, strict=True)]
+def _usable(entities: Sequence[Entity], schema: Schema) -> tuple[list[GalleryRow], NDArray[np.float32]]:
+    """Rows and vectors, float32 (N, D), of the entities that match their checksums."""
+    pairs = [(row, entity) for entity in entities if (row := schema.row_of(entity)) is not None and is_intact(entity)]
+    if not pairs:
+        return [], np.empty((0, 0), np.float32)
+    return [row for row, _ in pairs], np.stack([vector_of(entity) for _, entity in pairs])
+
+
+def _ranked(query: NDArray[np.float32], entities: Sequence[Entity], schema: Schema) -> tuple[Hit, ...]:
+    """Intact candidates by their exact cosines, ties by path."""
+    rows, vectors = _usable(entities, schema)
+    hits = [Hit(row, float(score)) for row, score in zip(rows, exact_scores(query, vectors), strict=True)]
     return tuple(sorted(hits, key=_order))
 
 
-def _is_clear(entities: Sequence[Mapping[str, Any]], *, last_score: float) -> bool:
+def _is_clear(entities: Sequence[Entity], *, last_score: float) -> bool:
     """Whether no row beyond the candidates can reach the last hit, ties and rounding included."""
     return float(min(entity["distance"] for entity in entities)) < last_score - 2 * float(ROUNDING)

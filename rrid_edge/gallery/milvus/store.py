@@ -1,51 +1,65 @@
 """The gallery in Milvus.
 
-Writers need no lock. Rows are upserted and deleted by key, so every step may be repeated. Two indexers of different
-folders must not share a collection: each would remove the other's rows. Each read is one ``Strong`` snapshot. Reads in
-pages (``rows``, ``vectors``, ``verify``) may see other writers between two pages. Design:
-``docs/decisions/milvus-gallery.md``.
+Writers need no lock between processes. Rows are upserted and deleted by key, so every step may be repeated; a row's key
+holds its source, so indexers of different folders never meet. Facts that several writers change are entities or
+properties of their own. Design: ``docs/decisions/milvus-gallery.md``.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.closable import Closable
-from rrid_edge.errors import UsageError
-from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
-from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
+from rrid_edge.errors import GalleryError, UsageError
+from rrid_edge.gallery.base import ForgetReport, GalleryRow, NewRow
+from rrid_edge.gallery.milvus.address import MilvusAddress
+from rrid_edge.gallery.milvus.bound import LowerBound
+from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.collection import (
     compact_segments,
     create_collection,
     ensure_index,
-    ensure_loaded,
     read_facts,
     refuse_other_options,
     refuse_unknown_index_type,
 )
-from rrid_edge.gallery.milvus.rows import MOST_ROWS_PER_ANSWER, Reader, is_intact, vector_of
-from rrid_edge.gallery.milvus.schema import (
+from rrid_edge.gallery.milvus.facts import (
+    FORMAT,
+    PREFIX,
     CollectionFacts,
-    expression,
-    key_of,
-    record,
+    mended_property,
+    remembered_properties,
 )
-from rrid_edge.gallery.milvus.search import Searcher
-from rrid_edge.gallery.milvus.writing import Writer
-from rrid_edge.gallery.shared import refuse_foreign, refuse_unfitting, refuse_unknown_dtype
+from rrid_edge.gallery.milvus.reading import MilvusReads
+from rrid_edge.gallery.milvus.rows import Entity, Fields, is_intact, vector_of
+from rrid_edge.gallery.milvus.schema import (
+    KEY,
+    THUMBNAIL,
+    decode_text,
+    path_id,
+    record,
+    refuse_unstorable,
+)
+from rrid_edge.gallery.milvus.writing import Writer, numbered
+from rrid_edge.gallery.shared import accepted_descriptors, accepted_rows, refuse_unknown_dtype
 from rrid_edge.model.spec import ModelSpec
 
-_MOST_DAMAGED_KEYS = 500
+_TRIES = 3
+_LEFT = (
+    "the server's old files until its garbage collection, and its log of writes for the log's retention time "
+    "(see docs/milvus.md)"
+)
+_LEFT_LITE = "the database file of Milvus Lite, which may keep old bytes"
 
 
-class MilvusGallery(Closable):
-    """A gallery in a Milvus collection; implements :class:`rrid_edge.gallery.base.Gallery`.
+class MilvusGallery(MilvusReads):
+    """A gallery in a Milvus collection; implements :class:`rrid_edge.gallery.contract.GalleryStore`.
+
+    Several threads may use one object, and several processes may write one collection.
 
     Args:
         address: of the collection.
@@ -63,26 +77,11 @@ class MilvusGallery(Closable):
         FingerprintMismatchError: the gallery was indexed with another model.
     """
 
-    erasure = (
-        "their descriptors deleted; Milvus removes its old files later, by garbage collection (see docs/milvus.md)"
-    )
-
     def __init__(self, address: MilvusAddress, *, spec: ModelSpec | None = None) -> None:
-        self.address = address
-        self._connection = Connection(address)
-        try:
-            self._facts = read_facts(self._connection, spec)
-            self.spec = self._facts.spec
-            if spec is not None:
-                refuse_foreign(self.where, self.spec, spec)
-            ensure_loaded(self._connection, self._facts)
-        except BaseException:
-            self._connection.close()
-            raise
-        dimension = self.spec.dimension
-        self._reader = Reader(self._connection, dimension, lambda: self._refreshed_facts().rows)
-        self._searcher = Searcher(self._connection, self._reader, self._facts.index_type, dimension)
-        self._writer = Writer(self._connection, self._reader, dimension)
+        super().__init__(address, spec=spec)
+        bound = LowerBound(self._connection, PREFIX, lambda: self._refreshed_facts().bound)
+        self._writer = Writer(self._connection, self._reader, bound, 4 * self.spec.dimension + 1024)
+        self._lock = threading.RLock()  # one thread at a time reads rows and writes them back
 
     @classmethod
     def create(
@@ -94,13 +93,13 @@ class MilvusGallery(Closable):
         index_type: str | None = None,
         replicas: int | None = None,
     ) -> MilvusGallery:
-        """Create an empty gallery, or open the existing one.
+        """Create an empty gallery, or open the existing one for writing.
 
         Args:
             address: of the collection.
             spec: of the model.
             dtype: ``float16`` rounds values as the local store does, so that both give the same answers.
-            index_type: key of :data:`rrid_edge.gallery.milvus.schema.INDEX_TYPES`. None means ``flat`` for a new
+            index_type: key of :data:`rrid_edge.gallery.milvus.facts.INDEX_TYPES`. None means ``flat`` for a new
                 collection, and any type for an existing one.
             replicas: replicas in the memory of query nodes. None means 1 for a new collection, any number for an
                 existing one.
@@ -108,6 +107,7 @@ class MilvusGallery(Closable):
         Raises:
             UsageError: the dtype or index type is unknown, or an existing collection has another index type or number
                 of replicas.
+            GalleryError: an existing collection has format 1, which is read-only.
         """
         refuse_unknown_dtype(dtype)
         refuse_unknown_index_type(index_type)
@@ -117,179 +117,169 @@ class MilvusGallery(Closable):
                 create_collection(connection, CollectionFacts(spec, dtype, index_type or "flat", replicas or 1))
             facts = read_facts(connection, spec)
             refuse_other_options(str(address), facts, index_type, replicas)
+            _refuse_format_1(str(address), facts)
             # A killed process may have left a collection without an index. Such a collection has no rows.
             ensure_index(connection, facts)
         finally:
             connection.close()
         return cls(address, spec=spec)
 
-    @property
-    def where(self) -> str:
-        """The address, as messages name it."""
-        return str(self.address)
+    def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> list[int]:
+        """Store crops with their descriptors, float32 (N, D); returns their ids. Safe to repeat.
 
-    def _refreshed_facts(self) -> CollectionFacts:
-        """The facts of the collection, read from the server."""
-        self._facts = read_facts(self._connection)
-        return self._facts
-
-    def info(self) -> GalleryInfo:
-        """The gallery's facts. Counts the rows on the server.
+        A file that exists is replaced; with the same content it keeps its id and label. More than 16 MB are sent in
+        several messages.
 
         Raises:
-            GalleryError: rows are missing because a query node did not answer.
-        """
-        rows = self._reader.count()
-        if rows < self._facts.rows:  # either removed meanwhile, or a query node is missing
-            rows = self._reader.count_all()
-        facts = self._facts
-        return GalleryInfo(self.spec, facts.model, rows, rows, facts.dtype, 0, facts.index_type)
-
-    def rows(self) -> list[GalleryRow]:
-        """All rows, ordered by the bytes of their paths.
-
-        Raises:
-            GalleryError: a row does not match its checksum, or rows are missing.
-        """
-        rows = [self._reader.row(entity) for page in self._reader.entities(vectors=False) for entity in page]
-        return sorted(rows, key=_path_bytes)
-
-    def rows_of(self, paths: Sequence[str]) -> list[GalleryRow]:
-        """The rows of some paths, in no order; unknown paths are left out.
-
-        Raises:
-            GalleryError: a row does not match its checksum.
-        """
-        entities = self._reader.by_keys([key_of(path) for path in paths], vectors=False)
-        return [self._reader.row(entity) for entity in entities.values()]
-
-    def file_stats(self) -> dict[str, tuple[int, int]]:
-        """Size (bytes) and modification time (ns) of every crop's file, by path. Reads every row."""
-        return {row.path: (row.size, row.mtime_ns) for row in self.rows()}
-
-    def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:
-        """Store crops with their descriptors, float32 (N, D). A path that exists is replaced. Safe to repeat.
-
-        Raises:
-            UsageError: the shape is wrong, a path occurs twice, or Milvus cannot hold a row.
+            UsageError: a field or descriptor is refused, a path occurs twice, or Milvus cannot hold a row. Nothing is
+                written.
             GalleryError: the server refused a batch; earlier batches are kept.
         """
-        refuse_unfitting(vectors.shape, len(rows), self.spec.dimension)
-        if len({row.path for row in rows}) < len(rows):
-            raise UsageError(f"{len(rows)} rows contain a path twice; expected each path once: remove the duplicate")
-        stored = np.asarray(vectors, np.dtype(self._facts.dtype)).astype(np.float32)
-        self._writer.upsert([record(row, vector) for row, vector in zip(rows, stored, strict=True)])
+        self._refuse_reading_only()
+        accepted = accepted_rows(rows)
+        descriptors = accepted_descriptors(vectors, len(accepted), self.spec.dimension)
+        refuse_unstorable(accepted)
+        stored = descriptors.astype(np.dtype(self._facts.dtype)).astype(np.float32)
+        with self._lock:
+            files = [(row.source, row.path) for row in accepted if row.path is not None]
+            before = {key: self._schema.row_of(entity) for key, entity in self._file_entities(files).items()}
+            made = [numbered(row, before) for row in accepted]
+            self._writer.upsert([record(row, vector) for row, vector in zip(made, stored, strict=True)])
+        return [row.id for row in made]
 
-    def update_stat(self, rows: Sequence[GalleryRow]) -> None:
-        """Record new sizes and modification times. Milvus has no partial update, so this also rewrites the vectors."""
-        size = self._reader.vectors_per_message
-        for start in range(0, len(rows), size):
-            rows_by_key = {key_of(row.path): row for row in rows[start : start + size]}
-            entities = self._reader.by_keys(rows_by_key, vectors=True)
-            intact = {key: entity for key, entity in entities.items() if is_intact(entity)}
-            self._writer.upsert([record(rows_by_key[key], vector_of(entity)) for key, entity in intact.items()])
+    def update(self, rows: Sequence[GalleryRow]) -> None:
+        """Write new fields of stored rows. Milvus has no partial update, so this also rewrites the vectors.
 
-    def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
-        """Remove crops; returns how many existed.
+        Ids, paths, sources and vectors stay. Rows that are gone, changed their content or are damaged are left out.
 
-        With ``overwrite`` the server also compacts. Then no search, replica or new file holds the vectors. Old files
-        stay until the server's garbage collector removes them.
+        Raises:
+            UsageError: a field is refused, or Milvus cannot hold a row. Nothing is written.
         """
-        keys = sorted(self._reader.by_keys([key_of(path) for path in paths], vectors=False))
-        if keys:
+        self._refuse_reading_only()
+        accepted = accepted_rows(rows)
+        refuse_unstorable(accepted)
+        new_rows = {self._schema.key_of(row): row for row in accepted if isinstance(row, GalleryRow)}
+        fields = Fields((*self._reader.with_vectors.names, THUMBNAIL), self._reader.with_vectors.bytes + 8192)
+        with self._lock:
+            records = []
+            for key, entity in self._reader.by_keys(new_rows, fields).items():
+                old = self._schema.row_of(entity)
+                if old is not None and old.id == new_rows[key].id and is_intact(entity):
+                    records.append(record(new_rows[key], vector_of(entity), entity[THUMBNAIL]))
+            self._writer.upsert(records)
+
+    def remove(self, rows: Iterable[int | str]) -> int:
+        """Remove rows by id or by path, of any source; returns how many existed."""
+        self._refuse_reading_only()
+        with self._lock:
+            keys = sorted(self._named(list(rows)))
             self._writer.delete(keys)
-            if overwrite:
-                self.compact()
         return len(keys)
 
-    def set_model(self, model: Path) -> None:
-        """Record the model file, for later queries."""
-        if self._facts.model != str(model):
-            self._writer.set_fact("model", str(model))
-            self._refreshed_facts()
+    def _named(self, rows: Sequence[int | str]) -> dict[str, Entity]:
+        """Entities, by key, of rows by their ids and paths, damaged entries included."""
+        ids = {int(one) for one in rows if isinstance(one, Integral) and not isinstance(one, bool)}
+        paths = {one for one in rows if isinstance(one, str)}
+        if len(ids) + len(paths) < len(set(rows)):
+            raise UsageError("a row is named by something else than its id or path; expected whole numbers and texts")
+        found = self._reader.by_numbers("row_id", ids)
+        found += [
+            entity
+            for entity in self._reader.by_numbers("path_id", map(path_id, paths))
+            if decode_text(entity["path"]) in paths
+        ]
+        return {entity[KEY]: entity for entity in found}
 
-    def damaged(self) -> list[GalleryRow]:
-        """Rows that the last verification found damaged and that still are. Other vectors are not read."""
-        entities = self._reader.by_keys(self._refreshed_facts().damaged, vectors=True)
-        return [self._reader.row(entity) for entity in entities.values() if not is_intact(entity)]
+    def forget(self, rows: Iterable[int | str], *, keep_out: bool = True) -> ForgetReport:
+        """Remove rows by id or by path, and let the server rewrite its segments without them.
+
+        The contents are kept out first. So a kill at any step leaves rows that the next call forgets, or segments that
+        the next call rewrites.
+        """
+        self._refuse_reading_only()
+        wanted = list(rows)
+        if not wanted:
+            return ForgetReport(0)
+        with self._lock:
+            found = self._named(wanted)
+            if keep_out:
+                self._notes.keep_out(entity["sha256"] for entity in found.values())
+            keys = sorted(found)
+            for _ in range(_TRIES):  # another process may have been rewriting a row just now
+                self._writer.delete(keys)
+                self.compact()
+                keys = sorted(self._reader.by_keys(keys, self._reader.scalars))
+                if not keys:
+                    break
+        return ForgetReport(len(found), (_LEFT_LITE if self.address.is_file else _LEFT,))
+
+    def unforget(self, digests: Iterable[str] | None = None) -> int:
+        """Let some forgotten contents (SHA-256, hex), or all of them, be added again; returns how many."""
+        self._refuse_reading_only()
+        return self._notes.unforget(digests)
+
+    def restore_kept_out(self, state: str) -> None:
+        """Take over what :meth:`kept_out_state` returned. Only for a gallery that has forgotten nothing since.
+
+        Raises:
+            UsageError: the state is damaged, or this gallery has forgotten other contents.
+        """
+        self._refuse_reading_only()
+        self._notes.restore(state)
+
+    def remember(self, facts: Mapping[str, str]) -> None:
+        """Record facts: ``model``, ``pattern``, ``time_from``, ``retention_s``; an empty text removes one.
+
+        Raises:
+            UsageError: a name is unknown, or a value is of the wrong type.
+        """
+        self._refuse_reading_only()
+        properties = remembered_properties(facts)
+        known = self._refreshed_facts()
+        changed = {PREFIX + name: value for name, value in facts.items() if known.fact(name) != value}
+        if changed:
+            self._connection.call("alter_collection_properties", {name: properties[name] for name in changed})
+
+    def set_unreadable(self, source: str, files: Mapping[str, tuple[int, int]]) -> None:
+        """Replace what :meth:`unreadable` returns for a source."""
+        self._refuse_reading_only()
+        self._notes.set_unreadable(source, files)
 
     def finish(self) -> None:
-        """Wait until the index covers all rows, and clear the record of repaired damage."""
+        """Wait until the index covers all rows, record their number, and clear mended damage.
+
+        Entries that a verification found damaged and that were not stored again are deleted: no search answers them.
+        """
+        self._refuse_reading_only()
         if self._facts.index_type != "flat":
-            self._writer.await_index()
-        self._writer.set_fact("rows", str(self._reader.count_all()))
-        known = self._refreshed_facts().damaged
-        remaining = [key for key in known if key not in self._writer.stored_keys]
-        if len(remaining) < len(known):
-            self._writer.set_fact("damaged", json.dumps(remaining))
+            self._await_index()
+        self._writer.measure()
+        damage = self._facts.damage
+        if not damage.open_keys:
+            return
+        entities = self._reader.by_keys(damage.open_keys, self._reader.with_vectors).values()
+        for entity in entities:
+            if self._schema.row_of(entity) is None:
+                # The condition spares an entry that another process stores again right now.
+                self._writer.delete([entity[KEY]], f"check32 == {entity['check32']}")
+        if all(is_intact(entity) or self._schema.row_of(entity) is None for entity in entities):
+            self._connection.call("alter_collection_properties", mended_property(damage.id))
 
     def compact(self) -> int:
         """Let Milvus rewrite its segments without removed rows. Returns 0: Milvus does not report how many it freed."""
+        self._refuse_reading_only()
         compact_segments(self._connection)
+        self._notes.compact(compact_segments)
         return 0
 
-    def search(
-        self,
-        queries: NDArray[np.float32],
-        top_k: int,
-        search_filter: SearchFilter | None = None,
-        *,
-        fast: bool = False,
-    ) -> SearchResult:
-        """The ``top_k`` rows of highest cosine for each query. Rows with damaged vectors are left out.
-
-        Args:
-            queries: float32 (Q, D), unit length.
-            top_k: hits per query, at most 16,384.
-            search_filter: which rows may answer; Milvus applies it.
-            fast: accept the candidates of an approximate index, which may miss a row.
-
-        Raises:
-            UsageError: the shape or ``top_k`` is wrong.
-            GalleryError: rows are missing because a query node did not answer.
-        """
-        queries = np.ascontiguousarray(queries, np.float32)
-        dimension = self.spec.dimension
-        if queries.ndim != 2 or queries.shape[1] != dimension or not 1 <= top_k <= MOST_ROWS_PER_ANSWER:
-            raise UsageError(
-                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {dimension}) and 1 to "
-                f"{MOST_ROWS_PER_ANSWER:,} hits in Milvus",
-                parameter="top_k",
-            )
-        if fast and self._facts.index_type != "flat":
-            self._writer.await_index()
-        filter_expression = expression(search_filter or SearchFilter())
-        answers, passing = self._searcher.search(queries, top_k, filter_expression, fast=fast)
-        hits, modes, scored = ([getattr(answer, name) for answer in answers] for name in ("hits", "mode", "scored"))
-        return SearchResult(tuple(hits), tuple(modes), passing, tuple(scored))
-
-    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
-        """The descriptors of some rows, float32 (N, D).
-
-        Raises:
-            GalleryError: a row no longer exists, or its vector does not match its checksum.
-        """
-        return self._reader.vectors(rows)
-
-    def verify(self) -> Verification:
-        """Check every vector against its checksum. Damaged rows are recorded, so that the next ``index`` repairs them.
-
-        Raises:
-            GalleryError: a row does not match its checksum, or rows are missing.
-        """
-        count, damaged = 0, []
-        for page in self._reader.entities(vectors=True):
-            count += len(page)
-            damaged += [self._reader.row(entity) for entity in page if not is_intact(entity)]
-        keys = tuple(key_of(row.path) for row in damaged[:_MOST_DAMAGED_KEYS])
-        if set(keys) != set(self._refreshed_facts().damaged):
-            self._writer.set_fact("damaged", json.dumps(keys))
-        return Verification(count, tuple(sorted(damaged, key=_path_bytes)))
-
-    def close(self) -> None:
-        """Close the connection; safe to call twice."""
-        self._connection.close()
+    def _refuse_reading_only(self) -> None:
+        self._connection.refuse_closed()
+        _refuse_format_1(self.where, self._facts)
 
 
-def _path_bytes(row: GalleryRow) -> bytes:
-    return os.fsencode(row.path)
+def _refuse_format_1(where: str, facts: CollectionFacts) -> None:
+    if facts.format == 1:
+        raise GalleryError(
+            f"{where}: this collection has format 1, which is read-only: expected format {FORMAT}; "
+            "copy it into a new collection with: rrid-edge gallery copy"
+        )

@@ -11,7 +11,8 @@ import pytest
 
 from rrid_edge.embedding.queries import Query
 from rrid_edge.gallery import SearchFilter
-from rrid_edge.gallery.milvus.client import Connection, MilvusAddress
+from rrid_edge.gallery.milvus.address import MilvusAddress
+from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import open_store
 from rrid_edge.matching import MatchSettings, match_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rrid_edge.errors import UsageError
-from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.opening import parse_location
 from support.galleries import milvus_address
 

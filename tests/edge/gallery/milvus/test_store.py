@@ -23,7 +23,7 @@ from rrid_edge.errors import (
 )
 from rrid_edge.gallery import NewRow, SearchFilter
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.milvus.client import MilvusAddress
+from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.schema import key_of
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import open_store, parse_location, remove_store

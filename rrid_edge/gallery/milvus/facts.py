@@ -1,0 +1,159 @@
+"""The facts of a gallery in Milvus: the properties of its collection.
+
+A property is one register: the last writer wins, and writers of other properties do not matter. So no property is read,
+changed and written back by several writers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rrid_edge.errors import GalleryError, ModelFileError, UsageError
+from rrid_edge.gallery.milvus.bound import Bound
+from rrid_edge.model.spec import ModelSpec
+
+FORMAT = 2
+IVF_LISTS = 256
+INDEX_TYPES: dict[str, tuple[str, dict[str, int]]] = {
+    "flat": ("FLAT", {}),
+    "ivf": ("IVF_FLAT", {"nlist": IVF_LISTS}),
+    "hnsw": ("HNSW", {"M": 32, "efConstruction": 256}),
+    "diskann": ("DISKANN", {}),
+}
+"""Index types by the names that users give: Milvus' name and its build parameters."""
+REMEMBERED = ("model", "pattern", "time_from", "retention_s")
+"""Facts that :meth:`rrid_edge.gallery.contract.GalleryStore.remember` takes."""
+PREFIX = "rrid.gallery."
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What the last verification found.
+
+    Attributes:
+        id: of the verification.
+        keys: of rows whose vector or entry was damaged; at most 500.
+        mended: id of the last verification whose damage was mended.
+    """
+
+    id: str = ""
+    keys: tuple[str, ...] = ()
+    mended: str = ""
+
+    @property
+    def open_keys(self) -> tuple[str, ...]:
+        """Keys that may still be damaged."""
+        return () if self.id == self.mended else self.keys
+
+
+@dataclass(frozen=True)
+class CollectionFacts:
+    """The facts of a gallery, stored in the properties of its collection.
+
+    Attributes:
+        spec: of the model that made the descriptors.
+        dtype: values were rounded to this type before they were stored; Milvus stores float32.
+        index_type: key of :data:`INDEX_TYPES`.
+        replicas: replicas in the memory of query nodes.
+        format: version of the gallery's format; 1 is read-only.
+        remembered: facts by the names of :data:`REMEMBERED`.
+        damage: what the last verification found.
+        bound: the lower bound of the number of rows. A smaller count means that query nodes are missing, which Milvus
+            does not report.
+    """
+
+    spec: ModelSpec
+    dtype: str = "float16"
+    index_type: str = "flat"
+    replicas: int = 1
+    format: int = FORMAT
+    remembered: Mapping[str, str] | None = None
+    damage: Damage = field(default_factory=Damage)
+    bound: Bound = field(default_factory=Bound)
+
+    def to_properties(self) -> dict[str, str]:
+        """Collection properties of a new gallery: text by name."""
+        values = {
+            "format": str(FORMAT),
+            "fingerprint": self.spec.fingerprint,
+            "blocks": json.dumps(self.spec.blocks),
+            "spec": json.dumps(self.spec.to_metadata()),
+            "dtype": self.dtype,
+            "index": self.index_type,
+            "replicas": str(self.replicas),
+        }
+        return {PREFIX + key: value for key, value in values.items()}
+
+    @classmethod
+    def from_properties(cls, properties: Mapping[str, str], where: str) -> CollectionFacts:
+        """Parse collection properties.
+
+        Raises:
+            GalleryError: the collection is not a gallery, has a newer format, or its properties are damaged.
+        """
+        texts = {key[len(PREFIX) :]: value for key, value in properties.items() if key.startswith(PREFIX)}
+        if "format" not in texts:
+            raise GalleryError(
+                f"{where}: this collection is not a gallery of rrid-edge (it has no property {PREFIX}format); name "
+                "another collection, or create one with: rrid-edge index FOLDER --gallery ADDRESS"
+            )
+        version = texts["format"]
+        if not version.isdecimal() or int(version) > FORMAT:
+            raise GalleryError(
+                f"{where}: gallery format {version} is newer than this rrid-edge reads ({FORMAT}); update rrid-edge"
+            )
+        try:
+            return cls._parsed(texts, where)
+        except (KeyError, ValueError, TypeError, AttributeError, ModelFileError) as error:
+            raise GalleryError(
+                f"{where}: the collection's properties are damaged ({error}); index again with: "
+                "rrid-edge index FOLDER --gallery ADDRESS --rebuild"
+            ) from error
+
+    @classmethod
+    def _parsed(cls, texts: Mapping[str, str], where: str) -> CollectionFacts:
+        spec = ModelSpec.from_metadata(json.loads(texts["spec"]), where=where)
+        if texts["index"] not in INDEX_TYPES or texts["fingerprint"] != spec.fingerprint:
+            raise ValueError("its entries contradict each other")
+        version = int(texts["format"])
+        if version == 1:  # one register each, without ids
+            damage = Damage("1", tuple(str(key) for key in json.loads(texts.get("damaged", "[]"))))
+            bound = Bound(rows=int(texts.get("rows", "0")))
+        else:
+            found = json.loads(texts.get("damaged", "{}"))
+            damage = Damage(found.get("id", ""), tuple(map(str, found.get("keys", []))), texts.get("mended", ""))
+            bound = Bound.from_properties(texts)
+        remembered = {name: texts[name] for name in REMEMBERED if texts.get(name)}
+        if not remembered.get("retention_s", "0").isdecimal():
+            raise ValueError(f"retention_s {remembered['retention_s']!r} is not a number of seconds")
+        return cls(spec, texts["dtype"], texts["index"], int(texts["replicas"]), version, remembered, damage, bound)
+
+    def fact(self, name: str) -> str:
+        """A fact of :data:`REMEMBERED`, or an empty text."""
+        return (self.remembered or {}).get(name, "")
+
+
+def remembered_properties(facts: Mapping[str, str]) -> dict[str, str]:
+    """Properties that record facts of :data:`REMEMBERED`.
+
+    Raises:
+        UsageError: a name is unknown, a value is no text, or ``retention_s`` is not a whole number.
+    """
+    for name, value in facts.items():
+        if name not in REMEMBERED or not isinstance(value, str):
+            raise UsageError(f"fact {name}={value!r} cannot be recorded: expected texts of {', '.join(REMEMBERED)}")
+        if name == "retention_s" and value and not (value.isascii() and value.isdecimal()):
+            raise UsageError(f"retention_s {value!r}: expected a whole number of seconds", parameter="retention_s")
+    return {PREFIX + name: str(value) for name, value in facts.items()}
+
+
+def damage_property(verification: str, keys: tuple[str, ...]) -> dict[str, str]:
+    """The property that records what a verification found."""
+    return {PREFIX + "damaged": json.dumps({"id": verification, "keys": keys})}
+
+
+def mended_property(verification: str) -> dict[str, str]:
+    """The property that records that all damage of a verification is mended."""
+    return {PREFIX + "mended": verification}

@@ -1,0 +1,265 @@
+"""The reading half of a gallery in Milvus. Each read is one ``Strong`` snapshot, reads in pages are one per page."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from rrid_edge.closable import Closable
+from rrid_edge.errors import GalleryChangedError, GalleryError, UsageError, printable
+from rrid_edge.gallery.base import GalleryInfo, GalleryRow, SearchFilter, SearchResult, Verification
+from rrid_edge.gallery.milvus.address import MilvusAddress
+from rrid_edge.gallery.milvus.client import Connection
+from rrid_edge.gallery.milvus.collection import await_index, ensure_loaded, read_facts, schema_of
+from rrid_edge.gallery.milvus.facts import CollectionFacts, damage_property
+from rrid_edge.gallery.milvus.notes import Notes
+from rrid_edge.gallery.milvus.rows import MOST_ROWS_PER_ANSWER, Entity, Fields, Reader, is_intact, row_order, vector_of
+from rrid_edge.gallery.milvus.schema import KEY, THUMBNAIL, THUMBNAIL_CHARACTERS, thumbnail_of
+from rrid_edge.gallery.milvus.search import Searcher
+from rrid_edge.gallery.shared import refuse_foreign
+from rrid_edge.model.spec import ModelSpec
+
+_MOST_DAMAGED_KEYS = 500
+_THUMBNAIL_FIELDS = Fields((KEY, "row_id", THUMBNAIL), THUMBNAIL_CHARACTERS)
+
+
+class MilvusReads(Closable):
+    """Reads a gallery in a Milvus collection; see :class:`rrid_edge.gallery.milvus.store.MilvusGallery`."""
+
+    def __init__(self, address: MilvusAddress, *, spec: ModelSpec | None = None) -> None:
+        self.address = address
+        self._connection = Connection(address)
+        try:
+            self._facts = read_facts(self._connection, spec)
+            self.spec = self._facts.spec
+            if spec is not None:
+                refuse_foreign(self.where, self.spec, spec)
+            ensure_loaded(self._connection, self._facts)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._schema = schema_of(self._facts)
+        self._reader = Reader(
+            self._connection, self._schema.fields, self.spec.dimension, lambda: self._refreshed_facts().bound.rows
+        )
+        self._searcher = Searcher(self._connection, self._reader, self._schema, self._facts.index_type)
+        self._notes = Notes(self._connection, self._facts.replicas)
+
+    @property
+    def where(self) -> str:
+        """The address, as messages name it."""
+        return str(self.address)
+
+    def _refreshed_facts(self) -> CollectionFacts:
+        """The facts of the collection, read from the server."""
+        self._facts = read_facts(self._connection)
+        return self._facts
+
+    @contextmanager
+    def moment(self) -> Iterator[Self]:
+        """This gallery itself: :meth:`vectors` refuses rows that changed since they were read."""
+        self._connection.refuse_closed()
+        yield self
+
+    def info(self) -> GalleryInfo:
+        """The gallery's facts. Counts the rows on the server.
+
+        Raises:
+            GalleryError: rows are missing because a query node did not answer.
+        """
+        rows = self._reader.count()
+        facts = self._refreshed_facts()
+        if rows < facts.bound.rows:  # either removed meanwhile, or a query node is missing
+            rows = self._reader.count_all()
+            facts = self._facts
+        retention = facts.fact("retention_s")
+        return GalleryInfo(
+            self.spec,
+            facts.fact("model"),
+            rows,
+            rows,
+            facts.dtype,
+            0,
+            index_type=facts.index_type,
+            pattern=facts.fact("pattern"),
+            time_from=facts.fact("time_from"),
+            retention_s=int(retention) if retention else None,
+            format=facts.format,
+        )
+
+    def rows(self, sources: Iterable[str] | None = None) -> list[GalleryRow]:
+        """All rows, or those of some sources, ordered by the bytes of their paths, then by id.
+
+        Raises:
+            GalleryError: rows are missing.
+        """
+        return sorted(self._some_rows(None if sources is None else frozenset(sources)), key=row_order)
+
+    def _some_rows(self, sources: frozenset[str] | None) -> Iterator[GalleryRow]:
+        self._connection.refuse_closed()
+        if sources is not None and not sources:
+            return
+        expression = self._schema.expression(SearchFilter(sources=sources or frozenset()))
+        for page in self._reader.entities(self._reader.scalars, expression):
+            yield from self._intact_rows(page)
+
+    def _intact_rows(self, entities: Iterable[Entity]) -> Iterator[GalleryRow]:
+        """Rows of the entities that match their checksums."""
+        return (row for row in map(self._schema.row_of, entities) if row is not None)
+
+    def rows_of(self, paths: Sequence[str], source: str) -> list[GalleryRow]:
+        """The rows of some paths of a source, in no order; unknown paths are left out."""
+        self._connection.refuse_closed()
+        return list(self._intact_rows(self._file_entities([(source, path) for path in paths]).values()))
+
+    def _file_entities(self, files: Iterable[tuple[str, str]], fields: Fields | None = None) -> dict[str, Entity]:
+        """Entities of files by key."""
+        keys = [self._schema.file_key(source, path) for source, path in files]
+        return self._reader.by_keys(keys, fields or self._reader.scalars)
+
+    def rows_by_id(self, ids: Sequence[int]) -> list[GalleryRow]:
+        """The rows of some ids, in no order; unknown ids are left out. Reads all rows of a gallery of format 1."""
+        self._connection.refuse_closed()
+        wanted = {int(number) for number in ids}
+        if self._facts.format == 1:
+            return [row for row in self._some_rows(None) if row.id in wanted] if wanted else []
+        return list(self._intact_rows(self._reader.by_numbers("row_id", wanted)))
+
+    def file_stats(self, source: str) -> dict[str, tuple[int, int]]:
+        """Size (bytes) and modification time (ns) of every crop's file of a source, by path. Reads its rows."""
+        rows = self._some_rows(frozenset({source}))
+        return {row.path: (row.size, row.mtime_ns) for row in rows if row.path is not None}
+
+    def sources(self) -> dict[str, int]:
+        """Number of rows by source. Reads every row."""
+        return dict(Counter(row.source for row in self._some_rows(None)))
+
+    def cameras(self) -> dict[str | None, int]:
+        """Number of rows by camera. Reads every row."""
+        return dict(Counter(row.camera for row in self._some_rows(None)))
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        top_k: int,
+        search_filter: SearchFilter | None = None,
+        *,
+        fast: bool = False,
+    ) -> SearchResult:
+        """The ``top_k`` rows of highest cosine for each query. Damaged rows are left out.
+
+        Args:
+            queries: float32 (Q, D), unit length.
+            top_k: hits per query, at most 16,384.
+            search_filter: which rows may answer; Milvus applies it.
+            fast: accept the candidates of an approximate index, which may miss a row.
+
+        Raises:
+            UsageError: the shape or ``top_k`` is wrong.
+            GalleryError: rows are missing because a query node did not answer.
+        """
+        self._connection.refuse_closed()
+        queries = np.ascontiguousarray(queries, np.float32)
+        dimension = self.spec.dimension
+        if queries.ndim != 2 or queries.shape[1] != dimension or not 1 <= top_k <= MOST_ROWS_PER_ANSWER:
+            raise UsageError(
+                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {dimension}) and 1 to "
+                f"{MOST_ROWS_PER_ANSWER:,} hits in Milvus",
+                parameter="top_k",
+            )
+        if fast and self._facts.index_type != "flat":
+            self._await_index()
+        expression = self._schema.expression(search_filter or SearchFilter())
+        answers, passing = self._searcher.search(queries, top_k, expression, fast=fast)
+        hits, modes, scored = ([getattr(answer, name) for answer in answers] for name in ("hits", "mode", "scored"))
+        return SearchResult(tuple(hits), tuple(modes), passing, tuple(scored))
+
+    def _await_index(self) -> None:
+        await_index(self._connection)
+
+    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
+        """The descriptors of some rows, float32 (N, D), each checked against its row's checksum.
+
+        Raises:
+            GalleryChangedError: a row was removed or its content changed since it was read.
+            GalleryError: a vector is damaged.
+        """
+        self._connection.refuse_closed()
+        keys = [self._schema.key_of(row) for row in rows]
+        entities = self._reader.by_keys(keys, self._reader.with_vectors)
+        result = np.empty((len(rows), self.spec.dimension), np.float32)
+        for index, (key, row) in enumerate(zip(keys, rows, strict=True)):
+            entity = entities.get(key)
+            if entity is None or int(entity["crc32"]) != row.crc32:
+                raise GalleryChangedError(
+                    f"{self.where}: {printable(row.name)} was removed or changed while it was read: expected the row "
+                    "as it was; try again"
+                )
+            if not is_intact(entity):
+                raise GalleryError(
+                    f"{self.where}: the descriptor of {printable(row.name)} is damaged; see: rrid-edge gallery verify"
+                )
+            result[index] = vector_of(entity)
+        return result
+
+    def thumbnails(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """Thumbnails (JPEG) by id; rows without one are left out."""
+        rows = self.rows_by_id(ids)
+        if self._facts.format == 1 or not rows:
+            return {}
+        entities = self._reader.by_keys(map(self._schema.key_of, rows), _THUMBNAIL_FIELDS)
+        pictures = {int(entity["row_id"]): thumbnail_of(entity) for entity in entities.values()}
+        return {row.id: pictures[row.id] for row in rows if pictures.get(row.id)}
+
+    def damaged(self) -> list[GalleryRow]:
+        """Rows whose vector the last verification found damaged and still is. Other vectors are not read."""
+        entities = self._reader.by_keys(self._refreshed_facts().damage.open_keys, self._reader.with_vectors)
+        return list(self._intact_rows(entity for entity in entities.values() if not is_intact(entity)))
+
+    def verify(self) -> Verification:
+        """Check every row and vector. What is damaged is recorded, so that the next ``index`` repairs it.
+
+        Raises:
+            GalleryError: rows are missing.
+        """
+        count, entries, damaged, keys = 0, 0, [], []
+        for page in self._reader.entities(self._reader.with_vectors):
+            for entity in page:
+                row = self._schema.row_of(entity)
+                entries += row is None
+                count += row is not None
+                if row is None or not is_intact(entity):
+                    keys.append(str(entity[KEY]))
+                    damaged += [row] if row is not None else []
+        found = tuple(sorted(keys)[:_MOST_DAMAGED_KEYS])
+        facts = self._refreshed_facts()
+        if facts.format > 1 and set(found) != set(facts.damage.open_keys):
+            self._connection.call("alter_collection_properties", damage_property(secrets.token_hex(8), found))
+        return Verification(count, tuple(sorted(damaged, key=row_order)), entries=entries)
+
+    def unreadable(self, source: str) -> dict[str, tuple[int, int]]:
+        """Files of a source that could not be read, by path: size (bytes) and modification time (ns)."""
+        return self._notes.unreadable(source)
+
+    def kept_out(self, digests: Iterable[str]) -> set[str]:
+        """Those of some contents (SHA-256, hex) that were forgotten and must not be added."""
+        return self._notes.kept_out(digests)
+
+    def kept_out_state(self) -> str:
+        """The key and digests behind :meth:`kept_out`, as an opaque text; empty if nothing was forgotten."""
+        return self._notes.kept_out_state()
+
+    def removed(self) -> list[GalleryRow]:
+        """No rows: Milvus does not return removed ones."""
+        self._connection.refuse_closed()
+        return []
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._connection.close()
