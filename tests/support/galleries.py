@@ -49,7 +49,7 @@ def rows(count: int, start: int = 0) -> list[NewRow]:
             f"{index:064x}",
             100 + index,
             1_700_000_000_000_000_000 + index,
-            None if index % 7 == 0 else index % 4,
+            None if index % 7 == 0 else str(index % 4),
             None if index % 3 == 0 else f"{index % 7:04d}",
             None if index % 5 == 0 else index - 20,
         )

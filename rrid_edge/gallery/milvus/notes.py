@@ -7,6 +7,7 @@ key is a property of the collection.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -88,7 +89,7 @@ class Notes:
     def kept_out_state(self) -> str:
         """The key and digests as text; empty if nothing was forgotten."""
         keys = self._kept_out_keys() if self._open() else []
-        return json.dumps({"key": self._secret.hex(), "digests": keys}) if keys else ""
+        return json.dumps({"key": self._secret.hex(), "digests": list(map(_base64, keys))}) if keys else ""
 
     def restore(self, state: str) -> None:
         """Take over a state of :meth:`kept_out_state`.
@@ -100,7 +101,7 @@ class Notes:
             return
         try:
             found = json.loads(state)
-            key, digests = bytes.fromhex(found["key"]).hex(), [bytes.fromhex(one).hex() for one in found["digests"]]
+            key, digests = bytes.fromhex(found["key"]).hex(), [base64.b64decode(one).hex() for one in found["digests"]]
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"the record of forgotten contents is damaged ({error}); expected that of a store"
@@ -155,7 +156,7 @@ class Notes:
         return [entity for page in self._reader.entities(self._reader.scalars, expression) for entity in page]
 
     def _keyed(self, digest: str) -> str:
-        return hmac.new(self._secret, digest.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._secret, digest.lower().encode(), hashlib.sha256).hexdigest()
 
     def _open(self) -> bool:
         """Whether there are notes. Loads them and reads the key at the first time."""
@@ -201,6 +202,10 @@ class Notes:
 
 def _note(key: str, kind: int) -> dict[str, Any]:
     return {KEY: key, "kind": kind, "source": "", "path": "", "size": 0, "mtime_ns": 0, VECTOR: [1.0, 0.0]}
+
+
+def _base64(digest: str) -> str:
+    return base64.b64encode(bytes.fromhex(digest)).decode()
 
 
 def _kept_out(key: str) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class MilvusGallery(MilvusReads):
         super().__init__(address, spec=spec)
         bound = LowerBound(self._connection, PREFIX, lambda: self._refreshed_facts().bound)
         self._writer = Writer(self._connection, self._reader, bound, 4 * self.spec.dimension + 1024)
+        self._with_thumbnails = Fields((*self._schema.fields, THUMBNAIL), 16_384)
         self._lock = threading.RLock()  # one thread at a time reads rows and writes them back
 
     @classmethod
@@ -127,8 +128,8 @@ class MilvusGallery(MilvusReads):
     def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> list[int]:
         """Store crops with their descriptors, float32 (N, D); returns their ids. Safe to repeat.
 
-        A file that exists is replaced; with the same content it keeps its id and label. More than 16 MB are sent in
-        several messages.
+        A file that exists is replaced; with the same content it keeps its id, label and thumbnail. More than 16 MB
+        are sent in several messages.
 
         Raises:
             UsageError: a field or descriptor is refused, a path occurs twice, or Milvus cannot hold a row. Nothing is
@@ -142,9 +143,12 @@ class MilvusGallery(MilvusReads):
         stored = descriptors.astype(np.dtype(self._facts.dtype)).astype(np.float32)
         with self._lock:
             files = [(row.source, row.path) for row in accepted if row.path is not None]
-            before = {key: self._schema.row_of(entity) for key, entity in self._file_entities(files).items()}
+            found = self._file_entities(files, self._with_thumbnails)
+            before = {key: row for key, entity in found.items() if (row := self._schema.row_of(entity)) is not None}
             made = [numbered(row, before) for row in accepted]
-            self._writer.upsert([record(row, vector) for row, vector in zip(made, stored, strict=True)])
+            pictures = {before[key].id: entity[THUMBNAIL] for key, entity in found.items() if key in before}
+            pairs = zip(made, stored, strict=True)
+            self._writer.upsert([record(row, vector, pictures.get(row.id, "")) for row, vector in pairs])
         return [row.id for row in made]
 
     def update(self, rows: Sequence[GalleryRow]) -> None:

@@ -83,12 +83,12 @@ class Writer:
             self._bound.measure(self._reader.count, total)
 
 
-def numbered(row: NewRow, before: Mapping[str, GalleryRow | None]) -> GalleryRow:
+def numbered(row: NewRow, before: Mapping[str, GalleryRow]) -> GalleryRow:
     """A row with its id. The same content keeps the id and label of the row that it replaces."""
     if row.path is None:
         return GalleryRow(**{**vars(row), "id": random_id()})
     key = file_key(row.source, row.path)
     old = before.get(key)
-    if old is None or old.sha256 != row.sha256:
-        return GalleryRow(**{**vars(row), "id": content_id(key, row.sha256)})
+    if old is None or not row.sha256 or old.sha256 != row.sha256:
+        return GalleryRow(**{**vars(row), "id": content_id(key, row.sha256) if row.sha256 else random_id()})
     return GalleryRow(**{**vars(row), "id": old.id, "label": row.label or old.label})

@@ -1,0 +1,30 @@
+"""Locations of every kind of store: the folder, Milvus Lite, and (marked ``integration``) a Milvus server over gRPC."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from rrid_edge.gallery.opening import create_store, parse_location
+from support.galleries import SPEC
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(params=["local", "lite", pytest.param("server", marks=pytest.mark.integration)])
+def location(request, tmp_path):
+    """A location without a gallery."""
+    if request.param == "local":
+        return parse_location(str(tmp_path / "g"))
+    name = f"contract_{next(_numbers)}"
+    if request.param == "lite":
+        return parse_location(f"milvus+file:{request.getfixturevalue('lite_file')}/{name}")
+    server = request.getfixturevalue("milvus_server")
+    return parse_location(f"{server.address}/{name}")
+
+
+@pytest.fixture
+def store(location):
+    with create_store(location, SPEC) as gallery:
+        yield gallery
