@@ -61,7 +61,8 @@ def queries():
 
 
 @pytest.mark.parametrize(
-    "search_filter", [SearchFilter(), SearchFilter(cameras=frozenset({1, 2}), not_paths=frozenset({"b/00001.jpg"}))]
+    "search_filter",
+    [SearchFilter(), SearchFilter(cameras=frozenset({"1", "2"}), not_files=frozenset({("local", "b/00001.jpg")}))],
 )
 def test_twenty_queries_cost_no_more_calls_than_one(filled, queries, calls, search_filter):
     settings = MatchSettings(rows=search_filter)

@@ -24,7 +24,7 @@ from rrid_edge.errors import (
 from rrid_edge.gallery import NewRow, SearchFilter
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.address import MilvusAddress
-from rrid_edge.gallery.milvus.schema import key_of
+from rrid_edge.gallery.milvus.schema import file_key
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import open_store, parse_location, remove_store
 from support.commands import refused, rrid_edge
@@ -229,7 +229,7 @@ def test_a_collection_that_was_dropped_meanwhile(raw, address):
 def test_a_damaged_vector_is_found_never_served_and_repaired(raw, address):
     with MilvusGallery(address) as gallery:
         gallery.add(rows(30), vectors(30))
-        key = key_of("b/00003.jpg")
+        key = file_key("local", "b/00003.jpg")
         stored = dict(raw.get(address.collection, ids=[key])[0])
         raw.upsert(address.collection, [stored | {"vector": vectors(1, seed=8)[0]}])
         for fast in (False, True):
@@ -238,7 +238,7 @@ def test_a_damaged_vector_is_found_never_served_and_repaired(raw, address):
                 assert {hit.row.path for hit in found} == {row.path for row in rows(30)} - {"b/00003.jpg"}
                 assert "b/00003.jpg" not in [hit.row.path for hit in gallery.search(query, 3, fast=fast).hits[0]]
         row = next(row for row in gallery.rows() if row.path == "b/00003.jpg")
-        with pytest.raises(GalleryError, match="gone or damaged"):
+        with pytest.raises(GalleryError, match=r"descriptor of b/00003\.jpg is damaged"):
             gallery.vectors([row])
         assert gallery.damaged() == []  # not verified yet
         assert [found.path for found in gallery.verify().damaged] == ["b/00003.jpg"]
@@ -250,13 +250,44 @@ def test_a_damaged_vector_is_found_never_served_and_repaired(raw, address):
         assert not gallery.verify().damaged
 
 
-def test_a_damaged_entry_is_refused(raw, address):
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("camera", "2"), ("person", "%FF"), ("label", "Ann"), ("track", "t"), ("source", "other"), ("path", "c.jpg"),
+        ("path", "~"), ("sha256", "f" * 64), ("size", 1), ("mtime_ns", 1), ("time", 1), ("frame", 1), ("row_id", 1),
+        ("path_id", 1), ("crc32", 1), ("check32", 1),
+    ],
+)  # fmt: skip
+def test_a_damaged_entry_is_found_never_served_and_repaired(raw, address, field, value):
+    """Whatever field of an entry changes: no read returns it, `verify` counts it, and indexing repairs it."""
+    with MilvusGallery(address) as gallery:
+        gallery.add([*rows(3), NewRow(None)], vectors(4))
+        key = file_key("local", "b/00001.jpg")
+        stored = dict(raw.query(address.collection, filter=f'key == "{key}"', output_fields=["*"])[0])
+        raw.upsert(address.collection, [stored | {field: value}])
+        left = {None, "a/00000.jpg", "a/00002.jpg"}
+        assert {row.path for row in gallery.rows()} == left
+        for query in vectors(4):
+            assert {hit.row.path for hit in gallery.search(query[None], 4).hits[0]} == left
+        assert gallery.rows_of(["b/00001.jpg"], "local") == []
+        found = gallery.verify()
+        assert not found.sound
+        assert (found.rows, found.entries, found.damaged) == (3, 1, ())
+        gallery.add(rows(2)[1:], vectors(2)[1:])
+        gallery.finish()
+        assert gallery.verify().sound
+        assert {row.path for row in gallery.rows()} == left | {"b/00001.jpg"}
+
+
+def test_a_damaged_entry_of_a_deleted_file_goes_with_the_next_index(raw, address):
     with MilvusGallery(address) as gallery:
         gallery.add(rows(3), vectors(3))
-        stored = dict(raw.get(address.collection, ids=[key_of("b/00001.jpg")])[0])
-        raw.upsert(address.collection, [stored | {"camera": 2}])
-        with pytest.raises(GalleryError, match=r"entry of b/00001.jpg is damaged"):
-            gallery.rows()
+        stored = dict(raw.query(address.collection, filter='path == "b/00001.jpg"', output_fields=["*"])[0])
+        raw.upsert(address.collection, [stored | {"label": "Ann"}])
+        assert gallery.verify().entries == 1
+        gallery.finish()
+        assert gallery.verify().sound
+        assert gallery.info().rows == 2
 
 
 def test_incomplete_answers_are_refused(address, raw, monkeypatch):
@@ -284,7 +315,7 @@ def test_rows_that_a_server_lost_silently_are_noticed(address, raw, monkeypatch)
     with MilvusGallery(address) as gallery:
         gallery.add(rows(30), vectors(30))
         gallery.finish()
-        raw.delete(address.collection, ids=[key_of("b/00003.jpg")])
+        raw.delete(address.collection, ids=[file_key("local", "b/00003.jpg")])
         for use in (lambda: gallery.search(vectors(1), 3), gallery.rows, gallery.verify, gallery.info):
             with pytest.raises(GalleryError, match=r"returned only 29 of 30 crops, so there is no answer") as refusal:
                 use()
@@ -301,7 +332,12 @@ def test_more_hits_than_milvus_returns(address, raw):
 
 def test_rows_that_milvus_cannot_hold(address, raw):
     with MilvusGallery(address) as gallery:
-        for row in (NewRow("a.jpg", "0", 1, 1, camera=2**63), NewRow("ü" * 3000, "0", 1, 1)):
+        for row in (
+            NewRow("ü" * 3000),
+            NewRow("\ud800"),
+            NewRow("a", camera="\ud800"),
+            NewRow("a", thumbnail=b"x" * 2**16),
+        ):
             with pytest.raises(UsageError, match="Milvus cannot hold this row"):
                 gallery.add([row], vectors(1))
         with pytest.raises(UsageError, match="twice"):
