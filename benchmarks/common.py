@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rrid_edge.gallery import Gallery, NewRow
+from rrid_edge.gallery import GalleryStore, NewRow
 
 Descriptors = NDArray[np.float32]
 
@@ -66,12 +66,12 @@ def independent(count: int, dimension: int, seed: int) -> Descriptors:
     return unit(np.random.default_rng(seed).standard_normal((count, dimension), dtype=np.float32))
 
 
-def add_rows(gallery: Gallery, vectors: Descriptors, *, start: int = 0, batch: int = _CHUNK) -> None:
+def add_rows(gallery: GalleryStore, vectors: Descriptors, *, start: int = 0, batch: int = _CHUNK) -> None:
     """Add ``vectors`` under numbered paths from ``start`` on, with cameras 0 to 7, ``batch`` rows per call."""
     for first in range(0, len(vectors), batch):
         part = vectors[first : first + batch]
         numbers = range(start + first, start + first + len(part))
-        gallery.add([NewRow(f"{number:07d}.jpg", f"{number:064x}", 1, 1, number % 8) for number in numbers], part)
+        gallery.add([NewRow(f"{number:07d}.jpg", f"{number:064x}", 1, 1, str(number % 8)) for number in numbers], part)
 
 
 def jpeg_pictures(count: int, width_px: int = 64, height_px: int = 128, seed: int = 0) -> list[bytes]:

@@ -23,7 +23,8 @@ import numpy as np
 from common import Descriptors, DrawnPersons, add_rows, elapsed_s, jpeg_pictures, write_crops
 from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.gallery.indexing.sync import index_folder, needs_indexing
+from rrid_edge.gallery.indexing.queried import folder_state
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
@@ -98,7 +99,7 @@ def in_step(root: Path, files: int, repetitions: int) -> None:
     seconds: dict[str, list[float]] = {"compare": [], "index": []}
     for picture in jpeg_pictures(repetitions, 32, 64, seed=1):
         with LocalGallery.create(location, SPEC) as gallery:
-            seconds["compare"].append(elapsed_s(partial(needs_indexing, folder, gallery)))
+            seconds["compare"].append(elapsed_s(partial(folder_state, folder, gallery)))
         changed.write_bytes(picture)
         begun = time.perf_counter()
         with LocalGallery.create(location, SPEC) as gallery:

@@ -17,7 +17,7 @@ import numpy as np
 
 from common import Descriptors, DrawnPersons, add_rows, elapsed_s, median_s
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.gallery import Gallery, SearchFilter
+from rrid_edge.gallery import GalleryStore, SearchFilter
 from rrid_edge.gallery.indexing.recall import measure_recall
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.address import MilvusAddress
@@ -29,23 +29,23 @@ REPETITIONS = 15
 _CROPS_PER_PERSON = 12
 
 
-def fill(gallery: Gallery, vectors: Descriptors) -> None:
+def fill(gallery: GalleryStore, vectors: Descriptors) -> None:
     """Add rows in batches, as `index` does."""
     add_rows(gallery, vectors, batch=1200)
     gallery.finish()
 
 
-def measure_store(name: str, store: Gallery, queries: Descriptors, *, fast: bool) -> None:
+def measure_store(name: str, store: GalleryStore, queries: Descriptors, *, fast: bool) -> None:
     """Print the time of a search by 1 query, by 64 queries, and by 1 query in one camera."""
     for count in (1, 64):
         took = median_s(partial(store.search, queries[:count], 10, fast=fast), REPETITIONS)
         print(f"{name}: top 10 of {count} queries in {1000 * took:.0f} ms")
-    camera = SearchFilter(cameras=frozenset({3}))
+    camera = SearchFilter(cameras=frozenset({"3"}))
     took = median_s(partial(store.search, queries[:1], 10, camera, fast=fast), REPETITIONS)
     print(f"{name}: top 10 of 1 query in one camera in {1000 * took:.0f} ms")
 
 
-def same_answers(local: Gallery, gallery: Gallery, queries: Descriptors) -> int:
+def same_answers(local: GalleryStore, gallery: GalleryStore, queries: Descriptors) -> int:
     """Count the queries whose paths and scores are equal in both galleries."""
     pairs = zip(local.search(queries, 10).hits, gallery.search(queries, 10).hits, strict=True)
     return sum(
@@ -70,7 +70,7 @@ def main() -> None:
         LocalGallery.create(Path(folder) / "g", SPEC) as local,
         MilvusGallery.create(location, SPEC, index_type=options.index_type) as gallery,
     ):
-        stores: dict[str, Gallery] = {"folder": local, "Milvus": gallery}
+        stores: dict[str, GalleryStore] = {"folder": local, "Milvus": gallery}
         for name, store in stores.items():
             took = elapsed_s(partial(fill, store, vectors))
             print(f"{name}: {options.rows} rows stored and indexed in {took:.1f} s")

@@ -28,7 +28,7 @@ from rrid_edge.crops.naming import name_reader
 from rrid_edge.engines import open_engine
 from rrid_edge.files import sha256_of_file
 from rrid_edge.gallery.base import NewRow
-from rrid_edge.gallery.indexing.sync import needs_indexing
+from rrid_edge.gallery.indexing.queried import FolderState, folder_state
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.opening import location_of
 from rrid_edge.machine.processor import core_count, processor_name
@@ -77,8 +77,8 @@ def watch(module, name, stage):
 begin = time.perf_counter()
 watch("rrid_edge.cli.match", "open_model", "opening the engine")
 watch("rrid_edge.embedding.queries", "embed_queries", "decoding and embedding the query")
-watch("rrid_edge.cli.match", "_print_result", "printing")
-watch("rrid_edge.gallery.indexing.sync", "needs_indexing", "comparing folder and index, meanwhile")
+watch("rrid_edge.cli.match", "print_answer", "printing")
+watch("rrid_edge.gallery.indexing.queried", "folder_state", "comparing folder and index, meanwhile")
 watch("rrid_edge.matching", "match_all", "searching")
 watch("rrid_edge.gallery.local.store", "LocalGallery.__init__", "opening the gallery")
 stages["imports of the stages"] = time.perf_counter() - begin
@@ -101,7 +101,7 @@ def build(folder: Path, model: Path, query: Path, rows: int) -> None:
     location, spec = Path(str(location_of(folder))), read_spec(model)
     if location.is_dir():
         with LocalGallery(location, spec=spec) as gallery:
-            if gallery.info().rows == rows and not needs_indexing(folder, gallery):
+            if gallery.info().rows == rows and folder_state(folder, gallery) == FolderState():
                 return
         raise SystemExit(f"{folder}: holds another gallery; expected {rows} rows of this script; name another --folder")
     new = [row_of(path, number) for number, path in enumerate(write_crops(folder, rows, jpeg_pictures(rows, 16, 32)))]
@@ -119,7 +119,8 @@ def build(folder: Path, model: Path, query: Path, rows: int) -> None:
 def row_of(path: Path, number: int) -> NewRow:
     """Return the row of a crop that lies directly in the indexed folder."""
     facts, named = path.stat(), name_reader()(path.name)
-    return NewRow(path.name, sha256_of_file(path), facts.st_size, facts.st_mtime_ns, named.camera, named.person, number)
+    file = (path.name, sha256_of_file(path), facts.st_size, facts.st_mtime_ns)
+    return NewRow(*file, named.camera, named.person, frame=number)
 
 
 def child(code: str, *arguments: object) -> dict[str, float]:
