@@ -6,15 +6,14 @@ import itertools
 
 import pytest
 
-from rrid_edge.gallery.opening import create_store, parse_location
-from support.galleries import SPEC
-
 _numbers = itertools.count()
 
 
 @pytest.fixture(params=["local", "lite", pytest.param("server", marks=pytest.mark.integration)])
 def location(request, tmp_path):
     """A location without a gallery."""
+    from rrid_edge.gallery.opening import parse_location  # not above: other tests here need no store
+
     if request.param == "local":
         return parse_location(str(tmp_path / "g"))
     name = f"contract_{next(_numbers)}"
@@ -26,5 +25,9 @@ def location(request, tmp_path):
 
 @pytest.fixture
 def store(location):
+    """An empty gallery."""
+    from rrid_edge.gallery.opening import create_store
+    from support.galleries import SPEC
+
     with create_store(location, SPEC) as gallery:
         yield gallery
