@@ -1,0 +1,72 @@
+"""What outlives a rebuild, also one that was killed in the middle."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rrid_edge.errors import OutputError
+from rrid_edge.gallery import keeping
+from rrid_edge.gallery.base import NewRow
+from support.memory_store import SPEC, MemoryStore, vectors
+
+SHA = "ab" * 32
+
+
+class Address:
+    """A location that is no folder."""
+
+    def __str__(self):
+        return "milvus+http://host:19530/crops"
+
+
+@pytest.fixture(params=["folder", "server"])
+def location(request, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path if request.param == "folder" else Address()
+
+
+@pytest.fixture
+def old():
+    store = MemoryStore(SPEC)
+    store.add([NewRow("a.jpg", SHA)], vectors(1))
+    store.forget(["a.jpg"])
+    store.remember({"pattern": "market1501", "time_from": "exif", "retention_s": "60", "model": "m.onnx"})
+    return store
+
+
+def test_a_rebuilt_gallery_keeps_what_was_forgotten_and_chosen(location, old):
+    keeping.save(location, keeping.Kept.of(old))
+    assert keeping.kept_file(location).stat().st_mode & 0o777 == 0o600
+    new = MemoryStore(SPEC)
+    keeping.restore(location, new)
+    assert new.kept_out([SHA, "cd" * 32]) == {SHA}
+    info = new.info()
+    assert (info.pattern, info.time_from, info.retention_s, info.model) == ("market1501", "exif", 60, "")
+    assert not keeping.kept_file(location).exists()
+    keeping.restore(location, MemoryStore(SPEC))  # nothing left to do
+
+
+def test_what_is_kept_stays_until_it_is_written(location, old):
+    keeping.save(location, keeping.Kept.of(old))
+
+    class Killed(MemoryStore):
+        def remember(self, facts):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        keeping.restore(location, Killed(SPEC))
+    new = MemoryStore(SPEC)
+    keeping.restore(location, new)
+    assert new.kept_out([SHA]) == {SHA}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", json.dumps({"facts": 3, "forgotten": ""})])
+def test_a_damaged_file_is_refused_instead_of_letting_people_in(location, content):
+    file = keeping.kept_file(location)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+    with pytest.raises(OutputError, match="cannot be read"):
+        keeping.restore(location, MemoryStore(SPEC))
+    assert file.exists()
