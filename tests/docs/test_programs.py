@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from support.programs import ROOT, furnish, programs_of
+import rrid_edge
+from support.onnx_models import save_tiny_model
+from support.programs import ROOT, furnish, furnish_video, programs_of
 
 
 def _run(page, folder, monkeypatch, capsys) -> list[str]:
@@ -34,10 +39,39 @@ def test_the_programs_of_the_python_page(tmp_path, monkeypatch, capsys):
     assert fake.startswith("exit code 2: images of dtype float32")
 
 
-def test_the_program_of_the_readme(tmp_path, monkeypatch, capsys):
-    (ranks,) = _run(ROOT / "README.md", tmp_path, monkeypatch, capsys)
-    assert ranks.splitlines()[0] == "12 crops"
-    assert ranks.splitlines()[1].split()[:2] == ["1", "1.000"]
+@pytest.fixture
+def video_folder(tmp_path, monkeypatch):
+    save_tiny_model(tmp_path / "models" / "rrid.onnx")
+    furnish_video(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_tracker_of_the_readme(video_folder, capsys):
+    (program,) = programs_of(ROOT / "README.md")
+    assert len(program.splitlines()) <= 12
+    first = [(frame, 1) for frame in range(8)]
+    second = [(frame, 2) for frame in range(2, 8)]
+    for _ in range(2):  # the second run finds the people of the first
+        exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})
+        printed = [tuple(line.split(" person ")) for line in capsys.readouterr().out.splitlines()]
+        assert [(int(frame), int(person)) for frame, person in printed] == sorted(first + second)
+    with rrid_edge.open_gallery("people") as gallery:
+        assert [(row.person, row.camera, row.frame, row.origin) for row in gallery] == [
+            ("person 1", "door", 0, "memory"),
+            ("person 2", "door", 2, "memory"),
+        ]
+
+
+@pytest.mark.slow
+def test_the_tracker_of_the_readme_passes_a_strict_type_checker(tmp_path):
+    pytest.importorskip("av")
+    (program,) = programs_of(ROOT / "README.md")
+    (tmp_path / "tracker.py").write_text(program)
+    (tmp_path / "mypy.ini").write_text(f"[mypy]\nstrict = true\nmypy_path = {ROOT}\nexplicit_package_bases = true\n")
+    command = [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "--follow-imports", "silent", "tracker.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("Success"), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
