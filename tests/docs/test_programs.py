@@ -25,11 +25,17 @@ def _run(page, folder, monkeypatch, capsys) -> list[str]:
 
 
 def test_the_programs_of_the_python_page(tmp_path, monkeypatch, capsys):
-    ranks, people, descriptors, proof, measures, fake = _run(ROOT / "docs" / "python.md", tmp_path, monkeypatch, capsys)
+    page = ROOT / "docs" / "python.md"
+    ranks, frames, people, descriptors, proof, measures, fake = _run(page, tmp_path, monkeypatch, capsys)
     lines = ranks.splitlines()
     assert lines[0] == "12 crops, 12 of them new"
     assert lines[1].split()[:6] == ["1", "1.000", "camera", "1", "person", "0001"]
     assert [int(line.split()[0]) for line in lines[1:]] == list(range(1, 11))
+    found, forgotten = frames.splitlines()[:2], frames.splitlines()[2]
+    assert [line.split()[0] for line in found] == ["1", "2"]
+    assert found[0].split()[1:] == ["1.000", "1", "lobby", "17", "Ann"]
+    assert found[1].split()[3:] == ["lobby", "18", "None"]
+    assert forgotten == "1 row forgotten, 1 exported"
     assert people.splitlines()[0].startswith("models/rrid.onnx: ")
     assert len(people.splitlines()) == 3
     assert "_c3" not in people.split("[", 1)[1]
