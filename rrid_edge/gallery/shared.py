@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -173,6 +174,11 @@ def row_check(row: GalleryRow, *, dead: bool = False) -> int:
         row.track, row.label, row.slot, row.crc32, dead,
     )  # fmt: skip
     return zlib.crc32(repr(values).encode("utf-8", "surrogateescape"))
+
+
+def row_order(row: NewRow) -> tuple[bytes, int]:
+    """Sort key of the order of rows: bytes of the path, then id. Rows without a path come first."""
+    return os.fsencode(row.path or ""), getattr(row, "id", -1)
 
 
 def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: int) -> NDArray[np.int64]:

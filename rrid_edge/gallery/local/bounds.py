@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import GalleryInfo
-from rrid_edge.gallery.local.catalogue import Catalogue
+from rrid_edge.gallery.local.facts import Facts, commit, vector_format_of
+from rrid_edge.gallery.local.mapped import erase_file
 from rrid_edge.gallery.local.projection import (
+    BEING_ERASED,
     FIT_ROWS,
     Projection,
     ProjectionFacts,
@@ -26,12 +29,22 @@ TWO_PASS_ROWS = 10_000
 """Galleries of fewer slots are scanned: bounds do not save time there."""
 _REFIT_FACTOR = 2
 """The basis is fitted again when the gallery has grown by this factor."""
-_FACT = "projection"
+FACT = "projection"
 
 
 def needs_bounds(info: GalleryInfo) -> bool:
     """Whether a gallery is large enough for the two-pass search."""
     return info.slots >= TWO_PASS_ROWS
+
+
+def _files(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> ProjectionFiles:
+    return ProjectionFiles(folder, info.generation, 0 if facts is None else facts.fit)
+
+
+def bounds_paths(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> tuple[Path, ...]:
+    """The files of a gallery's projection."""
+    files = _files(folder, info, facts)
+    return () if facts is None else (files.basis_path, files.rows_path)
 
 
 def load_bounds(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> Projection | None:
@@ -44,52 +57,66 @@ def load_bounds(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) 
     """
     if facts is None or not needs_bounds(info):
         return None
-    return ProjectionFiles(folder, info.generation).load(facts, info.spec.dimension)
+    return _files(folder, info, facts).load(facts, info.spec.dimension)
 
 
 def refresh_bounds(
     folder: Path,
-    catalogue: Catalogue,
+    connection: sqlite3.Connection,
     info: GalleryInfo,
     facts: ProjectionFacts | None,
     stored: NDArray[np.generic],
+    mode: int,
 ) -> None:
     """Project all slots that have no bounds yet. The basis is fitted again if the gallery has doubled since.
 
     Args:
         folder: of the index.
-        catalogue: open for writing.
+        connection: of the writer.
         info: facts of the gallery.
         facts: facts of the projection, or None.
         stored: all rows, memory-mapped: (slots, D).
+        mode: permissions of new files.
 
     Raises:
         OSError: the disk refused a write.
     """
-    slots = info.slots
-    files = ProjectionFiles(folder, info.generation)
-    projection = files.load(facts, info.spec.dimension) if facts is not None else None
+    slots, old = info.slots, facts
+    projection = load_bounds(folder, info, facts)
     if facts is None or projection is None or slots >= _REFIT_FACTOR * facts.fitted_on:
-        basis = _fitted(catalogue, stored)
+        basis = _fitted(connection, stored)
         if basis is None:
             return
-        # The old facts go first: a reader must never combine one basis with the rows of another.
-        catalogue.set_fact(_FACT, "")
-        facts = replace(files.create(basis), fitted_on=slots)
+        fit = _free_fit(folder, info)
+        facts = replace(ProjectionFiles(folder, info.generation, fit).create(basis, mode), fitted_on=slots)
     else:
         basis = projection.basis
     if facts.rows == slots:
         return
+    files = _files(folder, info, facts)
     while facts.rows < slots:
         block = stored[facts.rows : min(slots, facts.rows + BLOCK_ROWS)]
         facts = files.append(facts, project(basis, np.asarray(block, np.float32)))
-    catalogue.set_fact(_FACT, facts.to_json())
+    with commit(connection, folder) as changed:
+        changed[FACT] = facts.to_json()
+    if old is not None and old.fit != facts.fit:
+        erase_bounds_files(folder, info, bounds_paths(folder, info, old))
 
 
-def _fitted(catalogue: Catalogue, stored: NDArray[np.generic]) -> NDArray[np.float32] | None:
+def _free_fit(folder: Path, info: GalleryInfo) -> int:
+    """The first number of a basis that has no files: readers may still use the files of others."""
+    fit = 0
+    while True:
+        files = ProjectionFiles(folder, info.generation, fit)
+        if not files.basis_path.exists() and not files.rows_path.exists():
+            return fit
+        fit += 1
+
+
+def _fitted(connection: sqlite3.Connection, stored: NDArray[np.generic]) -> NDArray[np.float32] | None:
     """A basis (D, K) of evenly spaced live rows; None if no row is live."""
-    with catalogue.transaction() as connection:
-        live = np.array([slot for slot, _ in catalogue.checksums(connection)], np.int64)
+    records = connection.execute("SELECT slot FROM row WHERE dead = 0 ORDER BY slot").fetchall()
+    live = np.array(records, np.int64).reshape(-1)
     if not len(live):
         return None
     sample = live[np.linspace(0, len(live) - 1, min(FIT_ROWS, len(live))).astype(np.int64)]
@@ -98,29 +125,30 @@ def _fitted(catalogue: Catalogue, stored: NDArray[np.generic]) -> NDArray[np.flo
 
 def bounds_are_intact(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> bool:
     """Whether the projected rows match their checksum. A gallery without a projection is intact."""
-    return facts is None or ProjectionFiles(folder, info.generation).checksum(facts) == facts.crc32
+    if facts is None or facts.crc32 == BEING_ERASED:
+        return True
+    return _files(folder, info, facts).checksum(facts) == facts.crc32
 
 
-def discard_bounds(catalogue: Catalogue) -> None:
-    """Remove the facts of the projection, so that the next :func:`refresh_bounds` makes it again."""
-    catalogue.set_fact(_FACT, "")
+def mark_erasing(changed: Facts) -> None:
+    """Record, within a commit, that projected rows will be overwritten."""
+    facts = ProjectionFacts.from_json(changed[FACT])
+    if facts is not None:
+        changed[FACT] = replace(facts, crc32=BEING_ERASED).to_json()
 
 
-def erase_bounds(
-    folder: Path, catalogue: Catalogue, info: GalleryInfo, facts: ProjectionFacts | None, slots: Sequence[int]
-) -> None:
-    """Overwrite the projected rows of some slots with zeros.
+def erase_bounds(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None, slots: Iterable[int]) -> str:
+    """Overwrite the projected rows of some slots with zeros; returns the new text of the facts.
 
     Raises:
         OSError: the disk refused a write.
     """
-    if facts is not None:
-        files = ProjectionFiles(folder, info.generation)
-        catalogue.set_fact(_FACT, files.overwrite(facts, slots).to_json())
+    erased = None if facts is None else _files(folder, info, facts).overwrite(facts, slots)
+    return "" if erased is None else erased.to_json()
 
 
-def remove_bounds_files(folder: Path, generation: int) -> None:
-    """Delete the projection's files of a generation, if they exist."""
-    files = ProjectionFiles(folder, generation)
-    for path in (files.basis_path, files.rows_path):
-        path.unlink(missing_ok=True)
+def erase_bounds_files(folder: Path, info: GalleryInfo, paths: Iterable[Path]) -> None:
+    """Erase files of a projection that no longer counts, unless a reader of the same vector file still uses them."""
+    guard = folder / vector_format_of(info).file_name
+    for path in paths:
+        erase_file(path, guard=guard if guard.exists() else None)

@@ -1,274 +1,126 @@
-"""The catalogue of the local store: SQLite in WAL mode with ``synchronous=FULL``.
-
-Its commit is the only commit point.
-"""
+"""Reading the rows of the catalogue. Entries that do not match their checksum are never returned."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from rrid_edge.errors import GalleryError, printable
-from rrid_edge.gallery.base import GalleryRow, NewRow
-from rrid_edge.gallery.local.database import connect, database_error
-from rrid_edge.gallery.shared import row_check
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.gallery.base import GalleryRow
+from rrid_edge.gallery.local.database import FILE_NAME
+from rrid_edge.gallery.local.schema import COLUMNS, Entry, Record, entry_of, from_bytes, to_bytes
 
-FILE_NAME = "meta.sqlite"
-FORMAT = 1
+__all__ = ["FILE_NAME", "Entries"]
 
-_SCHEMA = """
-CREATE TABLE info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE row (
-    slot INTEGER PRIMARY KEY,
-    path BLOB NOT NULL,
-    sha256 TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    camera INTEGER,
-    person TEXT,
-    time INTEGER,
-    crc32 INTEGER NOT NULL,
-    check32 INTEGER NOT NULL,
-    dead INTEGER NOT NULL DEFAULT 0
-);
-CREATE UNIQUE INDEX live_path ON row (path) WHERE dead = 0;
-"""
-_COLUMNS = "slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32"
-_SLOTS_PER_QUERY = 500
+_MANY = 500
 """SQLite limits the number of parameters of a query."""
 
 
-class Catalogue:
-    """Rows and facts of one local gallery. Threads may share it; their transactions wait for each other.
+@dataclass(frozen=True)
+class Entries:
+    """All entries of the table of rows.
 
-    Args:
-        folder: of the index.
-        read_only: open for reading only.
-
-    Raises:
-        GalleryMissingError: the folder has no catalogue.
-        GalleryError: the catalogue is damaged or has a newer format.
+    Attributes:
+        live: intact live rows; those whose mark ``dead`` was damaged are corrected.
+        dead: removed rows, as well.
+        damaged: slots of entries that do not match their checksum, a damaged mark included.
+        hopeless: those of ``damaged`` that could not be corrected.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool) -> None:
-        self.path = folder / FILE_NAME
-        self._lock = threading.RLock()
-        self._connection = connect(self.path, read_only=read_only)
-        self._cached_facts: tuple[tuple[int, int], dict[str, str]] | None = None
-        self._cached_rows: tuple[tuple[int, int], list[GalleryRow]] | None = None
-        self._cached_count: tuple[tuple[int, int], int] | None = None
-        try:
-            with self.transaction() as connection:
-                found_format = self.facts(connection).get("format", "unknown")
-        except BaseException:
-            self.close()
-            raise
-        if found_format == "unknown" or int(found_format) > FORMAT:
-            self.close()
-            raise GalleryError(
-                f"{printable(self.path)}: index format {found_format} is newer than this rrid-edge reads ({FORMAT}); "
-                "update rrid-edge"
-            )
-
-    @classmethod
-    def create(cls, folder: Path, spec: ModelSpec, dtype: str) -> None:
-        """Create an empty catalogue.
-
-        Raises:
-            GalleryError: the file cannot be written.
-            OutputError: the disk is full.
-        """
-        path = folder / FILE_NAME
-        facts = {"format": str(FORMAT), "dtype": dtype, "generation": "0", "slots": "0", "model": ""}
-        facts["spec"] = json.dumps(spec.to_metadata())
-        connection = connect(path, read_only=False, create=True)
-        try:
-            with connection:
-                connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
-                connection.executemany("INSERT INTO info VALUES (?, ?)", facts.items())
-        except sqlite3.Error as error:
-            raise database_error(path, error) from error
-        finally:
-            connection.close()
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock, and translate SQLite's errors."""
-        with self._lock:
-            try:
-                yield
-            except sqlite3.Error as error:
-                raise database_error(self.path, error) from error
-
-    @contextlib.contextmanager
-    def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction: one snapshot for reading, or one commit. An exception in the body rolls back."""
-        with self._locked():
-            self._connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-            try:
-                yield self._connection
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    def facts(self, connection: sqlite3.Connection) -> dict[str, str]:
-        """The table ``info``. It is read once per :meth:`version`."""
-        version = self.version()
-        if self._cached_facts is None or self._cached_facts[0] != version:
-            self._cached_facts = (version, _read_facts(connection))
-        return self._cached_facts[1]
-
-    def set_fact(self, key: str, value: str) -> None:
-        """Change one fact, in its own commit."""
-        with self.transaction(write=True) as connection:
-            connection.execute("INSERT OR REPLACE INTO info VALUES (?, ?)", (key, value))
-
-    def version(self) -> tuple[int, int]:
-        """Version of the catalogue: changes with every commit of this or another process."""
-        with self._locked():
-            commits_elsewhere = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-        return commits_elsewhere, self._connection.total_changes
-
-    def count(self, connection: sqlite3.Connection) -> int:
-        """Number of live rows. They are counted once per :meth:`version`."""
-        version = self.version()
-        if self._cached_count is None or self._cached_count[0] != version:
-            count = connection.execute("SELECT count(*) FROM row WHERE dead = 0").fetchone()[0]
-            self._cached_count = (version, int(count))
-        return self._cached_count[1]
-
-    def columns(self, connection: sqlite3.Connection, unknown: int) -> list[tuple[int, int, int, int]]:
-        """Slot, camera, time and vector checksum of every live row, by slot; ``unknown`` replaces null."""
-        return connection.execute(
-            "SELECT slot, ifnull(camera, :unknown), ifnull(time, :unknown), crc32 FROM row WHERE dead = 0 ORDER BY "
-            "slot",
-            {"unknown": unknown},
-        ).fetchall()
-
-    def checksums(self, connection: sqlite3.Connection) -> list[tuple[int, int]]:
-        """Slot and vector checksum of every live row, by slot. The rows' own checksums are not verified."""
-        return connection.execute("SELECT slot, crc32 FROM row WHERE dead = 0 ORDER BY slot").fetchall()
-
-    def slots_of(self, connection: sqlite3.Connection, paths: Iterable[str]) -> list[int]:
-        """Slots of the live rows of ``paths``; unknown paths are left out."""
-        query = "SELECT slot FROM row WHERE dead = 0 AND path = ?"
-        records = (connection.execute(query, (os.fsencode(path),)).fetchone() for path in paths)
-        return [record[0] for record in records if record is not None]
-
-    def rows_at(self, connection: sqlite3.Connection, slots: Sequence[int]) -> dict[int, GalleryRow]:
-        """The rows of some slots, by slot.
-
-        Raises:
-            GalleryError: a row does not match its checksum.
-        """
-        rows = {}
-        for start in range(0, len(slots), _SLOTS_PER_QUERY):
-            batch = slots[start : start + _SLOTS_PER_QUERY]
-            marks = ", ".join("?" * len(batch))
-            query = f"SELECT {_COLUMNS} FROM row WHERE slot IN ({marks})"  # noqa: S608 - constants and question marks
-            for record in connection.execute(query, batch):
-                rows[record[0]] = self._checked(record)
-        return rows
-
-    def rows(self, *, fresh: bool = False) -> list[GalleryRow]:
-        """All live rows by path. They are read once per :meth:`version`, or again if ``fresh``.
-
-        Raises:
-            GalleryError: a row does not match its checksum.
-        """
-        version = self.version()
-        if fresh or self._cached_rows is None or self._cached_rows[0] != version:
-            self._cached_rows = (version, self._read_rows())
-        return list(self._cached_rows[1])
-
-    def _read_rows(self) -> list[GalleryRow]:
-        with self._locked():
-            query = f"SELECT {_COLUMNS} FROM row WHERE dead = 0 ORDER BY path"  # noqa: S608 - a constant
-            records = self._connection.execute(query).fetchall()
-        return [self._checked(record) for record in records]
-
-    def file_stats(self) -> dict[str, tuple[int, int]]:
-        """Size (bytes) and modification time (ns) of every live row, by path. Checksums are not verified."""
-        with self._locked():
-            fsdecode = os.fsdecode
-            records = self._connection.execute("SELECT path, size, mtime_ns FROM row WHERE dead = 0")
-            return {fsdecode(path): (size, mtime_ns) for path, size, mtime_ns in records}
-
-    def _checked(self, record: tuple[Any, ...]) -> GalleryRow:
-        slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32 = record
-        row = GalleryRow(os.fsdecode(path), sha256, size, mtime_ns, camera, person, time, slot, crc32)
-        if row_check(row, row.slot, row.crc32) != check32:
-            raise GalleryError(
-                f"{printable(self.path)}: the entry of {printable(row.path)} is damaged; rebuild the index with: "
-                "rrid-edge index FOLDER --rebuild"
-            )
-        return row
-
-    def insert(
-        self, connection: sqlite3.Connection, rows: Sequence[NewRow], first_slot: int, crcs: Sequence[int]
-    ) -> None:
-        """Add rows at consecutive slots, within a transaction. Live rows of the same paths become dead."""
-        connection.executemany(
-            "UPDATE row SET dead = 1 WHERE path = ? AND dead = 0", [(os.fsencode(row.path),) for row in rows]
-        )
-        connection.executemany(
-            f"INSERT INTO row ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - a constant
-            [
-                (
-                    first_slot + index,
-                    os.fsencode(row.path),
-                    row.sha256,
-                    row.size,
-                    row.mtime_ns,
-                    row.camera,
-                    row.person,
-                    row.time,
-                    crc,
-                    row_check(row, first_slot + index, crc),
-                )
-                for index, (row, crc) in enumerate(zip(rows, crcs, strict=True))
-            ],
-        )
-        connection.execute("UPDATE info SET value = ? WHERE key = 'slots'", (str(first_slot + len(rows)),))
-
-    def update_stat(self, rows: Sequence[GalleryRow]) -> None:
-        """Record new sizes and modification times of files whose content is the same, in one commit."""
-        with self.transaction(write=True) as connection:
-            connection.executemany(
-                "UPDATE row SET size = ?, mtime_ns = ?, check32 = ? WHERE slot = ?",
-                [(row.size, row.mtime_ns, row_check(row, row.slot, row.crc32), row.slot) for row in rows],
-            )
-
-    def checkpoint(self) -> None:
-        """Write the WAL into the database and truncate it."""
-        with self._locked():
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def check_integrity(self) -> None:
-        """Let SQLite check its own pages.
-
-        Raises:
-            GalleryError: a page is damaged.
-        """
-        with self._locked():
-            result = self._connection.execute("PRAGMA integrity_check").fetchone()[0]
-        if result != "ok":
-            raise database_error(self.path, str(result))
-
-    def close(self) -> None:
-        """Close the database; safe to call twice."""
-        with self._lock:
-            self._connection.close()
+    live: list[GalleryRow]
+    dead: list[GalleryRow]
+    damaged: list[int]
+    hopeless: list[int]
 
 
-def _read_facts(connection: sqlite3.Connection) -> dict[str, str]:
-    return dict(connection.execute("SELECT key, value FROM info").fetchall())
+def read_entries(connection: sqlite3.Connection, generation: int) -> Entries:
+    """Check every entry of the table of rows."""
+    result = Entries([], [], [], [])
+    for record in connection.execute(f"SELECT {COLUMNS} FROM row"):  # noqa: S608 - a constant
+        entry = entry_of(record, generation)
+        if entry is None:
+            result.hopeless.append(record[0])
+        else:
+            (result.dead if entry.dead else result.live).append(entry.row)
+        if entry is None or not entry.intact:
+            result.damaged.append(record[0])
+    return result
+
+
+def live_rows(connection: sqlite3.Connection, generation: int, expected: int) -> list[GalleryRow]:
+    """All live rows, in no order.
+
+    Args:
+        connection: in a transaction.
+        generation: number of the vector file.
+        expected: number of live rows, from the facts.
+    """
+    query = f"SELECT {COLUMNS} FROM row WHERE dead = 0"  # noqa: S608 - a constant
+    rows = [
+        entry.row for record in connection.execute(query) if (entry := entry_of(record, generation)) and _fits(entry)
+    ]
+    return rows if len(rows) == expected else read_entries(connection, generation).live
+
+
+def _fits(entry: Entry) -> bool:
+    return entry.intact and not entry.dead
+
+
+def rows_at(connection: sqlite3.Connection, generation: int, slots: Sequence[int]) -> dict[int, GalleryRow]:
+    """The live rows of some slots, by slot; unknown and damaged entries are left out."""
+    rows = {}
+    for start in range(0, len(slots), _MANY):
+        batch = slots[start : start + _MANY]
+        marks = ", ".join("?" * len(batch))
+        query = f"SELECT {COLUMNS} FROM row WHERE slot IN ({marks})"  # noqa: S608 - constants and question marks
+        for record in connection.execute(query, batch):
+            entry = entry_of(record, generation)
+            if entry is not None and not entry.dead:
+                rows[record[0]] = entry.row
+    return rows
+
+
+def rows_by_id(connection: sqlite3.Connection, generation: int, ids: Iterable[int]) -> dict[int, GalleryRow]:
+    """The live rows of some ids, by id; unknown and damaged entries are left out."""
+    query = f"SELECT {COLUMNS} FROM row WHERE dead = 0 AND id = ?"  # noqa: S608 - a constant
+    found = _found(connection, query, ((id_,) for id_ in ids), generation)
+    return {row.id: row for row in found}
+
+
+def rows_of_files(
+    connection: sqlite3.Connection, generation: int, files: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], GalleryRow]:
+    """The live rows of some files (source, path), by file; unknown and damaged entries are left out."""
+    query = f"SELECT {COLUMNS} FROM row WHERE dead = 0 AND path = ? AND source = ?"  # noqa: S608 - a constant
+    keys = ((to_bytes(path), to_bytes(source)) for source, path in files)
+    return {(row.source, row.path or ""): row for row in _found(connection, query, keys, generation)}
+
+
+def rows_of_paths(connection: sqlite3.Connection, generation: int, paths: Iterable[str]) -> list[GalleryRow]:
+    """The live rows of some paths, of any source; unknown and damaged entries are left out."""
+    query = f"SELECT {COLUMNS} FROM row WHERE dead = 0 AND path = ?"  # noqa: S608 - a constant
+    return _found(connection, query, ((to_bytes(path),) for path in paths), generation)
+
+
+def _found(
+    connection: sqlite3.Connection, query: str, parameters: Iterable[Record], generation: int
+) -> list[GalleryRow]:
+    rows = []
+    for values in parameters:
+        for record in connection.execute(query, values):
+            entry = entry_of(record, generation)
+            if entry is not None and _fits(entry):
+                rows.append(entry.row)
+    return rows
+
+
+def file_stats(connection: sqlite3.Connection, source: str) -> dict[str, tuple[int, int]]:
+    """Size (bytes) and modification time (ns) of every live row of a source that has a file. Not verified.
+
+    Raises:
+        AttributeError: a path has another type, after damage.
+    """
+    records = connection.execute(
+        "SELECT path, size, mtime_ns FROM row WHERE dead = 0 AND source = ? AND path IS NOT NULL", (to_bytes(source),)
+    )
+    return {from_bytes(path) or "": (size, mtime_ns) for path, size, mtime_ns in records}

@@ -1,32 +1,53 @@
-"""The folder of a local index: the writer's lock, creating the catalogue, and removing the index."""
+"""The folder of a local index: the writer's lock, permissions, creating the catalogue, and removing the index."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import sqlite3
 from pathlib import Path
 
 from rrid_edge.errors import GalleryBusyError, OutputError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery.local import vector_file
-from rrid_edge.gallery.local.catalogue import FILE_NAME, Catalogue
+from rrid_edge.gallery.local.database import FILE_NAME, connect, database_error, transaction
+from rrid_edge.gallery.local.facts import new_facts, write_facts
+from rrid_edge.gallery.local.mapped import erase_file
+from rrid_edge.gallery.local.schema import TABLES
 from rrid_edge.gallery.local.vector_file import VectorFormat
 from rrid_edge.model.spec import ModelSpec
 
+DEFAULT_MODE = 0o700
+"""Permissions of a new index: the owner only. Files get the same without execution."""
+PARTIAL = "new"
+_LOCK = "writer.lock"
+_FILES = 0o666
 
-def take_lock(folder: Path) -> int:
+
+def take_lock(folder: Path, mode: int | None = None) -> int:
     """Take the writer's lock. The kernel releases it when the process dies.
+
+    Args:
+        folder: of the index.
+        mode: permissions of a new index; None takes those of the catalogue.
 
     Returns:
         File descriptor of the lock file; closing it releases the lock.
 
     Raises:
-        GalleryBusyError: another process holds the lock.
+        GalleryBusyError: another process or object holds the lock.
         OutputError: the lock file cannot be created.
     """
+    path = folder / _LOCK
     try:
-        descriptor = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if mode is None:
+            catalogue = folder / FILE_NAME
+            mode = catalogue.stat().st_mode if catalogue.exists() else DEFAULT_MODE
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode & _FILES)
+        if is_new:
+            os.fchmod(descriptor, mode & _FILES)
     except OSError as error:
         raise OutputError(
             f"{printable(folder)}: the index cannot be written ({error.strerror}); make it writable, or name another "
@@ -38,31 +59,37 @@ def take_lock(folder: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise GalleryBusyError(
-            f"{printable(folder)}: another process is writing this index; wait for it, or stop it, and try again"
+            f"{printable(folder)}: another process is writing this index, or this process has opened it for writing "
+            "before; wait for it, or stop it, and try again"
         ) from error
     return descriptor
 
 
-def create_index(folder: Path, spec: ModelSpec, dtype: str) -> None:
+def create_index(folder: Path, spec: ModelSpec, dtype: str, mode: int = DEFAULT_MODE) -> None:
     """Create an empty index, unless the folder has one.
 
     Args:
         folder: of the index; made if it does not exist.
         spec: of the model.
         dtype: type of the stored values: ``float16`` or ``float32``.
+        mode: permissions of a new folder; its files get the same without execution.
 
     Raises:
         GalleryBusyError: another process writes the index.
         OutputError: the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(folder)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(mode)
+        if (folder / FILE_NAME).exists():
+            return
+        lock = take_lock(folder, mode)
         try:
             if not (folder / FILE_NAME).exists():
                 vector_format = VectorFormat(spec.dimension, dtype, 0, spec.fingerprint)
-                vector_file.create(folder / vector_format.file_name, vector_format)
-                _create_catalogue(folder, spec, dtype)
+                vector_file.create(folder / vector_format.file_name, vector_format, mode & _FILES)
+                _create_catalogue(folder, spec, dtype, mode & _FILES)
         finally:
             os.close(lock)
     except OSError as error:
@@ -73,15 +100,26 @@ def create_index(folder: Path, spec: ModelSpec, dtype: str) -> None:
         ) from error
 
 
-def _create_catalogue(folder: Path, spec: ModelSpec, dtype: str) -> None:
+def _create_catalogue(folder: Path, spec: ModelSpec, dtype: str, mode: int) -> None:
     """Create the catalogue in a temporary folder and rename it: a kill leaves no catalogue or a complete one."""
-    partial = folder / "new"
-    partial.mkdir(exist_ok=True)
+    partial = folder / PARTIAL
+    partial.mkdir(exist_ok=True, mode=0o700)
     for stray in partial.iterdir():
         stray.unlink()
-    Catalogue.create(partial, spec, dtype)
-    sync_path(partial / FILE_NAME)
-    (partial / FILE_NAME).replace(folder / FILE_NAME)
+    path = partial / FILE_NAME
+    connection = connect(path, create=True)
+    try:
+        with transaction(connection, write=True):
+            for statement in TABLES.split(";"):
+                connection.execute(statement)
+            write_facts(connection, new_facts(spec, dtype))
+    except sqlite3.Error as error:
+        raise database_error(path, error) from error
+    finally:
+        connection.close()
+    path.chmod(mode)
+    sync_path(path)
+    path.replace(folder / FILE_NAME)
     for stray in partial.iterdir():
         stray.unlink()
     partial.rmdir()
@@ -89,7 +127,7 @@ def _create_catalogue(folder: Path, spec: ModelSpec, dtype: str) -> None:
 
 
 def remove_index(folder: Path) -> None:
-    """Remove the files of an index. Other files in its folder stay.
+    """Remove the files of an index; vectors are overwritten first. Other files in its folder stay.
 
     Raises:
         GalleryBusyError: another process writes the index.
@@ -98,7 +136,12 @@ def remove_index(folder: Path) -> None:
         return
     lock = take_lock(folder)
     try:
-        for pattern in (f"{FILE_NAME}*", "vec.*", "cache.*", "writer.lock"):
+        (folder / FILE_NAME).unlink(missing_ok=True)
+        for pattern in ("vec.*", "cache.*"):
+            for file in folder.glob(pattern):
+                if not erase_file(file):
+                    file.unlink()  # readers go on with the file, which the disk frees when they close it
+        for pattern in (f"{FILE_NAME}*", _LOCK):
             for file in folder.glob(pattern):
                 file.unlink()
         with contextlib.suppress(OSError):  # the folder holds other files

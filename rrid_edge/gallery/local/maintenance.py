@@ -1,119 +1,111 @@
-"""Maintenance of a local index: recovery after a kill, verification, erasing dead slots, compaction."""
+"""Maintenance of a local index: recovery at opening for writing, verification, compaction."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from rrid_edge.files import sync_path
-from rrid_edge.gallery.base import GalleryRow, Verification
-from rrid_edge.gallery.local import vector_file
-from rrid_edge.gallery.local.bounds import erase_bounds, remove_bounds_files
-from rrid_edge.gallery.local.catalogue import Catalogue
-from rrid_edge.gallery.local.projection import ProjectionFiles
-from rrid_edge.gallery.local.snapshot import Snapshot
+from rrid_edge.gallery.local import format1, vector_file
+from rrid_edge.gallery.local.bounds import FACT, bounds_paths
+from rrid_edge.gallery.local.catalogue import FILE_NAME, read_entries
+from rrid_edge.gallery.local.facts import Facts, commit, count_rows, info_of, read_facts, vector_format_of
+from rrid_edge.gallery.local.folder import PARTIAL
+from rrid_edge.gallery.local.forgetting import empty_log, finish_erasing
+from rrid_edge.gallery.local.mapped import MappedVectors, erase_file
+from rrid_edge.gallery.local.mending import catalogue_is_sound, mend_catalogue
+from rrid_edge.gallery.local.projection import ProjectionFacts
+from rrid_edge.gallery.local.schema import INSERT, record_of
+from rrid_edge.model.spec import ModelSpec
 
 _ROWS_PER_WRITE = 256
 
 
-def recover(folder: Path, snapshot: Snapshot) -> None:
-    """Cut a torn tail off the vector file, correct its commit mark, and delete the files of other generations.
+def file_mode(folder: Path) -> int:
+    """Permissions of an index's files: those of its catalogue."""
+    return (folder / FILE_NAME).stat().st_mode & 0o666
+
+
+def stored_spec(connection: sqlite3.Connection, folder: Path) -> ModelSpec:
+    """The model of an index of any format that this version knows."""
+    if format1.is_format_1(connection):
+        return format1.stored_spec(connection, folder)
+    return info_of(read_facts(connection, folder).facts, folder).spec
+
+
+def recover(connection: sqlite3.Connection, folder: Path) -> None:
+    """Bring an index that may have been killed or damaged into order: the first step of writing.
+
+    A gallery of format 1 is migrated. Damaged entries are mended or deleted; the vector file gets its committed length;
+    a forgetting that was interrupted is finished; left-overs of kills are deleted.
 
     Raises:
-        GalleryError: the vector file is damaged.
-        FileNotFoundError: the vector file does not exist.
-    """
-    snapshot.check_vector_file()
-    path, slots = snapshot.vector_path, snapshot.info.slots
-    os.truncate(path, vector_file.HEADER_BYTES + slots * snapshot.vector_format.row_bytes)
-    if vector_file.committed_rows(path) != slots:
-        vector_file.mark_committed(path, slots)
-    projection = ProjectionFiles(folder, snapshot.info.generation)
-    for stray in (*folder.glob("vec.*"), *folder.glob("cache.*")):
-        if stray not in (path, projection.basis_path, projection.rows_path):
-            stray.unlink()
-
-
-def damaged_rows(catalogue: Catalogue, snapshot: Snapshot) -> list[GalleryRow]:
-    """Live rows whose vectors do not match their checksums. Reads all vectors, but only the damaged rows.
-
-    Raises:
-        GalleryError: a damaged row does not match its own checksum.
-    """
-    with catalogue.transaction() as connection:
-        checksums = catalogue.checksums(connection)
-    slots = vector_file.damaged_slots(checksums, snapshot.map_vectors())
-    with catalogue.transaction() as connection:
-        return list(catalogue.rows_at(connection, slots).values())
-
-
-def verify_vectors(rows: Sequence[GalleryRow], snapshot: Snapshot, *, bounds_sound: bool) -> Verification:
-    """Check the vectors of all live rows, and count lost commits.
-
-    Args:
-        rows: all live rows; the snapshot must not be older.
-        snapshot: of the index.
-        bounds_sound: whether the bounds of the two-pass search are intact.
-
-    Raises:
-        GalleryError: the vector file is damaged.
-    """
-    slots = set(vector_file.damaged_slots([(row.slot, row.crc32) for row in rows], snapshot.map_vectors()))
-    damaged = tuple(row for row in rows if row.slot in slots)
-    # SQLite silently drops commits after a damaged page of its WAL. The commit mark reveals that.
-    lost = max(0, vector_file.committed_rows(snapshot.vector_path) - snapshot.info.slots)
-    return Verification(len(rows), damaged, bounds_sound, lost)
-
-
-def erase_dead_slots(folder: Path, catalogue: Catalogue, snapshot: Snapshot) -> None:
-    """Overwrite the vectors and bounds of all dead slots with zeros, those of replaced crops included.
-
-    Raises:
+        GalleryError: the catalogue cannot be mended.
         OSError: the disk refused a write.
     """
-    with catalogue.transaction() as connection:
-        live = {slot for slot, _ in catalogue.checksums(connection)}
-    dead = [slot for slot in range(snapshot.info.slots) if slot not in live]
-    zeros = bytes(snapshot.vector_format.row_bytes)
-    descriptor = os.open(snapshot.vector_path, os.O_WRONLY)
-    try:
-        for slot in dead:
-            vector_file.write_all(descriptor, zeros, vector_file.HEADER_BYTES + slot * len(zeros))
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-    erase_bounds(folder, catalogue, snapshot.info, snapshot.projection, dead)
+    if format1.is_format_1(connection):
+        format1.migrate(connection, folder)
+    if not catalogue_is_sound(connection, folder):
+        mend_catalogue(connection, folder)
+    info = info_of(read_facts(connection, folder).facts, folder)
+    form = vector_format_of(info)
+    rows = vector_file.restore(folder / form.file_name, form, info.slots, file_mode(folder))
+    if rows != info.slots:
+        with commit(connection, folder) as changed:
+            changed["slots"] = str(rows)
+    finish_erasing(connection, folder)
+    empty_log(connection, folder)
+    erase_strays(folder, read_facts(connection, folder).facts)
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
-def compact_files(folder: Path, catalogue: Catalogue, snapshot: Snapshot) -> int:
+def erase_strays(folder: Path, facts: Facts) -> list[Path]:
+    """Erase files of other generations and of older bounds; returns vector files that readers still use."""
+    info = info_of(facts, folder)
+    current = folder / vector_format_of(info).file_name
+    kept = {current, *bounds_paths(folder, info, ProjectionFacts.from_json(facts[FACT]))}
+    for cache in folder.glob("cache.*"):
+        if cache not in kept:
+            guards = list(folder.glob(f"vec.{cache.name.split('.')[1]}.*"))
+            erase_file(cache, guard=guards[0] if guards else None)
+    return [path for path in folder.glob("vec.*") if path not in kept and not erase_file(path)]
+
+
+def compact_files(connection: sqlite3.Connection, folder: Path) -> int:
     """Write a vector file of the next generation without dead slots, and switch to it in one commit.
 
     Returns:
         Number of slots freed.
 
     Raises:
-        GalleryError: a row of the catalogue is damaged.
         OSError: the disk refused a write.
     """
-    rows = sorted(catalogue.rows(), key=lambda row: row.slot)
-    new_format = replace(snapshot.vector_format, generation=snapshot.vector_format.generation + 1)
+    info = info_of(read_facts(connection, folder).facts, folder)
+    old_format = vector_format_of(info)
+    new_format = replace(old_format, generation=info.generation + 1)
     new_path = folder / new_format.file_name
-    stored = snapshot.map_vectors()
-    vector_file.create(new_path, new_format)
+    rows = sorted(read_entries(connection, info.generation).live, key=lambda row: row.slot)
+    vectors = MappedVectors(folder / old_format.file_name, old_format, info.slots)
+    vector_file.create(new_path, new_format, file_mode(folder))
     for start in range(0, len(rows), _ROWS_PER_WRITE):
-        block = np.ascontiguousarray(stored[[row.slot for row in rows[start : start + _ROWS_PER_WRITE]]])
+        block = np.ascontiguousarray(vectors.stored[[row.slot for row in rows[start : start + _ROWS_PER_WRITE]]])
         vector_file.append(new_path, block.tobytes(), vector_file.HEADER_BYTES + start * new_format.row_bytes)
     sync_path(folder)
-    with catalogue.transaction(write=True) as connection:
+    moved = [replace(row, slot=slot, generation=new_format.generation) for slot, row in enumerate(rows)]
+    with commit(connection, folder) as changed:
         connection.execute("DELETE FROM row")
-        for key, value in (("generation", str(new_format.generation)), ("slots", "0"), ("projection", "")):
-            connection.execute("UPDATE info SET value = ? WHERE key = ?", (value, key))
-        catalogue.insert(connection, rows, 0, [row.crc32 for row in rows])
+        connection.executemany(INSERT, [record_of(row) for row in moved])
+        changed |= {
+            "generation": str(new_format.generation),
+            "slots": str(len(rows)),
+            FACT: "",
+            "rows": "0",
+            "total": "0",
+        }
+        count_rows(changed, added=moved)
     vector_file.mark_committed(new_path, len(rows))
-    snapshot.vector_path.unlink()
-    remove_bounds_files(folder, snapshot.info.generation)
-    return snapshot.info.slots - len(rows)
+    return info.slots - len(rows)

@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,6 +30,8 @@ _COORDINATE_ERROR = 1e-6
 _OVERSAMPLING, _ITERATIONS = 16, 3
 _MAGIC = b"RRIDPCA1"
 _HEADER = struct.Struct("<8sII")
+BEING_ERASED = -1
+"""Checksum of projected rows while some of them are overwritten; it fits all rows."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class ProjectionFacts:
         dimensions: K.
         rows: number of projected slots; later slots have no bound yet.
         fitted_on: number of slots when the basis was fitted.
-        crc32: of the projected rows' bytes.
+        crc32: of the projected rows' bytes; :data:`BEING_ERASED` while some of them are overwritten.
         basis_crc32: of the basis file's bytes.
+        fit: number of the basis. Each basis has files of its own, because readers may still use the last one.
     """
 
     dimensions: int
@@ -49,6 +52,7 @@ class ProjectionFacts:
     fitted_on: int
     crc32: int
     basis_crc32: int
+    fit: int = 0
 
     def to_json(self) -> str:
         """The text that the catalogue stores."""
@@ -131,26 +135,31 @@ class ProjectionFiles:
     Args:
         folder: of the index.
         generation: number of the vector file.
+        fit: number of the basis.
 
     Attributes:
         basis_path: file of the basis.
         rows_path: file of the projected rows.
     """
 
-    def __init__(self, folder: Path, generation: int) -> None:
-        self.basis_path = folder / f"cache.{generation}.basis"
-        self.rows_path = folder / f"cache.{generation}.projected"
+    def __init__(self, folder: Path, generation: int, fit: int = 0) -> None:
+        name = f"cache.{generation}.{fit}" if fit else f"cache.{generation}"
+        self.basis_path, self.rows_path = folder / f"{name}.basis", folder / f"{name}.projected"
+        self._fit = fit
 
-    def create(self, basis: NDArray[np.float32]) -> ProjectionFacts:
-        """Write a basis and an empty file of rows."""
+    def create(self, basis: NDArray[np.float32], mode: int) -> ProjectionFacts:
+        """Write a basis and an empty file of rows with these permissions."""
         content = _HEADER.pack(_MAGIC, *basis.shape) + basis.astype("<f4").tobytes()
         for path, data in ((self.basis_path, content), (self.rows_path, b"")):
-            with path.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            try:
+                os.fchmod(descriptor, mode)
+                write_all(descriptor, data, 0)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         sync_path(self.basis_path.parent)
-        return ProjectionFacts(basis.shape[1], 0, 0, 0, zlib.crc32(content))
+        return ProjectionFacts(basis.shape[1], 0, 0, 0, zlib.crc32(content), self._fit)
 
     def append(self, facts: ProjectionFacts, rows: NDArray[np.float32]) -> ProjectionFacts:
         """Append projected rows (N, K + 1) after the first ``facts.rows`` rows, and sync."""
@@ -191,10 +200,13 @@ class ProjectionFiles:
             return None
         return crc if not remaining_bytes else None
 
-    def overwrite(self, facts: ProjectionFacts, slots: Sequence[int]) -> ProjectionFacts:
-        """Overwrite the projected rows of some slots with zeros, and sync."""
+    def overwrite(self, facts: ProjectionFacts, slots: Iterable[int]) -> ProjectionFacts | None:
+        """Overwrite the projected rows of some slots with zeros, and sync; None if the file is missing or cut off."""
         zeros = bytes((facts.dimensions + 1) * 4)
-        descriptor = os.open(self.rows_path, os.O_WRONLY)
+        try:
+            descriptor = os.open(self.rows_path, os.O_WRONLY)
+        except FileNotFoundError:
+            return None
         try:
             for slot in slots:
                 if slot < facts.rows:
@@ -202,4 +214,5 @@ class ProjectionFiles:
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
-        return replace(facts, crc32=self.checksum(facts) or 0)
+        crc32 = self.checksum(facts)
+        return None if crc32 is None else replace(facts, crc32=crc32)

@@ -2,13 +2,11 @@
 
 The *scan* computes every product, in blocks. The *two passes* compute an upper bound of every cosine first, then only
 the products of rows whose bound reaches the last hit. If the bounds leave too many rows, the query is scanned. Proof
-and
-measurements: ``docs/decisions/two-pass-search.md``.
+and measurements: ``docs/decisions/two-pass-search.md``.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from rrid_edge.gallery.base import GalleryRow, Hit
 from rrid_edge.gallery.local.projection import SLACK
 from rrid_edge.gallery.local.view import BLOCK_ROWS, View
-from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores
+from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores, row_order
 
 FAST_ROWS = 200
 """Rows that a fast search scores exactly per query."""
@@ -193,7 +191,7 @@ def _intact_candidates(
 def best_hits(
     view: View, query: NDArray[np.float32], chosen: Candidates, rows_by_slot: dict[int, GalleryRow], top_k: int
 ) -> tuple[Hit, ...]:
-    """The best ``top_k`` candidates by exact score, ties by path.
+    """The best ``top_k`` candidates by exact score, ties by path, then id.
 
     Args:
         view: the rows.
@@ -205,5 +203,5 @@ def best_hits(
     slots = chosen.slots.tolist()
     scores = exact_scores(query, view.vectors.take(chosen.slots)) if slots else np.empty(0, np.float32)
     hits = [Hit(rows_by_slot[slot], float(score)) for slot, score in zip(slots, scores, strict=True)]
-    hits.sort(key=lambda hit: (-hit.score, os.fsencode(hit.row.path)))
+    hits.sort(key=lambda hit: (-hit.score, *row_order(hit.row)))
     return tuple(hits[:top_k])

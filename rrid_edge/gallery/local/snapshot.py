@@ -1,140 +1,202 @@
-"""Snapshots of the local store: the facts and arrays of one committed state, cached until the next commit."""
+"""Committed states of a local gallery: facts, vectors and arrays, cached until the next commit.
+
+Reading takes no lock that a writer waits for. Each moment has a connection of its own, whose transaction holds the
+catalogue's state, and a shared lock on the vector file, which keeps a compaction from erasing it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rrid_edge.errors import GalleryError, printable
-from rrid_edge.gallery.base import GalleryInfo
-from rrid_edge.gallery.local import vector_file
-from rrid_edge.gallery.local.bounds import load_bounds
-from rrid_edge.gallery.local.catalogue import Catalogue
+from rrid_edge.errors import GalleryChangedError, GalleryError, printable
+from rrid_edge.gallery.base import GalleryInfo, GalleryRow
+from rrid_edge.gallery.local import format1
+from rrid_edge.gallery.local.bounds import FACT, load_bounds
+from rrid_edge.gallery.local.catalogue import FILE_NAME, live_rows, read_entries
+from rrid_edge.gallery.local.database import ReadPool, translated
+from rrid_edge.gallery.local.facts import Facts, info_of, read_facts, vector_format_of
+from rrid_edge.gallery.local.mapped import MappedVectors
 from rrid_edge.gallery.local.projection import ProjectionFacts
-from rrid_edge.gallery.local.view import Vectors, View, columns, memory_budget_bytes
-from rrid_edge.gallery.shared import UNKNOWN
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.gallery.local.schema import columns_of, read_columns
+from rrid_edge.gallery.local.view import Vectors, View, memory_budget_bytes
+from rrid_edge.gallery.shared import row_order
 
 _TRIES = 20
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The facts of one committed state.
-
-    Attributes:
-        info: facts of the gallery.
-        vector_format: header of the vector file.
-        vector_path: the vector file.
-        projection: facts of the projection, or None.
-    """
-
-    info: GalleryInfo
-    vector_format: vector_file.VectorFormat
-    vector_path: Path
-    projection: ProjectionFacts | None
-
-    def map_vectors(self) -> NDArray[np.generic]:
-        """The vector file's slots, memory-mapped: (slots, D) in the stored type.
-
-        Raises:
-            GalleryError: the vector file is damaged.
-            FileNotFoundError: a compaction has replaced the vector file since.
-        """
-        return vector_file.map_rows(self.vector_path, self.vector_format, self.info.slots)
-
-    def check_vector_file(self) -> None:
-        """Check header and length of the vector file.
-
-        Raises:
-            GalleryError: the vector file is damaged.
-            FileNotFoundError: the vector file does not exist.
-        """
-        vector_file.check_file(self.vector_path, self.vector_format, self.info.slots)
-
-
-class SnapshotReader:
-    """Reads snapshots of one index.
+class State:
+    """One committed state. Threads may share it.
 
     Args:
         folder: of the index.
-        catalogue: of the index.
+        facts: of the state.
+        damaged: number of damaged copies of the facts.
 
     Attributes:
-        memory_budget_bytes: limit for vectors that stay decoded.
+        facts: as given.
+        damaged: as given.
+        info: facts as callers get them.
+        projection: facts of the projection, or None.
+        vectors: the memory-mapped vector file.
+
+    Raises:
+        GalleryError: a fact is unreadable, or the vector file is damaged.
+        FileNotFoundError: a compaction has replaced the vector file.
     """
 
-    def __init__(self, folder: Path, catalogue: Catalogue) -> None:
-        self._folder, self._catalogue = folder, catalogue
-        self.memory_budget_bytes = memory_budget_bytes()
-        self._snapshot: tuple[tuple[int, int], Snapshot] | None = None
-        self._view: tuple[tuple[int, int], View] | None = None
+    def __init__(self, folder: Path, facts: Facts, damaged: int) -> None:
+        self.facts, self.damaged = facts, damaged
+        self.info: GalleryInfo = info_of(facts, folder)
+        self.projection = ProjectionFacts.from_json(facts[FACT])
+        form = vector_format_of(self.info)
+        self.vectors = MappedVectors(folder / form.file_name, form, self.info.slots)
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._rows: list[GalleryRow] | None = None
+        self._view: View | None = None
 
-    def current(self) -> Snapshot:
-        """The snapshot of the last commit.
+    def rows(self, connection: sqlite3.Connection) -> list[GalleryRow]:
+        """All live rows in order; the list is shared."""
+        with self._lock:
+            if self._rows is None:
+                rows = live_rows(connection, self.info.generation, self.info.rows)
+                self._rows = sorted(rows, key=row_order)
+            return self._rows
 
-        Raises:
-            GalleryError: the catalogue is damaged.
-        """
-        with self._catalogue.transaction() as connection:
-            return self._read(connection)
+    def view(self, connection: sqlite3.Connection) -> View:
+        """The arrays of a search."""
+        with self._lock:
+            if self._view is None:
+                try:
+                    columns = read_columns(connection)
+                    sound = str(columns.total) == self.facts["total"] and len(columns.slots) == self.info.rows
+                except (AttributeError, OverflowError, TypeError, ValueError):
+                    sound = False
+                if not sound:  # an entry is damaged: take those that match their own checksums
+                    columns = columns_of(read_entries(connection, self.info.generation).live)
+                vectors = Vectors(self.vectors.stored, memory_budget_bytes())
+                self._view = View(vectors, columns, load_bounds(self._folder, self.info, self.projection))
+            return self._view
 
-    def _read(self, connection: sqlite3.Connection) -> Snapshot:
-        version = self._catalogue.version()
-        if self._snapshot is None or self._snapshot[0] != version:
-            self._snapshot = (version, self._build(connection))
-        return self._snapshot[1]
 
-    def _build(self, connection: sqlite3.Connection) -> Snapshot:
-        facts = self._catalogue.facts(connection)
-        rows = self._catalogue.count(connection)
-        try:
-            spec = ModelSpec.from_metadata(json.loads(facts["spec"]), where=printable(self._folder))
-            slots, generation = int(facts["slots"]), int(facts["generation"])
-            info = GalleryInfo(spec, facts["model"], rows, slots, facts["dtype"], generation)
-        except (KeyError, ValueError) as error:
-            raise GalleryError(
-                f"{printable(self._folder)}: the facts in the catalogue are damaged ({error}); remove the index folder "
-                "and index again"
-            ) from error
-        vector_format = vector_file.VectorFormat(spec.dimension, info.dtype, info.generation, spec.fingerprint)
-        projection = ProjectionFacts.from_json(facts.get("projection", ""))
-        return Snapshot(info, vector_format, self._folder / vector_format.file_name, projection)
+@dataclass(frozen=True)
+class Snapshot:
+    """A committed state that is held, and the connection that reads its catalogue.
+
+    Attributes:
+        connection: in a transaction.
+        state: of the gallery.
+    """
+
+    connection: sqlite3.Connection
+    state: State
+
+
+class SnapshotReader:
+    """Holds committed states of one index. Its methods may be called from any thread.
+
+    Args:
+        folder: of the index.
+
+    Attributes:
+        path: the catalogue.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        self._folder = folder
+        self._pool = ReadPool(self.path)
+        self._lock = threading.Lock()
+        self._state: State | None = None
+        self._upgraded: tuple[object, sqlite3.Connection] | None = None
 
     @contextlib.contextmanager
-    def search_view(self) -> Iterator[tuple[sqlite3.Connection, View]]:
-        """A transaction, and the arrays of its snapshot. Retried if a compaction replaces the vector file meanwhile.
+    def held(self) -> Iterator[Snapshot]:
+        """Hold the last committed state.
 
         Raises:
-            GalleryError: the index is damaged, or it was replaced 20 times in a row.
+            ClosedError: the gallery is closed.
+            GalleryError: the index is damaged.
         """
-        for _ in range(_TRIES):
-            with self._catalogue.transaction() as connection:
+        with contextlib.ExitStack() as stack:
+            failed_at = None
+            for _ in range(_TRIES):
+                attempt = stack.enter_context(contextlib.ExitStack())
+                connection = attempt.enter_context(self._transaction())
+                with translated(self.path):
+                    reading, facts, damaged = self._read(connection)
                 try:
-                    view = self._read_view(connection)
-                except FileNotFoundError:
-                    continue
-                yield connection, view
-                return
-        raise GalleryError(f"{printable(self._folder)}: the index changed {_TRIES} times while it was read; try again")
+                    state = self._state_of(facts, damaged)
+                    found = attempt.enter_context(state.vectors.held())
+                except (FileNotFoundError, GalleryError) as error:
+                    if failed_at == facts["commit"]:  # no compaction did this
+                        raise _unusable(error, self._folder) from error
+                    found = False
+                if found:
+                    yield Snapshot(reading, state)
+                    return
+                failed_at = facts["commit"]
+                attempt.close()
+        raise GalleryError(
+            f"{printable(self._folder)}: the index changed {_TRIES} times while it was opened; try again"
+        )
 
-    def _read_view(self, connection: sqlite3.Connection) -> View:
-        snapshot = self._read(connection)
-        version = self._catalogue.version()
-        if self._view is None or self._view[0] != version:
-            vectors = Vectors(snapshot.map_vectors(), self.memory_budget_bytes)
-            slots, cameras, times, crcs = columns(self._catalogue.columns(connection, UNKNOWN))
-            projection = load_bounds(self._folder, snapshot.info, snapshot.projection)
-            self._view = (version, View(snapshot.info, vectors, slots, cameras, times, crcs, projection))
-        return self._view[1]
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._pool.acquire()
+        try:
+            with translated(self.path):
+                connection.execute("BEGIN")
+            yield connection
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            self._pool.release(connection)
+
+    def _read(self, connection: sqlite3.Connection) -> tuple[sqlite3.Connection, Facts, int]:
+        """The connection to read rows from, and the facts."""
+        state = self._state
+        commit = connection.execute("SELECT value FROM info WHERE key = 'commit'").fetchone()
+        if state is not None and commit is not None and state.facts["commit"] == commit[0]:
+            return connection, state.facts, state.damaged
+        if format1.is_format_1(connection):
+            connection = self._upgrade(connection)
+        read = read_facts(connection, self._folder)
+        return connection, read.facts, read.damaged
+
+    def _upgrade(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        key = format1.state_of(connection)
+        with self._lock:
+            if self._upgraded is None or self._upgraded[0] != key:
+                self._upgraded = (key, format1.upgraded_copy(connection, self._folder))
+            return self._upgraded[1]
+
+    def _state_of(self, facts: Facts, damaged: int) -> State:
+        state = self._state
+        if state is None or state.facts["commit"] != facts["commit"]:
+            state = State(self._folder, facts, damaged)
+            self._state = state
+        return state
 
     def clear(self) -> None:
-        """Release the arrays."""
-        self._view = None
+        """Forget the cached state."""
+        self._state = None
+
+    def close(self) -> None:
+        """Close the connections that no moment uses."""
+        self._state = None
+        self._pool.close()
+
+
+def _unusable(error: Exception, folder: Path) -> GalleryError:
+    if isinstance(error, GalleryError):
+        return error
+    return GalleryError(
+        f"{printable(folder)}: the index lacks its vector file: expected the file that the catalogue names; restore it "
+        "from a backup, or embed all crops again with: rrid-edge index FOLDER"
+    )

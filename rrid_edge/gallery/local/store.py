@@ -1,40 +1,45 @@
 """The local store: a SQLite catalogue and one append-only vector file in a folder.
 
 Commit protocol: vectors are written and synced, then one SQLite transaction adds their rows. That commit is the only
-commit point. The next writer cuts a torn tail. One writer holds an advisory lock, which the kernel releases when its
-process dies. Readers take no lock; each call reads one snapshot. Design: ``docs/decisions/local-gallery.md``.
+commit point. One writer holds an advisory lock, which the kernel releases when its process dies. Readers hold one
+committed state each and wait for nobody. Design: ``docs/decisions/local-gallery.md``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.closable import Closable
-from rrid_edge.errors import GalleryError, OutputError, UsageError, printable
-from rrid_edge.gallery.base import GalleryInfo, GalleryRow, NewRow, SearchFilter, SearchResult, Verification
-from rrid_edge.gallery.local import vector_file
-from rrid_edge.gallery.local.bounds import bounds_are_intact, discard_bounds, needs_bounds, refresh_bounds
-from rrid_edge.gallery.local.catalogue import Catalogue
-from rrid_edge.gallery.local.folder import create_index, take_lock
-from rrid_edge.gallery.local.maintenance import compact_files, damaged_rows, erase_dead_slots, recover, verify_vectors
-from rrid_edge.gallery.local.search import best_hits, find_candidates
-from rrid_edge.gallery.local.snapshot import Snapshot, SnapshotReader
-from rrid_edge.gallery.shared import refuse_foreign, refuse_unfitting, refuse_unknown_dtype
+from rrid_edge.gallery.base import ForgetReport, GalleryInfo, GalleryRow, NewRow
+from rrid_edge.gallery.local import notes, vector_file
+from rrid_edge.gallery.local.bounds import FACT, needs_bounds, refresh_bounds
+from rrid_edge.gallery.local.database import translated
+from rrid_edge.gallery.local.facts import info_of, refuse_unknown_facts, vector_format_of
+from rrid_edge.gallery.local.folder import DEFAULT_MODE, create_index
+from rrid_edge.gallery.local.forgetting import empty_log, finish_erasing, left_over, mark_forgotten
+from rrid_edge.gallery.local.maintenance import compact_files, file_mode
+from rrid_edge.gallery.local.reading import LocalReading
+from rrid_edge.gallery.local.schema import refuse_unstorable
+from rrid_edge.gallery.local.snapshot import SnapshotReader
+from rrid_edge.gallery.local.verifying import bounds_are_sound, damaged_rows
+from rrid_edge.gallery.local.writer import IndexWriter, refuse_reading
+from rrid_edge.gallery.local.writing import add_rows, remove_rows, update_rows
+from rrid_edge.gallery.shared import accepted_descriptors, accepted_rows, refuse_foreign, refuse_unknown_dtype
 from rrid_edge.model.spec import ModelSpec
 
 
-class LocalGallery(Closable):
-    """A gallery in a folder of its own; implements :class:`rrid_edge.gallery.base.Gallery`.
+class LocalGallery(LocalReading, Closable):
+    """A gallery in a folder of its own; implements :class:`rrid_edge.gallery.contract.GalleryStore`.
+
+    Its methods may be called from any thread. Writing calls wait for each other; reading calls wait for nobody.
 
     Args:
         folder: of the index.
-        write: open for writing. This takes the writer's lock and recovers from a kill.
+        write: open for writing. This takes the writer's lock, recovers from a kill, and migrates format 1.
         spec: the model that will be used. A gallery of another fingerprint is refused; None accepts any.
 
     Attributes:
@@ -44,47 +49,33 @@ class LocalGallery(Closable):
     Raises:
         GalleryMissingError: the folder has no index.
         GalleryBusyError: another process writes the index.
-        GalleryError: the index is damaged or has a newer format.
+        GalleryError: the index is damaged, has a newer format, or this user may not read it.
         FingerprintMismatchError: the gallery was indexed with another model.
     """
 
-    erasure = "their descriptors overwritten"
-
     def __init__(self, folder: Path, *, write: bool = False, spec: ModelSpec | None = None) -> None:
         self.folder = folder
-        self._lock: int | None = take_lock(folder) if write and folder.is_dir() else None
+        self._writer = IndexWriter(folder, spec) if write and folder.is_dir() else None
         try:
-            self._catalogue = Catalogue(folder, read_only=not write)
-        except BaseException:
-            self._release_lock()
-            raise
-        self._snapshots = SnapshotReader(folder, self._catalogue)
-        try:
-            snapshot = self._snapshots.current()
-            self.spec = snapshot.info.spec
+            self._reader = SnapshotReader(folder)
+            with self._reader.held() as snapshot:
+                self.spec = snapshot.state.info.spec
             if spec is not None:
                 refuse_foreign(self.where, self.spec, spec)
-            if write:
-                recover(folder, snapshot)
-            else:
-                snapshot.check_vector_file()
-        except FileNotFoundError as error:
-            self.close()
-            raise GalleryError(
-                f"{printable(folder)}: the index lacks its vector file; remove that folder and index again"
-            ) from error
         except BaseException:
-            self.close()
+            self._close_writer()
             raise
 
     @classmethod
-    def create(cls, folder: Path, spec: ModelSpec, *, dtype: str = "float16") -> LocalGallery:
+    def create(cls, folder: Path, spec: ModelSpec, *, dtype: str = "float16", mode: int = DEFAULT_MODE) -> LocalGallery:
         """Create an empty gallery, or open the existing one for writing.
 
         Args:
             folder: of the index; made if it does not exist.
             spec: of the model.
             dtype: type of the stored values of a new gallery: ``float16`` or ``float32``.
+            mode: permissions of a new folder, for example ``0o750`` for one that a group may read. Files get the same
+                without execution.
 
         Raises:
             UsageError: the dtype is unknown.
@@ -92,209 +83,195 @@ class LocalGallery(Closable):
             ArtefactError: an existing index is busy, damaged, of a newer format or of another model.
         """
         refuse_unknown_dtype(dtype)
-        create_index(folder, spec, dtype)
+        create_index(folder, spec, dtype, mode)
         return cls(folder, write=True, spec=spec)
 
-    @property
-    def where(self) -> str:
-        """The folder of the index, as messages name it."""
-        return printable(self.folder)
+    def _open_writer(self) -> IndexWriter:
+        if self._writer is None:
+            raise refuse_reading(self.folder)
+        return self._writer
 
-    def info(self) -> GalleryInfo:
-        """The gallery's facts."""
-        return self._snapshots.current().info
+    def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> list[int]:
+        """Store crops with their descriptors, float32 (N, D), in one commit; returns their ids.
 
-    def rows(self) -> list[GalleryRow]:
-        """All live rows, ordered by path.
+        A row whose source and path exist is replaced; with the same content it keeps its id, label and thumbnail.
 
         Raises:
-            GalleryError: a row does not match its checksum.
-        """
-        return self._catalogue.rows()
-
-    def rows_of(self, paths: Sequence[str]) -> list[GalleryRow]:
-        """The live rows of some paths, in no order; unknown paths are left out.
-
-        Raises:
-            GalleryError: a row does not match its checksum.
-        """
-        with self._catalogue.transaction() as connection:
-            return list(self._catalogue.rows_at(connection, self._catalogue.slots_of(connection, paths)).values())
-
-    def file_stats(self) -> dict[str, tuple[int, int]]:
-        """Size (bytes) and modification time (ns) of every live crop's file, by path. Checksums are not verified."""
-        return self._catalogue.file_stats()
-
-    def set_model(self, model: Path) -> None:
-        """Record the model file, for later queries."""
-        if self.info().model != str(model):
-            self._catalogue.set_fact("model", str(model))
-
-    def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> None:
-        """Store crops with their descriptors, float32 (N, D), in one commit. A path that exists is replaced.
-
-        Raises:
-            UsageError: the shape is wrong.
+            UsageError: a field or a descriptor is refused, a path occurs twice, or the shape is wrong. Nothing is
+                written.
             OutputError: the disk refused a write. The store is closed; committed rows are kept.
         """
-        if not rows:
-            return
-        snapshot = self._snapshots.current()
-        vector_format, slots = snapshot.vector_format, snapshot.info.slots
-        refuse_unfitting(vectors.shape, len(rows), vector_format.dimension)
-        stored = vector_format.encode(vectors)
-        with self._writing():
-            position = vector_file.HEADER_BYTES + slots * vector_format.row_bytes
-            vector_file.append(snapshot.vector_path, stored.tobytes(), position)
-            with self._catalogue.transaction(write=True) as connection:
-                self._catalogue.insert(connection, rows, slots, vector_file.checksums(stored))
-            vector_file.mark_committed(snapshot.vector_path, slots + len(rows))
+        writer = self._open_writer()
+        accepted = accepted_rows(rows)
+        descriptors = accepted_descriptors(vectors, len(accepted), self.spec.dimension)
+        for row in accepted:
+            refuse_unstorable(row)
+        if not accepted:
+            return []
+        with writer.writing():
+            info = self._writer_info()
+            form = vector_format_of(info)
+            stored = form.encode(descriptors)
+            path = self.folder / form.file_name
+            position = vector_file.HEADER_BYTES + info.slots * form.row_bytes
+            vector_file.append(path, stored.tobytes(), position)
+            with writer.commit() as (connection, facts):
+                ids = add_rows(connection, facts, accepted, vector_file.checksums(stored))
+            vector_file.mark_committed(path, info.slots + len(accepted))
+        return ids
 
-    def update_stat(self, rows: Sequence[GalleryRow]) -> None:
-        """Record new sizes and modification times of crops whose content is the same."""
-        if rows:
-            with self._writing():
-                self._catalogue.update_stat(rows)
+    def _writer_info(self) -> GalleryInfo:
+        return info_of(self._open_writer().facts(), self.folder)
 
-    def remove(self, paths: Iterable[str], *, overwrite: bool = False) -> int:
-        """Remove crops; returns how many existed.
+    def update(self, rows: Sequence[GalleryRow]) -> None:
+        """Write new fields of stored rows in one commit. Ids, paths, sources and vectors stay; lost rows are left out.
 
-        With ``overwrite`` their vectors and bounds are overwritten with zeros, and their catalogue entries erased.
+        Raises:
+            UsageError: a field is refused. Nothing is written.
+            OutputError: the disk refused a write. The store is closed; committed rows are kept.
+        """
+        writer = self._open_writer()
+        for row in rows:
+            refuse_unstorable(row)
+        accepted = [row for row in accepted_rows(rows) if isinstance(row, GalleryRow)]
+        if accepted:
+            with writer.commit() as (connection, facts):
+                update_rows(connection, facts, accepted)
+
+    def remove(self, rows: Iterable[int | str]) -> int:
+        """Remove rows by id or by path (of any source) in one commit; returns how many existed.
+
+        Vectors stay until compaction; thumbnails are deleted.
 
         Raises:
             OutputError: the disk refused a write. The store is closed; committed rows are kept.
         """
-        removed = self.rows_of(list(paths))
-        with self._writing():
-            with self._catalogue.transaction(write=True) as connection:
-                connection.executemany("UPDATE row SET dead = 1 WHERE slot = ?", [(row.slot,) for row in removed])
-                if overwrite:
-                    connection.executemany(
-                        "DELETE FROM row WHERE path = ?", [(os.fsencode(row.path),) for row in removed]
-                    )
-            if overwrite:
-                erase_dead_slots(self.folder, self._catalogue, self._snapshots.current())
-                self._catalogue.checkpoint()
-        return len(removed)
+        with self._open_writer().commit() as (connection, facts):
+            return remove_rows(connection, facts, rows)
 
-    def compact(self) -> int:
-        """Write a new vector file without dead slots; returns the number of slots freed.
+    def forget(self, rows: Iterable[int | str], *, keep_out: bool = True) -> ForgetReport:
+        """Remove rows by id or by path, and erase their vectors, bounds, thumbnails and entries.
 
-        Raises:
-            OutputError: the disk refused a write. The store is closed; committed rows are kept.
-        """
-        with self._writing():
-            freed = compact_files(self.folder, self._catalogue, self._snapshots.current())
-        self.finish()
-        return freed
-
-    def search(
-        self,
-        queries: NDArray[np.float32],
-        top_k: int,
-        search_filter: SearchFilter | None = None,
-        *,
-        fast: bool = False,
-    ) -> SearchResult:
-        """The ``top_k`` rows of highest cosine for each query. Rows with damaged vectors are left out.
+        Rows that were removed earlier are erased too: those of the same paths, ids and contents. A kill at any moment
+        leaves what the next opening for writing finishes.
 
         Args:
-            queries: float32 (Q, D), unit length.
-            top_k: hits per query, at least 1.
-            search_filter: which rows may answer.
-            fast: score a fixed number of rows, chosen by estimates; a row may be missed.
+            rows: ids, or paths of any source.
+            keep_out: remember the contents, so that indexing does not add them again. Other rows of the same content
+                are forgotten too.
 
         Raises:
-            UsageError: the shape or ``top_k`` is wrong.
-            GalleryError: the index is damaged.
+            OutputError: the disk refused a write. The store is closed; the next opening for writing finishes.
         """
-        queries = np.ascontiguousarray(queries, np.float32)
-        search_filter = search_filter or SearchFilter()
-        if queries.ndim != 2 or queries.shape[1] != self.spec.dimension or top_k < 1:
-            raise UsageError(
-                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {self.spec.dimension}) and at least 1",
-                parameter="top_k",
-            )
-        with self._snapshots.search_view() as (connection, view):
-            allowed = view.passing(search_filter)
-            if search_filter.not_paths:
-                allowed &= ~np.isin(view.slots, self._catalogue.slots_of(connection, search_filter.not_paths))
-            chosen = find_candidates(view, queries, allowed, top_k, fast=fast)
-            slots = sorted({slot for own in chosen for slot in own.slots.tolist()})
-            rows = self._catalogue.rows_at(connection, slots)
-        hits = tuple(best_hits(view, query, own, rows, top_k) for query, own in zip(queries, chosen, strict=True))
-        modes, scored = tuple(own.mode for own in chosen), tuple(own.rescored for own in chosen)
-        return SearchResult(hits, modes, int(allowed.sum()), scored)
+        writer = self._open_writer()
+        with writer.writing() as connection:
+            with writer.commit() as (_, facts):
+                found = mark_forgotten(connection, facts, rows, keep=keep_out)
+            finish_erasing(connection, self.folder)
+            self._reader.clear()
+            is_empty = empty_log(connection, self.folder)
+            return ForgetReport(found, left_over(self.folder, writer.erase_strays(), log_is_empty=is_empty))
 
-    def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
-        """The descriptors of some rows, float32 (N, D). Checksums are not verified."""
-        stored = self._snapshots.current().map_vectors()
-        return np.asarray(stored[[row.slot for row in rows]], np.float32)
+    def unforget(self, digests: Iterable[str] | None = None) -> int:
+        """Let some forgotten contents (SHA-256, hex), or all of them, be added again; returns how many."""
+        with self._open_writer().commit() as (connection, facts):
+            known, _ = notes.read_digests(connection)
+            wanted = known if digests is None else {notes.keyed_digest(facts, digest) for digest in digests}
+            notes.write_digests(connection, facts, known - wanted)
+            return len(known & wanted)
+
+    def restore_kept_out(self, state: str) -> None:
+        """Take over what :meth:`kept_out_state` returned, so that a rebuilt gallery keeps people out.
+
+        Raises:
+            UsageError: the text is no such state, or this gallery has forgotten contents of its own.
+        """
+        if state:
+            with self._open_writer().commit() as (connection, facts):
+                notes.restore_kept_out(connection, facts, state)
+
+    def remember(self, facts: Mapping[str, str]) -> None:
+        """Record facts: ``model``, ``pattern``, ``time_from``, ``retention_s``; an empty text removes one.
+
+        Raises:
+            UsageError: a fact is unknown, or the retention is not a number of seconds. Nothing is written.
+        """
+        refuse_unknown_facts(facts)
+        with self._open_writer().writing():
+            if any(self._open_writer().facts()[key] != value for key, value in facts.items()):
+                with self._open_writer().commit() as (_, changed):
+                    changed |= {key: str.__str__(value) for key, value in facts.items()}
+
+    def set_unreadable(self, source: str, files: Mapping[str, tuple[int, int]]) -> None:
+        """Replace what :meth:`unreadable` returns for a source."""
+        with self._open_writer().commit() as (connection, _):
+            notes.set_unreadable(connection, source, files)
 
     def damaged(self) -> list[GalleryRow]:
-        """Rows whose vectors do not match their checksums. Reads all vectors; discards damaged bounds.
+        """Rows whose vectors do not match their checksums. Reads all vectors.
 
-        Raises:
-            GalleryError: a damaged row does not match its own checksum.
+        Opened for writing, it mends the catalogue first: entries that cannot be corrected are deleted, so that indexing
+        embeds their files again. Damaged bounds are discarded. Damaged rows without a file are removed, because nobody
+        can embed them again.
         """
-        snapshot = self._snapshots.current()
-        self._check_bounds(snapshot)
-        return damaged_rows(self._catalogue, snapshot)
+        if self._writer is not None:
+            self._mend()
+        with self._reader.held() as snapshot, translated(self._reader.path):
+            rows = damaged_rows(self._reader, snapshot, snapshot.state.rows(snapshot.connection))
+        lost = [row.id for row in rows if row.path is None]
+        if self._writer is not None and lost:
+            self.remove(lost)
+            rows = [row for row in rows if row.path is not None]
+        return rows
+
+    def _mend(self) -> None:
+        writer = self._open_writer()
+        with writer.writing(), self._reader.held() as snapshot:
+            bounds_sound = bounds_are_sound(self.folder, self._reader, snapshot)
+            writer.mend()
+            if not bounds_sound:
+                with writer.commit() as (_, changed):
+                    changed[FACT] = ""
+        self._reader.clear()
+        writer.erase_strays()
 
     def finish(self) -> None:
         """Update the bounds of the two-pass search: the last step of indexing. Small galleries have no bounds.
 
+        It also retries what readers of older states kept a forgetting or a compaction from erasing.
+
         Raises:
             OutputError: the disk refused a write. The store is closed; committed rows are kept.
         """
-        snapshot = self._snapshots.current()
-        if needs_bounds(snapshot.info):
-            with self._writing():
-                stored = snapshot.map_vectors()
-                refresh_bounds(self.folder, self._catalogue, snapshot.info, snapshot.projection, stored)
+        writer = self._open_writer()
+        with writer.writing() as connection:
+            with self._reader.held() as snapshot:
+                state = snapshot.state
+                if needs_bounds(state.info):
+                    stored, mode = state.vectors.stored, file_mode(self.folder)
+                    refresh_bounds(self.folder, connection, state.info, state.projection, stored, mode)
+            empty_log(connection, self.folder)
+            writer.erase_strays()
 
-    def verify(self) -> Verification:
-        """Check the catalogue's pages and rows, all vectors and the bounds, and whether commits were lost.
+    def compact(self) -> int:
+        """Write a new vector file without dead slots; returns the number of slots freed.
+
+        The old file is overwritten with zeros and deleted as soon as nobody reads it.
 
         Raises:
-            GalleryError: the catalogue is damaged.
+            OutputError: the disk refused a write. The store is closed; committed rows are kept.
         """
-        self._catalogue.check_integrity()
-        rows = self._catalogue.rows(fresh=True)
-        snapshot = self._snapshots.current()  # read after the rows, so that it has all of their slots
-        return verify_vectors(rows, snapshot, bounds_sound=self._check_bounds(snapshot))
-
-    def _check_bounds(self, snapshot: Snapshot) -> bool:
-        """Whether the bounds are intact. A writer discards damaged ones."""
-        intact = bounds_are_intact(self.folder, snapshot.info, snapshot.projection)
-        if not intact and self._lock is not None:
-            discard_bounds(self._catalogue)
-        return intact
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Close the store if a write fails: its files are then in an unknown state, which the next opening repairs."""
-        if self._lock is None:
-            raise GalleryError(f"{printable(self.folder)}: the index is open for reading; open it for writing")
-        try:
-            yield
-        except OSError as error:
-            self.close()
-            raise OutputError(
-                f"{printable(self.folder)}: the index cannot be written ({error.strerror or error}); committed rows "
-                "are kept: free some space and run the command again"
-            ) from error
-        except (GalleryError, OutputError):
-            self.close()
-            raise
-
-    def _release_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        with self._open_writer().writing() as connection:
+            freed = compact_files(connection, self.folder)
+            self._reader.clear()
+            self.finish()
+        return freed
 
     def close(self) -> None:
-        """Close the files and release the lock; safe to call twice."""
-        self._catalogue.close()
-        self._snapshots.clear()
-        self._release_lock()
+        """Close the files and release the lock; safe to call twice. Moments that other threads hold go on."""
+        self._reader.close()
+        self._close_writer()
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

@@ -10,7 +10,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +71,11 @@ def checksums(stored: NDArray[np.generic]) -> list[int]:
     return [zlib.crc32(row.tobytes()) for row in stored]
 
 
-def create(path: Path, form: VectorFormat) -> None:
-    """Create an empty vector file and sync it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+def create(path: Path, form: VectorFormat, mode: int) -> None:
+    """Create an empty vector file of these permissions, and sync it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode)
     try:
+        os.fchmod(descriptor, mode)
         write_all(descriptor, form.header() + _mark(0), 0)
         os.fsync(descriptor)
     finally:
@@ -95,12 +96,63 @@ def committed_rows(path: Path) -> int:
     with path.open("rb") as stream:
         stream.seek(_LAYOUT.size)
         data = stream.read(_MARK.size)
+    return _marked(data)
+
+
+def _marked(data: bytes) -> int:
     rows: int = _MARK.unpack(data)[0] if len(data) == _MARK.size else 0
     return rows if data == _mark(rows) else 0
 
 
 def _mark(rows: int) -> bytes:
     return _MARK.pack(rows, zlib.crc32(struct.pack("<I", rows)))
+
+
+def zero_rows(path: Path, row_bytes: int, slots: Iterable[int]) -> None:
+    """Overwrite some rows with zeros, and sync."""
+    zeros = bytes(row_bytes)
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        for slot in slots:
+            write_all(descriptor, zeros, HEADER_BYTES + slot * row_bytes)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def restore(path: Path, form: VectorFormat, slots: int, mode: int) -> int:
+    """Bring a vector file into the state that the catalogue expects, without losing a committed row.
+
+    A torn tail is cut. A damaged header is written again, and a file that is too short gets zeros: the checksums of
+    its rows then tell which vectors are lost.
+
+    Args:
+        path: the file.
+        form: its header.
+        slots: rows that the catalogue has committed.
+        mode: permissions of a new file.
+
+    Returns:
+        Number of rows that the file holds now: ``slots``, or the commit mark where that is higher.
+    """
+    if not path.exists():
+        create(path, form, mode)
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        data = os.pread(descriptor, HEADER_BYTES, 0)
+        own = data[: _LAYOUT.size] == form.header()
+        marked = _marked(data[_LAYOUT.size :]) if own else 0
+        rows = max(slots, marked)
+        # Rows beyond the catalogue belong to commits that it lost. Nothing names them, so no forgetting would find them.
+        for slot in range(slots, marked):
+            write_all(descriptor, bytes(form.row_bytes), HEADER_BYTES + slot * form.row_bytes)
+        os.ftruncate(descriptor, HEADER_BYTES + rows * form.row_bytes)
+        if not own or marked != rows:
+            write_all(descriptor, form.header() + _mark(rows), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return rows
 
 
 def write_all(descriptor: int, data: bytes | memoryview, position: int) -> None:
@@ -121,39 +173,30 @@ def append(path: Path, data: bytes, position: int) -> None:
         os.close(descriptor)
 
 
-def map_rows(path: Path, form: VectorFormat, rows: int) -> NDArray[np.generic]:
-    """The first ``rows`` rows, memory-mapped read-only: (rows, dimension) in the stored type.
+def check_header(header: bytes, path: Path, form: VectorFormat) -> None:
+    """Refuse a file whose header contradicts the catalogue.
 
     Raises:
-        GalleryError: the header differs, or the file is too short.
-        FileNotFoundError: the file does not exist. A compaction may have replaced it: read the snapshot again.
+        GalleryError: the header differs.
     """
-    check_file(path, form, rows)
-    if rows == 0:
-        return np.empty((0, form.dimension), form.dtype)
-    stored: DTypeLike = np.dtype(form.dtype).newbyteorder("<")
-    return np.memmap(path, dtype=stored, mode="r", offset=HEADER_BYTES, shape=(rows, form.dimension))
-
-
-def check_file(path: Path, form: VectorFormat, rows: int) -> None:
-    """Refuse a file whose header or length contradicts the catalogue.
-
-    Raises:
-        GalleryError: the header differs, or the file is too short.
-        FileNotFoundError: the file does not exist.
-    """
-    with path.open("rb") as stream:
-        header = stream.read(_LAYOUT.size)
-    if header != form.header():
+    if header[: _LAYOUT.size] != form.header():
         raise GalleryError(
-            f"{printable(path)}: the vector file's header is damaged or foreign; remove the index folder and index "
-            "again"
+            f"{printable(path)}: the vector file's header is damaged or foreign; repair the index with: "
+            "rrid-edge index FOLDER"
         )
+
+
+def check_length(size_bytes: int, path: Path, form: VectorFormat, rows: int) -> None:
+    """Refuse a file that is too short for the catalogue's rows.
+
+    Raises:
+        GalleryError: the file is too short.
+    """
     expected = HEADER_BYTES + rows * form.row_bytes
-    if path.stat().st_size < expected:
+    if size_bytes < expected:
         raise GalleryError(
-            f"{printable(path)}: the vector file is cut off ({path.stat().st_size:,} of {expected:,} bytes); remove "
-            "the index folder and index again"
+            f"{printable(path)}: the vector file is cut off ({size_bytes:,} of {expected:,} bytes); repair the index "
+            "with: rrid-edge index FOLDER, which embeds the missing crops again"
         )
 
 

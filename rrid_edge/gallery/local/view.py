@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.gallery.base import GalleryInfo, SearchFilter
+from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.local.projection import Projection
+from rrid_edge.gallery.local.schema import Columns
 from rrid_edge.gallery.shared import UNKNOWN
 
 BLOCK_ROWS = 2048
@@ -38,6 +40,7 @@ class Vectors:
         self._fits = stored.size * 4 <= budget_bytes
         self._decoded: NDArray[np.float32] | None = None
         self._accesses = 0
+        self._lock = threading.Lock()
 
     def take(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows of some slots: float32 (N, D)."""
@@ -58,7 +61,11 @@ class Vectors:
         return scores
 
     def _count_accesses(self, rows: int) -> None:
-        self._accesses += rows
+        with self._lock:
+            self._accesses += rows
+            self._decode_if_worth_it()
+
+    def _decode_if_worth_it(self) -> None:
         # NumPy decodes float16 five times more slowly than it multiplies, so repeated decoding costs more than memory.
         if self._decoded is None and self._fits and self._accesses > len(self.stored):
             self._decoded = np.asarray(self.stored, np.float32)
@@ -69,40 +76,38 @@ class View:
     """The live rows of one snapshot, by ascending slot.
 
     Attributes:
-        info: facts of the gallery.
         vectors: of all slots, dead ones included.
-        slots: int64 (rows,).
-        cameras: int64 (rows,); :data:`UNKNOWN` if the file name has none.
-        times: int64 (rows,); :data:`UNKNOWN` if the file name has none.
-        crcs: int64 (rows,): checksums of the stored vectors.
+        columns: of the rows.
         projection: projected rows of the first slots, or None.
     """
 
-    info: GalleryInfo
     vectors: Vectors
-    slots: NDArray[np.int64]
-    cameras: NDArray[np.int64]
-    times: NDArray[np.int64]
-    crcs: NDArray[np.int64]
+    columns: Columns
     projection: Projection | None
 
+    @property
+    def slots(self) -> NDArray[np.int64]:
+        """Slots of the rows: int64 (rows,), ascending."""
+        return self.columns.slots
+
     def passing(self, search_filter: SearchFilter) -> NDArray[np.bool_]:
-        """Which rows pass a filter, its paths excepted: bool (rows,)."""
-        passes = np.ones(len(self.slots), np.bool_)
+        """Which rows pass a filter, its files excepted: bool (rows,)."""
+        columns = self.columns
+        passes = np.ones(len(columns.slots), np.bool_)
         if search_filter.cameras:
-            passes &= np.isin(self.cameras, list(search_filter.cameras))
+            passes &= _named(columns.cameras, columns.camera_names, search_filter.cameras)
         if search_filter.not_cameras:
-            passes &= ~np.isin(self.cameras, list(search_filter.not_cameras))
-        if search_filter.since is not None:
-            passes &= self.times >= search_filter.since
-        if search_filter.until is not None:
-            passes &= (self.times <= search_filter.until) & (self.times != UNKNOWN)
+            passes &= ~_named(columns.cameras, columns.camera_names, search_filter.not_cameras)
+        if search_filter.sources:
+            passes &= _named(columns.sources, columns.source_names, search_filter.sources)
+        passes &= _within(columns.times, search_filter.since, search_filter.until)
+        passes &= _within(columns.frames, search_filter.since_frame, search_filter.until_frame)
         return passes
 
     def is_intact(self, slot: int) -> bool:
         """Whether the stored vector of a live slot matches its checksum."""
         position = int(np.searchsorted(self.slots, slot))
-        return zlib.crc32(self.vectors.stored[slot].tobytes()) == int(self.crcs[position])
+        return zlib.crc32(self.vectors.stored[slot].tobytes()) == int(self.columns.crcs[position])
 
 
 def memory_budget_bytes() -> int:
@@ -110,7 +115,21 @@ def memory_budget_bytes() -> int:
     return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4, 8 << 30)
 
 
-def columns(records: Sequence[tuple[int, int, int, int]]) -> tuple[NDArray[np.int64], ...]:
-    """Records (slot, camera, time, crc32) as four arrays: int64 (rows,)."""
-    table = np.array(records, np.int64).reshape(-1, 4)
-    return tuple(np.ascontiguousarray(table[:, index]) for index in range(4))
+def _named(codes: NDArray[np.int64], names: Sequence[str | None], wanted: Set[str]) -> NDArray[np.bool_]:
+    """Which rows have one of some names: bool (rows,)."""
+    if not names:
+        return np.zeros(len(codes), np.bool_)
+    known: NDArray[np.bool_] = np.array([name in wanted for name in names], np.bool_)[codes]
+    return known
+
+
+def _within(values: NDArray[np.int64], first: int | None, last: int | None) -> NDArray[np.bool_]:
+    """Which known values lie in a range: bool (rows,). Without a range all rows pass."""
+    passes = np.ones(len(values), np.bool_)
+    if first is not None or last is not None:
+        passes &= values != UNKNOWN
+    if first is not None:
+        passes &= values >= first
+    if last is not None:
+        passes &= values <= last
+    return passes
