@@ -75,8 +75,8 @@ def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool) -> Chang
         UsageError: this is no folder.
     """
     scan = scan_images(reader.folder)
-    stats = gallery.file_stats(reader.source)
     damaged = _damaged_paths(gallery, reader.source) if verify else set()
+    stats = gallery.file_stats(reader.source)  # after the check, which deletes damaged entries
     sorter = _Sorter(gallery, reader, LeftOut(gallery.unreadable(reader.source)), retry=verify)
     outdated = sorted({*sorter.outdated(scan, stats), *damaged.intersection(scan.entries)}, key=os.fsencode)
     absent = [path for path in stats if path not in scan.entries]

@@ -14,6 +14,8 @@ __all__ = ["FILE_NAME", "Entries"]
 
 _MANY = 500
 """SQLite limits the number of parameters of a query."""
+_IDS = 2**63
+"""No row has an id of more bits."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def rows_at(connection: sqlite3.Connection, generation: int, slots: Sequence[int
 def rows_by_id(connection: sqlite3.Connection, generation: int, ids: Iterable[int]) -> dict[int, GalleryRow]:
     """The live rows of some ids, by id; unknown and damaged entries are left out."""
     query = f"SELECT {COLUMNS} FROM row WHERE dead = 0 AND id = ?"  # noqa: S608 - a constant
-    found = _found(connection, query, ((id_,) for id_ in ids), generation)
+    found = _found(connection, query, ((int(id_),) for id_ in ids if abs(id_) < _IDS), generation)
     return {row.id: row for row in found}
 
 

@@ -16,6 +16,7 @@ from rrid_edge.errors import ClosedError, GalleryBusyError, GalleryError, Galler
 FILE_NAME = "meta.sqlite"
 _BUSY_S = 30.0
 """Seconds that a connection waits for a lock of SQLite."""
+_LOG_MEMORY_BYTES = 1 << 16
 _MOST_IDLE = 8
 """Reading connections that stay open between calls."""
 
@@ -98,12 +99,14 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise database_error(path, error) from error
+    except UnicodeDecodeError as error:  # in a message of SQLite that quotes a damaged page
+        raise damaged_catalogue(path, "its schema is unreadable") from error
 
 
 def database_error(path: Path, error: object) -> GalleryError | OutputError | ClosedError:
     """The error of this package for an error of SQLite."""
     text = str(error)
-    if "disk is full" in text:
+    if "disk is full" in text or ("disk I/O" in text and _disk_is_full(path.parent)):
         return OutputError(
             f"{printable(path.parent)}: the index cannot be written (no space left on the disk); committed rows are "
             "kept: free some space and run the command again"
@@ -125,6 +128,12 @@ def database_error(path: Path, error: object) -> GalleryError | OutputError | Cl
     return GalleryError(
         f"{printable(path)}: the index cannot be read or written now ({text}): check the disk, and try again"
     )
+
+
+def _disk_is_full(folder: Path) -> bool:
+    """Whether a disk has no space for the shared memory of a log; SQLite reports that as an input/output error."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < _LOG_MEMORY_BYTES
 
 
 def damaged_catalogue(path: Path, reason: str) -> GalleryError:

@@ -147,13 +147,13 @@ class LocalMoment:
         """
         with self._reading() as (connection, state):
             stored = state.vectors.stored
-            slots = [_slot_of(row, state) for row in rows]
+            slots = _live_slots(state.view(connection), rows, state.info.generation)
             # A copy is checked, because another process may erase a row at any time.
-            positions = np.maximum(np.array(slots, np.int64), 0)
-            result = stored[positions] if len(stored) else np.zeros((len(rows), stored.shape[1]), stored.dtype)
+            result = np.zeros((len(rows), stored.shape[1]), stored.dtype)
+            result[slots >= 0] = stored[slots[slots >= 0]]
             lost = [
                 index
-                for index, (row, slot) in enumerate(zip(rows, slots, strict=True))
+                for index, (row, slot) in enumerate(zip(rows, slots.tolist(), strict=True))
                 if slot < 0 or zlib.crc32(result[index].tobytes()) != row.crc32
             ]
             ids = [rows[index].id for index in lost]
@@ -180,9 +180,15 @@ class LocalMoment:
         )
 
 
-def _slot_of(row: GalleryRow, state: State) -> int:
-    """The slot of a row of this generation, or -1."""
-    return row.slot if row.generation == state.info.generation and row.slot < len(state.vectors.stored) else -1
+def _live_slots(view: View, rows: Sequence[GalleryRow], generation: int) -> NDArray[np.int64]:
+    """Slots of rows of this generation that are live with the same vector: int64 (N,); -1 for others."""
+    slots = np.array([row.slot if row.generation == generation else -1 for row in rows], np.int64)
+    crcs = np.array([row.crc32 for row in rows], np.int64)
+    if not len(view.slots):
+        return np.full(len(rows), -1, np.int64)
+    positions = np.minimum(np.searchsorted(view.slots, slots), len(view.slots) - 1)
+    is_live = (view.slots[positions] == slots) & (view.columns.crcs[positions] == crcs)
+    return np.where(is_live, slots, -1)
 
 
 def _counted(names: Sequence[str | None], codes: NDArray[np.int64]) -> list[tuple[str | None, int]]:

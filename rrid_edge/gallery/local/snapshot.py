@@ -142,7 +142,7 @@ class SnapshotReader:
                     return
                 failed_at = facts["commit"]
                 attempt.close()
-        raise GalleryError(
+        raise GalleryChangedError(
             f"{printable(self._folder)}: the index changed {_TRIES} times while it was opened; try again"
         )
 

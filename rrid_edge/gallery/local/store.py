@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.closable import Closable
-from rrid_edge.gallery.base import ForgetReport, GalleryInfo, GalleryRow, NewRow
+from rrid_edge.gallery.base import ForgetReport, GalleryInfo, GalleryRow, NewRow, Verification
 from rrid_edge.gallery.local import notes, vector_file
 from rrid_edge.gallery.local.bounds import FACT, needs_bounds, refresh_bounds
 from rrid_edge.gallery.local.database import translated
@@ -89,6 +89,7 @@ class LocalGallery(LocalReading, Closable):
     def _open_writer(self) -> IndexWriter:
         if self._writer is None:
             raise refuse_reading(self.folder)
+        self._writer.refuse_closed()
         return self._writer
 
     def add(self, rows: Sequence[NewRow], vectors: NDArray[np.float32]) -> list[int]:
@@ -207,6 +208,17 @@ class LocalGallery(LocalReading, Closable):
         with self._open_writer().commit() as (connection, _):
             notes.set_unreadable(connection, source, files)
 
+    def verify(self) -> Verification:
+        """Check everything; see :meth:`LocalReading.verify`. A writer discards damaged bounds: they are made again."""
+        result = super().verify()
+        if self._writer is not None and not result.bounds_sound:
+            self._discard_bounds()
+        return result
+
+    def _discard_bounds(self) -> None:
+        with self._open_writer().commit() as (_, facts):
+            facts[FACT] = ""
+
     def damaged(self) -> list[GalleryRow]:
         """Rows whose vectors do not match their checksums. Reads all vectors.
 
@@ -230,8 +242,7 @@ class LocalGallery(LocalReading, Closable):
             bounds_sound = bounds_are_sound(self.folder, self._reader, snapshot)
             writer.mend()
             if not bounds_sound:
-                with writer.commit() as (_, changed):
-                    changed[FACT] = ""
+                self._discard_bounds()
         self._reader.clear()
         writer.erase_strays()
 

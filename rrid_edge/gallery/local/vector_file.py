@@ -143,7 +143,7 @@ def restore(path: Path, form: VectorFormat, slots: int, mode: int) -> int:
         own = data[: _LAYOUT.size] == form.header()
         marked = _marked(data[_LAYOUT.size :]) if own else 0
         rows = max(slots, marked)
-        # Rows beyond the catalogue belong to commits that it lost. Nothing names them, so no forgetting would find them.
+        # Rows beyond the catalogue belong to commits that it lost. No entry names them, so no forgetting finds them.
         for slot in range(slots, marked):
             write_all(descriptor, bytes(form.row_bytes), HEADER_BYTES + slot * form.row_bytes)
         os.ftruncate(descriptor, HEADER_BYTES + rows * form.row_bytes)

@@ -72,8 +72,7 @@ class IndexWriter(Closable):
             OutputError: the disk refused a write; committed rows are kept.
         """
         with self._lock:
-            if self._file_lock is None:
-                raise ClosedError(f"the gallery {printable(self._folder)}")
+            self.refuse_closed()
             try:
                 with translated(self._path):
                     yield self._connection
@@ -94,6 +93,15 @@ class IndexWriter(Closable):
         """One commit: its connection, and the facts, which the body may change."""
         with self.writing() as connection, commit(connection, self._folder) as facts:
             yield connection, facts
+
+    def refuse_closed(self) -> None:
+        """Refuse a use after closing.
+
+        Raises:
+            ClosedError: the writer is closed.
+        """
+        if self._file_lock is None:
+            raise ClosedError(f"the gallery {printable(self._folder)}")
 
     def facts(self) -> Facts:
         """The facts of the last commit."""

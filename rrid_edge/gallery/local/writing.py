@@ -6,7 +6,9 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral
 
+from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.local import catalogue
 from rrid_edge.gallery.local.facts import Facts, count_rows
@@ -81,9 +83,21 @@ def find_live(connection: sqlite3.Connection, facts: Facts, wanted: Iterable[int
 
 
 def split(wanted: Iterable[int | str]) -> tuple[list[int], list[str]]:
-    """Ids and paths, each once."""
-    both = list(dict.fromkeys(wanted))
-    return [int(key) for key in both if not isinstance(key, str)], [key for key in both if isinstance(key, str)]
+    """Ids and paths, each once.
+
+    Raises:
+        UsageError: a value is neither.
+    """
+    ids: list[int] = []
+    paths: list[str] = []
+    for key in dict.fromkeys(wanted):
+        if isinstance(key, str):
+            paths.append(key)
+        elif isinstance(key, Integral) and not isinstance(key, bool):
+            ids.append(int(key))
+        else:
+            raise UsageError(f"row {key!r}: expected the id or the path of a row", parameter="rows")
+    return ids, paths
 
 
 def remove_rows(connection: sqlite3.Connection, facts: Facts, wanted: Iterable[int | str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import shutil
@@ -16,9 +15,11 @@ import pytest
 
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryError, OutputError, UsageError
-from rrid_edge.gallery import Gallery, NewRow, SearchFilter
-from rrid_edge.gallery.indexing.sync import index_folder, needs_indexing
+from rrid_edge.gallery import GalleryStore, NewRow, SearchFilter
+from rrid_edge.gallery.base import ForgetReport
+from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
 from rrid_edge.gallery.local.store import LocalGallery
+from support.galleries import plain
 from support.killing import kill_and_check, killed_at
 from support.pictures import noise, save_crops
 
@@ -32,7 +33,7 @@ def vectors(count: int, seed: int = 0) -> np.ndarray:
 
 def rows(count: int, start: int = 0) -> list[NewRow]:
     return [
-        NewRow(f"{index:05d}.jpg", f"{index:064x}", 100 + index, index, index % 3, f"{index % 7:04d}", index)
+        NewRow(f"{index:05d}.jpg", f"{index:064x}", 100 + index, index, str(index % 3), f"{index % 7:04d}", index)
         for index in range(start, start + count)
     ]
 
@@ -44,7 +45,7 @@ def store(tmp_path):
 
 
 def test_keeps_the_contract(store):
-    assert isinstance(store, Gallery)
+    assert isinstance(store, GalleryStore)
 
 
 def test_rows_and_vectors_come_back(store, tmp_path):
@@ -52,9 +53,7 @@ def test_rows_and_vectors_come_back(store, tmp_path):
     store.close()
     with LocalGallery(tmp_path / "g", spec=SPEC) as gallery:
         found = gallery.rows()
-        assert [dataclasses.asdict(row) | {"slot": 0, "crc32": 0} for row in found] == [
-            dataclasses.asdict(row) | {"slot": 0, "crc32": 0} for row in rows(10)
-        ]
+        assert plain(found) == rows(10)
         np.testing.assert_array_equal(gallery.vectors(found), vectors(10).astype(np.float16).astype(np.float32))
         assert gallery.info().rows == gallery.info().slots == 10
 
@@ -88,10 +87,10 @@ def test_filters(store):
     store.add(rows(60), vectors(60))
     query = vectors(1, seed=9)
     for search_filter, passes in (
-        (SearchFilter(cameras=frozenset({1})), lambda row: row.camera == 1),
-        (SearchFilter(not_cameras=frozenset({1})), lambda row: row.camera != 1),
+        (SearchFilter(cameras=frozenset({"1"})), lambda row: row.camera == "1"),
+        (SearchFilter(not_cameras=frozenset({"1"})), lambda row: row.camera != "1"),
         (SearchFilter(since=10, until=20), lambda row: 10 <= row.time <= 20),
-        (SearchFilter(not_paths=frozenset({"00003.jpg"})), lambda row: row.path != "00003.jpg"),
+        (SearchFilter(not_files=frozenset({("local", "00003.jpg")})), lambda row: row.path != "00003.jpg"),
     ):
         found = store.search(query, 100, search_filter)
         assert {hit.row.path for hit in found.hits[0]} == {row.path for row in rows(60) if passes(row)}
@@ -122,7 +121,7 @@ def test_forgetting_overwrites_the_vectors(store, tmp_path):
     secret = vectors(8).astype("<f2")[3].tobytes()
     file = tmp_path / "g" / "vec.0.f16"
     assert secret in file.read_bytes()
-    assert store.remove(["00003.jpg"], overwrite=True) == 1
+    assert store.forget(["00003.jpg"]) == ForgetReport(1)
     assert secret not in file.read_bytes()
     store.close()
     catalogue = b"".join(path.read_bytes() for path in (tmp_path / "g").glob("meta.sqlite*"))
@@ -188,7 +187,10 @@ def test_a_flipped_bit_in_a_vector_is_found_and_never_served(store, tmp_path):
 
 
 def test_every_kind_of_damage_to_the_catalogue_is_found(store, tmp_path):
-    """A flipped byte in the database raises a GalleryError, or it does not change the rows."""
+    """A flipped byte in the database raises a GalleryError, or verification finds it, or it does not change the rows.
+
+    No row is ever another than the stored ones.
+    """
     store.add(rows(40), vectors(40))
     store.close()
     file = tmp_path / "g" / "meta.sqlite"
@@ -200,11 +202,15 @@ def test_every_kind_of_damage_to_the_catalogue_is_found(store, tmp_path):
         damaged[position] ^= 0xFF
         file.write_bytes(damaged)
         try:
-            seen = [(row.path, row.sha256, row.camera, row.crc32) for row in rows_of(tmp_path / "g")]
+            with LocalGallery(tmp_path / "g") as gallery:
+                seen = [(row.path, row.sha256, row.camera, row.crc32) for row in gallery.rows()]
+                sound = gallery.verify().sound
         except GalleryError as error:
             found += "\n" not in error.message
         else:
-            assert seen == expected, position
+            assert set(seen) <= set(expected), position
+            assert seen == expected or not sound, position
+            found += not sound
     assert found > 20
 
 
@@ -259,7 +265,8 @@ def rows_of(folder):
 
 
 def test_newer_format(store, tmp_path):
-    store._catalogue.set_fact("format", "99")
+    with store._writer.commit() as (_, facts):
+        facts["format"] = "99"
     store.close()
     with pytest.raises(GalleryError, match="index format 99 is newer"):
         LocalGallery(tmp_path / "g")
@@ -305,7 +312,7 @@ def _fill(location, spec):
     with pytest.raises(OutputError, match=r"\A[^\n]*[nN]o space left[^\n]*\Z"):  # noqa: PT012, SIM117
         with LocalGallery.create(location, spec) as gallery:
             while True:
-                gallery.add(rows(8, start=committed), np.repeat(vectors(8), 16, axis=1))
+                gallery.add(rows(8, start=committed), np.repeat(vectors(8), 16, axis=1) / np.float32(4))
                 committed += 8
     return committed
 
@@ -326,7 +333,8 @@ def test_a_real_full_disk_loses_no_commit(small_disk, tmp_path):
         with LocalGallery.create(location, wide) as gallery:
             assert gallery.info().rows == committed
             assert gallery.verify().sound
-            assert index_folder(crops, gallery, FakeEngine(wide)).rows == 60
+            settings = IndexSettings(allow_removals=True)
+            assert index_folder(crops, gallery, FakeEngine(wide), settings).rows == 60
         shutil.rmtree(location)
     assert len(refused_at) > 5
 
@@ -354,7 +362,7 @@ def test_a_reader_never_sees_a_half_batch(tmp_path):
         for number in range(20):
             writer.add(rows(250, start=250 * number), vectors(250, seed=number))
             if number % 5 == 4:
-                writer.remove([row.path for row in rows(250, start=250 * (number - 2))])
+                writer.remove([row.path or "" for row in rows(250, start=250 * (number - 2))])
                 writer.compact()
     done.set()
     thread.join()
@@ -367,7 +375,7 @@ def test_a_reader_never_sees_a_half_batch(tmp_path):
 def _index(folder, location=None):
     engine = FakeEngine(SPEC)
     with LocalGallery.create(location or folder / ".rrid-edge", SPEC) as gallery:
-        return index_folder(folder, gallery, engine)
+        return index_folder(folder, gallery, engine, IndexSettings(allow_removals=True))
 
 
 def _content(folder, location=None):
@@ -393,8 +401,6 @@ def test_added_changed_removed_unchanged(tmp_path):
     assert (second.added, second.changed, second.removed, second.unchanged, second.rows) == (1, 1, 1, 4, 6)
     third = _index(folder)
     assert (third.added, third.changed, third.removed, third.unchanged) == (0, 0, 0, 6)
-    with LocalGallery(folder / ".rrid-edge") as gallery:
-        assert not needs_indexing(folder, gallery)
 
 
 def test_odd_names_broken_files_links_and_pipes(tmp_path):
