@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterable, Set
 from datetime import datetime, timedelta, timezone
 from numbers import Integral
@@ -14,6 +15,7 @@ from PIL import Image
 
 from rrid_edge.crops.images import load_rgb
 from rrid_edge.crops.thumbnail import is_thumbnail, thumbnail_of
+from rrid_edge.crops.times import Bound, parse_bound
 from rrid_edge.embedding.arrays import Color, each_image, is_tensor, rgb_image, to_numpy
 from rrid_edge.errors import ImageError, UsageError
 from rrid_edge.gallery.shared import accepted_descriptors
@@ -103,6 +105,21 @@ def microseconds(field: str, value: object) -> int | None:
             parameter=field,
         )
     return int(value)  # type: ignore[call-overload,no-any-return]
+
+
+def bound_of(field: str, value: object) -> Bound:
+    """The first or last time, or frame, of a search; see :func:`rrid_edge.crops.times.parse_bound` for texts.
+
+    Args:
+        field: ``since`` or ``until``.
+        value: a datetime with a time zone, whole UTC microseconds, a text, or None.
+
+    Raises:
+        UsageError: a datetime without a time zone, a text that is no time, or another type.
+    """
+    if isinstance(value, str):
+        return parse_bound(value, time.time_ns() // 1000, is_last=field == "until")
+    return Bound(time=microseconds(field, value))
 
 
 def names_of(field: str, values: object) -> frozenset[str]:

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from rrid_edge.closable import Closable
 from rrid_edge.embedding.arrays import Color, refuse_unknown_color
 from rrid_edge.errors import ClosedError, UsageError
+from rrid_edge.gallery import opening
 from rrid_edge.gallery.base import LOCAL_SOURCE, ForgetReport, GalleryInfo, GalleryRow, NewRow, SearchFilter
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.exporting import export_gallery
-from rrid_edge.gallery.fields import descriptors_of, ids_of, microseconds, names_of, per_row, thumbnails_of
-from rrid_edge.gallery.searching import Match, SearchSettings, measured_threshold, search_store
+from rrid_edge.gallery.fields import bound_of, descriptors_of, ids_of, microseconds, names_of, per_row, thumbnails_of
+from rrid_edge.gallery.indexing.audit import audit
+from rrid_edge.gallery.searching import Match, SearchSettings, measured_score, search_store
 from rrid_edge.gallery.shared import accepted_rows
 from rrid_edge.model.spec import ModelSpec
 
@@ -32,8 +34,16 @@ class Gallery(Closable):
         store: the store that the gallery stands on.
     """
 
-    def __init__(self, store: GalleryStore, *, writable: bool, model: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: GalleryStore,
+        *,
+        writable: bool,
+        model: Path | None = None,
+        location: opening.Location | None = None,
+    ) -> None:
         self.store = store
+        self._location = location
         self._is_writable = writable
         self._is_closed = False
         self._model = model
@@ -114,8 +124,8 @@ class Gallery(Closable):
         *,
         top_k: int = 10,
         cameras: str | int | Iterable[str | int] | None = None,
-        since: datetime | int | None = None,
-        until: datetime | int | None = None,
+        since: datetime | int | str | None = None,
+        until: datetime | int | str | None = None,
         sources: str | Iterable[str] | None = None,
         min_score: float | None = None,
         fpr: float | None = None,
@@ -126,7 +136,8 @@ class Gallery(Closable):
             descriptors: queries, floating-point (Q, D) of unit length, or (D,) for one.
             top_k: most matches per query.
             cameras: only rows of these cameras.
-            since: only rows of this time or later: a datetime with a time zone, or UTC microseconds since 1970.
+            since: only rows of this time or later: a datetime with a time zone, UTC microseconds since 1970, or a text:
+                ISO 8601, a date, a duration before now (``30m``, ``2h``), or a frame number.
             until: only rows of this time or earlier.
             sources: only rows of these sources.
             min_score: lowest cosine of a match.
@@ -140,11 +151,16 @@ class Gallery(Closable):
         """
         store = self._open()
         queries = descriptors_of(descriptors, self.spec.dimension)
-        settings = SearchSettings(top_k, self._lowest_score(min_score, fpr))
+        if fpr is not None:
+            min_score = measured_score(fpr, min_score, self._model_file(), self.spec)
+        settings = SearchSettings(top_k, min_score)
+        first, last = bound_of("since", since), bound_of("until", until)
         row_filter = SearchFilter(
             cameras=names_of("cameras", cameras),
-            since=microseconds("since", since),
-            until=microseconds("until", until),
+            since=first.time,
+            until=last.time,
+            since_frame=first.frame,
+            until_frame=last.frame,
             sources=names_of("sources", sources),
         )
         return search_store(store, queries, row_filter, settings)
@@ -188,10 +204,18 @@ class Gallery(Closable):
             rows: ids or paths.
             keep_out: remember the content of files as a keyed digest, so that indexing does not add them again.
 
+        The audit log of the gallery gets a line.
+
         Raises:
             UsageError: another type, or the gallery is open for reading.
         """
-        return self._open_for_writing().forget(ids_of(rows, paths=True), keep_out=keep_out)
+        store, wanted = self._open_for_writing(), ids_of(rows, paths=True)
+        ids = [row for row in wanted if isinstance(row, int)]
+        if len(ids) < len(wanted):
+            ids += [row.id for row in store.rows() if row.path in wanted and row.id not in ids]
+        report = store.forget(wanted, keep_out=keep_out)
+        self._audit("forget", ids)
+        return report
 
     def thumbnails(self, ids: int | Iterable[int]) -> dict[int, bytes]:
         """Thumbnails (JPEG) by id; rows without one are left out."""
@@ -202,12 +226,18 @@ class Gallery(Closable):
 
         The arrays are those of :func:`rrid_edge.gallery.exporting.export_gallery`.
         """
-        return len(export_gallery(self._open(), Path(path)))
+        ids = export_gallery(self._open(), Path(path))
+        self._audit("export", ids)
+        return len(ids)
 
     def close(self) -> None:
         """Release files, locks and connections; safe to call twice."""
         self._is_closed = True
         self.store.close()
+
+    def _audit(self, command: str, ids: Sequence[int]) -> None:
+        if self._location is not None:
+            audit(self._location, command, ids=ids, rows=len(ids))
 
     def _open(self) -> GalleryStore:
         if self._is_closed:
@@ -223,20 +253,10 @@ class Gallery(Closable):
             )
         return store
 
-    def _lowest_score(self, min_score: float | None, fpr: float | None) -> float | None:
-        """The lowest cosine of a match, given or measured."""
-        if fpr is None:
-            return min_score
-        if min_score is not None:
-            raise UsageError("min_score and fpr exclude each other: give one", parameter=("min_score", "fpr"))
-        model = self._model or (Path(name) if (name := self._open().info().model) else None)
-        if model is None:
-            raise UsageError(
-                f"{self.store.where}: this gallery knows no model file, whose thresholds a false-positive rate needs: "
-                "open it with the parameter model, or give min_score",
-                parameter=("fpr", "model"),
-            )
-        return measured_threshold(model, self.spec, fpr)
+    def _model_file(self) -> Path | None:
+        """The model file that the caller named, or that the gallery was used with last."""
+        place = Path() if self._location is None else self._location
+        return self._model or opening.model_path(place, self._open().info().model)
 
 
 def open_gallery(
@@ -267,22 +287,20 @@ def open_gallery(
         GalleryError: the gallery is damaged or has a newer format.
         FingerprintMismatchError: the gallery was made with another model.
     """
-    from rrid_edge.gallery.opening import create_store, location_of, open_store, store_exists
-
-    place = location_of(location)
-    if create and spec is None and not store_exists(place):
+    place = opening.location_of(location)
+    if create and spec is None and not opening.store_exists(place):
         raise UsageError(
             "no gallery here, and a new one needs the spec of its model: give it, for example Embedder(...).spec",
             parameter="spec",
         )
     if create and spec is not None:
-        store = create_store(place, spec, dtype=dtype)
+        store = opening.create_store(place, spec, dtype=dtype)
     else:
-        store = open_store(place, write=create or write, spec=spec)
+        store = opening.open_store(place, write=create or write, spec=spec)
     if model is not None and (create or write):
         try:
-            store.remember({"model": str(Path(model).resolve())})
+            store.remember({"model": opening.model_text(place, Path(model))})
         except BaseException:
             store.close()
             raise
-    return Gallery(store, writable=create or write, model=None if model is None else Path(model))
+    return Gallery(store, writable=create or write, model=None if model is None else Path(model), location=place)

@@ -56,7 +56,8 @@ def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
     location = parse_location(str(crops)) if index is None else parse_location(str(index))
     if index is not None or isinstance(location, MilvusAddress):
         return location
-    return location if (location / FILE_NAME).is_file() else location / INDEX_FOLDER
+    is_index = location.name == INDEX_FOLDER or (location / FILE_NAME).is_file()
+    return location if is_index else location / INDEX_FOLDER
 
 
 def store_exists(location: Location) -> bool:

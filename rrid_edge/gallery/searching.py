@@ -96,18 +96,27 @@ class SearchSettings:
             )
 
 
-def measured_threshold(model: Path, spec: ModelSpec, fpr: float) -> float:
+def measured_score(fpr: float, min_score: float | None, model: Path | None, spec: ModelSpec) -> float:
     """The lowest cosine of a match at a false-positive rate, from the thresholds beside a model file.
 
     Args:
-        model: the model file.
-        spec: of the network.
         fpr: false-positive rate per pair; it must be one of the measured rates.
+        min_score: what else the caller gave; both exclude each other.
+        model: the model file, or None if it is not known.
+        spec: of the network.
 
     Raises:
-        UsageError: no thresholds were measured for this network, or none at this rate.
-        ModelFileError: a file is damaged or has another format.
+        UsageError: ``min_score`` was given, the model is not known, or the rate was not measured for this network.
+        ModelFileError: a file of thresholds is damaged or has another format.
     """
+    if min_score is not None:
+        raise UsageError("min_score and fpr exclude each other: give one", parameter=("min_score", "fpr"))
+    if model is None:
+        raise UsageError(
+            "this gallery knows no model file, whose thresholds a false-positive rate needs: open it with the "
+            "parameter model, or give min_score",
+            parameter=("fpr", "model"),
+        )
     return threshold_for(thresholds_candidates(model), spec.fingerprint, fpr)
 
 

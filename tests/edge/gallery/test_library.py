@@ -234,6 +234,11 @@ def test_several_queries_and_none(gallery):
         ({"since": NOON}, {0, 1, 2}),
         ({"since": NOON_US, "until": NOON + timedelta(seconds=1)}, {0, 1}),
         ({"until": NOON_US - 1}, {3}),
+        ({"since": "2026-11-25T21:00:00.25+09:00", "until": "2026-11-25T12:00:01.250001Z"}, {0, 1}),
+        ({"until": "2026-11-24"}, set()),
+        ({"until": "2026-11-25"}, {0, 1, 2, 3}),
+        ({"since": "100000000w"}, {0, 1, 2, 3}),
+        ({"since": "2", "until": "3"}, {2, 3}),
         ({"sources": "box"}, {4}),
         ({"sources": ["local"]}, {0, 1, 2, 3}),
         ({"cameras": 2, "since": 0}, {1}),
@@ -241,7 +246,9 @@ def test_several_queries_and_none(gallery):
 )
 def test_only_rows_that_pass_answer(gallery, conditions, expected):
     times = [NOON_US, NOON_US + 1_000_000, NOON_US + 2_000_000, NOON_US - 1, None]
-    ids = gallery.add(vectors(5), camera=[1, 2, "dock", None, 2], time=times, source=["local"] * 4 + ["box"])
+    ids = gallery.add(
+        vectors(5), camera=[1, 2, "dock", None, 2], time=times, source=["local"] * 4 + ["box"], frame=range(5)
+    )
     found = gallery.search(vectors(1), **conditions)[0]
     assert {ids.index(match.id) for match in found} == expected
     assert [match.rank for match in found] == list(range(1, len(found) + 1))
@@ -271,6 +278,7 @@ def test_the_lowest_score_cuts_the_answer(gallery):
         ({"cameras": 1.5}, r"cameras \[1.5\]: expected names or whole numbers"),
         ({"since": 1.5e9}, "since 1500000000.0 of type float"),
         ({"until": datetime(2026, 1, 1)}, "until 2026-01-01 00:00:00 has no time zone"),
+        ({"since": "soon"}, "'soon' is neither a time nor a frame"),
         ({"sources": [True]}, r"sources \[True\]: expected names or whole numbers"),
     ],
 )
