@@ -98,7 +98,7 @@ class Gallery(Closable):
             color: order of the channels of ``thumbnails`` that are arrays: ``rgb`` or ``bgr``.
 
         Returns:
-            The ids of the rows.
+            Their ids.
 
         Raises:
             UsageError: a descriptor or a field is refused (type, range, number of values), or the gallery is open for
@@ -175,19 +175,15 @@ class Gallery(Closable):
         Raises:
             UsageError: an id is unknown, a label is refused, or the gallery is open for reading. Nothing is written.
         """
-        store = self._open_for_writing()
-        wanted = [int(identifier) for identifier in ids_of(ids)]
-        labels = [
-            row.label for row in accepted_rows([NewRow(None, label=x) for x in per_row("label", label, len(wanted))])
-        ]
+        store, wanted = self._open_for_writing(), [int(identifier) for identifier in ids_of(ids)]
+        given = accepted_rows([NewRow(None, label=name) for name in per_row("label", label, len(wanted))])
+        labels = dict(zip(wanted, [row.label for row in given], strict=True))
         found = {row.id: row for row in store.rows_by_id(wanted)}
         unknown = [identifier for identifier in wanted if identifier not in found]
         if unknown:
-            raise UsageError(
-                f"id {unknown[0]} is not in the gallery ({len(unknown)} such ids): expected ids of its rows",
-                parameter="ids",
-            )
-        store.update([replace(found[key], label=name) for key, name in dict(zip(wanted, labels, strict=True)).items()])
+            problem = f"id {unknown[0]} is not in the gallery ({len(unknown)} such ids): expected ids of its rows"
+            raise UsageError(problem, parameter="ids")
+        store.update([replace(found[identifier], label=name) for identifier, name in labels.items()])
 
     def remove(self, rows: int | str | Iterable[int | str]) -> int:
         """Remove rows by id or by path; returns how many existed. `index` adds crops again whose files remain.
@@ -211,8 +207,7 @@ class Gallery(Closable):
         """
         store, wanted = self._open_for_writing(), ids_of(rows, paths=True)
         ids = [row for row in wanted if isinstance(row, int)]
-        if len(ids) < len(wanted):
-            ids += [row.id for row in store.rows() if row.path in wanted and row.id not in ids]
+        ids += [row.id for row in (store.rows() if len(ids) < len(wanted) else ()) if row.path in wanted]
         report = store.forget(wanted, keep_out=keep_out)
         self._audit("forget", ids)
         return report
@@ -224,7 +219,7 @@ class Gallery(Closable):
     def export(self, path: str | Path) -> int:
         """Write all rows and descriptors into a NumPy file (.npz); returns the number of rows.
 
-        The arrays are those of :func:`rrid_edge.gallery.exporting.export_gallery`.
+        See :func:`rrid_edge.gallery.exporting.export_gallery`. The audit log of the gallery gets a line.
         """
         ids = export_gallery(self._open(), Path(path))
         self._audit("export", ids)
@@ -255,8 +250,7 @@ class Gallery(Closable):
 
     def _model_file(self) -> Path | None:
         """The model file that the caller named, or that the gallery was used with last."""
-        place = Path() if self._location is None else self._location
-        return self._model or opening.model_path(place, self._open().info().model)
+        return self._model or opening.model_path(self._location or Path(), self._open().info().model)
 
 
 def open_gallery(
