@@ -59,7 +59,7 @@ class CompiledCache:
     def key(self, model: Path, *settings: object) -> bytes | None:
         """Key of the entry for a model file and settings, 32 bytes; None if the file should not be cached.
 
-        The file is identified by device, inode, size, mtime and ctime.
+        The file is identified by path, device, inode, size, mtime and ctime.
         """
         # Hashing 165 MB would cost more than half of the time saved. A file changed within seconds is not cached: it
         # could change again with the same time stamp.

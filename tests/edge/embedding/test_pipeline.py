@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from rrid_edge.embedding.pipeline import embed_files
 from rrid_edge.embedding.reading import ReadAhead
 from rrid_edge.embedding.tuning import BatchSizeTuner, EmbeddingStats, WorkerTuner
 from rrid_edge.engines import FakeEngine
-from rrid_edge.errors import ImageError
+from rrid_edge.errors import ClosedError, GpuFaultError, ImageError
 from support.pictures import noise, save_crops
 
 
@@ -113,6 +114,55 @@ def test_an_error_of_the_engine_ends_all_threads(tmp_path):
 
     with pytest.raises(RuntimeError, match="no power"):
         list(embed_files(Broken(), save_crops(tmp_path, 40), workers=3, batch=4))
+
+
+def test_an_engine_that_another_thread_closes_ends_the_stream_in_one_line(tmp_path):
+    paths, engine, before = save_crops(tmp_path, 40), FakeEngine(), threading.active_count()
+    stream = embed_files(engine, paths, workers=2, batch=4)
+    first = next(stream)
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    closing.join(10)
+    with pytest.raises(ClosedError, match="the engine fake was closed"):
+        list(stream)
+    assert threading.active_count() == before
+    np.testing.assert_array_equal(first.descriptors, FakeEngine().run(_pixels(first)))
+
+
+def test_streams_of_several_threads_share_an_engine(tmp_path):
+    folders = [save_crops(tmp_path / str(number), 10, persons=number + 1) for number in range(4)]
+    with FakeEngine(max_batch=4) as engine, ThreadPoolExecutor(4) as pool:
+        streams = pool.map(lambda paths: list(embed_files(engine, paths, workers=1)), folders)
+        for batches in streams:
+            assert sum(len(batch.files) for batch in batches) == 10
+            for batch in batches:
+                np.testing.assert_array_equal(batch.descriptors, FakeEngine().run(_pixels(batch)))
+
+
+def test_a_failure_ends_the_stream_that_met_it_and_no_other(tmp_path):
+    class Failing(FakeEngine):
+        def _run_batch(self, images):
+            if threading.current_thread().name == "unlucky":
+                raise GpuFaultError("the GPU fell off the bus")
+            return super()._run_batch(images)
+
+    engine, paths, met = Failing(), save_crops(tmp_path, 12), []
+
+    def embed() -> None:
+        try:
+            list(embed_files(engine, paths, workers=1, batch=4))
+        except GpuFaultError as error:
+            met.append(error)
+
+    unlucky = threading.Thread(target=embed, name="unlucky")
+    unlucky.start()
+    assert sum(batch.done for batch in embed_files(engine, paths, workers=1, batch=4)) == 12
+    unlucky.join(20)
+    assert len(met) == 1
+
+
+def _pixels(batch):
+    return np.stack([read_image(facts.path, 192, 64) for facts in batch.files])
 
 
 def test_an_error_in_a_thread_reaches_the_caller(tmp_path, monkeypatch):
