@@ -13,13 +13,9 @@ from rrid_edge.files import sha256_of_file
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.facts import FactReader
-from rrid_edge.gallery.indexing.left_out import FileState, LeftOut, file_state
+from rrid_edge.gallery.indexing.left_out import FileState, LeftOut, file_state, is_same_file
 from rrid_edge.gallery.indexing.removal import folders_of
 from rrid_edge.gallery.indexing.retention import age_limit, is_older
-
-_SECOND_NS = 1_000_000_000
-_FAT_TICK_NS = 2_000_000_000
-"""FAT keeps even seconds."""
 
 
 @dataclass(frozen=True)
@@ -169,17 +165,6 @@ class _Sorter:
             return False
         time = self._reader.facts(path).time
         return is_older(NewRow(path, mtime_ns=state[1], time=time), self._limit)
-
-
-def is_same_file(state: FileState, stored: FileState) -> bool:
-    """Whether a file has the size and time of its row. A time that was cut to whole seconds is the same time."""
-    (size, mtime_ns), (stored_size, stored_mtime_ns) = state, stored
-    if size != stored_size:
-        return False
-    return mtime_ns == stored_mtime_ns or any(
-        mtime_ns % tick == 0 and stored_mtime_ns - stored_mtime_ns % tick == mtime_ns
-        for tick in (_SECOND_NS, _FAT_TICK_NS)
-    )
 
 
 def refuse_unavailable(folder: Path, changes: Changes) -> None:

@@ -16,6 +16,9 @@ from rrid_edge.gallery.shared import stored_mtime
 
 FileState = tuple[int, int]
 """Size (bytes) and modification time (ns) of a file, as galleries store them."""
+_SECOND_NS = 1_000_000_000
+_FAT_TICK_NS = 2_000_000_000
+"""FAT keeps even seconds."""
 _FORGOTTEN = "forgotten/"
 """Forgotten files are remembered by a digest of their path: their names may name a person."""
 
@@ -23,6 +26,17 @@ _FORGOTTEN = "forgotten/"
 def file_state(stat: os.stat_result) -> FileState:
     """The state of a file."""
     return stat.st_size, stored_mtime(stat.st_mtime_ns)
+
+
+def is_same_file(state: FileState, stored: FileState) -> bool:
+    """Whether a file has the size and time of its row. A time that was cut to whole seconds is the same time."""
+    (size, mtime_ns), (stored_size, stored_mtime_ns) = state, stored
+    if size != stored_size:
+        return False
+    return mtime_ns == stored_mtime_ns or any(
+        mtime_ns % tick == 0 and stored_mtime_ns - stored_mtime_ns % tick == mtime_ns
+        for tick in (_SECOND_NS, _FAT_TICK_NS)
+    )
 
 
 def forgotten_key(path: str) -> str:
@@ -62,11 +76,14 @@ class LeftOut:
 
     def is_unreadable(self, path: str, state: FileState) -> bool:
         """Whether a file of this state could not be decoded."""
-        return self._known.get(path) == state
+        return self._is_known(path, state)
 
     def is_forgotten(self, path: str, state: FileState) -> bool:
         """Whether a file of this state was forgotten."""
-        return self._has_forgotten and self._known.get(forgotten_key(path)) == state
+        return self._has_forgotten and self._is_known(forgotten_key(path), state)
+
+    def _is_known(self, key: str, state: FileState) -> bool:
+        return key in self._known and is_same_file(state, self._known[key])
 
     def keep_present(self, scan: FolderScan) -> None:
         """Drop files that do not exist any more."""

@@ -74,11 +74,9 @@ class IndexedGallery:
         if folder.outdated:
             lines.append(f"{folder.outdated} new or changed files are not in the index yet")
         if folder.missing:
-            lines.append(
-                f"{folder.missing} crops of the index have no file in the folder now; they answer all the same"
-            )
+            lines.append(f"{folder.missing} crops of the index have no file in the folder now; they still answer")
         if folder.unexamined:
-            lines.append(f"the files of {folder.unexamined} crops could not be examined; the crops answer all the same")
+            lines.append(f"the files of {folder.unexamined} crops could not be examined; the crops still answer")
         return tuple(lines)
 
 

@@ -10,7 +10,7 @@ import pytest
 from rrid_edge.engines.fake import FakeEngine
 from rrid_edge.errors import FolderUnavailableError
 from rrid_edge.gallery.base import NewRow
-from rrid_edge.gallery.indexing.comparison import is_same_file
+from rrid_edge.gallery.indexing.left_out import is_same_file
 from rrid_edge.gallery.indexing.sync import IndexControl, IndexSettings, index_folder
 from support.memory_store import SPEC, MemoryStore, vectors
 from support.pictures import noise, save_crops
