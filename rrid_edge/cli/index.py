@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
@@ -25,7 +26,7 @@ from rrid_edge.cli.options import (
     ThreadsOption,
 )
 from rrid_edge.cli.steps import open_model, say_indexed
-from rrid_edge.errors import CheckFailedError, printable
+from rrid_edge.errors import CheckFailedError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -80,6 +81,10 @@ def index(
     dtype: Annotated[str, typer.Option(help="Store a new index as float16 or float32.")] = "float16",
     index_type: IndexTypeOption = "",
     replicas: ReplicasOption = 0,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="New index: permissions of its folder, such as 750 for a group. [default: 700]"),
+    ] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="Empty the index first, for another model. Forgotten pictures stay out."),
@@ -102,6 +107,7 @@ def index(
     name_reader(pattern or "auto")
     check_time_source(time_from or "name")
     walk_images(folder)
+    permissions = _permissions(mode)
     target = location_of(folder, location)
     info = _remembered(target, rebuild=rebuild)
     remembered = None if info is None else model_path(target, info.model)
@@ -109,13 +115,31 @@ def index(
     settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals)
     opened = rebuild_store if rebuild else create_store
     with engine:
-        with opened(target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas) as gallery:
+        with opened(
+            target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas, mode=permissions
+        ) as gallery:
             gallery.remember({"model": model_text(target, path)})
             if not watch:
                 _index_once(folder, gallery, engine, settings, str(target) if as_json else None)
         if watch:
             watching = WatchSettings(settle, index=settings)
             _follow(folder, lambda: create_store(target, engine.spec), engine, watching, _Printer(folder, as_json))
+
+
+def _permissions(mode: str | None) -> int | None:
+    """The permissions of ``--mode``.
+
+    Raises:
+        UsageError: they are not octal, or their owner could not use the folder.
+    """
+    if mode is None:
+        return None
+    if not re.fullmatch(r"0?7[0-7]{2}", mode):
+        raise UsageError(
+            f"permissions {mode!r} do not work: expected three octal digits, the first of them 7, such as 750",
+            parameter="mode",
+        )
+    return int(mode, 8)
 
 
 def _remembered(location: Location, *, rebuild: bool) -> GalleryInfo | None:

@@ -11,9 +11,9 @@ from rrid_edge.gallery import keeping
 from rrid_edge.gallery.base import GalleryInfo
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.local.catalogue import FILE_NAME
-from rrid_edge.gallery.local.folder import remove_index
+from rrid_edge.gallery.local.folder import DEFAULT_MODE, remove_index
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.milvus.address import MilvusAddress
+from rrid_edge.gallery.milvus.address import MilvusAddress, without_secrets
 from rrid_edge.model.spec import ModelSpec
 
 INDEX_FOLDER = ".rrid-edge"
@@ -32,15 +32,10 @@ def parse_location(text: str) -> Location:
     # A mistyped address taken for a folder would be repeated, with its password, by every later message.
     if re.match(r"[A-Za-z][\w+.-]*:+[\w+]*/|.*:.*@", text, re.DOTALL) and not Path(text).exists():
         raise UsageError(
-            f"{printable(_without_secrets(text))}: not a location of a gallery; expected a folder or "
+            f"{printable(without_secrets(text))}: not a location of a gallery; expected a folder or "
             "milvus+http://HOST:19530/COLLECTION"
         )
     return Path(text)
-
-
-def _without_secrets(address: str) -> str:
-    """An address without user, password and query, which may hold a token."""
-    return re.sub(r":.*@", "://***@", address.partition("?")[0], flags=re.DOTALL)
 
 
 def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
@@ -158,7 +153,13 @@ def remembered_info(location: Location) -> GalleryInfo | None:
 
 
 def create_store(
-    location: Location, spec: ModelSpec, *, dtype: str = "float16", index_type: str = "", replicas: int = 0
+    location: Location,
+    spec: ModelSpec,
+    *,
+    dtype: str = "float16",
+    index_type: str = "",
+    replicas: int = 0,
+    mode: int | None = None,
 ) -> GalleryStore:
     """Create an empty gallery, or open the existing one for writing. An interrupted rebuild is finished.
 
@@ -168,6 +169,8 @@ def create_store(
         dtype: type of the stored values: ``float16`` or ``float32``.
         index_type: Milvus only: ``flat``, ``ivf``, ``hnsw`` or ``diskann``. Empty means ``flat`` for a new collection.
         replicas: Milvus only: replicas in the memory of query nodes. 0 means 1 for a new collection.
+        mode: folders only: permissions of a new index folder, for example ``0o750`` for one that a group may read. None
+            means ``0o700``.
 
     Raises:
         UsageError: an option is unknown or does not fit the location.
@@ -184,12 +187,16 @@ def create_store(
                 f"{given} for a folder: index type and replicas are for galleries in Milvus; leave both out",
                 parameter=("index_type", "replicas"),
             )
-        store: GalleryStore = LocalGallery.create(location, spec, dtype=dtype)
+        permissions = DEFAULT_MODE if mode is None else mode
+        store: GalleryStore = LocalGallery.create(location, spec, dtype=dtype, mode=permissions)
     else:
         from rrid_edge.gallery.milvus.store import MilvusGallery
 
-        given = {"index_type": index_type or None, "replicas": replicas or None}
-        store = MilvusGallery.create(location, spec, dtype=dtype, **given)
+        if mode is not None:
+            raise UsageError("permissions are for galleries in folders; leave them out in Milvus", parameter="mode")
+        store = MilvusGallery.create(
+            location, spec, dtype=dtype, index_type=index_type or None, replicas=replicas or None
+        )
     try:
         keeping.restore(location, store)
     except BaseException:
@@ -199,7 +206,13 @@ def create_store(
 
 
 def rebuild_store(
-    location: Location, spec: ModelSpec, *, dtype: str = "float16", index_type: str = "", replicas: int = 0
+    location: Location,
+    spec: ModelSpec,
+    *,
+    dtype: str = "float16",
+    index_type: str = "",
+    replicas: int = 0,
+    mode: int | None = None,
 ) -> GalleryStore:
     """Remove a gallery, if it exists, and create an empty one.
 
@@ -216,7 +229,7 @@ def rebuild_store(
         with old:
             keeping.save(location, keeping.Kept.of(old))
     remove_store(location)
-    return create_store(location, spec, dtype=dtype, index_type=index_type, replicas=replicas)
+    return create_store(location, spec, dtype=dtype, index_type=index_type, replicas=replicas, mode=mode)
 
 
 def remove_store(location: Location) -> None:

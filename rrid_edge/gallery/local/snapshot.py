@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rrid_edge.errors import GalleryError, printable
+from rrid_edge.errors import GalleryChangedError, GalleryError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow
 from rrid_edge.gallery.local import format1
 from rrid_edge.gallery.local.bounds import FACT, load_bounds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +31,7 @@ def filled(location, count=40, dtype="float16"):
     odd = [NewRow(path, "0" * 64, 1, 2) for path in ODD_PATHS]
     gallery = create_store(location, SPEC, dtype=dtype)
     gallery.add([*rows(count), *odd], vectors(count + len(odd)))
-    gallery.set_model(Path("/models/rrid.onnx"))
+    gallery.remember({"model": "/models/rrid.onnx"})
     return gallery
 
 
@@ -52,10 +51,10 @@ def test_copies_to_another_store_and_back_are_identical(tmp_path, milvus, dtype)
         create_store(milvus, SPEC, dtype=dtype) as middle,
         create_store(tmp_path / "b", SPEC, dtype=dtype) as last,
     ):
-        first = copy_gallery(source, middle)
+        first = copy_gallery(source, middle, model="/models/rrid.onnx")
         assert (first.rows, first.copied, first.present) == (49, 49, 0)
         same(source, middle)
-        assert copy_gallery(middle, last).copied == 49
+        assert copy_gallery(middle, last, model=middle.info().model).copied == 49
         same(source, last)
         assert copy_gallery(source, middle).present == 49
 
@@ -65,9 +64,9 @@ def test_an_interrupted_copy_can_be_repeated(tmp_path, monkeypatch):
     with filled(tmp_path / "a") as source, create_store(tmp_path / "b", SPEC) as destination:
         with pytest.raises(KeyboardInterrupt):
             copy_gallery(source, destination, progress=CountedProgress(interrupted_at=2))
-        changed = dataclasses.replace(destination.rows()[0], camera=77)
+        changed = dataclasses.replace(destination.rows()[0], camera="77")
         destination.add([NewRow(**{f.name: getattr(changed, f.name) for f in dataclasses.fields(NewRow)})], vectors(1))
-        report = copy_gallery(source, destination)
+        report = copy_gallery(source, destination, model=source.info().model)
         assert (report.copied, report.present) == (30, 19)
         same(source, destination)
 
@@ -82,7 +81,7 @@ def test_copies_between_unfit_galleries_are_refused(tmp_path):
         with create_store(tmp_path / "c", SPEC) as coarse, pytest.raises(UsageError, match="would round"):
             copy_gallery(source, coarse)
         with create_store(tmp_path / "d", SPEC, dtype="float32") as more:
-            more.add([NewRow("extra.jpg", "0", 1, 1)], vectors(1))
+            more.add([NewRow("extra.jpg", "0" * 64, 1, 1)], vectors(1))
             with pytest.raises(
                 GalleryError, match=r"holds 1 crops that the source does not have, for example extra\.jpg"
             ):
