@@ -161,3 +161,27 @@ def test_threads_that_embed_search_and_add_get_what_serial_calls_give(tmp_path):
         for row, vector in zip(rows, gallery.store.vectors(rows), strict=True):
             assert np.abs(vector - trackers[0].descriptors[expected[row.id]]).max() < 1e-3
         assert gallery.store.verify().sound
+
+
+@pytest.mark.parametrize("place", ["{}/people", "milvus+file:{}/lite.db/people"])
+def test_both_stores_answer_the_same(tmp_path, place):
+    if place.startswith("milvus"):
+        pytest.importorskip("milvus_lite")
+    stored = vectors(40)
+    times = [None if index % 5 == 0 else index for index in range(40)]
+    with open_gallery(place.format(tmp_path), SPEC, create=True, dtype="float32") as gallery:
+        ids = gallery.add(stored, camera=[index % 3 for index in range(40)], time=times, track=list(range(40)))
+        gallery.label(ids[7], "Ann")
+        assert gallery.remove(ids[:2]) == 2
+        assert gallery.forget(ids[2]).rows == 1
+    with open_gallery(place.format(tmp_path)) as gallery:
+        assert len(gallery) == 37
+        kept = [index for index in range(3, 40) if index % 3 == 1 and index % 5 and index >= 10]
+        scores = stored[kept].astype(np.float64) @ stored[7].astype(np.float64)
+        expected = [kept[position] for position in np.argsort(-scores)][:6]
+        (found,) = gallery.search(stored[7], top_k=6, cameras=1, since=10)
+        assert [(one.id, one.track, one.camera) for one in found] == [(ids[i], str(i), "1") for i in expected]
+        assert [one.score for one in found] == pytest.approx(sorted(scores, reverse=True)[:6], abs=1e-5)
+        assert gallery.search(stored[7], top_k=1)[0][0].label == "Ann"
+        with pytest.raises(UsageError, match="open for reading"):
+            gallery.remove(ids[5])
