@@ -9,10 +9,12 @@ properties of which the last writer wins. The protocol:
 - A count is in force while ``count`` and ``counted`` name the same token.
 - To count: write a new token to ``count``; read the properties; stop if a removal is marked or the token was replaced;
   count; write token and number to ``counted``.
-- To remove: mark the removal and clear ``count``, in one write; remove; clear the mark; count.
+- To remove: mark the removal and clear ``count``, in one write; remove; clear mark and ``count``, in one write; count.
 
 A removal that was marked after the token was written has cleared it, so that count never comes into force. A removal
-that was marked before is either seen as a mark, and the count is given up, or it ended before the count began.
+that was marked before is either seen as a mark, and the count is given up, or it ended before the count began. If two
+removals take the same mark within one moment, a count may come into force between them; the end of the second clears
+it, and readers ask again until then.
 """
 
 from __future__ import annotations
@@ -95,8 +97,8 @@ class LowerBound:
         """Rows may be removed inside. After an error the mark stays: the server may still be removing."""
         slot, token = self._mark()
         yield
-        if self._read().marks.get(slot, ("", 0))[0] == token:
-            self._write({f"{_MARK}{slot}": ""})
+        is_own = self._read().marks.get(slot, ("", 0))[0] == token
+        self._write({"count": ""} | ({f"{_MARK}{slot}": ""} if is_own else {}))
 
     def _mark(self) -> tuple[int, str]:
         """Mark a removal in a slot that no running removal uses; returns slot and token."""

@@ -1,22 +1,34 @@
-"""Addresses of galleries in Milvus."""
+"""Addresses of galleries in Milvus, and secrets in messages."""
 
 from __future__ import annotations
 
+import base64
+import traceback
+from pathlib import Path
+
 import pytest
 
-from rrid_edge.errors import UsageError
-from rrid_edge.gallery.milvus.address import MilvusAddress
-from rrid_edge.gallery.opening import parse_location
-from support.galleries import milvus_address
+from rrid_edge.errors import GalleryError, UsageError
+from rrid_edge.gallery.milvus.address import MilvusAddress, without_secrets, without_token
+from rrid_edge.gallery.milvus.client import Connection
 
 
 def test_addresses():
-    assert parse_location("milvus+http://host:19530/crops") == MilvusAddress(
+    assert MilvusAddress.parse("milvus+http://host:19530/crops") == MilvusAddress(
         "http://host:19530", "crops", "milvus+http://host:19530/crops"
     )
-    assert milvus_address("milvus+https://host/crops").uri == "https://host"
-    assert milvus_address("milvus+file:some/where.db/crops").uri == "some/where.db"
-    assert milvus_address("milvus+file:/some/where.db/crops").uri == "/some/where.db"
+    assert MilvusAddress.parse("milvus+https://host/crops").uri == "https://host"
+    assert MilvusAddress.parse("milvus+https://[::1]:19530/crops").uri == "https://[::1]:19530"
+    assert MilvusAddress.parse("milvus+file:some/where.db/crops").uri == "some/where.db"
+    assert MilvusAddress.parse("milvus+file:/some/where.db/crops").uri == "/some/where.db"
+    assert MilvusAddress.parse("milvus+file:/some/o@th:er.db/crops").uri == "/some/o@th:er.db"
+
+
+def test_an_address_survives_pathlib():
+    """A path keeps one of two slashes."""
+    for text in ("milvus+http://host:19530/crops", "milvus+https://host/crops", "milvus+file:/a/b.db/crops"):
+        mangled = str(Path(text))
+        assert MilvusAddress.parse(mangled) == MilvusAddress.parse(text), mangled
 
 
 @pytest.mark.parametrize(
@@ -28,6 +40,8 @@ def test_addresses():
         "milvus+http://host:19530/two words",
         "milvus+http://host:x/crops",
         "milvus+http:///crops",
+        "milvus+http://[host/crops",
+        "milvus+http://host:99999/crops",
         "milvus+http://host/crops?token=abc",
         "milvus+ftp://host/crops",
         "milvus+file:name/crops",
@@ -39,11 +53,69 @@ def test_addresses():
 )
 def test_no_addresses(text):
     with pytest.raises(UsageError, match="expected") as refusal:
-        parse_location(text)
+        MilvusAddress.parse(text)
     assert "\n" not in refusal.value.message
 
 
-def test_a_password_in_the_address_is_refused_and_not_repeated():
-    with pytest.raises(UsageError, match="RRID_EDGE_MILVUS_TOKEN") as refusal:
-        parse_location("milvus+http://root:secret@host/crops")
-    assert "secret" not in refusal.value.message
+SECRETS = [
+    "milvus+http://root:secret@host/crops",
+    "milvus+http://root:secret@host:19530/crops",
+    "milvus+http:/root:secret@host/crops",
+    "milvus+http:root:secret@host/crops",
+    "milvus+http//root:secret@host/crops",
+    "milvus+htp://root:secret@host/crops",
+    "milvus+http://root:secret/crops",
+    "milvus+http://root:se/cret@host/crops",
+    "milvus+http://root:secret#@host/crops",
+    "milvus+http://root:secret@@host/crops",
+    "milvus+http://root:sec ret@host/cr ops",
+    "milvus+http://secret@host/crops",
+    "milvus+http://host/secret@crops",
+    "milvus+http://host/crops?token=secret",
+    "milvus+http://host/crops#secret",
+    "milvus+http://[root:secret@host/crops",
+    "milvus://root:secret@host/crops",
+    "milvus+file://root:secret@host/crops",
+    "http://root:secret@host:19530/crops",
+    "root:secret@host:19530/crops",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_secret_in_a_mistyped_address_is_not_repeated(text):
+    for use in (MilvusAddress.parse, lambda given: MilvusAddress.parse(str(Path(given)))):
+        with pytest.raises(UsageError) as refusal:
+            use(text)
+        shown = "".join(traceback.format_exception(refusal.value, chain=True))
+        assert "ecret" not in refusal.value.message
+        assert "cret@" not in refusal.value.message
+        assert "\n" not in refusal.value.message
+        assert "ValueError" not in shown
+    assert "ecret" not in without_secrets(text)
+
+
+@pytest.mark.parametrize("text", ["crops/2026", "a@b/c", "milvus+http://host:19530/crops", "milvus+file:a.db/crops"])
+def test_other_locations_are_shown_whole(text):
+    assert without_secrets(text) == text
+
+
+def test_a_token_in_an_error_of_the_client_is_not_repeated(monkeypatch, lite_file):
+    monkeypatch.setenv("RRID_EDGE_MILVUS_TOKEN", "root:se cret/9")
+    coded = base64.b64encode(b"root:se cret/9").decode()
+    connection = Connection(MilvusAddress.parse(f"milvus+file:{lite_file}/secrets"))
+
+    def failing(name, **_options):
+        raise ValueError(f"metadata was invalid: [('authorization', '{coded}')] of root:se cret/9 and se cret/9")
+
+    monkeypatch.setattr(connection._client, "has_collection", failing)
+    with pytest.raises(GalleryError, match="metadata was invalid") as refusal:
+        connection.call("has_collection")
+    shown = refusal.value.message + "".join(traceback.format_exception(refusal.value))
+    assert "se cret/9" not in shown
+    assert coded not in shown
+    connection.close()
+
+
+def test_texts_without_a_token_stay():
+    assert without_token("all is well", "") == "all is well"
+    assert without_token("of root: pw", "root:pw") == "of root: ***"
