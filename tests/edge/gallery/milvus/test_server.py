@@ -15,7 +15,7 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import GalleryError, GalleryUnavailableError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.indexing.recall import measure_recall
-from rrid_edge.gallery.indexing.sync import index_folder
+from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import create_store, open_store, parse_location
@@ -30,7 +30,7 @@ def content(gallery):
     assert not gallery.verify().damaged
     found = gallery.rows()
     return {
-        row.path: (row.sha256, row.camera, row.person, vector.tobytes())
+        (row.source, row.path): (row.sha256, row.camera, row.person, vector.tobytes())
         for row, vector in zip(found, gallery.vectors(found), strict=True)
     }
 
@@ -50,7 +50,8 @@ from pathlib import Path
 import rrid_edge.gallery.indexing.sync as sync
 import rrid_edge.gallery.indexing.writing as writing
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.gallery.opening import create_store, parse_location
+from rrid_edge.gallery.milvus.address import MilvusAddress
+from rrid_edge.gallery.milvus.store import MilvusGallery
 
 class Slow(FakeEngine):
     def _run_batch(self, images):
@@ -59,9 +60,10 @@ class Slow(FakeEngine):
 
 writing.COMMIT_ROWS = 4
 spec = fake_spec(block_width=4)
-with create_store(parse_location(sys.argv[2]), spec) as gallery:
+with MilvusGallery.create(MilvusAddress.parse(sys.argv[2]), spec) as gallery:
     print("open", flush=True)
-    sync.index_folder(Path(sys.argv[1]), gallery, Slow(spec, max_batch=4), sync.IndexSettings(batch=4))
+    settings = sync.IndexSettings(batch=4, source=sys.argv[3], allow_removals=True)
+    sync.index_folder(Path(sys.argv[1]), gallery, Slow(spec, max_batch=4), settings)
 """
 
 
@@ -71,7 +73,7 @@ def test_kill_9_loses_no_stored_row(milvus_server, tmp_path, monkeypatch, who):
     monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "15")
     folder, location = tmp_path / "crops", parse_location(f"{milvus_server.address}/killed_{who}")
     save_crops(folder, 120)
-    command = [sys.executable, "-c", textwrap.dedent(INDEXING), str(folder), str(location)]
+    command = [sys.executable, "-c", textwrap.dedent(INDEXING), str(folder), str(location), "local"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
@@ -81,7 +83,7 @@ def test_kill_9_loses_no_stored_row(milvus_server, tmp_path, monkeypatch, who):
         if who == "server":
             before = time.monotonic()
             with open_store(location) as watching:
-                stored = {row.path for row in watching.rows()}
+                stored = {(row.source, row.path) for row in watching.rows()}
             milvus_server.kill()
             error = process.communicate(timeout=120)[1]
             assert process.returncode != 0
@@ -99,7 +101,7 @@ def test_kill_9_loses_no_stored_row(milvus_server, tmp_path, monkeypatch, who):
         there = content(gallery)
         assert stored <= there.keys()
         assert 20 <= len(there) < 120
-        report = index_folder(folder, gallery, FakeEngine(SPEC))
+        report = index_folder(folder, gallery, FakeEngine(SPEC), IndexSettings(source="local"))
         assert (report.rows, report.added) == (120, 120 - len(there))
         found = content(gallery)
     with LocalGallery.create(tmp_path / "fresh", SPEC) as fresh:
@@ -118,7 +120,7 @@ def clustered(count: int, spec) -> np.ndarray:
 @pytest.mark.parametrize("index_type", ["flat", "ivf", "hnsw"])
 def test_indexes_are_built_before_they_are_searched(milvus_server, tmp_path, index_type):
     spec, count = fake_spec(block_width=16), 6000
-    made = [NewRow(f"{index:06d}.jpg", f"{index:064x}", 1, 1, index % 4) for index in range(count)]
+    made = [NewRow(f"{index:06d}.jpg", f"{index:064x}", 1, 1, str(index % 4)) for index in range(count)]
     location = milvus_address(f"{milvus_server.address}/built_{index_type}")
     with (
         MilvusGallery.create(location, spec, index_type=index_type) as gallery,
