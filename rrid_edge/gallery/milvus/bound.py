@@ -25,8 +25,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rrid_edge.gallery.milvus.client import Connection
-
 REMOVAL_S = 3600
 """Seconds after which the mark of a removal belongs to a killed process."""
 _SLOTS = 256
@@ -73,13 +71,13 @@ class LowerBound:
     """Keeps the bound of one collection.
 
     Args:
-        connection: to the collection.
         prefix: of the collection's properties.
         read: reads the bound from the server.
+        write: changes some properties of the collection, in one call.
     """
 
-    def __init__(self, connection: Connection, prefix: str, read: Callable[[], Bound]) -> None:
-        self._connection, self._prefix, self._read = connection, prefix, read
+    def __init__(self, prefix: str, read: Callable[[], Bound], write: Callable[[dict[str, str]], object]) -> None:
+        self._prefix, self._read, self._alter = prefix, read, write
 
     def measure(self, count: Callable[[], int], least: int) -> None:
         """Count the rows and record the number, unless rows are being removed or fewer than ``least`` are counted."""
@@ -112,5 +110,4 @@ class LowerBound:
                 return slot, token
 
     def _write(self, values: Mapping[str, str]) -> None:
-        properties = {self._prefix + name: value for name, value in values.items()}
-        self._connection.call("alter_collection_properties", properties)
+        self._alter({self._prefix + name: value for name, value in values.items()})

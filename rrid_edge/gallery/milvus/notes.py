@@ -55,8 +55,8 @@ class Notes:
         self._replicas = replicas
         self._lock = threading.RLock()
         self._secret = b""
-        self._reader = Reader(self._connection, (*_TEXTS, *_INTEGERS), 2, lambda: self._bound().rows)
-        bound = LowerBound(self._connection, _PREFIX, self._bound)
+        self._reader = Reader(self._connection, (*_TEXTS, *_INTEGERS), 2, lambda _age_s: self._bound().rows)
+        bound = LowerBound(_PREFIX, self._bound, self._alter)
         self._writer = Writer(self._connection, self._reader, bound, _ROW_BYTES)
 
     def kept_out(self, digests: Iterable[str]) -> set[str]:
@@ -112,7 +112,7 @@ class Notes:
                 raise UsageError(
                     f"{self._connection.address}: this gallery has forgotten other contents already; expected a new one"
                 )
-            self._connection.call("alter_collection_properties", {f"{_PREFIX}key": key})
+            self._alter({f"{_PREFIX}key": key})
             self._secret = bytes.fromhex(key)
         self._writer.upsert([_kept_out(digest) for digest in digests])
         self._writer.measure()
@@ -195,6 +195,9 @@ class Notes:
     def _properties(self) -> dict[str, str]:
         found: Mapping[str, Any] = self._connection.call("describe_collection").get("properties", {})
         return {name[len(_PREFIX) :]: value for name, value in found.items() if name.startswith(_PREFIX)}
+
+    def _alter(self, properties: dict[str, str]) -> None:
+        self._connection.call("alter_collection_properties", properties)
 
     def _bound(self) -> Bound:
         return Bound.from_properties(self._properties())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from rrid_edge.gallery.shared import refuse_foreign
 from rrid_edge.model.spec import ModelSpec
 
 _MOST_DAMAGED_KEYS = 500
+_JUST_OPENED_S = 15.0
 _THUMBNAIL_FIELDS = Fields((KEY, "row_id", THUMBNAIL), THUMBNAIL_CHARACTERS)
 
 
@@ -37,6 +40,8 @@ class MilvusReads(Closable):
         self._connection = Connection(address)
         try:
             self._facts = read_facts(self._connection, spec)
+            self._facts_s = time.monotonic()
+            self._is_new = True
             self.spec = self._facts.spec
             if spec is not None:
                 refuse_foreign(self.where, self.spec, spec)
@@ -45,9 +50,7 @@ class MilvusReads(Closable):
             self._connection.close()
             raise
         self._schema = schema_of(self._facts)
-        self._reader = Reader(
-            self._connection, self._schema.fields, self.spec.dimension, lambda: self._refreshed_facts().bound.rows
-        )
+        self._reader = Reader(self._connection, self._schema.fields, self.spec.dimension, self._least_rows)
         self._searcher = Searcher(self._connection, self._reader, self._schema, self._facts.index_type)
         self._notes = Notes(self._connection, self._facts.replicas)
 
@@ -58,8 +61,20 @@ class MilvusReads(Closable):
 
     def _refreshed_facts(self) -> CollectionFacts:
         """The facts of the collection, read from the server."""
-        self._facts = read_facts(self._connection)
+        now_s = time.monotonic()
+        self._facts, self._is_new = read_facts(self._connection), False
+        self._facts_s = now_s
         return self._facts
+
+    def _alter(self, properties: dict[str, str]) -> None:
+        """Change properties of the collection; facts are read again afterwards."""
+        self._connection.call("alter_collection_properties", properties)
+        self._facts_s = -math.inf
+
+    def _least_rows(self, age_s: float) -> int:
+        """The lower bound of the number of rows, read at most ``age_s`` seconds ago."""
+        is_recent = time.monotonic() - self._facts_s < age_s
+        return (self._facts if is_recent else self._refreshed_facts()).bound.rows
 
     @contextmanager
     def moment(self) -> Iterator[Self]:
@@ -74,7 +89,9 @@ class MilvusReads(Closable):
             GalleryError: rows are missing because a query node did not answer.
         """
         rows = self._reader.count()
-        facts = self._refreshed_facts()
+        # Just after opening, the facts need not be read again: that saves a match one call.
+        is_fresh = self._is_new and time.monotonic() - self._facts_s < _JUST_OPENED_S
+        facts = self._facts if is_fresh else self._refreshed_facts()
         if rows < facts.bound.rows:  # either removed meanwhile, or a query node is missing
             rows = self._reader.count_all()
             facts = self._facts
@@ -240,7 +257,7 @@ class MilvusReads(Closable):
         found = tuple(sorted(keys)[:_MOST_DAMAGED_KEYS])
         facts = self._refreshed_facts()
         if facts.format > 1 and set(found) != set(facts.damage.open_keys):
-            self._connection.call("alter_collection_properties", damage_property(secrets.token_hex(8), found))
+            self._alter(damage_property(secrets.token_hex(8), found))
         return Verification(count, tuple(sorted(damaged, key=row_order)), entries=entries)
 
     def unreadable(self, source: str) -> dict[str, tuple[int, int]]:

@@ -30,6 +30,8 @@ _PAGE_BYTES = 16 << 20
 """Bytes of vectors per page; Milvus limits a message to 64 MB."""
 _TRIES = 5
 _PAUSE_S = 1.0
+_BOUND_AGE_S = 15.0
+"""Age of a lower bound that a search may use: shorter than a server takes to notice a dead query node."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,25 @@ class Reader:
         connection: to the collection.
         scalars: all fields except vector and thumbnail.
         dimension: values per vector.
-        least_rows: returns a lower bound of the number of rows, from the collection's properties.
+        least_rows: returns a lower bound of the number of rows, read at most so many seconds ago.
 
     Attributes:
         scalars: as given.
         with_vectors: these and the vector.
-        least_rows: as given.
         where: the address, as messages name it.
     """
 
     def __init__(
-        self, connection: Connection, scalars: tuple[str, ...], dimension: int, least_rows: Callable[[], int]
+        self, connection: Connection, scalars: tuple[str, ...], dimension: int, least_rows: Callable[[float], int]
     ) -> None:
-        self._connection, self.least_rows = connection, least_rows
+        self._connection, self._least_rows = connection, least_rows
         self.scalars = Fields(scalars)
         self.with_vectors = Fields((*scalars, VECTOR), 4 * dimension)
         self.where = str(connection.address)
+
+    def least_rows(self) -> int:
+        """The lower bound of the number of rows, read from the server now."""
+        return self._least_rows(0)
 
     def count(self, expression: str = "") -> int:
         """Number of rows that match ``expression``."""
@@ -93,7 +98,7 @@ class Reader:
 
     def is_complete(self, total: int) -> bool:
         """Whether a count of all rows reaches the known lower bound."""
-        return total >= self.least_rows()
+        return total >= self._least_rows(_BOUND_AGE_S) or total >= self.least_rows()
 
     def entities(self, fields: Fields, expression: str = "") -> Iterator[list[Entity]]:
         """All rows that match, in pages. Each page is one snapshot of the collection.

@@ -79,7 +79,7 @@ class MilvusGallery(MilvusReads):
 
     def __init__(self, address: MilvusAddress, *, spec: ModelSpec | None = None) -> None:
         super().__init__(address, spec=spec)
-        bound = LowerBound(self._connection, PREFIX, lambda: self._refreshed_facts().bound)
+        bound = LowerBound(PREFIX, lambda: self._refreshed_facts().bound, self._alter)
         self._writer = Writer(self._connection, self._reader, bound, 4 * self.spec.dimension + 1024)
         self._with_thumbnails = Fields((*self._schema.fields, THUMBNAIL), 16_384)
         self._lock = threading.RLock()  # one thread at a time reads rows and writes them back
@@ -242,7 +242,7 @@ class MilvusGallery(MilvusReads):
         known = self._refreshed_facts()
         changed = {PREFIX + name: value for name, value in facts.items() if known.fact(name) != value}
         if changed:
-            self._connection.call("alter_collection_properties", {name: properties[name] for name in changed})
+            self._alter({name: properties[name] for name in changed})
 
     def set_unreadable(self, source: str, files: Mapping[str, tuple[int, int]]) -> None:
         """Replace what :meth:`unreadable` returns for a source."""
@@ -267,7 +267,7 @@ class MilvusGallery(MilvusReads):
                 # The condition spares an entry that another process stores again right now.
                 self._writer.delete([entity[KEY]], f"check32 == {entity['check32']}")
         if all(is_intact(entity) or self._schema.row_of(entity) is None for entity in entities):
-            self._connection.call("alter_collection_properties", mended_property(damage.id))
+            self._alter(mended_property(damage.id))
 
     def compact(self) -> int:
         """Let Milvus rewrite its segments without removed rows. Returns 0: Milvus does not report how many it freed."""

@@ -24,8 +24,7 @@ class World:
         self.properties: dict[str, str] = {}
         self.actors: dict[str, _Actor] = {}
 
-    def call(self, method: str, values: dict[str, str]) -> None:
-        assert method == "alter_collection_properties"
+    def write(self, values: dict[str, str]) -> None:
         self.wait()
         self.properties = self.properties | values
 
@@ -106,7 +105,7 @@ class _Actor(threading.Thread):
 
 
 def lower_bound(world: World) -> LowerBound:
-    return LowerBound(world, PREFIX, world.read)  # type: ignore[arg-type]
+    return LowerBound(PREFIX, world.read, world.write)
 
 
 def counting(world: World, least: int = 0) -> Callable[[], None]:

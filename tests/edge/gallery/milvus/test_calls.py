@@ -79,11 +79,12 @@ def test_twenty_queries_cost_no_more_calls_than_one(filled, queries, calls, sear
         np.testing.assert_array_equal([match.score for match in one.matches], [match.score for match in other.matches])
 
 
-@pytest.mark.parametrize("folder", ["queries", "gallery"])
+@pytest.mark.parametrize("folder", ["queries", "gallery/mine"])
 def test_a_match_of_twenty_query_files(tmp_path, monkeypatch, address, calls, folder):
-    """The command line. Queries that are crops of the gallery need one more count."""
+    """The command line. Queries that are crops of the gallery, and so do not answer, need one more count."""
     monkeypatch.chdir(tmp_path)
-    save_crops(tmp_path / "gallery", 20)
+    save_crops(tmp_path / "gallery" / "mine", 20)
+    save_crops(tmp_path / "gallery" / "others", 5)
     save_crops(tmp_path / "queries", 20)
     model = save_tiny_model(tmp_path / "rrid.onnx")
     assert rrid_edge("index", "gallery", "--model", model, "--gallery", address).code == 0
