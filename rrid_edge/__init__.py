@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from rrid_edge.gallery.base import SearchFilter
     from rrid_edge.gallery.indexing.sync import index_folder
     from rrid_edge.gallery.library import Gallery, open_gallery
-    from rrid_edge.matching import MatchResult, MatchSettings, match, match_all
+    from rrid_edge.gallery.searching import Match
+    from rrid_edge.matching.ranking import match, match_all
+    from rrid_edge.matching.records import MatchResult, MatchSettings
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.reading import read_any_spec
     from rrid_edge.model.spec import ModelSpec
@@ -39,6 +41,7 @@ __all__ = [
     "FakeEngine",
     "Gallery",
     "Labels",
+    "Match",
     "MatchResult",
     "MatchSettings",
     "ModelSpec",
@@ -68,8 +71,9 @@ _MODULES = {
     "FakeEngine": "engines.fake",
     "Gallery": "gallery.library",
     "Labels": "ranking.labels",
-    "MatchResult": "matching",
-    "MatchSettings": "matching",
+    "Match": "gallery.searching",
+    "MatchResult": "matching.records",
+    "MatchSettings": "matching.records",
     "ModelSpec": "model.spec",
     "Query": "embedding.queries",
     "RridEdgeError": "errors",
@@ -81,8 +85,8 @@ _MODULES = {
     "index_folder": "gallery.indexing.sync",
     "k_reciprocal": "ranking.rerank",
     "load_goldens": "parity.goldens",
-    "match": "matching",
-    "match_all": "matching",
+    "match": "matching.ranking",
+    "match_all": "matching.ranking",
     "open_engine": "engines.opening",
     "open_gallery": "gallery.library",
     "read_any_spec": "model.reading",
