@@ -185,7 +185,7 @@ def test_crops_have_market_names_and_the_given_pictures(tmp_path):
     paths = common.write_crops(tmp_path / "crops", 7, pictures)
     assert [path.read_bytes() for path in paths] == [pictures[index % 3] for index in range(7)]
     facts = name_reader()(paths[6].name)
-    assert (facts.person, facts.camera, read_image(paths[6], 32, 16).shape) == ("0007", 1, (32, 16, 3))
+    assert (facts.person, facts.camera, read_image(paths[6], 32, 16).shape) == ("0007", "1", (32, 16, 3))
 
 
 def test_the_index_names_every_script():

@@ -18,10 +18,10 @@ from support.pictures import noise
 
 PATTERN = r"(?P<person>\w+)/(?P<camera>[^_]+)_(?P<time>[^_]+)\.jpg"
 NAMES = (
-    "anna/lobby_20261125T080000.jpg",
-    "anna/dock-2_20261125T120000.jpg",
-    "bert/lobby_20261125T235959.jpg",
-    "bert/01_20261126T000000.jpg",
+    "anna/lobby_20211125T080000.jpg",
+    "anna/dock-2_20211125T120000.jpg",
+    "bert/lobby_20211125T235959.jpg",
+    "bert/01_20211126T000000.jpg",
     "carl/garage_451.jpg",
     "carl/lobby_unknown.jpg",
 )
@@ -56,19 +56,19 @@ def test_cameras_are_names_and_times_are_times(desk):
     assert paths("--camera", "lobby") == {NAMES[0], NAMES[2], NAMES[5]}
     assert paths("--camera", "dock-2", "--camera", "1") == paths("--camera", "dock-2", "--camera", "01")
     assert paths("--camera", "01") == {NAMES[3]}
-    assert paths("--since", "2026-11-25T12:00:00Z") == {NAMES[1], NAMES[2], NAMES[3]}
-    assert paths("--since", "2026-11-25T13:00:00+01:00") == {NAMES[1], NAMES[2], NAMES[3]}
-    assert paths("--until", "2026-11-25") == {NAMES[0], NAMES[1], NAMES[2]}  # that day included
-    assert paths("--since", "2026-11-26", "--until", "2026-11-26") == {NAMES[3]}
+    assert paths("--since", "2021-11-25T12:00:00Z") == {NAMES[1], NAMES[2], NAMES[3]}
+    assert paths("--since", "2021-11-25T13:00:00+01:00") == {NAMES[1], NAMES[2], NAMES[3]}
+    assert paths("--until", "2021-11-25") == {NAMES[0], NAMES[1], NAMES[2]}  # that day included
+    assert paths("--since", "2021-11-26", "--until", "2021-11-26") == {NAMES[3]}
     assert paths("--since", 400, "--until", 500) == {NAMES[4]}
     assert paths("--since", "1m") == set()
     found = {match["path"]: match for match in answer()["results"][0]["matches"]}
-    assert found[NAMES[0]]["time"] == "2026-11-25T08:00:00Z"
+    assert found[NAMES[0]]["time"] == "2021-11-25T08:00:00Z"
     assert (found[NAMES[4]]["time"], found[NAMES[4]]["frame"]) == (None, 451)
     assert (found[NAMES[5]]["time"], found[NAMES[5]]["frame"]) == (None, None)
     table = rrid_edge("match", "query.png", "crops").out.splitlines()
     assert table[1].split() == ["rank", "score", "camera", "person", "time", "path"]
-    assert table[2].split() == ["1", "1.000", "lobby", "anna", "2026-11-25T08:00:00Z", NAMES[0]]
+    assert table[2].split() == ["1", "1.000", "lobby", "anna", "2021-11-25T08:00:00Z", NAMES[0]]
     for option in ("--since", "--until"):
         refused(rrid_edge("match", "query.png", "crops", option, "soon"), 2, "'soon' is neither", f"(option {option})")
 
@@ -80,17 +80,17 @@ def test_a_duration_reaches_back_from_now(desk):
         noise(90 + hours).save(name)
     assert rrid_edge("index", "crops").code == 0
     assert len(paths("--since", "2h")) == 1
-    assert len(paths("--since", "1d") & {str(path) for path in paths()}) >= 2
+    assert len(paths("--since", "1d")) == 2
 
 
 def test_the_pattern_of_the_gallery_reads_the_names_of_queries_too(desk):
-    found = answer(query=("crops/anna/lobby_20261125T080000.jpg",))["results"][0]
+    found = answer(query=("crops/anna/lobby_20211125T080000.jpg",))["results"][0]
     assert (found["person"], found["camera"]) == ("anna", "lobby")
-    assert found["matches"][0]["path"] != "anna/lobby_20261125T080000.jpg"  # the query itself is left out
-    assert paths("--exclude-same-camera", query=("crops/anna/lobby_20261125T080000.jpg",)) == {*NAMES[3:5], NAMES[1]}
+    assert found["matches"][0]["path"] != "anna/lobby_20211125T080000.jpg"  # the query itself is left out
+    assert paths("--exclude-same-camera", query=("crops/anna/lobby_20211125T080000.jpg",)) == {*NAMES[3:5], NAMES[1]}
     # New files are read with the remembered pattern.
-    noise(50).save("crops/anna/roof_20261127T000000.jpg")
-    assert "anna/roof_20261127T000000.jpg" in paths("--camera", "roof")
+    noise(50).save("crops/anna/roof_20211127T000000.jpg")
+    assert "anna/roof_20211127T000000.jpg" in paths("--camera", "roof")
 
 
 def test_filters_that_let_nothing_pass_say_what_there_is(desk):
@@ -98,7 +98,7 @@ def test_filters_that_let_nothing_pass_say_what_there_is(desk):
     result = json.loads(outcome.out)
     (line,) = result["warnings"]
     assert line.startswith("no crop passes the filters; the gallery's 6 crops have cameras lobby (3), 1 (1), ")
-    assert "times 2026-11-25T08:00:00Z to 2026-11-26T00:00:00Z; frames 451 to 451" in line
+    assert "times 2021-11-25T08:00:00Z to 2021-11-26T00:00:00Z; frames 451 to 451" in line
     assert f"warning: {line}" in outcome.err.splitlines()
     assert result["results"][0]["warnings"] == [line]
 
@@ -178,7 +178,7 @@ def test_a_gallery_in_milvus_is_asked_without_a_folder(desk, lite_file):
     assert (found["gallery"], found["missing"]) == (address, 0)
     matches = found["results"][0]["matches"]
     assert {match["path"] for match in matches} == {NAMES[0], NAMES[2], NAMES[5]}
-    assert (matches[0]["camera"], matches[0]["time"]) == ("lobby", "2026-11-25T08:00:00Z")
+    assert (matches[0]["camera"], matches[0]["time"]) == ("lobby", "2021-11-25T08:00:00Z")
     (source,) = {match["source"] for match in matches}
     assert paths("--source", source, gallery=address) == set(NAMES)
     assert paths("--source", "elsewhere", gallery=address) == set()
