@@ -28,8 +28,8 @@ from rrid_edge.cli.app import run
 
 PACKAGE_FOLDER = Path(rrid_edge.__file__).parent
 COUNTED = {
-    "opened": (("gallery.local.database", "connect"), ("gallery.milvus.client", "Connection.__init__")),
-    "facts_read": (("gallery.local.catalogue", "_read_facts"), ("gallery.milvus.collection", "read_facts")),
+    "opened": (("gallery.local.database", "ReadPool.__init__"), ("gallery.milvus.client", "Connection.__init__")),
+    "facts_read": (("gallery.local.facts", "read_facts"), ("gallery.milvus.collection", "read_facts")),
     "headers_parsed": (("model.onnx_header", "_parse_model"),),
 }
 """Functions whose calls are counted, by the attribute of :class:`Trace`."""

@@ -215,6 +215,7 @@ class _NoEngine(BatchEngine):
 
 def _store_rate(engine: Engine, folder: Path, files: int) -> float:
     vectors = np.random.default_rng(0).standard_normal((files, engine.spec.dimension)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = [NewRow(f"{index:06d}.jpg", "0" * 64, 1, 1) for index in range(files)]
     with LocalGallery.create(folder / "index-store", engine.spec) as gallery:
         start = time.perf_counter()
