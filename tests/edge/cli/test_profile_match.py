@@ -27,4 +27,4 @@ def test_one_match_opens_and_parses_the_model_once(tmp_path):
     assert (found["opened"], found["facts_read"], found["headers_parsed"]) == (1, 1, 1)
     assert {"cli", "crops", "engines", "matching", "gallery/local"} <= set(found["rooms"])
     assert len(found["rooms"]) <= 16, found["rooms"]
-    assert any(module.endswith("sync.py") for module in found["modules"])  # profiled although it runs in a thread
+    assert any(module.endswith("comparison.py") for module in found["modules"])  # profiled although it runs in a thread
