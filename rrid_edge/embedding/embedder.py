@@ -18,6 +18,7 @@ from rrid_edge.embedding.arrays import (
     boxes_of,
     clipped_boxes,
     each_image,
+    in_rgb,
     pixels_of,
     refuse_unknown_color,
     rgb_image,
@@ -114,9 +115,9 @@ class Embedder(Closable):
         """
         refuse_unknown_color(color)
         boxes = boxes_of(boxes_xyxy)
-        pixels = pixels_of(frame, "the frame", color)
+        pixels, order = pixels_of(frame, "the frame", color)
         clipped = clipped_boxes(boxes, *pixels.shape[:2])
-        crops = (np.ascontiguousarray(pixels[y1:y2, x1:x2]) for x1, y1, x2, y2 in clipped.tolist())
+        crops = (in_rgb(pixels[y1:y2, x1:x2], order) for x1, y1, x2, y2 in clipped.tolist())
         return self._embedded(Image.fromarray(crop) for crop in crops)
 
     def close(self) -> None:

@@ -44,9 +44,9 @@ class DetectionEncoder:
         Raises:
             UsageError: a box is not finite, has no area or lies outside the frame; or a wrong type or shape.
         """
-        pixels = pixels_of(frame, "the frame", self.color)
+        pixels, order = pixels_of(frame, "the frame", self.color)
         boxes = with_smallest_sides(boxes_of(detections), *pixels.shape[:2])
-        return self.embedder.embed_boxes(pixels, boxes, "rgb")
+        return self.embedder.embed_boxes(pixels, boxes, order)
 
 
 def with_smallest_sides(boxes: NDArray[np.float64], height_px: int, width_px: int) -> NDArray[np.float64]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from rrid_edge.crops.images import read_image
@@ -242,6 +245,28 @@ def test_nonsense_is_refused_in_one_line_that_names_the_box(embedder, boxes, mes
     with pytest.raises(UsageError, match=message) as caught:
         embedder.embed_boxes(FRAME, boxes)
     assert "\n" not in str(caught.value)
+
+
+EDGES = st.one_of(
+    st.floats(-200, 300), st.integers(-50, 150), st.sampled_from([np.nan, np.inf, -np.inf, 1e308, -1e308])
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.tuples(EDGES, EDGES, EDGES, EDGES))
+def test_any_box_is_cut_out_as_defined_or_refused(box):
+    x1, y1, x2, y2 = box
+    finite = all(math.isfinite(edge) for edge in box)
+    # Python's round also takes halves to the even number.
+    left, top, right, bottom = (
+        round(min(max(edge, 0), limit)) if finite else 0 for edge, limit in zip(box, (120, 90, 120, 90), strict=True)
+    )
+    embedder = Embedder(FakeEngine())
+    if finite and x1 < x2 and y1 < y2 and right - left >= 8 and bottom - top >= 8:
+        assert np.array_equal(embedder.embed_boxes(FRAME, [box]), embedder.embed(FRAME[top:bottom, left:right]))
+    else:
+        with pytest.raises(UsageError, match="box 0 "):
+            embedder.embed_boxes(FRAME, [box])
 
 
 def test_a_frame_of_another_kind_is_refused(embedder):
