@@ -122,14 +122,16 @@ def _print_forgotten(result: Forgetting, *, dry_run: bool, delete_files: bool, a
     else:
         files = f", {result.deleted} image files deleted" if delete_files else ""
         erased = "" if result.left else ", their descriptors erased"
+        erased = erased if result.is_promised else ", their descriptors deleted"
         print(f"{len(result.rows)} crops forgotten{erased}{files}")
     if named and not delete_files and not dry_run:
         say("image files that exist stay in their folder; no run indexes their content again (gallery unforget)")
     if result.same:
         say(f"{len(result.same)} other crops have the same content and stay, for example {printable(result.same[0])}")
-    problems = [*result.left, *(f"{printable(path)}: {reason}" for path, reason in result.files_left)]
-    for problem in problems:
-        say(f"left: {problem}")
+    files_left = [f"{printable(path)}: {reason}" for path, reason in result.files_left]
+    for line in (*result.left, *files_left):
+        say(f"left: {line}")
+    problems = [*(result.left if result.is_promised else ()), *files_left]
     if problems:
         raise CheckFailedError(f"{len(result.rows)} crops are forgotten, but something of them is left: {problems[0]}")
 

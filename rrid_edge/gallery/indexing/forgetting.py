@@ -71,6 +71,7 @@ class Forgetting:
         files_left: image files that were to be deleted and were not, with the reason.
         left: where something of the rows is still on a disk, in lines for users.
         same: names of other crops with the same content, which stay.
+        is_promised: whether the store erases at once, so that ``left`` is a failure. A server rewrites its files later.
     """
 
     ids: tuple[int, ...]
@@ -79,6 +80,7 @@ class Forgetting:
     files_left: tuple[tuple[str, str], ...] = ()
     left: tuple[str, ...] = ()
     same: tuple[str, ...] = ()
+    is_promised: bool = True
 
 
 def selected_rows(gallery: GalleryStore, selection: ForgetSelection) -> list[GalleryRow]:
@@ -158,7 +160,8 @@ def forget_crops(
     for source, states in _states(rows).items():
         remember_forgotten(gallery, source, states)
     files_left = tuple((path, reason) for path, reason in files if reason is not None)
-    return Forgetting(ids, tuple(rows), len(files) - len(files_left), files_left, report.left, same)
+    is_promised = not gallery.info().index_type
+    return Forgetting(ids, tuple(rows), len(files) - len(files_left), files_left, report.left, same, is_promised)
 
 
 def _same_content(gallery: GalleryStore, rows: Sequence[GalleryRow]) -> tuple[str, ...]:
