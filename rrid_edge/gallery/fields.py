@@ -137,9 +137,17 @@ def names_of(field: str, values: object) -> frozenset[str]:
     if hasattr(values, "tolist"):
         values = values.tolist()
     given = [values] if isinstance(values, str) or not isinstance(values, Iterable) else list(values)
-    if not given or not all(isinstance(value, (str, Integral)) and not isinstance(value, bool) for value in given):
+    names = {_name(value) for value in given}
+    if not given or None in names:
         raise UsageError(f"{field} {given!r}: expected names or whole numbers; None lets all pass", parameter=field)
-    return frozenset(str.__str__(value) if isinstance(value, str) else str(int(value)) for value in given)
+    return frozenset(name for name in names if name is not None)
+
+
+def _name(value: object) -> str | None:
+    """A name, or a whole number as text; None for anything else."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return str(int(value)) if isinstance(value, Integral) and not isinstance(value, bool) else None
 
 
 def ids_of(rows: object, *, paths: bool = False) -> list[int | str]:
