@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,9 +36,14 @@ def require(module: str, extra: str, purpose: str) -> None:
         raise MissingDependencyError.for_package(error.name or module, extra, purpose) from error
 
 
-def print_json(value: object) -> None:
-    """Print the result as JSON on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    r"""Print the result as JSON on stdout.
+
+    Bytes of a file name that are no UTF-8 are printed as the escapes ``\udc80`` to ``\udcff``: valid JSON, from which
+    ``os.fsencode`` gives the bytes back.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    print(re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
 
 
 class ProgressBar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import threading
@@ -220,7 +219,7 @@ class _Printer:
     def indexed(self, report: IndexReport) -> None:
         """Print a run."""
         if self.as_json:
-            print(json.dumps({"gallery": str(self.folder), **asdict(report)}, ensure_ascii=False), flush=True)
+            print_json({"gallery": str(self.folder), **asdict(report)}, indent=None)
             return
         counts = (
             f"{report.added} added, {report.changed} changed, {report.removed} removed, {len(report.failed)} failed"

@@ -118,9 +118,14 @@ def _facts(found: re.Match[str] | None) -> NameFacts:
     return NameFacts(_name(person), camera_name(camera), read, number, _name(track))
 
 
+def plain_text(text: str) -> str:
+    r"""A text that every store and every terminal takes: bytes that are no UTF-8 become escapes such as ``\udce9``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _name(text: str) -> str | None:
-    """A name that a gallery stores, or None. Bytes of a path that are no UTF-8 are shown as escapes."""
-    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A name that a gallery stores, or None."""
+    shown = plain_text(text)
     return shown if 0 < len(shown) <= LONGEST_NAME else None
 
 

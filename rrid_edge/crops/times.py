@@ -9,11 +9,12 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Final
-
-from PIL import Image
+from typing import TYPE_CHECKING, Final
 
 from rrid_edge.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TIME_SOURCES: Final = ("name", "exif", "mtime")
 """Where the time of a crop can come from: its file name, its EXIF data, or its file's modification time."""
@@ -201,6 +202,8 @@ def exif_time(picture: Image.Image | str | Path) -> int | None:
     Returns:
         UTC microseconds since 1970. None if the file does not tell, or cannot be read.
     """
+    from PIL import Image  # here, because most callers read times from names
+
     try:
         if isinstance(picture, Image.Image):
             return _exif_time(picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from rrid_edge.cli.answers import Answer, print_answer
 from rrid_edge.cli.asked import query_and_gallery, row_filter
+from rrid_edge.cli.common import print_json
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import GalleryRow, SearchFilter
@@ -87,6 +89,11 @@ def test_cameras_and_sources_are_names():
     assert row_filter([], [], None, None) == SearchFilter()
 
 
+def test_bytes_that_are_no_utf8_are_escaped_as_in_names():
+    found = row_filter(["caf\udce9"], ["\udcff"], None, None)
+    assert (found.cameras, found.sources) == (frozenset({"caf\\udce9"}), frozenset({"\\udcff"}))
+
+
 def shown(capsys, matches, *, as_json=False, **fields):
     result = MatchResult(("q.jpg",), tuple(matches), searched=5, **fields)
     answer = Answer(
@@ -128,3 +135,12 @@ def test_json_has_times_in_utc_and_warnings(capsys):
 
 def test_no_score_and_no_crop_are_told_apart(capsys):
     assert "no match in the gallery (no score reaches 0.5)" in shown(capsys, [], threshold=0.5).out
+
+
+def test_names_that_are_no_utf8_are_valid_json(capsysbinary):
+    path = "caf\udce9\n\u4eba\U0001f9cd.jpg"
+    print_json({"path": path})
+    printed = capsysbinary.readouterr().out
+    assert json.loads(printed.decode("utf-8")) == {"path": path}
+    assert os.fsencode(json.loads(printed)["path"]) == b"caf\xe9\n" + "\u4eba\U0001f9cd.jpg".encode()
+    assert "\u4eba\U0001f9cd".encode() in printed  # only what is no UTF-8 is escaped
