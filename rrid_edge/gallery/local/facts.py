@@ -73,8 +73,8 @@ def _next_commit(commit: str) -> str:
 
 def facts_check(facts: Mapping[str, str]) -> int:
     """CRC-32 over all facts."""
-    content = json.dumps({key: value for key, value in facts.items() if key != _CHECK}, sort_keys=True)
-    return zlib.crc32(content.encode())
+    content = "".join(f"{len(key)} {len(facts[key])} {key}{facts[key]}" for key in sorted(facts) if key != _CHECK)
+    return zlib.crc32(content.encode("utf-8", "surrogateescape"))
 
 
 def read_facts(connection: sqlite3.Connection, folder: Path) -> ReadFacts:
@@ -164,7 +164,7 @@ def count_rows(facts: Facts, *, added: Sequence[GalleryRow] = (), removed: Seque
         added: rows that become live.
         removed: live rows that become dead or vanish, as they were stored.
     """
-    change = columns_of(added).total - columns_of(removed).total
+    change = (columns_of(added).total if added else 0) - (columns_of(removed).total if removed else 0)
     facts["total"] = str((int(facts["total"]) + change) % _MODULUS)
     facts["rows"] = str(int(facts["rows"]) + len(added) - len(removed))
 
