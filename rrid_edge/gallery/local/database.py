@@ -35,14 +35,12 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
     """
     if not create:
         _refuse_missing(path)
-    try:
+    with translated(path):
         connection = _open(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
         # A new file gets no WAL: a checkpoint at closing fails silently on a full disk and leaves an empty file.
         connection.execute(f"PRAGMA journal_mode = {'DELETE' if create else 'WAL'}")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
-    except sqlite3.Error as error:
-        raise database_error(path, error) from error
     return connection
 
 
@@ -118,7 +116,7 @@ def database_error(path: Path, error: object) -> GalleryError | OutputError | Cl
         )
     if "closed database" in text:
         return ClosedError(f"the gallery {printable(path.parent)}")
-    if any(word in text for word in ("malformed", "not a database", "file is encrypted")):
+    if is_damage(error):
         return damaged_catalogue(path, text)
     for file in (path, *(path.with_name(f"{path.name}-{part}") for part in ("wal", "shm"))):
         if file.exists() and not os.access(file, os.R_OK):
@@ -128,6 +126,12 @@ def database_error(path: Path, error: object) -> GalleryError | OutputError | Cl
     return GalleryError(
         f"{printable(path)}: the index cannot be read or written now ({text}): check the disk, and try again"
     )
+
+
+def is_damage(error: object) -> bool:
+    """Whether an error of SQLite means that pages of the database are damaged."""
+    signs = ("malformed", "not a database", "file is encrypted", "no such column", "no such table", "unsupported file")
+    return any(sign in str(error) for sign in signs)
 
 
 def _disk_is_full(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rrid_edge.errors import GalleryError, UsageError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow
-from rrid_edge.gallery.local.database import transaction
+from rrid_edge.gallery.local.database import is_damage, transaction
 from rrid_edge.gallery.local.schema import FORMAT, columns_of
 from rrid_edge.gallery.local.vector_file import VectorFormat
 from rrid_edge.model.spec import ModelSpec
@@ -83,7 +83,12 @@ def read_facts(connection: sqlite3.Connection, folder: Path) -> ReadFacts:
     Raises:
         GalleryError: the format is newer, or both copies are damaged.
     """
-    facts = dict(connection.execute("SELECT key, value FROM info").fetchall())
+    try:
+        facts = dict(connection.execute("SELECT key, value FROM info").fetchall())
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        facts = {}
     if _is_intact(facts):
         return ReadFacts(_of_known_format(facts, folder), 0)
     copy = _read_copy(connection)

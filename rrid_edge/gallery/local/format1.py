@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryRow
-from rrid_edge.gallery.local.database import transaction
+from rrid_edge.gallery.local.database import is_damage, transaction
 from rrid_edge.gallery.local.facts import Facts, count_rows, info_of, new_facts, refuse_newer, write_facts
 from rrid_edge.gallery.local.schema import INSERT, TABLES, Record, record_of
 from rrid_edge.model.spec import ModelSpec
@@ -20,7 +20,12 @@ _COLUMNS = "slot, path, sha256, size, mtime_ns, camera, person, time, crc32, che
 def is_format_1(connection: sqlite3.Connection) -> bool:
     """Whether a catalogue has format 1, which has no checksum over its facts."""
     facts = "SELECT (SELECT value FROM info WHERE key = 'format'), EXISTS (SELECT 1 FROM info WHERE key = 'check32')"
-    found, checked = connection.execute(facts).fetchone()
+    try:
+        found, checked = connection.execute(facts).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return False  # the copy of the facts may be intact, which only format 2 has
     return found == "1" and not checked
 
 

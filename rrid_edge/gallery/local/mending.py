@@ -10,7 +10,7 @@ from pathlib import Path
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.local import notes
 from rrid_edge.gallery.local.catalogue import FILE_NAME, Entries, read_entries
-from rrid_edge.gallery.local.database import damaged_catalogue, transaction
+from rrid_edge.gallery.local.database import damaged_catalogue, is_damage, transaction
 from rrid_edge.gallery.local.facts import Facts, commit, copy_is_intact, count_rows, read_facts, write_facts
 from rrid_edge.gallery.local.schema import COLUMNS, INSERT, TABLES, columns_of, read_columns, record_of
 
@@ -63,7 +63,7 @@ def page_damage(connection: sqlite3.Connection) -> str:
     try:
         found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
-        if "malformed" not in str(error):
+        if not is_damage(error):
             raise
         return str(error)
     return "" if found == "ok" else " ".join(found.split())
@@ -81,7 +81,7 @@ def catalogue_is_sound(connection: sqlite3.Connection, folder: Path) -> bool:
     except (AttributeError, OverflowError, TypeError, ValueError):
         return False
     except sqlite3.DatabaseError as error:
-        if "malformed" not in str(error):
+        if not is_damage(error):
             raise
         return False
     return not read.damaged and str(columns.total) == read.facts["total"]
@@ -102,6 +102,8 @@ def mend_catalogue(connection: sqlite3.Connection, folder: Path) -> None:
             _salvage(connection, folder)
     with commit(connection, folder) as facts:
         _mend_entries(connection, facts)
+        for table in ("info", "info_copy"):  # both are written again
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
     if reason := page_damage(connection):
         raise damaged_catalogue(folder / FILE_NAME, reason)
 

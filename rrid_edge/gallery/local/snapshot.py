@@ -18,7 +18,7 @@ from rrid_edge.gallery.base import GalleryInfo, GalleryRow
 from rrid_edge.gallery.local import format1
 from rrid_edge.gallery.local.bounds import FACT, load_bounds
 from rrid_edge.gallery.local.catalogue import FILE_NAME, live_rows, read_entries
-from rrid_edge.gallery.local.database import ReadPool, translated
+from rrid_edge.gallery.local.database import ReadPool, is_damage, translated
 from rrid_edge.gallery.local.facts import Facts, info_of, read_facts, vector_format_of
 from rrid_edge.gallery.local.mapped import MappedVectors
 from rrid_edge.gallery.local.projection import ProjectionFacts
@@ -161,8 +161,7 @@ class SnapshotReader:
     def _read(self, connection: sqlite3.Connection) -> tuple[sqlite3.Connection, Facts, int]:
         """The connection to read rows from, and the facts."""
         state = self._state
-        commit = connection.execute("SELECT value FROM info WHERE key = 'commit'").fetchone()
-        if state is not None and commit is not None and state.facts["commit"] == commit[0]:
+        if state is not None and _commit_of(connection) == state.facts["commit"]:
             return connection, state.facts, state.damaged
         if format1.is_format_1(connection):
             connection = self._upgrade(connection)
@@ -191,6 +190,16 @@ class SnapshotReader:
         """Close the connections that no moment uses."""
         self._state = None
         self._pool.close()
+
+
+def _commit_of(connection: sqlite3.Connection) -> str | None:
+    try:
+        found = connection.execute("SELECT value FROM info WHERE key = 'commit'").fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return None
+    return None if found is None else found[0]
 
 
 def _unusable(error: Exception, folder: Path) -> GalleryError:
