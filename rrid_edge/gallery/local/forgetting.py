@@ -91,7 +91,8 @@ def _find(entries: Entries, ids: set[int], paths: set[str], *, keep: bool) -> _T
     if keep:
         live |= {row.id: row for row in entries.live if row.sha256 in contents}
     removed = [row for row in entries.dead if is_named(row) or row.sha256 in contents or row.id in live]
-    only_removed = {row.id for row in last.values()} - live.keys()
+    live_contents = {row.sha256 for row in live.values() if row.sha256}  # one crop, although it was renamed
+    only_removed = {row.id for row in last.values() if row.sha256 not in live_contents} - live.keys()
     return _Targets(list(live.values()), removed, contents, len(live) + len(only_removed))
 
 
