@@ -73,13 +73,18 @@ def _not_permitted(path: Path, action: str) -> GalleryError:
     )
 
 
+def commit_now(connection: sqlite3.Connection) -> None:
+    """Commit. A function of its own, so that tests can kill the process here."""
+    connection.execute("COMMIT")
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, *, write: bool = False) -> Iterator[sqlite3.Connection]:
     """A transaction: one snapshot for reading, or one commit. An exception in the body rolls back."""
     connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
     try:
         yield connection
-        connection.execute("COMMIT")
+        commit_now(connection)
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
