@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 
@@ -363,3 +364,21 @@ def test_versions_that_are_not_known_are_refused(version):
     module.__dict__["__version__"] = version
     with pytest.raises(MissingDependencyError, match=r"expected 8\.6, 10\.x or 11\.x"):
         generation(module)
+
+
+def test_a_flipped_bit_of_plan_or_sidecar_is_refused_or_harmless(recent, tmp_path):
+    path, images = _build(tmp_path), _images(2)
+    sidecar, answered = sidecar_path(path), 0
+    for file in (path, sidecar):
+        content = file.read_bytes()
+        for place in range(0, len(content), 3):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << place * 5 % 8
+            file.write_bytes(flipped)
+            with contextlib.suppress(ModelFileError), TensorRTEngine(path, graphs=False) as engine:
+                assert file == sidecar
+                assert engine.spec.fingerprint == SPEC.fingerprint
+                np.testing.assert_array_equal(engine.run(images), _expected(images))
+                answered += 1
+        file.write_bytes(content)
+    assert 0 < answered < len(sidecar.read_bytes()) // 6
