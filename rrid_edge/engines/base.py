@@ -62,8 +62,8 @@ class Engine(Protocol):
 class BatchEngine(Closable, ABC):
     """Base of all engines: checks the input, splits batches above ``max_batch``, accepts B = 0.
 
-    Calls of several threads run one at a time. One call uses all cores or the whole GPU, and two at once were no faster
-    (BENCHMARKS.md).
+    Calls of several threads run one at a time. One call uses all cores or the whole GPU. A pool of requests gained
+    nothing beyond the spread (BENCHMARKS.md).
 
     Args:
         spec: spec of the model.
