@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,8 @@ class Gallery(Closable):
         columns = {name: per_row(name, value, count) for name, value in fields.items()}
         columns["time"] = [microseconds("time", value) for value in per_row("time", time, count)]
         columns["thumbnail"] = thumbnails_of(thumbnails, count, color)
-        rows = [
-            NewRow(None, **dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
-        ]
+        columns["mtime_ns"] = [time_ns()] * count  # of adding: retention counts from it if no time is told
+        rows = [NewRow(None, **dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
         return store.add(rows, vectors) if rows else []
 
     def search(  # noqa: PLR0913 - one parameter per condition

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -68,6 +69,12 @@ def test_descriptors_of_other_types_and_one_alone(gallery):
     assert gallery.add([]) == []
     assert gallery.add(np.empty((0, SPEC.dimension), np.float32), camera="x", person=[]) == []
     assert len(gallery) == 6
+
+
+def test_rows_remember_when_they_were_added(gallery):
+    before = time.time_ns()
+    gallery.add(vectors(2), time=[NOON, None])
+    assert all(before <= row.mtime_ns <= time.time_ns() for row in gallery)
 
 
 def test_times_are_aware_datetimes_or_microseconds(gallery):

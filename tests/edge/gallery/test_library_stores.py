@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rrid_edge import Embedder, FakeEngine, Gallery, index_folder, match, open_g
 from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryMissingError, UsageError
+from rrid_edge.gallery.indexing.retention import forget_expired, set_retention
 from support.memory_store import SPEC, vectors
 from support.pictures import noise, save_crops
 
@@ -106,6 +108,17 @@ def test_index_and_match_take_the_gallery_and_leave_rows_without_files(tmp_path)
         found = match(gallery, query).matches
         assert [one.id for one in found] == [one.id for one in gallery.search(query.descriptors)[0]]
         assert found[0].path == paths[1].name
+
+
+def test_retention_counts_from_the_time_of_a_row_or_else_from_its_adding(tmp_path):
+    with open_gallery(tmp_path, SPEC, create=True) as gallery:
+        now_us = time.time_ns() // 1000
+        _, new, untold = gallery.add(vectors(3), time=[now_us - 100_000_000, now_us, None])
+        set_retention(gallery.store, 50)
+        assert forget_expired(gallery.store, gallery.info(), now_us).rows == 1
+        assert sorted(row.id for row in gallery) == [new, untold]
+        assert forget_expired(gallery.store, gallery.info(), now_us + 60_000_000).rows == 2
+        assert len(gallery) == 0
 
 
 class _Tracker:
