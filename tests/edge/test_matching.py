@@ -345,7 +345,7 @@ def test_reranking_orders_the_best_crops_by_the_papers_distances(small, fusion):
         np.array([item.distance for item in found.matches], float), np.sort(distances)[:8], atol=1e-5
     )
     for item in found.matches:
-        assert item.score == pytest.approx(scores[int(item.path[:2])], abs=1e-6)
+        assert item.score == pytest.approx(scores[int(item.name[:2])], abs=1e-6)
     assert found.reranked == 24
     limit = float(np.sort(scores)[-3])
     kept = match(gallery, Query(("a", "b"), queries), MatchSettings(8, fusion, rerank=24, threshold=limit - 1e-6))

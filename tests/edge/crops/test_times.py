@@ -27,11 +27,10 @@ DAY_US = 86_400_000_000
 EXIF_IFD, ORIGINAL, OFFSET, SUBSECONDS = 0x8769, 0x9003, 0x9011, 0x9291
 
 
-def utc(*parts):
+def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
     """Microseconds of a UTC time, by whole-number arithmetic of ``datetime``."""
-    return (datetime(*parts, tzinfo=timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(
-        microseconds=1
-    )
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
+    return (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
 
 
 NOON = utc(2026, 11, 25, 17, 30, 15)

@@ -6,16 +6,20 @@ import contextlib
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 import pytest
 
+from rrid_edge import matching
 from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import GalleryChangedError, UsageError
 from rrid_edge.gallery.base import GalleryRow, Hit, SearchFilter, SearchResult
-from rrid_edge.matching import LEAST_LIKENESS, MatchSettings, match, match_all
+from rrid_edge.matching import LEAST_LIKENESS, MatchSettings
 
+match: Any = matching.match  # the stand-ins here have only the methods that matching calls
+match_all: Any = matching.match_all
 SPEC = fake_spec(block_width=1)
 NOON_US = int(datetime(2026, 11, 25, 12, tzinfo=timezone.utc).timestamp()) * 1_000_000
 
@@ -65,7 +69,7 @@ class Store:
 
     def __init__(self, rows, vectors, changes=0):
         self._rows, self._stored, self.changes = list(rows), vectors, changes
-        self.calls = Counter()
+        self.calls: Counter[str] = Counter()
 
     def change(self):
         """Forget the first row."""
