@@ -78,7 +78,7 @@ def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool) -> Chang
     absent = [path for path in stats if path not in scan.entries]
     deleted = [path for path in absent if not scan.may_hold(path)]
     known = [path for path in outdated if path in stats]
-    sorter.left_out.keep_present(scan)
+    sorter.left_out.keep_present(scan, stats)
     # Only the counts of the listing are kept: with a million files it would occupy memory until the end of the run.
     return Changes(
         files=len(scan.entries),
@@ -135,7 +135,7 @@ class _Sorter:
                 self.unexamined += path in stats
                 continue
             stored = stats.get(path)
-            if stored is not None and is_same_file(state, stored):
+            if stored is not None and (state == stored or is_same_file(state, stored)):
                 continue
             if self._is_left_out(path, state):
                 self.left += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from rrid_edge.crops.folder import FolderScan
@@ -85,9 +85,15 @@ class LeftOut:
     def _is_known(self, key: str, state: FileState) -> bool:
         return key in self._known and is_same_file(state, self._known[key])
 
-    def keep_present(self, scan: FolderScan) -> None:
-        """Drop files that do not exist any more."""
-        forgotten = {forgotten_key(path) for path in scan.entries} if self._has_forgotten else set()
+    def keep_present(self, scan: FolderScan, rows: Collection[str]) -> None:
+        """Drop files that do not exist any more, and forgotten ones that have a row again.
+
+        Args:
+            scan: the folder's files.
+            rows: paths that have a row.
+        """
+        unknown = (path for path in scan.entries if path not in rows) if self._has_forgotten else ()
+        forgotten = {forgotten_key(path) for path in unknown}
         self._known = {
             key: state
             for key, state in self._known.items()

@@ -16,15 +16,17 @@ def measure_recall(gallery: GalleryStore) -> float:
     The queries are :data:`RECALL_QUERIES` crops of the gallery, evenly spaced by path. A query's own crop does not
     count. A gallery of fewer than two crops has recall 1.
     """
-    rows = gallery.rows()
-    if len(rows) < 2:
-        return 1.0
-    query_rows = [rows[index] for index in np.linspace(0, len(rows) - 1, min(RECALL_QUERIES, len(rows))).astype(int)]
-    queries = gallery.vectors(query_rows)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    exact, fast = (gallery.search(queries, RECALL_AT + 1, fast=fast) for fast in (False, True))
+    with gallery.moment() as moment:
+        rows = moment.rows()
+        if len(rows) < 2:
+            return 1.0
+        indexes = np.linspace(0, len(rows) - 1, min(RECALL_QUERIES, len(rows))).astype(int)
+        query_rows = [rows[index] for index in indexes]
+        queries = moment.vectors(query_rows)
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+        exact, fast = (moment.search(queries, RECALL_AT + 1, fast=fast) for fast in (False, True))
     shares = []
     for row, exact_hits, fast_hits in zip(query_rows, exact.hits, fast.hits, strict=True):
-        expected = {hit.row.path for hit in exact_hits if hit.row.path != row.path}
-        shares.append(len(expected & {hit.row.path for hit in fast_hits}) / len(expected))
+        expected = {hit.row.id for hit in exact_hits if hit.row.id != row.id}
+        shares.append(len(expected & {hit.row.id for hit in fast_hits}) / len(expected))
     return float(np.mean(shares))
