@@ -165,8 +165,8 @@ def drop_gallery(address: MilvusAddress) -> None:
     connection = Connection(address)
     try:
         read_facts(connection)
-        Notes(connection).drop()
         connection.call("drop_collection")
+        Notes(connection).drop()  # last: a kill before it leaves forgotten people kept out of a new gallery
     finally:
         connection.close()
 

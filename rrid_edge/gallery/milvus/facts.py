@@ -7,7 +7,7 @@ changed and written back by several writers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rrid_edge.errors import GalleryError, ModelFileError, UsageError
@@ -26,6 +26,8 @@ INDEX_TYPES: dict[str, tuple[str, dict[str, int]]] = {
 REMEMBERED = ("model", "pattern", "time_from", "retention_s")
 """Facts that :meth:`rrid_edge.gallery.contract.GalleryStore.remember` takes."""
 PREFIX = "rrid.gallery."
+_MOST_DAMAGED_KEYS = 500
+"""Keys named in a property; etcd, which holds properties, is no place for long lists."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,19 @@ class Damage:
     Attributes:
         id: of the verification.
         keys: of rows whose vector or entry was damaged; at most 500.
+        is_partial: whether there were more.
         mended: id of the last verification whose damage was mended.
     """
 
     id: str = ""
     keys: tuple[str, ...] = ()
+    is_partial: bool = False
     mended: str = ""
 
     @property
-    def open_keys(self) -> tuple[str, ...]:
-        """Keys that may still be damaged."""
-        return () if self.id == self.mended else self.keys
+    def is_open(self) -> bool:
+        """Whether rows may still be damaged."""
+        return bool(self.keys) and self.id != self.mended
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,8 @@ class CollectionFacts:
             bound = Bound(rows=int(texts.get("rows", "0")))
         else:
             found = json.loads(texts.get("damaged", "{}"))
-            damage = Damage(found.get("id", ""), tuple(map(str, found.get("keys", []))), texts.get("mended", ""))
+            keys, is_partial = tuple(map(str, found.get("keys", []))), bool(found.get("more"))
+            damage = Damage(found.get("id", ""), keys, is_partial, texts.get("mended", ""))
             bound = Bound.from_properties(texts)
         remembered = {name: texts[name] for name in REMEMBERED if texts.get(name)}
         if not remembered.get("retention_s", "0").isdecimal():
@@ -149,9 +154,10 @@ def remembered_properties(facts: Mapping[str, str]) -> dict[str, str]:
     return {PREFIX + name: str(value) for name, value in facts.items()}
 
 
-def damage_property(verification: str, keys: tuple[str, ...]) -> dict[str, str]:
-    """The property that records what a verification found."""
-    return {PREFIX + "damaged": json.dumps({"id": verification, "keys": keys})}
+def damage_property(verification: str, keys: Sequence[str]) -> dict[str, str]:
+    """The property that records what a verification found; at most 500 keys are named."""
+    found = {"id": verification, "keys": list(keys[:_MOST_DAMAGED_KEYS]), "more": len(keys) > _MOST_DAMAGED_KEYS}
+    return {PREFIX + "damaged": json.dumps(found)}
 
 
 def mended_property(verification: str) -> dict[str, str]:

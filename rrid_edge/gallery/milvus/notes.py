@@ -63,7 +63,7 @@ class Notes:
         """Those of some contents (SHA-256, hex) that were forgotten."""
         if not self._open():
             return set()
-        self._reader.count_all()  # refuses while a query node is missing, which could let a person in
+        self._reader.count_all()  # refuses while a query node is missing, which could let a person in; reads the key
         keys = {self._keyed(digest): digest for digest in digests}
         return {keys[key] for key in self._reader.by_keys(keys, self._reader.scalars)}
 
@@ -72,6 +72,7 @@ class Notes:
         wanted = sorted(set(digests) - {""})
         if wanted:
             self._make()
+            self._bound()
             self._writer.upsert([_kept_out(self._keyed(digest)) for digest in wanted])
             self._writer.measure()
 
@@ -79,6 +80,7 @@ class Notes:
         """Delete the notes of some forgotten contents, or of all; returns how many there were."""
         if not self._open():
             return 0
+        self._bound()
         if digests is None:
             keys = self._kept_out_keys()
         else:
@@ -178,14 +180,7 @@ class Notes:
             self._load()
 
     def _load(self) -> None:
-        properties = self._properties()
-        try:
-            secret = bytes.fromhex(properties["key"])
-        except (KeyError, ValueError) as error:
-            raise GalleryError(
-                f"{self._connection.address}: this collection is not the notes of a gallery of rrid-edge; rename "
-                "it, or name another collection for the gallery"
-            ) from error
+        secret = self._key_of(self._properties())
         # A killed process may have left the collection without an index, and another may still be at it.
         if self._connection.address.is_file or not is_loaded(self._connection):
             create_index(self._connection, "FLAT", {})
@@ -200,7 +195,19 @@ class Notes:
         self._connection.call("alter_collection_properties", properties)
 
     def _bound(self) -> Bound:
-        return Bound.from_properties(self._properties())
+        """The lower bound. Reads the key too: another process may have rebuilt the gallery."""
+        properties = self._properties()
+        self._secret = self._key_of(properties)
+        return Bound.from_properties(properties)
+
+    def _key_of(self, properties: Mapping[str, str]) -> bytes:
+        try:
+            return bytes.fromhex(properties["key"])
+        except (KeyError, ValueError) as error:
+            raise GalleryError(
+                f"{self._connection.address}: this collection is not the notes of a gallery of rrid-edge; rename it, "
+                "or name another collection for the gallery"
+            ) from error
 
 
 def _note(key: str, kind: int) -> dict[str, Any]:

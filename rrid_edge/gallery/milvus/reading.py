@@ -19,7 +19,7 @@ from rrid_edge.gallery.base import GalleryInfo, GalleryRow, SearchFilter, Search
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.collection import await_index, ensure_loaded, read_facts, schema_of
-from rrid_edge.gallery.milvus.facts import CollectionFacts, damage_property
+from rrid_edge.gallery.milvus.facts import CollectionFacts, Damage, damage_property
 from rrid_edge.gallery.milvus.notes import Notes
 from rrid_edge.gallery.milvus.rows import MOST_ROWS_PER_ANSWER, Entity, Fields, Reader, is_intact, row_order, vector_of
 from rrid_edge.gallery.milvus.schema import KEY, THUMBNAIL, THUMBNAIL_CHARACTERS, thumbnail_of
@@ -27,7 +27,6 @@ from rrid_edge.gallery.milvus.search import Searcher
 from rrid_edge.gallery.shared import refuse_foreign
 from rrid_edge.model.spec import ModelSpec
 
-_MOST_DAMAGED_KEYS = 500
 _JUST_OPENED_S = 15.0
 _THUMBNAIL_FIELDS = Fields((KEY, "row_id", THUMBNAIL), THUMBNAIL_CHARACTERS)
 
@@ -62,7 +61,9 @@ class MilvusReads(Closable):
     def _refreshed_facts(self) -> CollectionFacts:
         """The facts of the collection, read from the server."""
         now_s = time.monotonic()
-        self._facts, self._is_new = read_facts(self._connection), False
+        facts = read_facts(self._connection)
+        refuse_foreign(self.where, facts.spec, self.spec)  # another process may have rebuilt the gallery
+        self._facts, self._is_new = facts, False
         self._facts_s = now_s
         return self._facts
 
@@ -235,9 +236,21 @@ class MilvusReads(Closable):
         return {row.id: pictures[row.id] for row in rows if pictures.get(row.id)}
 
     def damaged(self) -> list[GalleryRow]:
-        """Rows whose vector the last verification found damaged and still is. Other vectors are not read."""
-        entities = self._reader.by_keys(self._refreshed_facts().damage.open_keys, self._reader.with_vectors)
-        return list(self._intact_rows(entity for entity in entities.values() if not is_intact(entity)))
+        """Rows whose vector the last verification found damaged and still is. Usually, other vectors are not read."""
+        broken = self._broken(self._refreshed_facts().damage)
+        return list(self._intact_rows(entity for entity in broken if not is_intact(entity)))
+
+    def _broken(self, damage: Damage) -> list[Entity]:
+        """Entities that a verification found damaged and still are, in their vector or entry."""
+        if not damage.is_open:
+            return []
+        fields = self._reader.with_vectors
+        pages = (
+            self._reader.entities(fields) if damage.is_partial else [self._reader.by_keys(damage.keys, fields).values()]
+        )
+        return [
+            entity for page in pages for entity in page if not is_intact(entity) or self._schema.row_of(entity) is None
+        ]
 
     def verify(self) -> Verification:
         """Check every row and vector. What is damaged is recorded, so that the next ``index`` repairs it.
@@ -254,10 +267,9 @@ class MilvusReads(Closable):
                 if row is None or not is_intact(entity):
                     keys.append(str(entity[KEY]))
                     damaged += [row] if row is not None else []
-        found = tuple(sorted(keys)[:_MOST_DAMAGED_KEYS])
         facts = self._refreshed_facts()
-        if facts.format > 1 and set(found) != set(facts.damage.open_keys):
-            self._alter(damage_property(secrets.token_hex(8), found))
+        if facts.format > 1 and (keys or facts.damage.is_open):
+            self._alter(damage_property(secrets.token_hex(8), sorted(keys)))
         return Verification(count, tuple(sorted(damaged, key=row_order)), entries=entries)
 
     def unreadable(self, source: str) -> dict[str, tuple[int, int]]:

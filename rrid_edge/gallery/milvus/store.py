@@ -140,7 +140,8 @@ class MilvusGallery(MilvusReads):
         accepted = accepted_rows(rows)
         descriptors = accepted_descriptors(vectors, len(accepted), self.spec.dimension)
         refuse_unstorable(accepted)
-        stored = descriptors.astype(np.dtype(self._facts.dtype)).astype(np.float32)
+        dtype = np.dtype(self._refreshed_facts().dtype)  # refuses a gallery that was rebuilt for another model
+        stored = descriptors.astype(dtype).astype(np.float32)
         with self._lock:
             files = [(row.source, row.path) for row in accepted if row.path is not None]
             found = self._file_entities(files, self._with_thumbnails)
@@ -259,14 +260,11 @@ class MilvusGallery(MilvusReads):
             self._await_index()
         self._writer.measure()
         damage = self._facts.damage
-        if not damage.open_keys:
-            return
-        entities = self._reader.by_keys(damage.open_keys, self._reader.with_vectors).values()
-        for entity in entities:
-            if self._schema.row_of(entity) is None:
-                # The condition spares an entry that another process stores again right now.
-                self._writer.delete([entity[KEY]], f"check32 == {entity['check32']}")
-        if all(is_intact(entity) or self._schema.row_of(entity) is None for entity in entities):
+        broken = self._broken(damage)
+        entries = [entity for entity in broken if self._schema.row_of(entity) is None]
+        for entity in entries:  # the condition spares an entry that another process stores again right now
+            self._writer.delete([entity[KEY]], f"check32 == {entity['check32']}")
+        if damage.is_open and len(entries) == len(broken):
             self._alter(mended_property(damage.id))
 
     def compact(self) -> int:

@@ -20,6 +20,7 @@ from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import create_store, open_store, parse_location
 from support.galleries import milvus_address
+from support.milvus_server import TOKEN
 from support.pictures import save_crops
 
 pytestmark = pytest.mark.integration
@@ -138,3 +139,26 @@ def test_indexes_are_built_before_they_are_searched(milvus_server, tmp_path, ind
         recall = measure_recall(gallery)
         print(f"recall@10 of {index_type}: {recall:.4f}")
         assert recall >= (1.0 if index_type == "flat" else 0.8)
+
+
+def test_a_damaged_entry_is_deleted_on_a_server(milvus_server):
+    """The server deletes by a condition; the entry of a row without a file is replaced by nothing."""
+    from pymilvus import MilvusClient
+
+    location = milvus_address(f"{milvus_server.address}/entries")
+    with MilvusGallery.create(location, SPEC) as gallery:
+        values = clustered(4, SPEC)
+        gallery.add([NewRow(None, label=f"{index}", thumbnail=b"small") for index in range(4)], values)
+        gallery.finish()
+        client = MilvusClient(location.uri, token=TOKEN)
+        stored = client.query(
+            location.collection, filter='label == "2"', output_fields=["*"], consistency_level="Strong"
+        )
+        client.upsert(location.collection, [dict(stored[0]) | {"label": "7"}])
+        client.close()
+        assert {row.label for row in gallery.rows()} == {"0", "1", "3"}
+        assert gallery.verify().entries == 1
+        gallery.finish()
+        assert gallery.verify().sound
+        assert gallery.info().rows == 3
+        assert gallery._refreshed_facts().bound.rows == 3

@@ -23,7 +23,6 @@ from rrid_edge.errors import (
 )
 from rrid_edge.gallery import NewRow, SearchFilter
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.schema import file_key
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import open_store, parse_location, remove_store
@@ -31,24 +30,6 @@ from support.commands import refused, rrid_edge
 from support.galleries import SPEC, answered, milvus_address, rows, vectors
 from support.onnx_models import save_tiny_model
 from support.pictures import noise, save_crops
-
-_numbers = iter(range(1_000_000))
-
-
-@pytest.fixture
-def address(lite_file):
-    return MilvusAddress.parse(f"milvus+file:{lite_file}/errors_{next(_numbers)}")
-
-
-@pytest.fixture
-def raw(address):
-    """A client of pymilvus, for changes that a gallery does not make."""
-    MilvusGallery.create(address, SPEC).close()
-    from pymilvus import MilvusClient
-
-    client = MilvusClient(address.uri)
-    yield client
-    client.close()
 
 
 @pytest.fixture
@@ -226,68 +207,29 @@ def test_a_collection_that_was_dropped_meanwhile(raw, address):
             is_one_line(refusal.value)
 
 
-def test_a_damaged_vector_is_found_never_served_and_repaired(raw, address):
-    with MilvusGallery(address) as gallery:
-        gallery.add(rows(30), vectors(30))
-        key = file_key("local", "b/00003.jpg")
-        stored = dict(raw.get(address.collection, ids=[key])[0])
-        raw.upsert(address.collection, [stored | {"vector": vectors(1, seed=8)[0]}])
-        for fast in (False, True):
-            for query in (vectors(4)[3:], vectors(1, seed=8)):
-                found = gallery.search(query, 30, fast=fast).hits[0]
-                assert {hit.row.path for hit in found} == {row.path for row in rows(30)} - {"b/00003.jpg"}
-                assert "b/00003.jpg" not in [hit.row.path for hit in gallery.search(query, 3, fast=fast).hits[0]]
-        row = next(row for row in gallery.rows() if row.path == "b/00003.jpg")
-        with pytest.raises(GalleryError, match=r"descriptor of b/00003\.jpg is damaged"):
-            gallery.vectors([row])
-        assert gallery.damaged() == []  # not verified yet
-        assert [found.path for found in gallery.verify().damaged] == ["b/00003.jpg"]
-    with MilvusGallery(address) as gallery:
-        assert [found.path for found in gallery.damaged()] == ["b/00003.jpg"]
-        gallery.add(rows(4)[3:], vectors(4)[3:])
-        gallery.finish()
-        assert gallery.damaged() == []
-        assert not gallery.verify().damaged
+def test_a_gallery_that_was_rebuilt_for_another_model_takes_no_rows(address):
+    with MilvusGallery.create(address, SPEC) as old:
+        remove_store(address)
+        MilvusGallery.create(address, fake_spec("other", block_width=4)).close()
+        for use in (lambda: old.add(rows(1), vectors(1)), old.rows, old.verify):
+            with pytest.raises(FingerprintMismatchError):
+                use()
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("camera", "2"), ("person", "%FF"), ("label", "Ann"), ("track", "t"), ("source", "other"), ("path", "c.jpg"),
-        ("path", "~"), ("sha256", "f" * 64), ("size", 1), ("mtime_ns", 1), ("time", 1), ("frame", 1), ("row_id", 1),
-        ("path_id", 1), ("crc32", 1), ("check32", 1),
-    ],
-)  # fmt: skip
-def test_a_damaged_entry_is_found_never_served_and_repaired(raw, address, field, value):
-    """Whatever field of an entry changes: no read returns it, `verify` counts it, and indexing repairs it."""
-    with MilvusGallery(address) as gallery:
-        gallery.add([*rows(3), NewRow(None)], vectors(4))
-        key = file_key("local", "b/00001.jpg")
-        stored = dict(raw.query(address.collection, filter=f'key == "{key}"', output_fields=["*"])[0])
-        raw.upsert(address.collection, [stored | {field: value}])
-        left = {None, "a/00000.jpg", "a/00002.jpg"}
-        assert {row.path for row in gallery.rows()} == left
-        for query in vectors(4):
-            assert {hit.row.path for hit in gallery.search(query[None], 4).hits[0]} == left
-        assert gallery.rows_of(["b/00001.jpg"], "local") == []
-        found = gallery.verify()
-        assert not found.sound
-        assert (found.rows, found.entries, found.damaged) == (3, 1, ())
-        gallery.add(rows(2)[1:], vectors(2)[1:])
-        gallery.finish()
-        assert gallery.verify().sound
-        assert {row.path for row in gallery.rows()} == left | {"b/00001.jpg"}
-
-
-def test_a_damaged_entry_of_a_deleted_file_goes_with_the_next_index(raw, address):
-    with MilvusGallery(address) as gallery:
-        gallery.add(rows(3), vectors(3))
-        stored = dict(raw.query(address.collection, filter='path == "b/00001.jpg"', output_fields=["*"])[0])
-        raw.upsert(address.collection, [stored | {"label": "Ann"}])
-        assert gallery.verify().entries == 1
-        gallery.finish()
-        assert gallery.verify().sound
-        assert gallery.info().rows == 2
+def test_the_key_of_forgotten_contents_follows_a_rebuild(address):
+    """Another process drops the gallery and restores what was forgotten under the old key."""
+    forgotten = f"{0:064x}"
+    with MilvusGallery.create(address, SPEC) as watching:
+        watching.forget(watching.add(rows(2), vectors(2))[:1])
+        state = watching.kept_out_state()
+        remove_store(address)
+        with MilvusGallery.create(address, SPEC) as rebuilt:
+            rebuilt.set_unreadable("local", {"x.jpg": (1, 2)})
+            with MilvusGallery(address) as early:
+                assert early.kept_out([forgotten]) == set()
+                rebuilt.restore_kept_out(state)
+                for one in (early, watching, rebuilt):
+                    assert one.kept_out([forgotten]) == {forgotten}
 
 
 def test_incomplete_answers_are_refused(address, raw, monkeypatch):
