@@ -154,6 +154,7 @@ class _Tracker:
             self.wrong.append(error)
 
 
+@pytest.mark.slow
 def test_threads_that_embed_search_and_add_get_what_serial_calls_give(tmp_path):
     pictures = [np.asarray(noise(seed, 48, 24)) for seed in range(40)]
     with Embedder(FakeEngine()) as embedder, open_gallery(tmp_path, embedder.spec, create=True) as gallery:
