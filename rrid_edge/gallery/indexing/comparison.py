@@ -29,6 +29,7 @@ class Changes:
         deleted: paths of rows whose file does not exist.
         unreadable: paths of rows whose file is known to be no image any more.
         unexamined: number of rows whose file, or a folder of it, the system refused to examine.
+        unknown: number of those whose file was listed.
         expired: number of files without a row that are older than the gallery keeps.
         left_out: files that are not read again.
         left: number of files that were left out because of it.
@@ -45,6 +46,7 @@ class Changes:
     deleted: list[str]
     unreadable: list[str]
     unexamined: int
+    unknown: int
     expired: int
     left_out: LeftOut
     left: int
@@ -87,6 +89,7 @@ def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool) -> Chang
         deleted=deleted,
         unreadable=sorter.unreadable,
         unexamined=len(absent) - len(deleted) + sorter.unexamined,
+        unknown=sorter.unexamined,
         expired=sorter.expired,
         left_out=sorter.left_out,
         left=sorter.left,
@@ -112,7 +115,7 @@ class _Sorter:
         unreadable: rows whose file is known to be no image any more.
         unexamined: number of rows whose file the system refused to examine.
         expired: number of new files that are older than the gallery keeps.
-        skipped: files that the system refused to examine, with the reason.
+        skipped: folders of those files, with the reason.
     """
 
     def __init__(self, gallery: GalleryStore, reader: FactReader, left_out: LeftOut, *, retry: bool) -> None:
@@ -122,6 +125,7 @@ class _Sorter:
         self.left = self.forgotten = self.unexamined = self.expired = 0
         self.unreadable: list[str] = []
         self.skipped: list[tuple[str, str]] = []
+        self._refusals: set[tuple[str, str]] = set()
 
     def outdated(self, scan: FolderScan, stats: Mapping[str, FileState]) -> Iterator[str]:
         """Paths of the files to read."""
@@ -131,7 +135,7 @@ class _Sorter:
             except FileNotFoundError:  # deleted since the listing, or a link that leads nowhere
                 continue
             except OSError as error:
-                self.skipped.append((str(self._reader.folder / path), f"cannot be examined ({error.strerror})"))
+                self._refused(path, error)
                 self.unexamined += path in stats
                 continue
             stored = stats.get(path)
@@ -145,6 +149,13 @@ class _Sorter:
                 self.expired += 1
             else:
                 yield path
+
+    def _refused(self, path: str, error: OSError) -> None:
+        """Note that a file could not be examined: one line for all files of a folder, which share the reason."""
+        line = (str((self._reader.folder / path).parent), f"its files cannot be examined ({error.strerror})")
+        if line not in self._refusals:
+            self._refusals.add(line)
+            self.skipped.append(line)
 
     def _is_left_out(self, path: str, state: FileState) -> bool:
         if self.left_out.is_forgotten(path, state):

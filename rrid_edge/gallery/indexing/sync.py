@@ -233,7 +233,13 @@ class _Run:
             added=writer.added,
             changed=writer.changed,
             removed=len(removals.paths),
-            unchanged=changes.files - stored - len(writer.failed) - len(writer.forgotten) - left_out - waiting,
+            unchanged=changes.files
+            - stored
+            - len(writer.failed)
+            - len(writer.forgotten)
+            - left_out
+            - waiting
+            - changes.unknown,
             failed=tuple(sorted(writer.failed)),
             skipped=tuple(sorted(changes.skipped)),
             waiting=waiting,

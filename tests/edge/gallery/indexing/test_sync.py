@@ -196,7 +196,8 @@ def test_files_that_cannot_be_examined_are_not_gone(crops, gallery, monkeypatch)
     real = os.scandir
     monkeypatch.setattr(os, "scandir", Listing)
     report = run(crops, gallery, allow_removals=True)
-    assert (report.removed, report.unexamined, len(report.failed)) == (0, 4, 0)
+    assert (report.removed, report.unexamined, report.unchanged, len(report.failed)) == (0, 4, 12, 0)
+    assert report.skipped == ((str(crops / "cam2"), "its files cannot be examined (Permission denied)"),)
     assert len(paths(gallery)) == 16
 
 
