@@ -23,7 +23,7 @@ from rrid_edge.cli.options import (
     ThreadsOption,
 )
 from rrid_edge.cli.steps import open_model, say_indexed
-from rrid_edge.errors import UsageError
+from rrid_edge.errors import RridEdgeError, UsageError
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -166,9 +166,11 @@ def _ask(
         queried = stack.enter_context(QueriedGallery(folder, question.asked.location))
         path, engine = open_for_gallery(queried.model)
         stack.enter_context(engine)
+        has_fused = any(len(files) > 1 for files in groups)
         if question.fpr is not None:
-            has_fused = any(len(files) > 1 for files in groups)
             settings = replace(settings, threshold=_measured_threshold(path, engine, question.fpr, has_fused=has_fused))
+        if has_fused:
+            settings = replace(settings, least_likeness=_least_likeness(path, engine))
         remembered = queried.info.pattern if queried.info is not None else ""
         queries = embed_queries(engine, groups, question.pattern or remembered or "auto", folder)
         with ProgressBar("indexing") as bar:
@@ -201,6 +203,21 @@ def _measured_threshold(model: Path, engine: Engine, fpr: float, *, has_fused: b
     note = "; measured on single images, which reach it less often than fused ones" if has_fused else ""
     say(f"threshold {score:.4f} for a false-positive rate of {fpr:g} per pair{note}")
     return score
+
+
+def _least_likeness(model: Path, engine: Engine) -> float:
+    """The lowest cosine of two images of one person that is not doubted: measured for this model, or the default.
+
+    One pair of different people in a hundred reaches the measured one.
+    """
+    from rrid_edge.matching import LEAST_LIKENESS
+    from rrid_edge.model.names import thresholds_candidates
+    from rrid_edge.ranking.thresholds import threshold_for
+
+    try:
+        return threshold_for(thresholds_candidates(model), engine.spec.fingerprint, 1e-2)
+    except RridEdgeError:  # nothing measured, or a damaged file: it decides a warning only
+        return LEAST_LIKENESS
 
 
 def _say_indexing(folder: Path | None, indexed: IndexedGallery) -> None:

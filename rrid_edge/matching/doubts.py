@@ -13,14 +13,12 @@ from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import printable
 from rrid_edge.gallery.contract import Moment
 
-LEAST_LIKENESS: Final = 0.5
-"""Lowest cosine of two images of one person that is not doubted."""
 _MOST_NAMES: Final = 20
 """Cameras and sources that a line names."""
 
 
-def unlike_images(query: Query) -> tuple[str, ...]:
-    """A line if two images of a query do not look like one person: if their cosine is below :data:`LEAST_LIKENESS`."""
+def unlike_images(query: Query, least_likeness: float) -> tuple[str, ...]:
+    """A line if two images of a query do not look like one person: if their cosine is below ``least_likeness``."""
     count = len(query.files)
     if count < 2:
         return ()
@@ -28,11 +26,11 @@ def unlike_images(query: Query) -> tuple[str, ...]:
     np.fill_diagonal(cosines, np.inf)
     first, second = divmod(int(np.argmin(cosines)), count)
     cosine = float(cosines[first, second])
-    if cosine >= LEAST_LIKENESS:
+    if cosine >= least_likeness:
         return ()
     files = " and ".join(printable(query.files[index]) for index in (first, second))
     return (
-        f"{files} do not look like one person (cosine {cosine:.2f}): expected at least {LEAST_LIKENESS:.2f}; make each "
+        f"{files} do not look like one person (cosine {cosine:.2f}): expected at least {least_likeness:.2f}; make each "
         "person a query of its own",
     )
 

@@ -84,7 +84,11 @@ def _answered(
             matches = _matches(stored, search, ranked, len(spec.blocks))
             query, reranked = search.query, len(scored) if settings.rerank else 0
             facts = (query.person, query.camera, settings.threshold, answer.mode, answer.rows, answer.rescored)
-            warnings = (*query.warnings, *unlike_images(query), *([] if answer.rows else [empty]))
+            warnings = (
+                *query.warnings,
+                *unlike_images(query, settings.least_likeness),
+                *([] if answer.rows else [empty]),
+            )
             results.append(MatchResult(query.files, matches, *facts, reranked, warnings))
     return tuple(results)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.searching import Match
 from rrid_edge.ranking.rerank import RerankSettings
 
+LEAST_LIKENESS: Final = 0.5
+"""Lowest cosine of two images of one person that is not doubted, where no threshold of the model was measured."""
 FUSIONS = ("mean", "max", "none")
 DEFAULT_RERANK_DEPTH = 200
 LEAST_RERANK_DEPTH = RerankSettings().k1
@@ -59,6 +62,7 @@ class MatchSettings:
         fast: score a fixed number of crops, chosen by estimates. Faster on large galleries; may miss a crop.
         rerank: number of best crops ordered by k-reciprocal re-ranking (:func:`rrid_edge.ranking.rerank.k_reciprocal`
             with its default parameters); 0 turns it off. Scores and ``threshold`` stay cosines.
+        least_likeness: a query with two images of a lower cosine is answered with a warning.
 
     Raises:
         UsageError: a value is out of range.
@@ -72,16 +76,16 @@ class MatchSettings:
     expand: int = 0
     fast: bool = False
     rerank: int = 0
+    least_likeness: float = LEAST_LIKENESS
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise UsageError(f"top_k {self.top_k} does not work: expected at least 1", parameter="top_k")
         if self.fuse not in FUSIONS:
             raise UsageError(f"fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}", parameter="fuse")
-        if self.threshold is not None and not -1 <= self.threshold <= 1:
-            raise UsageError(
-                f"threshold {self.threshold} is not a cosine: expected a number from -1 to 1", parameter="threshold"
-            )
+        for name, value in (("threshold", self.threshold), ("least_likeness", self.least_likeness)):
+            if value is not None and not -1 <= value <= 1:
+                raise UsageError(f"{name} {value} is not a cosine: expected a number from -1 to 1", parameter=name)
         if self.expand < 0:
             raise UsageError(f"expand {self.expand} does not work: expected 0 or more", parameter="expand")
         least = max(self.top_k, LEAST_RERANK_DEPTH)

@@ -12,6 +12,9 @@ from PIL import Image
 
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.opening import create_store, open_store
+from rrid_edge.model.names import thresholds_path
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.ranking.thresholds import Threshold, Thresholds, save_thresholds
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 from support.pictures import noise
@@ -184,3 +187,22 @@ def test_a_gallery_in_milvus_is_asked_without_a_folder(desk, lite_file):
     assert paths("--source", "elsewhere", gallery=address) == set()
     assert rrid_edge("match", "query.png", address, "--report", "r.html").code == 0
     assert "no picture of this crop is stored here" in (desk / "r.html").read_text()
+
+
+def test_query_images_of_two_people_are_pointed_out(desk):
+    noise(1).save("other.png")
+    noise(0).save("same.png")
+    assert answer(query=("query.png", "same.png"))["warnings"] == []
+    (line,) = answer(query=("query.png", "other.png"))["warnings"]
+    assert line.startswith("query.png and other.png do not look like one person (cosine ")
+    assert "expected at least 0.50" in line
+    assert answer("--fuse", "none", query=("query.png", "other.png"))["warnings"] == []
+    # A measured threshold of this network replaces the default. That of another network, or a damaged file, does not.
+    model = desk / "models" / "rrid.onnx"
+    for fingerprint, doubted in ((read_spec(model).fingerprint, False), ("0" * 64, True)):
+        points = (Threshold(1e-2, -0.9, 0.99),)
+        save_thresholds(thresholds_path(model), Thresholds(fingerprint, "crops", 10, 1000, points))
+        warnings = answer(query=("query.png", "other.png"))["warnings"]
+        assert ["expected at least 0.50" in line for line in warnings] == [True] * doubted
+    thresholds_path(model).write_text("words")
+    assert "expected at least 0.50" in answer(query=("query.png", "other.png"))["warnings"][0]

@@ -208,3 +208,6 @@ def test_images_that_do_not_look_like_one_person_are_pointed_out():
     three = Query(("a", "b", "c"), np.stack([first, turned(0.9), turned(0.1)]))
     assert match(store, three).warnings[0].startswith("a and c do not look like one person (cosine 0.10)")
     assert match(store, replace(three, files=("a",), descriptors=first[None])).warnings == ()
+    assert match(store, three, MatchSettings(least_likeness=0.05)).warnings == ()
+    with pytest.raises(UsageError, match=r"least_likeness 1.5 is not a cosine"):
+        MatchSettings(least_likeness=1.5)
