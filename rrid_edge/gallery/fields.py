@@ -90,13 +90,18 @@ def microseconds(field: str, value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, datetime):
-        if value.utcoffset() is None:
+        try:
+            if value.utcoffset() is not None:
+                return int((value - _EPOCH) // timedelta(microseconds=1))
+        except (ValueError, TypeError, OverflowError) as error:  # pandas' NaT is a datetime
             raise UsageError(
-                f"{field} {value.isoformat(sep=' ')} has no time zone: expected an aware datetime, for example "
-                "datetime.now(timezone.utc)",
-                parameter=field,
-            )
-        return (value - _EPOCH) // timedelta(microseconds=1)
+                f"{field} {value!r} is no time ({error}): expected one, or None", parameter=field
+            ) from error
+        raise UsageError(
+            f"{field} {value.isoformat(sep=' ')} has no time zone: expected an aware datetime, for example "
+            "datetime.now(timezone.utc)",
+            parameter=field,
+        )
     is_whole = isinstance(value, Integral) and not isinstance(value, (bool, np.timedelta64))
     if not is_whole:
         raise UsageError(

@@ -85,6 +85,13 @@ def test_times_are_aware_datetimes_or_microseconds(gallery):
     assert [_rows(gallery)[key].time for key in ids] == [NOON_US] * 4 + [-1, None]
 
 
+class _NoTime(datetime):
+    """What pandas' NaT does."""
+
+    def utcoffset(self):
+        raise ValueError("NaTType does not support utcoffset")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -95,6 +102,7 @@ def test_times_are_aware_datetimes_or_microseconds(gallery):
         ({"time": [np.datetime64("2026-01-01"), None]}, "time .* of type datetime64"),
         ({"time": [np.timedelta64(5), None]}, "time .* of type timedelta64"),
         ({"time": True}, "time True of type bool"),
+        ({"time": _NoTime(2026, 1, 1)}, "time .* is no time"),
         ({"time": "2026-01-01"}, "time '2026-01-01' of type str"),
         ({"time": 2**62}, "time 4611686018427387904: expected"),
         ({"frame": 1.0}, "frame 1.0"),
