@@ -25,7 +25,7 @@ from rrid_edge.cli.options import (
     ThreadsOption,
 )
 from rrid_edge.cli.steps import open_model, say_indexed
-from rrid_edge.errors import CheckFailedError, UsageError, printable
+from rrid_edge.errors import CheckFailedError, OutputError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -119,10 +119,11 @@ def index(
         ) as gallery:
             gallery.remember({"model": model_text(target, path)})
             if not watch:
-                _index_once(folder, gallery, engine, settings, str(target) if as_json else None)
+                _index_once(folder, gallery, engine, settings, _Printer(folder, target, as_json))
         if watch:
+            printer = _Printer(folder, target, as_json)
             watching = WatchSettings(settle, index=settings)
-            _follow(folder, lambda: create_store(target, engine.spec), engine, watching, _Printer(folder, as_json))
+            _follow(folder, lambda: create_store(target, engine.spec), engine, watching, printer)
 
 
 def _permissions(mode: str | None) -> int | None:
@@ -158,12 +159,13 @@ def _remembered(location: Location, *, rebuild: bool) -> GalleryInfo | None:
 
 
 def _index_once(
-    folder: Path, gallery: GalleryStore, engine: Engine, settings: IndexSettings, json_location: str | None
+    folder: Path, gallery: GalleryStore, engine: Engine, settings: IndexSettings, printer: _Printer
 ) -> None:
-    """Index a folder and print the report: as JSON with this location, or as text if it is None.
+    """Index a folder and print the report.
 
     Raises:
         UsageError: the folder has no readable images.
+        CheckFailedError: removals were refused, or expired crops could not be erased.
     """
     from rrid_edge.gallery.indexing.sync import index_folder, refuse_empty
 
@@ -175,8 +177,9 @@ def _index_once(
     _say_rows_that_stay(report)
     if not report.refused:
         refuse_empty(folder, report)
-    if json_location is not None:
-        facts = {"gallery": str(folder), "index": json_location, "seconds": round(seconds, 3)}
+    printer.audit_expired(report)
+    if printer.as_json:
+        facts = {"gallery": str(folder), "index": str(printer.location), "seconds": round(seconds, 3)}
         print_json({**facts, **asdict(report)})
     else:
         _print_report(folder, report, seconds)
@@ -206,7 +209,7 @@ def _say_rows_that_stay(report: IndexReport) -> None:
     if report.forgotten:
         say(f"{report.forgotten} files stay out: their content was forgotten (gallery unforget lets it in again)")
     if report.expired:
-        say(f"{report.expired} crops were older than the gallery keeps, and are forgotten")
+        say(f"{len(report.expired)} crops were older than the gallery keeps, and are forgotten")
 
 
 @dataclass(frozen=True)
@@ -214,17 +217,29 @@ class _Printer:
     """Prints one line per run on stdout, as JSON if set, and warnings on stderr."""
 
     folder: Path
+    location: Location
     as_json: bool
+
+    def audit_expired(self, report: IndexReport) -> None:
+        """Note expired crops in the audit log."""
+        from rrid_edge.gallery.indexing.audit import audit
+
+        if report.expired:
+            audit(self.location, "expired", ids=report.expired, rows=len(report.expired), left=len(report.erasure))
 
     def indexed(self, report: IndexReport) -> None:
         """Print a run."""
+        try:
+            self.audit_expired(report)
+        except OutputError as error:  # the watch goes on
+            say(error.message)
         if self.as_json:
             print_json({"gallery": str(self.folder), **asdict(report)}, indent=None)
             return
         counts = (
             f"{report.added} added, {report.changed} changed, {report.removed} removed, {len(report.failed)} failed"
         )
-        counts += f", {report.expired} expired" if report.expired else ""
+        counts += f", {len(report.expired)} expired" if report.expired else ""
         print(f"{time.strftime('%H:%M:%S')}  {report.rows} crops ({counts})", flush=True)
 
     def warn(self, message: str) -> None:

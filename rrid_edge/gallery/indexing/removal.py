@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 from rrid_edge.errors import printable
 
@@ -47,6 +48,17 @@ def allowed_removals(vanished: Sequence[str], filled: Set[str], rows: int) -> Re
         return Removals((), len(vanished), _reason(f"{named}; {many}" if named else many))
     removable = [path for path in vanished if not _empty_folder(path, filled)]
     return Removals(removable, len(vanished) - len(removable), _reason(named) if named else "")
+
+
+def is_gone(file: Path) -> bool:
+    """Whether a file still does not exist: embedding may have taken hours since its folder was listed."""
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def folders_of(paths: Iterable[str]) -> set[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from rrid_edge.errors import UsageError
-from rrid_edge.gallery.base import ForgetReport, GalleryInfo, NewRow
+from rrid_edge.gallery.base import GalleryInfo, NewRow
 from rrid_edge.gallery.contract import GalleryStore
 
 LONGEST_S = 1000 * 366 * 86_400
@@ -42,7 +43,20 @@ def is_older(row: NewRow, limit: int | None) -> bool:
     return limit is not None and taken is not None and taken < limit
 
 
-def forget_expired(gallery: GalleryStore, info: GalleryInfo, now_us: int | None = None) -> ForgetReport:
+@dataclass(frozen=True)
+class Expired:
+    """Rows that were forgotten because of their age.
+
+    Attributes:
+        ids: of the rows.
+        left: where something of them is still on a disk, in lines for users.
+    """
+
+    ids: tuple[int, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+def forget_expired(gallery: GalleryStore, info: GalleryInfo, now_us: int | None = None) -> Expired:
     """Forget all rows that are older than the gallery keeps, of every source and without a file too.
 
     Their content is not kept out: the age of their files keeps them out as long as the retention does.
@@ -53,8 +67,8 @@ def forget_expired(gallery: GalleryStore, info: GalleryInfo, now_us: int | None 
         now_us: the present, in UTC microseconds; None reads the clock.
     """
     limit = age_limit(info, now_us)
-    ids = [row.id for row in gallery.rows() if is_older(row, limit)] if limit is not None else []
-    return gallery.forget(ids, keep_out=False) if ids else ForgetReport(0)
+    ids = tuple(row.id for row in gallery.rows() if is_older(row, limit)) if limit is not None else ()
+    return Expired(ids, gallery.forget(ids, keep_out=False).left) if ids else Expired()
 
 
 def set_retention(gallery: GalleryStore, keep_s: int | None) -> None:

@@ -12,13 +12,12 @@ from rrid_edge.embedding.pipeline import EmbeddedBatch, embed_files
 from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.gallery.base import ForgetReport
 from rrid_edge.gallery.contract import GalleryStore, StoreOwner, store_of
 from rrid_edge.gallery.indexing.comparison import Changes, compare, refuse_unavailable
 from rrid_edge.gallery.indexing.facts import FactReader, default_source, remembered_facts, reread_facts
 from rrid_edge.gallery.indexing.left_out import FileState, undecodable_state
-from rrid_edge.gallery.indexing.removal import Removals, allowed_removals
-from rrid_edge.gallery.indexing.retention import forget_expired
+from rrid_edge.gallery.indexing.removal import Removals, allowed_removals, is_gone
+from rrid_edge.gallery.indexing.retention import Expired, forget_expired
 from rrid_edge.gallery.indexing.writing import GalleryWriter
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -86,7 +85,7 @@ class IndexReport:
         left_out: files that were not tried again, because they have not changed since they could not be decoded, were
             forgotten, or became older than the gallery keeps.
         reread: rows whose facts changed because of a new pattern or source of times.
-        expired: crops that were forgotten because they are older than the gallery keeps.
+        expired: ids of crops that were forgotten because they are older than the gallery keeps.
         erasure: what is left of them, where it could not be erased.
         batch: images per call of the engine; 0 if nothing was embedded.
         workers: decoding threads, or processes, at the end.
@@ -109,7 +108,7 @@ class IndexReport:
     forgotten: int = 0
     left_out: int = 0
     reread: int = 0
-    expired: int = 0
+    expired: tuple[int, ...] = ()
     erasure: tuple[str, ...] = ()
     batch: int = 0
     workers: int = 0
@@ -166,7 +165,7 @@ def index_folder(
     if removals is not None and removals.paths:
         gallery.remove([row.id for row in gallery.rows_of(removals.paths, source)])
     changes.left_out.remember(gallery, source, run.tried, unreadable=undecodable, forgotten=run.writer.forgotten)
-    expired = forget_expired(gallery, gallery.info()) if control.remove and control.expire else ForgetReport(0)
+    expired = forget_expired(gallery, gallery.info()) if control.remove and control.expire else Expired()
     gallery.finish()
     return run.report(removals or Removals((), len(changes.deleted)), reread, expired)
 
@@ -174,7 +173,8 @@ def index_folder(
 def _removals(changes: Changes, undecodable: Iterable[str], writer: GalleryWriter, settings: IndexSettings) -> Removals:
     """Rows of deleted files, and of files whose content is no image or is forgotten now."""
     replaced = {path for path in (*undecodable, *writer.forgotten) if path in changes.stored}
-    vanished = [*changes.deleted, *changes.unreadable, *sorted(replaced)]
+    gone = [path for path in changes.deleted if is_gone(writer.folder / path)]
+    vanished = [*gone, *changes.unreadable, *sorted(replaced)]
     if settings.allow_removals:
         return Removals(vanished)
     return allowed_removals(vanished, changes.filled, changes.rows)
@@ -222,7 +222,7 @@ class _Run:
         states = {path: undecodable_state(self._reader.folder / path, height, width) for path, _ in self.writer.failed}
         return {path: state for path, state in states.items() if state is not None}
 
-    def report(self, removals: Removals, reread: int, expired: ForgetReport) -> IndexReport:
+    def report(self, removals: Removals, reread: int, expired: Expired) -> IndexReport:
         """The report of the run."""
         changes, writer, stats = self._changes, self.writer, self._stats
         left_out = changes.left + changes.expired
@@ -249,7 +249,7 @@ class _Run:
             forgotten=len(writer.forgotten) + changes.forgotten,
             left_out=left_out,
             reread=reread,
-            expired=expired.rows,
+            expired=expired.ids,
             erasure=expired.left,
             batch=stats.batch,
             workers=stats.workers,

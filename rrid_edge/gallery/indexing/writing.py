@@ -39,6 +39,7 @@ class GalleryWriter:
         reader: reads the facts of the folder's crops.
 
     Attributes:
+        folder: of the crops.
         added: number of new crops.
         changed: number of crops stored again.
         failed: files that could not be read, with the reason.
@@ -50,6 +51,7 @@ class GalleryWriter:
         self, gallery: GalleryStore, stored: Mapping[str, GalleryRow], damaged: Set[str], reader: FactReader
     ) -> None:
         self._gallery, self._stored, self._damaged, self._reader = gallery, stored, damaged, reader
+        self.folder = reader.folder
         self._rows: list[NewRow] = []
         self._vectors: list[NDArray[np.float32]] = []
         self._touched: list[GalleryRow] = []
@@ -100,11 +102,10 @@ class GalleryWriter:
                 self._error = error
 
     def _collect(self, batch: EmbeddedBatch) -> None:
-        folder = self._reader.folder
-        self.failed += [(path.relative_to(folder).as_posix(), reason) for path, reason in batch.failed]
+        self.failed += [(path.relative_to(self.folder).as_posix(), reason) for path, reason in batch.failed]
         kept_out = self._gallery.kept_out([facts.sha256 for facts in batch.files]) if batch.files else set()
         for facts, vector in zip(batch.files, batch.descriptors, strict=True):
-            path = facts.path.relative_to(folder).as_posix()
+            path = facts.path.relative_to(self.folder).as_posix()
             old = self._stored.get(path)
             if facts.sha256 in kept_out:
                 self.forgotten[path] = (facts.size, stored_mtime(facts.mtime_ns))

@@ -187,6 +187,7 @@ def test_retention_is_stored_and_applied_by_index(desk):
     outcome = rrid_edge("index", "gallery")
     assert outcome.code == 0
     assert "3 crops were older than the gallery keeps" in outcome.err
+    assert (audit()[-1]["command"], len(audit()[-1]["ids"])) == ("expired", 3)
     assert len(rows()) == 9
     assert "9 crops (0 added" in rrid_edge("index", "gallery").out
     assert json.loads(rrid_edge("gallery", "retention", "gallery", "--keep", "forever", "--json").out) == {

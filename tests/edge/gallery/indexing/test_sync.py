@@ -294,3 +294,21 @@ def test_a_stopped_run_removes_and_remembers_nothing_wrong(crops, gallery):
     assert set(gallery.unreadable("local")) == {"broken.jpg"}
     assert run(crops, gallery).waiting == 0
     assert "new1.jpg" in paths(gallery)
+
+
+def test_files_that_came_back_during_a_run_keep_their_rows(crops, gallery, tmp_path):
+    """Listing and removing may be hours apart: meanwhile a disk was mounted again."""
+    gone = sorted(crops.glob("*.jpg"))[:2]
+    for file in gone:
+        file.rename(tmp_path / file.name)
+    noise(8).save(crops / "new.jpg")
+
+    class Mounting(FakeEngine):
+        def run(self, images):
+            if (tmp_path / gone[0].name).exists():
+                (tmp_path / gone[0].name).rename(gone[0])
+            return super().run(images)
+
+    assert index_folder(crops, gallery, Mounting(SPEC)).removed == 1
+    assert gone[0].name in paths(gallery)
+    assert gone[1].name not in paths(gallery)

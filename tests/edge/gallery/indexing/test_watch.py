@@ -221,7 +221,7 @@ def test_expired_crops_are_forgotten_by_a_watch(folder):
         set_retention(gallery, 86_400)
     with Watcher(folder, settle_s=0.0) as watcher:
         until(lambda: len(watcher.names()) == 1)
-    assert [report.expired for report in watcher.reports] == [2]
+    assert [len(report.expired) for report in watcher.reports] == [2]
     assert not watcher.warnings
 
 
