@@ -14,6 +14,8 @@ from rrid_edge.gallery.local.facts import Facts, count_rows, info_of, new_facts,
 from rrid_edge.gallery.local.schema import INSERT, TABLES, Record, record_of
 from rrid_edge.model.spec import ModelSpec
 
+DROPPED = "dropped"
+"""Fact of a copy in memory: number of entries that do not match their checksums."""
 _COLUMNS = "slot, path, sha256, size, mtime_ns, camera, person, time, crc32, check32, dead"
 
 
@@ -51,6 +53,7 @@ def migrate(connection: sqlite3.Connection, folder: Path) -> None:
     """Bring a catalogue into format 2 in one commit. A kill leaves format 1."""
     with transaction(connection, write=True):
         facts, records = _upgraded(connection, folder)
+        del facts[DROPPED]  # indexing embeds their files again
         connection.execute("DROP TABLE row")
         connection.execute("DROP TABLE info")
         _fill(connection, facts, records)
@@ -81,6 +84,8 @@ def _upgraded(connection: sqlite3.Connection, folder: Path) -> tuple[Facts, list
     spec = stored_spec(connection, folder)
     facts = new_facts(spec, known["dtype"]) | known | {"slots": str(slots), "next_id": str(slots + 1)}
     count_rows(facts, added=live)
+    (entries,) = connection.execute("SELECT count(*) FROM row").fetchone()
+    facts[DROPPED] = str(entries - len(live) - len(dead))
     return facts, [record_of(row, dead=False) for row in live] + [record_of(row, dead=True) for row in dead]
 
 

@@ -12,6 +12,7 @@ from rrid_edge.gallery.local import notes
 from rrid_edge.gallery.local.catalogue import FILE_NAME, Entries, read_entries
 from rrid_edge.gallery.local.database import damaged_catalogue, is_damage, transaction
 from rrid_edge.gallery.local.facts import Facts, commit, copy_is_intact, count_rows, read_facts, write_facts
+from rrid_edge.gallery.local.format1 import DROPPED
 from rrid_edge.gallery.local.schema import COLUMNS, INSERT, TABLES, columns_of, read_columns, record_of
 
 _COPIED = ("thumbnail", "kept_out", "unreadable", "erasing")
@@ -47,7 +48,7 @@ def check_entries(connection: sqlite3.Connection, facts: Facts, damaged_facts: i
     damaged += len(notes.damaged_thumbnails(connection)) + damaged_facts
     damaged += not damaged_facts and not copy_is_intact(connection, facts)
     damaged += len(digests) != int(facts["kept_out"]) and not damaged_digests
-    damaged += int(facts.get("dropped", "0"))
+    damaged += int(facts.get(DROPPED, "0"))
     lost = max(0, int(facts["rows"]) - len(entries.live) - len(entries.hopeless))
     if not damaged and not lost:
         damaged += _total(entries) != facts["total"] or len(entries.live) != int(facts["rows"])

@@ -89,11 +89,13 @@ class Snapshot:
     """A committed state that is held, and the connection that reads its catalogue.
 
     Attributes:
-        connection: in a transaction.
+        connection: in a transaction, or of a copy in memory in format 2.
+        disk: in a transaction: of the catalogue itself, whatever its format is.
         state: of the gallery.
     """
 
     connection: sqlite3.Connection
+    disk: sqlite3.Connection
     state: State
 
 
@@ -138,7 +140,7 @@ class SnapshotReader:
                         raise _unusable(error, self._folder) from error
                     found = False
                 if found:
-                    yield Snapshot(reading, state)
+                    yield Snapshot(reading, connection, state)
                     return
                 failed_at = facts["commit"]
                 attempt.close()

@@ -42,7 +42,7 @@ def verify_index(folder: Path, reader: SnapshotReader) -> Verification:
 def _verify(folder: Path, reader: SnapshotReader, snapshot: Snapshot, marked: int) -> Verification:
     state = snapshot.state
     with translated(reader.path):
-        if reason := page_damage(snapshot.connection):
+        if reason := page_damage(snapshot.disk):
             raise damaged_catalogue(folder / FILE_NAME, reason)
         check = check_entries(snapshot.connection, state.facts, state.damaged)
     damaged = damaged_rows(reader, snapshot, check.rows)

@@ -6,6 +6,7 @@ copy is the folder from then on.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import replace
@@ -18,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery import GalleryRow, NewRow
-from rrid_edge.gallery.local import database, mapped, vector_file
+from rrid_edge.gallery.local import database, mapped
 from rrid_edge.gallery.local.store import LocalGallery
 
 SPEC = fake_spec(block_width=1)
@@ -60,7 +61,7 @@ class Killing:
 
     def __enter__(self) -> Killing:
         for module, name in (
-            (vector_file.os, "pwrite"), (vector_file.os, "fdatasync"), (mapped, "_overwrite"), (Path, "unlink"),
+            (os, "pwrite"), (os, "fdatasync"), (mapped, "_overwrite"), (Path, "unlink"),
             (database, "commit_now"),
         ):  # fmt: skip
             self._before(module, name)
@@ -105,17 +106,19 @@ class AnySequence(RuleBasedStateMachine):
         killing.copy.rename(self.folder)
         with LocalGallery(self.folder) as reader:  # before anything is repaired
             assert reader.verify().sound
-            before = self._seen(reader)
+            before, kept = self._seen(reader), self._kept(reader)
         self.store = LocalGallery(self.folder, write=True)
-        assert self._seen(self.store) == before
-        if before != self.live:
-            ids = sorted(set(before) - set(self.live))
-            expected, self.forgotten = after(ids or None)
-            assert before == expected
-            self.live = expected
+        assert (self._seen(self.store), self._kept(self.store)) == (before, kept)
+        if (before, kept) != (self.live, self.forgotten):
+            assert (before, kept) == after(sorted(set(before) - set(self.live)))
+            self.live, self.forgotten = before, kept
 
     def _seen(self, store) -> dict[int, tuple[str | None, int, str | None]]:
         return {row.id: (row.path, int(row.track), row.label) for row in store.rows()}
+
+    def _kept(self, store) -> set[int]:
+        digests = {f"{content + 1:064x}": content for content in range(CONTENTS)}
+        return {digests[digest] for digest in store.kept_out(digests)}
 
     def _crops(self, contents: list[int], named: list[bool]) -> list[NewRow]:
         found, used = [], set()
@@ -143,14 +146,14 @@ class AnySequence(RuleBasedStateMachine):
             new = iter(sorted(ids or []))
             for crop in crops:
                 content = int(crop.track or 0)
-                old = of_path.get(crop.path)
+                old = of_path.get(crop.path or "")
                 label = None
                 if old is not None:
                     _, old_content, old_label = live.pop(old)
                     if old_content == content:
                         live[old] = (crop.path, content, old_label)
                         continue
-                live[next(new)] = (crop.path, content, label)
+                live[next(new, -1)] = (crop.path, content, label)
             return live, self.forgotten
 
         def action():
@@ -183,7 +186,7 @@ class AnySequence(RuleBasedStateMachine):
     @rule(picks=st.lists(st.integers(0, 20), max_size=2), path=st.sampled_from([None, *PATHS]), kill=st.integers(0, 25))
     def forget(self, picks: list[int], path: str | None, kill: int) -> None:
         ids = self._chosen(picks)
-        named = [*ids, path] if path else ids
+        named: list[int | str] = [*ids, path] if path else [*ids]
         live = [id_ for id_, (own, _, _) in self.live.items() if id_ in ids or (path and own == path)]
         contents = {self.live[id_][1] for id_ in live if self.live[id_][0] is not None}
         if path and path not in {own for own, _, _ in self.live.values()}:
@@ -233,11 +236,10 @@ class AnySequence(RuleBasedStateMachine):
         assert {hit.row.id for hit in hits} == set(self.live)
         for hit in hits:
             assert abs(hit.score - float(vector(int(hit.row.track or 0)) @ vector(0))) < 1e-5
-        digests = {f"{content + 1:064x}": content for content in range(CONTENTS)}
-        assert {digests[digest] for digest in self.store.kept_out(digests)} == self.forgotten
+        assert self._kept(self.store) == self.forgotten
 
 
 AnySequence.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, database=None, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestAnySequence = AnySequence.TestCase
