@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,10 @@ from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.collection import await_index, ensure_loaded, read_facts, schema_of
 from rrid_edge.gallery.milvus.facts import CollectionFacts, Damage, damage_property
 from rrid_edge.gallery.milvus.notes import Notes
-from rrid_edge.gallery.milvus.rows import MOST_ROWS_PER_ANSWER, Entity, Fields, Reader, is_intact, row_order, vector_of
+from rrid_edge.gallery.milvus.rows import MOST_ROWS_PER_ANSWER, Entity, Fields, Reader, is_intact, vector_of
 from rrid_edge.gallery.milvus.schema import KEY, THUMBNAIL, THUMBNAIL_CHARACTERS, thumbnail_of
 from rrid_edge.gallery.milvus.search import Searcher
-from rrid_edge.gallery.shared import refuse_foreign
+from rrid_edge.gallery.shared import refuse_foreign, row_order
 from rrid_edge.model.spec import ModelSpec
 
 _JUST_OPENED_S = 15.0
@@ -41,6 +41,7 @@ class MilvusReads(Closable):
             self._facts = read_facts(self._connection, spec)
             self._facts_s = time.monotonic()
             self._is_new = True
+            self._is_indexed = False
             self.spec = self._facts.spec
             if spec is not None:
                 refuse_foreign(self.where, self.spec, spec)
@@ -77,7 +78,7 @@ class MilvusReads(Closable):
         is_recent = time.monotonic() - self._facts_s < age_s
         return (self._facts if is_recent else self._refreshed_facts()).bound.rows
 
-    @contextmanager
+    @contextlib.contextmanager
     def moment(self) -> Iterator[Self]:
         """This gallery itself: :meth:`vectors` refuses rows that changed since they were read."""
         self._connection.refuse_closed()
@@ -199,7 +200,14 @@ class MilvusReads(Closable):
         return SearchResult(tuple(hits), tuple(modes), passing, tuple(scored))
 
     def _await_index(self) -> None:
-        await_index(self._connection)
+        """Wait until the index covers all rows; returns at once if this object stored nothing since the last wait."""
+        if not self._is_indexed:
+            self._is_indexed = True  # before the wait: rows that another thread stores meanwhile need another
+            try:
+                await_index(self._connection)
+            except BaseException:
+                self._is_indexed = False
+                raise
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
         """The descriptors of some rows, float32 (N, D), each checked against its row's checksum.
@@ -244,13 +252,10 @@ class MilvusReads(Closable):
         """Entities that a verification found damaged and still are, in their vector or entry."""
         if not damage.is_open:
             return []
-        fields = self._reader.with_vectors
-        pages = (
-            self._reader.entities(fields) if damage.is_partial else [self._reader.by_keys(damage.keys, fields).values()]
-        )
-        return [
-            entity for page in pages for entity in page if not is_intact(entity) or self._schema.row_of(entity) is None
-        ]
+        fields, pages = self._reader.with_vectors, self._reader.entities
+        found = pages(fields) if damage.is_partial else [self._reader.by_keys(damage.keys, fields).values()]
+        entities = (entity for page in found for entity in page)
+        return [entity for entity in entities if not is_intact(entity) or self._schema.row_of(entity) is None]
 
     def verify(self) -> Verification:
         """Check every row and vector. What is damaged is recorded, so that the next ``index`` repairs it.
@@ -269,7 +274,8 @@ class MilvusReads(Closable):
                     damaged += [row] if row is not None else []
         facts = self._refreshed_facts()
         if facts.format > 1 and (keys or facts.damage.is_open):
-            self._alter(damage_property(secrets.token_hex(8), sorted(keys)))
+            with contextlib.suppress(GalleryError):  # a user who may only read gets the result all the same
+                self._alter(damage_property(secrets.token_hex(8), sorted(keys)))
         return Verification(count, tuple(sorted(damaged, key=row_order)), entries=entries)
 
     def unreadable(self, source: str) -> dict[str, tuple[int, int]]:

@@ -7,7 +7,6 @@ limit. Every read has consistency level ``Strong``: it sees all earlier writes a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import GalleryError
-from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.milvus.client import Connection
-from rrid_edge.gallery.milvus.schema import KEY, VECTOR, checksum, key_expressions, number_expressions
+from rrid_edge.gallery.milvus.schema import (
+    KEY,
+    KEYS_PER_EXPRESSION,
+    VECTOR,
+    batches,
+    checksum,
+    key_expressions,
+    key_list,
+    number_expressions,
+)
 
 STRONG = "Strong"
 MOST_ROWS_PER_ANSWER = 16_384
@@ -154,16 +161,24 @@ class Reader:
         batch_keys = min(1000, _page_rows(fields))
         return {
             entity[KEY]: entity
-            for expression in key_expressions((key for key in keys if key), batch_keys)
+            for expression in key_expressions((key for key in keys if key.isalnum()), batch_keys)
             for entity in self._query(expression, fields, batch_keys)
         }
 
     def by_numbers(self, field: str, values: Iterable[int]) -> list[Entity]:
         """Entities by the value of an integer field, without vectors."""
+        return self._matching(number_expressions(field, values))
+
+    def by_contents(self, digests: Iterable[str]) -> list[Entity]:
+        """Entities by the SHA-256 (hex) of their files, without vectors."""
+        wanted = sorted({digest for digest in digests if digest.isalnum()})  # not of a damaged entry
+        return self._matching(f"sha256 in {key_list(part)}" for part in batches(wanted, KEYS_PER_EXPRESSION))
+
+    def _matching(self, expressions: Iterable[str]) -> list[Entity]:
         found: list[Entity] = []
-        for expression in number_expressions(field, values):
+        for expression in expressions:
             page = self._query(expression, self.scalars, MOST_ROWS_PER_ANSWER)
-            if len(page) == MOST_ROWS_PER_ANSWER:  # a path of very many sources
+            if len(page) == MOST_ROWS_PER_ANSWER:  # a path or content of very many sources
                 page = [entity for part in self.entities(self.scalars, expression) for entity in part]
             found += page
         return found
@@ -205,11 +220,6 @@ def vector_of(entity: Mapping[str, Any]) -> NDArray[np.float32]:
 def is_intact(entity: Mapping[str, Any]) -> bool:
     """Whether the vector of an entity matches its checksum."""
     return checksum(vector_of(entity)) == int(entity["crc32"])
-
-
-def row_order(row: GalleryRow) -> tuple[bytes, int]:
-    """Order of rows: by the bytes of their paths, then by id."""
-    return os.fsencode(row.path or ""), row.id
 
 
 def complete_answer(

@@ -25,11 +25,10 @@ from rrid_edge.gallery.milvus.rows import (
     Reader,
     complete_answer,
     is_intact,
-    row_order,
     vector_of,
 )
 from rrid_edge.gallery.milvus.schema import KEY, VECTOR, Schema
-from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores
+from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores, row_order
 
 _EXTRA_CANDIDATES = 16
 _ANSWER_BYTES = 32 << 20

@@ -150,6 +150,7 @@ class MilvusGallery(MilvusReads):
             pictures = {before[key].id: entity[THUMBNAIL] for key, entity in found.items() if key in before}
             pairs = zip(made, stored, strict=True)
             self._writer.upsert([record(row, vector, pictures.get(row.id, "")) for row, vector in pairs])
+        self._is_indexed = False
         return [row.id for row in made]
 
     def update(self, rows: Sequence[GalleryRow]) -> None:
@@ -172,6 +173,7 @@ class MilvusGallery(MilvusReads):
                 if old is not None and old.id == new_rows[key].id and is_intact(entity):
                     records.append(record(new_rows[key], vector_of(entity), entity[THUMBNAIL]))
             self._writer.upsert(records)
+        self._is_indexed = False
 
     def remove(self, rows: Iterable[int | str]) -> int:
         """Remove rows by id or by path, of any source; returns how many existed."""
@@ -183,10 +185,11 @@ class MilvusGallery(MilvusReads):
 
     def _named(self, rows: Sequence[int | str]) -> dict[str, Entity]:
         """Entities, by key, of rows by their ids and paths, damaged entries included."""
-        ids = {int(one) for one in rows if isinstance(one, Integral) and not isinstance(one, bool)}
+        for one in rows:
+            if not isinstance(one, Integral | str) or isinstance(one, bool):
+                raise UsageError(f"{one!r} names no row: expected the id of a row, a whole number, or its path, a text")
+        ids = {int(one) for one in rows if not isinstance(one, str)}
         paths = {one for one in rows if isinstance(one, str)}
-        if len(ids) + len(paths) < len(set(rows)):
-            raise UsageError("a row is named by something else than its id or path; expected whole numbers and texts")
         found = self._reader.by_numbers("row_id", ids)
         found += [
             entity
@@ -198,6 +201,7 @@ class MilvusGallery(MilvusReads):
     def forget(self, rows: Iterable[int | str], *, keep_out: bool = True) -> ForgetReport:
         """Remove rows by id or by path, and let the server rewrite its segments without them.
 
+        With ``keep_out``, other rows of the same content are forgotten too, whatever their source.
         The contents are kept out first. So a kill at any step leaves rows that the next call forgets, or segments that
         the next call rewrites.
         """
@@ -208,14 +212,16 @@ class MilvusGallery(MilvusReads):
         with self._lock:
             found = self._named(wanted)
             if keep_out:
-                self._notes.keep_out(entity["sha256"] for entity in found.values())
-            keys = sorted(found)
-            for _ in range(_TRIES):  # another process may have been rewriting a row just now
-                self._writer.delete(keys)
-                self.compact()
-                keys = sorted(self._reader.by_keys(keys, self._reader.scalars))
-                if not keys:
-                    break
+                contents = {str(entity["sha256"]) for entity in found.values()}
+                self._notes.keep_out(contents)
+                found |= {entity[KEY]: entity for entity in self._reader.by_contents(contents)}
+        keys = sorted(found)
+        for _ in range(_TRIES):  # another thread or process may have been rewriting a row just now
+            self._writer.delete(keys)
+            self.compact()
+            keys = sorted(self._reader.by_keys(keys, self._reader.scalars))
+            if not keys:
+                break
         return ForgetReport(len(found), (_LEFT_LITE if self.address.is_file else _LEFT,))
 
     def unforget(self, digests: Iterable[str] | None = None) -> int:

@@ -237,6 +237,17 @@ def test_forgotten_contents_are_kept_out_until_they_are_let_in(store, location):
         assert again.verify().sound
 
 
+def test_other_rows_of_a_forgotten_content_are_forgotten_too(store):
+    given = [NewRow(path, sha(7), source=source) for source in ("a", "b") for path in ("x.jpg", "y.jpg")]
+    ids = store.add([*given, NewRow("z.jpg", sha(8)), NewRow("no content.jpg"), NewRow(None)], vectors(7))
+    assert store.forget([ids[0], ids[5]]).rows == 5
+    assert {row.id for row in store.rows()} == {ids[4], ids[6]}
+    (again,) = store.add([NewRow("x.jpg", sha(9), source="a")], vectors(1))
+    (twin,) = store.add([NewRow("x.jpg", sha(9), source="b")], vectors(1))
+    assert store.forget([again], keep_out=False).rows >= 1
+    assert twin in {row.id for row in store.rows()}
+
+
 def test_a_new_gallery_takes_over_what_was_forgotten(store, location):
     ids = store.add(rows(2), vectors(2))
     store.set_unreadable("a", {"x.jpg": (1, 2)})

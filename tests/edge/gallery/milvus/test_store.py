@@ -330,6 +330,44 @@ def test_other_indexes_answer_exactly_without_fast(address, index_type, tmp_path
         MilvusGallery.create(address, SPEC, index_type="tree")
 
 
+def test_a_fast_search_waits_for_the_index_once_per_write(address, monkeypatch):
+    """Waiting flushes, and a server may allow one flush per ten seconds."""
+    waits = []
+    monkeypatch.setattr("rrid_edge.gallery.milvus.reading.await_index", waits.append)
+    with MilvusGallery.create(address, SPEC, index_type="hnsw") as gallery:
+        for written in range(1, 4):
+            ids = gallery.add(rows(5, start=written), vectors(5))
+            for _ in range(3):
+                gallery.search(vectors(1), 2, fast=True)
+            assert len(waits) == 2 * written - 1
+            gallery.update(gallery.rows_by_id(ids[:1]))
+            gallery.search(vectors(1), 2, fast=True)
+            assert len(waits) == 2 * written
+
+
+def test_a_user_who_may_only_read_can_verify(address, raw, monkeypatch):
+    with MilvusGallery(address) as gallery:
+        gallery.add(rows(3), vectors(3))
+        stored = dict(raw.query(address.collection, filter='path == "b/00001.jpg"', output_fields=["*"])[0])
+        raw.upsert(address.collection, [stored | {"label": "Ann"}])
+
+        def refused(_name, _properties, **_options):
+            raise RuntimeError("PrivilegeAlterCollection: permission deny")
+
+        monkeypatch.setattr(gallery._connection._client, "alter_collection_properties", refused)
+        assert gallery.verify().entries == 1
+        with pytest.raises(GalleryError, match="refuses the token"):
+            gallery.remember({"model": "m"})
+
+
+@pytest.mark.parametrize("name", [1.5, None, b"a", True, ["a"]])
+def test_rows_are_named_by_id_or_path(address, name):
+    with MilvusGallery.create(address, SPEC) as gallery:
+        for use in (gallery.remove, gallery.forget):
+            with pytest.raises(UsageError, match="names no row"):
+                use([name])
+
+
 def test_a_collection_keeps_its_index_type(address):
     MilvusGallery.create(address, SPEC, index_type="ivf").close()
     with pytest.raises(UsageError, match=r"index type ivf and 1 replicas.*gallery copy"):
