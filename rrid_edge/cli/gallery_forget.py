@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +48,10 @@ def forget(
     target = location_of(folder, location)
     crops = _crops_folder(folder, target) if delete_files else None
     limit = None if before is None else _limit(before)
-    selection = ForgetSelection(tuple(paths or ()), tuple(ids or ()), person, camera, source, limit)
+    # `gallery list` names a crop without a file by its id: #12.
+    numbers = [int(path[1:]) for path in paths or () if re.fullmatch(r"#\d{1,19}", path)]
+    names = [path for path in paths or () if not re.fullmatch(r"#\d{1,19}", path)]
+    selection = ForgetSelection(tuple(names), (*(ids or ()), *numbers), person, camera, source, limit)
     with open_store(target, write=not dry_run) as gallery:
         own = None if crops is None else source or default_source(gallery.info(), crops)
         result = forget_crops(gallery, selection, delete_from=crops, folder_source=own, dry_run=dry_run)

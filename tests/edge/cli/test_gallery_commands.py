@@ -68,6 +68,8 @@ def test_the_list_shows_what_is_told_and_json_everything(desk):
         "memory", seen, "box", "Ann", key, "7",
     )  # fmt: skip
     assert "thumbnail" not in listed
+    assert rrid_edge("gallery", "forget", "gallery", f"#{key}").out.startswith("1 crops forgotten")
+    refused(rrid_edge("gallery", "forget", "gallery", f"#{key}"), 2, f"id {key} is not in the index")
 
 
 def test_a_dry_run_changes_nothing_and_lists(desk):

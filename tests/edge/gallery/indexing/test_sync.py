@@ -312,3 +312,15 @@ def test_files_that_came_back_during_a_run_keep_their_rows(crops, gallery, tmp_p
     assert index_folder(crops, gallery, Mounting(SPEC)).removed == 1
     assert gone[0].name in paths(gallery)
     assert gone[1].name not in paths(gallery)
+
+
+def test_a_row_whose_picture_a_query_found_unreadable_is_removed_by_the_next_watch(crops, gallery):
+    broken = crops / "0001_c1s1_000000_00.jpg"
+    broken.write_bytes(b"no image any more")
+    assert run(crops, gallery, QUERY).removed == 0
+    assert broken.name in paths(gallery)
+    report = run(crops, gallery, IndexControl(verify=False))
+    assert (report.removed, report.failed, report.left_out) == (1, (), 1)
+    assert broken.name not in paths(gallery)
+    noise(4).save(broken)
+    assert run(crops, gallery, QUERY).added == 1
