@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Integral
 
+from rrid_edge.errors import UsageError
 from rrid_edge.model.spec import ModelSpec
 
 LOCAL_SOURCE = "local"
@@ -106,6 +109,8 @@ class GalleryInfo:
 class SearchFilter:
     """Which rows may answer. An empty field lets all rows pass.
 
+    Cameras may be whole numbers; they are read as the names that rows have.
+
     Attributes:
         cameras: only these cameras.
         not_cameras: none of these cameras. Rows of unknown camera pass.
@@ -115,6 +120,9 @@ class SearchFilter:
         until_frame: only this frame or earlier. Rows of unknown frame do not pass.
         sources: only rows of these sources.
         not_files: none of these files, as (source, path), such as the query's own file.
+
+    Raises:
+        UsageError: a name is neither text nor a whole number, or a bound is not a whole number.
     """
 
     cameras: frozenset[str] = frozenset()
@@ -125,6 +133,13 @@ class SearchFilter:
     until_frame: int | None = None
     sources: frozenset[str] = frozenset()
     not_files: frozenset[tuple[str, str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name in ("cameras", "not_cameras", "sources"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for name in ("since", "until", "since_frame", "until_frame"):
+            object.__setattr__(self, name, _bound(name, getattr(self, name)))
+        object.__setattr__(self, "not_files", frozenset(self.not_files))
 
     def passes(self, row: NewRow) -> bool:
         """Whether a row may answer."""
@@ -139,6 +154,31 @@ class SearchFilter:
             and _within(row.frame, self.since_frame, self.until_frame)
             and (row.path is None or (row.source, row.path) not in self.not_files)
         )
+
+
+def _names(field_name: str, values: object) -> frozenset[str]:
+    given = [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
+    return frozenset(_filter_name(field_name, value) for value in given)
+
+
+def _filter_name(field_name: str, value: object) -> str:
+    if isinstance(value, str):
+        return str.__str__(value)  # a plain text, also of NumPy's
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
+    raise UsageError(
+        f"{field_name} {value!r}: expected names or whole numbers; an empty set lets all rows pass",
+        parameter=field_name,
+    )
+
+
+def _bound(field_name: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        unit = "a frame number" if field_name.endswith("frame") else "whole UTC microseconds since 1970"
+        raise UsageError(f"{field_name} {value!r}: expected {unit}", parameter=field_name)
+    return int(value)
 
 
 def _within(value: int | None, first: int | None, last: int | None) -> bool:
