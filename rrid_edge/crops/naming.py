@@ -31,6 +31,7 @@ LONGEST_NAME = 1000
 _GROUPS = ("person", "camera", "time", "frame", "track")
 _CAMERA_FOLDER = re.compile(r"(?:c|cam|camera)[_\- ]?\d+|(?:cam|camera)[_\- ].+", re.IGNORECASE | re.ASCII)
 _NUMBERED_CAMERA = re.compile(r"(?:c|cam|camera)[_\- ]?(\d+)", re.IGNORECASE | re.ASCII)
+_SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}$", re.ASCII)
 _FIRST_WORD = 1_000_000
 _MOST_DIGITS = 18
 """Numbers of so many digits fit 63 bits."""
@@ -111,6 +112,8 @@ def _facts(found: re.Match[str] | None) -> NameFacts:
     if found is None:
         return NameFacts()
     person, camera, time, frame, track = (found.groupdict().get(name) or "" for name in _GROUPS)
+    # Patterns are searched in the whole name, so a greedy group takes the suffix too.
+    time, frame = (_SUFFIX.sub("", text) for text in (time, frame))
     read = read_time(time)
     number = read_frame(frame)
     if number is None and read is None:
