@@ -57,6 +57,17 @@ def rows(count: int, start: int = 0) -> list[NewRow]:
     ]
 
 
+def path_of(row: NewRow) -> str:
+    """Return the path of a row that has a file."""
+    assert row.path is not None
+    return row.path
+
+
+def path_bytes(row: NewRow) -> bytes:
+    """Return the bytes of a row's path, by which galleries order rows."""
+    return os.fsencode(path_of(row))
+
+
 def plain(found):
     """Return the rows without the fields that a gallery adds."""
     return [NewRow(**{field.name: getattr(row, field.name) for field in dataclasses.fields(NewRow)}) for row in found]
@@ -67,11 +78,11 @@ def slow_search(
 ) -> list[tuple[str, float]]:
     """Compute every product in float64 and round it once. Order ties by the bytes of the path."""
     scores = [
-        (-float(np.float32(vector.astype(np.float64) @ query.astype(np.float64))), os.fsencode(row.path))
+        (-float(np.float32(vector.astype(np.float64) @ query.astype(np.float64))), path_bytes(row))
         for row, vector in zip(named, stored, strict=True)
     ]
     return [(os.fsdecode(path), -score) for score, path in sorted(scores)[:top_k]]
 
 
 def answered(hits: Sequence[Hit]) -> list[tuple[str, float]]:
-    return [(hit.row.path, hit.score) for hit in hits]
+    return [(path_of(hit.row), hit.score) for hit in hits]

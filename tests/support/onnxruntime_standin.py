@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -76,9 +77,9 @@ class OnnxRuntimeWorld:
 
         def work() -> None:
             source = self.cuda.device_buffer(address, int(np.prod(shape)))
-            images = np.frombuffer(source, np.uint8, int(np.prod(shape))).reshape(shape)
+            images = np.frombuffer(memoryview(source), np.uint8, int(np.prod(shape))).reshape(shape)
             content = FakeEngine(self.spec).run(images).tobytes()
-            self.cuda.device_buffer(out_address, len(content))[: len(content)] = content
+            ctypes.memmove(self.cuda.device_buffer(out_address, len(content)), content, len(content))
 
         stream.add(work)
 

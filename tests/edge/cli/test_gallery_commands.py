@@ -240,7 +240,7 @@ def test_the_audit_log_of_a_gallery_that_cannot_be_written_is_the_users(desk, mo
             raise PermissionError(13, "Permission denied")
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr(module.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     module.audit(INDEX, "export", ids=[1, 2])
     (line,) = audit(desk / "state" / "rrid-edge" / "audit.jsonl")
     assert (line["ids"], line["gallery"]) == ([1, 2], str(INDEX.resolve()))

@@ -14,7 +14,7 @@ import rrid_edge.gallery
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery import GalleryStore, NewRow, SearchFilter
 from rrid_edge.gallery.opening import create_store, open_store, parse_location, remove_store, store_exists
-from support.galleries import ODD_PATHS, SPEC, answered, plain, rows, slow_search, vectors
+from support.galleries import ODD_PATHS, SPEC, answered, path_bytes, path_of, plain, rows, slow_search, vectors
 
 
 def test_keeps_the_contract(store):
@@ -30,7 +30,7 @@ def test_rows_and_vectors_come_back(store, location):
     store.close()
     with open_store(location, spec=SPEC) as gallery:
         found = gallery.rows()
-        expected = sorted(rows(40), key=lambda row: os.fsencode(row.path))
+        expected = sorted(rows(40), key=path_bytes)
         assert plain(found) == expected
         order = [rows(40).index(row) for row in expected]
         np.testing.assert_array_equal(gallery.vectors(found), vectors(40)[order].astype(np.float16).astype(np.float32))
@@ -58,10 +58,12 @@ def test_odd_paths_and_persons(store):
         for index, path in enumerate(ODD_PATHS)
     ]
     store.add(odd, vectors(len(odd)))
-    assert plain(store.rows()) == sorted(odd, key=lambda row: os.fsencode(row.path))
+    assert plain(store.rows()) == sorted(odd, key=path_bytes)
     for row in odd:
-        found = store.search(vectors(1, seed=4), 50, SearchFilter(not_files=frozenset({("local", row.path)}))).hits[0]
-        assert {hit.row.path for hit in found} == set(ODD_PATHS) - {row.path}
+        found = store.search(vectors(1, seed=4), 50, SearchFilter(not_files=frozenset({("local", path_of(row))}))).hits[
+            0
+        ]
+        assert {hit.row.path for hit in found} == set(ODD_PATHS) - {path_of(row)}
     assert store.remove(ODD_PATHS[2:5]) == 3
     assert {row.path for row in store.rows()} == set(ODD_PATHS) - set(ODD_PATHS[2:5])
 
@@ -80,7 +82,7 @@ def test_ties_are_ordered_by_path(store):
     """More rows tie than any margin covers, so the last hit is one of them."""
     same = np.repeat(vectors(1), 200, axis=0)
     store.add(rows(200)[::-1], same)
-    expected = sorted((row.path for row in rows(200)), key=os.fsencode)[:5]
+    expected = sorted(map(path_of, rows(200)), key=os.fsencode)[:5]
     assert [hit.row.path for hit in store.search(same[:1], 5).hits[0]] == expected
 
 
@@ -144,7 +146,7 @@ def test_filters(store):
 
 def test_three_thousand_files_left_out(store):
     store.add(rows(20), vectors(20))
-    left_out = frozenset(("local", row.path) for row in rows(3000, start=5))
+    left_out = frozenset(("local", path_of(row)) for row in rows(3000, start=5))
     found = store.search(vectors(1), 50, SearchFilter(not_files=left_out))
     assert {hit.row.path for hit in found.hits[0]} == {row.path for row in rows(5)}
 
@@ -183,7 +185,7 @@ def test_new_times_of_the_same_content(store):
     store.update(touched)
     found = store.rows()
     assert [(row.size, row.mtime_ns) for row in found[:3]] == [(1, 2)] * 3
-    assert plain(found[3:]) == sorted(rows(5), key=lambda row: row.path)[3:]
+    assert plain(found[3:]) == sorted(rows(5), key=path_of)[3:]
     np.testing.assert_array_equal(store.vectors(found), before)
 
 

@@ -115,9 +115,9 @@ def test_retention_counts_from_the_time_of_a_row_or_else_from_its_adding(tmp_pat
         now_us = time.time_ns() // 1000
         _, new, untold = gallery.add(vectors(3), time=[now_us - 100_000_000, now_us, None])
         set_retention(gallery.store, 50)
-        assert forget_expired(gallery.store, gallery.info(), now_us).rows == 1
+        assert len(forget_expired(gallery.store, gallery.info(), now_us).ids) == 1
         assert sorted(row.id for row in gallery) == [new, untold]
-        assert forget_expired(gallery.store, gallery.info(), now_us + 60_000_000).rows == 2
+        assert len(forget_expired(gallery.store, gallery.info(), now_us + 60_000_000).ids) == 2
         assert len(gallery) == 0
 
 

@@ -106,7 +106,7 @@ class _Torn(MemoryStore):
                     raise self._error
                 return real(rows)
 
-            moment.vectors = read
+            moment.vectors = read  # type: ignore[method-assign]
             yield moment
 
 
@@ -137,7 +137,7 @@ def test_rows_and_vectors_are_of_one_moment(source):
                     self.add([NewRow(row.path, source=row.source) for row in found], vectors(len(found), 9))
                     return found
 
-                moment.rows = rows
+                moment.rows = rows  # type: ignore[method-assign]
                 yield moment
 
     before = without_thumbnails(source)
@@ -160,7 +160,7 @@ def test_an_export_is_of_one_moment(source, tmp_path):
             with super().moment() as moment:
                 self.tries += 1
                 if self.tries < 3:
-                    moment.vectors = lambda _rows: _raise(GalleryChangedError("gone"))
+                    moment.vectors = lambda rows: _raise(GalleryChangedError("gone"))  # type: ignore[method-assign]
                 yield moment
 
     source.__class__ = Changing

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -157,8 +158,8 @@ def test_the_mark_of_a_failed_removal_stays_and_expires(monkeypatch):
         raise OSError("no answer")
     counting(world)()
     assert world.now().rows == 0
-    later = bound_module.time.time() + bound_module.REMOVAL_S + 1
-    monkeypatch.setattr(bound_module.time, "time", lambda: later)
+    later = time.time() + bound_module.REMOVAL_S + 1
+    monkeypatch.setattr(time, "time", lambda: later)
     counting(world)()
     assert world.now().rows == 10
 
@@ -208,7 +209,7 @@ def test_removals_that_take_the_same_mark_leave_no_wrong_count(monkeypatch):
 
 def test_with_all_slots_taken_removals_still_work():
     world = World(5)
-    now = int(bound_module.time.time())
+    now = int(time.time())
     world.properties = {f"{PREFIX}removing.{slot}": f"t{slot} {now}" for slot in range(256)}
     with lower_bound(world).removing():
         world.rows -= 1

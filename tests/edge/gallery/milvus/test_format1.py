@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import zlib
 
 import numpy as np
@@ -16,7 +15,7 @@ from rrid_edge.errors import FingerprintMismatchError, GalleryError
 from rrid_edge.gallery import NewRow, SearchFilter
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.store import MilvusGallery
-from support.galleries import SPEC, answered, plain, rows, slow_search, vectors
+from support.galleries import SPEC, answered, path_bytes, plain, rows, slow_search, vectors
 
 UNKNOWN = -(2**62)
 _numbers = itertools.count()
@@ -32,7 +31,7 @@ def old_rows(count: int) -> list[NewRow]:
 
 def old_entity(row: NewRow, vector: np.ndarray) -> dict[str, object]:
     """An entity as version 0.1 wrote it."""
-    path = os.fsencode(row.path)
+    path = path_bytes(row)
     camera = None if row.camera is None else int(row.camera)
     crc = zlib.crc32(vector.astype("<f4").tobytes())
     values = (-1, row.sha256, row.size, row.mtime_ns, camera, row.person, row.frame, crc)
@@ -87,7 +86,7 @@ def address(lite_file, values):
 
 
 def test_it_opens_for_reading(address, values):
-    expected = sorted(old_rows(60), key=lambda row: os.fsencode(row.path))
+    expected = sorted(old_rows(60), key=path_bytes)
     with MilvusGallery(address, spec=SPEC) as gallery:
         found = gallery.rows()
         assert plain(found) == expected

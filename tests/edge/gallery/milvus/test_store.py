@@ -27,7 +27,7 @@ from rrid_edge.gallery.milvus.schema import file_key
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import open_store, parse_location, remove_store
 from support.commands import refused, rrid_edge
-from support.galleries import SPEC, answered, milvus_address, rows, vectors
+from support.galleries import SPEC, answered, milvus_address, path_of, rows, vectors
 from support.onnx_models import save_tiny_model
 from support.pictures import noise, save_crops
 
@@ -332,7 +332,7 @@ def test_other_indexes_answer_exactly_without_fast(address, index_type, tmp_path
 
 def test_a_fast_search_waits_for_the_index_once_per_write(address, monkeypatch):
     """Waiting flushes, and a server may allow one flush per ten seconds."""
-    waits = []
+    waits: list[object] = []
     monkeypatch.setattr("rrid_edge.gallery.milvus.reading.await_index", waits.append)
     with MilvusGallery.create(address, SPEC, index_type="hnsw") as gallery:
         for written in range(1, 4):
@@ -477,7 +477,7 @@ def test_opening_does_not_import_pymilvus():
 def test_float16_values_are_those_of_a_folder(address, raw):
     with MilvusGallery(address) as gallery:
         gallery.add(rows(5), vectors(5))
-        order = np.argsort([row.path for row in rows(5)])
+        order = np.argsort([path_of(row) for row in rows(5)])
         np.testing.assert_array_equal(
             gallery.vectors(gallery.rows()), vectors(5)[order].astype(np.float16).astype(np.float32)
         )
