@@ -48,7 +48,7 @@ def query_and_gallery(paths: list[str], index: str | None) -> tuple[list[Path], 
 
 def _is_address(text: str) -> bool:
     """Whether a text looks like an address, also a mistyped one, and is no file."""
-    return re.match(r"milvus\+|[A-Za-z][\w+.-]*:/", text) is not None and not Path(text).exists()
+    return re.search(r"^milvus\+|^[A-Za-z][\w+.-]*:/|:.*@", text, re.DOTALL) is not None and not Path(text).exists()
 
 
 def _asked(text: str, index: str | None) -> AskedGallery:

@@ -56,6 +56,9 @@ def test_the_index_itself_is_a_gallery_too(tmp_path):
         [f"milvus+http://root:{SECRET}@host:19530/people", "q.jpg"],
         [f"milvus+http:/root:{SECRET}@host:19530/people", "q.jpg"],
         ["milvus+http://host:19530/people", "q.jpg", "nowhere"],
+        [f"root:{SECRET}@host:19530/people", "nowhere"],
+        ["q.jpg", f"root:{SECRET}@host:19530/people"],
+        [f"http//root:{SECRET}@host", "nowhere"],
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line_without_secrets(paths):
