@@ -218,7 +218,7 @@ class MilvusGallery(MilvusReads):
         keys = sorted(found)
         for _ in range(_TRIES):  # another thread or process may have been rewriting a row just now
             self._writer.delete(keys)
-            self.compact()
+            compact_segments(self._connection)
             keys = sorted(self._reader.by_keys(keys, self._reader.scalars))
             if not keys:
                 break

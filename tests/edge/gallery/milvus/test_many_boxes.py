@@ -20,6 +20,7 @@ from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.store import MilvusGallery
+from support.galleries import rows as made_rows
 from support.pictures import save_crops
 
 SPEC = fake_spec(block_width=4)
@@ -126,6 +127,26 @@ def test_one_box_after_the_other(tmp_path, lite_file):
         assert gallery.remove(memory) == 1
         assert stored(gallery) == union(folders)
         assert gallery.sources() == {"box-a": 6, "box-b": 4, "box-c": 6}
+
+
+def test_a_row_that_another_process_writes_back_while_it_is_forgotten_is_deleted_again(address, monkeypatch):
+    """Its update has read the row before, and stores it after the deletion."""
+    import rrid_edge.gallery.milvus.store as module
+
+    compact = module.compact_segments
+    with MilvusGallery.create(address, SPEC) as gallery, MilvusGallery(address) as other:
+        ids = gallery.add(made_rows(3), np.eye(3, SPEC.dimension, dtype=np.float32))
+        late = [lambda: other.add(made_rows(1), np.eye(1, SPEC.dimension, dtype=np.float32))]
+
+        def compact_late(connection):
+            compact(connection)
+            while late:
+                late.pop()()
+
+        monkeypatch.setattr(module, "compact_segments", compact_late)
+        assert gallery.forget(ids[:1]).rows == 1
+        assert {row.path for row in other.rows()} == {row.path for row in made_rows(3)[1:]}
+        assert len(gallery.kept_out([made_rows(1)[0].sha256])) == 1
 
 
 @pytest.mark.integration
