@@ -1,11 +1,15 @@
-"""Kills indexing and compaction with SIGKILL at random times, and checks the gallery after each kill.
+"""Kills indexing, compaction, forgetting and copying with SIGKILL, and checks the galleries after each kill.
 
-The test suite kills a few times. ``python tools/kill_index.py 200`` kills 200 times.
+Most kills are aimed: the process kills itself at its n-th write, synchronisation, commit or deletion. Others come at a
+random time. The test suite kills a few times; ``python tools/kill_index.py 500`` kills 500 times.
 """
 
 from __future__ import annotations
 
+import json
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,82 +23,226 @@ import numpy as np
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.files import sha256_of_file
-from rrid_edge.gallery.indexing.sync import index_folder
+from rrid_edge.gallery.indexing.copying import copy_gallery
+from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from support.pictures import noise, save_crops
 
 SPEC = fake_spec(block_width=4)
-CROPS = 120
+CROPS = 60
+STAGES = ("index", "compact", "forget", "copy")
+MOST_WRITES = {"index": 50, "compact": 11, "forget": 11, "copy": 14}
+"""About as many writes as each stage makes."""
 
 _VICTIM = """
-import sys, time
+import json, os, sys, time
 from pathlib import Path
+import rrid_edge.gallery.indexing.copying as copying
 import rrid_edge.gallery.indexing.sync as sync
 import rrid_edge.gallery.indexing.writing as writing
 from rrid_edge.engines.fake import FakeEngine, fake_spec
+from rrid_edge.gallery.local import database, mapped
 from rrid_edge.gallery.local.store import LocalGallery
+
+folder, location, copy, stage, last_write = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:6]
+left = int(last_write)
+
+def counted(module, name):
+    real = getattr(module, name)
+    def call(*arguments, **names):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), 9)
+        return real(*arguments, **names)
+    setattr(module, name, call)
 
 class Slow(FakeEngine):
     def _run_batch(self, images):
-        time.sleep(0.004)
+        time.sleep(0.004 if left < 0 else 0)
         return super()._run_batch(images)
 
-writing.COMMIT_ROWS = 4
+writing.COMMIT_ROWS = copying.BATCH_ROWS = 8
 spec = fake_spec(block_width=4)
-with LocalGallery.create(Path(sys.argv[2]), spec) as gallery:
+if left > 0:
+    for name in ("pwrite", "fdatasync", "fsync", "ftruncate"):
+        counted(os, name)
+    for name in ("unlink", "replace", "rmdir"):
+        counted(Path, name)
+    counted(database, "commit_now")
+    counted(mapped, "_overwrite")
+with LocalGallery.create(location, spec) as gallery:
     print("open", flush=True)
-    sync.index_folder(Path(sys.argv[1]), gallery, Slow(spec, max_batch=4), sync.IndexSettings(batch=4))
-    print("indexed", flush=True)
-    gallery.compact()
-    print("compacted", flush=True)
+    if stage == "index":
+        settings = sync.IndexSettings(batch=4, allow_removals=True)
+        sync.index_folder(folder, gallery, Slow(spec, max_batch=4), settings)
+    elif stage == "compact":
+        gallery.compact()
+    elif stage == "forget":
+        gallery.forget(json.loads((folder.parent / "names.json").read_text()))
+    else:
+        with LocalGallery.create(copy, spec) as destination:
+            copying.copy_gallery(gallery, destination)
+print("done", flush=True)
 """
 
 
 def kill_and_check(root: Path, *, kills: int, seed: int) -> Counter[str]:
-    """Kill ``kills`` index runs. Return the number of kills while indexing, while compacting, and after both.
+    """Kill ``kills`` runs. Return the number of runs by stage, and of those that ended before they were killed.
 
-    Checks after each kill that the gallery opens and that no crop is lost. Every row's vector must fit its checksum and
-    the crop's content. When a run has finished indexing, the folder is changed, so that the next run has work.
+    Checks after each kill that the gallery is sound before anything is repaired, and that no committed crop is lost.
+    Then the stage is run again: it must finish, and leave no file behind.
     """
-    folder, location = root / "crops", root / "index"
-    save_crops(folder, CROPS)
-    generator = random.Random(seed)
-    count, struck = 0, Counter[str]()
-    for number in range(kills):
-        stage = killed_at(folder, location, generator.uniform(0, 0.25))
-        struck[stage] += 1
-        with LocalGallery(location) as gallery:
-            assert gallery.verify().sound, (number, seed)
-            assert gallery.info().rows >= count, (number, seed)
-            count = gallery.info().rows
-            _check_vectors(gallery, folder)
-        if stage != "indexing":
-            for path in generator.sample(sorted(folder.glob("*.jpg")), CROPS // 2):
-                noise(generator.randrange(1 << 30)).save(path)
-    with LocalGallery.create(location, SPEC) as gallery:
-        assert index_folder(folder, gallery, FakeEngine(SPEC)).rows == CROPS
-        assert gallery.verify().sound
-        _check_vectors(gallery, folder, complete=True)
-    return struck
+    victims = _Victims(root, random.Random(seed))
+    killed = 0
+    while killed < kills:
+        try:
+            killed += victims.kill_one()
+        except AssertionError as error:
+            raise AssertionError(f"kill {killed} of seed {seed}") from error
+    return victims.struck
 
 
-def killed_at(folder: Path, location: Path, delay_s: float) -> str:
-    """Start a run, kill it after ``delay_s`` seconds, and return what it was doing."""
-    command = [sys.executable, "-c", textwrap.dedent(_VICTIM), str(folder), str(location)]
+class _Victims:
+    def __init__(self, root: Path, generator: random.Random) -> None:
+        self.folder, self.location, self.copy = root / "crops", root / "index", root / "copy"
+        self.generator, self.struck = generator, Counter[str]()
+        save_crops(self.folder, CROPS)
+        self._index()
+
+    def _index(self) -> None:
+        with LocalGallery.create(self.location, SPEC) as gallery:
+            index_folder(self.folder, gallery, FakeEngine(SPEC), IndexSettings(allow_removals=True))
+
+    def kill_one(self) -> bool:
+        """Kill one run of a random stage, check, and run the stage again; return whether it was killed in time."""
+        stage = self.generator.choice(STAGES)
+        names = self._prepare(stage)
+        with LocalGallery(self.location) as gallery:
+            before = {row.path: row for row in gallery.rows()}
+            secrets = [vector.astype("<f2").tobytes() for vector in gallery.vectors([before[name] for name in names])]
+        aimed = self.generator.random() < 0.8
+        write = self.generator.randint(1, MOST_WRITES[stage]) if aimed else -1
+        arguments = (str(self.folder), str(self.location), str(self.copy), stage, str(write))
+        killed = _run(arguments, None if aimed else self.generator.uniform(0, 0.15))
+        self.struck[stage if killed else f"{stage} (ended)"] += 1
+        with LocalGallery(self.location) as gallery:
+            assert gallery.verify().sound
+            after = {row.path: row for row in gallery.rows()}
+            _check_vectors(gallery, self.folder)
+        present = {path.name for path in self.folder.iterdir()}
+        lost = {path for path in before if path in present} - after.keys()
+        assert not lost or (stage == "forget" and lost == set(names))
+        self._repeat(stage, names, secrets, forgotten=bool(lost))
+        return killed
+
+    def _prepare(self, stage: str) -> list[str]:
+        """Change the folder, or choose crops to forget; return their names."""
+        files = sorted(self.folder.glob("*.jpg"))
+        with LocalGallery(self.location) as gallery:
+            indexed = sorted(row.path or "" for row in gallery.rows())
+        if stage == "forget":
+            names = self.generator.sample(indexed, 3)
+            (self.folder.parent / "names.json").write_text(json.dumps(names))
+            return names
+        if stage == "index":
+            for path in self.generator.sample(files, CROPS // 3):
+                noise(self.generator.randrange(1 << 30)).save(path)
+        elif stage == "compact":
+            with LocalGallery(self.location, write=True) as gallery:
+                gallery.remove(self.generator.sample(indexed, 2))
+        elif self.generator.random() < 0.5 and self.copy.exists():
+            shutil.rmtree(self.copy)
+        return []
+
+    def _repeat(self, stage: str, names: list[str], secrets: list[bytes], *, forgotten: bool) -> None:
+        if stage == "forget":
+            with LocalGallery(self.location, write=True) as gallery:  # this finishes what was begun
+                if forgotten:
+                    self._check_erased(names, secrets)
+                gallery.forget(names)
+                assert not {row.path for row in gallery.rows()} & set(names)
+            self._check_erased(names, secrets)
+            for name in names:  # their contents are kept out
+                noise(self.generator.randrange(1 << 30)).save(self.folder / name)
+        elif stage == "compact":
+            with LocalGallery(self.location, write=True) as gallery:
+                gallery.compact()
+                assert gallery.info().slots == gallery.info().rows
+        elif stage == "copy":
+            self._copy_again()
+        self._index()
+        with LocalGallery(self.location) as gallery:
+            assert gallery.verify().sound
+            _check_vectors(gallery, self.folder, complete=True)
+        _check_files(self.location)
+
+    def _check_erased(self, names: list[str], secrets: list[bytes]) -> None:
+        data = b"".join(path.read_bytes() for path in self.location.iterdir())
+        assert not any(secret in data for secret in secrets)
+        assert not any(name.encode() in data for name in names)
+
+    def _copy_again(self) -> None:
+        if self.copy.exists() and (self.copy / "meta.sqlite").exists():
+            with LocalGallery(self.copy) as destination:
+                assert destination.verify().sound
+        else:
+            shutil.rmtree(self.copy, ignore_errors=True)
+        with LocalGallery(self.location) as source:
+            try:
+                with LocalGallery.create(self.copy, SPEC) as destination:
+                    _empty_of_others(source, destination)
+                    copy_gallery(source, destination)
+                    assert _content(destination) == _content(source)
+            finally:
+                _check_files(self.copy)
+
+
+def _empty_of_others(source: LocalGallery, destination: LocalGallery) -> None:
+    """Remove crops of an older copy that the source no longer holds."""
+    known = {(row.path, row.sha256) for row in source.rows()}
+    destination.remove([row.id for row in destination.rows() if (row.path, row.sha256) not in known])
+
+
+def _content(gallery: LocalGallery) -> dict[str | None, tuple[str, bytes]]:
+    rows = gallery.rows()
+    vectors = gallery.vectors(rows)
+    return {row.path: (row.sha256, vector.tobytes()) for row, vector in zip(rows, vectors, strict=True)}
+
+
+def _check_files(location: Path) -> None:
+    """Check that no file is left of runs that were killed."""
+    names = sorted(path.name for path in location.iterdir())
+    known = re.compile(r"meta\.sqlite(-wal|-shm)?|vec\.\d+\.f16|writer\.lock")
+    assert all(known.fullmatch(name) for name in names), names
+    assert sum(name.startswith("vec.") for name in names) == 1, names
+
+
+def killed_at(folder: Path, location: Path, delay_s: float) -> bool:
+    """Start an indexing run and kill it after ``delay_s`` seconds; return whether it was still running."""
+    return _run((str(folder), str(location), "", "index", "-1"), delay_s)
+
+
+def _run(arguments: tuple[str, ...], delay_s: float | None) -> bool:
+    """Run a victim; return whether it was killed."""
+    command = [sys.executable, "-c", textwrap.dedent(_VICTIM), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        time.sleep(delay_s)
-        process.send_signal(signal.SIGKILL)
+        if delay_s is not None:
+            assert process.stdout.readline() == "open\n"
+            time.sleep(delay_s)
+            process.send_signal(signal.SIGKILL)
         said = process.stdout.read()
-    return "indexing" if "indexed" not in said else "compacting" if "compacted" not in said else "after all"
+    assert process.returncode in (0, -signal.SIGKILL), process.returncode
+    return "done" not in said
 
 
 def _check_vectors(gallery: LocalGallery, folder: Path, *, complete: bool = False) -> None:
     """Check that every row whose file is unchanged has the vector of its pixels."""
     engine = FakeEngine(SPEC)
-    rows = [row for row in gallery.rows() if sha256_of_file(folder / row.path) == row.sha256]
+    rows = [row for row in gallery.rows() if row.path and sha256_of_file(folder / row.path) == row.sha256]
     assert not complete or len(rows) == len(list(folder.iterdir()))
     if rows:
-        pixels = np.stack([read_image(folder / row.path, SPEC.height_px, SPEC.width_px) for row in rows])
-        np.testing.assert_array_equal(gallery.vectors(rows), engine.run(pixels).astype(np.float16).astype(np.float32))
+        images = [read_image(folder / (row.path or ""), SPEC.height_px, SPEC.width_px) for row in rows]
+        expected = engine.run(np.stack(images)).astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(gallery.vectors(rows), expected)

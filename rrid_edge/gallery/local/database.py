@@ -34,7 +34,7 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
         OutputError: the disk is full.
     """
     if not create:
-        _refuse_missing(path)
+        refuse_missing(path)
     with translated(path):
         connection = _open(f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}")
         # A new file gets no WAL: a checkpoint at closing fails silently on a full disk and leaves an empty file.
@@ -55,7 +55,13 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _refuse_missing(path: Path) -> None:
+def refuse_missing(path: Path) -> None:
+    """Refuse a folder without a catalogue.
+
+    Raises:
+        GalleryMissingError: the file does not exist.
+        GalleryError: this user may not enter the folder.
+    """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -168,8 +174,9 @@ class ReadPool:
     """
 
     def __init__(self, path: Path) -> None:
-        _refuse_missing(path)
+        refuse_missing(path)
         self._path, self._log = path, path.with_name(f"{path.name}-wal")
+        self._shared_memory = path.with_name(f"{path.name}-shm")
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._copies: set[sqlite3.Connection] = set()
@@ -190,9 +197,11 @@ class ReadPool:
             if self._idle:
                 return self._idle.pop()
         with translated(self._path):
-            if not self._may_write and not self._read_only_disk and not self._log.exists():
-                return self._copied()
-            if self._read_only_disk and self._log.exists() and self._log.stat().st_size:
+            has_log = self._log.exists()
+            if self._read_only_disk:
+                return self._copied() if has_log and self._log.stat().st_size else self._opened(self._path)
+            # Without its shared memory, which this user may not create, no process has the log open.
+            if not self._may_write and not (has_log and self._shared_memory.exists()):
                 return self._copied()
             return self._opened(self._path)
 
@@ -216,7 +225,7 @@ class ReadPool:
                     if file.exists():
                         shutil.copyfile(file, copy.with_name(file.name))
                 if before != self._file_state():  # a writer came: it may have changed pages during the copy
-                    if self._log.exists() and not self._read_only_disk:
+                    if self._shared_memory.exists() and not self._read_only_disk:
                         return self._opened(self._path)
                     continue
                 disk = _open(copy.absolute().as_uri())

@@ -19,6 +19,7 @@ from rrid_edge.gallery.local import vector_file
 from rrid_edge.gallery.local.bounds import FACT, erase_bounds, mark_erasing
 from rrid_edge.gallery.local.catalogue import FILE_NAME, Entries, read_entries
 from rrid_edge.gallery.local.facts import Facts, commit, info_of, read_facts, vector_format_of
+from rrid_edge.gallery.local.mending import mend_entries
 from rrid_edge.gallery.local.notes import keep_out
 from rrid_edge.gallery.local.projection import ProjectionFacts
 from rrid_edge.gallery.local.schema import to_bytes
@@ -59,11 +60,13 @@ def mark_forgotten(connection: sqlite3.Connection, facts: Facts, wanted: Iterabl
         Number of rows that were found.
     """
     entries = read_entries(connection, int(facts["generation"]))
+    if entries.damaged:  # they may be of the same people
+        mend_entries(connection, facts)
+        entries = read_entries(connection, int(facts["generation"]))
     ids, paths = split(wanted)
     targets = _find(entries, set(ids), set(paths), keep=keep)
     bury(connection, facts, targets.live)
-    # Damaged entries may be of the same people. Nobody can read them, so they are erased with every forgetting.
-    slots = {row.slot for row in (*targets.live, *targets.removed)} | set(entries.hopeless)
+    slots = {row.slot for row in (*targets.live, *targets.removed)}
     connection.executemany("INSERT OR IGNORE INTO erasing VALUES (?)", [(slot,) for slot in slots])
     delete_thumbnails(connection, [row.id for row in targets.live])
     connection.executemany("DELETE FROM unreadable WHERE path = ?", [(to_bytes(path),) for path in paths])

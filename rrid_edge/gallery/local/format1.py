@@ -53,10 +53,13 @@ def migrate(connection: sqlite3.Connection, folder: Path) -> None:
     """Bring a catalogue into format 2 in one commit. A kill leaves format 1."""
     with transaction(connection, write=True):
         facts, records = _upgraded(connection, folder)
-        del facts[DROPPED]  # indexing embeds their files again
+        dropped = facts.pop(DROPPED)  # indexing embeds their files again
         connection.execute("DROP TABLE row")
         connection.execute("DROP TABLE info")
         _fill(connection, facts, records)
+        if dropped != "0":  # nothing names their vectors any more
+            orphans = set(range(int(facts["slots"]))) - {record[0] for record in records}
+            connection.executemany("INSERT INTO erasing VALUES (?)", [(slot,) for slot in orphans])
 
 
 def _fill(connection: sqlite3.Connection, facts: Facts, records: list[Record]) -> None:

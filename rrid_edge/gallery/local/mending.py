@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.local import notes
+from rrid_edge.gallery.local.bounds import mark_erasing
 from rrid_edge.gallery.local.catalogue import FILE_NAME, Entries, read_entries
 from rrid_edge.gallery.local.database import damaged_catalogue, is_damage, transaction
 from rrid_edge.gallery.local.facts import Facts, commit, copy_is_intact, count_rows, read_facts, write_facts
@@ -101,17 +102,28 @@ def mend_catalogue(connection: sqlite3.Connection, folder: Path) -> None:
             connection.execute("REINDEX")
         if page_damage(connection):
             _salvage(connection, folder)
-    with commit(connection, folder) as facts:
-        _mend_entries(connection, facts)
-        for table in ("info", "info_copy"):  # both are written again
-            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
+    with transaction(connection):
+        read = read_facts(connection, folder)
+        check = check_entries(connection, read.facts, read.damaged)
+    if check.damaged or check.lost:
+        with commit(connection, folder) as facts:
+            mend_entries(connection, facts)
+            for table in ("info", "info_copy"):  # both are written again
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
     if reason := page_damage(connection):
         raise damaged_catalogue(folder / FILE_NAME, reason)
 
 
-def _mend_entries(connection: sqlite3.Connection, facts: Facts) -> None:
+def mend_entries(connection: sqlite3.Connection, facts: Facts) -> None:
+    """Correct or delete damaged entries of all tables, within a commit.
+
+    Vectors that no entry names any more are marked for erasing: no forgetting would find them.
+    """
     entries = read_entries(connection, int(facts["generation"]))
     live, dead = _without_doubles(entries)
+    orphans = set(range(int(facts["slots"]))) - {row.slot for row in (*live, *dead)}
+    connection.executemany("INSERT OR IGNORE INTO erasing VALUES (?)", [(slot,) for slot in orphans])
+    mark_erasing(facts)
     if entries.damaged:
         connection.executemany("DELETE FROM row WHERE slot = ?", [(slot,) for slot in entries.damaged])
         damaged = set(entries.damaged)

@@ -238,9 +238,10 @@ class LocalGallery(LocalReading, Closable):
 
     def _mend(self) -> None:
         writer = self._open_writer()
-        with writer.writing(), self._reader.held() as snapshot:
+        with writer.writing() as connection, self._reader.held() as snapshot:
             bounds_sound = bounds_are_sound(self.folder, self._reader, snapshot)
             writer.mend()
+            finish_erasing(connection, self.folder)
             if not bounds_sound:
                 self._discard_bounds()
         self._reader.clear()

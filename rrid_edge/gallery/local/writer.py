@@ -19,7 +19,7 @@ from rrid_edge.errors import (
     UsageError,
     printable,
 )
-from rrid_edge.gallery.local.database import FILE_NAME, connect, translated
+from rrid_edge.gallery.local.database import FILE_NAME, connect, refuse_missing, translated
 from rrid_edge.gallery.local.facts import Facts, commit, read_facts
 from rrid_edge.gallery.local.folder import take_lock
 from rrid_edge.gallery.local.maintenance import erase_strays, recover, stored_spec
@@ -45,6 +45,7 @@ class IndexWriter(Closable):
 
     def __init__(self, folder: Path, spec: ModelSpec | None = None) -> None:
         self._folder, self._path = folder, folder / FILE_NAME
+        refuse_missing(self._path)
         self._lock = threading.RLock()
         self._file_lock: int | None = take_lock(folder)
         try:

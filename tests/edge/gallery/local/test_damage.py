@@ -257,3 +257,20 @@ def test_a_damaged_row_without_a_file_is_removed_because_nothing_can_mend_it(tmp
         assert store.damaged() == []
         assert store.verify().sound
         assert store.info().rows == 2
+
+
+@pytest.mark.parametrize("statement", [ROW_EDITS[3], ROW_EDITS[6], ROW_EDITS[26]])
+def test_forgetting_reaches_vectors_whose_entries_were_damaged(indexed, tmp_path, statement):
+    """The entry was deleted or moved to another slot by damage: its vector must not stay without an entry."""
+    location = tmp_path / "index"
+    shutil.copytree(indexed / "index", location)
+    with LocalGallery(location) as store:
+        (row,) = (row for row in store.rows() if row.slot == 20)
+        secret = store.vectors([row]).astype("<f2").tobytes()
+    _edit(location, statement)
+    _index(indexed / "crops", location)
+    with LocalGallery(location, write=True) as store:
+        assert secret in (location / "vec.0.f16").read_bytes()
+        assert store.forget([row.path]).rows == 1
+        assert secret not in (location / "vec.0.f16").read_bytes()
+        assert store.verify().sound
