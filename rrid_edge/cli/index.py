@@ -29,7 +29,6 @@ from rrid_edge.errors import CheckFailedError, OutputError, UsageError, printabl
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
-    from rrid_edge.gallery.base import GalleryInfo
     from rrid_edge.gallery.contract import GalleryStore
     from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
@@ -101,15 +100,14 @@ def index(
     from rrid_edge.crops.times import check_time_source
     from rrid_edge.gallery.indexing.sync import IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
-    from rrid_edge.gallery.opening import create_store, location_of, model_path, model_text, rebuild_store
+    from rrid_edge.gallery.opening import create_store, location_of, model_text, rebuild_store
 
     name_reader(pattern or "auto")
     check_time_source(time_from or "name")
     walk_images(folder)
     permissions = _permissions(mode)
     target = location_of(folder, location)
-    info = _remembered(target, rebuild=rebuild)
-    remembered = None if info is None else model_path(target, info.model)
+    remembered = _remembered_model(target, rebuild=rebuild)
     path, engine = open_model(model, remembered, runtime, precision, threads)
     settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals)
     opened = rebuild_store if rebuild else create_store
@@ -142,13 +140,13 @@ def _permissions(mode: str | None) -> int | None:
     return int(mode, 8)
 
 
-def _remembered(location: Location, *, rebuild: bool) -> GalleryInfo | None:
-    """The facts of the gallery, or None if it does not exist, or is damaged and will be rebuilt."""
+def _remembered_model(location: Location, *, rebuild: bool) -> Path | None:
+    """The gallery's model, or None if it does not exist, or is damaged and will be rebuilt."""
     from rrid_edge.errors import GalleryError, GalleryUnavailableError
-    from rrid_edge.gallery.opening import remembered_info
+    from rrid_edge.gallery.opening import remembered_model
 
     try:
-        return remembered_info(location)
+        return remembered_model(location)
     except GalleryUnavailableError:
         raise
     except GalleryError as error:

@@ -17,7 +17,7 @@ from rrid_edge.errors import OutputError, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.gallery.contract import GalleryStore
 
-_FACTS = ("pattern", "time_from", "retention_s")
+_FACTS = ("pattern", "time_from", "retention_s", "model")
 
 
 def user_state_folder() -> Path:
@@ -31,7 +31,7 @@ class Kept:
     """What a gallery keeps.
 
     Attributes:
-        facts: pattern, source of times and retention, as stores remember them.
+        facts: pattern, source of times, retention and model, as stores remember them.
         forgotten: see :meth:`rrid_edge.gallery.contract.GalleryStore.kept_out_state`.
     """
 
@@ -43,7 +43,10 @@ class Kept:
         """What a store keeps."""
         info = store.info()
         retention = "" if info.retention_s is None else str(info.retention_s)
-        return cls(dict(zip(_FACTS, (info.pattern, info.time_from, retention), strict=True)), store.kept_out_state())
+        return cls(
+            dict(zip(_FACTS, (info.pattern, info.time_from, retention, info.model), strict=True)),
+            store.kept_out_state(),
+        )
 
 
 def kept_file(location: object) -> Path:
@@ -68,6 +71,25 @@ def save(location: object, kept: Kept) -> None:
         partial.write_text(json.dumps({"facts": kept.facts, "forgotten": kept.forgotten}), encoding="utf-8")
 
 
+def load(location: object) -> Kept | None:
+    """What a gallery keeps whose rebuild was interrupted, or None.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
+    file = kept_file(location)
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        return Kept(dict(content["facts"]), str(content["forgotten"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{printable(file)}: what the rebuilt gallery keeps cannot be read ({error}); make the file readable, or "
+            "delete it to let forgotten people be indexed again"
+        ) from error
+
+
 def restore(location: object, store: GalleryStore) -> None:
     """Give a rebuilt gallery what the removed one kept; does nothing if there is no such file.
 
@@ -78,19 +100,12 @@ def restore(location: object, store: GalleryStore) -> None:
     Raises:
         OutputError: the file cannot be read.
     """
-    file = kept_file(location)
-    try:
-        content = json.loads(file.read_text("utf-8"))
-        kept = Kept(dict(content["facts"]), str(content["forgotten"]))
-    except FileNotFoundError:
+    kept = load(location)
+    if kept is None:
         return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{printable(file)}: what the rebuilt gallery keeps cannot be read ({error}); make the file readable, or "
-            "delete it to let forgotten people be indexed again"
-        ) from error
-    if kept.forgotten:
+    own = Kept.of(store)  # a kill before the file was deleted leaves a gallery that has all of it already
+    if kept.forgotten and not own.forgotten:
         store.restore_kept_out(kept.forgotten)
-    store.remember({name: value for name, value in kept.facts.items() if value})
+    store.remember({name: value for name, value in kept.facts.items() if value and not own.facts[name]})
     with contextlib.suppress(FileNotFoundError):
-        file.unlink()
+        kept_file(location).unlink()

@@ -135,7 +135,10 @@ def remembered_model(location: Location) -> Path | None:
     The file may have been moved since.
     """
     info = remembered_info(location)
-    return None if info is None else model_path(location, info.model)
+    if info is not None:
+        return model_path(location, info.model)
+    kept = keeping.load(location)  # of an interrupted rebuild
+    return None if kept is None else model_path(location, kept.facts.get("model", ""))
 
 
 def remembered_info(location: Location) -> GalleryInfo | None:
@@ -216,8 +219,9 @@ def rebuild_store(
 ) -> GalleryStore:
     """Remove a gallery, if it exists, and create an empty one.
 
-    The new gallery keeps the pattern, the source of times, the retention, and what was forgotten. The arguments and
-    errors are those of :func:`create_store`. A damaged gallery is replaced too; what it cannot tell is lost.
+    The new gallery keeps the pattern, the source of times, the retention, the model, and what was forgotten. The
+    arguments and errors are those of :func:`create_store`. A damaged gallery is replaced too; what it cannot tell is
+    lost.
     """
     try:
         old = open_existing(location)

@@ -15,7 +15,15 @@ from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.comparison import compare
 from rrid_edge.gallery.indexing.facts import FactReader, default_source, remembered_facts
 from rrid_edge.gallery.indexing.sync import IndexControl, IndexReport, IndexSettings, index_folder
-from rrid_edge.gallery.opening import Location, create_store, model_path, model_text, open_existing, open_store
+from rrid_edge.gallery.opening import (
+    Location,
+    create_store,
+    model_path,
+    model_text,
+    open_existing,
+    open_store,
+    remembered_model,
+)
 from rrid_edge.gallery.shared import refuse_foreign
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.progress import NO_PROGRESS, Progress
@@ -110,7 +118,7 @@ class QueriedGallery(Closable):
             except BaseException:
                 self.close()
                 raise
-        self.model = None if self.info is None else model_path(location, self.info.model)
+        self.model = remembered_model(location) if self.info is None else model_path(location, self.info.model)
         self._state = self._compare()
 
     def indexed(

@@ -124,6 +124,8 @@ def test_a_rebuild_that_was_killed_brings_nobody_back(desk, monkeypatch):
     from rrid_edge.gallery import opening
 
     rrid_edge("gallery", "forget", "gallery", "lobby_20261125173015.jpg")
+    (desk / "models").rename(desk / "elsewhere")
+    rrid_edge("index", "gallery", "--model", "elsewhere/rrid.onnx")
 
     def killed(*_arguments, **_options):
         raise KeyboardInterrupt

@@ -43,7 +43,7 @@ def test_a_rebuilt_gallery_keeps_what_was_forgotten_and_chosen(location, old):
     keeping.restore(location, new)
     assert new.kept_out([SHA, "cd" * 32]) == {SHA}
     info = new.info()
-    assert (info.pattern, info.time_from, info.retention_s, info.model) == ("market1501", "exif", 60, "")
+    assert (info.pattern, info.time_from, info.retention_s, info.model) == ("market1501", "exif", 60, "m.onnx")
     assert not keeping.kept_file(location).exists()
     keeping.restore(location, MemoryStore(SPEC))  # nothing left to do
 
@@ -60,6 +60,23 @@ def test_what_is_kept_stays_until_it_is_written(location, old):
     new = MemoryStore(SPEC)
     keeping.restore(location, new)
     assert new.kept_out([SHA]) == {SHA}
+
+
+def test_what_was_restored_already_is_not_restored_again(location, old, monkeypatch):
+    keeping.save(location, keeping.Kept.of(old))
+    new = MemoryStore(SPEC)
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping.Path, "unlink", lambda *_arguments, **_options: _raise())
+        with pytest.raises(KeyboardInterrupt):
+            keeping.restore(location, new)
+    new.remember({"pattern": "none"})
+    monkeypatch.setattr(new, "restore_kept_out", lambda _state: pytest.fail("restored twice"))
+    keeping.restore(location, new)
+    assert (new.info().pattern, new.kept_out([SHA])) == ("none", {SHA})
+
+
+def _raise():
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", json.dumps({"facts": 3, "forgotten": ""})])
