@@ -64,7 +64,9 @@ def index(
     allow_removals: Annotated[
         bool,
         typer.Option(
-            "--allow-removals", help="Remove rows also if a whole sub-folder or over a fifth of the files vanished."
+            "--allow-removals",
+            help="Remove rows also if a whole sub-folder or over a fifth of the files vanished, or"
+            " if --rebuild cannot make them again.",
         ),
     ] = False,
     runtime: RuntimeOption = "auto",
@@ -98,6 +100,7 @@ def index(
     from rrid_edge.crops.folder import walk_images
     from rrid_edge.crops.naming import name_reader
     from rrid_edge.crops.times import check_time_source
+    from rrid_edge.gallery.indexing.rebuilding import refuse_lossy_rebuild
     from rrid_edge.gallery.indexing.sync import IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
     from rrid_edge.gallery.opening import create_store, location_of, model_text, rebuild_store
@@ -107,6 +110,8 @@ def index(
     walk_images(folder)
     permissions = _permissions(mode)
     target = location_of(folder, location)
+    if rebuild and not allow_removals:
+        refuse_lossy_rebuild(folder, target, source)
     remembered = _remembered_model(target, rebuild=rebuild)
     path, engine = open_model(model, remembered, runtime, precision, threads)
     settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals)

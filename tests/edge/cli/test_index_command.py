@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -118,6 +119,34 @@ def test_a_rebuild_keeps_model_pattern_retention_and_what_was_forgotten(desk):
     assert (info.pattern, info.time_from, info.retention_s) == ("none", "mtime", 300 * 86_400)
     assert (desk / "gallery" / ".rrid-edge" / "audit.jsonl").is_file()
     assert not (desk / "gallery" / ".rrid-edge" / "kept.json").exists()
+
+
+def test_a_rebuild_refuses_to_lose_what_the_folder_cannot_give_again(desk):
+    """Rows without files, of other sources, with labels; and crops of a disk that is not mounted."""
+    index = desk / "gallery" / ".rrid-edge"
+
+    def refused_to_lose(what):
+        before = rows()
+        refused(rrid_edge("index", "gallery", "--rebuild"), 2, what, "(option --allow-removals)")
+        assert rows() == before
+
+    with LocalGallery(index, write=True) as gallery:
+        first, second = gallery.rows()[:2]
+        vector = gallery.vectors([first])
+        (added,) = gallery.add([NewRow(None, camera="door")], vector)
+    refused_to_lose("a rebuild would lose 1 rows without files, which the folder cannot give again")
+    with LocalGallery(index, write=True) as gallery:
+        gallery.remove([added])
+        gallery.add([NewRow("theirs.jpg", source="other box")], vector)
+        gallery.update([dataclasses.replace(second, label="Anna")])
+    refused_to_lose("would lose 1 rows of other sources, 1 labels,")
+    with LocalGallery(index, write=True) as gallery:
+        gallery.remove(["theirs.jpg"])
+        gallery.update([dataclasses.replace(second, label=None)])
+    (desk / "gallery" / "cam2").rename(desk / "away")
+    refused_to_lose("nothing was rebuilt: cam2/: this folder is gone or empty, and the index holds 3 crops of it")
+    assert rrid_edge("index", "gallery", "--rebuild", "--allow-removals").code == 0
+    assert len(names()) == 13
 
 
 def test_a_rebuild_that_was_killed_brings_nobody_back(desk, monkeypatch):
