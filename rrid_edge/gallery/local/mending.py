@@ -110,8 +110,8 @@ def mend_catalogue(connection: sqlite3.Connection, folder: Path) -> None:
             mend_entries(connection, facts)
             for table in ("info", "info_copy"):  # both are written again
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a constant
-    if reason := page_damage(connection):
-        raise damaged_catalogue(folder / FILE_NAME, reason)
+        if reason := page_damage(connection):
+            raise damaged_catalogue(folder / FILE_NAME, reason)
 
 
 def mend_entries(connection: sqlite3.Connection, facts: Facts) -> None:

@@ -229,7 +229,9 @@ class LocalGallery(LocalReading, Closable):
         if self._writer is not None:
             self._mend()
         with self._reader.held() as snapshot, translated(self._reader.path):
-            rows = damaged_rows(self._reader, snapshot, snapshot.state.rows(snapshot.connection))
+            columns = snapshot.state.view(snapshot.connection).columns
+            vectors = list(zip(columns.slots.tolist(), columns.crcs.tolist(), strict=True))
+            rows = damaged_rows(self._reader, snapshot, vectors)
         lost = [row.id for row in rows if row.path is None]
         if self._writer is not None and lost:
             self.remove(lost)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rrid_edge.errors import GalleryChangedError, printable
 from rrid_edge.gallery.base import GalleryRow, Verification
 from rrid_edge.gallery.local import vector_file
 from rrid_edge.gallery.local.bounds import bounds_are_intact
-from rrid_edge.gallery.local.catalogue import FILE_NAME, rows_by_id
+from rrid_edge.gallery.local.catalogue import FILE_NAME, rows_at, rows_by_id
 from rrid_edge.gallery.local.database import damaged_catalogue, translated
 from rrid_edge.gallery.local.facts import vector_format_of
 from rrid_edge.gallery.local.mending import check_entries, page_damage
 from rrid_edge.gallery.local.snapshot import Snapshot, SnapshotReader
+from rrid_edge.gallery.shared import row_order
 
 _TRIES = 20
 
@@ -45,7 +47,8 @@ def _verify(folder: Path, reader: SnapshotReader, snapshot: Snapshot, marked: in
         if reason := page_damage(snapshot.disk):
             raise damaged_catalogue(folder / FILE_NAME, reason)
         check = check_entries(snapshot.connection, state.facts, state.damaged)
-    damaged = damaged_rows(reader, snapshot, check.rows)
+    vectors = [(row.slot, row.crc32) for row in check.rows]
+    damaged = damaged_rows(reader, snapshot, vectors)
     # SQLite silently drops commits after a damaged page of its log. The commit mark reveals that.
     lost = check.lost + max(0, marked - state.info.slots)
     return Verification(
@@ -53,16 +56,23 @@ def _verify(folder: Path, reader: SnapshotReader, snapshot: Snapshot, marked: in
     )
 
 
-def damaged_rows(reader: SnapshotReader, snapshot: Snapshot, rows: list[GalleryRow]) -> list[GalleryRow]:
-    """Those of some live rows whose vectors do not match their checksums, and that nobody has erased since."""
-    stored = snapshot.state.vectors.stored
-    slots = set(vector_file.damaged_slots([(row.slot, row.crc32) for row in rows], stored))
-    suspects = [row for row in rows if row.slot in slots]
-    if not suspects:
+def damaged_rows(reader: SnapshotReader, snapshot: Snapshot, vectors: Sequence[tuple[int, int]]) -> list[GalleryRow]:
+    """Live rows whose vectors do not match their checksums, and that nobody has erased since; ordered by path.
+
+    Args:
+        reader: of the index.
+        snapshot: of the index.
+        vectors: slot and checksum of the vector of each live row.
+    """
+    slots = vector_file.damaged_slots(vectors, snapshot.state.vectors.stored)
+    if not slots:
         return []
+    with translated(reader.path):
+        suspects = rows_at(snapshot.connection, snapshot.state.info.generation, slots).values()
     with reader.held() as now, translated(reader.path):
         present = rows_by_id(now.connection, now.state.info.generation, [row.id for row in suspects])
-    return [row for row in suspects if row.id in present and present[row.id].crc32 == row.crc32]
+    damaged = (row for row in suspects if row.id in present and present[row.id].crc32 == row.crc32)
+    return sorted(damaged, key=row_order)
 
 
 def bounds_are_sound(folder: Path, reader: SnapshotReader, snapshot: Snapshot) -> bool:
