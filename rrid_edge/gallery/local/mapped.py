@@ -29,6 +29,7 @@ class MappedVectors:
 
     Attributes:
         stored: the rows: (slots, dimension) in the stored type.
+        identity: of the file: equal for later states of the same file, which hold the same rows and more.
 
     Raises:
         GalleryError: the header differs, or the file is too short.
@@ -46,6 +47,8 @@ class MappedVectors:
                 "index; ask its owner"
             ) from error
         weakref.finalize(self, os.close, self._descriptor)
+        facts = os.fstat(self._descriptor)
+        self.identity = (facts.st_dev, facts.st_ino, form)
         self.stored: NDArray[np.generic] = np.empty((0, form.dimension), form.dtype)
         if not self._hold():  # a compaction is erasing the file
             raise FileNotFoundError(path)

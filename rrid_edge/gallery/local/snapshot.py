@@ -23,7 +23,7 @@ from rrid_edge.gallery.local.facts import Facts, info_of, read_facts, vector_for
 from rrid_edge.gallery.local.mapped import MappedVectors
 from rrid_edge.gallery.local.projection import ProjectionFacts
 from rrid_edge.gallery.local.schema import columns_of, read_columns
-from rrid_edge.gallery.local.view import Vectors, View, memory_budget_bytes
+from rrid_edge.gallery.local.view import DecodedRows, Vectors, View, memory_budget_bytes
 from rrid_edge.gallery.shared import row_order
 
 _TRIES = 20
@@ -36,6 +36,7 @@ class State:
         folder: of the index.
         facts: of the state.
         damaged: number of damaged copies of the facts.
+        earlier: a state whose decoded vectors are taken over if it has the same vector file, or None.
 
     Attributes:
         facts: as given.
@@ -49,7 +50,7 @@ class State:
         FileNotFoundError: a compaction has replaced the vector file.
     """
 
-    def __init__(self, folder: Path, facts: Facts, damaged: int) -> None:
+    def __init__(self, folder: Path, facts: Facts, damaged: int, earlier: State | None = None) -> None:
         self.facts, self.damaged = facts, damaged
         self.info: GalleryInfo = info_of(facts, folder)
         self.projection = ProjectionFacts.from_json(facts[FACT])
@@ -59,6 +60,11 @@ class State:
         self._lock = threading.Lock()
         self._rows: list[GalleryRow] | None = None
         self._view: View | None = None
+        self._decoded = earlier.decoded() if earlier and earlier.vectors.identity == self.vectors.identity else None
+
+    def decoded(self) -> DecodedRows | None:
+        """The decoded vectors, if all of them are."""
+        return self._decoded if self._view is None else self._view.vectors.decoded
 
     def rows(self, connection: sqlite3.Connection) -> list[GalleryRow]:
         """All live rows in order; the list is shared."""
@@ -79,7 +85,7 @@ class State:
                     sound = False
                 if not sound:  # an entry is damaged: take those that match their own checksums
                     columns = columns_of(read_entries(connection, self.info.generation).live)
-                vectors = Vectors(self.vectors.stored, memory_budget_bytes())
+                vectors = Vectors(self.vectors.stored, memory_budget_bytes(), self._decoded)
                 self._view = View(vectors, columns, load_bounds(self._folder, self.info, self.projection))
             return self._view
 
@@ -180,7 +186,7 @@ class SnapshotReader:
     def _state_of(self, facts: Facts, damaged: int) -> State:
         state = self._state
         if state is None or state.facts["commit"] != facts["commit"]:
-            state = State(self._folder, facts, damaged)
+            state = State(self._folder, facts, damaged, earlier=state)
             self._state = state
         return state
 

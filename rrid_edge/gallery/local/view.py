@@ -22,6 +22,30 @@ _MANY_QUERIES = 8
 """From this number of queries on, all rows are decoded at the first scan."""
 
 
+class DecodedRows:
+    """The first rows of one vector file in float32. The file only grows, so later states decode new rows only."""
+
+    def __init__(self) -> None:
+        self._rows = np.empty((0, 0), np.float32)
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def of(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
+        """All rows of a state, decoded: float32 (slots, D). Arrays returned earlier stay valid."""
+        slots = len(stored)
+        with self._lock:
+            if slots > len(self._rows):
+                # A quarter more than needed: a gallery that grows row by row is not copied each time.
+                grown = np.empty((slots + slots // 4, stored.shape[1]), np.float32)
+                if self._count:
+                    grown[: self._count] = self._rows[: self._count]
+                self._rows = grown
+            if slots > self._count:
+                self._rows[self._count : slots] = stored[self._count :]
+                self._count = slots
+            return self._rows[:slots]
+
+
 class Vectors:
     """Stored vectors, decoded to float32 on access.
 
@@ -30,15 +54,18 @@ class Vectors:
     Args:
         stored: all rows, memory-mapped: (slots, D).
         budget_bytes: memory that decoded rows may take.
+        earlier: decoded rows of an earlier state of the same file, or None.
 
     Attributes:
         stored: as given.
+        decoded: the decoded rows, for later states; None while rows are decoded on access.
     """
 
-    def __init__(self, stored: NDArray[np.generic], budget_bytes: int) -> None:
+    def __init__(self, stored: NDArray[np.generic], budget_bytes: int, earlier: DecodedRows | None = None) -> None:
         self.stored = stored
         self._fits = stored.size * 4 <= budget_bytes
-        self._decoded: NDArray[np.float32] | None = None
+        self.decoded = earlier if self._fits else None
+        self._decoded = None if self.decoded is None else self.decoded.of(stored)
         self._accesses = 0
         self._lock = threading.Lock()
 
@@ -68,7 +95,11 @@ class Vectors:
     def _decode_if_worth_it(self) -> None:
         # NumPy decodes float16 five times more slowly than it multiplies, so repeated decoding costs more than memory.
         if self._decoded is None and self._fits and self._accesses > len(self.stored):
-            self._decoded = np.asarray(self.stored, np.float32)
+            if self.stored.dtype == np.float32:
+                self._decoded = np.asarray(self.stored, np.float32)  # no copy: the file holds it
+            else:
+                self.decoded = DecodedRows()
+                self._decoded = self.decoded.of(self.stored)
 
 
 @dataclass(frozen=True)

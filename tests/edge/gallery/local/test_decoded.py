@@ -1,0 +1,52 @@
+"""Decoded vectors that later states of a growing gallery take over."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rrid_edge.gallery.local import view
+from rrid_edge.gallery.local.store import LocalGallery
+from support.galleries import SPEC, answered, path_of, rows, slow_search, vectors
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_answers_stay_right_while_a_gallery_grows_forgets_and_compacts(tmp_path, dtype):
+    stored: dict[str, np.ndarray] = {}
+    queries = vectors(9, seed=7)  # so many that all rows are decoded
+    with LocalGallery.create(tmp_path / "index", SPEC, dtype=dtype) as gallery:
+        for number in range(30):
+            new = rows(1 + number % 3, start=5 * number)
+            values = vectors(len(new), seed=number)
+            gallery.add(new, values)
+            stored |= {
+                path_of(row): value.astype(dtype).astype(np.float32) for row, value in zip(new, values, strict=True)
+            }
+            if number % 7 == 3:
+                gallery.forget([stored.popitem()[0]])
+            if number % 11 == 10:
+                gallery.compact()
+            named = [dataclasses.replace(new[0], path=path) for path in stored]
+            for query, hits in zip(queries, gallery.search(queries, 5).hits, strict=True):
+                assert answered(hits) == slow_search(stored.values(), named, query, 5)
+
+
+def test_only_new_rows_are_decoded(tmp_path, monkeypatch):
+    copied = []
+
+    class Counting(view.DecodedRows):
+        def of(self, stored):
+            copied.append(len(stored) - self._count)
+            return super().of(stored)
+
+    monkeypatch.setattr(view, "DecodedRows", Counting)
+    queries = vectors(9, seed=7)
+    with LocalGallery.create(tmp_path / "index", SPEC) as gallery:
+        gallery.add(rows(40), vectors(40))
+        gallery.search(queries, 5)
+        for number in (40, 41):
+            gallery.add(rows(1, start=number), vectors(1, seed=number))
+            gallery.search(queries, 5)
+    assert copied == [40, 1, 1]
