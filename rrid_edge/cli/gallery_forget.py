@@ -131,7 +131,7 @@ def _print_forgotten(result: Forgetting, *, dry_run: bool, delete_files: bool, a
     if named and not delete_files and not dry_run:
         say("image files that exist stay in their folder; no run indexes their content again (gallery unforget)")
     if result.same:
-        say(f"{len(result.same)} other crops have the same content and stay, for example {printable(result.same[0])}")
+        say(f"{len(result.same)} of them have the content of a chosen crop, for example {printable(result.same[0])}")
     files_left = [f"{printable(path)}: {reason}" for path, reason in result.files_left]
     for line in (*result.left, *files_left):
         say(f"left: {line}")

@@ -57,7 +57,7 @@ class GalleryRow(NewRow):
     """A stored crop.
 
     Attributes:
-        id: stays the same while the crop's content does; never used again.
+        id: stays the same while the crop's content does. No other crop ever gets it.
         crc32: checksum of the stored vector.
         slot: position in the vector file; -1 in stores without slots.
         generation: number of the vector file that ``slot`` counts in.

@@ -70,7 +70,7 @@ class Forgetting:
         deleted: number of image files that were deleted.
         files_left: image files that were to be deleted and were not, with the reason.
         left: where something of the rows is still on a disk, in lines for users.
-        same: names of other crops with the same content, which stay.
+        same: names of those crops that were not chosen, but have the content of a chosen one.
         is_promised: whether the store erases at once, so that ``left`` is a failure. A server rewrites its files later.
     """
 
@@ -138,6 +138,7 @@ def forget_crops(
 ) -> Forgetting:
     """Remove crops, erase their descriptors, and keep their content out of later indexing.
 
+    Crops of the same content as a chosen one are forgotten too: the content is what is kept out.
     A run after a kill goes on: image files are deleted first, so that the rows still name the others.
 
     Args:
@@ -151,8 +152,10 @@ def forget_crops(
         UsageError: nothing is selected, or something is not in the gallery. Nothing is removed then.
         OutputError: the disk refused a write.
     """
-    rows = selected_rows(gallery, selection)
-    ids, same = tuple(row.id for row in rows), _same_content(gallery, rows)
+    chosen = selected_rows(gallery, selection)
+    copies = _same_content(gallery, chosen)
+    rows, same = [*chosen, *copies], tuple(row.name for row in copies)
+    ids = tuple(row.id for row in rows)
     if dry_run or not rows:
         return Forgetting(ids, tuple(rows), same=same)
     files = list(_delete_files(rows, delete_from, folder_source)) if delete_from is not None else []
@@ -164,11 +167,11 @@ def forget_crops(
     return Forgetting(ids, tuple(rows), len(files) - len(files_left), files_left, report.left, same, is_promised)
 
 
-def _same_content(gallery: GalleryStore, rows: Sequence[GalleryRow]) -> tuple[str, ...]:
-    """Names of live rows that have the content of some rows but are not among them."""
+def _same_content(gallery: GalleryStore, rows: Sequence[GalleryRow]) -> list[GalleryRow]:
+    """Rows that have the content of some rows but are not among them. That content is kept out, so they go too."""
     ids = {row.id for row in rows}
     contents = {row.sha256 for row in rows if row.sha256}
-    return tuple(row.name for row in gallery.rows() if row.sha256 in contents and row.id not in ids)
+    return [row for row in (*gallery.removed(), *gallery.rows()) if row.sha256 in contents and row.id not in ids]
 
 
 def _states(rows: Iterable[GalleryRow]) -> dict[str, dict[str, FileState]]:

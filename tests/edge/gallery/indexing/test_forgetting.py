@@ -205,11 +205,15 @@ def test_image_files_are_deleted_if_they_are_the_forgotten_pictures(crops, index
     assert not [row for row in indexed.rows() if row.person == "0002"]
 
 
-def test_other_crops_of_the_same_content_are_named(crops, indexed):
+def test_other_crops_of_the_same_content_are_forgotten_and_named(crops, indexed):
     copied = next(crops.glob("0002_*"))
     (crops / "copy.jpg").write_bytes(copied.read_bytes())
     index_folder(crops, indexed, FakeEngine(SPEC))
-    assert forget_crops(indexed, ForgetSelection(paths=[copied.name])).same == ("copy.jpg",)
+    for dry_run in (True, False):
+        found = forget_crops(indexed, ForgetSelection(paths=[copied.name]), dry_run=dry_run)
+        assert found.same == ("copy.jpg",)
+        assert {row.path for row in found.rows} == {copied.name, "copy.jpg"}
+    assert not {copied.name, "copy.jpg"} & {row.path for row in indexed.rows()}
 
 
 def test_retention_forgets_by_capture_time_then_by_file_time(gallery):
