@@ -179,7 +179,8 @@ class ReadPool:
         self._shared_memory = path.with_name(f"{path.name}-shm")
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
-        self._copies: set[sqlite3.Connection] = set()
+        self._reusable: set[sqlite3.Connection] = set()
+        self._file = -1
         self._closed = False
         self._read_only_disk = bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
         self._may_write = os.access(path.parent, os.W_OK)
@@ -194,16 +195,34 @@ class ReadPool:
         with self._lock:
             if self._closed:
                 raise ClosedError(f"the gallery {printable(self._path.parent)}")
+            self._follow_rebuilding()
             if self._idle:
                 return self._idle.pop()
         with translated(self._path):
             has_log = self._log.exists()
             if self._read_only_disk:
-                return self._copied() if has_log and self._log.stat().st_size else self._opened(self._path)
+                return self._copied() if has_log and self._log.stat().st_size else self._reused()
             # Without its shared memory, which this user may not create, no process has the log open.
             if not self._may_write and not (has_log and self._shared_memory.exists()):
                 return self._copied()
-            return self._opened(self._path)
+            return self._reused()
+
+    def _follow_rebuilding(self) -> None:
+        """Give up connections to a file that another one has replaced: the index was removed and made again."""
+        refuse_missing(self._path)
+        file = self._path.stat().st_ino
+        if file != self._file:
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
+            self._reusable.clear()
+            self._file = file
+
+    def _reused(self) -> sqlite3.Connection:
+        connection = self._opened(self._path)
+        with self._lock:
+            self._reusable.add(connection)
+        return connection
 
     def _opened(self, path: Path) -> sqlite3.Connection:
         immutable = "&immutable=1" if self._read_only_disk and path == self._path else ""
@@ -233,8 +252,6 @@ class ReadPool:
                 memory = _open("file::memory:")
                 disk.backup(memory)
                 disk.close()
-            with self._lock:
-                self._copies.add(memory)
             return memory
 
     def _file_state(self) -> tuple[int, ...]:
@@ -245,11 +262,11 @@ class ReadPool:
     def release(self, connection: sqlite3.Connection) -> None:
         """Give a connection back, outside of a transaction."""
         with self._lock:
-            is_copy = connection in self._copies
-            self._copies.discard(connection)
-            if not self._closed and not is_copy and not connection.in_transaction and len(self._idle) < _MOST_IDLE:
+            is_kept = connection in self._reusable and not connection.in_transaction and not self._closed
+            if is_kept and len(self._idle) < _MOST_IDLE:
                 self._idle.append(connection)
                 return
+            self._reusable.discard(connection)
         connection.close()
 
     def close(self) -> None:

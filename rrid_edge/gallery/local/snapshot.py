@@ -121,6 +121,7 @@ class SnapshotReader:
         self._pool = ReadPool(self.path)
         self._lock = threading.Lock()
         self._state: State | None = None
+        self._fingerprint = ""
         self._upgraded: tuple[object, sqlite3.Connection] | None = None
 
     @contextlib.contextmanager
@@ -187,6 +188,12 @@ class SnapshotReader:
         state = self._state
         if state is None or state.facts["commit"] != facts["commit"]:
             state = State(self._folder, facts, damaged, earlier=state)
+            if state.info.spec.fingerprint != (self._fingerprint or state.info.spec.fingerprint):
+                raise GalleryChangedError(
+                    f"{printable(self._folder)}: the index was rebuilt with another model since it was opened; open it "
+                    "again with that model"
+                )
+            self._fingerprint = state.info.spec.fingerprint
             self._state = state
         return state
 

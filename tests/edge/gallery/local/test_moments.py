@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from rrid_edge.errors import ClosedError, GalleryBusyError, GalleryChangedError, UsageError
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.errors import ClosedError, GalleryBusyError, GalleryChangedError, GalleryMissingError, UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.local import vector_file
+from rrid_edge.gallery.local.folder import remove_index
 from rrid_edge.gallery.local.store import LocalGallery
 from support.galleries import SPEC, rows, vectors
 
@@ -217,3 +219,28 @@ def test_an_interrupted_call_leaves_the_gallery_usable(store, monkeypatch):
     store.add(rows(5, start=100), vectors(200)[100:105])
     assert store.info().rows == 55
     assert store.verify().sound
+
+
+def test_a_reader_follows_commits_and_a_rebuilt_index(store, folder):
+    """Decoded vectors are taken over from commit to commit, but never from a file to another one."""
+    known = vectors(200)
+    with LocalGallery(folder) as reader:
+        for count in (50, 60, 90, 91):
+            have = len(reader.rows())
+            if count > have:
+                store.add(rows(count - have, start=have), known[have:count])
+            for _ in range(3):  # the second search decodes all rows, and keeps them
+                best = reader.search(known[have - 1 : count], 1).hits
+                assert [int(hits[0].row.sha256, 16) for hits in best[1:]] == list(range(have, count))
+        store.close()
+        remove_index(folder)
+        with LocalGallery.create(folder, SPEC) as rebuilt:
+            rebuilt.add(rows(100), known[100:])
+            best = reader.search(known[100:], 1).hits
+            assert [int(hits[0].row.sha256, 16) for hits in best] == list(range(100))
+        remove_index(folder)
+        with pytest.raises(GalleryMissingError):
+            reader.rows()
+        LocalGallery.create(folder, fake_spec("other", block_width=4)).close()
+        with pytest.raises(GalleryChangedError, match="rebuilt with another model"):
+            reader.search(known[:1], 1)
