@@ -34,7 +34,7 @@ class DecodedRows:
         """All rows of a state, decoded: float32 (slots, D). Arrays returned earlier stay valid."""
         slots = len(stored)
         with self._lock:
-            if slots > len(self._rows):
+            if slots > len(self._rows) or self._rows.shape[1] != stored.shape[1]:  # the first state may have no rows
                 # A quarter more than needed: a gallery that grows row by row is not copied each time.
                 grown = np.empty((slots + slots // 4, stored.shape[1]), np.float32)
                 if self._count:

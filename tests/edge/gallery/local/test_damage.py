@@ -271,6 +271,6 @@ def test_forgetting_reaches_vectors_whose_entries_were_damaged(indexed, tmp_path
     _index(indexed / "crops", location)
     with LocalGallery(location, write=True) as store:
         assert secret in (location / "vec.0.f16").read_bytes()
-        assert store.forget([row.id]).rows == 1
+        assert store.forget([str(row.path)]).rows == 1
         assert secret not in (location / "vec.0.f16").read_bytes()
         assert store.verify().sound

@@ -33,6 +33,14 @@ def test_answers_stay_right_while_a_gallery_grows_forgets_and_compacts(tmp_path,
                 assert answered(hits) == slow_search(stored.values(), named, query, 5)
 
 
+def test_a_gallery_that_was_searched_while_it_was_empty(tmp_path):
+    with LocalGallery.create(tmp_path / "index", SPEC) as gallery:
+        for count in (0, 0, 3, 9):
+            gallery.add(rows(count), vectors(count))
+            for _ in range(3):
+                assert len(gallery.search(vectors(9), 20).hits[0]) == count
+
+
 def test_only_new_rows_are_decoded(tmp_path, monkeypatch):
     copied = []
 
