@@ -10,8 +10,7 @@ from rrid_edge.errors import GalleryError, GalleryMissingError, GalleryUnavailab
 from rrid_edge.gallery import keeping
 from rrid_edge.gallery.base import GalleryInfo
 from rrid_edge.gallery.contract import GalleryStore
-from rrid_edge.gallery.local.catalogue import FILE_NAME
-from rrid_edge.gallery.local.folder import DEFAULT_MODE, remove_index
+from rrid_edge.gallery.local.folder import DEFAULT_MODE, has_index, remove_index
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.address import MilvusAddress, without_secrets
 from rrid_edge.model.spec import ModelSpec
@@ -51,7 +50,7 @@ def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
     location = parse_location(str(crops)) if index is None else parse_location(str(index))
     if index is not None or isinstance(location, MilvusAddress):
         return location
-    is_index = location.name == INDEX_FOLDER or (location / FILE_NAME).is_file()
+    is_index = location.name == INDEX_FOLDER or has_index(location)
     return location if is_index else location / INDEX_FOLDER
 
 
@@ -62,7 +61,7 @@ def store_exists(location: Location) -> bool:
         GalleryUnavailableError: the server does not answer.
     """
     if isinstance(location, Path):
-        return (location / FILE_NAME).is_file()
+        return has_index(location)
     from rrid_edge.gallery.milvus.collection import collection_exists
 
     return collection_exists(location)

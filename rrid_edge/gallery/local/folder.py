@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 from pathlib import Path
 
 from rrid_edge.errors import GalleryBusyError, OutputError, printable
@@ -23,6 +24,16 @@ DEFAULT_MODE = 0o700
 PARTIAL = "new"
 _LOCK = "writer.lock"
 _FILES = 0o666
+
+
+def has_index(folder: Path) -> bool:
+    """Whether a folder holds an index. One that this user may not enter counts: opening it names the permission."""
+    try:
+        return stat.S_ISREG((folder / FILE_NAME).stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def take_lock(folder: Path, mode: int | None = None) -> int:

@@ -29,6 +29,18 @@ try:
 except RridEdgeError as error:
     print(type(error).__name__, error, flush=True)
 """
+OPENER = """
+import os, sys
+from rrid_edge.errors import RridEdgeError
+from rrid_edge.gallery.opening import location_of, open_store, store_exists
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    location = location_of(sys.argv[1])
+    assert store_exists(location)
+    open_store(location)
+except RridEdgeError as error:
+    print(type(error).__name__, error, flush=True)
+"""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
 
 
@@ -116,6 +128,17 @@ def test_missing_permission_is_named_in_one_line(folder, name):
     assert name in line
     assert "this user may not" in line
     assert "--rebuild" not in line
+
+
+@needs_root
+def test_a_folder_that_may_not_be_entered_counts_as_an_index(folder):
+    """So opening it names the permission, instead of a traceback or a new index."""
+    LocalGallery.create(folder / "index", SPEC).close()
+    folder.chmod(0o700)
+    command = [sys.executable, "-c", textwrap.dedent(OPENER), str(folder / "index")]
+    answer = subprocess.run(command, capture_output=True, text=True).stdout
+    assert answer.startswith("GalleryError ")
+    assert "may not enter this folder" in answer
 
 
 @pytest.fixture
