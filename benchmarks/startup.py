@@ -158,6 +158,9 @@ def main() -> None:
             plain.append(process("-m", "rrid_edge.cli", "match", *arguments)[1])
             staged.append(child(STAGED, *arguments))
     print(f"{processor_name()}, {core_count()}, {options.rows:,} rows, {options.repetitions} processes of each")
+    pairs = [(process("-c", "pass")[1], process("-c", "import rrid_edge")[1]) for _ in range(options.repetitions)]
+    import_ms = statistics.median(own - empty for empty, own in pairs) * 1000
+    print(f"\nimport rrid_edge: {import_ms:.0f} ms beyond an empty Python")
     report(alone[1:], staged[1:], plain[1:])
 
 

@@ -81,7 +81,7 @@ def load(location: object) -> Kept | None:
     try:
         content = json.loads(file.read_text("utf-8"))
         return Kept(dict(content["facts"]), str(content["forgotten"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(

@@ -6,7 +6,6 @@ import inspect
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,16 +25,8 @@ def test_importing_the_package_loads_nothing_heavy():
     loaded = {name.split(".")[0] for name in _run("import rrid_edge, sys; print(*sys.modules)").split()}
     assert "rrid_edge" in loaded
     assert not loaded & {"numpy", "PIL", "typer", "rich", "onnxruntime", "openvino", "torch", "onnx", "pymilvus"}
-
-
-def test_importing_the_package_takes_60_ms_at_most():
-    def seconds(code: str) -> float:
-        started = time.perf_counter()
-        _run(code)
-        return time.perf_counter() - started
-
-    # The fastest of several runs: other processes of the machine only add time.
-    assert min(seconds("import rrid_edge") for _ in range(9)) - min(seconds("pass") for _ in range(9)) <= 0.06
+    own = {name for name in _run("import rrid_edge, sys; print(*sys.modules)").split() if name.startswith("rrid_edge")}
+    assert own == {"rrid_edge"}
 
 
 def test_a_name_is_loaded_on_first_use_and_kept():

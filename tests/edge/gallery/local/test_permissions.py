@@ -7,7 +7,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -47,10 +49,11 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes the user")
 @pytest.fixture
 def folder(tmp_path):
     """A folder that other users may enter."""
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        if parent.stat().st_uid == os.geteuid() and parent.name.startswith("pytest"):
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent == Path(tempfile.gettempdir()):
+            break
+        if parent.stat().st_uid == os.geteuid():
             parent.chmod(0o755)
-    tmp_path.chmod(0o755)
     return tmp_path / "g"
 
 
