@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_what_was_restored_already_is_not_restored_again(location, old, monkeypa
     keeping.save(location, keeping.Kept.of(old))
     new = MemoryStore(SPEC)
     with monkeypatch.context() as patch:
-        patch.setattr(keeping.Path, "unlink", lambda *_arguments, **_options: _raise())
+        patch.setattr(Path, "unlink", lambda *_arguments, **_options: _raise())
         with pytest.raises(KeyboardInterrupt):
             keeping.restore(location, new)
     new.remember({"pattern": "none"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
@@ -12,10 +13,12 @@ from torch.nn import functional as F
 
 from rrid_edge.crops.images import load_rgb, read_image
 from rrid_edge.engines import open_engine
+from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.diagnosis import MISTAKES, diagnose, pixel_mistake
 from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.ranking.labels import Labels
+from rrid_export import mistakes
 from rrid_export.mistakes import mistaken_networks
 from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
@@ -26,6 +29,15 @@ TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
 MEAN = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
 COUNT = 6
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _networks_are_built_once():
+    """Build the network of each mistake once per file, not once per test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mistakes, "_runner", lambda model: MemorySession(model.SerializeToString()).run)
+        patch.setattr(mistakes, "mistaken_networks", functools.cache(mistaken_networks))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.milvus import collection
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.store import MilvusGallery
@@ -133,7 +134,7 @@ def test_a_row_that_another_process_writes_back_while_it_is_forgotten_is_deleted
     """Its update has read the row before, and stores it after the deletion."""
     import rrid_edge.gallery.milvus.store as module
 
-    compact = module.compact_segments
+    compact = collection.compact_segments
     with MilvusGallery.create(address, SPEC) as gallery, MilvusGallery(address) as other:
         ids = gallery.add(made_rows(3), np.eye(3, SPEC.dimension, dtype=np.float32))
         late = [lambda: other.add(made_rows(1), np.eye(1, SPEC.dimension, dtype=np.float32))]
