@@ -18,6 +18,7 @@ from rrid_edge.gallery.indexing.facts import FactReader, default_source, remembe
 from rrid_edge.gallery.indexing.left_out import FileState, undecodable_state
 from rrid_edge.gallery.indexing.removal import Removals, allowed_removals, is_gone
 from rrid_edge.gallery.indexing.retention import Expired, forget_expired
+from rrid_edge.gallery.indexing.touched import update_touched
 from rrid_edge.gallery.indexing.writing import GalleryWriter
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -198,13 +199,17 @@ class _Run:
     def embed(self, engine: Engine, settings: IndexSettings, control: IndexControl, progress: Progress) -> None:
         """Embed and store the outdated files that are ready."""
         folder = self._reader.folder
-        ready = [path for path in self._changes.outdated if control.ready(folder / path)]
+        outdated = [path for path in self._changes.outdated if control.ready(folder / path)]
+        intact = {path: row for path, row in self._changes.stored.items() if path not in self._changes.damaged}
+        touched = update_touched(self._gallery, self._reader, intact, outdated, control.stop)
+        self._done = len(touched)
+        ready = [] if touched and control.stop() else [path for path in outdated if path not in touched]
         progress.start(len(ready))
         paths = LazyPaths(folder, ready)
         batches = embed_files(engine, paths, workers=settings.workers, batch=settings.batch, stats=self._stats)
         with contextlib.closing(batches):
             self._store(batches, progress, control.stop)
-        self.tried = ready if self._done == len(ready) else ()  # after a stop, not all of them were read
+        self.tried = ready if self._done == len(outdated) else ()  # after a stop, not all of them were read
 
     def _store(self, batches: Iterable[EmbeddedBatch], progress: Progress, stop: Callable[[], bool]) -> None:
         """Commit batches until they end or ``stop`` returns True."""
