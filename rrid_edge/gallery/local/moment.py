@@ -130,8 +130,7 @@ class LocalMoment:
                 if not wrong:
                     result = _result(view, queries, chosen, rows, top_k, int(allowed.sum()))
                     # Another process may have erased a row while its score was computed.
-                    hits = {hit.row.slot for own in result.hits for hit in own}
-                    wrong = [slot for slot in hits if not view.is_intact(slot)]
+                    wrong = view.damaged(list({hit.row.slot for own in result.hits for hit in own}))
                 if not wrong:
                     return result
                 allowed &= ~np.isin(view.slots, wrong)

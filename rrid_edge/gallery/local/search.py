@@ -182,7 +182,8 @@ def _intact_candidates(
     """Candidates out of ``positions`` whose vectors match their checksums."""
     while True:
         chosen = candidates(scores, positions, top_k)
-        damaged = [position for position in chosen.tolist() if not view.is_intact(int(slots[position]))]
+        wrong = view.damaged(slots[chosen].tolist())
+        damaged = chosen[np.isin(slots[chosen], wrong)].tolist() if wrong else []
         if not damaged:
             return chosen
         positions = np.setdiff1d(positions, np.array(damaged, np.int64))

@@ -140,6 +140,14 @@ class View:
         position = int(np.searchsorted(self.slots, slot))
         return zlib.crc32(self.vectors.stored[slot].tobytes()) == int(self.columns.crcs[position])
 
+    def damaged(self, slots: Sequence[int]) -> list[int]:
+        """Those of some live slots whose stored vectors do not match their checksums."""
+        if not slots:
+            return []
+        crcs = self.columns.crcs[np.searchsorted(self.slots, slots)].tolist()
+        rows = np.asarray(self.vectors.stored)[list(slots)]  # one copy: a memory map is slow row by row
+        return [slot for slot, row, crc in zip(slots, rows, crcs, strict=True) if zlib.crc32(row) != crc]
+
 
 def memory_budget_bytes() -> int:
     """Bytes that decoded vectors may take: a quarter of the machine's memory, at most 8 GiB."""
