@@ -21,6 +21,7 @@ from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import name_reader
 from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.cuda import Cuda
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.timing import Timing
 from rrid_export.source import SourceNetwork
 from rrid_train.model import RRID
@@ -193,3 +194,15 @@ def test_the_index_names_every_script():
     scripts = {path.name for path in FOLDER.glob("*.py")}
     assert scripts == set(re.findall(r"`(\w+\.py)`", text))
     assert scripts - {"common.py"} == set(re.findall(r"^python benchmarks/(\w+\.py)", text, re.MULTILINE))
+
+
+def test_a_growing_gallery_is_measured_step_by_step(tmp_path):
+    seconds = script("growing").measure(tmp_path / "gallery", rows=30, rounds=3, dimension=60)
+    assert {step: len(values) for step, values in seconds.items()} == {
+        "add one row": 3,
+        "search after it": 3,
+        "search again": 3,
+        "NumPy's product": 3,
+    }
+    with LocalGallery(tmp_path / "gallery") as gallery:
+        assert gallery.info().rows == 33

@@ -17,7 +17,7 @@ from pathlib import Path
 from rrid_edge.errors import GalleryError, UsageError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow
 from rrid_edge.gallery.local.database import is_damage, transaction
-from rrid_edge.gallery.local.schema import FORMAT, columns_of
+from rrid_edge.gallery.local.schema import FORMAT, MODULUS, columns_of
 from rrid_edge.gallery.local.vector_file import VectorFormat
 from rrid_edge.model.spec import ModelSpec
 
@@ -25,7 +25,6 @@ Facts = dict[str, str]
 REMEMBERED = ("model", "pattern", "time_from", "retention_s")
 """Facts that callers record."""
 _CHECK = "check32"
-_MODULUS = 2**64
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def count_rows(facts: Facts, *, added: Sequence[GalleryRow] = (), removed: Seque
         removed: live rows that become dead or vanish, as they were stored.
     """
     change = (columns_of(added).total if added else 0) - (columns_of(removed).total if removed else 0)
-    facts["total"] = str((int(facts["total"]) + change) % _MODULUS)
+    facts["total"] = str((int(facts["total"]) + change) % MODULUS)
     facts["rows"] = str(int(facts["rows"]) + len(added) - len(removed))
 
 

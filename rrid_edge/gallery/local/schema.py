@@ -58,6 +58,8 @@ COLUMNS = (
 INSERT = f"INSERT INTO row ({COLUMNS}) VALUES ({', '.join('?' * 16)})"  # noqa: S608 - constants
 
 Record = tuple[Any, ...]
+MODULUS = 2**64
+"""Of sums of the hashes of rows."""
 _FACTORS = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9))
 
 
@@ -174,14 +176,34 @@ class Columns:
 _OF_COLUMNS = f"slot, id, crc32, check32, ifnull(time, {UNKNOWN}), ifnull(frame, {UNKNOWN}), camera, source"
 
 
-def read_columns(connection: sqlite3.Connection) -> Columns:
-    """The columns of all live rows.
+def read_columns(connection: sqlite3.Connection, first_slot: int = 0) -> Columns:
+    """The columns of all live rows from a slot on.
 
     Raises:
         TypeError, ValueError, OverflowError, AttributeError: a value has another type, after damage.
     """
-    query = f"SELECT {_OF_COLUMNS} FROM row WHERE dead = 0 ORDER BY slot"  # noqa: S608 - constants
-    return _columns(connection.execute(query).fetchall())
+    query = f"SELECT {_OF_COLUMNS} FROM row WHERE dead = 0 AND slot >= ? ORDER BY slot"  # noqa: S608 - constants
+    return _columns(connection.execute(query, (first_slot,)).fetchall())
+
+
+def joined_columns(first: Columns, last: Columns) -> Columns:
+    """The columns of two sets of rows; all slots of ``last`` are greater."""
+    pairs = ((name, getattr(first, name), getattr(last, name)) for name in ("slots", "crcs", "times", "frames"))
+    numbers = {name: np.concatenate(parts) for name, *parts in pairs}
+    cameras, camera_names = _joined_codes(first.cameras, first.camera_names, last.cameras, last.camera_names)
+    sources, source_names = _joined_codes(first.sources, first.source_names, last.sources, last.source_names)
+    total = (first.total + last.total) % MODULUS
+    return Columns(
+        **numbers, cameras=cameras, sources=sources, camera_names=camera_names, source_names=source_names, total=total
+    )
+
+
+def _joined_codes(
+    first: NDArray[np.int64], first_names: Sequence[Any], last: NDArray[np.int64], last_names: Sequence[Any]
+) -> tuple[NDArray[np.int64], tuple[Any, ...]]:
+    positions = {name: code for code, name in enumerate(first_names)}
+    codes = np.array([positions.setdefault(name, len(positions)) for name in last_names], np.int64)
+    return np.concatenate([first, codes[last]]), tuple(positions)
 
 
 def columns_of(rows: Sequence[GalleryRow]) -> Columns:

@@ -22,7 +22,7 @@ from rrid_edge.gallery.local.database import ReadPool, is_damage, translated
 from rrid_edge.gallery.local.facts import Facts, info_of, read_facts, vector_format_of
 from rrid_edge.gallery.local.mapped import MappedVectors
 from rrid_edge.gallery.local.projection import ProjectionFacts
-from rrid_edge.gallery.local.schema import columns_of, read_columns
+from rrid_edge.gallery.local.schema import Columns, columns_of, joined_columns, read_columns
 from rrid_edge.gallery.local.view import DecodedRows, Vectors, View, memory_budget_bytes
 from rrid_edge.gallery.shared import row_order
 
@@ -36,7 +36,7 @@ class State:
         folder: of the index.
         facts: of the state.
         damaged: number of damaged copies of the facts.
-        earlier: a state whose decoded vectors are taken over if it has the same vector file, or None.
+        earlier: a state whose arrays are taken over if it has the same vector file, or None.
 
     Attributes:
         facts: as given.
@@ -60,11 +60,14 @@ class State:
         self._lock = threading.Lock()
         self._rows: list[GalleryRow] | None = None
         self._view: View | None = None
-        self._decoded = earlier.decoded() if earlier and earlier.vectors.identity == self.vectors.identity else None
+        self._arrays = _Arrays()
+        if earlier is not None and earlier.vectors.identity == self.vectors.identity:
+            self._arrays = earlier.arrays()
 
-    def decoded(self) -> DecodedRows | None:
-        """The decoded vectors, if all of them are."""
-        return self._decoded if self._view is None else self._view.vectors.decoded
+    def arrays(self) -> _Arrays:
+        """What a later state of the same file can take over."""
+        view = self._view
+        return self._arrays if view is None else _Arrays(view.vectors.decoded, view.columns, self.info.slots)
 
     def rows(self, connection: sqlite3.Connection) -> list[GalleryRow]:
         """All live rows in order; the list is shared."""
@@ -78,16 +81,45 @@ class State:
         """The arrays of a search."""
         with self._lock:
             if self._view is None:
-                try:
-                    columns = read_columns(connection)
-                    sound = str(columns.total) == self.facts["total"] and len(columns.slots) == self.info.rows
-                except (AttributeError, OverflowError, TypeError, ValueError):
-                    sound = False
-                if not sound:  # an entry is damaged: take those that match their own checksums
+                columns = self._columns(connection)
+                if columns is None:  # an entry is damaged: take those that match their own checksums
                     columns = columns_of(read_entries(connection, self.info.generation).live)
-                vectors = Vectors(self.vectors.stored, memory_budget_bytes(), self._decoded)
+                vectors = Vectors(self.vectors.stored, memory_budget_bytes(), self._arrays.decoded)
                 self._view = View(vectors, columns, load_bounds(self._folder, self.info, self.projection))
+                self._arrays = _Arrays()
             return self._view
+
+    def _columns(self, connection: sqlite3.Connection) -> Columns | None:
+        """The columns of all live rows; None if they do not match the checksum in the facts."""
+        try:
+            known = self._arrays.columns
+            if known is not None:
+                # Adding is the usual change. The checksum tells whether an earlier row has changed too.
+                columns = joined_columns(known, read_columns(connection, self._arrays.slots))
+                if self._is_sound(columns):
+                    return columns
+            columns = read_columns(connection)
+        except (AttributeError, OverflowError, TypeError, ValueError):
+            return None
+        return columns if self._is_sound(columns) else None
+
+    def _is_sound(self, columns: Columns) -> bool:
+        return str(columns.total) == self.facts["total"] and len(columns.slots) == self.info.rows
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """Arrays of one state.
+
+    Attributes:
+        decoded: the vectors, if all of them are decoded.
+        columns: of the live rows, or None.
+        slots: number of slots that ``columns`` covers.
+    """
+
+    decoded: DecodedRows | None = None
+    columns: Columns | None = None
+    slots: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rrid_edge.gallery.local import view
+from rrid_edge.gallery.base import SearchFilter
+from rrid_edge.gallery.local import schema, snapshot, view
 from rrid_edge.gallery.local.store import LocalGallery
 from support.galleries import SPEC, answered, path_of, rows, slow_search, vectors
 
@@ -58,3 +59,31 @@ def test_only_new_rows_are_decoded(tmp_path, monkeypatch):
             gallery.add(rows(1, start=number), vectors(1, seed=number))
             gallery.search(queries, 5)
     assert copied == [40, 1, 1]
+
+
+def test_columns_of_earlier_rows_are_read_again_only_if_they_changed(tmp_path, monkeypatch):
+    read = []
+
+    def counting(connection, first_slot=0):
+        read.append(first_slot)
+        return schema.read_columns(connection, first_slot)
+
+    monkeypatch.setattr(snapshot, "read_columns", counting)
+    only = SearchFilter(cameras=frozenset({"dock"}))
+    with LocalGallery.create(tmp_path / "index", SPEC) as gallery, LocalGallery(tmp_path / "index") as reader:
+        gallery.add(rows(40), vectors(40))
+        assert reader.search(vectors(1), 50, only).rows == 0
+        gallery.add([dataclasses.replace(row, camera="dock") for row in rows(2, start=40)], vectors(2, seed=1))
+        assert reader.search(vectors(1), 50, only).rows == 2
+        gallery.remember({"pattern": "none"})
+        assert reader.search(vectors(1), 50, only).rows == 2
+        assert read == [0, 40, 42]
+        del read[:]
+        changed = gallery.rows()[:3]
+        gallery.update([dataclasses.replace(row, camera="dock") for row in changed])
+        gallery.remove([path_of(row) for row in rows(1, start=41)])
+        assert reader.search(vectors(1), 50, only).rows == 4
+        assert read == [42, 0]
+        assert {path_of(hit.row) for hit in reader.search(vectors(1), 50, only).hits[0]} == {
+            path_of(row) for row in (*changed, *rows(1, start=40))
+        }
