@@ -17,6 +17,7 @@ import onnxruntime
 import pytest
 
 from support.milvus_server import TOKEN, MilvusServer, server_python
+from support.sharing import made_once
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -68,3 +69,26 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
     with pytest.MonkeyPatch.context() as patched, MilvusServer(tmp_path_factory.mktemp("milvus")) as running:
         patched.setitem(os.environ, "RRID_EDGE_MILVUS_TOKEN", TOKEN)
         yield running
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the tiny network: its checkpoint ``tiny.pth``, and ``rrid.onnx`` as the command exports it.
+
+    All workers share it, so tests only read it.
+    """
+    return made_once(tmp_path_factory, "tiny-export", _export_tiny_network)
+
+
+def _export_tiny_network(folder: Path) -> None:
+    import torch  # only tests that need PyTorch wait for it
+
+    from support.commands import rrid_edge
+    from support.networks import TINY, tiny_network
+    from support.pictures import save_crops
+
+    torch.save(tiny_network().state_dict(), folder / "tiny.pth")
+    save_crops(folder / "crops", 4)
+    size = ("--height", TINY.height_px, "--width", TINY.width_px)
+    outcome = rrid_edge("export", folder / "tiny.pth", "-o", folder, *size, "--crops", folder / "crops")
+    assert outcome.code == 0, outcome

@@ -22,8 +22,6 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.machine.timing import Timing, interleave
 from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.ranking.labels import Labels
-from rrid_train.model import RRID
-from rrid_train.settings import ModelConfig
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 from support.pictures import save_crops
@@ -122,16 +120,12 @@ def test_table_names_every_engine(report, least_effort):
     assert "files to index" in outcome.out
 
 
-def test_yardsticks_come_first_and_labelled_data_give_parity(tmp_path, monkeypatch, least_effort):
+def test_yardsticks_come_first_and_labelled_data_give_parity(tmp_path, tiny_export, monkeypatch, least_effort):
     """Parity is measured on the crops of a folder. torch.compile is replaced by eager PyTorch."""
     monkeypatch.setattr(torch, "compile", lambda branch, **_: branch)
-    torch.manual_seed(0)
-    torch.save(RRID(ModelConfig("resnet18", 96, 32, (3, 2), 8), 5).state_dict(), tmp_path / "tiny.pth")
-    outcome = rrid_edge("export", tmp_path / "tiny.pth", "-o", tmp_path, "--height", 96, "--width", 32)
-    assert outcome.code == 0, outcome
     save_crops(tmp_path / "crops", 14)
-    yardsticks = ("--against", "torch-compile", "--against", "published", "--checkpoint", tmp_path / "tiny.pth")
-    where = ("--model", tmp_path / "rrid.onnx", "--data", tmp_path / "crops", "--count", 12, "--threads", 1)
+    yardsticks = ("--against", "torch-compile", "--against", "published", "--checkpoint", tiny_export / "tiny.pth")
+    where = ("--model", tiny_export / "rrid.onnx", "--data", tmp_path / "crops", "--count", 12, "--threads", 1)
     outcome = rrid_edge("bench", "--quick", *where, *yardsticks, "--json")
     assert outcome.code == 0, outcome
     content = json.loads(outcome.out)

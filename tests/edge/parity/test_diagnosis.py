@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from rrid_edge.crops.images import load_rgb, read_image
 from rrid_edge.engines import open_engine
-from rrid_edge.engines.onnxruntime.cpu import MemorySession
+from rrid_edge.engines.onnxruntime.cpu import MemorySession, OnnxRuntimeEngine
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.diagnosis import MISTAKES, diagnose, pixel_mistake
 from rrid_edge.parity.goldens import Goldens, save_goldens
@@ -21,45 +22,57 @@ from rrid_edge.ranking.labels import Labels
 from rrid_export import mistakes
 from rrid_export.mistakes import mistaken_networks
 from rrid_train.model import RRID
-from rrid_train.settings import ModelConfig
 from support.commands import refused, rrid_edge
 from support.pictures import noise
 
-TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
 MEAN = torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
 COUNT = 6
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _networks_are_built_once():
-    """Build the network of each mistake once per file, not once per test."""
+def _every_answer_is_computed_once():
+    """Build the network of each mistake once per file, and run each network on the same images once.
+
+    The cases differ in the reference only: the engine and the networks see the same images in all of them.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mistakes, "_runner", lambda model: MemorySession(model.SerializeToString()).run)
+        patch.setattr(OnnxRuntimeEngine, "_run_batch", _remembered(OnnxRuntimeEngine._run_batch))
+        patch.setattr(mistakes, "_runner", lambda model: _remembered(MemorySession(model.SerializeToString()).run))
         patch.setattr(mistakes, "mistaken_networks", functools.cache(mistaken_networks))
         yield
 
 
+def _remembered(run):
+    """``run`` with a memory of its answers, by the model file of the engine if there is one, and the images."""
+    answers = {}
+
+    def answer(*arguments):
+        *engine, images = arguments
+        key = (tuple(one._path for one in engine), images.shape, images.tobytes())
+        if key not in answers:
+            answers[key] = run(*arguments)
+        return answers[key].copy()
+
+    return answer
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, tiny_export):
     """An export of the published network with random weights, and crops that are larger than its input."""
     folder = tmp_path_factory.mktemp("diagnosis")
-    torch.manual_seed(1)
-    torch.save(RRID(TINY, 5).state_dict(), folder / "tiny.pth")
+    shutil.copytree(tiny_export, folder / "m")
     (folder / "crops").mkdir()
     for index in range(COUNT):
         grain = np.random.default_rng(index).integers(-60, 61, (210 + 9 * index, 100, 3), dtype=np.int16)
         picture = np.asarray(noise(index, *grain.shape[:2]), dtype=np.int16) + grain
         Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / "crops" / f"{index:02d}.png")
-    size = ("--height", 96, "--width", 32)
-    outcome = rrid_edge("export", folder / "tiny.pth", "-o", folder / "m", *size, "--crops", folder / "crops")
-    assert outcome.code == 0, outcome
     return folder
 
 
 @pytest.fixture(scope="module")
 def network(folder):
-    return RRID.from_state_dict(torch.load(folder / "tiny.pth"), height_px=96, width_px=32).eval()
+    return RRID.from_state_dict(torch.load(folder / "m" / "tiny.pth"), height_px=96, width_px=32).eval()
 
 
 def _paths(folder):
@@ -273,7 +286,7 @@ def test_goldens_of_another_folder_are_refused(folder, network, tmp_path):
 
 
 def test_missing_mirror_is_not_tried_on_a_network_without_mirror(folder, tmp_path):
-    size = ("--height", 96, "--width", 32, "--no-flip")
-    assert rrid_edge("export", folder / "tiny.pth", "-o", tmp_path, *size).code == 0
+    size = ("--height", 96, "--width", 32, "--no-flip", "--crops", folder / "crops")
+    assert rrid_edge("export", folder / "m" / "tiny.pth", "-o", tmp_path, *size).code == 0
     assert "missing-mirror" not in mistaken_networks(tmp_path / "rrid.onnx")
     assert "missing-mirror" in mistaken_networks(folder / "m" / "rrid.onnx")

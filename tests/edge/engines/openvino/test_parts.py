@@ -13,6 +13,7 @@ from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork
 from support.networks import TINY, tiny_network
 from support.onnx_models import tiny_model
+from support.sharing import made_once
 
 
 def read(content: bytes):
@@ -33,14 +34,16 @@ def kinds(model):
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16"])
-def content(request, tmp_path_factory):
-    source = SourceNetwork(tiny_network(), tmp_path_factory.mktemp("parts") / "tiny.pth", "ab", "nothing")
-    branch = InferenceBranch(source.model).eval()
-    if request.param == "fp16":
-        branch = branch.to_half()
-    path = source.path.with_suffix(".onnx")
-    export_onnx(branch, source.spec().with_precision(request.param), path)
-    return path.read_bytes()
+def content(request, tmp_path_factory, tiny_export):
+    if request.param == "fp32":
+        return (tiny_export / "rrid.onnx").read_bytes()
+    return (made_once(tmp_path_factory, "tiny-fp16", _export_in_half_precision) / "tiny.onnx").read_bytes()
+
+
+def _export_in_half_precision(folder):
+    source = SourceNetwork(tiny_network(), folder / "tiny.pth", "ab", "nothing")
+    branch = InferenceBranch(source.model).eval().to_half()
+    export_onnx(branch, source.spec().with_precision("fp16"), folder / "tiny.onnx")
 
 
 def test_both_parts_together_are_the_network(content):
