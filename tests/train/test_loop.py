@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,9 +35,9 @@ from support.datasets import write_dataset
 
 TINY = TrainConfig(
     backbone="resnet18",
-    height=96,
+    height=32,
     width=32,
-    stripes=(3, 2),
+    stripes=(2,),
     block_width=8,
     backbone_weights="none",
     num_val=1,
@@ -57,6 +58,23 @@ def config(tmp_path):
     return dataclasses.replace(TINY, dataset_path=str(tmp_path / "data"), exp_dir=str(tmp_path / "run"))
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The settings of a finished run, and its duration in seconds. Tests read its folder and must not change it."""
+    root = tmp_path_factory.mktemp("finished")
+    config = dataclasses.replace(TINY, dataset_path=str(write_dataset(root / "data")), exp_dir=str(root / "run"))
+    started = time.perf_counter()
+    assert train(config) == root / "run" / "best.safetensors"
+    return config, time.perf_counter() - started
+
+
+@pytest.fixture
+def earlier_run(config, finished):
+    """Settings whose folder already holds a finished run. The test may change it."""
+    shutil.copytree(finished[0].exp_dir, config.exp_dir)
+    return config
+
+
 def _weights(path):
     return load_checkpoint(path).state
 
@@ -66,10 +84,9 @@ def _equal(one, two):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_run_writes_all_documented_files(config, tmp_path):
-    best = train(config)
-    folder = tmp_path / "run"
-    assert best == folder / "best.safetensors"
+def test_a_run_writes_all_documented_files(finished):
+    config, _ = finished
+    folder = Path(config.exp_dir)
     assert {path.name for path in folder.iterdir()} >= {
         "best.safetensors",
         "last.safetensors",
@@ -79,7 +96,7 @@ def test_a_run_writes_all_documented_files(config, tmp_path):
         "curves.png",
         "tensorboard",
     }
-    checkpoint = load_checkpoint(best)
+    checkpoint = load_checkpoint(folder / "best.safetensors")
     assert checkpoint.training_data == "tiny"
     assert checkpoint.num_persons == 3
     assert config_from_dict(checkpoint.config, where="x") == config
@@ -105,12 +122,16 @@ class _Stopping(Trainer):
 
 
 @pytest.mark.parametrize("amp", ["none", "bf16"])
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(config, tmp_path, monkeypatch, capsys, amp):
-    config = dataclasses.replace(config, amp=amp, channels_last=amp != "none", accumulate=1)
-    if amp == "bf16":  # slow on processors without bfloat16: a third of the pixels
-        config = dataclasses.replace(config, height=32, stripes=(2,))
-    train(config)
-    expected = _weights(tmp_path / "run" / "last.safetensors")
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    request, config, tmp_path, monkeypatch, capsys, amp
+):
+    if amp == "none":
+        config, _ = request.getfixturevalue("finished")
+    else:
+        # Slow on processors without bfloat16: one epoch of small batches.
+        config = dataclasses.replace(config, amp=amp, channels_last=True, epochs=1, batch_size=4, batch_sample=2)
+        train(config)
+    expected = _weights(Path(config.exp_dir) / "last.safetensors")
     other = dataclasses.replace(config, exp_dir=str(tmp_path / "other"))
     with monkeypatch.context() as patched:
         patched.setattr(loop, "Trainer", _Stopping)
@@ -136,7 +157,7 @@ def test_auto_takes_bfloat16_only_from_a_cpu_that_has_it(config, tmp_path, monke
 def test_sigterm_saves_the_state_and_prints_the_resume_command(config, tmp_path):
     folder = tmp_path / "run"
     options = (
-        "--backbone resnet18 --height 96 --width 32 --stripes 3,2 --block-width 8 --backbone-weights none --num-val 1"
+        "--backbone resnet18 --height 32 --width 32 --stripes 2 --block-width 8 --backbone-weights none --num-val 1"
     )
     options += " --epochs 500 --batch-size 8 --num-workers 0 --threads 1 --print-freq 1 --val-every 0"
     command = [
@@ -163,17 +184,16 @@ def test_sigterm_saves_the_state_and_prints_the_resume_command(config, tmp_path)
     assert torch.load(folder / "last.state.pt", weights_only=True)["step"] >= 2
 
 
-def test_a_nan_loss_stops_the_run_and_names_the_step(config, monkeypatch):
+def test_a_nan_loss_stops_the_run_and_names_the_step(earlier_run, monkeypatch):
     def broken(*arguments, **options):
         terms = real(*arguments, **options)
         return terms._replace(total=terms.total * float("nan"))
 
     real = rrid_loss
-    train(config)
     monkeypatch.setattr(loop, "rrid_loss", broken)
     words = r"the loss is nan at step 0, expected a finite number; .* \(last good checkpoint: none yet\)"
     with pytest.raises(CheckFailedError, match=words):
-        train(config, overwrite=True)
+        train(earlier_run, overwrite=True)
 
 
 def test_accumulated_batches_count_as_one_step(config):
@@ -194,12 +214,11 @@ def test_accumulated_batches_count_as_one_step(config):
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_an_earlier_run_is_overwritten_only_on_request(config):
-    train(dataclasses.replace(config, epochs=1))
+def test_an_earlier_run_is_overwritten_only_on_request(earlier_run):
     words = "already holds a run, expected a new folder; resume the run, overwrite it, or give another folder"
     with pytest.raises(UsageError, match=words):
-        train(config)
-    train(dataclasses.replace(config, epochs=1), overwrite=True)
+        train(earlier_run)
+    train(dataclasses.replace(earlier_run, epochs=1), overwrite=True)
 
 
 def test_resume_refuses_a_missing_and_a_damaged_state(config, tmp_path):
@@ -213,11 +232,10 @@ def test_resume_refuses_a_missing_and_a_damaged_state(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kill_while_writing_keeps_the_previous_checkpoint(config, tmp_path):
-    """The process is killed while it writes the second checkpoint. The first one must be intact."""
-    config = dataclasses.replace(config, epochs=1)
-    train(config)
-    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+def test_a_kill_while_writing_keeps_the_previous_checkpoint(earlier_run):
+    """The process is killed while it writes another checkpoint. The first one must be intact."""
+    last = Path(earlier_run.exp_dir) / "last.safetensors"
+    before = last.read_bytes()
     code = textwrap.dedent(
         f"""
         import os, signal
@@ -226,7 +244,7 @@ def test_a_kill_while_writing_keeps_the_previous_checkpoint(config, tmp_path):
         from rrid_train.checkpoint import load_checkpoint, save_checkpoint
         from rrid_train.model import RRID
 
-        path = Path({str(tmp_path / "run" / "last.safetensors")!r})
+        path = Path({str(last)!r})
         stored = load_checkpoint(path)
         model = RRID(stored.model, stored.num_persons)
 
@@ -240,7 +258,7 @@ def test_a_kill_while_writing_keeps_the_previous_checkpoint(config, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+    assert last.read_bytes() == before
 
 
 def test_given_values_override_the_file_and_the_file_overrides_the_preset(tmp_path):
@@ -424,11 +442,9 @@ def test_two_processes_equal_one_that_averages_their_gradients(config, tmp_path)
         torch.testing.assert_close(two[name], parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_validation_time_is_not_counted_as_training_time(config):
+def test_validation_time_is_not_counted_as_training_time(finished):
     """The first progress line after a validation must not count the validation as waiting for data."""
-    started = time.perf_counter()
-    train(config)
-    elapsed = time.perf_counter() - started
+    config, elapsed = finished
     rows = read_metrics(Path(config.exp_dir))
     total = sum((row["data_ms"] + row["step_ms"]) * row["steps"] for row in rows if row["kind"] == "train")
     assert total / 1000 < elapsed

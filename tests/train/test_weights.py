@@ -48,9 +48,15 @@ def test_every_form_of_weight_file_loads(model, tmp_path, zipped, form):
     _same(load_state_dict_file(tmp_path / "w.pth"), model)
 
 
-def _published_file(form, path):
+@pytest.fixture(scope="module")
+def published_state():
+    """The published network's tensors. Tests must not change them."""
+    return reference.state_dict(20)
+
+
+def _published_file(form, state, path):
     """Write the published network's tensors to a file, as training code does."""
-    network = RRID.from_state_dict(reference.state_dict(20))
+    network = RRID.from_state_dict(state)
     if form == "state dict":
         torch.save(network.state_dict(), path)
     else:  # A whole pickled module, whose class cannot be imported when it is read.
@@ -67,8 +73,8 @@ def _published_file(form, path):
 
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 @pytest.mark.parametrize("form", ["state dict", "module, old format", "module, new format"])
-def test_published_weights_give_the_published_descriptors_from_every_form(form, tmp_path):
-    _published_file(form, tmp_path / "published.pth")
+def test_published_weights_give_the_published_descriptors_from_every_form(form, published_state, tmp_path):
+    _published_file(form, published_state, tmp_path / "published.pth")
     model = RRID.from_state_dict(load_state_dict_file(tmp_path / "published.pth")).eval()
     assert model.num_persons == 751
     pixels = reference.images(20)
