@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rrid_edge.bench import engines
 from rrid_edge.bench.engines import EffortSettings
 from rrid_edge.bench.pipeline import FileKind
 from rrid_edge.bench.probe import LoadRequest, measure_load
@@ -32,6 +34,14 @@ def _little_effort(threads=0):
     effort = EffortSettings((1, 8), 3, 5, budget_s=0.3, processes=1, threads=threads)
     kinds = (FileKind("crops 64 x 128", 64, 128, 0.3, 16, 400), FileKind("pictures 3000 x 4000", 3000, 4000, 0.1, 2, 2))
     return BenchSettings(effort, kinds, pairs=2, gallery_sizes=(1_000, 10_000), search_repetitions=2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _an_engine_is_loaded_in_fresh_processes_once():
+    """Two runs on the same file share the cost of loading it: each measurement starts three processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "measure_load", functools.cache(measure_load))
+        yield
 
 
 @pytest.fixture(scope="module")
