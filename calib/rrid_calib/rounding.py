@@ -9,6 +9,7 @@ What it gains: ``docs/decisions/precision.md``.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -26,6 +27,8 @@ _DAMPING = 0.01
 """Fraction of H's mean diagonal that is added to the diagonal, so that H is invertible even if inputs are constant."""
 _BLOCK = 128
 """Inputs per block. The errors of all earlier inputs enter a block with one matrix product."""
+_ROWS = 512
+"""Positions that are gathered before they enter H: H of a wide layer is large, so it is added to rarely."""
 
 
 class SecondMoments:
@@ -49,21 +52,33 @@ class SecondMoments:
         self._shapes, self._geometry = shapes, geometry
         # One generator per layer, with one draw per image: the positions do not depend on the batch size.
         self._generators = {layer.name: np.random.default_rng([seed, 31, index]) for index, layer in enumerate(layers)}
+        self._waiting: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
         self._sums: dict[str, NDArray[np.float32]] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, tensor: str, values: NDArray[np.float32]) -> None:
         """Add the values (N, C, H, W) of one activation tensor."""
         for layer in self._layers:
             if layer.source == tensor:
-                patches = self._patches(layer.name, values)
-                products = np.matmul(patches.transpose(0, 2, 1), patches)
-                self._sums[layer.name] = self._sums.get(layer.name, np.float32(0)) + products
-                self._counts[layer.name] = self._counts.get(layer.name, 0) + patches.shape[1]
+                self._waiting[layer.name].append(self._patches(layer.name, values))
+                if sum(patches.shape[1] for patches in self._waiting[layer.name]) >= _ROWS:
+                    self._multiply(layer.name)
 
     def of(self, name: str) -> NDArray[np.float32] | None:
         """H of a layer, (groups, K, K) for K inputs per output, or None if no activations were added."""
+        if self._waiting[name]:
+            self._multiply(name)
         return self._sums[name] / np.float32(self._counts[name]) if name in self._sums else None
+
+    def _multiply(self, name: str) -> None:
+        """Add the products of the gathered inputs of a layer to its sum."""
+        patches = np.concatenate(self._waiting.pop(name), axis=1)
+        products = np.matmul(patches.transpose(0, 2, 1), patches)
+        if name in self._sums:
+            self._sums[name] += products
+        else:
+            self._sums[name] = products
+        self._counts[name] += patches.shape[1]
 
     def _patches(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Inputs of the layer at sampled output positions, (groups, images * positions, K)."""
@@ -115,18 +130,21 @@ def _compensated_group(
     damped = moments.astype(np.float64)
     damped[np.diag_indices_from(damped)] += _DAMPING * max(float(np.mean(np.diag(damped))), 1e-12)
     factor = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1].astype(np.float32)
-    errors = np.empty_like(weights)
-    result = np.empty(weights.shape, np.int8)
-    for start in range(0, weights.shape[1], _BLOCK):
-        stop = min(start + _BLOCK, weights.shape[1])
-        entries = errors[:, :start] @ factor[:start, start:stop]
+    # One row per input, because the loop takes one input at a time.
+    by_input = np.ascontiguousarray(weights.T)
+    errors = np.empty_like(by_input)
+    result = np.empty(by_input.shape, np.int8)
+    for start in range(0, len(by_input), _BLOCK):
+        stop = min(start + _BLOCK, len(by_input))
+        entries = factor[:start, start:stop].T @ errors[:start]
         for index in range(start, stop):
-            wanted = weights[:, index] + entries[:, index - start] / factor[index, index]
+            wanted = by_input[index] + entries[index - start] / factor[index, index]
             rounded = np.clip(np.rint(wanted / steps), -LARGEST, LARGEST)
-            result[:, index] = rounded
-            errors[:, index] = weights[:, index] - rounded * steps
-            entries[:, index - start :] += np.outer(errors[:, index], factor[index, index:stop])
-    return result
+            result[index] = rounded
+            errors[index] = by_input[index] - rounded * steps
+            entries[index - start + 1 :] += np.outer(factor[index, index + 1 : stop], errors[index])
+    by_output: NDArray[np.int8] = result.T
+    return by_output
 
 
 def empty_moments(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 - a protobuf message

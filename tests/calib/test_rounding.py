@@ -132,6 +132,25 @@ def test_sampled_positions_do_not_depend_on_the_batch():
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
+def test_moments_do_not_depend_on_when_they_are_added(monkeypatch):
+    """Inputs are gathered, because adding to the moments of a wide layer costs more than a few more inputs."""
+    values = np.random.default_rng(0).standard_normal((7, 2, 4, 4)).astype(np.float32)
+    layer = Layer("conv", "input", "weight", None)
+    found = []
+    for rows in (1, 40, 10_000):  # at once, after three images, at the end
+        monkeypatch.setattr("rrid_calib.rounding._ROWS", rows)
+        moments = SecondMoments([layer], {"conv": (7, 2, 1, 1)}, {"conv": (1, 0)})
+        for image in range(7):
+            moments.add("input", values[image : image + 1])
+        seen = moments.of("conv")
+        assert seen is not None
+        np.testing.assert_array_equal(moments.of("conv"), seen)
+        found.append(seen)
+    assert SecondMoments([layer], {"conv": (7, 2, 1, 1)}, {"conv": (1, 0)}).of("conv") is None
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-5)
+    np.testing.assert_allclose(found[1], found[2], rtol=1e-5)
+
+
 def test_compensation_reduces_the_error_of_a_network(tmp_path):
     source = SourceNetwork(tiny_network(), tmp_path / "tiny.pth", "ab", "nothing")
     export_onnx(InferenceBranch(source.model).eval(), source.spec(), tmp_path / "tiny.onnx")
