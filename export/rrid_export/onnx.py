@@ -29,6 +29,8 @@ OPSET = 17
 _TRACED_OPSET = 18
 _TRACED_BATCH = 2
 _CHECKED_BATCHES = (1, 3, 5)
+_LARGE_BYTES = 1024
+"""Larger tensors are weights. Smaller ones may be shapes, which the converter and shape inference read."""
 _FLOAT32_TOLERANCE = 1e-5
 _FLOAT16_MIN_COSINE = 0.999
 
@@ -157,10 +159,26 @@ def _trace(branch: InferenceBranch) -> Any:  # noqa: ANN401 - a protobuf message
             verbose=False,
         )
     assert program is not None
+    model = program.model_proto
+    weights = _take_weights(model)  # each step below would copy them several times
     # The exporter writes operator set 18 or newer; onnx's own converter then converts to 17.
-    model = version_converter.convert_version(program.model_proto, OPSET)
+    model = version_converter.convert_version(model, OPSET)
     _remove_machine_details(model)
-    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            tensor.raw_data = weights.pop(tensor.name)
+    assert not weights, sorted(weights)
+    return model
+
+
+def _take_weights(model: Any) -> dict[str, bytes]:  # noqa: ANN401 - a protobuf message
+    """Take the values of the large tensors out of a model, which keeps their types and shapes: values by name."""
+    large = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) > _LARGE_BYTES]
+    weights = {tensor.name: tensor.raw_data for tensor in large}
+    for tensor in large:
+        tensor.raw_data = b""
+    return weights
 
 
 def _remove_machine_details(model: Any) -> None:  # noqa: ANN401 - a protobuf message

@@ -423,7 +423,10 @@ def test_a_model_that_fails_parity_is_not_written(monkeypatch, model_path, datas
     assert [path.name for path in model_path.parent.iterdir()] == ["rrid.onnx"]
 
 
-def test_export_calibrates_and_compares_with_pytorch(lenient, checkpoint, smallest_dataset, tmp_path, monkeypatch):
+def test_export_calibrates_and_compares_with_pytorch(
+    lenient, checkpoint, exported, smallest_dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("rrid_export.onnx._trace", lambda _branch: onnx.load(exported))  # traced from this checkpoint
     monkeypatch.setattr("rrid_calib.forms.TOP1_TARGET", 0.0)
     monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.9)  # the first form will do
     arguments = [

@@ -15,7 +15,7 @@ from rrid_edge.errors import CheckFailedError
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
-from rrid_export.onnx import check_onnx, export_onnx, run_branch
+from rrid_export.onnx import _take_weights, check_onnx, export_onnx, run_branch
 from rrid_export.source import SourceNetwork, load_source
 from rrid_export.torch_engine import TorchEngine
 from rrid_train.model import RRID
@@ -52,7 +52,7 @@ def exported(request, tmp_path_factory):
     state = reference.state_dict(request.param)
     if request.param == 77:  # names as DataParallel gives them
         state = {f"module.{name}": tensor for name, tensor in state.items()}
-    save_crops(folder / "crops", 4)  # fewer than the drawn patterns that export takes by default
+    save_crops(folder / "crops", 3)  # fewer than the drawn patterns that export takes by default
     torch.save(state, folder / "weights.pth")
     options = ("--output", folder / "models", "--crops", folder / "crops")
     outcome = rrid_edge("export", folder / "weights.pth", *options)
@@ -163,6 +163,17 @@ def test_a_file_that_breaks_the_contract_is_refused(tiny, tiny_file, tmp_path, d
     save_changed_model(tmp_path / "m.onnx", model, tiny.spec())
     with pytest.raises(CheckFailedError, match=words):
         check_onnx(tmp_path / "m.onnx", tiny.spec(), branch)
+
+
+def test_the_converter_gets_no_large_weights(tiny_file):
+    """It would copy them several times. Shapes and other small tensors stay, because it reads them."""
+    model, whole = onnx.load(tiny_file), onnx.load(tiny_file)
+    weights = _take_weights(model)
+    assert model.ByteSize() < 0.01 * whole.ByteSize()
+    for left, tensor in zip(model.graph.initializer, whole.graph.initializer, strict=True):
+        assert (left.name, left.data_type, left.dims) == (tensor.name, tensor.data_type, tensor.dims)
+        assert tensor.raw_data == weights.get(tensor.name, left.raw_data)
+        assert (tensor.name in weights) == (len(tensor.raw_data) > 1024)
 
 
 def test_a_failed_check_leaves_no_file(tiny, tiny_file, tmp_path, monkeypatch):
