@@ -88,7 +88,7 @@ def load_source(path: Path, *, height_px: int | None = None, width_px: int | Non
                     f"{name} {wanted} px contradicts {printable(path)}, which was trained at {stored} px; leave it out",
                     parameter=name,
                 )
-        model = RRID(config, checkpoint.num_persons)
+        model = RRID.without_weights(config, checkpoint.num_persons)
         training_data = checkpoint.training_data
         from rrid_train.model import load_exactly
 

@@ -40,6 +40,16 @@ def test_blocks_and_logits_equal_the_published_network(published):
     np.testing.assert_allclose(output.logits[:, :, :16].numpy(), logits, atol=1e-4 * np.abs(logits).max())
 
 
+def test_a_loaded_network_draws_no_random_weights_and_lacks_none():
+    torch.manual_seed(0)
+    trained = RRID(TINY, 7)
+    stored = {name: value for name, value in trained.state_dict().items() if not name.endswith("num_batches_tracked")}
+    before = torch.get_rng_state()
+    loaded = RRID.from_state_dict(stored, height_px=96, width_px=32)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
 def test_sizes_are_inferred_from_the_tensors():
     model = RRID(TINY, 7)
     again = RRID.from_state_dict(model.state_dict(), height_px=96, width_px=32)

@@ -186,8 +186,19 @@ class RRID(nn.Module):
             CheckpointError: the tensors are no RRID network, or some are missing, unknown or of another shape.
         """
         config, num_persons = infer_config(state, height_px=height_px, width_px=width_px, where=where)
-        model = cls(config, num_persons)
+        model = cls.without_weights(config, num_persons)
         load_exactly(model, state, where=where)
+        return model
+
+    @classmethod
+    def without_weights(cls, config: ModelConfig, num_persons: int) -> RRID:
+        """Build a network for :func:`load_exactly`: its weights are undefined, which saves drawing random ones."""
+        with torch.device("meta"):
+            model = cls(config, num_persons)
+        model.to_empty(device="cpu")
+        for name, counter in model.named_buffers():
+            if name.endswith("num_batches_tracked"):  # the only tensors that a file may lack
+                counter.zero_()
         return model
 
 
