@@ -135,7 +135,12 @@ def test_an_engine_that_depends_on_the_batch_is_found():
 def test_few_images_are_not_run_in_the_same_batch_again(monkeypatch):
     engine, sizes = _WrongEngine(batch_offset=0.05), list[int]()
     run = engine.run
-    monkeypatch.setattr(engine, "run", lambda images: sizes.append(len(images)) or run(images))
+
+    def counted(images):
+        sizes.append(len(images))
+        return run(images)
+
+    monkeypatch.setattr(engine, "run", counted)
     assert batch_invariance(engine, _images(3)) < 0.99
     assert sizes == [1] * 3 + [2] * 2 + [3] * 3  # a batch of five would hold the same three images
 
