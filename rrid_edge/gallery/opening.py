@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TypedDict
+
+from typing_extensions import Unpack
 
 from rrid_edge.errors import GalleryError, GalleryMissingError, GalleryUnavailableError, UsageError, printable
 from rrid_edge.gallery import keeping
@@ -13,6 +16,7 @@ from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.local.folder import DEFAULT_MODE, has_index, remove_index
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.address import MilvusAddress, without_secrets
+from rrid_edge.gallery.shared import refuse_unknown_dtype
 from rrid_edge.model.spec import ModelSpec
 
 INDEX_FOLDER = ".rrid-edge"
@@ -154,25 +158,30 @@ def remembered_info(location: Location) -> GalleryInfo | None:
         return gallery.info()
 
 
-def create_store(
-    location: Location,
-    spec: ModelSpec,
-    *,
-    dtype: str = "float16",
-    index_type: str = "",
-    replicas: int = 0,
-    mode: int | None = None,
-) -> GalleryStore:
+class StoreOptions(TypedDict, total=False):
+    """How a gallery is created.
+
+    Attributes:
+        dtype: type of the stored values of a new gallery: ``float16`` (the default) or ``float32``.
+        index_type: Milvus only: ``flat``, ``ivf``, ``hnsw`` or ``diskann``. Empty means ``flat`` for a new collection.
+        replicas: Milvus only: replicas in the memory of query nodes. 0 means 1 for a new collection.
+        mode: folders only: permissions of a new index folder, for example ``0o750`` for one that a group may read. None
+            means ``0o700``.
+    """
+
+    dtype: str
+    index_type: str
+    replicas: int
+    mode: int | None
+
+
+def create_store(location: Location, spec: ModelSpec, **options: Unpack[StoreOptions]) -> GalleryStore:
     """Create an empty gallery, or open the existing one for writing. An interrupted rebuild is finished.
 
     Args:
         location: of the gallery.
         spec: of the model.
-        dtype: type of the stored values: ``float16`` or ``float32``.
-        index_type: Milvus only: ``flat``, ``ivf``, ``hnsw`` or ``diskann``. Empty means ``flat`` for a new collection.
-        replicas: Milvus only: replicas in the memory of query nodes. 0 means 1 for a new collection.
-        mode: folders only: permissions of a new index folder, for example ``0o750`` for one that a group may read. None
-            means ``0o700``.
+        **options: see :class:`StoreOptions`.
 
     Raises:
         UsageError: an option is unknown or does not fit the location.
@@ -182,23 +191,16 @@ def create_store(
         GalleryError: an existing gallery is damaged or has a newer format.
         FingerprintMismatchError: an existing gallery was indexed with another model.
     """
+    _refuse_unfit(location, options)
+    dtype, mode = options.get("dtype", "float16"), options.get("mode")
     if isinstance(location, Path):
-        if index_type or replicas:
-            given = f"index type {index_type!r}" if index_type else f"{replicas} replicas"
-            raise UsageError(
-                f"{given} for a folder: index type and replicas are for galleries in Milvus; leave both out",
-                parameter=("index_type", "replicas"),
-            )
         permissions = DEFAULT_MODE if mode is None else mode
         store: GalleryStore = LocalGallery.create(location, spec, dtype=dtype, mode=permissions)
     else:
         from rrid_edge.gallery.milvus.store import MilvusGallery
 
-        if mode is not None:
-            raise UsageError("permissions are for galleries in folders; leave them out in Milvus", parameter="mode")
-        store = MilvusGallery.create(
-            location, spec, dtype=dtype, index_type=index_type or None, replicas=replicas or None
-        )
+        index_type, replicas = options.get("index_type") or None, options.get("replicas") or None
+        store = MilvusGallery.create(location, spec, dtype=dtype, index_type=index_type, replicas=replicas)
     try:
         keeping.restore(location, store)
     except BaseException:
@@ -207,21 +209,37 @@ def create_store(
     return store
 
 
-def rebuild_store(
-    location: Location,
-    spec: ModelSpec,
-    *,
-    dtype: str = "float16",
-    index_type: str = "",
-    replicas: int = 0,
-    mode: int | None = None,
-) -> GalleryStore:
+def _refuse_unfit(location: Location, options: StoreOptions) -> None:
+    """Refuse options that are unknown or do not fit a location.
+
+    Raises:
+        UsageError: there are some.
+    """
+    index_type, replicas = options.get("index_type", ""), options.get("replicas", 0)
+    if isinstance(location, Path):
+        if index_type or replicas:
+            given = f"index type {index_type!r}" if index_type else f"{replicas} replicas"
+            raise UsageError(
+                f"{given} for a folder: index type and replicas are for galleries in Milvus; leave both out",
+                parameter=("index_type", "replicas"),
+            )
+    else:
+        from rrid_edge.gallery.milvus.collection import refuse_unknown_index_type
+
+        if options.get("mode") is not None:
+            raise UsageError("permissions are for galleries in folders; leave them out in Milvus", parameter="mode")
+        refuse_unknown_index_type(index_type or None)
+    refuse_unknown_dtype(options.get("dtype", "float16"))
+
+
+def rebuild_store(location: Location, spec: ModelSpec, **options: Unpack[StoreOptions]) -> GalleryStore:
     """Remove a gallery, if it exists, and create an empty one.
 
     The new gallery keeps the pattern, the source of times, the retention, the model, and what was forgotten. The
-    arguments and errors are those of :func:`create_store`. A damaged gallery is replaced too; what it cannot tell is
-    lost.
+    arguments and errors are those of :func:`create_store`; with a wrong option nothing is removed. A damaged gallery is
+    replaced too; what it cannot tell is lost.
     """
+    _refuse_unfit(location, options)
     try:
         old = open_existing(location)
     except GalleryUnavailableError:
@@ -232,7 +250,7 @@ def rebuild_store(
         with old:
             keeping.save(location, keeping.Kept.of(old))
     remove_store(location)
-    return create_store(location, spec, dtype=dtype, index_type=index_type, replicas=replicas, mode=mode)
+    return create_store(location, spec, **options)
 
 
 def remove_store(location: Location) -> None:

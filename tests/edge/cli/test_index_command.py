@@ -149,6 +149,21 @@ def test_a_rebuild_refuses_to_lose_what_the_folder_cannot_give_again(desk):
     assert len(names()) == 13
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--dtype", "float8"), "dtype 'float8' is unknown"),
+        (("--replicas", 3), "3 replicas for a folder"),
+        (("--index-type", "hnsw"), "index type 'hnsw' for a folder"),
+    ],
+)
+def test_a_rebuild_with_a_wrong_option_removes_nothing(desk, option, words):
+    before = rows()
+    refused(rrid_edge("index", "gallery", "--rebuild", *option), 2, words)
+    assert rows() == before
+    assert not (desk / "gallery" / ".rrid-edge" / "kept.json").exists()
+
+
 def test_a_rebuild_that_was_killed_brings_nobody_back(desk, monkeypatch):
     from rrid_edge.gallery import opening
 
