@@ -5,15 +5,17 @@ Programs use :class:`rrid_edge.gallery.library.Gallery`, which stands on a store
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from rrid_edge.errors import GalleryChangedError
 from rrid_edge.gallery.base import (
     ForgetReport,
     GalleryInfo,
@@ -24,6 +26,8 @@ from rrid_edge.gallery.base import (
     Verification,
 )
 from rrid_edge.model.spec import ModelSpec
+
+_Result = TypeVar("_Result")
 
 
 class Moment(Protocol):
@@ -206,6 +210,24 @@ class StoreOwner(Protocol):
     def store(self) -> GalleryStore:
         """The store."""
         ...
+
+
+def read_in_one_moment(store: GalleryStore, read: Callable[[Moment], _Result], attempts: int) -> _Result:
+    """Read what belongs together from one moment, and again if others change rows that it needs meanwhile.
+
+    Args:
+        store: of the gallery.
+        read: reads from the moment; it may be called several times.
+        attempts: most calls of ``read``.
+
+    Raises:
+        GalleryChangedError: others changed the rows of every attempt.
+    """
+    for _ in range(attempts - 1):
+        with contextlib.suppress(GalleryChangedError), store.moment() as moment:
+            return read(moment)
+    with store.moment() as moment:
+        return read(moment)
 
 
 def store_of(gallery: GalleryStore | StoreOwner) -> GalleryStore:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import GalleryChangedError, UsageError, printable
+from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.gallery.base import GalleryRow
-from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
 
 UNKNOWN = -1
 """Stands for an unknown time or frame."""
@@ -44,7 +44,13 @@ def export_gallery(store: GalleryStore, path: Path, sources: Iterable[str] | Non
             f"{printable(path)}: the file name must end in .npz; rename it, for example descriptors.npz",
             parameter="output",
         )
-    rows, vectors = _one_moment(store, None if sources is None else list(sources))
+    wanted = None if sources is None else list(sources)
+
+    def read(moment: Moment) -> tuple[list[GalleryRow], NDArray[np.float32]]:
+        rows = moment.rows(wanted)
+        return rows, moment.vectors(rows) if rows else np.empty((0, store.spec.dimension), np.float32)
+
+    rows, vectors = read_in_one_moment(store, read, _ATTEMPTS)
     with atomic_output(path, PRIVATE_MODE) as partial:
         np.savez_compressed(
             partial,
@@ -60,19 +66,6 @@ def export_gallery(store: GalleryStore, path: Path, sources: Iterable[str] | Non
             frames=_numbers([row.frame for row in rows]),
         )
     return [row.id for row in rows]
-
-
-def _one_moment(store: GalleryStore, sources: list[str] | None) -> tuple[list[GalleryRow], NDArray[np.float32]]:
-    for attempt in range(_ATTEMPTS):
-        try:
-            with store.moment() as moment:
-                rows = moment.rows(sources)
-                empty = np.empty((0, store.spec.dimension), np.float32)
-                return rows, moment.vectors(rows) if rows else empty
-        except GalleryChangedError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
 
 
 def _texts(values: Sequence[str | None]) -> NDArray[np.str_]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import GalleryChangedError, UsageError
+from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import LOCAL_SOURCE, Hit, SearchFilter
-from rrid_edge.gallery.contract import GalleryStore, Moment
+from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
 from rrid_edge.model.names import thresholds_candidates
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.descriptors import block_shares
@@ -130,22 +130,14 @@ def search_store(
     """
     if not len(queries):
         return ()
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return _search_once(store, queries, row_filter, settings)
-        except GalleryChangedError:
-            continue
-    return _search_once(store, queries, row_filter, settings)
 
-
-def _search_once(
-    store: GalleryStore, queries: NDArray[np.float32], row_filter: SearchFilter, settings: SearchSettings
-) -> tuple[tuple[Match, ...], ...]:
-    with store.moment() as moment:
+    def read(moment: Moment) -> tuple[list[list[Hit]], dict[int, NDArray[np.float32]]]:
         found = moment.search(queries, int(settings.top_k), row_filter).hits
         lowest = settings.min_score
         hits = [[hit for hit in one if lowest is None or hit.score >= lowest] for one in found]
-        vectors = _vectors(moment, hits)
+        return hits, _vectors(moment, hits)
+
+    hits, vectors = read_in_one_moment(store, read, _ATTEMPTS)
     blocks = len(store.spec.blocks)
     return tuple(
         tuple(Match.of(rank, hit, block_shares(query, vectors[hit.row.id], blocks)) for rank, hit in enumerate(one, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import GalleryChangedError, UsageError, printable
 from rrid_edge.gallery.base import Hit, SearchFilter, SearchResult
-from rrid_edge.gallery.contract import GalleryStore, Moment, StoreOwner, store_of
+from rrid_edge.gallery.contract import GalleryStore, Moment, StoreOwner, read_in_one_moment, store_of
 from rrid_edge.gallery.searching import Match
 from rrid_edge.gallery.stored import StoredVectors, memory_batches
 from rrid_edge.matching.doubts import nothing_passes, unlike_images
@@ -57,12 +56,15 @@ def match_all(
     searches = [_planned(query, settings) for query in queries]
     if not searches:
         return ()
-    for _ in range(MOST_ATTEMPTS):
-        with contextlib.suppress(GalleryChangedError), store.moment() as moment:
-            return _answered(moment, store.spec, searches, settings)
-    raise GalleryChangedError(
-        f"{store.where}: the gallery changed {MOST_ATTEMPTS} times while it was read; try again when less is written"
-    )
+    try:
+        return read_in_one_moment(
+            store, lambda moment: _answered(moment, store.spec, searches, settings), MOST_ATTEMPTS
+        )
+    except GalleryChangedError as error:
+        raise GalleryChangedError(
+            f"{store.where}: the gallery changed {MOST_ATTEMPTS} times while it was read; try again when less is "
+            "written"
+        ) from error
 
 
 def _answered(
