@@ -12,6 +12,7 @@ from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.indexing.forgetting import ForgetSelection, forget_crops, unforget
 from rrid_edge.gallery.indexing.retention import forget_expired, set_retention
 from rrid_edge.gallery.indexing.sync import IndexControl, IndexSettings, index_folder
+from support.engines import CountingEngine
 from support.memory_store import SPEC, MemoryStore, vectors
 from support.pictures import noise, save_crops
 
@@ -126,25 +127,13 @@ def indexed(crops):
     return store
 
 
-class CountingEngine(FakeEngine):
-    """Counts the images that it embeds."""
-
-    def __init__(self):
-        super().__init__(SPEC)
-        self.images = 0
-
-    def run(self, images):
-        self.images += len(images)
-        return super().run(images)
-
-
 QUERY = IndexControl(verify=False, remove=False, expire=False)
 WATCH = IndexControl(verify=False)
 
 
 @pytest.mark.parametrize("control", [QUERY, WATCH, IndexControl()])
 def test_forgotten_pictures_are_not_embedded_again_until_they_are_unforgotten(crops, indexed, control):
-    engine = CountingEngine()
+    engine = CountingEngine(SPEC)
     forget_crops(indexed, ForgetSelection(person="0002"))
     (crops / "0002_c1s1_000001_00.jpg").touch()
     report = index_folder(crops, indexed, engine, control=control)
@@ -246,7 +235,7 @@ def test_rows_of_unknown_time_are_kept(gallery):
 def test_expired_files_are_not_indexed_again(crops, indexed, control):
     import os
 
-    engine = CountingEngine()
+    engine = CountingEngine(SPEC)
     old = sorted(crops.iterdir())[:5]
     for path in old:
         os.utime(path, (1_000_000_000, 1_000_000_000))
@@ -272,7 +261,7 @@ def test_capture_times_decide_before_file_times(tmp_path):
     folder.mkdir()
     noise(1).save(folder / "cam1_20200101120000.jpg")
     noise(2).save(folder / "cam1_22990101120000.jpg")
-    gallery, engine = MemoryStore(SPEC), CountingEngine()
+    gallery, engine = MemoryStore(SPEC), CountingEngine(SPEC)
     set_retention(gallery, 86_400)
     settings = IndexSettings(pattern=r"cam(?P<camera>\d+)_(?P<time>\d+)")
     assert index_folder(folder, gallery, engine, settings).left_out == 1

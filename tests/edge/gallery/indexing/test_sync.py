@@ -12,22 +12,11 @@ from rrid_edge.errors import FolderUnavailableError
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.indexing.left_out import is_same_file
 from rrid_edge.gallery.indexing.sync import IndexControl, IndexSettings, index_folder
+from support.engines import CountingEngine
 from support.memory_store import SPEC, MemoryStore, vectors
 from support.pictures import noise, save_crops
 
 QUERY = IndexControl(verify=False, remove=False, expire=False)
-
-
-class CountingEngine(FakeEngine):
-    """Counts the images that it embeds."""
-
-    def __init__(self) -> None:
-        super().__init__(SPEC)
-        self.images = 0
-
-    def run(self, images):
-        self.images += len(images)
-        return super().run(images)
 
 
 @pytest.fixture
@@ -224,7 +213,7 @@ def test_a_file_that_the_system_refuses_to_read_keeps_its_row(crops, gallery, mo
 
 
 def test_an_unreadable_picture_is_tried_again_only_when_it_changes(crops):
-    gallery, engine = MemoryStore(SPEC), CountingEngine()
+    gallery, engine = MemoryStore(SPEC), CountingEngine(SPEC)
     broken = crops / "broken.jpg"
     broken.write_bytes(b"\xff\xd8 broken")
     report = run(crops, gallery, QUERY, engine)

@@ -9,18 +9,9 @@ import pytest
 
 from rrid_edge.engines.fake import FakeEngine
 from rrid_edge.gallery.indexing.sync import IndexControl, index_folder
+from support.engines import CountingEngine
 from support.memory_store import SPEC, MemoryStore
 from support.pictures import noise, save_crops
-
-
-class Counting(FakeEngine):
-    """Counts the images that it computes."""
-
-    count = 0
-
-    def _run_batch(self, images):
-        self.count += len(images)
-        return super()._run_batch(images)
 
 
 @pytest.fixture
@@ -44,9 +35,9 @@ def _touch(folder):
 def test_copied_files_keep_their_descriptors_and_are_not_embedded(crops, gallery):
     before = gallery.rows()
     _touch(crops)
-    engine = Counting(SPEC)
+    engine = CountingEngine(SPEC)
     report = index_folder(crops, gallery, engine)
-    assert engine.count == 0
+    assert engine.images == 0
     assert (report.unchanged, report.changed, report.waiting) == (6, 0, 0)
     found = gallery.rows()
     assert [row.mtime_ns for row in found] == [1_600_000_000_123_456_789 + number for number in range(6)]
@@ -64,17 +55,17 @@ def test_changed_and_damaged_crops_among_them_are_embedded(crops, gallery, monke
     second.write_bytes(bytes(second.stat().st_size))
     damaged = [row for row in gallery.rows() if row.path == third.name]
     monkeypatch.setattr(gallery, "damaged", lambda: damaged)
-    engine = Counting(SPEC)
+    engine = CountingEngine(SPEC)
     report = index_folder(crops, gallery, engine)
     assert [path for path, _ in report.failed] == [second.name]
     assert report.changed == 2
     assert report.unchanged == 3
-    assert engine.count >= 2
+    assert engine.images >= 2
 
 
 def test_a_stop_leaves_the_rest_for_a_later_run(crops, gallery):
     _touch(crops)
-    report = index_folder(crops, gallery, Counting(SPEC), control=IndexControl(stop=lambda: True))
+    report = index_folder(crops, gallery, CountingEngine(SPEC), control=IndexControl(stop=lambda: True))
     assert report.waiting == 5
     assert sum(row.mtime_ns >= 1_600_000_000_000_000_000 for row in gallery.rows()) >= 1
-    assert index_folder(crops, gallery, Counting(SPEC)).waiting == 0
+    assert index_folder(crops, gallery, CountingEngine(SPEC)).waiting == 0
