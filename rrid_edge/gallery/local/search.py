@@ -182,11 +182,10 @@ def _intact_candidates(
     """Candidates out of ``positions`` whose vectors match their checksums."""
     while True:
         chosen = candidates(scores, positions, top_k)
-        wrong = view.damaged(slots[chosen].tolist())
-        damaged = chosen[np.isin(slots[chosen], wrong)].tolist() if wrong else []
+        damaged = view.damaged(slots[chosen].tolist())
         if not damaged:
             return chosen
-        positions = np.setdiff1d(positions, np.array(damaged, np.int64))
+        positions = np.setdiff1d(positions, chosen[np.isin(slots[chosen], damaged)])
 
 
 def best_hits(
