@@ -1,0 +1,127 @@
+"""The one reader of structured files: JSON and TOML are checked against a schema before anything uses them.
+
+A schema is a dataclass with type hints. ``typing.Annotated`` and :class:`msgspec.Meta` add ranges, lengths and
+patterns. Unknown keys are ignored, so that a later version may add some. Every damage ends in one error that names the
+file and the place in it: deep nesting, invalid UTF-8, missing keys, wrong types, numbers out of range, NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from rrid_edge.errors import ArtefactError, printable
+
+Content = TypeVar("Content")
+
+MAX_BYTES: Final = 256 << 20
+"""Largest file that is read, in bytes. The largest real one, the list of a dataset, is a tenth of it."""
+_MAX_REASON: Final = 200
+
+
+@dataclass(frozen=True)
+class Artefact(Generic[Content]):
+    """One kind of structured file, and how to read it.
+
+    Attributes:
+        name: what messages call the content, a plural or a noun without article, for example ``thresholds``.
+        schema: type of the content, most often a frozen dataclass.
+        remedy: what to do about a damaged one, for example ``measure them again with: rrid-edge evaluate``.
+        error: class of the error for a damaged one.
+        newest_format: largest value of the key ``format`` that this version reads; None if the content has no such key.
+    """
+
+    name: str
+    schema: type[Content]
+    remedy: str
+    error: type[ArtefactError] = ArtefactError
+    newest_format: int | None = None
+
+    def read(self, path: Path) -> Content:
+        """Read and check a file: TOML if its name ends in ``.toml``, else JSON.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ArtefactError: of the class ``error``: the file is damaged, too large or cannot be read.
+        """
+        where = printable(path)
+        try:
+            size = path.stat().st_size
+            if not path.is_file():
+                raise self.error(f"{where}: no ordinary file; expected {self.name}: {self.remedy}")
+            if size > MAX_BYTES:
+                raise self.error(
+                    f"{where}: {size:,} bytes, at most {MAX_BYTES:,} are read; expected {self.name}: {self.remedy}"
+                )
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self.error(f"{where}: cannot be read ({error.strerror or error}); make the file readable") from error
+        return self.parse_toml(content, where=where) if path.suffix == ".toml" else self.parse(content, where=where)
+
+    def parse(self, text: str | bytes, *, where: str) -> Content:
+        """Check JSON.
+
+        Args:
+            text: the JSON, in UTF-8 if these are bytes.
+            where: what messages call the file.
+
+        Raises:
+            ArtefactError: of the class ``error``: the text is no JSON or does not fit the schema.
+        """
+        try:
+            values = msgspec.json.decode(text)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(where, str(error)) from error
+        return self.convert(values, where=where)
+
+    def parse_toml(self, text: bytes, *, where: str) -> Content:
+        """Check TOML; as :meth:`parse`."""
+        try:
+            values = msgspec.toml.decode(text)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(where, str(error)) from error
+        return self.convert(values, where=where)
+
+    def convert(self, values: object, *, where: str) -> Content:
+        """Check plain values: dictionaries, lists, texts, numbers, booleans and None; as :meth:`parse`."""
+        self._refuse_newer(values, where)
+        try:
+            _refuse_infinite(values, "the top")
+            return msgspec.convert(values, self.schema)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(where, str(error)) from error
+
+    def _refuse_newer(self, values: object, where: str) -> None:
+        if self.newest_format is None or not isinstance(values, dict):
+            return
+        found = values.get("format")
+        if type(found) is int and found > self.newest_format:
+            raise self.error(
+                f"{where}: {self.name} of format {found}, expected at most {self.newest_format}; update rrid-edge"
+            )
+
+    def _damaged(self, where: str, reason: str) -> ArtefactError:
+        reason = printable(reason.replace("`", "").replace(" - at $.", " at ").replace(" - at $", " at the top"))
+        return self.error(f"{where}: damaged {self.name} ({reason[:_MAX_REASON]}); {self.remedy}")
+
+
+def _refuse_infinite(values: object, place: str) -> None:
+    """Refuse NaN and infinity, which TOML has and which no range of a schema refuses.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if isinstance(values, float) and not math.isfinite(values):
+        raise ValueError(f"{values} is not a finite number - at {place}")
+    if isinstance(values, dict):
+        for key, value in values.items():
+            _refuse_infinite(value, str(key))
+    elif isinstance(values, list):
+        for value in values:
+            _refuse_infinite(value, place)
