@@ -12,15 +12,16 @@
     │   └── OutputError                    2  a result that cannot be written
     ├── MissingDependencyError             3  a missing package, runtime, driver or GPU
     ├── GpuFaultError                      3  the GPU or its driver failed at work
-    └── ArtefactError                      4  a file that is damaged or does not fit
-        ├── ModelFileError                 4  an ONNX file or engine
-        ├── CheckpointError                4  a checkpoint
-        ├── FingerprintMismatchError       4  descriptors of another network
-        └── GalleryError                   4  a gallery
-            ├── GalleryBusyError           4  another process is writing it
-            ├── GalleryChangedError        4  it changed while it was read
-            ├── GalleryMissingError        4  there is none at this location
-            └── GalleryUnavailableError    4  its server is down or slow
+    ├── ArtefactError                      4  a file that is damaged or does not fit
+    │   ├── ModelFileError                 4  an ONNX file or engine
+    │   ├── CheckpointError                4  a checkpoint
+    │   ├── FingerprintMismatchError       4  descriptors of another network
+    │   └── GalleryError                   4  a gallery
+    │       ├── GalleryBusyError           4  another process is writing it
+    │       ├── GalleryChangedError        4  it changed while it was read
+    │       ├── GalleryMissingError        4  there is none at this location
+    │       └── GalleryUnavailableError    4  its server is down or slow
+    └── UnexpectedError                    5  an error of the package that nobody foresaw
 
 Exit code 0 means success. A message is one line: what is wrong, what was expected, what to do. The command line prints
 it on stderr, with the options that set its ``parameters``, and exits with the class's ``exit_code``. Nothing else in
@@ -29,6 +30,8 @@ the package calls ``sys.exit``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -161,6 +164,57 @@ class GalleryMissingError(GalleryError):
 
 class GalleryUnavailableError(GalleryError):
     """The gallery's server is down or slow. Rows that it accepted are kept."""
+
+
+class UnexpectedError(RridEdgeError):
+    """Something failed in a way that nobody foresaw. The message names the item at work and the file for a report."""
+
+    exit_code = 5
+
+
+_ITEM = "_rrid_edge_item"
+LONGEST_REASON = 160
+"""Characters of :func:`unforeseen` at most."""
+
+
+@contextmanager
+def item_at_work(item: str | Path) -> Iterator[None]:
+    """Remember ``item`` (a file, a person) in an exception that leaves the block and that nobody foresaw.
+
+    Of nested blocks the innermost wins. Errors of this package pass unchanged: they name the item by themselves.
+    """
+    try:
+        yield
+    except RridEdgeError:
+        raise
+    except Exception as error:
+        if item_of(error) is None:
+            with suppress(AttributeError, TypeError):  # exceptions of extension modules may take no attributes
+                setattr(error, _ITEM, printable(item))
+        raise
+
+
+def item_of(error: BaseException) -> str | None:
+    """The item that :func:`item_at_work` remembered in ``error``, or in the exceptions that led to it."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        item = getattr(at, _ITEM, None)
+        if isinstance(item, str):
+            return item
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    return None
+
+
+def unforeseen(error: BaseException) -> str:
+    """What went wrong, in one short line without control characters, for example ``RuntimeError: no such layer``."""
+    try:
+        text = printable(" ".join(str(error).split()))
+    except Exception:
+        text = ""
+    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1]}…"
 
 
 def printable(path: str | Path) -> str:
