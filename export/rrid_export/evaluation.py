@@ -15,7 +15,7 @@ from rrid_edge.engines import Engine
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
-from rrid_edge.pictures.ranked_lists import choose_queries, ranked_list
+from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_edge.ranking.labels import LabelledCrops
 from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings, evaluate_descriptors, evaluate_ranking
@@ -181,6 +181,7 @@ def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:
     split, metrics, blocks = evaluation.split, evaluation.metrics, evaluation.spec.blocks
     settings = evaluation.settings
     query_descriptors = _query_descriptors(split.query, split.gallery, settings)
+    listed = ListSettings(_SHEET_MATCHES, len(blocks), settings.ranking.same_camera)
     written = []
     for name, numbers in choose_queries(metrics.query_ap, sheets.queries).items():
         results = []
@@ -190,7 +191,7 @@ def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:
                 if split.distances is None
                 else split.distances[number]
             )
-            results.append(ranked_list(number, split.query, split.gallery, distances, _SHEET_MATCHES, len(blocks)))
+            results.append(ranked_list(number, split.query, split.gallery, distances, listed))
         precisions = ", ".join(f"{metrics.query_ap[number]:.2f}" for number in numbers)
         footer = f"{split.name}, {name} queries; average precision from top to bottom: {precisions}"
         if settings.expand or settings.rerank:

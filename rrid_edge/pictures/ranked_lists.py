@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,27 +27,47 @@ def choose_queries(query_ap: NDArray[np.float64], count: int) -> dict[str, list[
     return {"worst": order[:count], "median": order[middle : middle + count], "best": order[::-1][:count]}
 
 
+@dataclass(frozen=True)
+class ListSettings:
+    """What a ranked list shows.
+
+    Attributes:
+        top_k: answers.
+        blocks: descriptor blocks of the model.
+        same_camera: as in :class:`~rrid_edge.ranking.metrics.RankingSettings`.
+    """
+
+    top_k: int
+    blocks: int
+    same_camera: bool = False
+
+
 def ranked_list(
-    number: int, query: LabelledCrops, gallery: LabelledCrops, distances: NDArray[np.floating], top_k: int, blocks: int
+    number: int,
+    query: LabelledCrops,
+    gallery: LabelledCrops,
+    distances: NDArray[np.floating],
+    settings: ListSettings,
 ) -> MatchResult:
-    """The first ``top_k`` answers to one query, as evaluation ranks them: no junk, no images by its own camera.
+    """The first answers to one query, as evaluation ranks them: no junk, no images of it by its own camera.
 
     Args:
         number: the query.
         query: the queries.
         gallery: the gallery.
         distances: real (gallery,): the query's distances, smaller is nearer.
-        top_k: answers.
-        blocks: descriptor blocks of the model.
+        settings: length of the list, and what is left out.
     """
     person, camera = query.labels.persons[number], query.labels.cameras[number]
     persons, cameras = gallery.labels.persons, gallery.labels.cameras
-    left_out = (persons == JUNK_PERSON) | ((persons == person) & (cameras == camera))
+    same_camera = settings.same_camera
+    same_view = gallery.labels.views(same_camera) == query.labels.views(same_camera)[number]
+    left_out = (persons == JUNK_PERSON) | ((persons == person) & same_view)
     order = np.argsort(np.where(left_out, np.inf, distances), kind="stable")
     descriptor = query.descriptors[number]
     matches = []
-    for rank, column in enumerate(order[: min(top_k, int(np.count_nonzero(~left_out)))].tolist(), start=1):
-        shares = block_shares(descriptor, gallery.descriptors[column], blocks)
+    for rank, column in enumerate(order[: min(settings.top_k, int(np.count_nonzero(~left_out)))].tolist(), start=1):
+        shares = block_shares(descriptor, gallery.descriptors[column], settings.blocks)
         path, camera_of_crop = str(gallery.paths[column]), str(cameras[column])
         matches.append(Match(rank, sum(shares), path, camera_of_crop, str(persons[column]), shares))
     return MatchResult((str(query.paths[number]),), tuple(matches), str(person), str(camera))

@@ -1,4 +1,4 @@
-"""Person and camera of each crop: the labels that rankings and thresholds are evaluated with."""
+"""Person, camera and sequence of each crop: the labels that rankings and thresholds are evaluated with."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Labels:
     Attributes:
         persons: int (N,): -1 is junk or unknown; 0 is a distractor, which is a wrong answer for every query.
         cameras: int (N,): -1 is unknown.
+        sequences: int (N,): number of the sequence, or of the file where no sequence is known. Queries and gallery
+            share these numbers. None if they are not needed: only evaluation within one camera needs them.
 
     Raises:
         UsageError: the arrays are not integer vectors of one length.
@@ -30,9 +32,13 @@ class Labels:
 
     persons: NDArray[np.int64]
     cameras: NDArray[np.int64]
+    sequences: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        for name, values in (("persons", self.persons), ("cameras", self.cameras)):
+        given = {"persons": self.persons, "cameras": self.cameras, "sequences": self.sequences}
+        for name, values in given.items():
+            if values is None:
+                continue
             if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
                 raise UsageError(
                     f"{name} of dtype {values.dtype} and shape {values.shape}: expected whole numbers, one per crop",
@@ -42,15 +48,20 @@ class Labels:
             raise UsageError(
                 f"{len(self.persons)} persons and {len(self.cameras)} cameras: expected one of each per crop"
             )
+        if self.sequences is not None and len(self.sequences) != len(self.persons):
+            raise UsageError(
+                f"{len(self.persons)} persons and {len(self.sequences)} sequences: expected one of each per crop",
+                parameter="sequences",
+            )
 
     @classmethod
-    def of(cls, persons: ArrayLike, cameras: ArrayLike) -> Self:
+    def of(cls, persons: ArrayLike, cameras: ArrayLike, sequences: ArrayLike | None = None) -> Self:
         """Labels from lists or arrays of any integer type.
 
         Raises:
             UsageError: as for the class.
         """
-        arrays = (np.asarray(persons), np.asarray(cameras))
+        arrays = [np.asarray(values) for values in (persons, cameras, sequences) if values is not None]
         # NumPy makes floats of an empty list.
         return cls(
             *(array.astype(np.int64) if not array.size or array.dtype.kind in "iu" else array for array in arrays)
@@ -61,7 +72,28 @@ class Labels:
 
     def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Labels:
         """Labels of the crops that a mask, row numbers or a slice selects."""
-        return Labels(self.persons[rows], self.cameras[rows])
+        sequences = None if self.sequences is None else self.sequences[rows]
+        return Labels(self.persons[rows], self.cameras[rows], sequences)
+
+    def views(self, same_camera: bool) -> NDArray[np.int64]:
+        """What two crops of one person must differ in to be compared: int64 (N,).
+
+        Args:
+            same_camera: False gives the cameras. True gives the sequences: only crops of the query's own sequence or
+                file are left out.
+
+        Raises:
+            UsageError: ``same_camera`` is set, but the sequences are not known.
+        """
+        if not same_camera:
+            return self.cameras
+        if self.sequences is None:
+            raise UsageError(
+                "same_camera needs the sequence or file of each crop: expected labels with sequences; add them, or "
+                "leave out all crops of the query's camera",
+                parameter="same_camera",
+            )
+        return self.sequences
 
     def check_count(self, expected: int, what: str) -> None:
         """Check the number of labels.

@@ -2,7 +2,9 @@
 
 Rules for all measures:
 
-* Gallery items with the query's person *and* camera are left out, because they are often the next frame.
+* Gallery items with the query's person *and* camera are left out, because they are often the next frame. With
+  ``same_camera``, only those of the query's own sequence or file are left out. Data of one camera can be measured so,
+  but the task is easier: do not compare these figures with published ones.
 * Gallery items of the junk person (-1) are left out. Distractors (0) are wrong answers.
 * A query without any right answer is not valid and is not counted.
 * Ties count against the model: of items at the same distance, wrong ones come first. So the order of the gallery does
@@ -29,11 +31,11 @@ QUERY_BLOCK = 512
 
 @dataclass(frozen=True)
 class CameraPair:
-    """Measures of queries from one camera against the gallery of one other camera.
+    """Measures of queries from one camera against the gallery of one camera.
 
     Attributes:
         query_camera: camera of the queries.
-        gallery_camera: the only camera of the gallery.
+        gallery_camera: the only camera of the gallery; the same one only with ``same_camera``.
         queries: number of valid queries.
         mean_ap: mean average precision, in [0, 1].
         rank_1: share of the queries whose first answer is right, in [0, 1].
@@ -58,6 +60,7 @@ class RankingMetrics:
         valid_queries: number of queries with at least one right answer in the gallery.
         protocol: one of :data:`PROTOCOLS`.
         ap: rule of the average precision, one of :data:`AP_RULES`.
+        same_camera: whether right answers of the query's own camera counted.
         query_ap: float64 (queries,): average precision per query; NaN if the query is not valid.
         query_first_rank: int64 (queries,): rank of the first right answer, from 1; 0 if the query is not valid.
         camera_pairs: measures per pair of cameras; empty unless ``per_camera`` was set.
@@ -69,6 +72,7 @@ class RankingMetrics:
     valid_queries: int
     protocol: str = "market1501"
     ap: str = "step"
+    same_camera: bool = False
     query_ap: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
     query_first_rank: NDArray[np.int64] = field(
         default_factory=lambda: np.empty(0, np.int64), repr=False, compare=False
@@ -96,6 +100,8 @@ class RankingSettings:
               ``average_precision_score``).
             * ``trapezoid``: area under the precision-recall polygon, as in Market-1501's official MATLAB code (Zheng et
               al., ICCV 2015). It is always a little lower.
+        same_camera: count right answers of the query's own camera too. Only items of its own sequence or file are left
+            out, so labels need ``sequences``.
         junk_person: label of gallery items to leave out. None counts -1 as a person, as the published code does.
         per_camera: also measure every pair of cameras.
         draws: galleries drawn per query under ``cuhk03``.
@@ -108,6 +114,7 @@ class RankingSettings:
     protocol: str = "market1501"
     top_k: tuple[int, ...] = (1, 5, 10)
     ap: str = "step"
+    same_camera: bool = False
     junk_person: int | None = JUNK_PERSON
     per_camera: bool = False
     draws: int = 100
@@ -196,15 +203,15 @@ def _distance_blocks(query: NDArray[np.floating], gallery: NDArray[np.floating])
 def _evaluate(
     blocks: Iterable[NDArray[np.floating]], query: Labels, gallery: Labels, settings: RankingSettings
 ) -> RankingMetrics:
-    index = GalleryIndex(gallery, settings.junk_person)
-    sums = _Sums(len(query), index, settings)
+    index = GalleryIndex(gallery, settings.junk_person, same_camera=settings.same_camera)
+    sums = _Sums(query, index, settings)
     number = 0
     for block in blocks:
         if not np.isfinite(block).all():
             raise UsageError("some distances are NaN or infinite, expected finite numbers; check the descriptors")
         kept = block if index.columns is None else block[:, index.columns]
         for row, ordered in zip(kept, np.sort(kept, axis=1), strict=True):
-            sums.add(number, row, ordered, int(query.persons[number]), int(query.cameras[number]))
+            sums.add(number, row, ordered)
             number += 1
     return sums.metrics()
 
@@ -212,28 +219,28 @@ def _evaluate(
 class _Sums:
     """Measures of the queries counted so far."""
 
-    def __init__(self, queries: int, index: GalleryIndex, settings: RankingSettings) -> None:
+    def __init__(self, query: Labels, index: GalleryIndex, settings: RankingSettings) -> None:
+        self._query, self._views = query, query.views(settings.same_camera)
         self._index, self._settings = index, settings
-        self._ap, self._inp = np.full(queries, np.nan), np.full(queries, np.nan)
-        self._first_rank = np.zeros(queries, np.int64)
+        self._ap, self._inp = np.full(len(query), np.nan), np.full(len(query), np.nan)
+        self._first_rank = np.zeros(len(query), np.int64)
         self._deepest = max(settings.top_k)
         self._hits = np.zeros(self._deepest)
         self._single_shot = SingleShot(index, settings.draws, settings.seed)
         self._tally = CameraTally(index) if settings.per_camera else None
 
-    def add(
-        self, number: int, row: NDArray[np.floating], ordered: NDArray[np.floating], person: int, camera: int
-    ) -> None:
+    def add(self, number: int, row: NDArray[np.floating], ordered: NDArray[np.floating]) -> None:
         """Count one query.
 
         Args:
             number: index of the query.
             row: its distances, without junk.
             ordered: the same distances in ascending order.
-            person: its person.
-            camera: its camera.
         """
-        right, left_out = self._index.split(person, camera)
+        person, camera, view = (
+            int(values[number]) for values in (self._query.persons, self._query.cameras, self._views)
+        )
+        right, left_out = self._index.split(person, view)
         if not len(right):
             return
         ranks = ranks_of(ordered, row[right], row[left_out])
@@ -241,21 +248,22 @@ class _Sums:
         self._inp[number] = len(right) / ranks.position[-1]
         self._first_rank[number] = ranks.position[0]
         if self._settings.protocol == "cuhk03":
-            self._hits += self._single_shot.hits(row, person, camera, self._deepest)
+            self._hits += self._single_shot.hits(row, person, view, self._deepest)
         else:
             counted = ranks.wrong if self._settings.protocol == "allshots" else ranks.wrong[:1]
             histogram = np.bincount(np.minimum(counted, self._deepest), minlength=self._deepest + 1)
             self._hits += histogram[:-1] / len(counted)
         if self._tally is not None:
-            self._tally.add(row, person, camera, self._settings.ap)
+            self._tally.add(row, person, camera, view, self._settings.ap)
 
     def metrics(self) -> RankingMetrics:
         """The means over all valid queries."""
         valid = int(np.count_nonzero(self._first_rank))
         if not valid:
+            where = "sequence" if self._settings.same_camera else "camera"
             raise UsageError(
-                "no query is valid: expected at least one gallery item of a query's person from another camera; check "
-                "persons and cameras"
+                f"no query is valid: expected at least one gallery item of a query's person from another {where}; "
+                f"check persons and {where}s"
             )
         curve = np.cumsum(self._hits) / valid
         return RankingMetrics(
@@ -265,6 +273,7 @@ class _Sums:
             valid_queries=valid,
             protocol=self._settings.protocol,
             ap=self._settings.ap,
+            same_camera=self._settings.same_camera,
             query_ap=self._ap,
             query_first_rank=self._first_rank,
             camera_pairs=tuple(CameraPair(*entry) for entry in self._tally.entries()) if self._tally else (),

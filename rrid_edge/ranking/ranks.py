@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from rrid_edge.ranking.labels import Labels
 
 _NONE = np.empty(0, np.int64)
+_MOST_VIEWS = 64
+"""Views whose columns are kept. There are few cameras, but each query may have a sequence of its own."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +67,31 @@ def average_precision(ranks: Ranks, rule: str) -> float:
 class GalleryIndex:
     """The gallery's labels without junk, indexed by person.
 
+    Args:
+        labels: labels of the gallery.
+        junk_person: person to leave out; None leaves out nobody.
+        same_camera: as in :meth:`~rrid_edge.ranking.labels.Labels.views`.
+
     Attributes:
         columns: int64: gallery columns without junk; None if there is no junk. All other indices count these columns.
         labels: labels of these columns.
+        views: int64: views of these columns, which are cameras or sequences.
     """
 
-    def __init__(self, labels: Labels, junk_person: int | None) -> None:
+    def __init__(self, labels: Labels, junk_person: int | None, *, same_camera: bool = False) -> None:
         kept = np.flatnonzero(labels.persons != junk_person) if junk_person is not None else np.arange(len(labels))
         self.columns = kept if len(kept) < len(labels) else None
         self.labels = labels[kept]
+        self.views = self.labels.views(same_camera)
         order = np.argsort(self.labels.persons, kind="stable")
         persons, starts = np.unique(self.labels.persons[order], return_index=True)
         self._members = dict(zip(persons.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
 
-    def split(self, person: int, camera: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Columns of a query's right answers, and columns to leave out (same person and camera); int64 (n,) each."""
+    def split(self, person: int, view: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Columns of a query's right answers, and columns to leave out (same person and view); int64 (n,) each."""
         own = self._members.get(int(person), _NONE)
-        same_camera = self.labels.cameras[own] == camera
-        return own[~same_camera], own[same_camera]
+        same_view = self.views[own] == view
+        return own[~same_view], own[same_view]
 
 
 class SingleShot:
@@ -97,36 +106,38 @@ class SingleShot:
     def __init__(self, index: GalleryIndex, draws: int, seed: int) -> None:
         self._index, self._draws = index, draws
         self._random = np.random.default_rng(seed)
-        self._by_camera: dict[int, tuple[NDArray[np.int64], ...]] = {}
+        self._by_view: dict[int, tuple[NDArray[np.int64], ...]] = {}
 
-    def hits(self, row: NDArray[np.floating], person: int, camera: int, deepest: int) -> NDArray[np.float64]:
+    def hits(self, row: NDArray[np.floating], person: int, view: int, deepest: int) -> NDArray[np.float64]:
         """Shares of the draws with exactly 0, 1, ... ``deepest`` - 1 wrong items before the right one.
 
         Args:
             row: float (columns,): distances of one query.
             person: its person.
-            camera: its camera.
+            view: its camera or sequence, whose items are not drawn.
             deepest: length of the result.
 
         Returns:
             float64 (deepest,).
         """
-        columns, persons, starts, counts = self._other_cameras(int(camera))
+        columns, persons, starts, counts = self._other_views(int(view))
         picks = starts + (self._random.random((self._draws, len(persons))) * counts).astype(np.int64)
         drawn = row[columns[picks]]
         own = int(np.searchsorted(persons, person))
         wrong = np.count_nonzero(drawn <= drawn[:, own : own + 1], axis=1) - 1
         return np.bincount(np.minimum(wrong, deepest), minlength=deepest + 1)[:-1] / self._draws
 
-    def _other_cameras(self, camera: int) -> tuple[NDArray[np.int64], ...]:
-        if camera not in self._by_camera:
-            columns = np.flatnonzero(self._index.labels.cameras != camera)
+    def _other_views(self, view: int) -> tuple[NDArray[np.int64], ...]:
+        if view not in self._by_view:
+            if len(self._by_view) >= _MOST_VIEWS:
+                self._by_view.clear()
+            columns = np.flatnonzero(self._index.views != view)
             columns = columns[np.argsort(self._index.labels.persons[columns], kind="stable")]
             persons, starts, counts = np.unique(
                 self._index.labels.persons[columns], return_index=True, return_counts=True
             )
-            self._by_camera[camera] = (columns, persons, starts, counts)
-        return self._by_camera[camera]
+            self._by_view[view] = (columns, persons, starts, counts)
+        return self._by_view[view]
 
 
 class CameraTally:
@@ -139,12 +150,13 @@ class CameraTally:
         }
         self._sums: dict[tuple[int, int], list[float]] = defaultdict(lambda: [0, 0.0, 0])
 
-    def add(self, row: NDArray[np.floating], person: int, camera: int, rule: str) -> None:
-        """Count one query against each other camera that saw its person."""
-        right, _ = self._index.split(person, camera)
-        for other in np.unique(self._index.labels.cameras[right]).tolist():
+    def add(self, row: NDArray[np.floating], person: int, camera: int, view: int, rule: str) -> None:
+        """Count one query against each camera with a right answer."""
+        right, left_out = self._index.split(person, view)
+        cameras = self._index.labels.cameras
+        for other in np.unique(cameras[right]).tolist():
             ordered = np.sort(row[self._columns[other]])
-            ranks = ranks_of(ordered, row[right[self._index.labels.cameras[right] == other]], row[:0])
+            ranks = ranks_of(ordered, row[right[cameras[right] == other]], row[left_out[cameras[left_out] == other]])
             sums = self._sums[int(camera), other]
             sums[0] += 1
             sums[1] += average_precision(ranks, rule)

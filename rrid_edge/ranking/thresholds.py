@@ -77,11 +77,13 @@ def measure_thresholds(
     fingerprint: str = "",
     dataset: str = "",
     rates: Sequence[float] = FALSE_POSITIVE_RATES,
+    same_camera: bool = False,
 ) -> Thresholds:
     """Measure operating points on labelled descriptors.
 
-    Pairs of one person in one camera, and pairs with junk (-1), are left out. Memory holds one block of queries, all
-    genuine scores, and the highest impostor scores that the largest rate needs.
+    Pairs of one person in one camera, and pairs with junk (-1), are left out. With ``same_camera``, only pairs of one
+    sequence or file are left out in place of pairs of one camera. Memory holds one block of queries, all genuine
+    scores, and the highest impostor scores that the largest rate needs.
 
     Args:
         query: the queries.
@@ -89,6 +91,7 @@ def measure_thresholds(
         fingerprint: fingerprint of the network that made the descriptors.
         dataset: name of the dataset.
         rates: false-positive rates, in (0, 1).
+        same_camera: count pairs of one person in one camera too; labels need ``sequences``.
 
     Raises:
         UsageError: a rate is out of range, or there is no genuine or no impostor pair.
@@ -99,7 +102,7 @@ def measure_thresholds(
             parameter="fpr",
         )
     kept = gallery.labels.persons != JUNK_PERSON
-    persons, cameras = gallery.labels.persons[kept], gallery.labels.cameras[kept]
+    persons, views = gallery.labels.persons[kept], gallery.labels[kept].views(same_camera)
     asked = query.labels.persons[query.labels.persons != JUNK_PERSON]
     impostors = int(sum(np.count_nonzero(persons != person) for person in asked))
     pairs = _Pairs(most=math.floor(max(rates) * impostors) + 1)
@@ -110,10 +113,11 @@ def measure_thresholds(
         scores = query.descriptors[rows].astype(np.float32, copy=False) @ columns
         known = (labels.persons != JUNK_PERSON)[:, None]
         same = labels.persons[:, None] == persons
-        pairs.add(scores[known & same & (labels.cameras[:, None] != cameras)], scores[known & ~same])
+        pairs.add(scores[known & same & (labels.views(same_camera)[:, None] != views)], scores[known & ~same])
     genuine, highest = pairs.finished()
     if not len(genuine) or not impostors:
-        missing = "one person in two cameras" if not len(genuine) else "two people"
+        two = "two sequences or files" if same_camera else "two cameras"
+        missing = f"one person in {two}" if not len(genuine) else "two people"
         raise UsageError(f"no pairs of {missing}: thresholds need at least one; check persons and cameras")
     points = tuple(_point(rate, genuine, highest, impostors) for rate in sorted(rates))
     return Thresholds(fingerprint, dataset, len(genuine), impostors, points)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
-from rrid_edge.pictures.ranked_lists import choose_queries, ranked_list
+from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import RankingSettings, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
@@ -130,7 +130,7 @@ def test_ranked_lists_leave_out_junk_and_the_own_camera():
     paths = [Path(f"{letter}.jpg") for letter in "abcde"]
     gallery = LabelledCrops(vectors, Labels.of([7, 7, -1, 8, 0], [1, 2, 2, 2, 3]), paths)
     query = LabelledCrops(vectors[:1], Labels.of([7], [1]), [Path("q.jpg")])
-    result = ranked_list(0, query, gallery, 1 - vectors @ vectors[0], 10, 2)
+    result = ranked_list(0, query, gallery, 1 - vectors @ vectors[0], ListSettings(10, 2))
     # a is the query's own camera, c is junk; b and the distractor e are at the same distance, in the gallery's order.
     assert [(match.path, match.person, match.rank) for match in result.matches] == [
         ("b.jpg", "7", 1),
@@ -138,6 +138,15 @@ def test_ranked_lists_leave_out_junk_and_the_own_camera():
         ("d.jpg", "8", 3),
     ]
     assert [match.score for match in result.matches] == [1, 1, 0]
+
+
+def test_ranked_lists_within_one_camera_leave_out_the_own_sequence_only():
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 1]]
+    paths = [Path(f"{letter}.jpg") for letter in "abc"]
+    gallery = LabelledCrops(vectors, Labels.of([7, 7, 8], [1, 1, 1], [5, 6, 7]), paths)
+    query = LabelledCrops(vectors[:1], Labels.of([7], [1], [5]), [Path("q.jpg")])
+    result = ranked_list(0, query, gallery, 1 - vectors @ vectors[0], ListSettings(10, 2, same_camera=True))
+    assert [match.path for match in result.matches] == ["b.jpg", "c.jpg"]
 
 
 def test_sheets_show_worst_median_and_best_queries():

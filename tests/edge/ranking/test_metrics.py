@@ -197,6 +197,41 @@ def test_camera_pairs_equal_evaluations_with_one_gallery_camera():
         assert pair.rank_1 == pytest.approx(slow["market1501"][1])
 
 
+@pytest.mark.parametrize("protocol", ["market1501", "allshots", "cuhk03"])
+def test_within_one_camera_only_the_own_sequence_is_left_out(protocol):
+    """Data of one camera, by sequence, equals data of so many cameras as there are sequences."""
+    distances, query_persons, gallery_persons, query_sequences, gallery_sequences = random_case(4)
+    query = Labels.of(query_persons, np.ones(25, int), query_sequences)
+    gallery = Labels.of(gallery_persons, np.ones(60, int), gallery_sequences)
+    settings = RankingSettings(protocol=protocol, same_camera=True, per_camera=True)
+    got = evaluate_ranking(distances, query, gallery, settings)
+    expected = evaluate(
+        distances, query_persons, gallery_persons, query_sequences, gallery_sequences, protocol=protocol
+    )
+    assert (got.mean_ap, got.mean_inp, got.cmc) == (expected.mean_ap, expected.mean_inp, expected.cmc)
+    assert got.query_ap == pytest.approx(expected.query_ap, nan_ok=True)
+    assert (got.same_camera, expected.same_camera) == (True, False)
+    # The only pair of cameras is the camera with itself, under the same rule.
+    pair = got.camera_pairs[0]
+    assert (pair.query_camera, pair.gallery_camera, pair.queries) == (1, 1, got.valid_queries)
+    assert pair.mean_ap == pytest.approx(got.mean_ap)
+
+
+def test_many_sequences_do_not_fill_the_memory_of_single_shots(monkeypatch):
+    monkeypatch.setattr("rrid_edge.ranking.ranks._MOST_VIEWS", 2)
+    case = random_case(6)
+    few = evaluate(*case, protocol="cuhk03")
+    monkeypatch.undo()
+    assert few == evaluate(*case, protocol="cuhk03")
+
+
+def test_same_camera_needs_sequences():
+    with pytest.raises(UsageError, match="same_camera needs the sequence or file of each crop"):
+        evaluate(**GOOD, same_camera=True)
+    with pytest.raises(UsageError, match="2 persons and 1 sequences"):
+        Labels.of([1, 2], [1, 1], [1])
+
+
 def test_each_query_has_its_average_precision():
     case = random_case(9)
     got = evaluate(*case)
@@ -295,6 +330,7 @@ def test_different_numbers_of_crops_and_labels_are_refused():
 
 def test_labels_of_selected_crops():
     labels = Labels.of([1, 2, 3], [4, 5, 6])
+    assert Labels.of([1, 2, 3], [4, 5, 6], [7, 8, 9])[1:].views(True).tolist() == [8, 9]
     some = labels[np.array([True, False, True])]
     assert (some.persons.tolist(), some.cameras.tolist(), len(some)) == ([1, 3], [4, 6], 2)
     assert len(Labels.of([], [])) == 0

@@ -63,6 +63,16 @@ def test_operating_point_equals_a_count_over_all_pairs(rate):
     assert np.count_nonzero(scores >= point.score - 1e-5) > rate * impostors
 
 
+def test_pairs_within_one_camera_are_pairs_of_two_sequences():
+    rows, persons, sequences = _crops()
+    one_camera = LabelledCrops(rows, Labels(persons, np.ones_like(persons), sequences))
+    expected = measure_thresholds(_side(rows, persons, sequences), _side(rows, persons, sequences), rates=(0.01,))
+    assert measure_thresholds(one_camera, one_camera, rates=(0.01,), same_camera=True) == expected
+    alone = LabelledCrops(rows, Labels(persons, sequences, np.zeros_like(persons)))
+    with pytest.raises(UsageError, match="no pairs of one person in two sequences or files"):
+        measure_thresholds(alone, alone, same_camera=True)
+
+
 def test_rates_that_need_more_pairs_have_no_threshold(tmp_path):
     rows, persons, cameras = _crops(people=4)
     measured = measure_thresholds(

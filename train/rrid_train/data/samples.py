@@ -19,16 +19,34 @@ class Sample:
         person: number of the person, as in the dataset (-1 junk, 0 distractor). In ``Dataset.train`` it is renumbered
             from 0.
         camera: number of the camera, as in the dataset.
+        sequence: name of the sequence within the camera; the empty text if it is not known.
     """
 
     path: Path
     person: int
     camera: int
+    sequence: str = ""
 
 
 def labels_of(samples: Sequence[Sample]) -> Labels:
     """Persons and cameras of ``samples``, in their order."""
     return Labels.of([sample.person for sample in samples], [sample.camera for sample in samples])
+
+
+def paired_labels(query: Sequence[Sample], gallery: Sequence[Sample]) -> tuple[Labels, Labels]:
+    """Labels of both sides of an evaluation, with sequences.
+
+    Crops of one camera and sequence share a number, on both sides. So do two entries of one file whose sequence is not
+    known.
+    """
+    numbers: dict[tuple[int, str] | Path, int] = {}
+    sides = []
+    for samples in (query, gallery):
+        keys = [(sample.camera, sample.sequence) if sample.sequence else sample.path for sample in samples]
+        sequences = [numbers.setdefault(key, len(numbers)) for key in keys]
+        persons, cameras = [sample.person for sample in samples], [sample.camera for sample in samples]
+        sides.append(Labels.of(persons, cameras, sequences))
+    return sides[0], sides[1]
 
 
 def refuse_shared_persons(where: Path, trainval: Sequence[Sample], test: Sequence[Sample]) -> None:
