@@ -30,7 +30,7 @@ the package calls ``sys.exit``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class RridEdgeError(Exception):
     """Base of every error that this package raises on purpose. It is not raised itself.
 
     The message names a parameter as Python callers know it. The command line adds the option of that name by itself.
+    Errors cross processes: pickling keeps the class, the message and all attributes.
 
     Attributes:
         exit_code: exit status of the command line after this error.
@@ -55,6 +56,16 @@ class RridEdgeError(Exception):
     def message(self) -> str:
         """The one line for the user."""
         return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Callable[..., RridEdgeError], tuple[object, ...]]:
+        return _restored, (type(self), self.args, dict(self.__dict__))
+
+
+def _restored(kind: type[RridEdgeError], args: tuple[object, ...], attributes: dict[str, object]) -> RridEdgeError:
+    """An error as it was in another process. A subclass may take other arguments, so its ``__init__`` does not run."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class CheckFailedError(RridEdgeError):
@@ -80,9 +91,6 @@ class ImageError(UsageError):
         self.reason = " ".join(reason.split())
         super().__init__(f"{printable(path)}: {self.reason}")
 
-    def __reduce__(self) -> tuple[type[ImageError], tuple[Path, str]]:
-        return type(self), (self.path, self.reason)
-
 
 class DatasetError(UsageError):
     """A dataset that contradicts its layout. The message names the first wrong entry and how many there are."""
@@ -102,9 +110,6 @@ class ClosedError(UsageError):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(f"{what} was closed: expected an open one; open it again, and close it after its last use")
-
-    def __reduce__(self) -> tuple[type[ClosedError], tuple[str]]:
-        return type(self), (self.what,)
 
 
 class OutputError(UsageError):
