@@ -97,7 +97,7 @@ def index(
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.crops.folder import walk_images
+    from rrid_edge.crops.folder import find_images
     from rrid_edge.crops.naming import name_reader
     from rrid_edge.crops.times import check_time_source
     from rrid_edge.gallery.indexing.rebuilding import refuse_lossy_rebuild
@@ -107,7 +107,7 @@ def index(
 
     name_reader(pattern or "auto")
     check_time_source(time_from or "name")
-    walk_images(folder)
+    find_images(folder)
     permissions = _permissions(mode)
     target = location_of(folder, location)
     if rebuild and not allow_removals:

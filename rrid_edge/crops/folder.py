@@ -3,39 +3,122 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
 from rrid_edge.errors import FolderUnavailableError, UsageError, printable
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+)
+"""Endings of the files that every reader of this package takes for images, in lower case."""
+_LONGEST_ENDING = 16
+_MOST_ENDINGS = 8
 
 
-def list_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted by path; :func:`walk_images` also returns what was skipped.
+def is_image_name(name: str) -> bool:
+    """Whether the readers of this package take a file of this name for an image, by its ending in any letter case."""
+    return ending_of(name) in IMAGE_SUFFIXES
 
-    Raises:
-        UsageError: no such folder.
+
+def ending_of(name: str) -> str:
+    """The last suffix of a file name, in lower case, with its dot; an empty text if it has none."""
+    _, dot, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if dot else ""
+
+
+def describe_endings(counts: Mapping[str, int]) -> str:
+    """One line about files that were left out because of their endings; an empty text if there are none.
+
+    Example: ``left out: 12 files with other endings (.heic 9, .avif 3)``.
+
+    Args:
+        counts: number of files by ending, as :func:`ending_of` gives it.
     """
-    return walk_images(folder)[0]
+    total = sum(counts.values())
+    if not total:
+        return ""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{_shown(ending)} {count}" for ending, count in ordered[:_MOST_ENDINGS]]
+    rest = ordered[_MOST_ENDINGS:]
+    shown += [f"{len(rest)} more endings {sum(count for _, count in rest)}"] if rest else []
+    return f"left out: {total} file{'s' * (total > 1)} with other endings ({', '.join(shown)})"
 
 
-def walk_images(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Image files below a folder, sorted by the bytes of their paths, and skipped entries with the reason.
+def _shown(ending: str) -> str:
+    if not ending:
+        return "none"
+    text = printable(ending if len(ending) <= _LONGEST_ENDING else ending[:_LONGEST_ENDING] + "...")
+    return f"{text!r}" if text != text.strip() or "," in text or ")" in text else text
 
-    Files are chosen by their suffix. Hidden files and folders are ignored silently. Links to folders are skipped,
-    because they can form loops. Special files (pipes, devices, sockets) are skipped.
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The image files of a folder, and what was left out.
+
+    Attributes:
+        paths: of the image files, sorted by their bytes.
+        skipped: entries that were not taken, with the reason.
+        endings: number of other files, by their ending.
+        outside: links that were not followed, because they lead out of the folder.
+    """
+
+    paths: list[Path]
+    skipped: tuple[tuple[Path, str], ...] = ()
+    endings: Mapping[str, int] = field(default_factory=dict)
+    outside: tuple[Path, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was left out, one line each."""
+        named = (f"left out {printable(path)}: {reason}" for path, reason in self.skipped)
+        counted = (describe_outside(list(map(str, self.outside))), describe_endings(self.endings))
+        return (*named, *filter(None, counted))
+
+
+def describe_outside(paths: Sequence[str]) -> str:
+    """One line about links that lead out of their folder; an empty text if there are none."""
+    if not paths:
+        return ""
+    first = f"{printable(paths[0])}" + " and others" * (len(paths) > 1)
+    return f"left out: {len(paths)} link{'s' * (len(paths) > 1)} to files outside the folder ({first})"
+
+
+def list_images(folder: Path, *, follow_links: bool = False) -> list[Path]:
+    """All image files below a folder, sorted by path; :func:`find_images` also returns what was left out.
 
     Raises:
         FolderUnavailableError: no such folder.
         UsageError: this is no folder.
     """
-    found = scan_images(folder)
-    names = sorted(found.entries, key=os.fsencode)
-    left_out = sorted(found.skipped, key=lambda item: os.fsencode(item[0]))
-    return [folder / name for name in names], left_out
+    return find_images(folder, follow_links=follow_links).paths
+
+
+def find_images(folder: Path, *, follow_links: bool = False) -> ImageFiles:
+    """Image files below a folder, and what was left out.
+
+    Files are chosen by their ending. Hidden files and folders are ignored silently. Links to folders are skipped,
+    because they can form loops. Special files (pipes, devices, sockets) are skipped.
+
+    Args:
+        folder: with its sub-folders.
+        follow_links: take links to image files outside the folder too.
+
+    Raises:
+        FolderUnavailableError: no such folder.
+        UsageError: this is no folder.
+    """
+    found = scan_images(folder, follow_links=follow_links)
+    return ImageFiles(
+        [folder / name for name in sorted(found.entries, key=os.fsencode)],
+        tuple(sorted(found.skipped, key=lambda item: os.fsencode(item[0]))),
+        found.endings,
+        tuple(folder / name for name in sorted(found.outside, key=os.fsencode)),
+    )
 
 
 @dataclass(frozen=True)
@@ -48,60 +131,108 @@ class FolderScan:
         unlisted: sub-folders that could not be listed, as relative paths with a final ``/``; the empty text is the
             folder itself. Files in them may exist.
         unexamined: relative paths of files of which the system could not tell what they are. They may exist.
+        endings: number of files that were left out because of their ending, by that ending in lower case.
+        outside: relative paths of links that were not followed, because they lead out of the folder.
     """
 
     entries: dict[str, os.DirEntry[str]]
     skipped: tuple[tuple[Path, str], ...] = ()
     unlisted: tuple[str, ...] = ()
     unexamined: frozenset[str] = frozenset()
+    endings: Mapping[str, int] = field(default_factory=dict)
+    outside: frozenset[str] = frozenset()
 
     def may_hold(self, path: str) -> bool:
         """Whether a file may exist although it is not among ``entries``: it, or a folder of it, was not examined."""
-        return path in self.unexamined or path.startswith(self.unlisted)
+        return path in self.unexamined or path in self.outside or path.startswith(self.unlisted)
 
 
-def scan_images(folder: Path) -> FolderScan:
-    """The image files below a folder, unsorted; :func:`walk_images` says which files are taken.
+def scan_images(folder: Path, *, follow_links: bool = False) -> FolderScan:
+    """The image files below a folder, unsorted; :func:`find_images` says which files are taken.
 
     Raises:
         FolderUnavailableError: no such folder.
         UsageError: this is no folder.
     """
     _check_folder(folder)
-    # Entries instead of Path objects: 20,000 files take 0.02 s instead of 0.2 s.
-    images: dict[str, os.DirEntry[str]] = {}
-    skipped: list[tuple[Path, str]] = []
-    unlisted: list[str] = []
-    unexamined: set[str] = set()
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
-        try:
-            with os.scandir(folder / below) as listing:
-                entries = list(listing)
-        except OSError as error:
-            skipped.append((folder / below, f"this folder cannot be read ({error.strerror})"))
-            unlisted.append(below)
-            continue
-        for entry in entries:
-            name = entry.name
-            if name[0] == ".":
-                continue
+    return _Scanner(folder, follow_links=follow_links).scan()
+
+
+class _Scanner:
+    """Collects the image files of a folder."""
+
+    def __init__(self, folder: Path, *, follow_links: bool) -> None:
+        self._folder, self._follow_links = folder, follow_links
+        self._root = os.path.realpath(folder).rstrip("/") + "/"
+        # Entries instead of Path objects: 20,000 files take 0.02 s instead of 0.2 s.
+        self._images: dict[str, os.DirEntry[str]] = {}
+        self._skipped: list[tuple[Path, str]] = []
+        self._unlisted: list[str] = []
+        self._unexamined: set[str] = set()
+        self._endings: Counter[str] = Counter()
+        self._outside: set[str] = set()
+
+    def scan(self) -> FolderScan:
+        """List the folder and its sub-folders."""
+        folder, waiting = self._folder, [""]
+        while waiting:
+            below = waiting.pop()
             try:
-                # Regular files come first: telling them apart needs no system call.
-                if entry.is_file(follow_symlinks=False) and _suffix(name) in IMAGE_SUFFIXES:
-                    images[below + name] = entry
-                elif entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{below}{name}/")
-                elif reason := _why_skipped(entry):
-                    skipped.append((folder / below / name, reason))
-                elif _suffix(name) in IMAGE_SUFFIXES:
-                    images[below + name] = entry
+                with os.scandir(folder / below) as listing:
+                    entries = list(listing)
             except OSError as error:
-                skipped.append((folder / below / name, f"cannot be examined ({error.strerror})"))
-                unexamined.add(below + name)
-                unlisted.append(f"{below}{name}/")  # it may be a folder
-    return FolderScan(images, tuple(skipped), tuple(unlisted), frozenset(unexamined))
+                self._skipped.append((folder / below, f"this folder cannot be read ({error.strerror})"))
+                self._unlisted.append(below)
+                continue
+            for entry in entries:
+                name = entry.name
+                if name[0] == ".":
+                    continue
+                try:
+                    # Regular files come first: telling them apart needs no system call.
+                    if entry.is_file(follow_symlinks=False):
+                        self._take(below + name, entry)
+                    elif entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{below}{name}/")
+                    else:
+                        self._take_special(below + name, entry)
+                except OSError as error:
+                    self._skipped.append((folder / below / name, f"cannot be examined ({error.strerror})"))
+                    self._unexamined.add(below + name)
+                    self._unlisted.append(f"{below}{name}/")  # it may be a folder
+        return FolderScan(
+            self._images,
+            tuple(self._skipped),
+            tuple(self._unlisted),
+            frozenset(self._unexamined),
+            dict(self._endings),
+            frozenset(self._outside),
+        )
+
+    def _take(self, path: str, entry: os.DirEntry[str]) -> None:
+        """Take or count a file."""
+        ending = ending_of(entry.name)
+        if ending in IMAGE_SUFFIXES:
+            self._images[path] = entry
+        else:
+            self._endings[ending] += 1
+
+    def _take_special(self, path: str, entry: os.DirEntry[str]) -> None:
+        """Take, count or skip a link or a special file.
+
+        Raises:
+            OSError: the system cannot tell what the entry is.
+        """
+        if entry.is_symlink() and entry.is_dir():
+            self._skipped.append((self._folder / path, "a link to a folder is not followed"))
+        elif not is_image_name(entry.name):
+            self._endings[ending_of(entry.name)] += 1
+        elif not entry.is_file():
+            self._skipped.append((self._folder / path, _why_skipped(entry)))
+        elif self._follow_links or os.path.realpath(entry.path).startswith(self._root):
+            self._images[path] = entry
+        else:
+            self._outside.add(path)
 
 
 def _check_folder(folder: Path) -> None:
@@ -137,22 +268,12 @@ class LazyPaths(Sequence[Path]):
         return self._folder / self._names[index]
 
 
-def _suffix(name: str) -> str:
-    """The last suffix of a file name, in lower case, with its dot."""
-    _, dot, suffix = name.rpartition(".")
-    return f".{suffix.lower()}" if dot else ""
-
-
-def _why_skipped(entry: os.DirEntry[str]) -> str | None:
-    """Why a special file or a link is skipped, or None: an image, or a file that nobody takes for an image.
+def _why_skipped(entry: os.DirEntry[str]) -> str:
+    """Why a link or a special file is no image file.
 
     Raises:
         OSError: the system cannot tell what the entry is.
     """
-    if _suffix(entry.name) not in IMAGE_SUFFIXES:
-        return "a link to a folder is not followed" if entry.is_symlink() and entry.is_dir() else None
-    if entry.is_file():
-        return None
     if not entry.is_symlink():
         return "no ordinary file"
     try:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rrid_edge.crops.folder import list_images, scan_images, walk_images
+from rrid_edge.crops.folder import describe_endings, find_images, is_image_name, list_images, scan_images
 from rrid_edge.errors import FolderUnavailableError, UsageError
 
 
@@ -32,9 +32,9 @@ def test_links_and_special_files_are_skipped_with_a_reason(folder, tmp_path):
     (folder / "loop").symlink_to(folder)
     (folder / "good.jpg").symlink_to(folder / "b.jpg")
     (folder / "as_folder.jpg").mkdir()
-    found, skipped = walk_images(folder)
-    assert folder / "good.jpg" in found
-    assert {path.name: reason for path, reason in skipped} == {
+    found = find_images(folder)
+    assert folder / "good.jpg" in found.paths
+    assert {path.name: reason for path, reason in found.skipped} == {
         "pipe.jpg": "no ordinary file",
         "broken.jpg": "a broken link",
         "loop": "a link to a folder is not followed",
@@ -92,3 +92,75 @@ def test_no_folder_is_refused(folder):
         scan_images(folder / "none")
     with pytest.raises(UsageError, match="this is a file"):
         scan_images(folder / "b.jpg")
+
+
+TAKEN = (
+    *("a.jpg", "b.JPEG", "c.jpe", "d.JFIF", "e.mpo", "f.Png", "g.bmp", "h.dib", "i.webp", "j.gif", "k.two.dots.jpg"),
+    *("l.ppm", "m.PGM", "n.pbm", "o.pnm", "p.tif", "q.TIFF"),
+)
+COUNTED = ("a.heic", "b.HEIC", "c.avif", "copy.jpg ", "photo.jpg!large", "x.jpg.part", "no_suffix", "n.nef", "end.")
+
+
+def test_every_file_is_taken_or_counted(tmp_path):
+    for name in (*TAKEN, *COUNTED, ".jpg", "..jpg", ".DS_Store"):
+        (tmp_path / name).touch()
+    (tmp_path / "link.heic").symlink_to("a.heic")
+    (tmp_path / "broken.txt").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    found = find_images(tmp_path)
+    assert {path.name for path in found.paths} == set(TAKEN)
+    assert found.endings == {
+        ".heic": 3, ".avif": 1, ".jpg ": 1, ".jpg!large": 1, ".part": 1, "": 2, ".nef": 1, ".": 1, ".txt": 1
+    }  # fmt: skip
+    assert found.remarks == (
+        "left out: 12 files with other endings (.heic 3, none 2, . 1, .avif 1, '.jpg ' 1, .jpg!large 1, .nef 1, "
+        ".part 1, 1 more endings 1)",
+    )
+    assert all(map(is_image_name, TAKEN))
+    assert not any(map(is_image_name, COUNTED))
+
+
+def test_the_line_of_other_endings_is_short_and_printable():
+    assert describe_endings({}) == describe_endings({".txt": 0}) == ""
+    assert describe_endings({".txt": 1}) == "left out: 1 file with other endings (.txt 1)"
+    line = describe_endings({".\x1b[31m\n\udcff": 3, "." + "x" * 250: 2})
+    assert line == rf"left out: 5 files with other endings (.\x1b[31m\n\udcff 3, .{'x' * 15}... 2)"
+
+
+def test_links_out_of_the_folder_are_followed_only_if_asked(folder, tmp_path):
+    outside, other = tmp_path / "private.jpg", tmp_path / "crops_2"
+    outside.touch()
+    other.mkdir()
+    (other / "x.jpg").touch()
+    (folder / "deep.jpg").symlink_to("a/deep/../x.PNG")
+    (folder / "stored.jpg").symlink_to(".hidden/z.jpg")
+    (folder / "a" / "out.jpg").symlink_to("../../private.jpg")
+    (folder / "by_way.jpg").symlink_to("a/out.jpg")
+    (folder / "sister.jpg").symlink_to(other / "x.jpg")
+    found = find_images(folder)
+    names = ["a/out.jpg", "by_way.jpg", "sister.jpg"]
+    assert [path.relative_to(folder).as_posix() for path in found.outside] == names
+    assert {"deep.jpg", "stored.jpg"} <= {path.name for path in found.paths}
+    assert not set(found.outside) & set(found.paths)
+    assert found.remarks == (
+        f"left out: 3 links to files outside the folder ({folder / 'a/out.jpg'} and others)",
+        "left out: 1 file with other endings (.txt 1)",
+    )
+    followed = find_images(folder, follow_links=True)
+    assert set(followed.paths) == {*found.paths, *found.outside}
+    assert followed.outside == ()
+
+
+def test_a_folder_that_is_a_link_holds_its_own_links(folder, tmp_path):
+    (folder / "inside.jpg").symlink_to(folder / "b.jpg")
+    (tmp_path / "alias").symlink_to(folder)
+    assert tmp_path / "alias" / "inside.jpg" in list_images(tmp_path / "alias")
+    assert find_images(tmp_path / "alias").outside == ()
+
+
+def test_a_row_of_a_link_that_is_not_followed_may_have_a_file(folder, tmp_path):
+    (tmp_path / "private.jpg").touch()
+    (folder / "out.jpg").symlink_to(tmp_path / "private.jpg")
+    found = scan_images(folder)
+    assert found.may_hold("out.jpg")
+    assert not found.may_hold("other.jpg")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rrid_edge.crops.folder import walk_images
+from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.naming import CAMERA_PATTERN, name_reader, number_names
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_train.data.plan import Plan, plan_lists
@@ -91,7 +91,7 @@ def _camera_reader(pattern: str, parts: Iterable[_People]) -> Callable[[str], in
 
 
 def _people(folder: Path) -> _People:
-    images, _ = walk_images(folder)
+    images = list_images(folder)
     loose = [path for path in images if path.parent == folder]
     if loose or not images:
         what = (
