@@ -11,7 +11,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,9 +58,11 @@ class LoadRequest:
 
 def measure_load(request: LoadRequest, *, processes: int = 1) -> LoadCost | None:
     """Measure opening an engine in ``processes`` fresh processes per kind; None if one of them failed."""
+    from rrid_edge.files import scratch_folder  # not at the top: the probe measures the time of imports
+
     cold = [_in_process(request, "off") for _ in range(processes)]
-    with tempfile.TemporaryDirectory() as folder:
-        cached = [_in_process(request, folder) for _ in range(processes + 1)][1:]
+    with scratch_folder() as folder:
+        cached = [_in_process(request, str(folder)) for _ in range(processes + 1)][1:]
     found = [one for one in (*cold, *cached) if one is not None]
     if len(found) < 2 * processes:
         return None

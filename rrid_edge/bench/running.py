@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingDependencyError, RridEdgeError
+from rrid_edge.files import scratch_folder
 from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.reading import read_any_spec
 from rrid_edge.model.spec import ModelSpec
@@ -126,14 +126,14 @@ def _measure_galleries(
     fastest: Variant, spec: ModelSpec, goldens: Goldens, settings: BenchSettings, progress: Progress
 ) -> tuple[list[PipelineRow], list[SearchRow]]:
     """Measure indexing with the fastest engine, and search."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         pipeline = []
         for number, kind in enumerate(settings.files):
-            files = Path(folder) / f"files-{number}"
+            files = folder / f"files-{number}"
             pipeline.append(measure_pipeline(fastest, goldens, files, kind, repetitions=settings.pairs))
             progress.advance(1)
         search = measure_search(
-            spec, goldens, Path(folder), sizes=list(settings.gallery_sizes), repetitions=settings.search_repetitions
+            spec, goldens, folder, sizes=list(settings.gallery_sizes), repetitions=settings.search_repetitions
         )
         progress.advance(1)
     return pipeline, search

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.files import workplace
 from rrid_edge.machine.processor import processor_identity
 
 ENVIRONMENT_VARIABLE = "RRID_EDGE_CACHE"
@@ -107,15 +107,12 @@ class CompiledCache:
                 return
             self._make_room(len(data) + _HEADER_BYTES)
             header = (_MAGIC + _FACTS.pack(key, len(data), _sum_of_words(data))).ljust(_HEADER_BYTES, b"\0")
-            descriptor, partial = tempfile.mkstemp(".partial", "compiled-", self.folder)
-            try:
+            with workplace(self.folder) as place:
+                descriptor = os.open(place / "entry", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
                 with os.fdopen(descriptor, "wb") as stream:
                     stream.write(header)
                     stream.write(data.data)
-                Path(partial).replace(self._path(key))
-            except BaseException:
-                Path(partial).unlink(missing_ok=True)
-                raise
+                (place / "entry").replace(self._path(key))
 
     def drop(self, key: bytes) -> None:
         """Remove an unusable entry."""
@@ -126,16 +123,12 @@ class CompiledCache:
         return self.folder / f"compiled-{key.hex()[:32]}.blob"
 
     def _make_room(self, size_bytes: int) -> None:
-        """Remove stale partial files and the least recently used entries, until ``size_bytes`` more fit."""
-        now = time.time()
+        """Remove the least recently used entries, until ``size_bytes`` more fit."""
         entries = []
-        for path in self.folder.glob("compiled-*"):
+        for path in self.folder.glob("compiled-*.blob"):
             with contextlib.suppress(OSError):
                 facts = path.stat()
-                if path.suffix == ".partial" and now - facts.st_mtime > 3600:
-                    path.unlink()
-                elif path.suffix == ".blob":
-                    entries.append((facts.st_mtime, facts.st_size, path))
+                entries.append((facts.st_mtime, facts.st_size, path))
         used = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
             if used + size_bytes <= LARGEST_BYTES:

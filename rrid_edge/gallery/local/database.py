@@ -6,12 +6,12 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from rrid_edge.errors import ClosedError, GalleryBusyError, GalleryError, GalleryMissingError, OutputError, printable
+from rrid_edge.files import scratch_folder
 
 FILE_NAME = "meta.sqlite"
 _BUSY_S = 30.0
@@ -238,8 +238,8 @@ class ReadPool:
         """A copy in memory of a database whose log cannot be opened where it lies. It is closed after one use."""
         while True:
             before = self._file_state()
-            with tempfile.TemporaryDirectory(prefix="rrid-edge-") as folder:
-                copy = Path(folder, self._path.name)
+            with scratch_folder() as folder:
+                copy = folder / self._path.name
                 for file in (self._path, self._log):
                     if file.exists():
                         shutil.copyfile(file, copy.with_name(file.name))

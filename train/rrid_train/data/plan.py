@@ -8,8 +8,6 @@ evaluation of the prepared dataset gives the same numbers as the original.
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from PIL import Image
 
 from rrid_edge.crops.images import load_rgb
 from rrid_edge.errors import DatasetError, ImageError, OutputError, printable
-from rrid_edge.files import write_json
+from rrid_edge.files import workplace, write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_edge.ranking.labels import JUNK_PERSON
 from rrid_train.data.cuhk03 import Picture
@@ -114,29 +112,32 @@ def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> No
         OutputError: ``out`` is not empty or cannot be written. No partial folder is left.
         DatasetError: an image of the original cannot be read. No partial folder is left.
     """
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise OutputError(f"{printable(out)}: the folder is not empty; give a new or an empty folder")
-        (partial / "images").mkdir(parents=True)
-        names = _names(plan)
-        progress.start(len(names))
-        for source, name in zip(plan.sources, names, strict=True):
-            # No fsync per copy: the folder gets its name only when all copies are written.
-            (partial / "images" / name).write_bytes(_content(plan, source))
-            progress.advance(1)
-        for file, content in _lists(plan, names).items():
-            write_json(partial / file, content)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with workplace(out.parent) as place:
+            _write(plan, place / "dataset", progress)
+            if out.exists():
+                out.rmdir()
+            (place / "dataset").rename(out)
     except OSError as error:
         raise OutputError(
             f"{printable(error.filename or out)}: cannot be written ({error.strerror or error}); give a folder on a "
             "writable file system with free space"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(plan: Plan, folder: Path, progress: Progress) -> None:
+    """Write all files of the dataset. They are not synced: the folder gets its name when all are written."""
+    (folder / "images").mkdir(parents=True)
+    names = _names(plan)
+    progress.start(len(names))
+    for source, name in zip(plan.sources, names, strict=True):
+        (folder / "images" / name).write_bytes(_content(plan, source))
+        progress.advance(1)
+    for file, content in _lists(plan, names).items():
+        write_json(folder / file, content)
 
 
 def _names(plan: Plan) -> list[str]:

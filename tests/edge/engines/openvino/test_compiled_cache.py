@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ from rrid_edge.engines.opening import open_engine
 from rrid_edge.engines.openvino import compiled_cache as module
 from rrid_edge.engines.openvino.compiled_cache import CompiledCache, cache_folder
 from rrid_edge.engines.openvino.engine import OpenVinoEngine
+from rrid_edge.files import workplace
 from support.onnx_models import save_tiny_model
 
 
@@ -145,16 +147,20 @@ def test_the_longest_unused_entries_go_first(cache, monkeypatch):
     assert [cache.load(key) is not None for key in keys] == [True, False, True, False]
     cache.keep(keys[3], lambda: bytes(3 * size))
     assert cache.load(keys[3]) is None
-    assert not list(cache.folder.glob("*.partial"))
+    assert all(path.suffix == ".blob" for path in cache.folder.iterdir())
 
 
 def test_what_a_killed_process_left_goes_too(cache):
     cache.keep(b"a" * 32, lambda: b"12345678")
-    stray = cache.folder / "compiled-x.partial"
-    stray.write_text("")
-    os.utime(stray, (0, 0))
+    child = os.fork()
+    if not child:
+        with workplace(cache.folder) as place:
+            (place / "entry").write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(list(cache.folder.iterdir())) == 2
     cache.keep(b"b" * 32, lambda: b"12345678")
-    assert not stray.exists()
+    assert all(path.suffix == ".blob" for path in cache.folder.iterdir())
 
 
 def test_where_it_lies(monkeypatch, tmp_path):
