@@ -77,7 +77,7 @@ class Artefact(Generic[Content]):
         try:
             values = msgspec.json.decode(text)
         except (ValueError, RecursionError) as error:
-            raise self._damaged(where, str(error)) from error
+            raise self.damaged(where, str(error)) from error
         return self.convert(values, where=where)
 
     def parse_toml(self, text: bytes, *, where: str) -> Content:
@@ -85,7 +85,7 @@ class Artefact(Generic[Content]):
         try:
             values = msgspec.toml.decode(text)
         except (ValueError, RecursionError) as error:
-            raise self._damaged(where, str(error)) from error
+            raise self.damaged(where, str(error)) from error
         return self.convert(values, where=where)
 
     def convert(self, values: object, *, where: str) -> Content:
@@ -95,7 +95,7 @@ class Artefact(Generic[Content]):
             _refuse_infinite(values, "the top")
             return msgspec.convert(values, self.schema)
         except (ValueError, RecursionError) as error:
-            raise self._damaged(where, str(error)) from error
+            raise self.damaged(where, str(error)) from error
 
     def _refuse_newer(self, values: object, where: str) -> None:
         if self.newest_format is None or not isinstance(values, dict):
@@ -106,7 +106,8 @@ class Artefact(Generic[Content]):
                 f"{where}: {self.name} of format {found}, expected at most {self.newest_format}; update rrid-edge"
             )
 
-    def _damaged(self, where: str, reason: str) -> ArtefactError:
+    def damaged(self, where: str, reason: str) -> ArtefactError:
+        """The error for damage that a caller finds in the checked content."""
         reason = printable(reason.replace("`", "").replace(" - at $.", " at ").replace(" - at $", " at the top"))
         return self.error(f"{where}: damaged {self.name} ({reason[:_MAX_REASON]}); {self.remedy}")
 

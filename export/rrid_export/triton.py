@@ -93,7 +93,7 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
         if not model.is_file():
             raise UsageError(f"{printable(model)}: no such engine file; build one with: rrid-edge export MODEL.onnx")
         sidecar = EngineSidecar.read(model)
-        sidecar.check_plan(model.read_bytes(), model)
+        sidecar.read_plan(model)
         config = _plan_config(model, sidecar, settings)
         files = {"model.plan": model}
     else:

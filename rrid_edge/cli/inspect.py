@@ -38,7 +38,7 @@ def info(
     path, why = choose_model(model)
     if is_engine(path):
         sidecar = EngineSidecar.read(path)
-        sidecar.check_plan(path.read_bytes(), path)  # otherwise these facts could be of another plan
+        sidecar.read_plan(path)  # otherwise these facts could be of another plan
         spec, kind = sidecar.spec, Kind.ENGINE
         rows = _engine_rows(sidecar)
         facts: dict[str, object] = {"engine": _engine_facts(sidecar)}

@@ -8,21 +8,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from rrid_edge.errors import ModelFileError, printable
+from msgspec import Meta
+
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import write_text
 from rrid_edge.model.names import onnx_beside, sidecar_path
-from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import HEX64, INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1
 # Major versions that run version-compatible plans of earlier ones (NVIDIA's support matrix); there was no TensorRT 9.
 _COMPATIBLE_MAJORS = (8, 10, 11)
 _AMPERE = (8, 0)
-_HEX64 = re.compile(r"[0-9a-f]{64}")
+_VERSION = r"[0-9]+(?:\.[0-9]+)*"
+Version = Annotated[str, Meta(pattern=rf"\A{_VERSION}", max_length=64)]
+Sha256 = Annotated[str, Meta(pattern=HEX64)]
+Count = Annotated[int, Meta(ge=0)]
+BatchSize = Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
 @dataclass(frozen=True)
@@ -35,18 +41,18 @@ class Machine:
         compute_capability: compute capability of the GPU, for example ``8.7``.
     """
 
-    tensorrt: str
-    gpu: str
-    compute_capability: str
+    tensorrt: Version
+    gpu: Annotated[str, Meta(max_length=256)]
+    compute_capability: Version
 
 
 @dataclass(frozen=True)
 class Profile:
     """The batch sizes of the plan's only optimisation profile, in images."""
 
-    min_batch: int
-    opt_batch: int
-    max_batch: int
+    min_batch: BatchSize
+    opt_batch: BatchSize
+    max_batch: BatchSize
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,8 @@ class BuildFlags:
     hardware_compatible: bool
     strip_weights: bool
     tf32: bool
-    workspace_mib: int
-    optimization_level: int | None
+    workspace_mib: Count
+    optimization_level: Annotated[int, Meta(ge=0, le=5)] | None
 
 
 @dataclass(frozen=True)
@@ -83,10 +89,46 @@ class PrecisionProof:
         other: layers without floating-point tensors (shape arithmetic, uint8 copies).
     """
 
-    half: int
-    int8: int
-    single: int
-    other: int
+    half: Count
+    int8: Count
+    single: Count
+    other: Count
+
+
+@dataclass(frozen=True)
+class _Source:
+    # The name becomes part of a path that is read, so it must not leave the engine's folder.
+    name: Annotated[str, Meta(pattern=r"\A(?!\.\.?\Z)[^/\x00]+\Z", max_length=255)]
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class _Plan:
+    sha256: Sha256
+    bytes: Count
+
+
+@dataclass(frozen=True)
+class _Stored(Machine):
+    """The content of a sidecar file."""
+
+    format: Annotated[int, Meta(ge=1)]
+    precision: str
+    fingerprint: str
+    profile: Profile
+    source_onnx: _Source
+    plan: _Plan
+    build_s: Annotated[float, Meta(ge=0)]
+    flags: BuildFlags
+    precision_proof: PrecisionProof
+    metadata: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not self.profile.min_batch <= self.profile.opt_batch <= self.profile.max_batch:
+            raise ValueError("the profile does not satisfy 1 <= min <= opt <= max")
+
+
+_STORED = Artefact("sidecar", _Stored, "rebuild the engine", ModelFileError, newest_format=SIDECAR_FORMAT)
 
 
 @dataclass(frozen=True)
@@ -155,24 +197,32 @@ class EngineSidecar:
 
         Raises:
             ModelFileError: the sidecar is missing, not JSON or of a newer format, or its entries are missing, of a
-                wrong type or contradict each other.
+                wrong type, out of range or contradict each other.
         """
         path = sidecar_path(engine_path)
-        where = printable(path)
+        kind = replace(_STORED, remedy=f"rebuild the engine with: {rebuild_command(engine_path, None)}")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
+            stored = kind.read(path)
+        except FileNotFoundError as error:
             raise ModelFileError(
-                f"{where}: cannot be read ({error.strerror or error}); {engine_path.name} needs this sidecar: copy it "
-                f"from the machine that built the engine, or rebuild with: {rebuild_command(engine_path, None)}"
+                f"{printable(path)}: there is no such file; {printable(engine_path.name)} needs this sidecar: copy it "
+                f"from the machine that built the engine, or {kind.remedy}"
             ) from error
-        except ValueError as error:
-            raise _damaged(engine_path, f"not JSON: {error}") from error
-        try:
-            return _parse(values, where)
-        except (KeyError, TypeError, ValueError) as error:
-            missing = isinstance(error, KeyError)
-            raise _damaged(engine_path, f"{error.args[0]!r} is missing" if missing else str(error)) from error
+        spec = ModelSpec.from_metadata(stored.metadata, where=printable(path))
+        if (stored.fingerprint, stored.precision) != (spec.fingerprint, spec.precision):
+            raise kind.damaged(printable(path), "fingerprint or precision contradicts the metadata")
+        return cls(
+            spec=spec,
+            machine=Machine(stored.tensorrt, stored.gpu, stored.compute_capability),
+            profile=stored.profile,
+            onnx_name=stored.source_onnx.name,
+            onnx_sha256=stored.source_onnx.sha256,
+            plan_sha256=stored.plan.sha256,
+            plan_bytes=stored.plan.bytes,
+            build_s=stored.build_s,
+            flags=stored.flags,
+            proof=stored.precision_proof,
+        )
 
     def check_fits(self, machine: Machine, engine_path: Path) -> None:
         """Refuse a plan that was built for another machine.
@@ -194,19 +244,28 @@ class EngineSidecar:
                 f"with: {rebuild_command(engine_path, self.onnx_name)}"
             )
 
-    def check_plan(self, plan: bytes, engine_path: Path) -> None:
-        """Refuse a plan whose bytes changed since the build.
+    def read_plan(self, engine_path: Path) -> bytes:
+        """Read a plan whose bytes are those of the build.
 
         Raises:
+            UsageError: the file cannot be read.
             ModelFileError: the size or the sha256 differs from the sidecar's.
         """
-        # Deserialising a plan runs code from it.
-        if len(plan) != self.plan_bytes:
-            found = f"it has {len(plan):,} bytes, expected {self.plan_bytes:,}"
+        # Deserialising a plan runs code from it. The size is compared first: a file of any size may lie there.
+        try:
+            size = engine_path.stat().st_size
+            plan = engine_path.read_bytes() if size == self.plan_bytes else b""
+        except OSError as error:
+            raise UsageError(
+                f"{printable(engine_path)}: cannot be read ({error.strerror or error}); give another model file",
+                parameter="model",
+            ) from error
+        if size != self.plan_bytes:
+            found = f"it has {size:,} bytes, expected {self.plan_bytes:,}"
         elif hashlib.sha256(plan).hexdigest() != self.plan_sha256:
             found = "its sha256 is not the one in its sidecar"
         else:
-            return
+            return plan
         raise ModelFileError(
             f"{printable(engine_path)}: the engine file is damaged or was replaced ({found}); rebuild it with: "
             f"{rebuild_command(engine_path, self.onnx_name)}"
@@ -241,81 +300,7 @@ def version_numbers(text: str) -> tuple[int, ...]:
     Raises:
         ValueError: ``text`` does not begin with a number.
     """
-    match = re.match(r"\d+(?:\.\d+)*", text)
+    match = re.match(_VERSION, text)
     if match is None:
         raise ValueError(f"{text!r} is not a version")
     return tuple(int(part) for part in match.group().split("."))
-
-
-def _damaged(engine_path: Path, reason: str) -> ModelFileError:
-    return ModelFileError(
-        f"{printable(sidecar_path(engine_path))}: this engine's sidecar is damaged ({reason}); rebuild the engine "
-        f"with: {rebuild_command(engine_path, None)}"
-    )
-
-
-def _parse(values: Any, where: str) -> EngineSidecar:  # noqa: ANN401 - any JSON value
-    if not isinstance(values, dict):
-        raise TypeError("expected a JSON object")
-    version = _typed(values, "format", int)
-    if version > SIDECAR_FORMAT:
-        raise ValueError(f"format {version} is newer than this rrid-edge reads ({SIDECAR_FORMAT}): update rrid-edge")
-    metadata: dict[str, str] = _typed(values, "metadata", dict)
-    spec = ModelSpec.from_metadata(metadata, where=where)
-    if (values["fingerprint"], values["precision"]) != (spec.fingerprint, spec.precision):
-        raise ValueError("fingerprint or precision contradicts the metadata")
-    profile = Profile(**_integers(_typed(values, "profile", dict), "min_batch", "opt_batch", "max_batch"))
-    if not 1 <= profile.min_batch <= profile.opt_batch <= profile.max_batch:
-        raise ValueError("the profile does not satisfy 1 <= min <= opt <= max")
-    source, plan = _typed(values, "source_onnx", dict), _typed(values, "plan", dict)
-    machine = Machine(**{key: _typed(values, key, str) for key in ("tensorrt", "gpu", "compute_capability")})
-    version_numbers(machine.tensorrt)
-    version_numbers(machine.compute_capability)
-    return EngineSidecar(
-        spec=spec,
-        machine=machine,
-        profile=profile,
-        onnx_name=_file_name(_typed(source, "name", str)),
-        onnx_sha256=_hash(_typed(source, "sha256", str)),
-        plan_sha256=_hash(_typed(plan, "sha256", str)),
-        plan_bytes=_typed(plan, "bytes", int),
-        build_s=float(values["build_s"]),
-        flags=_flags(_typed(values, "flags", dict)),
-        proof=PrecisionProof(
-            **_integers(_typed(values, "precision_proof", dict), "half", "int8", "single", "other"),
-        ),
-    )
-
-
-def _flags(values: Mapping[str, Any]) -> BuildFlags:
-    names = ("strongly_typed", "version_compatible", "hardware_compatible", "strip_weights", "tf32")
-    level = values["optimization_level"]
-    return BuildFlags(
-        **{name: _typed(values, name, bool) for name in names},
-        workspace_mib=_typed(values, "workspace_mib", int),
-        optimization_level=None if level is None else _typed(values, "optimization_level", int),
-    )
-
-
-def _integers(values: Mapping[str, Any], *names: str) -> dict[str, int]:
-    return {name: _typed(values, name, int) for name in names}
-
-
-def _typed(values: Mapping[str, Any], name: str, kind: type) -> Any:  # noqa: ANN401 - of type kind
-    value = values[name]
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"{name!r} is {value!r}, expected {kind.__name__}")
-    return value
-
-
-def _hash(text: str) -> str:
-    if not _HEX64.fullmatch(text):
-        raise ValueError(f"{text!r} is not a sha256")
-    return text
-
-
-def _file_name(text: str) -> str:
-    # The name becomes part of a path that is read, so it must not leave the engine's folder.
-    if not text or Path(text).name != text:
-        raise ValueError(f"source_onnx {text!r} is not a plain file name")
-    return text

@@ -9,10 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Final, Literal
 
+import msgspec
+from msgspec import Meta
+
+from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ModelFileError, UsageError
 
 FORMAT_VERSION = 2
@@ -27,7 +31,15 @@ BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_STRIPES = (6, 4, 2)
 _PREFIX = "rrid."
 FORMAT_KEY = f"{_PREFIX}format"
-_HEX64 = re.compile(r"[0-9a-f]{64}")
+HEX64: Final = r"\A[0-9a-f]{64}\Z"
+"""Pattern of a sha256 in files."""
+_MOST_SIDE_PX: Final = 1 << 14
+_MOST_STRIPES: Final = _MOST_SIDE_PX // 16
+_MOST_VALUES: Final = 1 << 20
+"""Longest descriptor that is read."""
+_MOST_SCALES: Final = 16
+_MOST_CHARACTERS: Final = 1 << 16
+"""Longest entry that is parsed. The largest real one, the names of the blocks, has some hundred characters."""
 
 
 def block_names(stripes: tuple[int, ...] = DEFAULT_STRIPES) -> tuple[str, ...]:
@@ -137,50 +149,61 @@ class ModelSpec:
                 f"{where}: this model has no rrid-edge metadata (keys 'rrid.*'), so its preprocessing is unknown; "
                 "export it with: rrid-edge export CHECKPOINT"
             )
+        stored = _METADATA.convert({key: _plain(key, text) for key, text in own.items()}, where=where)
+        return cls(**{field.name: getattr(stored, field.name) for field in fields(cls)})
+
+
+_Stripes = Annotated[int, Meta(ge=2, le=_MOST_STRIPES)]
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """The ``rrid.*`` entries of a file, without the prefix. None has a default: a missing fact is not guessed."""
+
+    format: Annotated[int, Meta(ge=1)]
+    height_px: Annotated[int, Meta(ge=1, le=_MOST_SIDE_PX)]
+    width_px: Annotated[int, Meta(ge=1, le=_MOST_SIDE_PX)]
+    stripes: Annotated[tuple[_Stripes, ...], Meta(min_length=1, max_length=_MOST_SCALES)]
+    block_width: Annotated[int, Meta(ge=1, le=_MOST_VALUES)]
+    blocks: tuple[str, ...]
+    flip: bool
+    precision: Literal["fp32", "fp16", "int8"]
+    fingerprint: Annotated[str, Meta(pattern=HEX64)]
+    backbone: str
+    source_sha256: str
+    training_data: str
+    version: str
+
+    def __post_init__(self) -> None:
         try:
-            spec = cls._parse(own)
-        except (KeyError, ValueError, TypeError, UsageError) as error:
-            raise ModelFileError(
-                f"{where}: the model's metadata is damaged ({_reason(error)}); export it again with: "
-                "rrid-edge export CHECKPOINT"
-            ) from error
-        return spec
-
-    @classmethod
-    def _parse(cls, own: Mapping[str, str]) -> ModelSpec:
-        version = int(own["format"])
-        if version < 1:
-            raise ValueError(f"format {version}, expected 1 to {FORMAT_VERSION}")
-        if version > FORMAT_VERSION:
-            raise ValueError(
-                f"format {version} is newer than this rrid-edge reads ({FORMAT_VERSION}): update rrid-edge"
-            )
-        stripes = tuple(int(count) for count in json.loads(own["stripes"]))
-        spec = cls(
-            height_px=int(own["height_px"]),
-            width_px=int(own["width_px"]),
-            stripes=stripes,
-            block_width=int(own["block_width"]),
-            flip={"true": True, "false": False}[own["flip"]],
-            precision=own["precision"],
-            fingerprint=own["fingerprint"],
-            backbone=own["backbone"],
-            source_sha256=own["source_sha256"],
-            training_data=own["training_data"],
-            version=own["version"],
-        )
-        check_input_size(spec.height_px, spec.width_px, stripes)
-        if spec.precision not in PRECISIONS:
-            raise ValueError(f"precision {spec.precision!r} is not one of {', '.join(PRECISIONS)}")
-        if not _HEX64.fullmatch(spec.fingerprint):
-            raise ValueError("the fingerprint is not a sha256")
-        if spec.block_width < 1 or json.loads(own["blocks"]) != list(spec.blocks):
+            check_input_size(self.height_px, self.width_px, self.stripes)
+        except UsageError as error:
+            raise ValueError(error.message) from error
+        if (sum(self.stripes) + len(self.stripes)) * self.block_width > _MOST_VALUES:
+            raise ValueError(f"descriptors of more than {_MOST_VALUES:,} values")
+        if self.blocks != block_names(self.stripes):
             raise ValueError("the list of blocks does not follow from the stripes")
-        return spec
 
 
-def _reason(error: Exception) -> str:
-    return f"{error.args[0]!r} is missing or unknown" if isinstance(error, KeyError) else str(error)
+_METADATA = Artefact(
+    "metadata of the model",
+    _Metadata,
+    "export it again with: rrid-edge export CHECKPOINT",
+    ModelFileError,
+    newest_format=FORMAT_VERSION,
+)
+_PARSED = ("format", "height_px", "width_px", "stripes", "block_width", "blocks", "flip")
+"""Entries that are no texts. They are stored as JSON."""
+
+
+def _plain(key: str, text: str) -> object:
+    """The value of an entry. What is no JSON stays a text, which the schema refuses by name."""
+    if key not in _PARSED or len(text) > _MOST_CHARACTERS:
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def fingerprint(settings: Mapping[str, object], tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -> str:

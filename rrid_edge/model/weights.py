@@ -75,7 +75,7 @@ def check_weights(path: Path) -> str | None:
     if expected is None and metadata.get(FORMAT_KEY) == "1":
         return None
     if expected is None:
-        raise ModelFileError(f"{where}: the model's metadata is damaged ({WEIGHTS_KEY} is missing); {_AGAIN}")
+        raise ModelFileError(f"{where}: damaged metadata of the model ({WEIGHTS_KEY} is missing); {_AGAIN}")
     if found != expected:
         raise ModelFileError(
             f"{where}: its graph or weights changed after the export (sha256 {found[:12]}, expected "

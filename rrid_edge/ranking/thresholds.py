@@ -12,16 +12,17 @@ Thresholds are stored next to the model, with its fingerprint; :mod:`rrid_edge.m
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
+from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import write_json
 from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops
@@ -30,6 +31,8 @@ FALSE_POSITIVE_RATES = (1e-4, 1e-3, 1e-2)
 FORMAT = 1
 _QUERY_BLOCK = 256
 _KEPT_FACTOR = 4
+_MOST_COSINE = 1.001
+"""Largest cosine, with the rounding of float32."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Threshold:
         tpr: share of the genuine pairs that reach ``score``, in [0, 1]; None if ``score`` is None.
     """
 
-    fpr: float
-    score: float | None
-    tpr: float | None
+    fpr: Annotated[float, Meta(gt=0, lt=1)]
+    score: Annotated[float, Meta(ge=-_MOST_COSINE, le=_MOST_COSINE)] | None
+    tpr: Annotated[float, Meta(ge=0, le=1)] | None
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,32 @@ class Thresholds:
 
     fingerprint: str
     dataset: str
-    genuine_pairs: int
-    impostor_pairs: int
+    genuine_pairs: Annotated[int, Meta(ge=0)]
+    impostor_pairs: Annotated[int, Meta(ge=0)]
     points: tuple[Threshold, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serialisable content."""
         return {"format": FORMAT, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class _Stored(Thresholds):
+    """The content of a file."""
+
+    format: Annotated[int, Meta(ge=1)]
+
+    def __post_init__(self) -> None:
+        rates = [point.fpr for point in self.points]
+        if rates != sorted(set(rates)):
+            raise ValueError("the rates are not in ascending order")
+        if any((point.score is None) != (point.tpr is None) for point in self.points):
+            raise ValueError("a score without a true-positive rate, or the reverse")
+
+
+_STORED = Artefact(
+    "thresholds", _Stored, "measure them again with: rrid-edge evaluate", ModelFileError, newest_format=FORMAT
+)
 
 
 def measure_thresholds(
@@ -119,7 +141,7 @@ def measure_thresholds(
         two = "two sequences or files" if same_camera else "two cameras"
         missing = f"one person in {two}" if not len(genuine) else "two people"
         raise UsageError(f"no pairs of {missing}: thresholds need at least one; check persons and cameras")
-    points = tuple(_point(rate, genuine, highest, impostors) for rate in sorted(rates))
+    points = tuple(_point(rate, genuine, highest, impostors) for rate in sorted(set(rates)))
     return Thresholds(fingerprint, dataset, len(genuine), impostors, points)
 
 
@@ -184,10 +206,14 @@ def find_thresholds(candidates: Iterable[Path], fingerprint: str) -> Thresholds 
         ModelFileError: a file is damaged or has another format.
     """
     for path in candidates:
-        if path.is_file():
-            thresholds = _read(path)
-            if thresholds.fingerprint == fingerprint:
-                return thresholds
+        try:
+            stored = _STORED.read(path)
+        except FileNotFoundError:
+            continue
+        if stored.fingerprint == fingerprint:
+            return Thresholds(
+                stored.fingerprint, stored.dataset, stored.genuine_pairs, stored.impostor_pairs, stored.points
+            )
     return None
 
 
@@ -225,33 +251,3 @@ def threshold_for(candidates: Sequence[Path], fingerprint: str, fpr: float) -> f
         f"--fpr {fpr:g}",
         parameter="fpr",
     )
-
-
-def _read(path: Path) -> Thresholds:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ModelFileError(
-                f"{printable(path)}: thresholds of format {content['format']}, expected {FORMAT}; measure them again "
-                "with: rrid-edge evaluate"
-            )
-        points = tuple(
-            Threshold(
-                float(point["fpr"]),
-                None if point["score"] is None else float(point["score"]),
-                None if point["tpr"] is None else float(point["tpr"]),
-            )
-            for point in content["points"]
-        )
-        return Thresholds(
-            str(content["fingerprint"]),
-            str(content["dataset"]),
-            int(content["genuine_pairs"]),
-            int(content["impostor_pairs"]),
-            points,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(
-            f"{printable(path)}: damaged thresholds ({type(error).__name__}); measure them again with: "
-            "rrid-edge evaluate"
-        ) from error

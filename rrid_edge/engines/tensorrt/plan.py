@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import out_of_memory
 from rrid_edge.engines.tensorrt.api import generation, is_out_of_memory, last_error, make_logger
-from rrid_edge.errors import ModelFileError, RridEdgeError, UsageError, printable
+from rrid_edge.errors import ModelFileError, RridEdgeError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar, rebuild_command
 
@@ -58,13 +58,7 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
         UsageError: the file cannot be read, or the device memory is too small.
         ModelFileError: damaged bytes, a plan that TensorRT refuses, or the source ONNX of a stripped plan is missing.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{printable(path)}: cannot be read ({error.strerror or error}); give another model file", parameter="model"
-        ) from error
-    sidecar.check_plan(content, path)
+    content = sidecar.read_plan(path)
     plan = LoadedPlan(path, sidecar)
     plan.logger = make_logger(trt, plan.errors)
     plan.runtime = trt.Runtime(plan.logger)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.errors import ModelFileError
+from rrid_edge.errors import ModelFileError, UsageError
 from rrid_edge.model.engine_sidecar import (
     BuildFlags,
     EngineSidecar,
@@ -66,13 +66,25 @@ def test_the_json_has_names_dtypes_and_shapes(engine):
 
 def test_the_built_plan_passes_on_its_machine(engine):
     SIDECAR.check_fits(HERE, engine)
-    SIDECAR.check_plan(b"abc", engine)
+    engine.write_bytes(b"abc")
+    assert SIDECAR.read_plan(engine) == b"abc"
 
 
 @pytest.mark.parametrize(("plan", "complaint"), [(b"ab", "2 bytes, expected 3"), (b"abd", "sha256")])
 def test_a_changed_plan_is_refused(engine, plan, complaint):
+    engine.write_bytes(plan)
     with pytest.raises(ModelFileError, match=complaint):
-        SIDECAR.check_plan(plan, engine)
+        SIDECAR.read_plan(engine)
+
+
+def test_a_huge_or_missing_plan_is_refused_unread(engine):
+    with engine.open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(ModelFileError, match="1,099,511,627,776 bytes, expected 3"):
+        SIDECAR.read_plan(engine)
+    engine.unlink()
+    with pytest.raises(UsageError, match="cannot be read"):
+        SIDECAR.read_plan(engine)
 
 
 @pytest.mark.parametrize(
@@ -145,27 +157,42 @@ def _remove(*keys: str):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (_change("format", value=2), "newer than this rrid-edge reads"),
-        (_change("format", value="1"), "expected int"),
-        (_remove("plan"), "'plan' is missing"),
-        (_remove("flags", "tf32"), "'tf32' is missing"),
-        (_change("flags", "tf32", value=1), "expected bool"),
-        (_change("flags", "optimization_level", value="high"), "expected int"),
-        (_change("plan", "sha256", value="abc"), "not a sha256"),
-        (_change("plan", "bytes", value=True), "expected int"),
-        (_change("tensorrt", value="new"), "not a version"),
-        (_change("gpu", value=None), "expected str"),
-        (_change("compute_capability", value="x"), "not a version"),
+        (_change("format", value=2), "of format 2, expected at most 1; update rrid-edge"),
+        (_change("format", value="1"), "Expected int, got str at format"),
+        (_change("format", value=0), "int >= 1 at format"),
+        (_remove("plan"), "missing required field plan"),
+        (_remove("flags", "tf32"), "missing required field tf32 at flags"),
+        (_change("flags", "tf32", value=1), "Expected bool, got int at flags.tf32"),
+        (_change("flags", "optimization_level", value="high"), r"Expected int \| null, got str"),
+        (_change("flags", "optimization_level", value=6), "int <= 5"),
+        (_change("flags", "workspace_mib", value=-1), "int >= 0 at flags.workspace_mib"),
+        (_change("plan", "sha256", value="abc"), "matching regex .* at plan.sha256"),
+        (_change("plan", "bytes", value=True), "Expected int, got bool at plan.bytes"),
+        (_change("plan", "bytes", value=-3), "int >= 0 at plan.bytes"),
+        (_change("tensorrt", value="new"), "matching regex .* at tensorrt"),
+        (_change("tensorrt", value="9" * 5000), "length <= 64 at tensorrt"),
+        (_change("gpu", value=None), "Expected str, got null at gpu"),
+        (_change("compute_capability", value="x"), "matching regex .* at compute_capability"),
+        (_change("compute_capability", value="\u0668.0"), "at compute_capability"),
         (_change("profile", "max_batch", value=4), "min <= opt <= max"),
-        (_change("profile", "min_batch", value=0), "1 <= min"),
+        (_change("profile", "min_batch", value=0), "int >= 1 at profile.min_batch"),
+        (_change("profile", "max_batch", value=10**30), "at profile.max_batch"),
+        (_change("profile", "max_batch", value=32.5), "at profile.max_batch"),
         (_change("precision", value="fp32"), "contradict"),
         (_change("fingerprint", value="0" * 64), "contradict"),
-        (_change("source_onnx", "name", value="../evil.onnx"), "plain file name"),
-        (_change("source_onnx", "name", value=""), "plain file name"),
-        (_change("metadata", value=[]), "expected dict"),
-        (_remove("metadata", "rrid.flip"), "metadata is damaged"),
-        (_change("build_s", value="long"), "could not convert"),
-        (_change("precision_proof", value=3), "expected dict"),
+        (_change("source_onnx", "name", value="../evil.onnx"), "at source_onnx.name"),
+        (_change("source_onnx", "name", value="/etc/passwd"), "at source_onnx.name"),
+        (_change("source_onnx", "name", value=".."), "at source_onnx.name"),
+        (_change("source_onnx", "name", value="a\0b"), "at source_onnx.name"),
+        (_change("source_onnx", "name", value=""), "at source_onnx.name"),
+        (_change("metadata", value=[]), "Expected object, got array at metadata"),
+        (_change("metadata", "rrid.height_px", value=192), "Expected str, got int at metadata"),
+        (_remove("metadata", "rrid.flip"), "damaged metadata of the model .*flip"),
+        (_change("build_s", value="long"), "Expected float, got str at build_s"),
+        (_change("build_s", value=float("inf")), "malformed"),
+        (_change("build_s", value=-1), "float >= 0.0 at build_s"),
+        (_change("precision_proof", value=3), "Expected object, got int at precision_proof"),
+        (_change("precision_proof", "half", value=-1), "int >= 0 at precision_proof.half"),
     ],
 )
 def test_a_damaged_sidecar_is_refused_in_one_line(engine, change, complaint):
@@ -178,7 +205,11 @@ def test_a_damaged_sidecar_is_refused_in_one_line(engine, change, complaint):
     assert caught.value.exit_code == 4
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"3", b"\xff\xfe", b"[" * 99_999, b'{"format":' * 9_999],
+    ids=["empty", "cut", "list", "number", "no UTF-8", "deep list", "deep object"],
+)
 def test_other_content_is_refused_as_damaged(engine, content):
     sidecar_path(engine).write_bytes(content)
     with pytest.raises(ModelFileError, match="damaged"):

@@ -31,28 +31,61 @@ def test_metadata_are_read_as_written():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "reason"),
     [
-        ("rrid.height_px", "abc"),
-        ("rrid.height_px", "100"),
-        ("rrid.flip", "maybe"),
-        ("rrid.fingerprint", "1234"),
-        ("rrid.blocks", '["one"]'),
-        ("rrid.stripes", "[6, 4"),
-        ("rrid.precision", "fp8"),
-        ("rrid.format", "99"),
-        ("rrid.block_width", None),
+        ("rrid.height_px", "abc", "height_px"),
+        ("rrid.height_px", "100", "height 100 px"),
+        ("rrid.height_px", "192.0", "height_px"),
+        ("rrid.height_px", '"192"', "height_px"),
+        ("rrid.height_px", "true", "height_px"),
+        ("rrid.height_px", "\u0661\u0669\u0662", "height_px"),  # Arabic digits, which int() reads
+        ("rrid.height_px", "1" * 5000, "height_px"),
+        ("rrid.height_px", "1000000000", "height_px"),
+        ("rrid.width_px", "-64", "width_px"),
+        ("rrid.width_px", "NaN", "width_px"),
+        ("rrid.flip", "maybe", "flip"),
+        ("rrid.flip", "1", "flip"),
+        ("rrid.fingerprint", "1234", "fingerprint"),
+        ("rrid.fingerprint", "0" * 64 + "\n", "fingerprint"),
+        ("rrid.fingerprint", "A" * 64, "fingerprint"),
+        ("rrid.blocks", '["one"]', "blocks"),
+        ("rrid.blocks", "[" * 60_000, "blocks"),
+        ("rrid.blocks", "[" * 600_000, "blocks"),
+        ("rrid.blocks", '{"0": "one"}', "blocks"),
+        ("rrid.stripes", "[6, 4", "stripes"),
+        ("rrid.stripes", "[]", "stripes"),
+        ("rrid.stripes", "[6, [4], 2]", "stripes"),
+        ("rrid.stripes", "[1000000000]", "stripes"),
+        ("rrid.stripes", "[6, 6]", "stripes"),
+        ("rrid.stripes", "[" + "2," * 99 + "3]", "stripes"),
+        ("rrid.precision", "fp8", "precision"),
+        ("rrid.format", "99", "of format 99, expected at most 2; update rrid-edge"),
+        ("rrid.format", "0", "format"),
+        ("rrid.format", "two", "format"),
+        ("rrid.block_width", None, "block_width"),
+        ("rrid.block_width", "0", "block_width"),
+        ("rrid.block_width", "10000000000", "block_width"),
+        ("rrid.version", None, "version"),
     ],
+    ids=lambda value: value[:12] if isinstance(value, str) else None,
 )
-def test_damaged_metadata_are_refused_in_one_line(key, value):
+def test_damaged_metadata_are_refused_in_one_line(key, value, reason):
     metadata = fake_spec().to_metadata()
     if value is None:
         del metadata[key]
     else:
         metadata[key] = value
-    with pytest.raises(ModelFileError, match=r"model\.onnx: the model's metadata is damaged") as refusal:
+    with pytest.raises(ModelFileError, match=r"^model\.onnx: (damaged )?metadata of the model ") as refusal:
         ModelSpec.from_metadata(metadata, where="model.onnx")
     assert refusal.value.exit_code == 4
+    assert reason in refusal.value.message
+    assert len(refusal.value.message) < 400
+    assert "\n" not in refusal.value.message
+
+
+def test_numbers_that_are_texts_stay_texts():
+    spec = dataclasses.replace(fake_spec(), training_data="1501", version="2", backbone="null")
+    assert ModelSpec.from_metadata(spec.to_metadata(), where="x") == spec
 
 
 def test_foreign_metadata_are_refused():

@@ -169,12 +169,12 @@ def test_a_sum_in_a_file_of_format_1_is_checked(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        (WEIGHTS_KEY, None, f"metadata is damaged .{WEIGHTS_KEY} is missing"),
+        (WEIGHTS_KEY, None, f"damaged metadata of the model .{WEIGHTS_KEY} is missing"),
         (WEIGHTS_KEY, "", REFUSAL),
         (WEIGHTS_KEY, "a\nb", REFUSAL),
-        ("rrid.format", "0", "format 0, expected 1 to 2"),
-        ("rrid.format", "3", "format 3 is newer"),
-        ("rrid.format", None, "'format' is missing"),
+        ("rrid.format", "0", "Expected int >= 1 at format"),
+        ("rrid.format", "3", "of format 3, expected at most 2; update rrid-edge"),
+        ("rrid.format", None, "missing required field format"),
     ],
 )
 def test_damaged_entries_are_refused_in_one_line(tmp_path, key, value, words):

@@ -138,8 +138,44 @@ def test_damaged_files_and_other_formats_are_refused(tmp_path):
     with pytest.raises(ModelFileError, match="damaged thresholds"):
         find_thresholds([path], "f")
     path.write_text(json.dumps({**Thresholds("f", "d", 1, 1, ()).to_dict(), "format": 99}))
-    with pytest.raises(ModelFileError, match="format 99, expected 1"):
+    with pytest.raises(ModelFileError, match="format 99, expected at most 1"):
         find_thresholds([path], "f")
+
+
+POINT = {"fpr": 0.01, "score": 0.5, "tpr": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"points": [{**POINT, "fpr": 0}]}, "fpr"),
+        ({"points": [{**POINT, "fpr": 1}]}, "fpr"),
+        ({"points": [{**POINT, "fpr": "0.01"}]}, "fpr"),
+        ({"points": [{**POINT, "score": 1.5}]}, "score"),
+        ({"points": [{**POINT, "score": -3}]}, "score"),
+        ({"points": [{**POINT, "score": [0.5]}]}, "score"),
+        ({"points": [{**POINT, "tpr": 1.5}]}, "tpr"),
+        ({"points": [{**POINT, "tpr": None}]}, "without a true-positive rate"),
+        ({"points": [POINT, POINT]}, "ascending"),
+        ({"points": [POINT, {**POINT, "fpr": 0.001}]}, "ascending"),
+        ({"points": {"0.01": 0.5}}, "points"),
+        ({"points": [[[[]]]]}, "points"),
+        ({"genuine_pairs": -1}, "genuine_pairs"),
+        ({"impostor_pairs": 1.5}, "impostor_pairs"),
+        ({"impostor_pairs": True}, "impostor_pairs"),
+        ({"fingerprint": None}, "fingerprint"),
+        ({"dataset": 3}, "dataset"),
+        ({"format": 0}, "format"),
+        ({"format": None}, "format"),
+    ],
+)
+def test_wrong_types_and_ranges_are_refused_by_name(tmp_path, change, reason):
+    path = tmp_path / "rrid.thresholds.json"
+    path.write_text(json.dumps({**Thresholds("f", "d", 1, 1, ()).to_dict(), **change}))
+    with pytest.raises(ModelFileError, match="measure them again") as caught:
+        find_thresholds([path], "f")
+    assert caught.value.message.startswith(f"{path}: damaged thresholds (")
+    assert reason in caught.value.message
 
 
 def test_invalid_rates_and_labels_are_refused():
