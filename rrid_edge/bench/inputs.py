@@ -9,7 +9,7 @@ from pathlib import Path
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.model.names import goldens_path
 from rrid_edge.model.spec import ModelSpec
-from rrid_edge.parity.goldens import load_goldens
+from rrid_edge.parity.goldens import load_goldens_of
 from rrid_edge.parity.reference import OpenNetwork, Reference, computed_reference, open_checkpoint, read_crops
 
 YARDSTICKS = ("published", "torch-compile")
@@ -74,7 +74,7 @@ def read_inputs(
     """
     if settings.data is None or settings.checkpoint is None:
         path = settings.goldens or goldens_path(model)
-        return Reference(f"goldens {printable(path)}", load_goldens(path))
+        return Reference(f"goldens {printable(path)}", load_goldens_of(path, spec))
     with open_checkpoint(settings.checkpoint, spec, open_network) as network:
         crops = read_crops(settings.data, network.spec, settings.count)
         images = f"{len(crops.names)} crops of {printable(settings.data)}"

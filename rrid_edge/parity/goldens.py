@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import atomic_output
+from rrid_edge.model.spec import HEX64, ModelSpec
+from rrid_edge.parity.archive import ArraySchema, read_arrays
 from rrid_edge.ranking.labels import Labels
+
+_SCHEMAS: Final = {
+    "images": ArraySchema(r"\|u1", ("N", "height", "width", 3)),
+    "descriptors": ArraySchema("<f4", ("N", "D")),
+    "names": ArraySchema("<U[0-9]{1,4}", ("N",)),
+    "fingerprint": ArraySchema("<U64", ()),
+    "persons": ArraySchema("<i8", ("N",)),
+    "cameras": ArraySchema("<i8", ("N",)),
+}
+_AGAIN: Final = "write it again with: rrid-edge export CHECKPOINT"
+_MOST_IMAGES: Final = 10_000
+"""A parity check compares every two images."""
+_MOST_VALUE: Final = 1e9
+_CODE_POINTS: Final = 0x110000
 
 
 @dataclass(frozen=True)
@@ -43,12 +59,12 @@ def save_goldens(path: Path, goldens: Goldens) -> None:
     with atomic_output(path) as partial:
         np.savez_compressed(
             partial,
-            images=goldens.images,
-            descriptors=goldens.descriptors,
+            images=np.ascontiguousarray(goldens.images),
+            descriptors=np.ascontiguousarray(goldens.descriptors),
             names=np.array(goldens.names, dtype=np.str_),
             fingerprint=np.array(goldens.fingerprint),
-            persons=goldens.labels.persons,
-            cameras=goldens.labels.cameras,
+            persons=np.ascontiguousarray(goldens.labels.persons, np.int64),
+            cameras=np.ascontiguousarray(goldens.labels.cameras, np.int64),
         )
 
 
@@ -60,20 +76,57 @@ def load_goldens(path: Path) -> Goldens:
         ModelFileError: the file is damaged or holds no goldens of this package.
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return Goldens(
-                stored["images"],
-                stored["descriptors"],
-                tuple(str(name) for name in stored["names"]),
-                str(stored["fingerprint"]),
-                Labels(stored["persons"], stored["cameras"]),
-            )
+        stored = read_arrays(path, _SCHEMAS)
+        _check(stored)
     except FileNotFoundError as error:
         raise UsageError(
             f"{printable(path)}: no such goldens file; write it beside the model with: rrid-edge export CHECKPOINT"
         ) from error
-    except (ValueError, KeyError, OSError, EOFError, UsageError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:
         raise ModelFileError(
-            f"{printable(path)}: not a goldens file, or damaged ({error}); write it again with: rrid-edge export "
-            "CHECKPOINT"
+            f"{printable(path)}: not a goldens file, or damaged ({printable(str(error))}); {_AGAIN}"
         ) from error
+    return Goldens(
+        stored["images"],
+        stored["descriptors"],
+        tuple(str(name) for name in stored["names"]),
+        str(stored["fingerprint"]),
+        Labels(stored["persons"], stored["cameras"]),
+    )
+
+
+def load_goldens_of(path: Path, spec: ModelSpec) -> Goldens:
+    """Read the goldens of a model. Those of another network are returned too: the parity check names both networks.
+
+    Raises:
+        UsageError: the file does not exist.
+        ModelFileError: the file is damaged, or its arrays do not have the model's sizes.
+    """
+    goldens = load_goldens(path)
+    found = (*goldens.images.shape[1:3], goldens.descriptors.shape[1])
+    expected = (spec.height_px, spec.width_px, spec.dimension)
+    if goldens.fingerprint == spec.fingerprint and found != expected:
+        raise ModelFileError(
+            f"{printable(path)}: damaged goldens (images of {found[0]} x {found[1]} px with {found[2]:,} values, "
+            f"expected {expected[0]} x {expected[1]} px with {expected[2]:,}); {_AGAIN}"
+        )
+    return goldens
+
+
+def _check(stored: dict[str, NDArray[Any]]) -> None:
+    """Refuse arrays whose values cannot be those of goldens.
+
+    Raises:
+        ValueError: it names the array.
+    """
+    count = len(stored["images"])
+    if not 1 <= count <= _MOST_IMAGES:
+        raise ValueError(f"{count:,} images, expected 1 to {_MOST_IMAGES:,}")
+    for name in ("names", "fingerprint"):
+        if np.any(stored[name].reshape(-1).view(np.uint32) >= _CODE_POINTS):
+            raise ValueError(f"{name} are no texts")
+    if not re.match(HEX64, str(stored["fingerprint"])):
+        raise ValueError("the fingerprint is no sha256")
+    descriptors = stored["descriptors"]
+    if not np.all(np.abs(descriptors) <= _MOST_VALUE):  # also refuses NaN
+        raise ValueError("a descriptor is not finite, or too large")

@@ -18,7 +18,7 @@ from rrid_edge.engines import Engine, open_engine
 from rrid_edge.errors import ImageError, MissingDependencyError, UsageError, printable
 from rrid_edge.model.names import CHECKPOINT_SUFFIXES, Kind, goldens_path, is_engine, is_model, kind_of
 from rrid_edge.model.spec import ModelSpec
-from rrid_edge.parity.goldens import Goldens, load_goldens
+from rrid_edge.parity.goldens import Goldens, load_goldens_of
 from rrid_edge.ranking.labels import Labels
 
 OpenNetwork = Callable[[Path, ModelSpec], Engine]
@@ -91,7 +91,7 @@ def find_reference(
     path = settings.reference or goldens_path(model)
     kind = kind_of(path)
     if kind is Kind.GOLDENS:
-        return Reference(f"goldens {printable(path)}", load_goldens(path))
+        return Reference(f"goldens {printable(path)}", load_goldens_of(path, spec))
     if kind is not Kind.CHECKPOINT and not is_model(path):
         raise UsageError(
             f"{printable(path)}: not a reference: expected a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}), a model "
