@@ -1,4 +1,4 @@
-"""Atomic writes (a reader sees the old content or the new one, never a part), temporary files, and hashes of files."""
+"""Atomic writes (a reader sees the old content or the new one, never a part), temporary files, hashes of files."""
 
 from __future__ import annotations
 
@@ -199,6 +199,19 @@ def _refusal(path: Path, reason: str) -> OutputError:
     return OutputError(
         f"{printable(path)}: cannot be written ({reason}); give a path on a writable file system with free space"
     )
+
+
+def user_state_folder() -> Path:
+    """The folder for what this package remembers for this user: audit logs, reports of errors.
+
+    Raises:
+        OutputError: this user has no home folder, and ``XDG_STATE_HOME`` is not set.
+    """
+    state = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(state) if state else Path.home() / ".local" / "state") / "rrid-edge"
+    except RuntimeError as error:
+        raise OutputError("this user has no home folder: set HOME or XDG_STATE_HOME to a writable folder") from error
 
 
 def sync_path(path: Path) -> None:

@@ -6,6 +6,24 @@ A command's module is imported when the command runs. Heavy packages are importe
 
 from __future__ import annotations
 
-from rrid_edge.cli.app import main
+import sys
+import traceback
+
+from rrid_edge.errors import UnexpectedError, unforeseen
+
+
+def main() -> None:
+    """Entry point of the command ``rrid-edge``. See :func:`rrid_edge.cli.app.main`."""
+    try:
+        from rrid_edge.cli.app import main as run_and_exit
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        print(f"rrid-edge: {unforeseen(error)}; this installation is damaged: install rrid-edge again", file=sys.stderr)
+        sys.exit(UnexpectedError.exit_code)
+    run_and_exit()
+
 
 __all__ = ["main"]

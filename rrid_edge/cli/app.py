@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -13,8 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from rrid_edge import __version__
+from rrid_edge.cli.last_net import LastNet
 from rrid_edge.cli.startup import quick_start
-from rrid_edge.errors import OutputError, RridEdgeError
+from rrid_edge.cli.terminal import plain_output
+
+_CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""Base of the errors of Typer's own Click, which newer versions of Typer keep to themselves."""
 
 
 class Command(NamedTuple):
@@ -97,37 +102,45 @@ def register(command: str = "") -> None:
 def main() -> None:
     """Entry point of the command ``rrid-edge``: run the application and exit with its code."""
     arguments = sys.argv[1:]
+    hooks = contextlib.ExitStack()  # never left: what Python prints at its end is one line too
+    hooks.enter_context(plain_output())
+    hooks.enter_context(_net(arguments).watching())
     with quick_start(_command_in(arguments)):
         code = run(arguments)
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line with ``arguments`` and return its exit code (see :mod:`rrid_edge.errors`)."""
-    debug = "--debug" in arguments or bool(os.environ.get("RRID_EDGE_DEBUG"))
+    """Run the command line with ``arguments`` and return its exit code (see :mod:`rrid_edge.errors`).
+
+    Further codes are those of shells: 130 after Ctrl-C, 141 if the reader of the output has gone.
+    """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # our own error line already reports a bad image
-    if command := _command_in(arguments):
-        register(command)
+    with plain_output(), _net(arguments) as net:
+        net.code = _call(arguments)
+        sys.stdout.flush()  # a full disk is noticed here, not when Python ends
+    return net.code
+
+
+def _net(arguments: Sequence[str]) -> LastNet:
+    debug = "--debug" in arguments or bool(os.environ.get("RRID_EDGE_DEBUG"))
+    return LastNet(arguments, lambda parameters: ways_to_set(arguments, parameters), debug=debug)
+
+
+def _call(arguments: list[str]) -> int:
+    """Run the command without Typer's own handling of errors, which ends with code 1 after some of them."""
+    if name := _command_in(arguments):
+        register(name)
+    command = typer.main.get_command(app)
     try:
-        app(args=arguments, prog_name="rrid-edge")
-    except SystemExit as ending:  # Typer raises it after every command; its own usage errors have code 2
-        return ending.code if isinstance(ending.code, int) else int(bool(ending.code))
-    except RridEdgeError as error:
-        return _fail(error, arguments, debug)
-    except OSError as error:
-        return _fail(OutputError(f"{error.filename or 'file system'}: {error.strerror or error}"), arguments, debug)
+        with command.make_context("rrid-edge", list(arguments)) as context:
+            command.invoke(context)
+    except _CLICK_ERROR as error:
+        error.show(file=sys.stderr)
+        return int(error.exit_code)
+    except typer.Exit as ending:
+        return int(ending.exit_code)
     return 0
-
-
-def _fail(error: RridEdgeError, arguments: Sequence[str], debug: bool) -> int:
-    if debug:
-        import traceback
-
-        traceback.print_exception(error)
-    ways = ways_to_set(arguments, error.parameters)
-    hint = f" ({', '.join(ways)})" if ways else ""
-    print(f"rrid-edge: {error.message}{hint}", file=sys.stderr)
-    return error.exit_code
 
 
 _UNITS = ("_px", "_mib", "_s")

@@ -9,21 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.errors import OutputError, printable
-from rrid_edge.files import PRIVATE_MODE, atomic_output
+from rrid_edge.files import PRIVATE_MODE, atomic_output, user_state_folder
 from rrid_edge.gallery.contract import GalleryStore
 
 _FACTS = ("pattern", "time_from", "retention_s", "model")
-
-
-def user_state_folder() -> Path:
-    """The folder for what this user must remember about galleries on servers."""
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "rrid-edge"
 
 
 @dataclass(frozen=True)

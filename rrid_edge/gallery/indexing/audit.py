@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from rrid_edge.errors import OutputError, printable
-from rrid_edge.gallery.keeping import user_state_folder
+from rrid_edge.files import user_state_folder
 from rrid_edge.gallery.local.catalogue import FILE_NAME
 from rrid_edge.gallery.opening import Location
 

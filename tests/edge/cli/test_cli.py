@@ -18,6 +18,9 @@ from rrid_edge.cli.app import COMMANDS, app, register, ways_to_set
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 
+_FRAME = {f"rrid_edge.cli.{name}" for name in ("app", "last_net", "startup", "terminal")}
+"""Modules that every command needs."""
+
 
 def _commands() -> list[tuple[str, ...]]:
     register()
@@ -46,7 +49,7 @@ def test_a_command_imports_only_its_own_module():
     code = "import sys; from rrid_edge.cli.app import run; run(['info', '--help']); print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name for name in done.stdout.split() if name.startswith("rrid_edge.cli.")}
-    assert modules == {"rrid_edge.cli.app", "rrid_edge.cli.common", "rrid_edge.cli.inspect", "rrid_edge.cli.startup"}
+    assert modules == {*_FRAME, "rrid_edge.cli.common", "rrid_edge.cli.inspect"}
 
 
 def test_help_lists_the_commands_with_the_first_sentence_of_their_help():
@@ -66,7 +69,7 @@ def test_the_list_of_commands_imports_none_of_them():
     code = "import sys; from rrid_edge.cli.app import run; run(['--help']); print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name for name in done.stdout.split() if name.startswith(("rrid_edge.", "rrid_train", "numpy"))}
-    assert modules == {"rrid_edge.cli", "rrid_edge.cli.app", "rrid_edge.cli.startup", "rrid_edge.errors"}
+    assert modules == {"rrid_edge.cli", *_FRAME, "rrid_edge.errors"}
 
 
 def test_an_unknown_command_is_refused_with_a_similar_one():

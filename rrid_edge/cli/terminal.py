@@ -1,0 +1,118 @@
+"""Text on its way to a terminal. Control characters are shown as escapes, whoever prints them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from rrid_edge.errors import printable
+
+
+class OutputClosedError(BrokenPipeError):
+    """The reader of stdout or stderr has gone, for example ``head``."""
+
+
+def plain(text: str, escape: Callable[[str], str] = printable) -> str:
+    """``text`` in which ``escape`` has treated every line with a character that is not printable.
+
+    Control characters, marks of writing direction, other line separators and lone surrogates are not printable.
+    Newlines stay.
+    """
+    if text.isprintable():
+        return text
+    return "\n".join(line if line.isprintable() else escape(line) for line in text.split("\n"))
+
+
+def plain_json(text: str) -> str:
+    r"""JSON in which every character that is not printable is an escape of JSON, such as ``\u009b``."""
+    return plain(text, _json_escape)
+
+
+def _json_escape(line: str) -> str:
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
+
+
+class PlainStream(io.TextIOBase):
+    """A text stream that writes :func:`plain` text to ``target``, in its encoding. Closing it leaves ``target`` open.
+
+    Args:
+        target: the stream; None, as of a process without stdout, takes all text and keeps none.
+    """
+
+    def __init__(self, target: TextIO | None) -> None:
+        self.target = target
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a property, as in io.TextIOWrapper
+        """Of ``target``."""
+        return getattr(self.target, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write ``text`` with escapes.
+
+        Raises:
+            OutputClosedError: its reader has gone.
+        """
+        shown = plain(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        if self.target is not None:
+            with _naming_the_reader():
+                self.target.write(shown)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush ``target``.
+
+        Raises:
+            OutputClosedError: its reader has gone.
+        """
+        if self.target is not None:
+            with _naming_the_reader():
+                self.target.flush()
+
+    def isatty(self) -> bool:
+        """Whether ``target`` is a terminal."""
+        return self.target is not None and self.target.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor of ``target``."""
+        return super().fileno() if self.target is None else self.target.fileno()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """Nothing happens: ``target`` belongs to others."""
+
+
+@contextlib.contextmanager
+def _naming_the_reader() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosedError(*error.args) from error
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
+
+
+@contextlib.contextmanager
+def plain_output() -> Iterator[None]:
+    """Context in which all text on stdout and stderr is :func:`plain`."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = PlainStream(sys.stdout), PlainStream(sys.stderr)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def behind(stream: TextIO) -> TextIO:
+    """What a :class:`PlainStream` writes to, for a program of this package that draws with control characters."""
+    while isinstance(stream, PlainStream) and stream.target is not None:
+        stream = stream.target
+    return stream
