@@ -14,13 +14,21 @@ from rrid_edge.crops.times import find_time, read_frame, read_time
 from rrid_edge.errors import UsageError
 
 PRESETS = {
-    "market1501": r"(?P<person>-1|\d{4})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
-    "dukemtmc": r"(?P<person>-1|\d{4})_c(?P<camera>\d+)_f(?P<frame>\d+)",
+    "market1501": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
+    "dukemtmc": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)_f(?P<frame>\d+)",
+    "msmt17": r"(?P<person>\d{4,})_\d{3,}_(?P<camera>\d{2})_\d{4}(?:morning|noon|afternoon)_(?P<frame>\d+)_\d+",
+    "veri776": r"(?P<person>\d{4,})_c(?P<camera>\d{3})_(?P<frame>\d{8})_\d+",
+    "cuhk03-np": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)_\d+",
+    "mars": r"(?:00(?=-))?(?P<person>-1|\d{4,})C(?P<camera>\d)T(?P<track>\d{4})F(?P<frame>\d{3,})",
+    "ilids-vid": r"cam(?P<camera>\d)_person(?P<person>\d{3,})(?:_(?P<frame>\d{5}))?",
+    "prid2011": r"cam_(?P<camera>[ab])/person_(?P<person>\d{4})(?:/(?P<frame>\d{4}))?",
+    "viper": r"cam_(?P<camera>[ab])/(?P<person>\d{3})_\d{1,3}",
     "cuhk03": r"(?P<person>\d+_\d+)_(?P<camera>\d)_\d+",
-    "rrid": r"(?P<person>-\d{7}|\d{8})_(?P<camera>\d{2})_\d{4}",
+    "rrid": r"(?P<person>-\d{7}|\d{8})_(?P<camera>\d{2,4})_\d{4,}",
 }
-"""Regular expressions for file names without suffix. More text may follow after ``_`` or ``.``."""
-AUTO = ("market1501", "dukemtmc", "rrid")
+"""Regular expressions for file names without suffix, and with the last folders if they hold ``/``. More text may follow
+after ``_`` or ``.``."""
+AUTO = ("market1501", "dukemtmc", "msmt17", "veri776", "cuhk03-np", "mars", "ilids-vid", "prid2011", "rrid")
 FOLDER_PRESETS = ("person-folders", "camera-folders", "folders")
 """Presets that read the first folder of a path as the person, as the camera, or as one of them by its name."""
 CAMERA_PATTERN = r"(?:^|[/_.\- ])c(?:am(?:era)?)?[_\-]?(?P<camera>\d+)"
@@ -62,8 +70,8 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
     The function never raises. A time or frame that is too large and a name that is too long count as not told.
 
     Args:
-        pattern: ``auto`` (recognises names of Market-1501, DukeMTMC-reID and RRID), the name of a preset, ``none``, or
-            a regular expression. It has named groups ``person``, ``camera``, ``time``, ``frame`` or ``track`` and is
+        pattern: ``auto`` (recognises the names of the presets in :data:`AUTO`), the name of a preset, ``none``, or a
+            regular expression. It has named groups ``person``, ``camera``, ``time``, ``frame`` or ``track`` and is
             searched in the relative path. A ``time`` that is a plain number, not a time
             (:func:`rrid_edge.crops.times.read_time`), is a frame.
 
@@ -81,7 +89,7 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
         return lambda path: _folder_facts(path, pattern)
     if pattern == "auto" or pattern in PRESETS:
         expressions = _expressions(AUTO if pattern == "auto" else (pattern,))
-        return lambda path: _facts(_first_match(expressions, PurePosixPath(path).stem))
+        return lambda path: _facts(_first_match(expressions, path))
     presets = ", ".join((*PRESETS, *FOLDER_PRESETS, "none"))
     try:
         expression = re.compile(pattern)
@@ -100,12 +108,25 @@ def camera_name(text: str) -> str | None:
     return _name(text.lstrip("0") or "0") if re.fullmatch(r"\d+", text, re.ASCII) else _name(text)
 
 
-def _expressions(presets: Iterable[str]) -> list[re.Pattern[str]]:
-    return [re.compile(PRESETS[name] + r"(?:[_.].*)?") for name in presets]
+_Form = tuple[re.Pattern[str], bool]
+"""A compiled preset, and whether it reads folders too."""
 
 
-def _first_match(expressions: Sequence[re.Pattern[str]], stem: str) -> re.Match[str] | None:
-    return next((found for expression in expressions if (found := expression.fullmatch(stem))), None)
+def _expressions(presets: Iterable[str]) -> list[_Form]:
+    forms = ((PRESETS[name], "/" in PRESETS[name]) for name in presets)
+    return [
+        (re.compile((r"(?:[\s\S]*/)?" if folders else "") + form + r"(?:[_.][^/]*)?"), folders)
+        for form, folders in forms
+    ]
+
+
+def _first_match(expressions: Sequence[_Form], path: str) -> re.Match[str] | None:
+    stem = PurePosixPath(path).stem
+    with_folders = path[: path.rfind(stem) + len(stem)]
+    for expression, folders in expressions:
+        if found := expression.fullmatch(with_folders if folders else stem):
+            return found
+    return None
 
 
 def _facts(found: re.Match[str] | None) -> NameFacts:
@@ -135,7 +156,7 @@ def _name(text: str) -> str | None:
 def _folder_facts(path: str, preset: str) -> NameFacts:
     *folders, file = PurePosixPath(path).parts or ("",)
     person, camera = _from_folders(folders, preset)
-    named = _facts(_first_match(_AUTO_EXPRESSIONS, PurePosixPath(file).stem))
+    named = _facts(_first_match(_AUTO_EXPRESSIONS, file))
     if camera is None:
         # A person's folder may be named like a camera ("c3"), so only the path below it is searched.
         below = path if person is None or preset == "folders" else "/".join((*folders[1:], file))
