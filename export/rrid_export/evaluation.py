@@ -22,7 +22,7 @@ from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings, evaluate_
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
 from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES, Thresholds, measure_thresholds
 from rrid_train.data.layout import Dataset
-from rrid_train.data.samples import Sample, labels_of
+from rrid_train.data.samples import Sample, paired_labels
 
 _SHEET_MATCHES = 10
 
@@ -110,7 +110,8 @@ class Evaluation:
         runtime: runtime that computed the descriptors.
         settings: settings of the evaluation.
         metrics: metrics of the ranking.
-        thresholds: thresholds of scores without re-ranking or query expansion, as ``match`` compares them.
+        thresholds: thresholds of scores without re-ranking or query expansion, as ``match`` compares them; None if
+            there is no crop of another person.
     """
 
     split: EmbeddedSplit
@@ -118,7 +119,7 @@ class Evaluation:
     runtime: str
     settings: EvaluationSettings
     metrics: RankingMetrics
-    thresholds: Thresholds
+    thresholds: Thresholds | None
 
     def to_dict(self) -> dict[str, Any]:
         """The results as JSON-serialisable values, without arrays per query."""
@@ -129,7 +130,7 @@ class Evaluation:
             "rerank": self.settings.rerank is not None,
             "expand": self.settings.expand,
             **values,
-            "thresholds": self.thresholds.to_dict(),
+            "thresholds": self.thresholds.to_dict() if self.thresholds else None,
         }
 
 
@@ -145,7 +146,8 @@ def evaluate(
         progress: counts embedded images.
 
     Raises:
-        UsageError: there are no queries or no gallery, or ``expand`` or ``k1`` exceeds the gallery's size.
+        UsageError: there are no queries or no gallery, no query has a right answer, or ``expand`` or ``k1`` exceeds the
+            gallery's size.
         DatasetError: an image cannot be read.
     """
     if not data.query or not data.gallery:
@@ -154,8 +156,15 @@ def evaluate(
             f"{printable(data.root)}: {found} in the test split; expected both; give a dataset with a test split",
             parameter="dataset",
         )
+    same_camera = settings.ranking.same_camera
+    can = data.measurable(same_camera=same_camera)
+    can.require_ranking(printable(data.root))
     progress.start(len(data.query) + len(data.gallery))
-    query, gallery = (_embedded(engine, samples, progress) for samples in (data.query, data.gallery))
+    labels = paired_labels(data.query, data.gallery)
+    query, gallery = (
+        LabelledCrops(_embedded(engine, samples, progress), known, [sample.path for sample in samples])
+        for samples, known in zip((data.query, data.gallery), labels, strict=True)
+    )
     query_descriptors = _query_descriptors(query, gallery, settings)
     distances = None
     if settings.rerank is None:
@@ -163,8 +172,17 @@ def evaluate(
     else:
         distances = k_reciprocal(query_descriptors, gallery.descriptors, settings.rerank)
         metrics = evaluate_ranking(distances, query.labels, gallery.labels, settings.ranking)
-    thresholds = measure_thresholds(
-        query, gallery, fingerprint=engine.spec.fingerprint, dataset=data.name, rates=settings.fpr
+    thresholds = (
+        measure_thresholds(
+            query,
+            gallery,
+            fingerprint=engine.spec.fingerprint,
+            dataset=data.name,
+            rates=settings.fpr,
+            same_camera=same_camera,
+        )
+        if can.thresholds
+        else None
     )
     embedded = EmbeddedSplit(data.name, query, gallery, distances)
     return Evaluation(embedded, engine.spec, engine.runtime, settings, metrics, thresholds)
@@ -211,7 +229,7 @@ def _query_descriptors(
     return average_query_expansion(query.descriptors, gallery.descriptors, neighbours=settings.expand)
 
 
-def _embedded(engine: Engine, samples: Sequence[Sample], progress: Progress) -> LabelledCrops:
+def _embedded(engine: Engine, samples: Sequence[Sample], progress: Progress) -> NDArray[np.float32]:
     paths = [sample.path for sample in samples]
     descriptors = np.empty((len(paths), engine.spec.dimension), np.float32)
     for batch in embed_files(engine, paths):
@@ -222,4 +240,4 @@ def _embedded(engine: Engine, samples: Sequence[Sample], progress: Progress) -> 
             )
         descriptors[batch.indices] = batch.descriptors
         progress.advance(batch.done)
-    return LabelledCrops(descriptors, labels_of(samples), paths)
+    return descriptors

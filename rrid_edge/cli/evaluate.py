@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint (runs in PyTorch) or model file.")],
     dataset: Annotated[Path, typer.Option(help="Folder of the dataset.")],
-    dataset_type: Annotated[str, typer.Option(help="Layout: auto, rrid, market1501, dukemtmc or cuhk03.")] = "auto",
+    dataset_type: Annotated[
+        str, typer.Option(help="Layout: auto, rrid, market1501, msmt17, viper, prid2011, cuhk01 or folders.")
+    ] = "auto",
     split: Annotated[int, typer.Option(help="Index of the split in splits.json and test.json.")] = 0,
     splits_file: Annotated[
         str | None, typer.Option(help="File of splits in the dataset; default: splits.json.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="CMC protocol: market1501, allshots or cuhk03.")] = "market1501",
     ap: Annotated[str, typer.Option(help="Average precision: step or trapezoid (as in MATLAB; lower).")] = "step",
+    same_camera: Annotated[
+        bool,
+        typer.Option("--same-camera", help="Leave out only a query's own sequence or file, not all of its camera."),
+    ] = False,
     per_camera: Annotated[bool, typer.Option("--per-camera", help="Also measure every pair of cameras.")] = False,
     rerank: Annotated[bool, typer.Option("--rerank", help="Apply k-reciprocal re-ranking.")] = False,
     k1: Annotated[int, typer.Option(help="Re-ranking: size of the mutual neighbourhood.")] = 20,
@@ -65,13 +71,24 @@ def evaluate(
     from rrid_train.data.layout import load_dataset
 
     settings = evaluation.EvaluationSettings(
-        RankingSettings(protocol=protocol, ap=ap, per_camera=per_camera),
+        RankingSettings(protocol=protocol, ap=ap, per_camera=per_camera, same_camera=same_camera),
         RerankSettings(k1, k2, lambda_value) if rerank else None,
         expand,
         tuple(fpr or FALSE_POSITIVE_RATES),
     )
     drawn = evaluation.SheetSettings(sheets, sheet_queries)
-    data = load_dataset(dataset, dataset_type=dataset_type, split=split, splits_file=splits_file, num_val=0)
+    data = load_dataset(
+        dataset,
+        dataset_type=dataset_type,
+        split=split,
+        splits_file=splits_file,
+        num_val=0,
+    )
+    for remark in data.remarks:
+        say(remark)
+    can = data.measurable(same_camera=same_camera)
+    can.require_ranking(printable(dataset))
+    say(can.describe())
     with _open(model, runtime, precision, threads) as engine, ProgressBar("embedding") as bar:
         say(f"{printable(model)}: {engine.runtime}; {len(data.query)} queries, {len(data.gallery)} gallery images")
         result = evaluation.evaluate(engine, data, settings, progress=bar)
@@ -79,7 +96,7 @@ def evaluate(
         print_json({"model": str(model), **result.to_dict()})
     else:
         _print(data.name, result.metrics, result.thresholds)
-    if thresholds:
+    if thresholds and result.thresholds is not None:
         path = thresholds_path(model)
         save_thresholds(path, result.thresholds)
         say(f"thresholds for match --fpr: {printable(path)}")
@@ -102,19 +119,26 @@ def _open(model: Path, runtime: str, precision: str | None, threads: int) -> Eng
     return TorchEngine.from_checkpoint(model)
 
 
-def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds) -> None:
+def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds | None) -> None:
     precision = f"mAP {metrics.mean_ap:.4f} ({metrics.ap}), mINP {metrics.mean_inp:.4f}"
     print(f"{name}: {precision}, {metrics.valid_queries} valid queries")
     print("  ".join(f"rank-{rank} {value:.4f}" for rank, value in metrics.cmc.items()) + f"  ({metrics.protocol})")
-    genuine = f"{thresholds.genuine_pairs:,} genuine pairs (one person, two cameras)"
+    if metrics.same_camera:
+        print("with right answers of the query's own camera: only its own sequence or file was left out")
+    if thresholds is not None:
+        _print_thresholds(thresholds, "sequences or files" if metrics.same_camera else "cameras")
+    if metrics.camera_pairs:
+        print(f"{'query camera':>12}  {'gallery camera':>14}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
+    for pair in metrics.camera_pairs:
+        cameras = f"{pair.query_camera:>12}  {pair.gallery_camera:>14}"
+        print(f"{cameras}  {pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}")
+
+
+def _print_thresholds(thresholds: Thresholds, views: str) -> None:
+    genuine = f"{thresholds.genuine_pairs:,} genuine pairs (one person, two {views})"
     print(f"thresholds from {genuine} and {thresholds.impostor_pairs:,} impostor pairs (two people):")
     for point in thresholds.points:
         if point.score is None:
             print(f"  FPR {point.fpr:g}: unknown, needs at least {math.ceil(1 / point.fpr):,} impostor pairs")
         else:
             print(f"  FPR {point.fpr:g}: TPR {point.tpr:.4f} at score >= {point.score:.4f}")
-    if metrics.camera_pairs:
-        print(f"{'query camera':>12}  {'gallery camera':>14}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
-    for pair in metrics.camera_pairs:
-        cameras = f"{pair.query_camera:>12}  {pair.gallery_camera:>14}"
-        print(f"{cameras}  {pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}")

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
-from rrid_edge.errors import UsageError, printable
-
-if TYPE_CHECKING:
-    from rrid_train.data.plan import Plan
-
-KINDS = ("market1501", "dukemtmc", "cuhk03", "folders")
+from rrid_edge.errors import UnexpectedError, UsageError, printable
 
 
 @app.command(
     epilog="Example: rrid-edge prepare market1501 Market-1501-v15.09.15 data/market1501",
     help="Convert a dataset to the RRID layout. The original is a public dataset as its authors distribute it, or your "
-    "own crops in one folder per person. Prints the people and images of each subset.",
+    "own crops in one folder per person. Prints the first people, and the people and images of each subset.",
 )
 def prepare(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="market1501, dukemtmc, cuhk03 or folders.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="market1501, dukemtmc, cuhk03, msmt17, viper, prid2011, cuhk01 or folders."
+        ),
+    ],
     raw: Annotated[Path, typer.Argument(help="Folder of the original, or CUHK03's cuhk-03.mat.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")],
-    images: Annotated[str, typer.Option(help="CUHK03: use labeled or detected boxes.")] = "labeled",
+    images: Annotated[
+        str | None,
+        typer.Option(
+            help="CUHK03: labeled or detected boxes. PRID 2011: single or multi. [default: labeled, single]",
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -41,44 +48,67 @@ def prepare(
             "regular expression with a group (?P<camera>...)."
         ),
     ] = "auto",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="Folders: person-first (person/camera), camera-first (camera/person), or auto: person-first, but "
+            "refuse what looks camera-first."
+        ),
+    ] = "auto",
     test_share: Annotated[float, typer.Option(help="Folders: draw this share of the people for testing.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Folders: seed the draw of test people.")] = 0,
+    seed: Annotated[int, typer.Option(help="Folders and two-camera sets: seed the draw of test people.")] = 0,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow links that lead out of the original's folder.")
+    ] = False,
     split: Annotated[int, typer.Option(help="Print the table of this split, counted from 0.")] = 0,
     num_val: Annotated[float, typer.Option(help="Hold out this share (below 1) or count in the table.")] = 0.3,
     combine_trainval: Annotated[bool, typer.Option("--combine-trainval", help="Hold nobody out in the table.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     require("rrid_train.data.prepare", "train", "preparing a dataset")
-    from rrid_train.data.folders import plan_folders
+    from rrid_train.data.folders import FolderSettings
     from rrid_train.data.layout import held_out, load_dataset
-    from rrid_train.data.plan import write_plan
-    from rrid_train.data.prepare import plan_cuhk03, plan_market
+    from rrid_train.data.plan import describe_people
+    from rrid_train.data.prepare import PrepareSettings, plan_dataset
+    from rrid_train.data.writing import write_plan
 
-    if kind not in KINDS:
-        raise UsageError(f"dataset kind {kind!r} is unknown: expected one of {', '.join(KINDS)}")
-    if not raw.exists():
-        raise UsageError(f"{printable(raw)}: no such folder; give the folder of the original dataset")
+    folders = FolderSettings(pattern=pattern, test_share=test_share, seed=seed, layout=layout)
+    settings = PrepareSettings(images, protocol, folders, follow_links)
     with contextlib.ExitStack() as stack:
-        plan: Plan
-        if kind == "cuhk03":
-            plan = plan_cuhk03(raw, images, protocol, stack)
-        elif kind == "folders":
-            plan = plan_folders(raw, pattern=pattern, test_share=test_share, seed=seed)
-        else:
-            plan = plan_market(raw, kind)
+        plan = plan_dataset(raw, kind, settings, stack)
+        say(describe_people(plan))
+        for remark in plan.remarks:
+            say(remark)
         _refuse_split(split, len(plan.splits))
         held_out(0 if combine_trainval else num_val, len(plan.splits[split].trainval))
         with ProgressBar("copying") as bar:
-            write_plan(plan, out, progress=bar)
+            written = write_plan(plan, out, progress=bar)
     data = load_dataset(out, split=split, num_val=0 if combine_trainval else num_val)
-    if len({camera for _, camera in plan.labels}) < 2:
-        say("all images are from one camera: training works, but evaluation does not, as no query has a right answer")
+    say(data.measurable().describe())
     if as_json:
-        print_json({"dataset": str(out), "name": data.name, "splits": len(plan.splits), "subsets": data.counts()})
-        return
-    print(f"{printable(out)}: {data.name}, {len(plan.sources):,} images, {len(plan.splits)} split(s)")
-    print(data.table())
-    say(f"next: rrid-edge train --dataset-path {printable(out)}")
+        left_out = [{"file": file, "reason": reason} for file, reason in written.left_out]
+        facts = {"dataset": str(out), "name": data.name, "splits": len(plan.splits), "subsets": data.counts()}
+        print_json({**facts, "left_out": left_out})
+    else:
+        print(f"{printable(out)}: {data.name}, {written.images:,} images, {len(plan.splits)} split(s)")
+        print(data.table())
+        say(f"next: rrid-edge train --dataset-path {printable(out)}")
+    _report(written.left_out, out)
+
+
+def _report(left_out: Sequence[tuple[str, str]], out: Path) -> None:
+    """Say which images are missing.
+
+    Raises:
+        UnexpectedError: there are some. The dataset was written without them.
+    """
+    for file, reason in left_out:
+        say(f"left out {file}: {reason}")
+    if left_out:
+        raise UnexpectedError(
+            f"{printable(out)}: written without {len(left_out)} image(s) that could not be read, the first is "
+            f"{left_out[0][0]} ({left_out[0][1]}); expected none: report this, and replace these files"
+        )
 
 
 def _refuse_split(split: int, count: int) -> None:

@@ -103,6 +103,11 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
     return lambda path: _facts(expression.search(path))
 
 
+def is_camera_folder(folder: str) -> bool:
+    """Whether a folder is named like a camera: ``c3``, ``cam03``, ``camera-lobby``."""
+    return _CAMERA_FOLDER.fullmatch(folder) is not None
+
+
 def camera_name(text: str) -> str | None:
     """A camera as rows name it: without leading zeros if it is a number, and None if empty or too long."""
     return _name(text.lstrip("0") or "0") if re.fullmatch(r"\d+", text, re.ASCII) else _name(text)
@@ -163,7 +168,7 @@ def _folder_facts(path: str, preset: str) -> NameFacts:
         found = None if named.camera else re.search(CAMERA_PATTERN, below)
         camera = camera_name(found["camera"]) if found else named.camera
     time = named.time if named.frame is not None else find_time(PurePosixPath(file).stem)
-    return NameFacts(person or named.person, camera, time, named.frame)
+    return NameFacts(person or named.person, camera, time, named.frame, named.track)
 
 
 def _from_folders(folders: Sequence[str], preset: str) -> tuple[str | None, str | None]:
@@ -173,8 +178,8 @@ def _from_folders(folders: Sequence[str], preset: str) -> tuple[str | None, str 
         return _name(first), None
     if preset == "camera-folders":
         return None, _folder_camera(first)
-    cameras = [folder for folder in folders if _CAMERA_FOLDER.fullmatch(folder)]
-    persons = [folder for folder in folders if not _CAMERA_FOLDER.fullmatch(folder)]
+    cameras = [folder for folder in folders if is_camera_folder(folder)]
+    persons = [folder for folder in folders if not is_camera_folder(folder)]
     return _name(persons[0]) if persons else None, _folder_camera(cameras[0]) if cameras else None
 
 

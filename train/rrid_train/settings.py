@@ -14,7 +14,18 @@ from typing import Annotated, Any, get_args, get_type_hints
 from rrid_edge.errors import UsageError
 from rrid_edge.model.spec import BACKBONES, DEFAULT_STRIPES, block_names, check_input_size
 
-DATASET_TYPES = ("auto", "rrid", "market1501", "dukemtmc", "cuhk03")
+DATASET_TYPES = (
+    "auto",
+    "rrid",
+    "market1501",
+    "dukemtmc",
+    "cuhk03",
+    "msmt17",
+    "viper",
+    "prid2011",
+    "cuhk01",
+    "folders",
+)
 AMP_MODES = ("none", "bf16", "fp16", "auto")
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rrid_edge.errors import DatasetError, UsageError
+from rrid_edge.errors import ArtefactError, DatasetError, UsageError
 from rrid_train.data.layout import load_dataset
 from support.datasets import write_dataset
 from support.pictures import noise
@@ -74,19 +74,116 @@ def _two_people(content):
         ("splits.json", _twice, r"person 0 is listed twice in trainval \(2 in all\)"),
         ("splits.json", _unknown, r"person 77 is not in meta.json, which has 7 \(2 in all\)"),
         ("meta.json", _two_people, r"'00000000_00_0000.jpg' is listed for persons 0 and 1"),
-        ("meta.json", lambda content: content.pop("identities"), 'expected "identities"'),
-        ("test.json", lambda content: content[0].pop("query"), 'expected "query"'),
         (
             "test.json",
-            lambda content: content[0]["query"].append(["x.jpg", 1]),
-            r"is not \[file name, person, camera\]",
+            lambda content: content[0]["gallery"].append(["00000000_00_0000.jpg", 6, 0]),
+            r"'00000000_00_0000.jpg' is person 6, and person 0 in meta.json",
         ),
     ],
+    ids=["shared", "twice", "unknown", "two people", "two labels"],
 )
 def test_contradictory_lists_are_refused(tmp_path, file, change, words):
     root = write_dataset(tmp_path / "d")
     _change(root, file, change)
     with pytest.raises(DatasetError, match=words):
+        load_dataset(root)
+
+
+def _row(*row):
+    return lambda content: content[0]["query"].append(row)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("meta.json", lambda content: content.pop("identities"), r'expected "identities".*missing required field'),
+        ("meta.json", lambda content: content["identities"][0].append([7]), r'expected "identities".*Expected str'),
+        ("meta.json", lambda content: content.update(sequences=[1]), r'expected "identities".*sequences'),
+        ("test.json", lambda content: content[0].pop("query"), r'expected \[{"query".*missing required field query'),
+        ("test.json", _row("x.jpg", 1), r"expected .*\[file name, person, camera\].* length 3"),
+        ("test.json", _row("x.jpg", 1.5, 0), r"Expected int, got float at .*\[0\].query"),
+        ("test.json", _row("x.jpg", 10**30, 0), r"list of tests.*\[0\].query"),
+        ("test.json", _row("x.jpg", -5, 0), r"int >= -1"),
+        ("test.json", _row("", 5, 0), r"length >= 1"),
+        ("splits.json", lambda content: content[0].update(trainval=[True]), r'expected \[{"trainval".*got bool'),
+        ("splits.json", lambda content: content[0].update(trainval=[-1]), r"int >= 0"),
+        ("splits.json", lambda content: content.append("x"), r"list of splits.*got str"),
+    ],
+    ids=[
+        "no people", "number as name", "sequences", "no query", "short row", "fraction", "huge", "negative", "no name",
+        "boolean", "negative person", "text",
+    ],
+)  # fmt: skip
+def test_damaged_lists_are_refused_in_one_line(tmp_path, file, change, words):
+    root = write_dataset(tmp_path / "d")
+    _change(root, file, change)
+    with pytest.raises(ArtefactError, match=words) as caught:
+        load_dataset(root)
+    assert caught.value.exit_code == 4
+    assert caught.value.message.startswith(f"{root / file}: ")
+
+
+@pytest.mark.parametrize("file", ["meta.json", "splits.json", "test.json"])
+@pytest.mark.parametrize(
+    "content", [b"[" * 200_000, b"\xff", b"", b"NaN", b"null"], ids=["deep", "binary", "empty", "nan", "null"]
+)
+def test_files_that_are_no_lists_are_refused(tmp_path, file, content):
+    root = write_dataset(tmp_path / "d")
+    (root / file).write_bytes(content)
+    with pytest.raises(ArtefactError, match=f"{file}: damaged list"):
+        load_dataset(root)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../meta.json", "a/../../meta.json", "..", ".", "a\0b.jpg", "C:\\x.jpg", "..\\x.jpg", " "],
+    ids=["absolute", "above", "inside", "dots", "dot", "nul", "drive", "backslashes", "blank"],
+)  # fmt: skip
+@pytest.mark.parametrize("file", ["meta.json", "test.json"])
+def test_names_stay_below_the_images(tmp_path, file, name):
+    root = write_dataset(tmp_path / "d")
+
+    def change(content):
+        if file == "meta.json":
+            content["identities"][0][0].append(name)
+        else:
+            content[0]["gallery"].append([name, 5, 0])
+
+    _change(root, file, change)
+    with pytest.raises(DatasetError, match=rf"{file}: the name .* does not stay below .*images; expected a relative"):
+        load_dataset(root)
+
+
+def test_links_that_lead_out_are_refused(tmp_path):
+    root = write_dataset(tmp_path / "d")
+    image = root / "images" / "00000004_01_0001.jpg"
+    outside = image.rename(tmp_path / "private.jpg")
+    image.symlink_to(outside)
+    words = r"images/00000004_01_0001.jpg is a link that leads out of this folder \(1 in all\)"
+    with pytest.raises(DatasetError, match=words):
+        load_dataset(root)
+    # A link to a file of the dataset, and the dataset's folder as a link, are no way out.
+    image.unlink()
+    outside.rename(root / "kept.jpg")
+    image.symlink_to("../kept.jpg")
+    (tmp_path / "link").symlink_to(root)
+    assert len(load_dataset(tmp_path / "link", num_val=0).gallery) == 6
+    (root / "images").rename(tmp_path / "elsewhere")
+    (root / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match=r"images is a link that leads out of this folder"):
+        load_dataset(root)
+
+
+def test_what_is_no_file_is_missing(tmp_path):
+    root = write_dataset(tmp_path / "d")
+    image = root / "images" / "00000004_01_0001.jpg"
+    image.unlink()
+    image.symlink_to(image.name)
+    with pytest.raises(DatasetError, match=r"images/00000004_01_0001.jpg is listed but missing"):
+        load_dataset(root)
+    image.unlink()
+    image.mkdir()
+    _change(root, "test.json", _row("9" * 3000 + ".jpg", 5, 0))
+    with pytest.raises(DatasetError, match=r"00000004_01_0001.jpg is listed but missing \(2 in all\)"):
         load_dataset(root)
 
 
@@ -97,7 +194,7 @@ def test_missing_images_and_invalid_json_are_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"images/00000000_00_0000.jpg is listed but missing \(2 in all\)"):
         load_dataset(root)
     (root / "splits.json").write_text("[{")
-    with pytest.raises(DatasetError, match=r"splits.json: invalid JSON"):
+    with pytest.raises(ArtefactError, match=r"splits.json: damaged list of splits"):
         load_dataset(root)
     (root / "splits.json").unlink()
     with pytest.raises(DatasetError, match=r"splits.json: missing"):

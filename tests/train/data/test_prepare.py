@@ -158,7 +158,7 @@ def test_folders_with_subsets_and_a_pattern_are_prepared(tmp_path):
     assert [(sample.person, sample.camera) for sample in (*data.query, *data.gallery)] == [(3, 1), (3, 2)]
     # A person's own name ("c3") is no camera.
     outcome = rrid_edge("prepare", "folders", tmp_path / "raw", tmp_path / "no")
-    refused(outcome, 2, "no camera found in this path (2 in all)", "--pattern")
+    refused(outcome, 2, "no camera found in this path (4 in all)", "--pattern")
 
 
 def test_named_cameras_of_folders_are_numbered_together(tmp_path):
@@ -196,7 +196,11 @@ def test_prepared_and_original_dataset_evaluate_equally(tmp_path):
 def test_refused_input_leaves_no_files(tmp_path):
     raw = write_market(tmp_path / "raw", MARKET)
     out = tmp_path / "out"
-    refused(rrid_edge("prepare", "viper", raw, out), 2, "market1501, dukemtmc, cuhk03, folders")
+    refused(
+        rrid_edge("prepare", "voc", raw, out),
+        2,
+        "market1501, dukemtmc, cuhk03, msmt17, viper, prid2011, cuhk01, folders",
+    )
     refused(rrid_edge("prepare", "market1501", tmp_path / "none", out), 2, "no such folder")
     refused(rrid_edge("prepare", "market1501", raw, raw), 2, "the folder is not empty; give a new or an empty folder")
     refused(rrid_edge("prepare", "market1501", raw, out, "--num-val", "2"), 2, "num_val 2.0 does not fit 3 people")

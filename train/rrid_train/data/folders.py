@@ -1,120 +1,180 @@
-"""Plans for your own crops: one folder per person."""
+"""Your own crops: one folder per person, or one folder per camera with a folder per person in it."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rrid_edge.crops.folder import list_images
-from rrid_edge.crops.naming import CAMERA_PATTERN, name_reader, number_names
+from rrid_edge.crops.folder import ImageFiles
+from rrid_edge.crops.naming import name_reader, number_names
 from rrid_edge.errors import DatasetError, UsageError, printable
-from rrid_train.data.plan import Plan, plan_lists
+from rrid_train.data.folder_order import LAYOUTS, camera_first, refuse_camera_first
+from rrid_train.data.listed import images_below
+from rrid_train.data.original import MOST_CAMERA_DIGITS, Original, OriginalSplit, remarks_of
 from rrid_train.data.samples import Sample
 
-_MOST_CAMERA_DIGITS = 4
-"""A camera of more digits is numbered like a name: ``meta.json`` has a list entry for each number."""
-
-_People = Mapping[str, Mapping[Path, str]]
-"""By folder name of the person: the image files, and each file's path below the person's folder."""
+PARTS = ("train", "query", "gallery")
 
 
-def plan_folders(raw: Path, *, pattern: str = "auto", test_share: float = 0.5, seed: int = 0) -> Plan:
-    """Plan a dataset from your own crops, one folder per person.
+@dataclass(frozen=True)
+class FolderSettings:
+    """How to read folders of your own crops.
+
+    Attributes:
+        pattern: how to find the camera in the path below a person's folder. One of: ``auto`` (names of public datasets,
+            and :data:`~rrid_edge.crops.naming.CAMERA_PATTERN`), a preset of :mod:`rrid_edge.crops.naming`, a regular
+            expression with a group ``camera``, ``none`` (one camera). A camera that is a whole number keeps it. Other
+            names are sorted and numbered above those. A group ``track`` is the sequence.
+        test_share: share of the people to draw for testing, in (0, 1).
+        seed: seed of this draw.
+        layout: ``person-first`` (``anna/cam1/1.jpg`` or ``anna/cam1_1.jpg``), ``camera-first`` (``cam1/anna/1.jpg``;
+            the pattern gives the sequence only), or ``auto``: person-first, but folders that look camera-first are
+            refused.
+
+    Raises:
+        UsageError: a setting does not work.
+    """
+
+    pattern: str = "auto"
+    test_share: float = 0.5
+    seed: int = 0
+    layout: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_share < 1:
+            raise UsageError(
+                f"test_share {self.test_share} does not work: expected a number between 0 and 1, for example 0.5",
+                parameter="test_share",
+            )
+        if self.layout not in LAYOUTS:
+            raise UsageError(
+                f"layout {self.layout!r} is unknown: expected one of {', '.join(LAYOUTS)}", parameter="layout"
+            )
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """One image: names of its person, camera and sequence; the camera is None if the path does not give it."""
+
+    path: Path
+    person: str
+    camera: str | None
+    sequence: str
+
+
+def read_folders(raw: Path, settings: FolderSettings | None = None, *, follow_links: bool = False) -> Original:
+    """Read your own crops.
 
     If ``raw`` holds the folders ``train``, ``query`` and ``gallery``, these are the subsets. Otherwise a share of the
     people is drawn for testing. All their images are the gallery, and the first image per camera is a query. Evaluation
     leaves out a query's own camera, and so the query itself.
 
     Args:
-        raw: the folder of the persons' folders, or of the three subsets.
-        pattern: how to find the camera in the path below a person's folder. One of: ``auto`` (:data:`CAMERA_PATTERN`),
-            a preset of :mod:`rrid_edge.crops.naming`, a regular expression with a group ``camera``, ``none`` (one
-            camera). A camera that is a whole number keeps it. Other names are sorted and numbered above those.
-        test_share: share of the people to draw for testing, in (0, 1).
-        seed: seed of this draw.
+        raw: the folder of the persons' or cameras' folders, or of the three subsets.
+        settings: how to read them; the defaults of :class:`FolderSettings` when None.
+        follow_links: allow links that lead out of ``raw``.
 
     Raises:
-        UsageError: there is no such folder, or a setting does not work.
-        DatasetError: an image lies in no person's folder, a path gives no camera, or there are too few people.
+        UsageError: there is no such folder.
+        DatasetError: an image lies in no person's folder, a path gives no camera, the folders look camera-first, a link
+            leads out, or there are too few people.
     """
-    if not 0 < test_share < 1:
-        raise UsageError(
-            f"test_share {test_share} does not work: expected a number between 0 and 1, for example 0.5",
+    settings = settings or FolderSettings()
+    subsets = all((raw / part).is_dir() for part in PARTS)
+    tops = [raw / part for part in PARTS] if subsets else [raw]
+    found = [images_below(raw, top, follow_links=follow_links) for top in tops]
+    if settings.layout == "camera-first":
+        parts = [_camera_first(top, images, settings.pattern) for top, images in zip(tops, found, strict=True)]
+    else:
+        parts = [_person_first(top, images, settings.pattern) for top, images in zip(tops, found, strict=True)]
+        if settings.layout == "auto":
+            placed = [
+                (crop.path.relative_to(top).parts, crop.camera)
+                for top, part in zip(tops, parts, strict=True)
+                for crop in part
+            ]
+            refuse_camera_first(raw, placed)
+    names = sorted({crop.person for part in parts for crop in part}, key=os.fsencode)
+    persons = {name: number for number, name in enumerate(names, start=1)}
+    cameras = _numbered_cameras(raw, [crop for part in parts for crop in part], tops)
+    samples = [
+        tuple(
+            Sample(crop.path, persons[crop.person], cameras[crop.camera], crop.sequence)
+            for crop in part
+            if crop.camera is not None
+        )
+        for part in parts
+    ]
+    split = OriginalSplit(*samples) if subsets else _drawn(raw, samples[0], settings)
+    shown = {number: printable(name) for name, number in persons.items()}
+    return Original(raw.resolve().name, raw, (split,), shown, remarks_of(found))
+
+
+def _drawn(raw: Path, samples: Sequence[Sample], settings: FolderSettings) -> OriginalSplit:
+    persons = sorted({sample.person for sample in samples})
+    tested = max(1, round(settings.test_share * len(persons)))
+    if len(persons) - tested < 2:
+        raise DatasetError(
+            f"{printable(raw)}: {len(persons)} people, of whom {tested} would be tested; expected at least 2 more "
+            "to train on: add people or lower the test share",
             parameter="test_share",
         )
-    parts = {part: raw / part for part in ("train", "query", "gallery")}
-    if all(folder.is_dir() for folder in parts.values()):
-        people = {part: _people(folder) for part, folder in parts.items()}
-        camera_of = _camera_reader(pattern, people.values())
-        names = sorted({name for found in people.values() for name in found}, key=os.fsencode)
-        numbers = {name: number for number, name in enumerate(names, start=1)}
-        train, query, gallery = (_samples(found, numbers, camera_of) for found in people.values())
-    else:
-        everybody = _people(raw)
-        camera_of = _camera_reader(pattern, [everybody])
-        numbers = {name: number for number, name in enumerate(everybody, start=1)}
-        samples = _samples(everybody, numbers, camera_of)
-        tested = max(1, round(test_share * len(numbers)))
-        if len(numbers) - tested < 2:
-            raise DatasetError(
-                f"{printable(raw)}: {len(numbers)} people, of whom {tested} would be tested; expected at least 2 more "
-                "to train on: add people or lower the test share",
-                parameter="test_share",
-            )
-        chosen = np.random.default_rng([seed, 17]).permutation(sorted(numbers.values()))[:tested]
-        test = set(chosen.tolist())
-        train = [sample for sample in samples if sample.person not in test]
-        gallery = [sample for sample in samples if sample.person in test]
-        query = list({(sample.person, sample.camera): sample for sample in reversed(gallery)}.values())[::-1]
-    persons = {str(number): printable(name) for name, number in numbers.items()}
-    return plan_lists(raw.resolve().name, raw, train, query, gallery, {"persons": persons})
+    test = set(np.random.default_rng([settings.seed, 17]).permutation(persons)[:tested].tolist())
+    train = tuple(sample for sample in samples if sample.person not in test)
+    gallery = tuple(sample for sample in samples if sample.person in test)
+    query = list({(sample.person, sample.camera): sample for sample in reversed(gallery)}.values())[::-1]
+    return OriginalSplit(train, tuple(query), gallery)
 
 
-def _camera_reader(pattern: str, parts: Iterable[_People]) -> Callable[[str], int | None]:
-    """A function from the path below a person's folder to the camera's number.
+def _person_first(top: Path, images: ImageFiles, pattern: str) -> list[_Crop]:
+    _refuse_loose(top, images, folders=1, expected="one folder per person")
+    # The preset leaves out the person's folder, which may be named like a camera ("c3").
+    read, with_person = name_reader("person-folders" if pattern == "auto" else pattern), pattern == "auto"
+    crops = []
+    for path in images.paths:
+        person, *below = path.relative_to(top).parts
+        facts = read("/".join((person, *below) if with_person else below))
+        crops.append(_Crop(path, person, "0" if pattern == "none" else facts.camera, facts.track or ""))
+    return crops
 
-    Args:
-        pattern: see :func:`plan_folders`.
-        parts: all images, whose cameras are numbered together.
+
+def _camera_first(top: Path, images: ImageFiles, pattern: str) -> list[_Crop]:
+    _refuse_loose(top, images, folders=2, expected="one folder per camera, with one folder per person in it")
+    read = name_reader(pattern)
+    crops = []
+    for path in images.paths:
+        camera, person, *below = path.relative_to(top).parts
+        crops.append(_Crop(path, person, camera_first(camera), read("/".join(below)).track or ""))
+    return crops
+
+
+def _refuse_loose(top: Path, images: ImageFiles, *, folders: int, expected: str) -> None:
+    loose = [path for path in images.paths if len(path.relative_to(top).parts) <= folders]
+    if loose or not images.paths:
+        first = printable(loose[0].relative_to(top)) if loose else ""
+        what = f"{first} lies in no person's folder ({len(loose)} in all)" if loose else "no images in it"
+        raise DatasetError(f"{printable(top)}: {what}; expected {expected}")
+
+
+def _numbered_cameras(raw: Path, crops: Sequence[_Crop], tops: Iterable[Path]) -> Mapping[str | None, int]:
+    """A number for each name of a camera.
+
+    Raises:
+        DatasetError: a path gives no camera.
     """
-    if pattern == "none":
-        return lambda _path: 0
-    reader = name_reader(CAMERA_PATTERN if pattern == "auto" else pattern)
-    told = {reader(below).camera for people in parts for files in people.values() for below in files.values()}
-    names = sorted(name for name in told if name is not None)
-    numbers = dict(zip(names, number_names(names, r"\d+", 1, _MOST_CAMERA_DIGITS), strict=True))
-    return lambda path: numbers.get(reader(path).camera or "")
-
-
-def _people(folder: Path) -> _People:
-    images = list_images(folder)
-    loose = [path for path in images if path.parent == folder]
-    if loose or not images:
-        what = (
-            f"{printable(loose[0].name)} lies in no person's folder ({len(loose)} in all)"
-            if loose
-            else "no images in it"
-        )
-        raise DatasetError(f"{printable(folder)}: {what}; expected one folder per person")
-    people: dict[str, dict[Path, str]] = defaultdict(dict)
-    for path in images:
-        person, *below = path.relative_to(folder).parts
-        people[person][path] = "/".join(below)
-    return people
-
-
-def _samples(people: _People, numbers: Mapping[str, int], camera_of: Callable[[str], int | None]) -> list[Sample]:
-    # A person's folder may be named like a camera ("c3"), so only the path below it is searched.
-    found = [(path, numbers[name], camera_of(below)) for name, files in people.items() for path, below in files.items()]
-    unknown = [path for path, _, camera in found if camera is None]
+    unknown = [crop.path for crop in crops if crop.camera is None]
     if unknown:
+        top = next(top for top in tops if unknown[0].is_relative_to(top))
+        nested = len(unknown[0].relative_to(top).parts) > 2
+        hint = "; if the first folder is the camera, give the layout camera-first" if nested else ""
         raise DatasetError(
             f"{printable(unknown[0])}: no camera found in this path ({len(unknown)} in all); give a pattern with a "
-            "group (?P<camera>...), or none if there is one camera",
-            parameter="pattern",
+            f"group (?P<camera>...), or none if there is one camera{hint}",
+            parameter=("pattern", "layout") if nested else "pattern",
         )
-    return [Sample(path, person, camera) for path, person, camera in found if camera is not None]
+    names = sorted({crop.camera for crop in crops if crop.camera is not None})
+    return dict(zip(names, number_names(names, r"\d+", 1, MOST_CAMERA_DIGITS), strict=True))

@@ -1,4 +1,4 @@
-"""Datasets to train on: the RRID layout, and Market-1501-style folders.
+"""Datasets to train on: the RRID layout, and public datasets in their original form.
 
 The RRID layout is a folder with ``images/<person 8 digits>_<camera 2>_<number 4>.jpg``, ``meta.json`` ("identities":
 [person][camera] -> file names), ``splits.json`` (a list of {"trainval", "query", "gallery"} lists of persons) and
@@ -9,18 +9,18 @@ People to train on are renumbered 0 .. n-1, in ascending order of their number i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_edge.ranking.labels import JUNK_PERSON
-from rrid_train.data.market import MARKET_FOLDERS, is_market, read_market
-from rrid_train.data.samples import Sample, refuse_shared_persons
+from rrid_edge.ranking.measurable import Measurable, measurable
+from rrid_train.data.lists import ListedSplit, read_lists
+from rrid_train.data.readers import RRID, read_original, recognise, recognised
+from rrid_train.data.samples import Sample, paired_labels, refuse_shared_persons
 from rrid_train.settings import DATASET_TYPES
 
 __all__ = ["Dataset", "Sample", "is_dataset", "load_dataset"]
@@ -38,6 +38,7 @@ class Dataset:
         val_gallery: validation gallery: all images of held-out people; empty with ``combine_trainval``.
         query: test queries.
         gallery: test gallery.
+        remarks: what was left out, one line each.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Dataset:
     val_gallery: tuple[Sample, ...]
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def num_train_persons(self) -> int:
@@ -67,6 +69,10 @@ class Dataset:
             for name, samples in subsets.items()
             if samples or not name.startswith("val")
         }
+
+    def measurable(self, *, same_camera: bool = False) -> Measurable:
+        """What can be measured with the test split."""
+        return measurable(*paired_labels(self.query, self.gallery), same_camera=same_camera)
 
     def table(self) -> str:
         """:meth:`counts` as a text table: subset | persons | images."""
@@ -89,14 +95,17 @@ def load_dataset(
 
     Args:
         path: folder of the dataset.
-        dataset_type: one of :data:`DATASET_TYPES`; ``auto`` detects the layout.
-        split: number of the entry in ``splits.json`` and ``test.json``, from 0.
+        dataset_type: one of :data:`DATASET_TYPES`; ``auto`` detects the layout. ``market1501``, ``dukemtmc`` and
+            ``cuhk03`` are one form; ``folders`` are read with the defaults of
+            :class:`~rrid_train.data.folders.FolderSettings`.
+        split: number of the split, from 0.
         splits_file: file name to use in place of ``splits.json``.
         num_val: people of trainval to hold out for validation: a share below 1, or a count. 0 trains on all of them.
         seed: seed of the choice of held-out people.
 
     Raises:
         UsageError: there is no such folder, type or split, or ``num_val`` does not fit.
+        ArtefactError: a list of the RRID layout is damaged.
         DatasetError: the dataset contradicts its layout. The message names the first wrong entry and their number.
     """
     root = Path(path)
@@ -111,12 +120,16 @@ def load_dataset(
             "Market-1501 style",
             parameter="dataset_path",
         )
-    kind = _kind(root) if dataset_type == "auto" else dataset_type
-    if kind == "rrid":
-        trainval, query, gallery = _read_rrid(root, split, splits_file or "splits.json")
+    kind = recognise(root) if dataset_type == "auto" else dataset_type
+    if kind == RRID:
+        listed = read_lists(root, split, splits_file or "splits.json")
+        remarks: tuple[str, ...] = ()
     else:
-        trainval, query, gallery = read_market(root)
-    refuse_shared_persons(root, trainval, [*query, *gallery])
+        listed, remarks = _from_original(root, kind, split)
+    # One order for all forms, so that training on a prepared dataset equals training on the original.
+    trainval = sorted(listed.trainval, key=lambda sample: (sample.person, sample.camera))
+    query, gallery = listed.query, listed.gallery
+    refuse_shared_persons(root, trainval, [*query, *gallery], separate=kind == "market1501")
     kept, held = _hold_out(trainval, num_val, seed)
     numbers = {person: index for index, person in enumerate(sorted({sample.person for sample in kept}))}
     train = tuple(Sample(sample.path, numbers[sample.person], sample.camera) for sample in kept)
@@ -125,32 +138,24 @@ def load_dataset(
             f"{printable(root)}: {len(numbers)} training people; expected at least 2: add people or hold fewer out",
             parameter="num_val",
         )
-    return Dataset(_name(root), root, train, _first_of_each_camera(held), tuple(held), tuple(query), tuple(gallery))
+    name = listed.name or root.resolve().name
+    return Dataset(name, root, train, _first_of_each_camera(held), tuple(held), tuple(query), tuple(gallery), remarks)
 
 
 def is_dataset(root: Path) -> bool:
     """Whether :func:`load_dataset` detects the layout of ``root``."""
-    return (root / "meta.json").is_file() or is_market(root)
+    return recognised(root) is not None
 
 
-def _kind(root: Path) -> str:
-    if (root / "meta.json").is_file():
-        return "rrid"
-    if is_market(root):
-        return "market1501"
-    raise DatasetError(
-        f"{printable(root)}: neither the RRID layout (meta.json) nor a Market-1501-style folder "
-        f"({', '.join(MARKET_FOLDERS)}); give a folder that holds them, or make one with rrid-edge prepare"
-    )
-
-
-def _name(root: Path) -> str:
-    meta = root / "meta.json"
-    if meta.is_file():
-        content = _json(meta)
-        if isinstance(content, dict) and isinstance(content.get("name"), str):
-            return str(content["name"])
-    return root.resolve().name
+def _from_original(root: Path, kind: str, split: int) -> tuple[ListedSplit, tuple[str, ...]]:
+    original = read_original(root, kind)
+    if not 0 <= split < len(original.splits):
+        raise UsageError(
+            f"{printable(root)}: split {split} does not exist; expected 0 to {len(original.splits) - 1}",
+            parameter="split",
+        )
+    chosen = original.splits[split]
+    return ListedSplit(original.name, list(chosen.train), list(chosen.query), list(chosen.gallery)), original.remarks
 
 
 def held_out(num_val: float, persons: int) -> int:
@@ -188,94 +193,3 @@ def _first_of_each_camera(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     for sample in samples:
         first.setdefault((sample.person, sample.camera), sample)
     return tuple(first.values())
-
-
-def _read_rrid(root: Path, split: int, splits_file: str) -> tuple[list[Sample], list[Sample], list[Sample]]:
-    persons = _persons(root)
-    entry = _entry(root / splits_file, split)
-    trainval = [
-        Sample(root / "images" / name, person, camera)
-        for person in _trainval(root / splits_file, entry, len(persons))
-        for camera, names in enumerate(persons[person])
-        for name in names
-    ]
-    test = _entry(root / "test.json", split)
-    query, gallery = (_test_samples(root, test, part) for part in ("query", "gallery"))
-    everything = {sample.path for sample in (*trainval, *query, *gallery)}
-    missing = sorted(path for path in everything if not path.is_file())
-    if missing:
-        raise DatasetError(
-            f"{printable(root)}: the image {printable(missing[0].relative_to(root))} is listed but missing "
-            f"({len(missing)} in all); copy the images, or correct the lists"
-        )
-    return trainval, query, gallery
-
-
-def _persons(root: Path) -> list[list[list[str]]]:
-    content = _json(root / "meta.json")
-    persons = content.get("identities") if isinstance(content, dict) else None
-    good = isinstance(persons, list) and all(
-        isinstance(cameras, list)
-        and all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in cameras)
-        for cameras in persons
-    )
-    if not good or persons is None:
-        raise DatasetError(
-            f'{printable(root / "meta.json")}: expected "identities": [person][camera] -> list of file names'
-        )
-    seen: dict[str, int] = {}
-    for person, cameras in enumerate(persons):
-        for name in (name for names in cameras for name in names):
-            if seen.setdefault(name, person) != person:
-                raise DatasetError(
-                    f"{printable(root / 'meta.json')}: {name!r} is listed for persons {seen[name]} and {person}"
-                )
-    checked: list[list[list[str]]] = persons
-    return checked
-
-
-def _trainval(path: Path, entry: dict[str, Any], count: int) -> list[int]:
-    persons = entry.get("trainval")
-    if not isinstance(persons, list) or not all(isinstance(person, int) for person in persons):
-        raise DatasetError(f'{printable(path)}: expected "trainval": list of person numbers')
-    twice = sorted({person for person in persons if persons.count(person) > 1})
-    if twice:
-        raise DatasetError(f"{printable(path)}: person {twice[0]} is listed twice in trainval ({len(twice)} in all)")
-    unknown = [person for person in persons if not 0 <= person < count]
-    if unknown:
-        raise DatasetError(
-            f"{printable(path)}: person {unknown[0]} is not in meta.json, which has {count} ({len(unknown)} in all)"
-        )
-    return persons
-
-
-def _test_samples(root: Path, entry: dict[str, Any], part: str) -> list[Sample]:
-    rows = entry.get(part)
-    where = printable(root / "test.json")
-    if not isinstance(rows, list):
-        raise DatasetError(f'{where}: expected "{part}": list of [file name, person, camera]')
-    for row in rows:
-        if not (isinstance(row, list) and len(row) == 3 and isinstance(row[0], str)):
-            raise DatasetError(f"{where}: the entry {row!r} of {part} is not [file name, person, camera]")
-    return [Sample(root / "images" / name, int(person), int(camera)) for name, person, camera in rows]
-
-
-def _entry(path: Path, split: int) -> dict[str, Any]:
-    content = _json(path)
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise DatasetError(f"{printable(path)}: expected a list of splits; copy the file again")
-    if not 0 <= split < len(content):
-        raise UsageError(
-            f"{printable(path)}: split {split} does not exist; expected 0 to {len(content) - 1}", parameter="split"
-        )
-    entry: dict[str, Any] = content[split]
-    return entry
-
-
-def _json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DatasetError(f"{printable(path)}: missing from the RRID layout; copy the dataset again") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{printable(path)}: invalid JSON ({error}); copy the file again") from error

@@ -3,19 +3,44 @@
 There are three folders: ``bounding_box_train``, ``query``, ``bounding_box_test``. Names begin with person and camera:
 ``0002_c1s1_000451_03.jpg`` (Market-1501, Zheng et al., ICCV 2015), ``0002_c2_f0046182.jpg`` (DukeMTMC-reID, Zheng et
 al., ICCV 2017), ``0001_c1_1.png`` (CUHK03-NP, Zhong et al., CVPR 2017). Person -1 is junk (a poor detection); person
-0000 is a distractor.
+0000 is a distractor. ``s1`` is the sequence.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from rrid_edge.crops.folder import ImageFiles
+from rrid_edge.crops.naming import number_names
 from rrid_edge.errors import DatasetError, printable
+from rrid_train.data.listed import images_below
+from rrid_train.data.original import MOST_CAMERA_DIGITS, MOST_PERSON_DIGITS, Original, OriginalSplit, remarks_of
 from rrid_train.data.samples import Sample
 
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
-_NAME = re.compile(r"(-1|\d+)_c(\d+)")
+_NAME = re.compile(r"(-1|\d+)_c(\d+)(s\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class MarketImages:
+    """All images of Market-1501-style folders, each folder in the order of the names.
+
+    Attributes:
+        train: of ``bounding_box_train``, with junk and distractors.
+        query: of ``query``.
+        gallery: of ``bounding_box_test``.
+        persons: names of the persons whose numbers are too long to keep, by number.
+        remarks: what was left out, one line each.
+    """
+
+    train: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+    persons: Mapping[int, str]
+    remarks: tuple[str, ...]
 
 
 def is_market(root: Path) -> bool:
@@ -23,31 +48,56 @@ def is_market(root: Path) -> bool:
     return all((root / name).is_dir() for name in MARKET_FOLDERS)
 
 
-def read_market(root: Path) -> tuple[list[Sample], list[Sample], list[Sample]]:
-    """Read the three folders.
+def read_market(root: Path, name: str | None = None, *, follow_links: bool = False) -> Original:
+    """Read the three folders. Training images have no junk and no distractors; the gallery keeps both.
 
-    Returns:
-        Training images, queries and gallery, each in the order of the names. Training images have no junk and no
-        distractors; the gallery keeps both.
+    Args:
+        root: folder of the original.
+        name: name of the dataset; the folder's name when None.
+        follow_links: allow links that lead out of ``root``.
 
     Raises:
-        DatasetError: a folder is missing or empty, or a name does not give person and camera.
+        DatasetError: a folder is missing or empty, a name does not give person and camera, or a link leads out.
     """
-    train, query, gallery = (_read_folder(root / name) for name in MARKET_FOLDERS)
-    return [sample for sample in train if sample.person > 0], query, gallery
+    images = market_images(root, follow_links=follow_links)
+    train = tuple(sample for sample in images.train if sample.person > 0)
+    split = OriginalSplit(train, images.query, images.gallery)
+    return Original(name or root.resolve().name, root, (split,), images.persons, images.remarks)
 
 
-def _read_folder(folder: Path) -> list[Sample]:
-    if not folder.is_dir():
-        raise DatasetError(f"{printable(folder)}: this folder of the dataset is missing; copy the dataset again")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
-    named = [(path, _NAME.match(path.name)) for path in paths]
-    odd = [path for path, found in named if found is None]
-    if odd or not paths:
-        what = (
-            f"{printable(odd[0].name)} is not named <person>_c<camera>... ({len(odd)} in all)"
-            if odd
-            else "no images in it"
+def market_images(root: Path, *, follow_links: bool = False) -> MarketImages:
+    """All images of the three folders; as :func:`read_market`."""
+    folders = [images_below(root, root / name, follow_links=follow_links) for name in MARKET_FOLDERS]
+    named = [_named(root / name, found) for name, found in zip(MARKET_FOLDERS, folders, strict=True)]
+    everything = [facts for part in named for _, facts in part]
+    persons, cameras = (
+        dict(zip(told, number_names(told, r"-1|\d+", 1, digits), strict=True))
+        for told, digits in (
+            ([person for person, _, _ in everything], MOST_PERSON_DIGITS),
+            ([camera for _, camera, _ in everything], MOST_CAMERA_DIGITS),
         )
+    )
+    train, query, gallery = (
+        tuple(Sample(path, persons[person], cameras[camera], sequence) for path, (person, camera, sequence) in part)
+        for part in named
+    )
+    long = {number: person for person, number in persons.items() if str(number) != person}
+    return MarketImages(train, query, gallery, long, remarks_of(folders))
+
+
+_Facts = tuple[str, str, str]
+"""Person, camera and sequence as written, the first two without leading zeros."""
+
+
+def _named(folder: Path, found: ImageFiles) -> list[tuple[Path, _Facts]]:
+    matches = [(path, _NAME.match(path.name)) for path in found.paths]
+    odd = [path for path, match in matches if match is None or path.parent != folder]
+    if odd or not matches:
+        wrong = printable(odd[0].relative_to(folder)) if odd else ""
+        what = f"{wrong} is not named <person>_c<camera>... ({len(odd)} in all)" if odd else "no images in it"
         raise DatasetError(f"{printable(folder)}: {what}; copy the dataset again, or remove other files")
-    return [Sample(path, int(found[1]), int(found[2])) for path, found in named if found is not None]
+    return [
+        (path, (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0", match[3] or ""))
+        for path, match in matches
+        if match is not None
+    ]

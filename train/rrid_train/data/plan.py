@@ -1,14 +1,10 @@
 """Plans of datasets to write in the RRID layout.
 
-A :class:`Plan` gives the source of every image and the lists that name it. :func:`write_plan` writes it to a folder,
-which gets its final name when it is complete. Files are copied byte for byte, and arrays become PNG, without loss. So
-evaluation of the prepared dataset gives the same numbers as the original.
+A :class:`Plan` gives the source of every image and the lists that name it. :mod:`rrid_train.data.writing` writes it.
 """
 
 from __future__ import annotations
 
-import io
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from rrid_edge.crops.images import load_rgb
-from rrid_edge.errors import DatasetError, ImageError, OutputError, printable
-from rrid_edge.files import workplace, write_json
-from rrid_edge.progress import NO_PROGRESS, Progress
-from rrid_edge.ranking.labels import JUNK_PERSON
+from rrid_edge.errors import printable
 from rrid_train.data.cuhk03 import Picture
-from rrid_train.data.samples import Sample, refuse_shared_persons
+from rrid_train.data.original import Original
+from rrid_train.data.samples import refuse_shared_persons
 
+_SHOWN_CAMERAS = 8
 Source = Path | Picture
 
 
@@ -55,6 +48,9 @@ class Plan:
         splits: one or more splits.
         facts: further entries of ``meta.json``.
         pixels: returns a picture as RGB, uint8 (height, width, 3); None if all sources are files.
+        sequences: sequence of each image, an empty text where it is not known; empty if none is known.
+        root: folder of the original; None if the sources are no files.
+        remarks: what was left out of the original, one line each.
     """
 
     name: str
@@ -63,127 +59,67 @@ class Plan:
     splits: tuple[Split, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     pixels: Callable[[Picture], NDArray[np.uint8]] | None = None
+    sequences: tuple[str, ...] = ()
+    root: Path | None = None
+    remarks: tuple[str, ...] = ()
 
 
-def plan_lists(
-    name: str,
-    raw: Path,
-    train: list[Sample],
-    query: list[Sample],
-    gallery: list[Sample],
-    facts: Mapping[str, Any] | None = None,
-) -> Plan:
-    """A plan with one split.
-
-    Args:
-        name: name of the dataset.
-        raw: folder of the original, for messages.
-        train: images to train on and to validate with.
-        query: test queries.
-        gallery: test gallery.
-        facts: further entries of ``meta.json``.
+def plan_original(original: Original) -> Plan:
+    """A plan with the splits of a dataset in its original form.
 
     Raises:
         DatasetError: a person is both in training and in test.
     """
-    refuse_shared_persons(raw, train, [*query, *gallery])
     places: dict[Path, int] = {}
-    samples = [*train, *query, *gallery]
-    for sample in samples:
-        places.setdefault(sample.path, len(places))
-    labels = dict(zip((sample.path for sample in samples), ((s.person, s.camera) for s in samples), strict=True))
-    split = Split(
-        tuple(sorted({sample.person for sample in train})),
-        tuple(places[sample.path] for sample in query),
-        tuple(places[sample.path] for sample in gallery),
+    labels: list[tuple[int, int]] = []
+    sequences: list[str] = []
+    splits = []
+    for split in original.splits:
+        refuse_shared_persons(original.root, split.train, [*split.query, *split.gallery])
+        for sample in (*split.train, *split.query, *split.gallery):
+            if sample.path not in places:
+                places[sample.path] = len(places)
+                labels.append((sample.person, sample.camera))
+                sequences.append(sample.sequence)
+        splits.append(
+            Split(
+                tuple(sorted({sample.person for sample in split.train})),
+                tuple(places[sample.path] for sample in split.query),
+                tuple(places[sample.path] for sample in split.gallery),
+            )
+        )
+    persons = {str(number): name for number, name in original.persons.items()}
+    return Plan(
+        original.name,
+        tuple(places),
+        tuple(labels),
+        tuple(splits),
+        {"persons": persons} if persons else {},
+        sequences=tuple(sequences),
+        root=original.root,
+        remarks=original.remarks,
     )
-    return Plan(name, tuple(places), tuple(labels[path] for path in places), (split,), facts or {})
 
 
-def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> None:
-    """Write a dataset in the RRID layout.
+def describe_people(plan: Plan, count: int = 3) -> str:
+    """The first people of a plan with their cameras and a file, in one line, so that a wrong layout is seen early.
 
-    Args:
-        plan: what to write.
-        out: folder to write; it must be new or empty. Until it is complete, it has a hidden name in the same folder.
-        progress: gets the number of images, and one step per image written.
-
-    Raises:
-        OutputError: ``out`` is not empty or cannot be written. No partial folder is left.
-        DatasetError: an image of the original cannot be read. No partial folder is left.
+    Example: ``6 people: anna (cameras 1, 2; anna/cam1_000.jpg, ...), ...``.
     """
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{printable(out)}: the folder is not empty; give a new or an empty folder")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with workplace(out.parent) as place:
-            _write(plan, place / "dataset", progress)
-            if out.exists():
-                out.rmdir()
-            (place / "dataset").rename(out)
-    except OSError as error:
-        raise OutputError(
-            f"{printable(error.filename or out)}: cannot be written ({error.strerror or error}); give a folder on a "
-            "writable file system with free space"
-        ) from error
-
-
-def _write(plan: Plan, folder: Path, progress: Progress) -> None:
-    """Write all files of the dataset. They are not synced: the folder gets its name when all are written."""
-    (folder / "images").mkdir(parents=True)
-    names = _names(plan)
-    progress.start(len(names))
-    for source, name in zip(plan.sources, names, strict=True):
-        (folder / "images" / name).write_bytes(_content(plan, source))
-        progress.advance(1)
-    for file, content in _lists(plan, names).items():
-        write_json(folder / file, content)
-
-
-def _names(plan: Plan) -> list[str]:
-    """File name of each image: ``<person 8 digits>_<camera 2>_<number 4>`` and the extension of its source."""
-    counts: Counter[tuple[int, int]] = Counter()
-    names = []
-    for source, label in zip(plan.sources, plan.labels, strict=True):
-        ending = source.suffix.lower() if isinstance(source, Path) else ".png"
-        names.append(f"{label[0]:08d}_{label[1]:02d}_{counts[label]:04d}{ending}")
-        counts[label] += 1
-    return names
-
-
-def _content(plan: Plan, source: Source) -> bytes:
-    if isinstance(source, Path):
-        try:
-            load_rgb(source)
-        except ImageError as error:
-            raise DatasetError(f"{error.message}; copy the dataset again, or remove this file") from error
-        return source.read_bytes()
-    assert plan.pixels is not None
-    stream = io.BytesIO()
-    Image.fromarray(plan.pixels(source)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def _lists(plan: Plan, names: list[str]) -> dict[str, object]:
-    """Contents of meta.json, splits.json and test.json by file name."""
-    persons: list[list[list[str]]] = [[] for _ in range(max(person for person, _ in plan.labels) + 1)]
-    for name, (person, camera) in zip(names, plan.labels, strict=True):
-        if person != JUNK_PERSON:  # Junk has no index in this list; test.json names it.
-            cameras = persons[person]
-            cameras += [[] for _ in range(camera + 1 - len(cameras))]
-            cameras[camera].append(name)
-    cameras_seen = len({camera for _, camera in plan.labels})
-    meta = {"name": plan.name, "num_cameras": cameras_seen, "identities": persons, **plan.facts}
-
-    def numbers(places: tuple[int, ...]) -> list[int]:
-        return sorted({plan.labels[place][0] for place in places} - {JUNK_PERSON})
-
-    def rows(places: tuple[int, ...]) -> list[list[object]]:
-        return [[names[place], *plan.labels[place]] for place in places]
-
-    splits = [
-        {"trainval": list(split.trainval), "query": numbers(split.query), "gallery": numbers(split.gallery)}
-        for split in plan.splits
-    ]
-    tests = [{"query": rows(split.query), "gallery": rows(split.gallery)} for split in plan.splits]
-    return {"meta.json": meta, "splits.json": splits, "test.json": tests}
+    files: dict[int, list[Source]] = {}
+    cameras: dict[int, set[int]] = {}
+    for source, (person, camera) in zip(plan.sources, plan.labels, strict=True):
+        if person > 0:
+            files.setdefault(person, []).append(source)
+            cameras.setdefault(person, set()).add(camera)
+    names = plan.facts.get("persons", {})
+    shown = []
+    for person in sorted(files)[:count]:
+        seen = ", ".join(str(camera) for camera in sorted(cameras[person])[:_SHOWN_CAMERAS])
+        more = ", ..." if len(cameras[person]) > _SHOWN_CAMERAS else ""
+        first, *others = files[person]
+        file = first.name if isinstance(first, Picture) or plan.root is None else str(first.relative_to(plan.root))
+        name = names.get(str(person), str(person))
+        shown.append(f"{name} (cameras {seen}{more}; {printable(file)}{', ...' if others else ''})")
+    rest = ", ..." if len(files) > count else ""
+    return f"{len(files):,} {'person' if len(files) == 1 else 'people'}: {', '.join(shown)}{rest}"

@@ -1,118 +1,71 @@
-"""Plans for public datasets: from the form that their authors distribute to the RRID layout."""
+"""From a dataset in its original form, or your own crops, to a plan of the RRID layout."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rrid_edge.errors import DatasetError, UsageError, printable
-from rrid_train.data.cuhk03 import KINDS, MAT_NAME, Cuhk03, NewProtocol, Picture, config_name, read_new_protocol
-from rrid_train.data.market import is_market, read_market
-from rrid_train.data.plan import Plan, Split, plan_lists
+from rrid_edge.errors import UsageError, printable
+from rrid_train.data.cuhk03_plan import plan_cuhk03
+from rrid_train.data.folders import FolderSettings, read_folders
+from rrid_train.data.market import read_market
+from rrid_train.data.msmt17 import read_msmt17
+from rrid_train.data.plan import Plan, plan_original
+from rrid_train.data.two_cameras import read_cuhk01, read_prid, read_viper
 
-PROTOCOLS = ("auto", "old", "new")
+KINDS = ("market1501", "dukemtmc", "cuhk03", "msmt17", "viper", "prid2011", "cuhk01", "folders")
 
 
-def plan_market(raw: Path, name: str) -> Plan:
-    """Plan Market-1501 or DukeMTMC-reID with its own split. Junk and distractors stay in the gallery.
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How to read the original.
+
+    Attributes:
+        images: CUHK03: ``labeled`` or ``detected``. PRID 2011: ``single`` or ``multi``. None takes the first.
+        protocol: CUHK03: ``old``, ``new`` or ``auto``.
+        folders: settings of your own crops; their seed draws the test people of VIPeR, PRID 2011 and CUHK01 too.
+        follow_links: allow links that lead out of the original.
+    """
+
+    images: str | None = None
+    protocol: str = "auto"
+    folders: FolderSettings = field(default_factory=FolderSettings)
+    follow_links: bool = False
+
+
+def plan_dataset(raw: Path, kind: str, settings: PrepareSettings, stack: contextlib.ExitStack) -> Plan:
+    """Plan a dataset of any kind.
 
     Args:
-        raw: folder of the original.
-        name: name of the dataset.
+        raw: folder of the original, or CUHK03's ``cuhk-03.mat``.
+        kind: one of :data:`KINDS`.
+        settings: how to read it.
+        stack: keeps CUHK03's file open; close it after :func:`rrid_train.data.writing.write_plan`.
 
     Raises:
-        DatasetError: a folder is missing, or a name does not give person and camera.
+        UsageError: the kind or a setting is unknown, or there is no such folder.
+        DatasetError: the original contradicts its form.
+        MissingDependencyError: CUHK03 needs a package that is not installed.
     """
-    return plan_lists(name, raw, *read_market(raw))
-
-
-def plan_cuhk03(raw: Path, kind: str, protocol: str, stack: contextlib.ExitStack) -> Plan:
-    """Plan CUHK03 from ``cuhk-03.mat``, or from the Market-style folders of CUHK03-NP (new protocol).
-
-    Args:
-        raw: the ``.mat`` file or its folder, or a folder with ``labeled/`` and ``detected/``.
-        kind: ``labeled`` or ``detected``.
-        protocol: ``old``, ``new`` (767/700) or ``auto``. ``old`` has 20 splits; all images of 100 people are both query
-            and gallery, to be evaluated with the protocol ``cuhk03``. ``auto`` means ``new`` if its lists lie beside
-            the ``.mat`` file, else ``old``.
-        stack: keeps the ``.mat`` file open; close it after :func:`rrid_train.data.plan.write_plan`.
-
-    Raises:
-        UsageError: the kind or protocol is unknown, or CUHK03-NP is asked for the old protocol.
-        DatasetError: a file is missing or damaged.
-        MissingDependencyError: h5py or scipy is not installed.
-    """
-    if kind not in KINDS or protocol not in PROTOCOLS:
-        raise UsageError(
-            f"CUHK03 {kind!r} with the protocol {protocol!r} is unknown: expected labeled or detected, and auto, old "
-            "or new"
-        )
-    if is_market(raw / kind):
-        if protocol == "old":
-            raise UsageError(
-                f"{printable(raw / kind)}: these folders follow the new protocol, not the old one; use new or auto",
-                parameter="protocol",
-            )
-        return plan_market(raw / kind, f"cuhk03-{kind}-new")
-    mat = raw / MAT_NAME if raw.is_dir() else raw
-    lists = mat.parent / config_name(kind)
-    if protocol == "auto":
-        protocol = "new" if lists.is_file() else "old"
-    dataset = stack.enter_context(Cuhk03(mat, kind))
-    pictures = dataset.pictures()
-    # Numbers start at 1, because person 0 is a distractor.
-    people = sorted({(picture.pair, picture.person) for picture in pictures})
-    numbers = {person: number for number, person in enumerate(people, start=1)}
-    labels = tuple((numbers[picture.pair, picture.person], picture.camera) for picture in pictures)
-    if protocol == "new":
-        splits = [_new_split(lists, read_new_protocol(lists), pictures, labels)]
+    if kind not in KINDS:
+        raise UsageError(f"dataset kind {kind!r} is unknown: expected one of {', '.join(KINDS)}")
+    if not raw.exists():
+        raise UsageError(f"{printable(raw)}: no such folder; give the folder of the original dataset")
+    links = settings.follow_links
+    if kind == "cuhk03":
+        return plan_cuhk03(raw, settings.images or "labeled", settings.protocol, stack, follow_links=links)
+    if not raw.is_dir():
+        raise UsageError(f"{printable(raw)}: this is a file; expected the folder of the original dataset")
+    seed = settings.folders.seed
+    if kind == "folders":
+        original = read_folders(raw, settings.folders, follow_links=links)
+    elif kind == "msmt17":
+        original = read_msmt17(raw, follow_links=links)
+    elif kind == "prid2011":
+        original = read_prid(raw, settings.images or "single", seed=seed, follow_links=links)
+    elif kind in ("viper", "cuhk01"):
+        original = (read_viper if kind == "viper" else read_cuhk01)(raw, seed=seed, follow_links=links)
     else:
-        splits = [_old_split(mat, test, numbers, labels) for test in dataset.test_sets()]
-    return Plan(
-        f"cuhk03-{kind}-{protocol}",
-        tuple(pictures),
-        labels,
-        tuple(splits),
-        {"persons": {str(number): f"{pair}_{person:03d}" for (pair, person), number in numbers.items()}},
-        dataset.pixels,
-    )
-
-
-def _old_split(
-    mat: Path,
-    test: Sequence[tuple[int, int]],
-    numbers: Mapping[tuple[int, int], int],
-    labels: Sequence[tuple[int, int]],
-) -> Split:
-    # People without any image (the detector found none) are left out, as is usual for this dataset.
-    tested = {numbers[person] for person in test if person in numbers}
-    if not tested:
-        raise DatasetError(
-            f"{printable(mat)}: a test set has no images; expected at least one; copy or download the file again"
-        )
-    places = tuple(place for place, (person, _) in enumerate(labels) if person in tested)
-    return Split(tuple(sorted(set(numbers.values()) - tested)), places, places)
-
-
-def _new_split(
-    lists: Path, protocol: NewProtocol, pictures: Sequence[Picture], labels: Sequence[tuple[int, int]]
-) -> Split:
-    places = {picture.name: place for place, picture in enumerate(pictures)}
-    unknown = [
-        name for part in (protocol.train, protocol.query, protocol.gallery) for name in part if name not in places
-    ]
-    if unknown:
-        raise DatasetError(
-            f"{printable(lists)}: {unknown[0]} is not among the images of {MAT_NAME} ({len(unknown)} in all); "
-            "labeled and detected have separate lists: use the list of the same kind"
-        )
-    trainval = sorted({labels[places[name]][0] for name in protocol.train})
-    query, gallery = (tuple(places[name] for name in part) for part in (protocol.query, protocol.gallery))
-    shared = set(trainval) & {labels[place][0] for place in (*query, *gallery)}
-    if shared:
-        raise DatasetError(
-            f"{printable(lists)}: person {min(shared)} is both in training and in test ({len(shared)} in all); "
-            "copy the lists again"
-        )
-    return Split(tuple(trainval), query, gallery)
+        original = read_market(raw, kind, follow_links=links)
+    return plan_original(original)

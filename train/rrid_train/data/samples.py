@@ -49,8 +49,16 @@ def paired_labels(query: Sequence[Sample], gallery: Sequence[Sample]) -> tuple[L
     return sides[0], sides[1]
 
 
-def refuse_shared_persons(where: Path, trainval: Sequence[Sample], test: Sequence[Sample]) -> None:
+def refuse_shared_persons(
+    where: Path, trainval: Sequence[Sample], test: Sequence[Sample], *, separate: bool = False
+) -> None:
     """Refuse a dataset with people who are in both training and test.
+
+    Args:
+        where: folder of the dataset, for the message.
+        trainval: images to train on and to validate with.
+        test: images of the test split.
+        separate: say that datasets of this form may number the people of both parts separately.
 
     Raises:
         DatasetError: there are such people; the message names the first and their number.
@@ -58,7 +66,9 @@ def refuse_shared_persons(where: Path, trainval: Sequence[Sample], test: Sequenc
     training = {sample.person for sample in trainval}
     shared = sorted({sample.person for sample in test if sample.person in training and sample.person >= 0})
     if shared:
+        hint = ", or read it as msmt17 if its parts number their people separately" if separate else ""
         raise DatasetError(
             f"{printable(where)}: person {shared[0]} is both in training and in test ({len(shared)} in all); "
-            "correct the split: results on known people are not valid"
+            f"correct the split: results on known people are not valid{hint}",
+            parameter="dataset_type" if separate else (),
         )

@@ -1,0 +1,72 @@
+"""Whether the first folder of a path is the person or the camera."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rrid_edge.crops.naming import is_camera_folder, name_reader
+from rrid_edge.errors import DatasetError, printable
+
+LAYOUTS = ("auto", "person-first", "camera-first")
+_SHOWN = 3
+_read_camera_folder = name_reader("camera-folders")
+
+
+def camera_first(folder: str) -> str | None:
+    """The camera that a folder is named for: ``1`` of ``cam01``, ``lobby`` of ``lobby``."""
+    return _read_camera_folder(f"{folder}/x").camera
+
+
+def refuse_camera_first(raw: Path, images: Iterable[tuple[Sequence[str], str | None]]) -> None:
+    """Refuse folders that look like ``camera/person`` and are to be read as ``person/camera``.
+
+    They look so if each first folder has one camera at most, and either the names of the folders in it repeat in
+    another first folder, or all first folders are named like cameras. Folders named like cameras in the persons'
+    folders (``anna/cam1``) are none of these.
+
+    Args:
+        raw: the folder, for the message.
+        images: the parts of each path below the first folders' folder, and its camera if it was found.
+
+    Raises:
+        DatasetError: the folders look camera-first.
+    """
+    cameras: dict[str, set[str | None]] = defaultdict(set)
+    inner: dict[str, set[str]] = defaultdict(set)
+    for parts, camera in images:
+        cameras[parts[0]].add(camera)
+        inner[parts[0]].update(parts[1:2] if len(parts) > 2 else ())
+    if len(cameras) < 2 or any(len(found) > 1 for found in cameras.values()):
+        return
+    tops = sorted(cameras)
+    all_cameras = all(is_camera_folder(top) for top in tops)
+    names = Counter(name for found in inner.values() for name in found)
+    if not names:
+        if all_cameras and all(cameras[top] == {camera_first(top)} for top in tops):
+            raise DatasetError(
+                f"{printable(raw)}: these look like {len(tops)} cameras ({_first(tops)}) without a folder per person; "
+                "expected one folder per person: sort the crops by person, or give the layout person-first if the "
+                "first folder is the person",
+                parameter="layout",
+            )
+        return
+    repeated = sorted(name for name, count in names.items() if count > 1)
+    if all(is_camera_folder(name) for name in names) or not (repeated or all_cameras):
+        return
+    counts = sorted({len(inner[top]) for top in tops})
+    people = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    one = "has one camera" if any(cameras[top] != {None} for top in tops) else "has no camera in the names below it"
+    why = f"and names of the folders in it repeat ({_first(repeated)})" if repeated else "and is named like one"
+    raise DatasetError(
+        f"{printable(raw)}: these look like {len(tops)} cameras with {people} people each: each first "
+        f"folder ({_first(tops)}) {one}, {why}; expected a folder per person first: give the layout camera-first, "
+        "or person-first if the first folder is the person",
+        parameter="layout",
+    )
+
+
+def _first(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name) for name in names[:_SHOWN])
+    return f"{shown}, ..." if len(names) > _SHOWN else shown

@@ -1,0 +1,62 @@
+"""A dataset in its original form: labelled files and one or more splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rrid_edge.crops.folder import ImageFiles, describe_endings
+from rrid_edge.errors import printable
+from rrid_train.data.samples import Sample
+
+MOST_PERSON_DIGITS = 6
+"""A person of more digits is numbered like a name: ``meta.json`` has a list entry for each number."""
+MOST_CAMERA_DIGITS = 4
+"""A camera of more digits is numbered like a name, for the same reason."""
+
+
+@dataclass(frozen=True)
+class OriginalSplit:
+    """One split.
+
+    Attributes:
+        train: images to train on and to validate with.
+        query: test queries.
+        gallery: test gallery.
+    """
+
+    train: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Original:
+    """A dataset as its authors distribute it, or folders of your own crops.
+
+    Attributes:
+        name: name for messages and checkpoints.
+        root: folder of the original.
+        splits: one or more splits.
+        persons: the dataset's own name of a person, by number, where that is another one.
+        remarks: what was left out, one line each.
+    """
+
+    name: str
+    root: Path
+    splits: tuple[OriginalSplit, ...]
+    persons: Mapping[int, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def remarks_of(folders: Iterable[ImageFiles]) -> tuple[str, ...]:
+    """What several folders left out, with one count of the files with other endings."""
+    endings: Counter[str] = Counter()
+    lines = []
+    for found in folders:
+        lines += [f"left out {printable(path)}: {reason}" for path, reason in found.skipped]
+        endings.update(found.endings)
+    counted = describe_endings(endings)
+    return (*lines, counted) if counted else tuple(lines)

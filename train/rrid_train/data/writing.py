@@ -1,0 +1,156 @@
+"""Writing a plan as a dataset in the RRID layout.
+
+The folder gets its final name when it is complete. Files are copied byte for byte, and arrays become PNG, without loss.
+So evaluation of the prepared dataset gives the same numbers as the original.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from rrid_edge.crops.images import load_rgb
+from rrid_edge.errors import DatasetError, ImageError, OutputError, RridEdgeError, printable, unforeseen
+from rrid_edge.files import workplace, write_json
+from rrid_edge.progress import NO_PROGRESS, Progress
+from rrid_edge.ranking.labels import JUNK_PERSON
+from rrid_train.data.plan import Plan, Source
+
+
+@dataclass(frozen=True)
+class Written:
+    """What :func:`write_plan` wrote.
+
+    Attributes:
+        images: number of images.
+        left_out: images that are missing, because reading them failed in a way that nobody foresaw, with the reason.
+    """
+
+    images: int
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> Written:
+    """Write a dataset in the RRID layout.
+
+    Args:
+        plan: what to write.
+        out: folder to write; it must be new or empty. Until it is complete, it has a hidden name in the same folder.
+        progress: gets the number of images, and one step per image.
+
+    Raises:
+        OutputError: ``out`` is not empty or cannot be written. No partial folder is left.
+        DatasetError: images of the original cannot be read. The message names the first one and their number. No
+            partial folder is left.
+    """
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise OutputError(f"{printable(out)}: the folder is not empty; give a new or an empty folder")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with workplace(out.parent) as place:
+            written = _write(plan, place / "dataset", progress)
+            if out.exists():
+                out.rmdir()
+            (place / "dataset").rename(out)
+    except OSError as error:
+        raise OutputError(
+            f"{printable(error.filename or out)}: cannot be written ({error.strerror or error}); give a folder on a "
+            "writable file system with free space"
+        ) from error
+    return written
+
+
+def _write(plan: Plan, folder: Path, progress: Progress) -> Written:
+    """Write all files of the dataset. They are not synced: the folder gets its name when all are written.
+
+    Raises:
+        DatasetError: images cannot be read.
+        OSError: a file cannot be written.
+    """
+    (folder / "images").mkdir(parents=True)
+    names = _names(plan)
+    damaged: list[RridEdgeError] = []
+    left_out: dict[int, tuple[str, str]] = {}
+    progress.start(len(names))
+    for place, (source, name) in enumerate(zip(plan.sources, names, strict=True)):
+        try:
+            content = _content(plan, source)
+        except RridEdgeError as error:
+            damaged.append(error)
+        except Exception as error:
+            left_out[place] = (printable(source if isinstance(source, Path) else source.name), unforeseen(error))
+        else:
+            (folder / "images" / name).write_bytes(content)
+        progress.advance(1)
+    if damaged:
+        count = f" ({len(damaged)} images in all)" if len(damaged) > 1 else ""
+        raise DatasetError(f"{damaged[0].message}{count}") from damaged[0]
+    kept = set(range(len(names))) - left_out.keys()
+    if not kept:
+        file, reason = left_out[0]
+        raise DatasetError(f"{file}: {reason}; no image could be read ({len(left_out)} in all)")
+    for file, content_of_list in _lists(plan, names, kept).items():
+        write_json(folder / file, content_of_list)
+    return Written(len(kept), tuple(left_out.values()))
+
+
+def _names(plan: Plan) -> list[str]:
+    """File name of each image: ``<person 8 digits>_<camera 2>_<number 4>`` and the extension of its source."""
+    counts: Counter[tuple[int, int]] = Counter()
+    names = []
+    for source, label in zip(plan.sources, plan.labels, strict=True):
+        ending = source.suffix.lower() if isinstance(source, Path) else ".png"
+        names.append(f"{label[0]:08d}_{label[1]:02d}_{counts[label]:04d}{ending}")
+        counts[label] += 1
+    return names
+
+
+def _content(plan: Plan, source: Source) -> bytes:
+    if isinstance(source, Path):
+        try:
+            load_rgb(source)
+            return source.read_bytes()
+        except ImageError as error:
+            raise DatasetError(f"{error.message}; copy the dataset again, or remove this file") from error
+        except OSError as error:
+            raise DatasetError(
+                f"{printable(source)}: cannot be read ({error.strerror or error}); copy the dataset again"
+            ) from error
+    assert plan.pixels is not None
+    stream = io.BytesIO()
+    Image.fromarray(plan.pixels(source)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _lists(plan: Plan, names: list[str], kept: set[int]) -> dict[str, object]:
+    """Contents of meta.json, splits.json and test.json by file name, with the images ``kept``."""
+    persons: list[list[list[str]]] = [[] for _ in range(max(person for person, _ in plan.labels) + 1)]
+    for place in sorted(kept):
+        person, camera = plan.labels[place]
+        if person != JUNK_PERSON:  # Junk has no index in this list; test.json names it.
+            cameras = persons[person]
+            cameras += [[] for _ in range(camera + 1 - len(cameras))]
+            cameras[camera].append(names[place])
+    cameras_seen = len({camera for _, camera in plan.labels})
+    meta: dict[str, object] = {"name": plan.name, "num_cameras": cameras_seen, "identities": persons, **plan.facts}
+    told = {names[place]: sequence for place, sequence in enumerate(plan.sequences) if sequence and place in kept}
+    if told:
+        meta["sequences"] = told
+
+    def numbers(places: Iterable[int]) -> list[int]:
+        return sorted({plan.labels[place][0] for place in places} - {JUNK_PERSON})
+
+    def rows(places: Iterable[int]) -> list[list[object]]:
+        return [[names[place], *plan.labels[place]] for place in places if place in kept]
+
+    splits = [
+        {"trainval": list(split.trainval), "query": numbers(split.query), "gallery": numbers(split.gallery)}
+        for split in plan.splits
+    ]
+    tests = [{"query": rows(split.query), "gallery": rows(split.gallery)} for split in plan.splits]
+    return {"meta.json": meta, "splits.json": splits, "test.json": tests}
