@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rrid_edge.errors import printable
+
 
 @dataclass(frozen=True)
 class EngineRow:
@@ -166,7 +168,7 @@ class BenchReport:
         lines = [
             f"machine  {machine}",
             f"threads  {self.threads or 'chosen by the runtimes'}; {self.date}",
-            f"model    {self.model} ({self.fingerprint[:12]}), parity against {self.reference}",
+            f"model    {printable(self.model)} ({self.fingerprint[:12]}), parity against {self.reference}",
             "",
         ]
         lines += self._engine_lines()

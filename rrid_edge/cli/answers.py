@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rrid_edge.cli.common import print_json, say
+from rrid_edge.cli.common import print_json, say, show
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def print_answer(answer: Answer, *, written: Sequence[Path], as_json: bool, expl
     for result in answer.results:
         _print_result(result, answer.spec.blocks if explain else ())
     for path in written:
-        print(f"written: {printable(path)}")
+        show(f"written: {printable(path)}")
 
 
 def _as_json(result: MatchResult) -> dict[str, object]:
@@ -97,19 +97,19 @@ def _as_json(result: MatchResult) -> dict[str, object]:
 def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
     files = ", ".join(printable(file) for file in result.query)
     labels = (("person", result.person), ("camera", result.camera))
-    print(f"query {files}" + "".join(f", {name} {printable(value)}" for name, value in labels if value is not None))
+    show(f"query {files}" + "".join(f", {name} {printable(value)}" for name, value in labels if value is not None))
     if not result.matches:
         limit = f" (no score reaches {result.threshold})" if result.threshold is not None and result.searched else ""
-        print(f"no match in the gallery{limit}")
+        show(f"no match in the gallery{limit}")
         return
     columns = _columns(result)
     widths = {name: max([len(name), *map(len, cells)]) for name, cells in columns.items()}
     minimum = {"rank": 4, "score": 6, "distance": 8, "camera": 6, "person": 8}
     widths = {name: max(width, minimum.get(name, 0)) for name, width in widths.items()}
-    print("  ".join(f"{name:>{width}}" for name, width in widths.items()) + "  path")
+    show("  ".join(f"{name:>{width}}" for name, width in widths.items()) + "  path")
     for number, match in enumerate(result.matches):
         cells = (f"{columns[name][number]:>{width}}" for name, width in widths.items())
-        print(f"{'  '.join(cells)}  {printable(match.name)}")
+        show(f"{'  '.join(cells)}  {printable(match.name)}")
         if blocks:
             _print_shares(match, blocks)
 
@@ -135,4 +135,4 @@ def _columns(result: MatchResult) -> dict[str, list[str]]:
 def _print_shares(match: Match, blocks: tuple[str, ...]) -> None:
     shares = sorted(zip(blocks, match.block_scores, strict=True), key=lambda pair: -pair[1])
     most, least = (", ".join(f"{name} {share:+.3f}" for name, share in part) for part in (shares[:3], shares[-2:]))
-    print(f"{'':>4}  largest shares: {most}; smallest: {least}")
+    show(f"{'':>4}  largest shares: {most}; smallest: {least}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typing_extensions import Self
 
-from rrid_edge.errors import MissingDependencyError
+from rrid_edge.cli.terminal import behind, plain_json, plain_output
+from rrid_edge.errors import MissingDependencyError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,8 +21,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def say(line: str) -> None:
-    """Print one line on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line on stderr. Newlines and control characters in it are shown as escapes."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def show(line: str) -> None:
+    """Print one line of the result on stdout. Newlines and control characters in it are shown as escapes."""
+    print(printable(line))
 
 
 def require(module: str, extra: str, purpose: str) -> None:
@@ -39,11 +45,10 @@ def require(module: str, extra: str, purpose: str) -> None:
 def print_json(value: object, *, indent: int | None = 2) -> None:
     r"""Print the result as JSON on stdout.
 
-    Bytes of a file name that are no UTF-8 are printed as the escapes ``\udc80`` to ``\udcff``: valid JSON, from which
-    ``os.fsencode`` gives the bytes back.
+    Characters that are not printable are escapes such as ``\u009b``. Bytes of a file name that are no UTF-8 are the
+    escapes ``\udc80`` to ``\udcff``: valid JSON, from which ``os.fsencode`` gives the bytes back.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    print(re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
+    print(plain_json(json.dumps(value, indent=indent, ensure_ascii=False)), flush=True)
 
 
 class ProgressBar:
@@ -59,11 +64,13 @@ class ProgressBar:
         self._description = description
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._plain = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self._plain.close()
         if self._bar is not None:
             self._bar.stop()
 
@@ -74,10 +81,13 @@ class ProgressBar:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(self._description, total=total)
+        label = TextColumn("{task.description}", markup=False)
+        columns = (label, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(file=behind(sys.stderr)), transient=True)
+        self._task = self._bar.add_task(printable(self._description), total=total)
         self._bar.start()
+        # The bar takes over both streams, and would draw what escape sequences in other people's lines ask for.
+        self._plain.enter_context(plain_output())
 
     def advance(self, count: int) -> None:
         """Move the bar forward by ``count``."""

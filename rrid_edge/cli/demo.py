@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, show
 
 
 @app.command("demo-data", epilog="Example: rrid-edge demo-data demo --seed 7 --persons 60")
@@ -43,6 +43,6 @@ def demo_data(
             }
         )
         return
-    print(f"{out}: {summary.images} images, {persons} people, {cameras} cameras, {len(summary.twins)} near-twins")
-    print(f"{summary.training_persons} people to train on, {summary.test_persons} other people to test on")
-    print(f"{out / 'gallery'}: {summary.gallery_images} crops; {out / 'query.jpg'} shows person {summary.query_person}")
+    show(f"{out}: {summary.images} images, {persons} people, {cameras} cameras, {len(summary.twins)} near-twins")
+    show(f"{summary.training_persons} people to train on, {summary.test_persons} other people to test on")
+    show(f"{out / 'gallery'}: {summary.gallery_images} crops; {out / 'query.jpg'} shows person {summary.query_person}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
 from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption
 from rrid_edge.errors import printable
 
@@ -121,24 +121,24 @@ def _open(model: Path, runtime: str, precision: str | None, threads: int) -> Eng
 
 def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds | None) -> None:
     precision = f"mAP {metrics.mean_ap:.4f} ({metrics.ap}), mINP {metrics.mean_inp:.4f}"
-    print(f"{name}: {precision}, {metrics.valid_queries} valid queries")
-    print("  ".join(f"rank-{rank} {value:.4f}" for rank, value in metrics.cmc.items()) + f"  ({metrics.protocol})")
+    show(f"{name}: {precision}, {metrics.valid_queries} valid queries")
+    show("  ".join(f"rank-{rank} {value:.4f}" for rank, value in metrics.cmc.items()) + f"  ({metrics.protocol})")
     if metrics.same_camera:
-        print("with right answers of the query's own camera: only its own sequence or file was left out")
+        show("with right answers of the query's own camera: only its own sequence or file was left out")
     if thresholds is not None:
         _print_thresholds(thresholds, "sequences or files" if metrics.same_camera else "cameras")
     if metrics.camera_pairs:
-        print(f"{'query camera':>12}  {'gallery camera':>14}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
+        show(f"{'query camera':>12}  {'gallery camera':>14}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
     for pair in metrics.camera_pairs:
         cameras = f"{pair.query_camera:>12}  {pair.gallery_camera:>14}"
-        print(f"{cameras}  {pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}")
+        show(f"{cameras}  {pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}")
 
 
 def _print_thresholds(thresholds: Thresholds, views: str) -> None:
     genuine = f"{thresholds.genuine_pairs:,} genuine pairs (one person, two {views})"
-    print(f"thresholds from {genuine} and {thresholds.impostor_pairs:,} impostor pairs (two people):")
+    show(f"thresholds from {genuine} and {thresholds.impostor_pairs:,} impostor pairs (two people):")
     for point in thresholds.points:
         if point.score is None:
-            print(f"  FPR {point.fpr:g}: unknown, needs at least {math.ceil(1 / point.fpr):,} impostor pairs")
+            show(f"  FPR {point.fpr:g}: unknown, needs at least {math.ceil(1 / point.fpr):,} impostor pairs")
         else:
-            print(f"  FPR {point.fpr:g}: TPR {point.tpr:.4f} at score >= {point.score:.4f}")
+            show(f"  FPR {point.fpr:g}: TPR {point.tpr:.4f} at score >= {point.score:.4f}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
 from rrid_edge.errors import MissingDependencyError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -152,14 +152,14 @@ def _export_network(
         facts[f"parity{ending}"] = result.parity.to_dict()
         facts["goldens"] = str(result.goldens)
         if not quiet:
-            print(describe(result.model))
-            print(
+            show(describe(result.model))
+            show(
                 f"parity with PyTorch over {result.parity.agreement.images} images: minimum cosine "
                 f"{result.parity.agreement.min_cosine:.7f} ({result.report})"
             )
     if not quiet:
         fingerprint = source.spec(flip=settings.flip).fingerprint[:12]
-        print(f"fingerprint {fingerprint}; next: rrid-edge match query.jpg gallery/ --model {result.model}")
+        show(f"fingerprint {fingerprint}; next: rrid-edge match query.jpg gallery/ --model {result.model}")
     to_build = [onnx_path(output, "fp16")] if settings.fp16 else []
     if calib is not None:
         facts["int8"] = _calibrate(source, onnx_path(output, "fp32"), calib, settings.flip, quiet=quiet)
@@ -188,7 +188,7 @@ def _build(onnx: Path, settings: BuildSettings) -> Path:
     engine = engine_path(onnx, read_spec(onnx).precision)
     with ProgressBar("building the engine") as bar:
         sidecar = build_engine(onnx, engine, settings, progress=bar)
-    print(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s:.0f} s")
+    show(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s:.0f} s")
     return engine
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli import gallery_forget as _gallery_forget  # noqa: F401 - adds its commands
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say, show
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption, IndexTypeOption, ReplicasOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
@@ -56,7 +56,7 @@ def _print_rows(rows: Sequence[GalleryRow]) -> None:
     widths = [max(map(len, column), default=0) for column in texts]
     for index, row in enumerate(rows):
         cells = [column[index].rjust(width) for column, width in zip(texts, widths, strict=True)]
-        print("  ".join((*cells, printable(row.name))))
+        show("  ".join((*cells, printable(row.name))))
 
 
 def _when(row: GalleryRow) -> str | None:
@@ -102,7 +102,7 @@ def verify(
     else:
         _print_verification(verification)
         if share is not None:
-            print(f"recall@{RECALL_AT} of --fast: {share:.4f} over {queries} crops as queries")
+            show(f"recall@{RECALL_AT} of --fast: {share:.4f} over {queries} crops as queries")
     if not verification.sound:
         raise CheckFailedError(
             f"{printable(folder)}: {_damage(verification)}; repair this with: rrid-edge index FOLDER"
@@ -111,9 +111,9 @@ def verify(
 
 def _print_verification(verification: Verification) -> None:
     for row in verification.damaged:
-        print(f"damaged: {printable(row.name)}")
+        show(f"damaged: {printable(row.name)}")
     bounds = "" if verification.bounds_sound else ", bounds of the two-pass search damaged"
-    print(f"{verification.rows} rows, {len(verification.damaged)} damaged{bounds}")
+    show(f"{verification.rows} rows, {len(verification.damaged)} damaged{bounds}")
 
 
 def _damage(verification: Verification) -> str:
@@ -141,7 +141,7 @@ def compact(folder: FolderArgument, location: GalleryOption = None, as_json: Jso
     if as_json:
         print_json({"freed": freed, "rows": info.rows})
         return
-    print(f"{'compacted' if info.index_type else f'{freed} slots freed'}, {info.rows} crops kept")
+    show(f"{'compacted' if info.index_type else f'{freed} slots freed'}, {info.rows} crops kept")
 
 
 @gallery_app.command(
@@ -163,7 +163,7 @@ def export(
         ids = export_gallery(gallery, output)
         dimension = gallery.spec.dimension
     audit(target, "export", ids=ids, rows=len(ids), output=printable(output.resolve()))
-    print(f"{printable(output)}: {len(ids)} descriptors of {dimension} values")
+    show(f"{printable(output)}: {len(ids)} descriptors of {dimension} values")
 
 
 @gallery_app.command(
@@ -203,7 +203,7 @@ def copy(
     if as_json:
         print_json({"source": source, "destination": destination, **asdict(report)})
     else:
-        print(
+        show(
             f"{printable(destination)}: {report.rows} crops ({report.copied} copied, {report.present} already present)"
         )
     if report.damaged:

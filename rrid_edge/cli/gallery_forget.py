@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrid_edge.cli.common import JsonOption, print_json, say
+from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
@@ -121,13 +121,13 @@ def _print_forgotten(result: Forgetting, *, dry_run: bool, delete_files: bool, a
         )
     elif dry_run:
         for row in result.rows:
-            print(printable(row.name))
-        print(f"{len(result.rows)} crops would be forgotten; nothing was changed")
+            show(printable(row.name))
+        show(f"{len(result.rows)} crops would be forgotten; nothing was changed")
     else:
         files = f", {result.deleted} image files deleted" if delete_files else ""
         erased = "" if result.left else ", their descriptors erased"
         erased = erased if result.is_promised else ", their descriptors deleted"
-        print(f"{len(result.rows)} crops forgotten{erased}{files}")
+        show(f"{len(result.rows)} crops forgotten{erased}{files}")
     if named and not delete_files and not dry_run:
         say("image files that exist stay in their folder; no run indexes their content again (gallery unforget)")
     if result.same:
@@ -166,7 +166,7 @@ def unforget(
     if as_json:
         print_json({"let_in": count})
         return
-    print(f"{count} pictures may be indexed again")
+    show(f"{count} pictures may be indexed again")
 
 
 def _digest(file: Path, folder: str) -> str:
@@ -215,7 +215,7 @@ def retention(
     if as_json:
         print_json({"retention_s": info.retention_s, "expired": expired})
         return
-    print(f"{printable(folder)}: {_kept(info)}")
+    show(f"{printable(folder)}: {_kept(info)}")
     if expired:
         say(f"{expired} crops are older; the next index forgets them")
 

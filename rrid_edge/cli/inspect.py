@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json
+from rrid_edge.cli.common import JsonOption, print_json, show
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def info(
         return
     chosen = f" ({why})" if model is None else ""
     for name, value in (("model", f"{printable(path)}{chosen}"), *_spec_rows(spec), *rows):
-        print(f"{name:<13} {value}")
+        show(f"{name:<13} {value}")
 
 
 def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
@@ -110,8 +110,8 @@ def doctor(as_json: JsonOption = False) -> None:
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            print(f"{finding.state:<8} {finding.name:<12} {finding.detail}")
+            show(f"{finding.state:<8} {finding.name:<12} {finding.detail}")
             if finding.remedy:
-                print(f"{'':<21} -> {finding.remedy}")
+                show(f"{'':<21} -> {finding.remedy}")
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, say
+from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption
 from rrid_edge.cli.steps import open_model, open_network
 from rrid_edge.errors import printable
@@ -94,13 +94,13 @@ def _print(report: ParityReport, path: Path, diagnosis: Diagnosis | None) -> Non
     if report.map_change is not None and report.rank1_change is not None:
         rows.append(("mAP change", f"{report.map_change:+.4f}", f">= -{tolerance.max_map_loss}"))
         rows.append(("rank-1 change", f"{report.rank1_change:+.4f}", ""))
-    print(f"engine     {report.engine} ({report.arithmetic})")
-    print(f"reference  {report.reference}, {agreement.images} images")
+    show(f"engine     {report.engine} ({report.arithmetic})")
+    show(f"reference  {report.reference}, {agreement.images} images")
     for name, value, limit in rows:
-        print(f"{name:<20}{value:>12}  {limit}")
+        show(f"{name:<20}{value:>12}  {limit}")
     if diagnosis is not None:
-        print(f"cause      {diagnosis.sentence()}")
+        show(f"cause      {diagnosis.sentence()}")
         for finding in diagnosis.tried[:3]:
             cosines = f"mean cosine {finding.mean_cosine:.7f}, minimum {finding.min_cosine:.7f}"
-            print(f"  with {finding.mistake:<24}{cosines}")
-    print(f"{'PASSED' if report.passed else 'FAILED'}  ({printable(path)})")
+            show(f"  with {finding.mistake:<24}{cosines}")
+    show(f"{'PASSED' if report.passed else 'FAILED'}  ({printable(path)})")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import require, say
+from rrid_edge.cli.common import require, say, show
 from rrid_edge.errors import UsageError
 from rrid_train.settings import PRESETS, TrainConfig, declarations
 
@@ -83,7 +83,7 @@ def train(
             raise UsageError("no dataset: give --dataset-path FOLDER; make a demo with: rrid-edge demo-data FOLDER")
         best = run(settings, overwrite=overwrite)
     say(f"next: rrid-edge export {best}")
-    print(best)
+    show(str(best))
 
 
 def _whole_numbers(name: str, text: str) -> tuple[int, ...]:

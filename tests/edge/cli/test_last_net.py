@@ -25,7 +25,7 @@ CALLS = {
     "export": (("m.onnx",), "rrid_edge.model.names.kind_of"),
     "calibrate": (("m.onnx", "--images", "."), "rrid_calib.calibrate.calibrate"),
     "parity": ((), "rrid_edge.model.choice.choose_model"),
-    "index": ((".",), "rrid_edge.crops.folder.walk_images"),
+    "index": ((".",), "rrid_edge.gallery.opening.location_of"),
     "match": (("q.jpg", "."), "rrid_edge.embedding.queries.query_files"),
     "gallery": (("list", "."), "rrid_edge.gallery.opening.open_store"),
     "bench": ((), "rrid_edge.model.choice.choose_model"),
