@@ -19,7 +19,7 @@ from support.commands import Outcome, rrid_edge
 
 CALLS = {
     "demo-data": (("out",), "rrid_train.demo.synthetic.write_demo_data"),
-    "prepare": (("market1501", ".", "out"), "rrid_train.data.prepare.plan_market"),
+    "prepare": (("market1501", ".", "out"), "rrid_edge.cli.prepare.require"),
     "train": (("--dataset-path", "."), "rrid_train.loop.train"),
     "evaluate": (("m.onnx", "--dataset", "."), "rrid_train.data.layout.load_dataset"),
     "export": (("m.onnx",), "rrid_edge.model.names.kind_of"),
