@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import statistics
 import tempfile
 import time
@@ -36,7 +35,7 @@ def rate(paths: list[Path], height: int, width: int, workers: int, *, processes:
         return path, path.read_bytes()
 
     def decode(fetched: Fetched) -> np.ndarray:
-        return read_image_bytes(io.BytesIO(fetched[1]), fetched[0], height, width)
+        return read_image_bytes(fetched[1], fetched[0], height, width)
 
     @contextlib.contextmanager
     def decoder() -> Iterator[Callable[[Fetched], np.ndarray]]:

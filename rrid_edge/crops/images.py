@@ -1,8 +1,11 @@
 """The image contract: the only way from a file to the pixels that a network sees.
 
-Evaluation, calibration, parity and inference all read images here. The steps are: decode with Pillow, apply the EXIF
-orientation, convert to RGB, resize bilinearly (antialiased when shrinking), uint8. Scaling and normalisation belong to
-the model's graph.
+Evaluation, calibration, parity and inference all read images here. The steps are: decode with Pillow, apply the
+orientation of EXIF or XMP, convert to RGB, resize bilinearly (antialiased when shrinking), uint8. Scaling and
+normalisation belong to the model's graph.
+
+JPEG, PNG, BMP (also DIB), WebP, TIFF, PPM (also PGM, PBM) and GIF are read, told by their first bytes. Metadata cannot
+fail a picture: of them only the orientation is read.
 
 Files with more than one possible reading are refused: truncated files, animations, CMYK, more than 8 bits per channel,
 transparent pixels, and images too small or too large to be a crop of a person.
@@ -10,14 +13,19 @@ transparent pixels, and images too small or too large to be a crop of a person.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from rrid_edge.errors import ImageError
+from rrid_edge.crops.containers import without_metadata
+from rrid_edge.crops.exif import ORIENTATION, UPRIGHT, exif_orientation
+from rrid_edge.crops.formats import FORMATS, HEAD_BYTES, format_of, why_refused
+from rrid_edge.crops.reading import MAX_BYTES, read_file
+from rrid_edge.errors import ImageError, printable, unforeseen
 
 MAX_PIXELS: Final = 64_000_000
 """Largest accepted width x height, about two 8K video frames. Stops decompression bombs."""
@@ -25,6 +33,16 @@ MIN_SIDE_PX: Final = 8
 """Smallest accepted width and height. Below it no person is visible."""
 
 _EIGHT_BIT_MODES: Final = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX"})
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to show pictures of each orientation, except those that are upright."""
 
 
 def read_image(path: str | Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
@@ -44,9 +62,9 @@ def read_image(path: str | Path, height_px: int, width_px: int) -> NDArray[np.ui
     return resize(load_rgb(path), height_px, width_px)
 
 
-def read_image_bytes(stream: BinaryIO, path: str | Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Like :func:`read_image`, from bytes in memory; errors name ``path``."""
-    return resize(load_rgb(path, stream), height_px, width_px)
+def read_image_bytes(content: bytes, path: str | Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Like :func:`read_image`, from the bytes of a file; errors name ``path``."""
+    return resize(load_rgb(path, content), height_px, width_px)
 
 
 def resize(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint8]:
@@ -63,41 +81,55 @@ def resize(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint
     return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
-def load_rgb(path: str | Path, stream: BinaryIO | None = None) -> Image.Image:
-    """Decode one image to RGB at its own size, with its EXIF orientation applied.
+def load_rgb(path: str | Path, content: bytes | None = None) -> Image.Image:
+    """Decode one image to RGB at its own size, with its orientation applied.
 
     Args:
-        path: the file, or the name of ``stream`` in errors.
-        stream: the file's bytes, if they are in memory already.
+        path: the file, or the name of ``content`` in errors.
+        content: the file's bytes, if they are in memory already.
 
     Raises:
         ImageError: as for :func:`read_image`.
     """
+    if content is None:
+        content = read_file(path)[0]
     try:
-        # Pillow's warnings are not silenced here: warning filters are global, and threads would corrupt them.
-        with Image.open(stream or path) as image:
-            _refuse_unreadable_kinds(path, image)
-            image.load()
-            return _to_rgb(path, image)
-    except ImageError:
-        raise
-    except FileNotFoundError as error:
-        raise ImageError(path, "no such file; expected an image, for example a JPEG crop of one person") from error
-    except IsADirectoryError as error:
-        raise ImageError(path, "this is a folder; expected an image file") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(path, "not an image that Pillow can read; expected JPEG, PNG, BMP or WebP") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a warning if warnings are errors
-        raise ImageError(path, f"too many pixels; at most {MAX_PIXELS:,} are read: crop the person first") from error
-    except PermissionError as error:
-        raise ImageError(path, "permission denied; make the file readable") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError) as error:
-        # Pillow's decoders raise all of these for damaged data.
-        raise ImageError(path, f"damaged or truncated image ({error}); save or fetch it again") from error
+        return _decoded(path, content)
+    except Exception as error:  # Pillow's decoders raise almost anything for damaged data
+        raise _image_error(path, error) from error
+
+
+def _decoded(path: str | Path, content: bytes) -> Image.Image:
+    form = format_of(content[:HEAD_BYTES])
+    if form is None:
+        raise ImageError(path, why_refused(content[:HEAD_BYTES]))
+    stored = without_metadata(content, form)
+    if stored.pages > 1:
+        raise ImageError(path, f"a file of {stored.pages} pages; save one of them as JPEG or PNG")
+    # Pillow's warnings are not silenced here: warning filters are global, and threads would corrupt them.
+    with Image.open(io.BytesIO(stored.content), formats=(form,)) as image:
+        _refuse_unreadable_kinds(path, image)
+        image.load()
+        return _opaque_rgb(path, _turned(image, stored.orientation))
+
+
+def _image_error(path: str | Path, error: Exception) -> ImageError:
+    """The error of a file for what its decoder raised."""
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, MemoryError):
+        return ImageError(path, "not enough memory to decode this image; make it smaller, or leave it out")
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return ImageError(path, f"too many pixels; at most {MAX_PIXELS:,} are read: crop the person first")
+    if isinstance(error, UnidentifiedImageError):
+        return ImageError(path, "damaged or truncated image (unknown header); save or fetch it again")
+    is_usual = isinstance(error, (OSError, SyntaxError, ValueError)) and str(error)
+    reason = printable(" ".join(str(error).split())) if is_usual else unforeseen(error)
+    return ImageError(path, f"damaged or truncated image ({reason}); save or fetch it again")
 
 
 def rgb_of(image: Image.Image, name: str) -> Image.Image:
-    """An image in memory in RGB with its EXIF orientation applied, as :func:`load_rgb` would read it from a file.
+    """An image in memory in RGB with its orientation applied, as :func:`load_rgb` would read it from a file.
 
     The given image is not changed; it is returned itself where nothing changes.
 
@@ -106,17 +138,56 @@ def rgb_of(image: Image.Image, name: str) -> Image.Image:
         name: what errors call it, for example ``image 3``.
 
     Raises:
-        ImageError: as for :func:`read_image`.
+        ImageError: as for :func:`read_image`, or a PostScript file, for which Pillow would start another program.
     """
     try:
+        if image.format == "EPS":
+            raise ImageError(name, f"a PostScript file (EPS), which is not read; expected {FORMATS}: convert it")
         _refuse_unreadable_kinds(name, image)
+        if not _can_load(image):
+            return load_rgb(name, _file_of(image))
+        return _opaque_rgb(name, _turned(image, _orientation(image)))
+    except Exception as error:
+        raise _image_error(name, error) from error
+
+
+def _can_load(image: Image.Image) -> bool:
+    """Load the pixels of an image; False for a TIFF file of which Pillow refuses pixels or metadata."""
+    try:
         image.load()
-        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        return _opaque_rgb(name, ImageOps.exif_transpose(image) if is_turned else image)
-    except ImageError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError) as error:
-        raise ImageError(name, f"damaged, truncated or closed image ({error}); open or fetch it again") from error
+    except Exception:
+        if image.format != "TIFF" or getattr(image, "fp", None) is None:
+            raise
+        return False
+    return True
+
+
+def _file_of(image: Image.Image) -> bytes:
+    """The bytes of the file that an image is loaded from."""
+    assert isinstance(image, ImageFile.ImageFile)
+    assert image.fp is not None
+    image.fp.seek(0)
+    return image.fp.read(MAX_BYTES)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation of an image in memory. Pillow turns TIFF files while it loads them."""
+    value: Any
+    try:
+        value = image.getexif().get(ORIENTATION)
+    except Exception:  # damaged metadata are no reason to refuse pixels
+        value = None
+    if isinstance(value, bytes) and len(value) == 1:
+        value = value[0]
+    if value in range(1, 9):
+        return int(value)
+    exif = image.info.get("exif")
+    return (exif_orientation(exif) if isinstance(exif, bytes) else None) or UPRIGHT
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    """The image as it is shown, itself if it is upright: a copy of 12 megapixels takes as long as its whole resize."""
+    return image if orientation == UPRIGHT else image.transpose(_TURNS[orientation])
 
 
 def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
@@ -127,9 +198,7 @@ def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
         raise ImageError(
             path, f"{width} x {height} pixels; expected at least {MIN_SIDE_PX} x {MIN_SIDE_PX}: give a larger crop"
         )
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(path, f"an animation or a file of {frames} pages; save one frame as JPEG or PNG")
+    _refuse_animation(path, image)
     if image.mode == "CMYK":
         raise ImageError(path, "CMYK colours, whose RGB values depend on a print profile; convert the file to RGB")
     if image.mode not in _EIGHT_BIT_MODES:
@@ -139,6 +208,20 @@ def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
         )
     if _stored_bits(image) > 8:
         raise ImageError(path, "more than 8 bits per channel; convert the file to 8-bit RGB")
+
+
+def _refuse_animation(path: str | Path, image: Image.Image) -> None:
+    if image.format == "MPO":  # opened by the caller, at one of its pictures
+        return
+    if image.format == "GIF":  # counting the frames of a large one takes minutes
+        frames = 2 if getattr(image, "is_animated", False) else 1
+        tile = image.tile[:1] if isinstance(image, ImageFile.ImageFile) else []
+        if frames == 1 and any(part[1] != (0, 0, *image.size) for part in tile):
+            raise ImageError(path, "a GIF whose frame does not fill the picture; save it as JPEG or PNG")
+    else:
+        frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(path, "an animation or a file of several pages; save one frame as JPEG or PNG")
 
 
 def _stored_bits(image: Image.Image) -> int:
@@ -155,13 +238,6 @@ def _stored_bits(image: Image.Image) -> int:
         maximum = image.tile[0][3]
         return 16 if isinstance(maximum, tuple) and isinstance(maximum[-1], int) and maximum[-1] > 255 else 8
     return 8
-
-
-def _to_rgb(path: str | Path, image: Image.Image) -> Image.Image:
-    """The image in RGB with its EXIF orientation applied."""
-    # Copied only if something changes: a copy of 12 megapixels takes 30 ms, as long as its whole resize.
-    ImageOps.exif_transpose(image, in_place=True)
-    return _opaque_rgb(path, image)
 
 
 def _opaque_rgb(path: str | Path, image: Image.Image) -> Image.Image:

@@ -7,6 +7,8 @@ from typing import Final
 
 from PIL import Image
 
+from rrid_edge.crops.formats import format_of
+
 MAX_SIDE_PX: Final = 160
 """Longest side of a thumbnail. A crop of 384 x 128 pixels becomes 160 x 53, about 3 kB."""
 _QUALITY = 85
@@ -21,6 +23,11 @@ def thumbnail_of(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def is_thumbnail(image: Image.Image) -> bool:
-    """Whether a decoded image is a JPEG that needs no shrinking."""
-    return image.format == "JPEG" and max(image.size) <= MAX_SIDE_PX
+def is_thumbnail(content: bytes, image: Image.Image) -> bool:
+    """Whether a file is a JPEG that needs no shrinking.
+
+    Args:
+        content: bytes of the file.
+        image: what was decoded from them.
+    """
+    return format_of(content) == "JPEG" and max(image.size) <= MAX_SIDE_PX

@@ -11,7 +11,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.crops.containers import exif_of
+from rrid_edge.crops.exif import exif_texts
+from rrid_edge.crops.formats import HEAD_BYTES, format_of
+from rrid_edge.crops.reading import read_file
+from rrid_edge.errors import ImageError, UsageError, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,7 +51,7 @@ _WITHIN_TEXT = re.compile(
     r"(?<!\d)\d{4}([-_.:]?)\d\d\1\d\d[Tt_\-. ]?\d\d([-_.:]?)\d\d\2\d\d(?:[.,]?\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?(?!\d)",
     re.ASCII,
 )
-_EXIF_IFD, _ORIGINAL, _OFFSET_ORIGINAL, _SUBSECONDS_ORIGINAL = 0x8769, 0x9003, 0x9011, 0x9291
+_ORIGINAL, _OFFSET_ORIGINAL, _SUBSECONDS_ORIGINAL = 0x9003, 0x9011, 0x9291
 
 
 @dataclass(frozen=True)
@@ -202,31 +206,33 @@ def exif_time(picture: Image.Image | str | Path) -> int | None:
     Returns:
         UTC microseconds since 1970. None if the file does not tell, or cannot be read.
     """
-    from PIL import Image  # here, because most callers read times from names
-
+    if isinstance(picture, (str, Path)):
+        return _exif_time(_exif_of_file(Path(picture)))
     try:
-        if isinstance(picture, Image.Image):
-            return _exif_time(picture)
-        with Image.open(picture) as image:
-            return _exif_time(image)
+        exif = picture.info.get("exif") or picture.getexif().tobytes()
     except Exception:  # Pillow raises almost anything on damaged EXIF data, and a time is worth no picture
         return None
+    return _exif_time(exif) if isinstance(exif, bytes) else None
 
 
-def _exif_time(image: Image.Image) -> int | None:
-    tags = image.getexif().get_ifd(_EXIF_IFD)
-    taken, fraction, offset = (_exif_text(tags.get(tag)) for tag in (_ORIGINAL, _SUBSECONDS_ORIGINAL, _OFFSET_ORIGINAL))
+def _exif_of_file(path: Path) -> bytes:
+    """The EXIF data of a file; empty if it has none or cannot be read."""
+    try:
+        content, _ = read_file(path)
+    except ImageError:
+        return b""
+    form = format_of(content[:HEAD_BYTES])
+    return exif_of(content, form) if form is not None else b""
+
+
+def _exif_time(exif: bytes) -> int | None:
+    taken, fraction, offset = exif_texts(exif, (_ORIGINAL, _SUBSECONDS_ORIGINAL, _OFFSET_ORIGINAL))
     found = re.fullmatch(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)", taken, re.ASCII)
     zone = _zone(offset if re.fullmatch(r"[+-]\d\d:\d\d", offset, re.ASCII) else None)
     if found is None or zone is None:
         return None
     digits = fraction if re.fullmatch(r"\d+", fraction, re.ASCII) else ""
     return _microseconds([int(part) for part in found.groups()], digits, zone)
-
-
-def _exif_text(value: object) -> str:
-    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-    return text.strip("\0 ")
 
 
 def time_of(path: Path, how: str, named: int | None = None) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.crops.images import read_image_bytes
+from rrid_edge.crops.reading import read_file
 from rrid_edge.embedding.process import DecodingProcess, can_start_processes
 from rrid_edge.embedding.reading import ReadAhead
 from rrid_edge.embedding.tuning import BatchSizeTuner, EmbeddingStats, WorkerTuner
@@ -157,16 +157,12 @@ def _assemble(
 
 def _fetch(path: Path) -> _Fetched:
     """Read a file once, so that the hash is of the bytes that are decoded."""
-    try:
-        before = path.stat()
-        content = path.read_bytes()
-    except OSError as error:
-        raise ImageError(path, f"cannot be read ({error.strerror})") from error
+    content, before = read_file(path)
     return _Fetched(FileFacts(path, hashlib.sha256(content).hexdigest(), before.st_size, before.st_mtime_ns), content)
 
 
 def _decode(fetched: _Fetched, height_px: int, width_px: int) -> _Decoded:
-    pixels = read_image_bytes(io.BytesIO(fetched.content), fetched.facts.path, height_px, width_px)
+    pixels = read_image_bytes(fetched.content, fetched.facts.path, height_px, width_px)
     return _Decoded(fetched.facts, pixels)
 
 

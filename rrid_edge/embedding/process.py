@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
 import os
 import signal
 import struct
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.closable import Closable
 from rrid_edge.crops.images import read_image_bytes
-from rrid_edge.errors import ImageError
+from rrid_edge.errors import ImageError, unforeseen
 
 _ROOT = Path(__file__).parent.parent
 _SERVE = f"from {__name__} import serve; serve()"
@@ -112,10 +111,11 @@ def serve() -> None:
         while len(length := source.read(_LENGTH.size)) == _LENGTH.size:
             content = source.read(*_LENGTH.unpack(length))
             try:
-                answer: Any = read_image_bytes(io.BytesIO(content), "", height_px, width_px).data
+                answer: Any = read_image_bytes(content, "", height_px, width_px).data
                 good = True
-            except ImageError as error:
-                good, answer = False, memoryview(error.reason.encode("utf-8", "replace"))
+            except Exception as error:  # it costs this file only
+                reason = error.reason if isinstance(error, ImageError) else unforeseen(error)
+                good, answer = False, memoryview(reason.encode("utf-8", "replace"))
             target.write(_ANSWER.pack(good, answer.nbytes))
             target.write(answer)
             target.flush()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rrid_edge.closable import Closable
-from rrid_edge.errors import ImageError
+from rrid_edge.errors import ImageError, unforeseen
 
 PARTIAL_BATCH_AFTER_S = 0.5
 """Seconds before a partial batch is handed out. A slower read counts as hung."""
@@ -33,7 +33,7 @@ class ReadAhead(Closable, Generic[Item]):
 
     Args:
         paths: the files.
-        fetch: reads a file. An :class:`ImageError` becomes that file's result; other errors end the reading.
+        fetch: reads a file. An exception becomes that file's result, as an :class:`ImageError`.
         decode: turns what was fetched into an item; same errors.
         threads: number of threads at the start.
         window: largest number of files in memory.
@@ -148,6 +148,10 @@ class ReadAhead(Closable, Generic[Item]):
             item: Item | ImageError = decode(self._fetched(index))
         except ImageError as error:
             item = error
+        except Exception as error:  # it costs this file only
+            item = ImageError(
+                self._paths[index], f"cannot be read ({unforeseen(error)}); fetch it again or leave it out"
+            )
         with self._filled:
             heapq.heappush(self._ready, (index, item))
             self._filled.notify()

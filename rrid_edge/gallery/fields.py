@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterable, Set
 from datetime import datetime, timedelta, timezone
@@ -11,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rrid_edge.crops.images import load_rgb
 from rrid_edge.crops.thumbnail import is_thumbnail, thumbnail_of
 from rrid_edge.crops.times import Bound, parse_bound
 from rrid_edge.embedding.arrays import Color, each_image, is_tensor, rgb_image, to_numpy
-from rrid_edge.errors import ImageError, UsageError
+from rrid_edge.errors import UsageError
 from rrid_edge.gallery.shared import accepted_descriptors
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -207,9 +205,5 @@ def thumbnails_of(thumbnails: object, count: int, color: Color) -> list[bytes | 
 def _thumbnail(picture: object, name: str, color: Color) -> bytes:
     if not isinstance(picture, bytes):
         return thumbnail_of(rgb_image(picture, name, color))
-    image = load_rgb(name, io.BytesIO(picture))
-    try:
-        with Image.open(io.BytesIO(picture)) as header:
-            return picture if is_thumbnail(header) else thumbnail_of(image)
-    except OSError as error:
-        raise ImageError(name, f"damaged or truncated image ({error}); give it again") from error
+    image = load_rgb(name, picture)
+    return picture if is_thumbnail(picture, image) else thumbnail_of(image)

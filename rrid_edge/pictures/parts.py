@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 
@@ -66,14 +64,14 @@ class MatchPictures:
             found = read_thumbnail(self.folder / match.path, width_px, height_px)
         stored = self.thumbnails.get(match.id)
         if found.image is None and stored is not None:
-            return read_thumbnail(match.name, width_px, height_px, io.BytesIO(stored))
+            return read_thumbnail(match.name, width_px, height_px, stored)
         return found
 
 
-def read_thumbnail(path: str | Path, width_px: int, height_px: int, stream: BinaryIO | None = None) -> Thumbnail:
-    """Read a crop, from a file or a stream of its bytes, and scale it to fit a box, with its aspect ratio kept."""
+def read_thumbnail(path: str | Path, width_px: int, height_px: int, content: bytes | None = None) -> Thumbnail:
+    """Read a crop, from a file or from its bytes, and scale it to fit a box, with its aspect ratio kept."""
     try:
-        image = load_rgb(path, stream)
+        image = load_rgb(path, content)
     except ImageError as error:
         return Thumbnail(None, error.reason)
     scale = min(width_px / image.width, height_px / image.height)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rrid_edge.crops.folder import FolderScan
 from rrid_edge.crops.images import read_image
+from rrid_edge.crops.reading import MAX_BYTES
 from rrid_edge.errors import ImageError
 from rrid_edge.files import sha256_of_file
 from rrid_edge.gallery.contract import GalleryStore
@@ -51,9 +52,12 @@ def undecodable_state(path: Path, height_px: int, width_px: int) -> FileState | 
     """
     try:
         before = path.stat()
-        sha256_of_file(path)
+        if before.st_size <= MAX_BYTES:
+            sha256_of_file(path)
         read_image(path, height_px, width_px)
-    except ImageError:
+    except ImageError as error:
+        if isinstance(error.__cause__, MemoryError):  # of this machine now, not of the file
+            return None
         try:
             return file_state(before) if file_state(path.stat()) == file_state(before) else None
         except OSError:

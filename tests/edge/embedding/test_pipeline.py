@@ -165,9 +165,26 @@ def _pixels(batch):
     return np.stack([read_image(facts.path, 192, 64) for facts in batch.files])
 
 
-def test_an_error_in_a_thread_reaches_the_caller(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_decode", lambda *_: (_ for _ in ()).throw(MemoryError("full")))
-    with pytest.raises(MemoryError, match="full"):
+@pytest.mark.parametrize("error", [MemoryError("full"), RuntimeError("full"), OSError("full")])
+def test_any_error_in_a_thread_costs_its_file_only(tmp_path, monkeypatch, error):
+    paths, real = save_crops(tmp_path, 10), module._decode
+
+    def decode(fetched, *shape):
+        if fetched.facts.path == paths[3]:
+            raise error
+        return real(fetched, *shape)
+
+    monkeypatch.setattr(module, "_decode", decode)
+    batches = list(embed_files(FakeEngine(), paths, workers=2))
+    assert sorted(facts.path for batch in batches for facts in batch.files) == sorted({*paths} - {paths[3]})
+    ((path, reason),) = [failure for batch in batches for failure in batch.failed]
+    assert path == paths[3]
+    assert f"{type(error).__name__}: full" in reason
+
+
+def test_an_interrupt_in_a_thread_reaches_the_caller(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_decode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt("now")))
+    with pytest.raises(KeyboardInterrupt, match="now"):
         list(embed_files(FakeEngine(), save_crops(tmp_path, 10)))
 
 
