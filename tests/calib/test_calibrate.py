@@ -27,30 +27,14 @@ from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity import check as parity
 from rrid_edge.parity.agreement import row_cosines
-from rrid_train.model import RRID
-from rrid_train.settings import ModelConfig
+from rrid_export.source import SourceNetwork
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
+from support.networks import narrow_network
 from support.onnx_models import save_changed_model
 from support.pictures import noise, save_crops
 
-TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
 SETTINGS = CalibrationSettings(count=16, measured=8, method="minmax", rounding="nearest", float_layers=0)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
-    torch.save(RRID(TINY, 5).state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def exported(checkpoint):
-    outcome = rrid_edge("export", checkpoint, "-o", checkpoint.parent, "--height", 96, "--width", 32)
-    assert outcome.code == 0, outcome
-    return checkpoint.parent / "rrid.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +266,7 @@ def test_weight_sizes_count_the_weights_of_convolutions(exported):
     assert sum(sizes.values()) == sum(
         np.prod(tensor.dims) for tensor in read_graph(exported).graph.initializer if len(tensor.dims) == 4
     )
-    assert max(sizes.values()) == 512 * 512 * 9
+    assert max(sizes.values()) == 256 * 256 * 9
 
 
 # Crops
@@ -355,7 +339,7 @@ def test_crops_are_read_with_pixels_and_sha256(dataset):
 # The whole calibration
 
 
-def test_calibrate_command_writes_model_listing_and_report(lenient, model_path, checkpoint, dataset, monkeypatch):
+def test_calibrate_command_writes_model_listing_and_report(lenient, model_path, dataset, monkeypatch):
     monkeypatch.setattr("rrid_calib.forms.LARGEST_SHARE", 0.0)  # no single layers
     options = ("--count", 24, "--rounding", "nearest", "--json")
     outcome = rrid_edge("calibrate", model_path, "--images", dataset, *options)
@@ -423,25 +407,14 @@ def test_a_model_that_fails_parity_is_not_written(monkeypatch, model_path, datas
     assert [path.name for path in model_path.parent.iterdir()] == ["rrid.onnx"]
 
 
-def test_export_calibrates_and_compares_with_pytorch(
-    lenient, checkpoint, exported, smallest_dataset, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("rrid_export.onnx._trace", lambda _branch: onnx.load(exported))  # traced from this checkpoint
+def test_export_calibrates_and_compares_with_pytorch(lenient, exported, smallest_dataset, tmp_path, monkeypatch):
+    (tmp_path / "narrow.pth").touch()
+    source = SourceNetwork(narrow_network(), tmp_path / "narrow.pth", "ab", "nothing")
+    monkeypatch.setattr("rrid_export.source.load_source", lambda _path, **_size: source)
+    monkeypatch.setattr("rrid_export.onnx._trace", lambda _branch: onnx.load(exported))  # traced from this network
     monkeypatch.setattr("rrid_calib.forms.TOP1_TARGET", 0.0)
     monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.9)  # the first form will do
-    arguments = [
-        "export",
-        checkpoint,
-        "-o",
-        tmp_path / "m",
-        "--height",
-        96,
-        "--width",
-        32,
-        "--int8",
-        "--calib",
-        smallest_dataset,
-    ]
+    arguments = ["export", tmp_path / "narrow.pth", "-o", tmp_path / "m", "--int8", "--calib", smallest_dataset]
     outcome = rrid_edge(*arguments)
     assert outcome.code == 0, outcome
     assert "parity with torch cpu fp32" in outcome.out
@@ -458,7 +431,8 @@ def test_settings_out_of_range_are_refused(settings):
         CalibrationSettings(**settings)
 
 
-def test_commands_refuse_wrong_options_and_files(model_path, checkpoint, dataset, tmp_path):
+def test_commands_refuse_wrong_options_and_files(model_path, tiny_export, dataset, tmp_path):
+    checkpoint = tiny_export / "tiny.pth"
     refused(rrid_edge("export", checkpoint, "--int8"), 2, "--int8 and --calib DIR go together")
     refused(rrid_edge("export", checkpoint, "--calib", dataset), 2, "--int8 and --calib DIR go together")
     refused(rrid_edge("export", model_path, "--int8", "--calib", dataset), 2, "rrid-edge calibrate MODEL --images DIR")
@@ -474,14 +448,15 @@ def test_an_int8_model_is_not_calibrated_again(lenient, model_path, dataset):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_missing_scale_is_named_in_one_line(lenient, model_path, checkpoint, dataset, tmp_path, runtime):
+def test_a_missing_scale_is_named_in_one_line(lenient, model_path, tiny_export, dataset, tmp_path, runtime):
     path = calibrate(model_path, dataset, SETTINGS).model
     model = onnx.load(path)
     step = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale"))
     model.graph.initializer.remove(step)
     save_changed_model(path, model, read_spec(path))
     save_crops(tmp_path / "crops", 4)
-    outcome = rrid_edge("parity", path, "--reference", checkpoint, "--images", tmp_path / "crops", "--runtime", runtime)
+    options = ("--reference", tiny_export / "tiny.pth", "--images", tmp_path / "crops", "--runtime", runtime)
+    outcome = rrid_edge("parity", path, *options)
     refused(outcome, 4, "rrid.int8.onnx", f"{step.name}", "again with: rrid-edge")
 
 

@@ -14,10 +14,7 @@ from rrid_calib.ranges import collect, descriptors_of, scales
 from rrid_calib.rounding import SecondMoments, compensated, empty_moments, rounded_weights
 from rrid_calib.weights import LARGEST, quantised_weights, weight_steps
 from rrid_edge.parity.agreement import row_cosines
-from rrid_export.branch import InferenceBranch
-from rrid_export.onnx import export_onnx
-from rrid_export.source import SourceNetwork
-from support.networks import TINY, tiny_network
+from support.networks import TINY
 
 
 def _error(weights, steps, rounded, moments):
@@ -151,24 +148,22 @@ def test_moments_do_not_depend_on_when_they_are_added(monkeypatch):
     np.testing.assert_allclose(found[1], found[2], rtol=1e-5)
 
 
-def test_compensation_reduces_the_error_of_a_network(tmp_path):
-    source = SourceNetwork(tiny_network(), tmp_path / "tiny.pth", "ab", "nothing")
-    export_onnx(InferenceBranch(source.model).eval(), source.spec(), tmp_path / "tiny.onnx")
-    model = read_graph(tmp_path / "tiny.onnx")
-    shape = (40, TINY.height_px, TINY.width_px, 3)
+def test_compensation_reduces_the_error_of_a_network(exported):
+    model = read_graph(exported)
+    shape = (96, TINY.height_px, TINY.width_px, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     moments = empty_moments(model)
     histograms = collect(
-        model, {layer.source for layer in moments._layers} | _residuals(model), pixels[:24], watch=moments.add
+        model, {layer.source for layer in moments._layers} | _residuals(model), pixels[:48], watch=moments.add
     )
     steps, rounded = scales(histograms, "minmax"), rounded_weights(model, moments)
     assert len(rounded) == 23
-    expected = descriptors_of(model, pixels[24:])
+    expected = descriptors_of(model, pixels[48:])
     heads = [layer.name for layer in moments._layers if layer.head]
 
     def lost(weights):
         found = quantised(model, steps, (), heads, float_residuals=True, rounded=weights)
-        return 1 - row_cosines(expected, descriptors_of(found, pixels[24:])).mean()
+        return 1 - row_cosines(expected, descriptors_of(found, pixels[48:])).mean()
 
     assert lost(rounded) < 0.7 * lost(None)
 
