@@ -7,6 +7,7 @@ file and the place in it: deep nesting, invalid UTF-8, missing keys, wrong types
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ class Artefact(Generic[Content]):
             ArtefactError: of the class ``error``: the text is no JSON or does not fit the schema.
         """
         try:
-            values = msgspec.json.decode(text)
+            values = _decoded(text)
         except (ValueError, RecursionError) as error:
             raise self.damaged(where, str(error)) from error
         return self.convert(values, where=where)
@@ -108,8 +109,25 @@ class Artefact(Generic[Content]):
 
     def damaged(self, where: str, reason: str) -> ArtefactError:
         """The error for damage that a caller finds in the checked content."""
-        reason = printable(reason.replace("`", "").replace(" - at $.", " at ").replace(" - at $", " at the top"))
+        reason = printable(reason.replace("`", ""))
+        for found, told in (
+            (" - at $.", " at "),
+            (" - at $[", " at ["),
+            (" - at $", " at the top"),
+            ("[...]", "an entry"),
+        ):
+            reason = reason.replace(found, told)
         return self.error(f"{where}: damaged {self.name} ({reason[:_MAX_REASON]}); {self.remedy}")
+
+
+def _decoded(text: str | bytes) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except ValueError as error:
+        if "surrogate" not in str(error):
+            raise
+        # Python writes the bytes of a name that is no UTF-8 as halves of surrogate pairs, which msgspec refuses.
+        return json.loads(text)
 
 
 def _refuse_infinite(values: object, place: str) -> None:

@@ -9,14 +9,43 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
-from rrid_edge.errors import OutputError, printable
+from msgspec import Meta
+
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import GalleryError, UsageError, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output, user_state_folder
 from rrid_edge.gallery.contract import GalleryStore
 
-_FACTS = ("pattern", "time_from", "retention_s", "model")
+
+@dataclass(frozen=True)
+class _Facts:
+    """The facts that users chose; empty where they did not."""
+
+    pattern: str = ""
+    time_from: str = ""
+    retention_s: Annotated[str, Meta(pattern=r"\A[0-9]{0,18}\Z")] = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The content of the file."""
+
+    facts: _Facts
+    forgotten: str
+
+
+_NAMES = tuple(field.name for field in fields(_Facts))
+_KEPT = Artefact(
+    "record of what the rebuilt gallery keeps",
+    _Stored,
+    "restore the file, or delete it to let forgotten people be indexed again",
+    GalleryError,
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +66,7 @@ class Kept:
         info = store.info()
         retention = "" if info.retention_s is None else str(info.retention_s)
         return cls(
-            dict(zip(_FACTS, (info.pattern, info.time_from, retention, info.model), strict=True)),
+            dict(zip(_NAMES, (info.pattern, info.time_from, retention, info.model), strict=True)),
             store.kept_out_state(),
         )
 
@@ -68,19 +97,14 @@ def load(location: object) -> Kept | None:
     """What a gallery keeps whose rebuild was interrupted, or None.
 
     Raises:
-        OutputError: the file cannot be read.
+        GalleryError: the file is damaged or cannot be read.
     """
     file = kept_file(location)
     try:
-        content = json.loads(file.read_text("utf-8"))
-        return Kept(dict(content["facts"]), str(content["forgotten"]))
-    except (FileNotFoundError, NotADirectoryError):
+        kept = _KEPT.read(file)
+    except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{printable(file)}: what the rebuilt gallery keeps cannot be read ({error}); make the file readable, or "
-            "delete it to let forgotten people be indexed again"
-        ) from error
+    return Kept(asdict(kept.facts), kept.forgotten)
 
 
 def restore(location: object, store: GalleryStore) -> None:
@@ -91,14 +115,17 @@ def restore(location: object, store: GalleryStore) -> None:
         store: open for writing.
 
     Raises:
-        OutputError: the file cannot be read.
+        GalleryError: the file is damaged or cannot be read.
     """
     kept = load(location)
     if kept is None:
         return
     own = Kept.of(store)  # a kill before the file was deleted leaves a gallery that has all of it already
     if kept.forgotten and not own.forgotten:
-        store.restore_kept_out(kept.forgotten)
+        try:
+            store.restore_kept_out(kept.forgotten)
+        except UsageError as error:
+            raise _KEPT.damaged(printable(kept_file(location)), error.message) from error
     store.remember({name: value for name, value in kept.facts.items() if value and not own.facts[name]})
     with contextlib.suppress(FileNotFoundError):
         kept_file(location).unlink()

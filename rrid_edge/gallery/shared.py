@@ -6,16 +6,18 @@ import os
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
-from rrid_edge.errors import FingerprintMismatchError, UsageError, printable
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError, printable
 from rrid_edge.gallery.base import GalleryRow, NewRow
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.spec import HEX64, ModelSpec
 
 DTYPES = ("float16", "float32")
 """Types in which vectors can be stored."""
@@ -205,3 +207,31 @@ def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> ND
     # Row by row: a matrix product would make a score depend on the other rows.
     wide = query.astype(np.float64)
     return np.array([float(row.astype(np.float64) @ wide) for row in vectors], np.float32)
+
+
+@dataclass(frozen=True)
+class KeptOut:
+    """The forgotten contents of a gallery, as ``kept_out_state`` writes them.
+
+    Attributes:
+        key: of the digests, 32 bytes in hex.
+        digests: HMAC-SHA256 of each content, in base64.
+    """
+
+    key: Annotated[str, Meta(pattern=HEX64)]
+    digests: tuple[Annotated[bytes, Meta(min_length=32, max_length=32)], ...]
+
+
+_KEPT_OUT = Artefact("forgotten contents", KeptOut, "expected what kept_out_state returned", GalleryError)
+
+
+def parse_kept_out(state: str) -> KeptOut:
+    """Parse what ``kept_out_state`` of a gallery returned.
+
+    Raises:
+        UsageError: the text is no such state.
+    """
+    try:
+        return _KEPT_OUT.parse(state, where="state")
+    except GalleryError as error:
+        raise UsageError(error.message, parameter="state") from error

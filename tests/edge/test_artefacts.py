@@ -69,6 +69,17 @@ def test_each_damage_is_one_line_that_names_the_file(tmp_path, text, reason):
     assert len(caught.value.message) < 400 + len(str(path))
 
 
+def test_names_that_are_no_utf8_are_read_as_python_writes_them(tmp_path):
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps({**GOOD, "name": "\udcff.jpg"}), encoding="utf-8")
+    assert POINTS.read(path).name == "\udcff.jpg"
+    assert POINTS.parse('{"format":2,"name":"\udcff","points":[]}', where="x").name == "\udcff"
+    deep = '{"format":2,"name":"\\udcff","points":' + "[" * 100_000
+    for text in (deep, '{"format":2,"name":"\\udcff","points":[{"rate":NaN}]}', '{"name":"\\udcff"'):
+        with pytest.raises(ModelFileError, match=r"^x: damaged points"):
+            POINTS.parse(text, where="x")
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "[nan]"])
 def test_toml_has_no_infinite_numbers(tmp_path, value):
     path = tmp_path / "points.toml"

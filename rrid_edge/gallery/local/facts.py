@@ -8,23 +8,66 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Final, Literal
 
-from rrid_edge.errors import GalleryError, UsageError, printable
+from msgspec import Meta
+
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import GalleryError, ModelFileError, UsageError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow
 from rrid_edge.gallery.local.database import is_damage, transaction
 from rrid_edge.gallery.local.schema import FORMAT, MODULUS, columns_of
 from rrid_edge.gallery.local.vector_file import VectorFormat
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.spec import HEX64, ModelSpec
 
 Facts = dict[str, str]
 REMEMBERED = ("model", "pattern", "time_from", "retention_s")
 """Facts that callers record."""
 _CHECK = "check32"
+_AGAIN: Final = "restore the folder from a backup, or index again with: rrid-edge index FOLDER --rebuild"
+_Number = Annotated[str, Meta(pattern=r"\A[0-9]{1,18}\Z")]
+_Slots = Annotated[str, Meta(pattern=r"\A[0-9]{1,9}\Z")]  # the header of the vector file has 32 bits for each
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """The facts that name a vector file, of any format. Others are ignored."""
+
+    spec: str
+    dtype: Literal["float16", "float32"]
+    generation: _Slots
+    slots: _Slots
+
+
+@dataclass(frozen=True)
+class _Stored(_Vectors):
+    """The facts of format 2. Numbers are stored as texts."""
+
+    format: _Number
+    rows: _Slots
+    total: Annotated[str, Meta(pattern=r"\A[0-9]{1,20}\Z")]
+    next_id: _Number
+    commit: Annotated[str, Meta(pattern=r"\A[0-9]{1,18}(-[0-9a-f]{1,32})?\Z")]
+    model: str
+    pattern: str
+    time_from: str
+    retention_s: Annotated[str, Meta(pattern=r"\A[0-9]{0,18}\Z")]
+    projection: str
+    digest_key: Annotated[str, Meta(pattern=HEX64)]
+    kept_out: _Number
+    log: str
+
+
+_VECTORS = Artefact("facts in the catalogue", _Vectors, _AGAIN, GalleryError)
+_FACTS = Artefact("facts in the catalogue", _Stored, _AGAIN, GalleryError)
+_TEXTS = Artefact("copy of the facts", dict[str, str], _AGAIN, GalleryError)
+_SPEC = Artefact("spec in the catalogue", dict[str, str], _AGAIN, GalleryError)
 
 
 @dataclass(frozen=True)
@@ -61,7 +104,7 @@ def refuse_unknown_facts(facts: Mapping[str, str]) -> None:
             raise UsageError(
                 f"fact {key!r}: {value!r}: expected a text for one of {', '.join(REMEMBERED)}", parameter=key
             )
-        if key == "retention_s" and value and not (value.isascii() and value.isdigit() and int(value) > 0):
+        if key == "retention_s" and value and not re.fullmatch("0*[1-9][0-9]{0,17}", value):
             raise UsageError(f"retention of {value!r}: expected a whole number of seconds above 0", parameter=key)
 
 
@@ -93,27 +136,25 @@ def read_facts(connection: sqlite3.Connection, folder: Path) -> ReadFacts:
     copy = _read_copy(connection)
     if copy is not None:
         return ReadFacts(_of_known_format(copy, folder), 1)
-    if str(facts.get("format", "")).isdigit():
-        refuse_newer(facts["format"], folder)  # a newer format may have other checksums
+    if re.fullmatch("[0-9]+", str(facts.get("format"))):
+        refuse_newer(str(facts["format"]), folder)  # a newer format may have other checksums
     raise GalleryError(
-        f"{printable(folder)}: both copies of the gallery's facts are damaged: expected one intact copy; restore the "
-        "folder from a backup, or index again with: rrid-edge index FOLDER --rebuild"
+        f"{printable(folder)}: both copies of the gallery's facts are damaged: expected one intact copy; {_AGAIN}"
     )
 
 
-def _is_intact(facts: Mapping[str, object]) -> bool:
-    return all(isinstance(value, str) for value in facts.values()) and facts.get(_CHECK) == str(
-        facts_check(facts)  # type: ignore[arg-type]
-    )
+def _is_intact(facts: Mapping[str, str]) -> bool:
+    are_texts = all(isinstance(text, str) for item in facts.items() for text in item)  # damage makes other types
+    return are_texts and facts.get(_CHECK) == str(facts_check(facts))
 
 
 def _read_copy(connection: sqlite3.Connection) -> Facts | None:
     try:
         found = connection.execute("SELECT body FROM info_copy WHERE id = 1").fetchone()
-        facts = json.loads(found[0]) if found is not None else {}
-    except (sqlite3.DatabaseError, TypeError, ValueError):
+        facts = _TEXTS.parse(str(found[0]) if found else "", where="")
+    except (sqlite3.DatabaseError, GalleryError):
         return None
-    return facts if isinstance(facts, dict) and _is_intact(facts) else None
+    return facts if _is_intact(facts) else None
 
 
 def copy_is_intact(connection: sqlite3.Connection, facts: Mapping[str, str]) -> bool:
@@ -123,7 +164,18 @@ def copy_is_intact(connection: sqlite3.Connection, facts: Mapping[str, str]) -> 
 
 def _of_known_format(facts: Facts, folder: Path) -> Facts:
     refuse_newer(facts.get("format", "unknown"), folder)
+    _FACTS.convert(facts, where=printable(folder))
     return facts
+
+
+def checked_facts_of_format_1(facts: Mapping[str, object], folder: Path) -> Facts:
+    """The facts of a gallery of format 1 that name its model and vectors. Others may be missing.
+
+    Raises:
+        GalleryError: a fact is missing or damaged.
+    """
+    _VECTORS.convert(dict(facts), where=printable(folder))
+    return {str(key): str(value) for key, value in facts.items()}
 
 
 def refuse_newer(found: str, folder: Path) -> None:
@@ -132,9 +184,9 @@ def refuse_newer(found: str, folder: Path) -> None:
     Raises:
         GalleryError: the format is newer.
     """
-    if not found.isdigit() or int(found) > FORMAT:
+    if not re.fullmatch("0*[0-9]{1,9}", found) or int(found) > FORMAT:
         raise GalleryError(
-            f"{printable(folder)}: index format {printable(found)} is newer than this rrid-edge reads ({FORMAT}); "
+            f"{printable(folder)}: index format {printable(found)[:20]} is newer than this rrid-edge reads ({FORMAT}); "
             "update rrid-edge"
         )
 
@@ -177,26 +229,25 @@ def info_of(facts: Facts, folder: Path) -> GalleryInfo:
     """The facts as callers get them.
 
     Raises:
-        GalleryError: a fact is missing or unreadable.
+        GalleryError: the spec is damaged.
     """
+    where = printable(folder)
     try:
-        return GalleryInfo(
-            spec=ModelSpec.from_metadata(json.loads(facts["spec"]), where=printable(folder)),
-            model=facts["model"],
-            rows=int(facts["rows"]),
-            slots=int(facts["slots"]),
-            dtype=facts["dtype"],
-            generation=int(facts["generation"]),
-            pattern=facts["pattern"],
-            time_from=facts["time_from"],
-            retention_s=int(facts["retention_s"]) if facts["retention_s"] else None,
-            format=int(facts["format"]),
-        )
-    except (KeyError, ValueError) as error:
-        raise GalleryError(
-            f"{printable(folder)}: the facts in the catalogue are unreadable ({error}); restore the folder from a "
-            "backup, or index again with: rrid-edge index FOLDER --rebuild"
-        ) from error
+        spec = ModelSpec.from_metadata(_SPEC.parse(facts["spec"], where=where), where="the spec")
+    except ModelFileError as error:
+        raise _SPEC.damaged(where, error.message) from error
+    return GalleryInfo(
+        spec=spec,
+        model=facts["model"],
+        rows=int(facts["rows"]),
+        slots=int(facts["slots"]),
+        dtype=facts["dtype"],
+        generation=int(facts["generation"]),
+        pattern=facts["pattern"],
+        time_from=facts["time_from"],
+        retention_s=int(facts["retention_s"]) if facts["retention_s"] else None,
+        format=int(facts["format"]),
+    )
 
 
 def vector_format_of(info: GalleryInfo) -> VectorFormat:

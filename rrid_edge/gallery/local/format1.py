@@ -10,7 +10,14 @@ from pathlib import Path
 
 from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryRow
 from rrid_edge.gallery.local.database import is_damage, transaction
-from rrid_edge.gallery.local.facts import Facts, count_rows, info_of, new_facts, refuse_newer, write_facts
+from rrid_edge.gallery.local.facts import (
+    Facts,
+    checked_facts_of_format_1,
+    count_rows,
+    info_of,
+    new_facts,
+    write_facts,
+)
 from rrid_edge.gallery.local.schema import INSERT, TABLES, Record, record_of
 from rrid_edge.model.spec import ModelSpec
 
@@ -71,8 +78,7 @@ def _fill(connection: sqlite3.Connection, facts: Facts, records: list[Record]) -
 
 
 def _upgraded(connection: sqlite3.Connection, folder: Path) -> tuple[Facts, list[Record]]:
-    old = dict(connection.execute("SELECT key, value FROM info").fetchall())
-    refuse_newer(old.get("format", "unknown"), folder)
+    old = checked_facts_of_format_1(dict(connection.execute("SELECT key, value FROM info").fetchall()), folder)
     live_of_path: dict[str | None, GalleryRow] = {}
     dead: list[GalleryRow] = []
     for row, is_dead in _rows(connection):  # by slot: format 1 has no checksum over ``dead``, and the last row counts
@@ -83,7 +89,7 @@ def _upgraded(connection: sqlite3.Connection, folder: Path) -> tuple[Facts, list
             live_of_path[row.path] = row
     live = list(live_of_path.values())
     known = {key: old[key] for key in ("spec", "dtype", "generation", "slots", "model", "projection") if key in old}
-    slots = max([row.slot + 1 for row in (*live, *dead)] + [int(known.get("slots", "0"))])
+    slots = max([row.slot + 1 for row in (*live, *dead)] + [int(known["slots"])])
     spec = stored_spec(connection, folder)
     facts = new_facts(spec, known["dtype"]) | known | {"slots": str(slots), "next_id": str(slots + 1)}
     count_rows(facts, added=live)
@@ -94,7 +100,7 @@ def _upgraded(connection: sqlite3.Connection, folder: Path) -> tuple[Facts, list
 
 def stored_spec(connection: sqlite3.Connection, folder: Path) -> ModelSpec:
     """The model of a gallery of format 1."""
-    old = dict(connection.execute("SELECT key, value FROM info").fetchall())
+    old = checked_facts_of_format_1(dict(connection.execute("SELECT key, value FROM info").fetchall()), folder)
     missing = dict.fromkeys(("pattern", "time_from", "retention_s", "model"), "") | {"rows": "0"}
     return info_of(missing | old, folder).spec
 

@@ -13,6 +13,7 @@ from rrid_edge.errors import UsageError
 from rrid_edge.gallery.local.facts import Facts
 from rrid_edge.gallery.local.schema import from_bytes, to_bytes
 from rrid_edge.gallery.local.writing import thumbnail_check
+from rrid_edge.gallery.shared import parse_kept_out
 
 
 def keyed_digest(facts: Facts, content: str) -> bytes:
@@ -57,21 +58,15 @@ def restore_kept_out(connection: sqlite3.Connection, facts: Facts, state: str) -
     Raises:
         UsageError: the text is not such a state, or this gallery has forgotten contents under its own key.
     """
-    try:
-        found = json.loads(state)
-        key, digests = bytes.fromhex(found["key"]), {base64.b64decode(text) for text in found["digests"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            "the state of forgotten contents is unreadable: expected what kept_out_state returned", parameter="state"
-        ) from error
-    if facts["kept_out"] != "0" and facts["digest_key"] != key.hex():
+    found = parse_kept_out(state)
+    if facts["kept_out"] != "0" and facts["digest_key"] != found.key:
         raise UsageError(
             "this gallery has forgotten contents of its own: expected one that has forgotten nothing; restore the "
             "state right after the gallery is created",
             parameter="state",
         )
-    facts["digest_key"] = key.hex()
-    write_digests(connection, facts, read_digests(connection)[0] | digests)
+    facts["digest_key"] = found.key
+    write_digests(connection, facts, read_digests(connection)[0] | set(found.digests))
 
 
 def _unreadable_check(source: bytes, path: bytes, size: int, mtime_ns: int) -> int:

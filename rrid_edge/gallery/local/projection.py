@@ -13,10 +13,14 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import GalleryError
 from rrid_edge.files import sync_path
 from rrid_edge.gallery.local.vector_file import write_all
 
@@ -34,6 +38,10 @@ BEING_ERASED = -1
 """Checksum of projected rows while some of them are overwritten; it fits all rows."""
 
 
+_Rows = Annotated[int, Meta(ge=0, lt=1 << 32)]
+_Checksum = Annotated[int, Meta(ge=BEING_ERASED, lt=1 << 32)]
+
+
 @dataclass(frozen=True)
 class ProjectionFacts:
     """The facts of a projection, as the catalogue stores them.
@@ -47,12 +55,12 @@ class ProjectionFacts:
         fit: number of the basis. Each basis has files of its own, because readers may still use the last one.
     """
 
-    dimensions: int
-    rows: int
-    fitted_on: int
-    crc32: int
-    basis_crc32: int
-    fit: int = 0
+    dimensions: Annotated[int, Meta(ge=1, le=MOST_DIMENSIONS)]
+    rows: _Rows
+    fitted_on: _Rows
+    crc32: _Checksum
+    basis_crc32: _Checksum
+    fit: _Rows = 0
 
     def to_json(self) -> str:
         """The text that the catalogue stores."""
@@ -60,11 +68,14 @@ class ProjectionFacts:
 
     @classmethod
     def from_json(cls, text: str) -> ProjectionFacts | None:
-        """Parse the catalogue's text; None if it is empty or has unknown fields."""
+        """Parse the catalogue's text; None if it is empty or damaged: a projection is made again."""
         try:
-            return cls(**{key: int(value) for key, value in json.loads(text or "null").items()})
-        except (AttributeError, TypeError, ValueError):
+            return _FACTS.parse(text, where="projection")
+        except GalleryError:
             return None
+
+
+_FACTS = Artefact("facts of a projection", ProjectionFacts, "index again", GalleryError)
 
 
 @dataclass(frozen=True)

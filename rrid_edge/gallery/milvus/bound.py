@@ -19,6 +19,7 @@ it, and readers ask again until then.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -58,13 +59,19 @@ class Bound:
         for name, value in texts.items():
             if name.startswith(_MARK) and value:
                 owner, _, start = value.partition(" ")
-                marks[int(name[len(_MARK) :])] = (owner, int(start))
-        return cls(int(number) if token and token == counted_token else 0, token, marks)
+                marks[_whole(name[len(_MARK) :])] = (owner, _whole(start))
+        return cls(_whole(number) if token and token == counted_token else 0, token, marks)
 
     def running(self) -> dict[int, str]:
         """Tokens of removals that may still run, by slot."""
         now_s = time.time()
         return {slot: token for slot, (token, start) in self.marks.items() if abs(now_s - start) < REMOVAL_S}
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ValueError(f"{text[:20]!r} is no whole number")
+    return int(text)
 
 
 class LowerBound:

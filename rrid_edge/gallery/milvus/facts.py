@@ -7,12 +7,17 @@ changed and written back by several writers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal
 
-from rrid_edge.errors import GalleryError, ModelFileError, UsageError
+from msgspec import Meta
+
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import GalleryError, ModelFileError, UsageError, printable
 from rrid_edge.gallery.milvus.bound import Bound
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.spec import HEX64, ModelSpec
 
 FORMAT = 2
 IVF_LISTS = 256
@@ -50,6 +55,46 @@ class Damage:
     def is_open(self) -> bool:
         """Whether rows may still be damaged."""
         return bool(self.keys) and self.id != self.mended
+
+
+_Number = Annotated[str, Meta(pattern=r"\A[0-9]{1,18}\Z")]
+
+
+@dataclass(frozen=True)
+class _Properties:
+    """The properties of a collection, without their prefix: texts."""
+
+    format: _Number
+    fingerprint: Annotated[str, Meta(pattern=HEX64)]
+    spec: str
+    dtype: Literal["float16", "float32"]
+    index: Literal["flat", "ivf", "hnsw", "diskann"]
+    replicas: Annotated[str, Meta(pattern=r"\A[0-9]{1,4}\Z")]
+    model: str = ""
+    pattern: str = ""
+    time_from: str = ""
+    retention_s: Annotated[str, Meta(pattern=r"\A[0-9]{0,18}\Z")] = ""
+    damaged: str = ""
+    mended: str = ""
+    rows: _Number = "0"
+    count: str = ""
+    counted: str = ""
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """The property ``damaged``, as :func:`damage_property` writes it."""
+
+    id: str = ""
+    keys: tuple[str, ...] = ()
+    more: bool = False
+
+
+_AGAIN: Final = "index again with: rrid-edge index FOLDER --gallery ADDRESS --rebuild"
+_PROPERTIES = Artefact("properties of the collection", _Properties, _AGAIN, GalleryError)
+_SPEC = Artefact("spec in the properties", dict[str, str], _AGAIN, GalleryError)
+_DAMAGE = Artefact("record of damage", _Damage, _AGAIN, GalleryError)
+_KEYS = Artefact("record of damage", tuple[str, ...], _AGAIN, GalleryError)
 
 
 @dataclass(frozen=True)
@@ -103,37 +148,34 @@ class CollectionFacts:
                 f"{where}: this collection is not a gallery of rrid-edge (it has no property {PREFIX}format); name "
                 "another collection, or create one with: rrid-edge index FOLDER --gallery ADDRESS"
             )
-        version = texts["format"]
-        if not version.isdecimal() or int(version) > FORMAT:
+        version = str(texts["format"])
+        if not re.fullmatch("0*[0-9]{1,9}", version) or int(version) > FORMAT:
             raise GalleryError(
-                f"{where}: gallery format {version} is newer than this rrid-edge reads ({FORMAT}); update rrid-edge"
+                f"{where}: gallery format {printable(version)[:20]} is newer than this rrid-edge reads ({FORMAT}); "
+                "update rrid-edge"
             )
+        stored = _PROPERTIES.convert(texts, where=where)
         try:
-            return cls._parsed(texts, where)
-        except (KeyError, ValueError, TypeError, AttributeError, ModelFileError) as error:
-            raise GalleryError(
-                f"{where}: the collection's properties are damaged ({error}); index again with: "
-                "rrid-edge index FOLDER --gallery ADDRESS --rebuild"
-            ) from error
+            return cls._parsed(stored, texts, where)
+        except (ValueError, ModelFileError) as error:
+            raise _PROPERTIES.damaged(where, str(error)) from error
 
     @classmethod
-    def _parsed(cls, texts: Mapping[str, str], where: str) -> CollectionFacts:
-        spec = ModelSpec.from_metadata(json.loads(texts["spec"]), where=where)
-        if texts["index"] not in INDEX_TYPES or texts["fingerprint"] != spec.fingerprint:
+    def _parsed(cls, stored: _Properties, texts: Mapping[str, str], where: str) -> CollectionFacts:
+        spec = ModelSpec.from_metadata(_SPEC.parse(stored.spec, where=where), where="the spec")
+        if stored.fingerprint != spec.fingerprint:
             raise ValueError("its entries contradict each other")
-        version = int(texts["format"])
+        version = int(stored.format)
         if version == 1:  # one register each, without ids
-            damage = Damage("1", tuple(str(key) for key in json.loads(texts.get("damaged", "[]"))))
-            bound = Bound(rows=int(texts.get("rows", "0")))
+            damage = Damage("1", _KEYS.parse(stored.damaged or "[]", where=where))
+            bound = Bound(rows=int(stored.rows))
         else:
-            found = json.loads(texts.get("damaged", "{}"))
-            keys, is_partial = tuple(map(str, found.get("keys", []))), bool(found.get("more"))
-            damage = Damage(found.get("id", ""), keys, is_partial, texts.get("mended", ""))
+            found = _DAMAGE.parse(stored.damaged or "{}", where=where)
+            damage = Damage(found.id, found.keys, found.more, stored.mended)
             bound = Bound.from_properties(texts)
         remembered = {name: texts[name] for name in REMEMBERED if texts.get(name)}
-        if not remembered.get("retention_s", "0").isdecimal():
-            raise ValueError(f"retention_s {remembered['retention_s']!r} is not a number of seconds")
-        return cls(spec, texts["dtype"], texts["index"], int(texts["replicas"]), version, remembered, damage, bound)
+        replicas = int(stored.replicas)
+        return cls(spec, stored.dtype, stored.index, replicas, version, remembered, damage, bound)
 
     def fact(self, name: str) -> str:
         """A fact of :data:`REMEMBERED`, or an empty text."""
@@ -149,7 +191,7 @@ def remembered_properties(facts: Mapping[str, str]) -> dict[str, str]:
     for name, value in facts.items():
         if name not in REMEMBERED or not isinstance(value, str):
             raise UsageError(f"fact {name}={value!r} cannot be recorded: expected texts of {', '.join(REMEMBERED)}")
-        if name == "retention_s" and value and not (value.isascii() and value.isdecimal()):
+        if name == "retention_s" and value and not re.fullmatch("[0-9]{1,18}", value):
             raise UsageError(f"retention_s {value!r}: expected a whole number of seconds", parameter="retention_s")
     return {PREFIX + name: str(value) for name, value in facts.items()}
 

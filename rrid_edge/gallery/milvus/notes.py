@@ -14,8 +14,12 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from msgspec import Meta
+
+from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import GalleryError, UsageError
 from rrid_edge.gallery.milvus.bound import Bound, LowerBound
 from rrid_edge.gallery.milvus.client import Connection
@@ -31,12 +35,27 @@ from rrid_edge.gallery.milvus.schema import (
     names_expression,
 )
 from rrid_edge.gallery.milvus.writing import Writer
+from rrid_edge.gallery.shared import parse_kept_out
+from rrid_edge.model.spec import HEX64
 
 _TEXTS = {KEY: 64, "source": TEXT_CHARACTERS, "path": TEXT_CHARACTERS}
 _INTEGERS = ("kind", "size", "mtime_ns")
 _KEPT_OUT, _UNREADABLE = 0, 1
 _PREFIX = "rrid.notes."
 _ROW_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class _Properties:
+    key: Annotated[str, Meta(pattern=HEX64)]
+
+
+_PROPERTIES = Artefact(
+    "notes of a gallery of rrid-edge",
+    _Properties,
+    "rename this collection, or name another collection for the gallery",
+    GalleryError,
+)
 
 
 class Notes:
@@ -101,22 +120,16 @@ class Notes:
         """
         if not state:
             return
-        try:
-            found = json.loads(state)
-            key, digests = bytes.fromhex(found["key"]).hex(), [base64.b64decode(one).hex() for one in found["digests"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"the record of forgotten contents is damaged ({error}); expected that of a store"
-            ) from error
+        found = parse_kept_out(state)
         self._make()
-        if self._secret.hex() != key:
+        if self._secret.hex() != found.key:
             if self._kept_out_keys():
                 raise UsageError(
                     f"{self._connection.address}: this gallery has forgotten other contents already; expected a new one"
                 )
-            self._alter({f"{_PREFIX}key": key})
-            self._secret = bytes.fromhex(key)
-        self._writer.upsert([_kept_out(digest) for digest in digests])
+            self._alter({f"{_PREFIX}key": found.key})
+            self._secret = bytes.fromhex(found.key)
+        self._writer.upsert([_kept_out(digest.hex()) for digest in found.digests])
         self._writer.measure()
 
     def unreadable(self, source: str) -> dict[str, tuple[int, int]]:
@@ -198,16 +211,13 @@ class Notes:
         """The lower bound. Reads the key too: another process may have rebuilt the gallery."""
         properties = self._properties()
         self._secret = self._key_of(properties)
-        return Bound.from_properties(properties)
+        try:
+            return Bound.from_properties(properties)
+        except ValueError as error:
+            raise _PROPERTIES.damaged(str(self._connection.address), str(error)) from error
 
     def _key_of(self, properties: Mapping[str, str]) -> bytes:
-        try:
-            return bytes.fromhex(properties["key"])
-        except (KeyError, ValueError) as error:
-            raise GalleryError(
-                f"{self._connection.address}: this collection is not the notes of a gallery of rrid-edge; rename it, "
-                "or name another collection for the gallery"
-            ) from error
+        return bytes.fromhex(_PROPERTIES.convert(dict(properties), where=str(self._connection.address)).key)
 
 
 def _note(key: str, kind: int) -> dict[str, Any]:

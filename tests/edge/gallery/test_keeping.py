@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rrid_edge.errors import OutputError
+from rrid_edge.errors import GalleryError
 from rrid_edge.gallery import keeping
 from rrid_edge.gallery.base import NewRow
+from rrid_edge.gallery.local.store import LocalGallery
 from support.memory_store import SPEC, MemoryStore, vectors
 
 SHA = "ab" * 32
@@ -80,11 +81,49 @@ def _raise():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", json.dumps({"facts": 3, "forgotten": ""})])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"facts":' * 20_000,
+        json.dumps({"facts": 3, "forgotten": ""}),
+        json.dumps({"facts": {"model": 3}, "forgotten": ""}),
+        json.dumps({"facts": {"retention_s": "soon"}, "forgotten": ""}),
+        json.dumps({"facts": {}, "forgotten": 3}),
+    ],
+    ids=lambda value: value[:40] or "empty",
+)
 def test_a_damaged_file_is_refused_instead_of_letting_people_in(location, content):
     file = keeping.kept_file(location)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(content)
-    with pytest.raises(OutputError, match="cannot be read"):
+    with pytest.raises(GalleryError, match="damaged") as caught:
         keeping.restore(location, MemoryStore(SPEC))
+    assert caught.value.message.startswith(f"{file}: ")
+    assert caught.value.exit_code == 4
+    assert file.exists()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "no state",
+        json.dumps({"key": "ab", "digests": []}),
+        json.dumps({"key": SHA, "digests": ["AAAA"]}),
+        json.dumps({"key": SHA, "digests": SHA}),
+        '{"key":' * 20_000,
+    ],
+    ids=lambda value: value[:30],
+)
+def test_damaged_forgotten_contents_are_refused_and_kept(tmp_path, state):
+    file = keeping.kept_file(tmp_path)
+    file.write_text(json.dumps({"facts": {}, "forgotten": state}))
+    with LocalGallery.create(tmp_path / "index", SPEC) as store:
+        with pytest.raises(GalleryError, match="damaged forgotten contents") as caught:
+            keeping.restore(tmp_path, store)
+        assert caught.value.message.startswith(f"{file}: damaged record of what the rebuilt gallery keeps (")
+        assert store.kept_out_state() == ""
     assert file.exists()

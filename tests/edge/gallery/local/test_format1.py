@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.errors import FingerprintMismatchError
+from rrid_edge.errors import FingerprintMismatchError, GalleryError
 from rrid_edge.gallery import SearchFilter
 from rrid_edge.gallery.local import vector_file
 from rrid_edge.gallery.local.store import LocalGallery
@@ -171,3 +171,28 @@ def test_a_kill_in_the_middle_leaves_format_1(folder, module, name):
     with LocalGallery(folder, write=True) as writer:
         check(writer)
     assert found_format(folder) == "2"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE info SET value = 'many' WHERE key = 'slots'",
+        "UPDATE info SET value = '99999999999999999999' WHERE key = 'generation'",
+        "UPDATE info SET value = 'float64' WHERE key = 'dtype'",
+        "UPDATE info SET value = x'ff' WHERE key = 'dtype'",
+        "UPDATE info SET value = '{' WHERE key = 'spec'",
+        "UPDATE info SET value = '[]' WHERE key = 'spec'",
+        "DELETE FROM info WHERE key = 'dtype'",
+        "DELETE FROM info WHERE key = 'slots'",
+        "UPDATE info SET key = x'ff' WHERE key = 'dtype'",
+    ],
+)
+def test_damaged_facts_are_refused_in_one_line(folder, statement):
+    connection = sqlite3.connect(folder / "meta.sqlite")
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    for write in (False, True):
+        with pytest.raises(GalleryError, match=r"in the catalogue \(.*; restore the folder") as caught:
+            LocalGallery(folder, write=write)
+        assert caught.value.message.startswith(f"{folder}: damaged ")

@@ -179,9 +179,15 @@ def test_another_model(address, raw):
     ("changed", "words"),
     [
         ({"rrid.gallery.format": "99"}, "format 99 is newer"),
-        ({"rrid.gallery.spec": "{}"}, "properties are damaged"),
+        ({"rrid.gallery.spec": "{}"}, "damaged properties of the collection"),
+        ({"rrid.gallery.spec": "[" * 9_999}, "damaged spec in the properties"),
+        ({"rrid.gallery.replicas": "two"}, "damaged properties of the collection .* at replicas"),
+        ({"rrid.gallery.retention_s": "\u0661"}, "damaged properties of the collection .* at retention_s"),
+        ({"rrid.gallery.damaged": "[]"}, "damaged record of damage"),
+        ({"rrid.gallery.damaged": "{"}, "damaged record of damage"),
+        ({"rrid.gallery.removing.x": "token soon"}, "damaged properties of the collection .*whole number"),
         ({"rrid.gallery.fingerprint": "0" * 64}, "contradict each other"),
-        ({"rrid.gallery.index": "tree"}, "properties are damaged"),
+        ({"rrid.gallery.index": "tree"}, "damaged properties of the collection .* at index"),
     ],
 )
 def test_newer_or_damaged_facts(raw, address, changed, words):
