@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.names import Kind, kind_of
-from rrid_edge.model.protobuf import fields, pair, text
+from rrid_edge.model.protobuf import MOST_BYTES, fields, pair, text
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 _ELEMENT_TYPES = {
@@ -27,6 +27,7 @@ _ELEMENT_TYPES = {
     11: "float64",
     16: "bfloat16",
 }
+_MOST_SEEN = 200
 _EXPORT_HINT = "export it with: rrid-edge export CHECKPOINT"
 
 
@@ -92,12 +93,14 @@ def read_model_header(path: Path) -> OnnxHeader:
         facts = path.stat()
         if facts.st_size == 0:
             raise ModelFileError(f"{where}: this file is empty; {_EXPORT_HINT}")
+        if facts.st_size > MOST_BYTES:
+            raise ValueError(f"{facts.st_size:,} bytes, an ONNX file has at most {MOST_BYTES:,}")
         header = _parse_file(path, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(
-            f"{where}: no such model file; give another one, or {_EXPORT_HINT}", parameter="model"
-        ) from error
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        found = "no such model file" if missing else f"cannot be read ({error.strerror or error})"
+        raise UsageError(f"{where}: {found}; give another one, or {_EXPORT_HINT}", parameter="model") from error
+    except ValueError as error:
         raise no_onnx(path, error) from error
     for name in header.external_files:
         if Path(name).is_absolute() or ".." in Path(name).parts or not (path.parent / name).is_file():
@@ -139,10 +142,12 @@ def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:
         found = tensors[0] if len(tensors) == 1 else None
         fits = found is not None and found.name == name and found.dtype == dtype and found.shape[1:] == shape
         if not fits or found is None or isinstance(found.shape[0], int):
-            seen = ", ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors) or "nothing"
+            seen = (
+                ", ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors[:3]) or "nothing"
+            )
             raise ModelFileError(
                 f"{printable(path)}: the graph contradicts its metadata: expected {name} {dtype} "
-                f"['batch', {', '.join(map(str, shape))}], found {seen}; {_EXPORT_HINT}"
+                f"['batch', {', '.join(map(str, shape))}], found {printable(seen[:_MOST_SEEN])}; {_EXPORT_HINT}"
             )
 
 
@@ -152,6 +157,8 @@ def _parse_model(view: memoryview) -> OnnxHeader:
         if field == 2 and isinstance(value, memoryview):
             producer = text(value)
         elif field == 7 and isinstance(value, memoryview):
+            if graph is not None:  # protobuf would merge them
+                raise ValueError("two graphs")
             graph = value
         elif field == 8 and isinstance(value, memoryview):
             entries = dict(fields(value))

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import Final
+
+MOST_BYTES: Final = (1 << 31) - 1
+"""Largest message that protobuf reads."""
+MOST_FIELDS: Final = 1 << 18
+"""Most fields of one message. The largest real one, a graph, has some thousand."""
+MOST_TEXT_BYTES: Final = 1 << 24
 
 
 def pair(view: memoryview) -> tuple[str, str]:
@@ -15,14 +23,28 @@ def pair(view: memoryview) -> tuple[str, str]:
 
 
 def text(view: memoryview) -> str:
-    """A string field."""
+    """A string field.
+
+    Raises:
+        ValueError: it is too long, or no UTF-8.
+    """
+    if len(view) > MOST_TEXT_BYTES:
+        raise ValueError(f"a text of {len(view):,} bytes")
     return bytes(view).decode("utf-8")
 
 
 def fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Fields of a message: the field number, and an integer or the bytes of a length-delimited value."""
+    """Fields of a message: the field number, and an integer or the bytes of a length-delimited value.
+
+    Raises:
+        ValueError: the message is damaged, cut off, or has more than :data:`MOST_FIELDS` fields.
+    """
     position = 0
-    while position < len(view):
+    for count in itertools.count():
+        if position >= len(view):
+            return
+        if count == MOST_FIELDS:
+            raise ValueError(f"a message has more than {MOST_FIELDS:,} fields")
         key, position = varint(view, position)
         number, kind = key >> 3, key & 7
         if number == 0:
@@ -47,9 +69,15 @@ def _end(view: memoryview, position: int, length: int) -> int:
 
 
 def varint(view: memoryview, position: int) -> tuple[int, int]:
-    """The number at a position, and the position after it."""
+    """The number at a position, and the position after it.
+
+    Raises:
+        ValueError: the number is cut off or too long.
+    """
     value, shift = 0, 0
     while True:
+        if position >= len(view):
+            raise ValueError("it ends within a number")
         byte = view[position]
         position += 1
         value |= (byte & 0x7F) << shift

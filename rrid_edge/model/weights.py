@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.onnx_header import no_onnx, read_model_header, read_spec
-from rrid_edge.model.protobuf import encoded_pair, pair
+from rrid_edge.model.protobuf import MOST_BYTES, MOST_FIELDS, MOST_TEXT_BYTES, encoded_pair, pair
 from rrid_edge.model.spec import FORMAT_KEY, ModelSpec
 
 WEIGHTS_KEY = "rrid.weights_sha256"
@@ -69,7 +69,7 @@ def check_weights(path: Path) -> str | None:
         raise UsageError(
             f"{where}: cannot be read ({error.strerror or error}); give another model file", parameter="model"
         ) from error
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise no_onnx(path, error) from error
     expected = metadata.get(WEIGHTS_KEY)
     if expected is None and metadata.get(FORMAT_KEY) == "1":
@@ -107,10 +107,14 @@ def _read_network(stream: BinaryIO, size: int, copy: BinaryIO | None = None) -> 
         size: its bytes.
         copy: takes all fields except the metadata, if given.
     """
-    digest, metadata, position = hashlib.sha256(), dict[str, str](), 0
+    digest, metadata, position, count = hashlib.sha256(), dict[str, str](), 0, 0
+    if size > MOST_BYTES:
+        raise ValueError(f"{size:,} bytes, an ONNX file has at most {MOST_BYTES:,}")
     while position < size:
         field, head, length = _head(stream)
-        position += len(head) + length
+        position, count = position + len(head) + length, count + 1
+        if count > MOST_FIELDS or (field == _METADATA_FIELD and length > MOST_TEXT_BYTES):
+            raise ValueError(f"more than {MOST_FIELDS:,} fields, or metadata of {length:,} bytes")
         if position > size:
             raise ValueError(f"it ends {position - size:,} bytes too early")
         if field == _METADATA_FIELD:
