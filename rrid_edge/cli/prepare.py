@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
 from rrid_edge.errors import UnexpectedError, UsageError, printable
+
+if TYPE_CHECKING:
+    from rrid_train.data.layout import Dataset
 
 
 @app.command(
@@ -84,7 +87,7 @@ def prepare(
         with ProgressBar("copying") as bar:
             written = write_plan(plan, out, progress=bar)
     data = load_dataset(out, split=split, num_val=0 if combine_trainval else num_val)
-    say(data.measurable().describe())
+    _say_measurable(data, out)
     if as_json:
         left_out = [{"file": file, "reason": reason} for file, reason in written.left_out]
         facts = {"dataset": str(out), "name": data.name, "splits": len(plan.splits), "subsets": data.counts()}
@@ -94,6 +97,16 @@ def prepare(
         print(data.table())
         say(f"next: rrid-edge train --dataset-path {printable(out)}")
     _report(written.left_out, out)
+
+
+def _say_measurable(data: Dataset, out: Path) -> None:
+    """Say what training and evaluation can measure."""
+    if data.val_query:
+        say(data.measurable("val").describe("val query"))
+    test = data.measurable()
+    say(test.describe())
+    if not test.ranking and data.measurable(same_camera=True).ranking:
+        say(f"measure within one camera with: rrid-edge evaluate MODEL --dataset {printable(out)} --same-camera")
 
 
 def _report(left_out: Sequence[tuple[str, str]], out: Path) -> None:

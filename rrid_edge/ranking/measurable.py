@@ -41,14 +41,18 @@ class Measurable:
         """Whether score thresholds can be measured."""
         return self.ranking and self.impostors
 
-    def describe(self) -> str:
-        """One line: the queries, how many of them count, and what cannot be measured."""
+    def describe(self, name: str = "query") -> str:
+        """One line: the queries, how many of them count, and what cannot be measured.
+
+        Args:
+            name: what the line calls the queries, for example ``val query``.
+        """
         people = f"{self.persons:,} {'person' if self.persons == 1 else 'people'}"
         cameras = f"{self.cameras:,} camera{'' if self.cameras == 1 else 's'}"
-        found = f"query: {people}, {cameras}: "
+        found = f"{name}: {people}, {cameras}: "
         answer = f"a right answer in another {'file or sequence' if self.same_camera else 'camera'}"
         if not self.queries:
-            return "query: no images; mAP and CMC cannot be measured"
+            return f"{name}: no images; mAP and CMC cannot be measured"
         if not self.ranking:
             return f"{found}no query has {answer}; mAP and CMC cannot be measured"
         lost = self.queries - self.valid_queries

@@ -19,6 +19,7 @@ from rrid_train.data.layout import load_dataset
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
 from support.onnx_models import save_tiny_model
+from support.originals import crop, write_market
 from support.pictures import save_crops
 
 
@@ -110,6 +111,76 @@ def test_match_uses_the_measured_threshold(setting, tmp_path):
     refused(rrid_edge(*arguments, "--fpr", "0.05", "--expand", "2"), 2, "exclude each other")
     model.with_name("rrid.thresholds.json").unlink()
     refused(rrid_edge(*arguments, "--fpr", "0.05"), 2, "rrid-edge evaluate")
+
+
+@pytest.fixture(scope="module")
+def one_camera(tmp_path_factory):
+    """Crops of one camera, each in two folders: in one file per crop, and as two sequences per person."""
+    root = tmp_path_factory.mktemp("one")
+    for person in range(6):
+        for shot in range(4):
+            path = root / "raw" / f"person{person}" / f"t{shot // 2}_{shot}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(crop(100 * person + shot)).save(path)
+    return root / "raw"
+
+
+def test_one_camera_is_measured_within_it_only_if_asked(setting, one_camera, tmp_path):
+    model, _ = setting
+    model = save_tiny_model(tmp_path / "rrid.onnx")
+    made = rrid_edge("prepare", "folders", one_camera, tmp_path / "d", "--pattern", "none", "--num-val", "0.34")
+    assert made.code == 0, made.err
+    nothing = "1 camera: no query has a right answer in another camera; mAP and CMC cannot be measured"
+    assert f"val query: 1 person, {nothing}" in made.err
+    assert f"query: 3 people, {nothing}" in made.err
+    assert "rrid-edge evaluate MODEL --dataset" in made.err
+    refused(_evaluate(model, tmp_path / "d"), 2, nothing, "set same_camera (option --same-camera)")
+    outcome = _evaluate(model, tmp_path / "d", "--same-camera", "--json", "--fpr", "0.2")
+    assert outcome.code == 0, outcome.err
+    assert "3 of 3 queries have a right answer in another file or sequence" in outcome.err
+    answer = json.loads(outcome.out)
+    assert (answer["same_camera"], answer["valid_queries"]) == (True, 3)
+    # Only the query's own file is left out: the same numbers by hand, with a camera per file.
+    query, gallery, labels = _by_hand(model, tmp_path / "d")
+    data = load_dataset(tmp_path / "d", num_val=0)
+    files = [sample.path for sample in data.gallery]
+    by_file = (Labels.of(labels[0].persons, [files.index(sample.path) for sample in data.query]),
+               Labels.of(labels[1].persons, range(len(files))))  # fmt: skip
+    expected = evaluate_ranking(2 - 2 * query @ gallery.T, *by_file)
+    assert answer["mean_ap"] == pytest.approx(expected.mean_ap, abs=1e-9)
+    assert answer["thresholds"]["genuine_pairs"] == 9
+    text = _evaluate(model, tmp_path / "d", "--same-camera", "--fpr", "0.2", "--sheets", tmp_path / "sheets")
+    assert "with right answers of the query's own camera: only its own sequence or file was left out" in text.out
+    assert "genuine pairs (one person, two sequences or files)" in text.out
+
+
+def test_sequences_of_the_pattern_are_left_out_whole(setting, one_camera, tmp_path):
+    model, _ = setting
+    outcome = rrid_edge("prepare", "folders", one_camera, tmp_path / "d", "--combine-trainval", "--pattern",
+                        r"(?P<camera>)(?P<track>t\d)_")  # fmt: skip
+    refused(outcome, 2, "no camera found in this path")
+    outcome = rrid_edge("prepare", "folders", one_camera, tmp_path / "d", "--combine-trainval", "--pattern",
+                        r"(?P<track>(?P<camera>t)\d)_")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    answer = json.loads(_evaluate(model, tmp_path / "d", "--same-camera", "--json", "--no-thresholds").out)
+    # Each query has two crops in its person's other sequence.
+    assert answer["thresholds"]["genuine_pairs"] == 3 * 2
+
+
+def test_one_person_has_no_thresholds(setting, tmp_path):
+    model, _ = setting
+    folders = {
+        "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0007_c2s1_000451_03.jpg"],
+        "query": ["0001_c1s1_001051_00.jpg"],
+        "bounding_box_test": ["0001_c2s1_001051_03.jpg", "-1_c2s1_000401_03.jpg"],
+    }
+    raw = write_market(tmp_path / "raw", folders)
+    outcome = _evaluate(model, raw, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "there is no crop of another person, so score thresholds cannot be measured" in outcome.err
+    assert "left out: 1 file with other endings (.db 1)" in outcome.err
+    answer = json.loads(outcome.out)
+    assert (answer["thresholds"], answer["mean_ap"]) == (None, 1.0)
 
 
 def test_wrong_use_is_refused(setting, tmp_path):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import DatasetError, MissingDependencyError, printable
+from rrid_edge.crops.images import MIN_SIDE_PX
+from rrid_edge.errors import DatasetError, MissingDependencyError, RridEdgeError, printable, unforeseen
 
 MAT_NAME = "cuhk-03.mat"
 IMAGES_A_CAMERA = 5
 KINDS = ("labeled", "detected")
+_MOST_PAIRS, _MOST_TEST_SETS, _MOST_CELLS = 20, 1_000, 20_000
+"""Camera pairs, test sets and cells of one pair at most. The dataset has 5, 20 and 8,430."""
+_MOST_PIXELS = 4_000_000
+"""Width x height of a picture at most. Those of the dataset are about 60 x 160."""
+_MOST_BYTES_OF_LISTS = 8 << 20
 Person = tuple[int, int]
 """Camera pair and person in this pair, both numbered from 1 as in the dataset."""
 
@@ -77,13 +83,19 @@ class Cuhk03:
             raise DatasetError(f"{printable(path)}: no such file; give CUHK03's {MAT_NAME} or the folder that holds it")
         self._path, self._kind = path, kind
         self._close = contextlib.ExitStack()
+        self._h5py = _library("h5py")
+        self._known_pairs: list[NDArray[Any]] | None = None
         try:
-            self._file: Any = self._close.enter_context(_library("h5py").File(path, "r"))
-        except OSError as error:
-            raise self._wrong(f"it is not HDF5 ({error})") from error
-        for name in (kind, "testsets"):
-            if name not in self._file:
-                raise self._wrong(f"it has no {name!r}")
+            self._file: Any = self._close.enter_context(self._h5py.File(path, "r"))
+        except Exception as error:  # h5py raises many types of errors on damaged files
+            raise self._wrong(f"it is not HDF5 ({unforeseen(error)})") from error
+        with self._reading():
+            for name in (kind, "testsets"):
+                link = self._file.get(name, getlink=True)
+                if link is None:
+                    raise self._wrong(f"it has no {name!r}")
+                if not isinstance(link, self._h5py.HardLink):
+                    raise self._wrong(f"its {name!r} is a link; the data must be in this file")
 
     def __enter__(self) -> Cuhk03:
         return self
@@ -117,7 +129,7 @@ class Cuhk03:
         """
         with self._reading():
             cell = self._pairs()[picture.pair - 1][picture.number - 1, picture.person - 1]
-            stored = np.asarray(self._file[cell])
+            stored = self._array(cell, 3 * _MOST_PIXELS)
         # MATLAB stores arrays column by column, so h5py reads (3, width, height).
         return np.ascontiguousarray(stored.transpose(2, 1, 0))
 
@@ -129,24 +141,52 @@ class Cuhk03:
         """
         sets = []
         with self._reading():
-            for reference in np.asarray(self._file["testsets"]).ravel():
-                rows = np.asarray(self._file[reference]).T
+            for reference in self._array("testsets", _MOST_TEST_SETS).ravel():
+                rows = self._array(reference, _MOST_CELLS).T
                 sets.append([(int(pair), int(person)) for pair, person in rows])
         return sets
 
     def _pairs(self) -> list[NDArray[Any]]:
         """HDF5 references to the images of each camera pair: one array (10, people) per pair."""
-        return [np.asarray(self._file[reference]) for reference in np.asarray(self._file[self._kind]).ravel()]
+        if self._known_pairs is None:
+            references = self._array(self._kind, _MOST_PAIRS).ravel()
+            self._known_pairs = [self._array(reference, _MOST_CELLS) for reference in references]
+        return self._known_pairs
+
+    def _array(self, place: Any, most: int) -> NDArray[Any]:  # noqa: ANN401 - h5py has no types
+        """An array of the file, with ``most`` values at most.
+
+        Raises:
+            DatasetError: it is larger, or its values are in another file.
+        """
+        stored = self._file[place]
+        if stored.size > most:
+            raise self._wrong(f"an array of {stored.size:,} values is in it, at most {most:,} are read")
+        if stored.external or stored.is_virtual:
+            raise self._wrong("values are in another file")
+        return np.asarray(stored)
 
     def _is_picture(self, cell: Any) -> bool:  # noqa: ANN401 - h5py has no types
-        return len(cell.shape) == 3 and cell.shape[0] == 3 and cell.dtype == np.uint8
+        """Whether a cell is a picture; other cells are empty.
+
+        Raises:
+            DatasetError: it is too small to show a person, or too large.
+        """
+        if len(cell.shape) != 3 or cell.shape[0] != 3 or cell.dtype != np.uint8:
+            return False
+        width, height = cell.shape[1:]
+        if min(width, height) < MIN_SIDE_PX or width * height > _MOST_PIXELS:
+            raise self._wrong(f"a picture of {width} x {height} pixels is in it")
+        return True
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-            raise self._wrong(f"its {self._kind!r} cannot be read ({error})") from error
+        except RridEdgeError:
+            raise
+        except Exception as error:  # h5py raises many types of errors on damaged files
+            raise self._wrong(f"its {self._kind!r} cannot be read ({unforeseen(error)})") from error
 
     def _wrong(self, what: str) -> DatasetError:
         return DatasetError(
@@ -172,21 +212,33 @@ def read_new_protocol(path: Path) -> NewProtocol:
             "publish it with the re-ranking code), or use the old protocol",
             parameter="protocol",
         )
+    if path.stat().st_size > _MOST_BYTES_OF_LISTS:
+        raise DatasetError(
+            f"{printable(path)}: larger than {_MOST_BYTES_OF_LISTS:,} bytes; expected lists of the new protocol: copy "
+            "the file again"
+        )
+    keys = ("train_idx", "query_idx", "gallery_idx")
     loader: Callable[..., Mapping[str, Any]] = _library("scipy.io").loadmat
     try:
-        content = loader(path, squeeze_me=True)
+        content = loader(path, squeeze_me=True, variable_names=("filelist", *keys))
         names = [str(name).rsplit("/", 1)[-1] for name in np.atleast_1d(content["filelist"])]
-        lists = [
-            # The lists number the names from 1.
-            tuple(names[int(number) - 1] for number in np.atleast_1d(content[key]))
-            for key in ("train_idx", "query_idx", "gallery_idx")
-        ]
+        lists = [tuple(_numbered(names, number) for number in np.atleast_1d(content[key])) for key in keys]
     except Exception as error:  # scipy raises many types of errors on damaged files
         raise DatasetError(
-            f"{printable(path)}: cannot be read as lists of the new protocol ({type(error).__name__}: {error}); "
-            "copy the file again"
+            f"{printable(path)}: cannot be read as lists of the new protocol ({unforeseen(error)}); copy the file again"
         ) from error
     return NewProtocol(*lists)
+
+
+def _numbered(names: Sequence[str], number: Any) -> str:  # noqa: ANN401 - any MATLAB value
+    """A name by its number from 1.
+
+    Raises:
+        IndexError: there is no such name.
+    """
+    if not 1 <= number <= len(names) or int(number) != number:
+        raise IndexError(f"{number} is no number of a name, expected 1 to {len(names)}")
+    return names[int(number) - 1]
 
 
 def _library(name: str) -> Any:  # noqa: ANN401 - a module

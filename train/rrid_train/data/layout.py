@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -70,9 +71,10 @@ class Dataset:
             if samples or not name.startswith("val")
         }
 
-    def measurable(self, *, same_camera: bool = False) -> Measurable:
-        """What can be measured with the test split."""
-        return measurable(*paired_labels(self.query, self.gallery), same_camera=same_camera)
+    def measurable(self, part: Literal["test", "val"] = "test", *, same_camera: bool = False) -> Measurable:
+        """What can be measured with the test split, or with the people held out for validation."""
+        sides = (self.query, self.gallery) if part == "test" else (self.val_query, self.val_gallery)
+        return measurable(*paired_labels(*sides), same_camera=same_camera)
 
     def table(self) -> str:
         """:meth:`counts` as a text table: subset | persons | images."""
