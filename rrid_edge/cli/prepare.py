@@ -15,6 +15,7 @@ from rrid_edge.errors import UnexpectedError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_train.data.layout import Dataset
+    from rrid_train.data.writing import LeftOut
 
 
 @app.command(
@@ -63,6 +64,9 @@ def prepare(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead out of the original's folder.")
     ] = False,
+    leave_out_damaged: Annotated[
+        bool, typer.Option("--leave-out-damaged", help="Write the dataset without images that cannot be read.")
+    ] = False,
     split: Annotated[int, typer.Option(help="Print the table of this split, counted from 0.")] = 0,
     num_val: Annotated[float, typer.Option(help="Hold out this share (below 1) or count in the table.")] = 0.3,
     combine_trainval: Annotated[bool, typer.Option("--combine-trainval", help="Hold nobody out in the table.")] = False,
@@ -85,11 +89,11 @@ def prepare(
         _refuse_split(split, len(plan.splits))
         held_out(0 if combine_trainval else num_val, len(plan.splits[split].trainval))
         with ProgressBar("copying") as bar:
-            written = write_plan(plan, out, progress=bar)
+            written = write_plan(plan, out, leave_out_damaged=leave_out_damaged, progress=bar)
     data = load_dataset(out, split=split, num_val=0 if combine_trainval else num_val)
     _say_measurable(data, out)
     if as_json:
-        left_out = [{"file": file, "reason": reason} for file, reason in written.left_out]
+        left_out = [{"file": image.file, "reason": image.reason} for image in written.left_out]
         facts = {"dataset": str(out), "name": data.name, "splits": len(plan.splits), "subsets": data.counts()}
         print_json({**facts, "left_out": left_out})
     else:
@@ -109,18 +113,21 @@ def _say_measurable(data: Dataset, out: Path) -> None:
         say(f"measure within one camera with: rrid-edge evaluate MODEL --dataset {printable(out)} --same-camera")
 
 
-def _report(left_out: Sequence[tuple[str, str]], out: Path) -> None:
+def _report(left_out: Sequence[LeftOut], out: Path) -> None:
     """Say which images are missing.
 
     Raises:
-        UnexpectedError: there are some. The dataset was written without them.
+        UnexpectedError: nobody foresaw why. The dataset was written without them.
     """
-    for file, reason in left_out:
-        say(f"left out {file}: {reason}")
+    for image in left_out:
+        say(f"left out {image.file}: {image.reason}")
     if left_out:
+        say(f"left out: {len(left_out)} damaged image(s); results are not comparable with those of the whole dataset")
+    odd = [image for image in left_out if not image.foreseen]
+    if odd:
         raise UnexpectedError(
-            f"{printable(out)}: written without {len(left_out)} image(s) that could not be read, the first is "
-            f"{left_out[0][0]} ({left_out[0][1]}); expected none: report this, and replace these files"
+            f"{printable(out)}: written without {len(odd)} image(s), because of an error that nobody foresaw, the "
+            f"first is {odd[0].file} ({odd[0].reason}); report this, and replace these files"
         )
 
 

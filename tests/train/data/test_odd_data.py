@@ -103,8 +103,18 @@ def test_all_damaged_images_are_counted(tmp_path):
     raw = write_market(tmp_path / "raw", MARKET)
     for name in MARKET["query"][:2]:
         (raw / "query" / name).write_bytes(b"\xff\xd8 cut")
-    refused(rrid_edge("prepare", "market1501", raw, tmp_path / "out"), 2, MARKET["query"][0], "(2 images in all)")
+    refused(rrid_edge("prepare", "market1501", raw, tmp_path / "out"), 2, MARKET["query"][0],
+            f"(2 images in all; the others: {MARKET['query'][1]})", "(option --leave-out-damaged)")  # fmt: skip
     assert not (tmp_path / "out").exists()
+    outcome = rrid_edge(
+        "prepare", "market1501", raw, tmp_path / "out", "--num-val", "0", "--leave-out-damaged", "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    for name in MARKET["query"][:2]:
+        assert f"left out {raw / 'query' / name}: " in outcome.err
+    answer = json.loads(outcome.out)
+    assert (answer["subsets"]["query"]["images"], len(answer["left_out"])) == (1, 2)
+    assert [sample.person for sample in load_dataset(tmp_path / "out", num_val=0).query] == [3]
 
 
 def test_an_error_that_nobody_foresaw_costs_one_image_only(tmp_path, monkeypatch):
@@ -119,14 +129,22 @@ def test_an_error_that_nobody_foresaw_costs_one_image_only(tmp_path, monkeypatch
 
     monkeypatch.setattr(writing, "load_rgb", fails)
     outcome = rrid_edge("prepare", "market1501", raw, tmp_path / "out", "--combine-trainval", "--json")
-    refused(outcome, 5, "written without 1 image(s)", f"{spoilt} (ZeroDivisionError: in a library)")
+    refused(
+        outcome, 5, "written without 1 image(s), because of an error", f"{spoilt} (ZeroDivisionError: in a library)"
+    )
     assert [entry["reason"] for entry in json.loads(outcome.out)["left_out"]] == ["ZeroDivisionError: in a library"]
     prepared, direct = (load_dataset(root, num_val=0) for root in (tmp_path / "out", raw))
     kept = [sample.path.read_bytes() for sample in direct.gallery if sample.path.name != spoilt]
     assert [sample.path.read_bytes() for sample in prepared.gallery] == kept
     assert len(prepared.train) == 7
     monkeypatch.setattr(writing, "load_rgb", lambda path: 1 // 0)
-    refused(rrid_edge("prepare", "market1501", raw, tmp_path / "no"), 2, "no image could be read (19 in all)")
+    refused(
+        rrid_edge("prepare", "market1501", raw, tmp_path / "no"),
+        2,
+        "ZeroDivisionError",
+        "(19 images in all; the others: ",
+        ", ...)",
+    )
 
 
 def _external(file):

@@ -6,18 +6,23 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from rrid_edge.crops.images import resize
 from rrid_edge.engines import FakeEngine
 from rrid_edge.errors import DatasetError
-from rrid_edge.ranking.metrics import RankingSettings
+from rrid_edge.ranking.labels import LabelledCrops, Labels
+from rrid_edge.ranking.metrics import RankingSettings, evaluate_descriptors
 from rrid_export.evaluation import EvaluationSettings, evaluate
+from rrid_train.data.cuhk03 import Cuhk03
 from rrid_train.data.layout import load_dataset
 from rrid_train.data.prepare import PrepareSettings, plan_dataset
 from rrid_train.data.two_cameras import read_prid
 from support.commands import refused, rrid_edge
 from support.forms import write_camera_first, write_cuhk01, write_msmt17, write_prid, write_viper
-from support.originals import DUKE, MARKET, write_folders, write_market
+from support.originals import DUKE, MARKET, write_cuhk03, write_folders, write_market
 
 
 def _labels(samples):
@@ -290,3 +295,30 @@ def test_cameras_and_days_in_the_folders_of_people_are_read(tmp_path):
         path.rename(path.parents[1] / "monday" / f"{path.parent.name}_{path.name[-7:]}")
     again = plan_dataset(tmp_path / "raw", "folders", PrepareSettings(), None)  # type: ignore[arg-type]
     assert sorted(again.labels) == sorted(plan.labels)
+
+
+def test_one_image_in_a_wrong_folder_hides_no_tree_sorted_by_camera(tmp_path):
+    raw = write_camera_first(tmp_path / "raw", ("lobby", "door"), "abcdef")
+    for path in sorted((tmp_path / "raw").rglob("*.jpg")):
+        path.rename(path.with_name(path.name.replace("lobby", "cam1").replace("door", "cam2")))
+    wrong = next((raw / "lobby").rglob("*.jpg"))
+    wrong.rename(raw / "door" / "person_a" / wrong.name)
+    refused(rrid_edge("prepare", "folders", raw, tmp_path / "out"), 2, "2 cameras with 6 people each")
+
+
+def test_pictures_of_cuhk03_evaluate_as_those_in_the_file(tmp_path):
+    """The old protocol: queries and gallery are all images of the test people, so the query itself is left out."""
+    mat = write_cuhk03(tmp_path / "cuhk-03.mat")
+    assert rrid_edge("prepare", "cuhk03", mat, tmp_path / "out", "--combine-trainval").code == 0
+    with Cuhk03(mat, "labeled") as dataset:
+        tested = [picture for picture in dataset.pictures() if (picture.pair, picture.person) in dataset.test_sets()[1]]
+        pixels = np.stack([resize(Image.fromarray(dataset.pixels(picture)), 192, 64) for picture in tested])
+    data = load_dataset(tmp_path / "out", split=1, num_val=0)
+    result = evaluate(FakeEngine(), data, EvaluationSettings(RankingSettings(protocol="cuhk03"), fpr=(0.2,)))
+    descriptors = FakeEngine().run(pixels)
+    labels = Labels.of([picture.person for picture in tested], [picture.camera for picture in tested])
+    crops = LabelledCrops(descriptors, labels)
+    expected = evaluate_descriptors(crops, crops, RankingSettings(protocol="cuhk03"))
+    assert result.metrics.mean_ap == pytest.approx(expected.mean_ap, abs=1e-12)
+    assert result.metrics.cmc == pytest.approx(expected.cmc, abs=1e-12)
+    assert result.metrics.valid_queries == 16

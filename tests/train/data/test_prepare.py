@@ -228,7 +228,7 @@ def test_refused_input_leaves_no_files(tmp_path):
     refused(rrid_edge("prepare", "market1501", raw, out), 2, "person 2 is both in training and in test (1 in all)")
     (raw / "query" / "0002_c1s1_001051_00.jpg").unlink()
     (raw / "query" / MARKET["query"][1]).write_bytes(b"\xff\xd8 cut")
-    refused(rrid_edge("prepare", "market1501", raw, out), 2, MARKET["query"][1], "remove this file")
+    refused(rrid_edge("prepare", "market1501", raw, out), 2, MARKET["query"][1], "or leave damaged images out")
     (raw / "query" / "me.jpg").write_bytes(b"")
     refused(rrid_edge("prepare", "market1501", raw, out), 2, "me.jpg is not named <person>_c<camera>... (1 in all)")
     assert not out.exists()

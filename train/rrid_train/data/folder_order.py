@@ -11,6 +11,8 @@ from rrid_edge.errors import DatasetError, printable
 
 LAYOUTS = ("auto", "person-first", "camera-first")
 _SHOWN = 3
+_ONE_CAMERA = 0.9
+"""Share of the images from the first folder's most frequent camera: a few may be in a wrong folder."""
 _read_camera_folder = name_reader("camera-folders")
 
 
@@ -22,9 +24,9 @@ def camera_first(folder: str) -> str | None:
 def refuse_camera_first(raw: Path, images: Iterable[tuple[Sequence[str], str | None]]) -> None:
     """Refuse folders that look like ``camera/person`` and are to be read as ``person/camera``.
 
-    They look so if each first folder has one camera at most, and either the names of the folders in it repeat in
-    another first folder, or all first folders are named like cameras. Folders named like cameras in the persons'
-    folders (``anna/cam1``) are none of these.
+    They look so if the names of the folders in the first folders repeat, or all first folders are named like cameras,
+    and each first folder has images of about one camera. That is not needed if both hold. Folders named like cameras in
+    the persons' folders (``anna/cam1``) are none of these.
 
     Args:
         raw: the folder, for the message.
@@ -33,18 +35,19 @@ def refuse_camera_first(raw: Path, images: Iterable[tuple[Sequence[str], str | N
     Raises:
         DatasetError: the folders look camera-first.
     """
-    cameras: dict[str, set[str | None]] = defaultdict(set)
+    cameras: dict[str, Counter[str | None]] = defaultdict(Counter)
     inner: dict[str, set[str]] = defaultdict(set)
     for parts, camera in images:
-        cameras[parts[0]].add(camera)
+        cameras[parts[0]][camera] += 1
         inner[parts[0]].update(parts[1:2] if len(parts) > 2 else ())
-    if len(cameras) < 2 or any(len(found) > 1 for found in cameras.values()):
+    if len(cameras) < 2:
         return
+    alike = sum(max(found.values()) for found in cameras.values()) / sum(map(Counter.total, cameras.values()))
     tops = sorted(cameras)
     all_cameras = all(is_camera_folder(top) for top in tops)
     names = Counter(name for found in inner.values() for name in found)
     if not names:
-        if all_cameras and all(cameras[top] == {camera_first(top)} for top in tops):
+        if all_cameras and all(cameras[top].keys() == {camera_first(top)} for top in tops):
             raise DatasetError(
                 f"{printable(raw)}: these look like {len(tops)} cameras ({_first(tops)}) without a folder per person; "
                 "expected one folder per person: sort the crops by person, or give the layout person-first if the "
@@ -53,11 +56,16 @@ def refuse_camera_first(raw: Path, images: Iterable[tuple[Sequence[str], str | N
             )
         return
     repeated = sorted(name for name, count in names.items() if count > 1)
-    if all(is_camera_folder(name) for name in names) or not (repeated or all_cameras):
+    likely = (repeated and all_cameras) or (alike >= _ONE_CAMERA and (repeated or all_cameras))
+    if not likely or all(is_camera_folder(name) for name in names):
         return
     counts = sorted({len(inner[top]) for top in tops})
     people = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    one = "has one camera" if any(cameras[top] != {None} for top in tops) else "has no camera in the names below it"
+    one = (
+        "has one camera"
+        if any(cameras[top].keys() != {None} for top in tops)
+        else "has no camera in the names below it"
+    )
     why = f"and names of the folders in it repeat ({_first(repeated)})" if repeated else "and is named like one"
     raise DatasetError(
         f"{printable(raw)}: these look like {len(tops)} cameras with {people} people each: each first "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,23 @@ from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_edge.ranking.labels import JUNK_PERSON
 from rrid_train.data.plan import Plan, Source
 
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that was not written.
+
+    Attributes:
+        file: the file, or the name of CUHK03's picture.
+        reason: what is wrong, in one line.
+        foreseen: False if reading it failed in a way that nobody foresaw.
+    """
+
+    file: str
+    reason: str
+    foreseen: bool
+
 
 @dataclass(frozen=True)
 class Written:
@@ -28,24 +45,26 @@ class Written:
 
     Attributes:
         images: number of images.
-        left_out: images that are missing, because reading them failed in a way that nobody foresaw, with the reason.
+        left_out: images that are missing.
     """
 
     images: int
-    left_out: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
-def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> Written:
+def write_plan(plan: Plan, out: Path, *, leave_out_damaged: bool = False, progress: Progress = NO_PROGRESS) -> Written:
     """Write a dataset in the RRID layout.
 
     Args:
         plan: what to write.
         out: folder to write; it must be new or empty. Until it is complete, it has a hidden name in the same folder.
+        leave_out_damaged: write the dataset without images that cannot be read. Its results are not comparable with
+            those of the whole dataset.
         progress: gets the number of images, and one step per image.
 
     Raises:
         OutputError: ``out`` is not empty or cannot be written. No partial folder is left.
-        DatasetError: images of the original cannot be read. The message names the first one and their number. No
+        DatasetError: images of the original cannot be read. The message names the first ones and their number. No
             partial folder is left.
     """
     try:
@@ -53,7 +72,7 @@ def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> Wr
             raise OutputError(f"{printable(out)}: the folder is not empty; give a new or an empty folder")
         out.parent.mkdir(parents=True, exist_ok=True)
         with workplace(out.parent) as place:
-            written = _write(plan, place / "dataset", progress)
+            written = _write(plan, place / "dataset", leave_out_damaged, progress)
             if out.exists():
                 out.rmdir()
             (place / "dataset").rename(out)
@@ -65,7 +84,7 @@ def write_plan(plan: Plan, out: Path, *, progress: Progress = NO_PROGRESS) -> Wr
     return written
 
 
-def _write(plan: Plan, folder: Path, progress: Progress) -> Written:
+def _write(plan: Plan, folder: Path, leave_out_damaged: bool, progress: Progress) -> Written:
     """Write all files of the dataset. They are not synced: the folder gets its name when all are written.
 
     Raises:
@@ -74,29 +93,35 @@ def _write(plan: Plan, folder: Path, progress: Progress) -> Written:
     """
     (folder / "images").mkdir(parents=True)
     names = _names(plan)
-    damaged: list[RridEdgeError] = []
-    left_out: dict[int, tuple[str, str]] = {}
+    left_out: dict[int, LeftOut] = {}
     progress.start(len(names))
     for place, (source, name) in enumerate(zip(plan.sources, names, strict=True)):
+        file = printable(source if isinstance(source, Path) else source.name)
         try:
             content = _content(plan, source)
         except RridEdgeError as error:
-            damaged.append(error)
+            left_out[place] = LeftOut(file, error.message.removeprefix(f"{file}: "), foreseen=True)
         except Exception as error:
-            left_out[place] = (printable(source if isinstance(source, Path) else source.name), unforeseen(error))
+            left_out[place] = LeftOut(file, unforeseen(error), foreseen=False)
         else:
             (folder / "images" / name).write_bytes(content)
         progress.advance(1)
-    if damaged:
-        count = f" ({len(damaged)} images in all)" if len(damaged) > 1 else ""
-        raise DatasetError(f"{damaged[0].message}{count}") from damaged[0]
     kept = set(range(len(names))) - left_out.keys()
-    if not kept:
-        file, reason = left_out[0]
-        raise DatasetError(f"{file}: {reason}; no image could be read ({len(left_out)} in all)")
-    for file, content_of_list in _lists(plan, names, kept).items():
-        write_json(folder / file, content_of_list)
+    damaged = [image for image in left_out.values() if image.foreseen or not kept]
+    if damaged and (not leave_out_damaged or not kept):
+        raise _damaged(damaged)
+    for list_file, listed in _lists(plan, names, kept).items():
+        write_json(folder / list_file, listed)
     return Written(len(kept), tuple(left_out.values()))
+
+
+def _damaged(images: Sequence[LeftOut]) -> DatasetError:
+    first, *others = images
+    message = f"{first.file}: {first.reason}; copy the dataset again, or leave damaged images out"
+    if others:
+        named = ", ".join(Path(image.file).name for image in others[:_NAMED])
+        message += f" ({len(images)} images in all; the others: {named}{', ...' if len(others) > _NAMED else ''})"
+    return DatasetError(message, parameter="leave_out_damaged")
 
 
 def _names(plan: Plan) -> list[str]:
@@ -116,11 +141,9 @@ def _content(plan: Plan, source: Source) -> bytes:
             load_rgb(source)
             return source.read_bytes()
         except ImageError as error:
-            raise DatasetError(f"{error.message}; copy the dataset again, or remove this file") from error
+            raise DatasetError(error.message) from error
         except OSError as error:
-            raise DatasetError(
-                f"{printable(source)}: cannot be read ({error.strerror or error}); copy the dataset again"
-            ) from error
+            raise DatasetError(f"{printable(source)}: cannot be read ({error.strerror or error})") from error
     assert plan.pixels is not None
     stream = io.BytesIO()
     Image.fromarray(plan.pixels(source)).save(stream, "PNG")
