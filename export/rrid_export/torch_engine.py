@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from rrid_edge.engines.base import BatchEngine
+from rrid_edge.machine.processor import threads_within
 from rrid_edge.model.spec import ModelSpec
 from rrid_export.source import SourceNetwork, load_source
 from rrid_train.reference import describe
@@ -27,7 +28,8 @@ class TorchEngine(BatchEngine):
         flip: average each image with its mirror.
         device: PyTorch's name of the device.
         max_batch: images per pass.
-        threads: CPU threads of PyTorch in the whole process; 0 leaves the number unchanged.
+        threads: CPU threads of PyTorch in the whole process; 0 leaves the number, or lowers it to the cores that
+            this process may use.
     """
 
     def __init__(
@@ -35,8 +37,8 @@ class TorchEngine(BatchEngine):
     ) -> None:
         spec: ModelSpec = source.spec(flip=flip)
         super().__init__(spec, f"torch {device} fp32", max_batch)
-        if threads:
-            torch.set_num_threads(threads)
+        if count := threads_within(threads, torch.get_num_threads()):
+            torch.set_num_threads(count)
         self.device = torch.device(device)
         self.network = source.model.eval().to(self.device)
 

@@ -20,9 +20,12 @@ from rrid_edge.embedding.reading import ReadAhead
 from rrid_edge.embedding.tuning import BatchSizeTuner, EmbeddingStats, WorkerTuner
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError
+from rrid_edge.machine.memory import usable_memory_bytes
 from rrid_edge.machine.processor import usable_cores
 
 _BATCHES_AHEAD = 3
+_WORKER_BYTES = 128 << 20
+"""Memory of a decoding process, and of one large image in it."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def embed_files(
     """
     stats = stats if stats is not None else EmbeddingStats()
     batch_size = BatchSizeTuner(engine.max_batch, len(paths), batch)
-    tuner = WorkerTuner(usable_cores(), workers, processes=can_start_processes())
+    tuner = WorkerTuner(_most_workers(), workers, processes=can_start_processes())
     shape = (engine.spec.height_px, engine.spec.width_px)
     assembler = ThreadPoolExecutor(1, "assemble")
     ahead = _read_ahead(paths, shape, tuner.threads, batch_size.largest * _BATCHES_AHEAD)
@@ -127,6 +130,11 @@ def embed_files(
             stats.batch, stats.workers = batch_size.size, ahead.threads
             stats.record(len(descriptors), waited_s, computed_s)
             yield EmbeddedBatch(assembled.files, assembled.indices, descriptors, assembled.failed)
+
+
+def _most_workers() -> int:
+    """Decoding workers that the cores and the memory of this process's share bear."""
+    return max(2, min(usable_cores(), usable_memory_bytes() // _WORKER_BYTES))
 
 
 def _read_ahead(paths: Sequence[Path], shape: tuple[int, int], threads: int, window: int) -> ReadAhead[_Decoded]:

@@ -31,7 +31,7 @@ def open_engine(
             CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. It never takes Intel's integrated
             graphics or NPU.
         precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``). Other runtimes use the file's own.
-        threads: CPU threads; 0 lets the runtime choose.
+        threads: CPU threads; 0 lets the runtime choose, within the cores that this process may use.
         max_batch: images per call; a TensorRT engine uses the limit of its profile.
 
     Raises:

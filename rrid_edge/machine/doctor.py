@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from rrid_edge.machine.memory import GIB, machine_bytes, memory_limit_bytes
 from rrid_edge.machine.processor import core_count, cpu_flags, processor_name
 
 
@@ -37,6 +38,7 @@ def examine() -> list[Finding]:
     return [
         Finding("python", "ok" if _python_fits() else "problem", platform.python_version(), _python_remedy()),
         _processor(),
+        _memory(),
         *_jetpack(),
         *_gpu(),
         *_runtimes(),
@@ -62,6 +64,12 @@ def _processor() -> Finding:
     ]
     detail = f"{processor_name()}, {core_count()}, {instruction_sets[0] if instruction_sets else 'no bf16'}"
     return Finding("processor", "ok", detail)
+
+
+def _memory() -> Finding:
+    limit, present = memory_limit_bytes() / GIB, machine_bytes() / GIB
+    share = f"{limit:.1f} of {present:.1f} GiB (limit of a cgroup or of the address space)"
+    return Finding("memory", "ok", share if limit < present else f"{present:.1f} GiB")
 
 
 def _jetpack() -> list[Finding]:

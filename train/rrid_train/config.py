@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.machine.processor import usable_cores
 from rrid_train.settings import PRESETS, TrainConfig, declarations
 
 
@@ -28,7 +29,10 @@ def make_config(preset: str, file: Path | None, given: Mapping[str, object]) -> 
         raise UsageError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}", parameter="preset")
     values = _read_toml(file) if file else {}
     values.update({name: value for name, value in given.items() if value is not None})
-    return config_from_dict(values, base=PRESETS[preset], where=printable(file) if file else "the command line")
+    preset_values = PRESETS[preset]
+    workers = min(preset_values.num_workers, usable_cores())  # the file and the caller may ask for more
+    base = dataclasses.replace(preset_values, num_workers=workers)
+    return config_from_dict(values, base=base, where=printable(file) if file else "the command line")
 
 
 def config_from_dict(values: Mapping[str, Any], *, base: TrainConfig | None = None, where: str) -> TrainConfig:

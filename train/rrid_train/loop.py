@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rrid_edge.errors import CheckFailedError, UsageError, printable
 from rrid_edge.files import write_json
+from rrid_edge.machine.processor import threads_within
 from rrid_train.checkpoint import (
     Checkpoint,
     load_training_state,
@@ -110,8 +111,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, processes: Processes, *, network: type[RRID] = RRID) -> None:
         self.config, self.processes = config, processes
         self.folder = Path(config.exp_dir)
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        if threads := threads_within(config.threads, torch.get_num_threads()):
+            torch.set_num_threads(threads)
         _seed(config.seed)
         self.dataset: Dataset = load_dataset(
             config.dataset_path,

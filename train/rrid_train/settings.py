@@ -187,7 +187,10 @@ class TrainConfig:
         bool, Setting("Take batch statistics over all processes, or per process.", switch="sync-bn/local-bn")
     ] = False
     gpus: Annotated[int, Setting("Train on so many GPUs; 0 is the CPU, 2 or more need torchrun.", at_least=0)] = 0
-    num_workers: Annotated[int, Setting("Decode in so many worker processes; 0 uses none.", at_least=0)] = 4
+    num_workers: Annotated[
+        int,
+        Setting("Decode in so many worker processes, by default one per core at most; 0: none.", at_least=0),
+    ] = 4
     threads: Annotated[int, Setting("Use so many CPU threads; 0 lets PyTorch choose.", at_least=0)] = 0
     val_every: Annotated[int, Setting("Validate every so many epochs; 0 only at the end.", at_least=0)] = 5
     print_freq: Annotated[int, Setting("Print progress every so many steps.", above=0)] = 20

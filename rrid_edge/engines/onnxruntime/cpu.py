@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
+from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 from rrid_edge.model.weights import read_checked_spec
 
@@ -20,7 +21,7 @@ class OnnxRuntimeEngine(BatchEngine):
 
     Args:
         path: the ONNX file.
-        threads: threads per operator; 0 lets the runtime choose (all cores).
+        threads: threads per operator; 0 takes all cores that this process may use.
         max_batch: images per call.
 
     Raises:
@@ -32,7 +33,7 @@ class OnnxRuntimeEngine(BatchEngine):
         spec = read_checked_spec(path)
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads_for(threads)
         options.log_severity_level = 3
         self._session: Any = open_session(path, options, ["CPUExecutionProvider"])
         super().__init__(spec, f"onnxruntime CPU {spec.precision}", max_batch, path=path)
@@ -55,6 +56,7 @@ class MemorySession:
     def __init__(self, content: bytes) -> None:
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads_for(0)
         options.log_severity_level = 3
         self._session: Any = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

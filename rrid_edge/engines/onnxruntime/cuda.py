@@ -15,6 +15,7 @@ from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.cuda import Cuda, host_array, out_of_memory
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime, open_session
 from rrid_edge.errors import MissingDependencyError, ModelFileError, RridEdgeError, printable
+from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 from rrid_edge.model.weights import read_checked_spec
 
@@ -138,6 +139,7 @@ def cuda_providers(stream: int) -> list[Any]:
 
 def _open_on_gpu(runtime: Any, path: Path, stream: int) -> Any:  # noqa: ANN401 - the package has no types
     options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads_for(0)
     options.log_severity_level = 3
     if hasattr(runtime, "preload_dlls"):  # finds CUDA and cuDNN installed by pip
         runtime.preload_dlls()

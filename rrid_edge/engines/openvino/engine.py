@@ -13,6 +13,7 @@ from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.openvino.compiled_cache import CompiledCache
 from rrid_edge.engines.openvino.parts import backbone_and_head
 from rrid_edge.errors import MissingDependencyError, ModelFileError, UsageError, printable
+from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.onnx_header import read_model_header, read_spec
 from rrid_edge.model.weights import check_weights
 
@@ -30,7 +31,7 @@ class OpenVinoEngine(BatchEngine):
         precision: arithmetic of the backbone: ``fp32``, ``bf16`` or ``fp16``. None means bf16 on CPUs with AMX or
             AVX-512 bf16, else fp32; for an int8 file, fp32 in the layers that are not int8. With bf16 the head computes
             in fp32.
-        threads: CPU threads; 0 lets the runtime choose.
+        threads: CPU threads; 0 takes what this process may use.
         max_batch: images per call.
         device: OpenVINO's device name: ``CPU``, ``GPU`` (integrated graphics) or ``NPU``.
         cache: cache of compiled models for a faster start on the CPU, or None.
@@ -189,8 +190,8 @@ def _settings(core: Any, device: str, precision: str | None, threads: int) -> di
                 parameter="precision",
             )
         settings[_HINT] = _HINTS[precision]
-    if threads and device == "CPU":
-        settings["INFERENCE_NUM_THREADS"] = threads
+    if device == "CPU" and (count := threads_for(threads)):
+        settings["INFERENCE_NUM_THREADS"] = count
     return settings
 
 

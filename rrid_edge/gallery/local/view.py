@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import zlib
 from collections.abc import Sequence, Set
@@ -15,6 +14,7 @@ from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.local.projection import Projection
 from rrid_edge.gallery.local.schema import Columns
 from rrid_edge.gallery.shared import UNKNOWN
+from rrid_edge.machine.memory import memory_limit_bytes
 
 BLOCK_ROWS = 2048
 """Rows decoded to float32 per step: 2048 x 3840 values are 31 MB."""
@@ -150,8 +150,11 @@ class View:
 
 
 def memory_budget_bytes() -> int:
-    """Bytes that decoded vectors may take: a quarter of the machine's memory, at most 8 GiB."""
-    return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4, 8 << 30)
+    """Bytes that decoded vectors may take: a quarter of the memory that this process may use, at most 8 GiB.
+
+    A gallery that takes more stays in its memory-mapped file, and its rows are decoded in blocks.
+    """
+    return min(memory_limit_bytes() // 4, 8 << 30)
 
 
 def _named(codes: NDArray[np.int64], names: Sequence[str | None], wanted: Set[str]) -> NDArray[np.bool_]:
