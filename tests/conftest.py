@@ -16,6 +16,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
+from rrid_edge.model.names import onnx_path
 from support.milvus_server import TOKEN, MilvusServer, server_python
 from support.sharing import made_once
 
@@ -73,14 +74,26 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
 
 @pytest.fixture(scope="session")
 def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the tiny network: its checkpoint ``tiny.pth``, and ``rrid.onnx`` as the command exports it.
+    """Return a folder with the tiny network: its checkpoint ``tiny.pth``, and what the command exported.
 
-    All workers share it, so tests only read it.
+    ``export.json`` holds the command's answer. All workers share the folder, so tests only read it.
     """
     return made_once(tmp_path_factory, "tiny-export", _export_tiny_network)
 
 
-def _export_tiny_network(folder: Path) -> None:
+@pytest.fixture(scope="session")
+def tiny_export_without_mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder as :func:`tiny_export`, exported with ``--no-flip``."""
+    return made_once(tmp_path_factory, "tiny-without-mirror", lambda folder: _export_tiny_network(folder, "--no-flip"))
+
+
+@pytest.fixture(scope="session")
+def narrow_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the narrow network as ``rrid.onnx`` and ``rrid.fp16.onnx``. All workers share it."""
+    return made_once(tmp_path_factory, "narrow-export", _export_narrow_network)
+
+
+def _export_tiny_network(folder: Path, *options: str) -> None:
     import torch  # only tests that need PyTorch wait for it
 
     from support.commands import rrid_edge
@@ -88,7 +101,21 @@ def _export_tiny_network(folder: Path) -> None:
     from support.pictures import save_crops
 
     torch.save(tiny_network().state_dict(), folder / "tiny.pth")
-    save_crops(folder / "crops", 4)
+    save_crops(folder / "crops", 8)
     size = ("--height", TINY.height_px, "--width", TINY.width_px)
-    outcome = rrid_edge("export", folder / "tiny.pth", "-o", folder, *size, "--crops", folder / "crops")
+    where = ("-o", folder, "--crops", folder / "crops", "--json")
+    outcome = rrid_edge("export", folder / "tiny.pth", *size, *where, *options)
     assert outcome.code == 0, outcome
+    (folder / "export.json").write_text(outcome.out)
+
+
+def _export_narrow_network(folder: Path) -> None:
+    from rrid_export.branch import InferenceBranch
+    from rrid_export.onnx import export_onnx
+    from support.networks import narrow_source
+
+    source = narrow_source()
+    for precision in ("fp32", "fp16"):
+        branch = InferenceBranch(source.model).eval()
+        spec = source.spec().with_precision(precision)
+        export_onnx(branch if precision == "fp32" else branch.to_half(), spec, folder / onnx_path(Path(), precision))

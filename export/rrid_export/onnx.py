@@ -66,9 +66,9 @@ def export_onnx(
         CheckFailedError: a check of the written file failed; see :func:`check_onnx`.
         OutputError: the file cannot be written.
     """
-    model = _trace(branch)
-    model.producer_name, model.producer_version = "rrid-edge", spec.version
-    with atomic_output(path) as partial:
+    with atomic_output(path) as partial:  # before the trace, so that a folder that cannot be written costs no time
+        model = _trace(branch)
+        model.producer_name, model.producer_version = "rrid-edge", spec.version
         partial.write_bytes(contract_file(model.SerializeToString(), spec))
         check_onnx(partial, spec, branch)
         return accept(partial)

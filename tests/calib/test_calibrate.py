@@ -27,14 +27,18 @@ from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity import check as parity
 from rrid_edge.parity.agreement import row_cosines
-from rrid_export.source import SourceNetwork
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
-from support.networks import narrow_network
+from support.networks import narrow_source
 from support.onnx_models import save_changed_model
 from support.pictures import noise, save_crops
 
 SETTINGS = CalibrationSettings(count=16, measured=8, method="minmax", rounding="nearest", float_layers=0)
+
+
+@pytest.fixture(scope="module")
+def exported(narrow_export):
+    return narrow_export / "rrid.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -409,8 +413,7 @@ def test_a_model_that_fails_parity_is_not_written(monkeypatch, model_path, datas
 
 def test_export_calibrates_and_compares_with_pytorch(lenient, exported, smallest_dataset, tmp_path, monkeypatch):
     (tmp_path / "narrow.pth").touch()
-    source = SourceNetwork(narrow_network(), tmp_path / "narrow.pth", "ab", "nothing")
-    monkeypatch.setattr("rrid_export.source.load_source", lambda _path, **_size: source)
+    monkeypatch.setattr("rrid_export.source.load_source", lambda _path, **_size: narrow_source())
     monkeypatch.setattr("rrid_export.onnx._trace", lambda _branch: onnx.load(exported))  # traced from this network
     monkeypatch.setattr("rrid_calib.forms.TOP1_TARGET", 0.0)
     monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.9)  # the first form will do

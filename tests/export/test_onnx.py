@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,23 +24,21 @@ from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
 from support import reference
 from support.commands import refused, rrid_edge
-from support.networks import TINY, tiny_network
+from support.networks import TINY, narrow_source, tiny_network
 from support.onnx_models import save_changed_model
 from support.pictures import save_crops
+from support.sharing import made_once
 
 
 @pytest.fixture
-def tiny(tmp_path) -> SourceNetwork:
-    return SourceNetwork(tiny_network(), tmp_path / "tiny.pth", "ab", "nothing")
+def tiny() -> SourceNetwork:
+    return narrow_source()
 
 
-@pytest.fixture(scope="module")
-def tiny_file(tmp_path_factory):
-    """The ONNX file of the tiny network. Tracing takes seconds, so tests that damage it copy it."""
-    path = tmp_path_factory.mktemp("tiny") / "m.onnx"
-    source = SourceNetwork(tiny_network(), path.with_name("tiny.pth"), "ab", "nothing")
-    export_onnx(InferenceBranch(source.model).eval(), source.spec(), path)
-    return path
+@pytest.fixture
+def tiny_file(narrow_export):
+    """The ONNX file of that network. Tests that damage it copy it."""
+    return narrow_export / "rrid.onnx"
 
 
 def _random_images(count: int, config: ModelConfig, seed: int = 0) -> np.ndarray:
@@ -47,18 +47,26 @@ def _random_images(count: int, config: ModelConfig, seed: int = 0) -> np.ndarray
 
 @pytest.fixture(scope="module", params=[20, 77])
 def exported(request, tmp_path_factory):
-    """Seed and ONNX file of the published network with seeded weights, exported by the command."""
-    folder = tmp_path_factory.mktemp("published")
-    state = reference.state_dict(request.param)
-    if request.param == 77:  # names as DataParallel gives them
+    """Seed and ONNX file of the published network with seeded weights, exported by the command.
+
+    The network of seed 20 has the published size. That of seed 77 has another size and the names of DataParallel.
+    """
+    name = f"published-{request.param}"
+    folder = made_once(tmp_path_factory, name, functools.partial(_export_published, request.param))
+    return request.param, folder / "models" / "rrid.onnx"
+
+
+def _export_published(seed: int, folder: Path) -> None:
+    state, size = reference.state_dict(seed), tuple[object, ...]()
+    if seed == 77:
         state = {f"module.{name}": tensor for name, tensor in state.items()}
+        size = ("--height", 192, "--width", 64)
     save_crops(folder / "crops", 3)  # fewer than the drawn patterns that export takes by default
     torch.save(state, folder / "weights.pth")
     options = ("--output", folder / "models", "--crops", folder / "crops")
-    outcome = rrid_edge("export", folder / "weights.pth", *options)
+    outcome = rrid_edge("export", folder / "weights.pth", *size, *options)
     assert outcome.code == 0, outcome
     assert "minimum cosine 1.000000" in outcome.out
-    return request.param, folder / "models" / "rrid.onnx"
 
 
 @pytest.mark.slow
@@ -68,7 +76,8 @@ def test_published_weights_give_the_published_descriptors(exported):
     if seed == 20:
         expected = reference.expected()["descriptor"]
     else:  # no stored values: run the trained network, image and mirrored image in two passes
-        model = RRID.from_state_dict(reference.state_dict(seed)).eval()
+        images = images[:, ::2, ::2]
+        model = RRID.from_state_dict(reference.state_dict(seed), height_px=192, width_px=64).eval()
         with torch.inference_mode():
             one = model(reference.normalised(images)).blocks.flatten(1)
             two = model(reference.normalised(images[:, :, ::-1])).blocks.flatten(1)
@@ -107,13 +116,11 @@ def test_branch_does_not_change_the_trained_network(tiny):
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_exported_file_takes_batches_that_were_not_traced(tiny, tiny_file, tmp_path, flip):
-    spec = tiny.spec(flip=flip)
-    branch = InferenceBranch(tiny.model, flip=flip).eval()
-    path = tiny_file if flip else tmp_path / "m.onnx"
-    if not flip:
-        export_onnx(branch, spec, path)
-    assert read_spec(path) == spec
+def test_exported_file_takes_batches_that_were_not_traced(tiny_export, tiny_export_without_mirror, flip):
+    folder = tiny_export if flip else tiny_export_without_mirror
+    source, path = load_source(folder / "tiny.pth", height_px=96, width_px=32), folder / "rrid.onnx"
+    branch = InferenceBranch(source.model, flip=flip).eval()
+    assert read_spec(path) == source.spec(flip=flip)
     with open_engine(path, "onnxruntime") as engine:
         for batch in (1, 2, 7):
             images = _random_images(batch, TINY, seed=batch)
@@ -180,27 +187,31 @@ def test_a_failed_check_leaves_no_file(tiny, tiny_file, tmp_path, monkeypatch):
     def refuse(_path):
         raise CheckFailedError("no")
 
-    monkeypatch.setattr("rrid_export.onnx._trace", lambda _branch: onnx.load(tiny_file))
+    monkeypatch.setattr("rrid_export.onnx._trace", _traced_before(tiny_file.parent))
 
     with pytest.raises(CheckFailedError):
         export_onnx(InferenceBranch(tiny.model).eval(), tiny.spec(), tmp_path / "out" / "m.onnx", accept=refuse)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_export_command_takes_crops_and_input_size(tmp_path):
-    torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
-    save_crops(tmp_path / "crops", 8)
-    arguments = ["export", tmp_path / "tiny.pth", "-o", tmp_path / "models", "--height", 96, "--width", 32]
-    outcome = rrid_edge(*arguments, "--crops", tmp_path / "crops", "--json")
-    assert outcome.code == 0, outcome
-    result = json.loads(outcome.out)
+def test_export_command_takes_crops_and_input_size(tiny_export):
+    result = json.loads((tiny_export / "export.json").read_text())
     assert result["parity"]["passed"]
     assert result["parity"]["agreement"]["images"] == 8
-    again = load_source(tmp_path / "tiny.pth", height_px=96, width_px=32)
-    assert read_spec(tmp_path / "models" / "rrid.onnx").fingerprint == again.spec().fingerprint
+    again = load_source(tiny_export / "tiny.pth", height_px=96, width_px=32)
+    assert read_spec(tiny_export / "rrid.onnx").fingerprint == again.spec().fingerprint
 
 
-def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(tmp_path, monkeypatch):
+def _traced_before(folder):
+    """Return a function that takes a branch of the network in ``folder``, and returns its traced graph."""
+
+    def graph(branch: InferenceBranch) -> onnx.ModelProto:
+        return onnx.load(folder / ("rrid.onnx" if branch.compute_dtype == torch.float32 else "rrid.fp16.onnx"))
+
+    return graph
+
+
+def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(narrow_export, tmp_path, monkeypatch):
     """Float16 weights, float32 at both ends. Without TensorRT the command exits with 3 and names what is missing."""
     asked: list[int] = []
     run_batch = TorchEngine._run_batch
@@ -210,11 +221,11 @@ def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(tmp_path, monk
         return run_batch(self, images)
 
     monkeypatch.setattr(TorchEngine, "_run_batch", counted)
-    torch.save(tiny_network().state_dict(), tmp_path / "tiny.pth")
-    size = ("--height", 96, "--width", 32)
-    outcome = rrid_edge(
-        "export", tmp_path / "tiny.pth", "-o", tmp_path / "m", *size, "--fp16", "--triton", tmp_path / "t"
-    )
+    (tmp_path / "narrow.pth").touch()
+    monkeypatch.setattr("rrid_export.source.load_source", lambda _path, **_size: narrow_source())
+    monkeypatch.setattr("rrid_export.onnx._trace", _traced_before(narrow_export))
+    output = ("-o", tmp_path / "m", "--triton", tmp_path / "t")
+    outcome = rrid_edge("export", tmp_path / "narrow.pth", "--fp16", *output)
     refused(
         outcome,
         3,

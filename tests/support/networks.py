@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from rrid_export.source import SourceNetwork
 from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
 
@@ -17,6 +19,11 @@ def tiny_network(seed: int = 0) -> RRID:
     """Return a small network whose batch norms are not the identity, so that folding them has an effect."""
     torch.manual_seed(seed)
     return _with_random_statistics(RRID(TINY, 5))
+
+
+def narrow_source() -> SourceNetwork:
+    """Return :func:`narrow_network` as if it was read from a checkpoint."""
+    return SourceNetwork(narrow_network(), Path("narrow.pth"), "ab", "nothing")
 
 
 def narrow_network(seed: int = 0) -> RRID:

@@ -285,8 +285,6 @@ def test_goldens_of_another_folder_are_refused(folder, network, tmp_path):
     refused(outcome, 2, f"{COUNT} of {COUNT} images of the goldens are missing, the first is 00.png")
 
 
-def test_missing_mirror_is_not_tried_on_a_network_without_mirror(folder, tmp_path):
-    size = ("--height", 96, "--width", 32, "--no-flip", "--crops", folder / "crops")
-    assert rrid_edge("export", folder / "m" / "tiny.pth", "-o", tmp_path, *size).code == 0
-    assert "missing-mirror" not in mistaken_networks(tmp_path / "rrid.onnx")
-    assert "missing-mirror" in mistaken_networks(folder / "m" / "rrid.onnx")
+def test_missing_mirror_is_not_tried_on_a_network_without_mirror(tiny_export, tiny_export_without_mirror):
+    assert "missing-mirror" not in mistaken_networks(tiny_export_without_mirror / "rrid.onnx")
+    assert "missing-mirror" in mistaken_networks(tiny_export / "rrid.onnx")

@@ -8,12 +8,8 @@ import openvino
 import pytest
 
 from rrid_edge.engines.openvino.parts import backbone_and_head
-from rrid_export.branch import InferenceBranch
-from rrid_export.onnx import export_onnx
-from rrid_export.source import SourceNetwork
-from support.networks import TINY, tiny_network
+from support.networks import TINY
 from support.onnx_models import tiny_model
-from support.sharing import made_once
 
 
 def read(content: bytes):
@@ -33,17 +29,9 @@ def kinds(model):
     return [op.get_type_name() for op in model.get_ordered_ops()]
 
 
-@pytest.fixture(scope="module", params=["fp32", "fp16"])
-def content(request, tmp_path_factory, tiny_export):
-    if request.param == "fp32":
-        return (tiny_export / "rrid.onnx").read_bytes()
-    return (made_once(tmp_path_factory, "tiny-fp16", _export_in_half_precision) / "tiny.onnx").read_bytes()
-
-
-def _export_in_half_precision(folder):
-    source = SourceNetwork(tiny_network(), folder / "tiny.pth", "ab", "nothing")
-    branch = InferenceBranch(source.model).eval().to_half()
-    export_onnx(branch, source.spec().with_precision("fp16"), folder / "tiny.onnx")
+@pytest.fixture(scope="module", params=["rrid.onnx", "rrid.fp16.onnx"])
+def content(request, narrow_export):
+    return (narrow_export / request.param).read_bytes()
 
 
 def test_both_parts_together_are_the_network(content):
