@@ -42,8 +42,12 @@ class Artefact(Generic[Content]):
     error: type[ArtefactError] = ArtefactError
     newest_format: int | None = None
 
-    def read(self, path: Path) -> Content:
-        """Read and check a file: TOML if its name ends in ``.toml``, else JSON.
+    def read(self, path: Path, *, is_toml: bool | None = None) -> Content:
+        """Read and check a file.
+
+        Args:
+            path: the file.
+            is_toml: whether it holds TOML or JSON; None decides by the ending ``.toml``.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -63,7 +67,9 @@ class Artefact(Generic[Content]):
             raise
         except OSError as error:
             raise self.error(f"{where}: cannot be read ({error.strerror or error}); make the file readable") from error
-        return self.parse_toml(content, where=where) if path.suffix == ".toml" else self.parse(content, where=where)
+        if is_toml is None:
+            is_toml = path.suffix == ".toml"
+        return self.parse_toml(content, where=where) if is_toml else self.parse(content, where=where)
 
     def parse(self, text: str | bytes, *, where: str) -> Content:
         """Check JSON.
@@ -137,7 +143,7 @@ def _refuse_infinite(values: object, place: str) -> None:
         ValueError: there is one.
     """
     if isinstance(values, float) and not math.isfinite(values):
-        raise ValueError(f"{values} is not a finite number - at {place}")
+        raise ValueError(f"{values} is not a finite number at {place}")
     if isinstance(values, dict):
         for key, value in values.items():
             _refuse_infinite(value, str(key))

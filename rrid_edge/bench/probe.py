@@ -15,6 +15,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rrid_edge.errors import ArtefactError
+
 _TIMEOUT_S = 600
 
 
@@ -67,7 +69,7 @@ def measure_load(request: LoadRequest, *, processes: int = 1) -> LoadCost | None
     if len(found) < 2 * processes:
         return None
     first, later = found[:processes], found[processes:]
-    devices = [one["device_memory_mib"] for one in first if one["device_memory_mib"] is not None]
+    devices = [one.device_memory_mib for one in first if one.device_memory_mib is not None]
     return LoadCost(
         cold_s=_median(first, "load_s"),
         cached_s=_median(later, "load_s"),
@@ -78,22 +80,36 @@ def measure_load(request: LoadRequest, *, processes: int = 1) -> LoadCost | None
     )
 
 
-def _median(found: list[dict[str, float]], name: str) -> float:
-    return statistics.median(one[name] for one in found)
+@dataclass(frozen=True)
+class _Printed:
+    """What a fresh process prints; names and units as in :class:`LoadCost`."""
+
+    load_s: float
+    warm_s: float
+    memory_mib: float
+    peak_memory_mib: float
+    device_memory_mib: float | None
 
 
-def _in_process(request: LoadRequest, cache: str) -> dict[str, float] | None:
-    from rrid_edge.engines.openvino.compiled_cache import (
-        ENVIRONMENT_VARIABLE,  # not at the top: it imports NumPy, whose import time the probe measures
-    )
+def _median(found: list[_Printed], name: str) -> float:
+    return float(statistics.median(getattr(one, name) for one in found))
+
+
+def _in_process(request: LoadRequest, cache: str) -> _Printed | None:
+    # Not at the top: they import NumPy, whose import time the probe measures.
+    from rrid_edge.artefacts import Artefact
+    from rrid_edge.engines.openvino.compiled_cache import ENVIRONMENT_VARIABLE
 
     command = [sys.executable, "-m", "rrid_edge.bench.probe", json.dumps(asdict(request))]
     environment = {**os.environ, ENVIRONMENT_VARIABLE: cache}
-    done = subprocess.run(  # noqa: S603 - our own module
-        command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
-    )
-    found: dict[str, float] | None = json.loads(done.stdout) if done.returncode == 0 else None
-    return found
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True, env=environment
+        )
+        lines = done.stdout.splitlines() or [""]  # a runtime may print before the numbers
+        return Artefact("cost of loading", _Printed, "measure again").parse(lines[-1], where="the fresh process")
+    except (subprocess.SubprocessError, ArtefactError):
+        return None
 
 
 def _load_once(request: LoadRequest) -> dict[str, float | None]:

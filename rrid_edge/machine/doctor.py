@@ -77,8 +77,7 @@ def _jetpack() -> list[Finding]:
     release = Path("/etc/nv_tegra_release")
     if not release.exists():
         return []
-    line = release.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip("# ")
-    findings = [Finding("jetpack", "ok", line)]
+    findings = [Finding("jetpack", "ok", _first_line(release).strip("# ") or "?")]
     if importlib.util.find_spec("tensorrt") is None:
         findings.append(
             Finding(
@@ -96,8 +95,7 @@ def _gpu() -> list[Finding]:
     tegra = Path("/dev/nvhost-gpu").exists() or Path("/dev/nvgpu").exists()
     if not driver.exists() and not tegra:
         return [Finding("gpu", "note", "no NVIDIA driver: CPU runtimes are used")]
-    detail = driver.read_text(encoding="utf-8", errors="replace").splitlines()[0] if driver.exists() else "Tegra"
-    findings = [Finding("gpu", "ok", re.sub(r"\s+", " ", detail))]
+    findings = [Finding("gpu", "ok", re.sub(r"\s+", " ", _first_line(driver)) or "Tegra")]
     remedy = "pip install 'rrid-edge[gpu]'"
     for package, name in (("cuda-bindings", "cuda"), ("tensorrt", "tensorrt")):
         version = _version(package)
@@ -106,6 +104,14 @@ def _gpu() -> list[Finding]:
         elif not Path("/etc/nv_tegra_release").exists():
             findings.append(Finding(name, "missing", f"{package} is not installed", remedy))
     return findings
+
+
+def _first_line(path: Path) -> str:
+    """The first line of a file of the system; empty if it cannot be read."""
+    try:
+        return next(iter(path.read_text(encoding="utf-8", errors="replace").splitlines()), "")
+    except OSError:
+        return ""
 
 
 def _runtimes() -> list[Finding]:
@@ -164,14 +170,21 @@ def _required_torch() -> str | None:
 def _numpy() -> list[Finding]:
     version = _version("numpy")
     torch = _version("torch")
-    if version and torch and int(version.split(".")[0]) >= 2 and tuple(map(int, torch.split(".")[:2])) < (2, 3):
+    if version and torch and _numbers(version) >= (2,) and _numbers(torch) < (2, 3):
         detail = f"{version} does not work with torch {torch}, which was built for NumPy 1"
         return [Finding("numpy", "problem", detail, "pip install 'numpy<2'")]
     return [Finding("numpy", "ok", version or "?")]
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers at the start of a version; empty if there are none."""
+    found = re.match(r"[0-9]+(\.[0-9]+)*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
 def _version(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed, or its metadata names no version."""
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(package) or None
+    except (importlib.metadata.PackageNotFoundError, KeyError):  # KeyError: metadata without a version, Python 3.12
         return None

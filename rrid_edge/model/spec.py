@@ -64,9 +64,11 @@ def check_input_size(height_px: int, width_px: int, stripes: tuple[int, ...]) ->
     Raises:
         UsageError: the size or the stripes do not fit. It names the nearest sizes that do.
     """
-    if not stripes or any(count < 2 for count in stripes) or len(set(stripes)) != len(stripes):
+    known = 0 < len(stripes) <= _MOST_SCALES and all(2 <= count <= _MOST_STRIPES for count in stripes)
+    if not known or len(set(stripes)) != len(stripes):
         raise UsageError(
-            f"stripes {stripes} do not work: expected different whole numbers of at least 2, for example 6, 4, 2"
+            f"stripes {list(stripes[:_MOST_SCALES])} do not work: expected 1 to {_MOST_SCALES} different whole numbers "
+            f"from 2 to {_MOST_STRIPES}, for example 6, 4, 2"
         )
     if width_px < 32 or width_px % 16:
         raise UsageError(f"width {width_px} px does not fit: expected a multiple of 16, at least 32, for example 128")

@@ -19,7 +19,7 @@ import torch
 from typer.main import get_command
 
 from rrid_edge.cli.app import app, register
-from rrid_edge.errors import CheckFailedError, CheckpointError, UsageError
+from rrid_edge.errors import ArtefactError, CheckFailedError, CheckpointError, UsageError
 from rrid_train import loop, validation
 from rrid_train.checkpoint import load_checkpoint
 from rrid_train.config import config_from_dict, make_config
@@ -271,16 +271,26 @@ def test_given_values_override_the_file_and_the_file_overrides_the_preset(tmp_pa
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("epoch = 7", "the setting 'epoch' is unknown"),
         ("epochs = 'many'", "epochs = 'many' does not work: expected int"),
         ("epochs = true", "epochs = True does not work"),
-        ("epochs = ", r"invalid TOML \(.*\); correct the file"),
-        ("epochs = 0", "^epochs 0 does not work: expected a number above 0"),
+        ("epochs = ", r"damaged TOML \(.*\); correct the file"),
+        ("epochs = 1\nepochs = 2", r"damaged TOML \(.*\); correct the file"),
+        ("epochs = " + "[" * 5_000 + "]" * 5_000, r"damaged TOML \(.*recursion.*\); correct the file"),
+        ("lr = nan", r"damaged TOML \(nan is not a finite number at lr\)"),
+        (b"exp_dir = '\xff'", r"damaged TOML \(.*utf-8"),
+        (
+            "epochs = 99999999999999999999",
+            "99999999999999999999 does not work: expected at most 2,147,483,647",
+        ),
+        ("epochs = 1979-05-27", "does not work: expected int"),
+        ("stripes = [[6], 4]", r"stripes = \[\[6\], 4\] does not work: expected a list of whole numbers"),
+        ("stripes = " + repr([*range(2, 2000)]), "expected 1 to 16 different whole numbers"),
+        ("exp_dir = {a = 1}", "exp_dir = {'a': 1} does not work: expected str"),
+        ("epochs = 0", "epochs 0 does not work: expected a number above 0"),
         ("height = 100", "height 100 px does not fit"),
-        ("amp = 'fp8'", "^amp 'fp8' is unknown: expected one of none, bf16, fp16, auto"),
-        ("amp = 'fp16'", "^amp fp16 needs a GPU"),
-        ("momentum = 2", "^momentum 2.0 does not work: expected a number from 0 to 1"),
-        ("seed = -1", "^seed -1 does not work: expected 0 or more"),
+        ("amp = 'fp8'", "amp 'fp8' is unknown: expected one of none, bf16, fp16, auto"),
+        ("momentum = 2", "momentum 2.0 does not work: expected a number from 0 to 1"),
+        ("seed = -1", "seed -1 does not work: expected 0 or more"),
         ("lr = 'fast'", "lr = 'fast' does not work: expected float"),
         ("lr = true", "lr = True does not work: expected float"),
         ("cosine = 1", "cosine = 1 does not work: expected bool"),
@@ -289,11 +299,33 @@ def test_given_values_override_the_file_and_the_file_overrides_the_preset(tmp_pa
         ("stripes = 6", "stripes = 6 does not work: expected a list of whole numbers"),
         ("stripes = [6, 4.0]", r"stripes = \[6, 4.0\] does not work: expected a list of whole numbers"),
     ],
+    ids=lambda value: value[:24] if isinstance(value, str) else None,
 )
-def test_invalid_settings_in_a_file_are_refused(tmp_path, text, words):
+def test_damaged_settings_in_a_file_are_refused(tmp_path, text, words):
+    path = tmp_path / "my.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ArtefactError, match=words) as caught:
+        make_config("paper", path, {})
+    assert type(caught.value).exit_code == 4
+    assert caught.value.message.startswith(f"{path}: ")
+    assert len(caught.value.message) < 400 + len(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "words"),
+    [
+        ("epoch = 7", {}, "the setting 'epoch' is unknown"),
+        ("amp = 'fp16'", {}, "^amp fp16 needs a GPU"),
+        ("height = 96", {"stripes": (5, 3)}, "^height 96 px does not fit"),  # the file alone is sound
+        ("", {"epochs": 0}, "^epochs 0 does not work"),
+    ],
+)
+def test_wrong_use_of_a_sound_file_is_refused(tmp_path, text, given, words):
     (tmp_path / "my.toml").write_text(text)
     with pytest.raises(UsageError, match=words):
-        make_config("paper", tmp_path / "my.toml", {})
+        make_config("paper", tmp_path / "my.toml", given)
+    with pytest.raises(UsageError, match="no such TOML file"):
+        make_config("paper", tmp_path / "none.toml", given)
 
 
 def _train_options():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rrid_edge.errors import CheckFailedError
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import ArtefactError, CheckFailedError
 from rrid_edge.model.engine_sidecar import PrecisionProof
 from rrid_edge.model.spec import INPUT_NAME, ModelSpec
 
@@ -22,6 +23,16 @@ _TYPES = {
     "half": re.compile(r"\b(half|fp16|float16)\b", re.IGNORECASE),
     "single": re.compile(r"\b(float|fp32|float32)\b", re.IGNORECASE),
 }
+
+
+@dataclass(frozen=True)
+class _Information:
+    """What is read of the inspector's JSON. Without detailed profiling, layers are names."""
+
+    Layers: tuple[dict[str, Any] | str, ...]  # TensorRT's name
+
+
+_INFORMATION = Artefact("list of layers", _Information, "report this with the version of TensorRT")
 # Smallest share of typed layers that must have the precision. An fp16 engine keeps the tail and the input scaling in
 # float32, a few of about 60 fused layers; an int8 engine also the head and the layers that lose most accuracy.
 _MIN_SHARE = {"fp16": 0.5, "int8": 0.25}
@@ -56,19 +67,17 @@ def count_layers(information: str) -> PrecisionProof:
         CheckFailedError: the text is not JSON, or lists only layer names.
     """
     try:
-        layers = json.loads(information)["Layers"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckFailedError(
-            f"the engine's precision cannot be proved: the inspector's answer has no readable layers ({error}); report "
-            "this with the version of TensorRT"
-        ) from error
-    if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
+        layers = _INFORMATION.parse(information, where="the inspector's answer").Layers
+    except ArtefactError as error:
+        raise CheckFailedError(f"the engine's precision cannot be proved: {error.message}") from error
+    typed = [layer for layer in layers if isinstance(layer, dict)]
+    if not typed or len(typed) < len(layers):
         raise CheckFailedError(
             "the engine's precision cannot be proved: the inspector lists only layer names, expected their types; "
             "build with detailed profiling verbosity"
         )
     counts = {"half": 0, "int8": 0, "single": 0, "other": 0}
-    for layer in layers:
+    for layer in typed:
         texts = list(_type_texts(layer))
         found = (kind for kind, pattern in _TYPES.items() if any(pattern.search(text) for text in texts))
         counts[next(found, "other")] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -174,7 +175,7 @@ def test_a_call_that_used_its_time_budget_is_not_timed_again():
     assert len(timings["quick"].seconds) == 50
 
 
-def test_memory_includes_the_open_model(tmp_path):
+def test_memory_includes_the_open_model(tmp_path, monkeypatch):
     """A model of 64 MB adds more than half its size to the memory of its process."""
     small = save_tiny_model(tmp_path / "small.onnx")
     spec = replace(fake_spec(), block_width=16 * 64 * 16)
@@ -184,6 +185,9 @@ def test_memory_includes_the_open_model(tmp_path):
     assert costs[1] is not None
     assert costs[1].memory_mib - costs[0].memory_mib > 0.5 * large.stat().st_size / 2**20
     assert measure_load(LoadRequest(str(tmp_path / "none.onnx"), "onnxruntime", None, 1)) is None
+    for program in ("/bin/echo", "/bin/true", "/bin/false"):  # other text, nothing, an error
+        monkeypatch.setattr(sys, "executable", program)
+        assert measure_load(LoadRequest(str(small), "onnxruntime", None, 1)) is None
 
 
 def test_calls_are_timed_in_turns():

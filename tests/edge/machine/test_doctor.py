@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,11 @@ def test_cores_are_those_that_this_process_may_use(installed, monkeypatch):
     assert ", 1 of 8 cores usable, " in _named("processor").detail
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
     assert ", 8 cores, " in _named("processor").detail
+
+
+@pytest.mark.parametrize("version", [None, "", "two", "2.0.0.dev1+local", "9" * 30])
+def test_odd_versions_and_empty_files_of_the_system_are_no_reason_to_fail(installed, monkeypatch, version):
+    installed.update(dict.fromkeys(("numpy", "torch", "torchvision", "onnxruntime"), version))
+    monkeypatch.setattr(Path, "exists", lambda _path: True)
+    monkeypatch.setattr(Path, "read_text", lambda _path, **_options: "")
+    assert {"jetpack", "gpu", "numpy"} <= {finding.name for finding in machine.examine()}

@@ -368,7 +368,21 @@ def test_layers_are_counted_by_their_narrowest_type(information, expected):
     assert count_layers(information) == PrecisionProof(**counts)
 
 
-@pytest.mark.parametrize("information", ["", "[]", '{"Layers": []}', '{"Layers": ["a"]}', '{"Bindings": []}'])
+@pytest.mark.parametrize(
+    "information",
+    [
+        "",
+        "[]",
+        '{"Layers": []}',
+        '{"Layers": ["a"]}',
+        '{"Bindings": []}',
+        '{"Layers": null}',
+        '{"Layers": [3]}',
+        '{"Layers": ["a", {}]}',
+        '{"Layers":' + "[" * 9_999,
+    ],
+    ids=lambda value: value[:24] or "empty",
+)
 def test_an_inspector_answer_without_types_is_refused(information):
     with pytest.raises(CheckFailedError, match="cannot be proved"):
         count_layers(information)

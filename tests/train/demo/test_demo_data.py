@@ -198,6 +198,10 @@ def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path):
     mine.write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"holds other files than demo data; give a new or empty folder"):
         write_demo_data(tmp_path, DemoConfig(persons=6))
+    for text in ("", "[", "[" * 99_999, "3", '{"kind": 3}'):
+        (tmp_path / "demo.json").write_text(text, encoding="utf-8")
+        with pytest.raises(OutputError, match="holds other files than demo data"):
+            write_demo_data(tmp_path, DemoConfig(persons=6))
     (tmp_path / "demo.json").write_text('{"kind": "something else"}', encoding="utf-8")
     with pytest.raises(OutputError, match="holds other files than demo data"):
         write_demo_data(tmp_path, DemoConfig(persons=6))

@@ -12,12 +12,12 @@ The same settings give the same bytes.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from rrid_edge.errors import OutputError, printable
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import ArtefactError, OutputError, printable
 from rrid_edge.files import write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_train.demo.plan import DemoConfig, DemoPlan, Twins, person_name, plan_demo
@@ -110,12 +110,19 @@ def _prepare(out: Path) -> None:
             old.unlink()
 
 
+@dataclass(frozen=True)
+class _Marker:
+    kind: str
+
+
+_MARKER: Final = Artefact("description of demo data", _Marker, "delete the folder")
+
+
 def _is_demo_folder(out: Path) -> bool:
     try:
-        marker = json.loads((out / MARKER_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _MARKER.read(out / MARKER_NAME).kind == KIND
+    except (FileNotFoundError, ArtefactError):
         return False
-    return isinstance(marker, dict) and marker.get("kind") == KIND
 
 
 def _meta(plan: DemoPlan) -> dict[str, object]:
