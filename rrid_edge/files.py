@@ -43,7 +43,7 @@ def workplace(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be made.
     """
-    _remove_dead_workplaces(folder)
+    remove_left_overs(folder)
     place, lock = _new_workplace(folder)
     try:
         yield place
@@ -98,7 +98,8 @@ def _try_lock(descriptor: int) -> bool | None:
     return True
 
 
-def _remove_dead_workplaces(folder: Path) -> None:
+def remove_left_overs(folder: Path) -> None:
+    """Remove each :func:`workplace` in ``folder`` whose process is dead."""
     with contextlib.suppress(OSError), os.scandir(folder) as listing:
         names = [item.name for item in listing if item.name.startswith(_PREFIX) and item.name.endswith(_SUFFIX)]
         for name in names:

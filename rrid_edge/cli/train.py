@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -68,6 +69,7 @@ def train(
             given[name] = _whole_numbers(name, str(value))
     require("rrid_train.loop", "train", "training")
     from rrid_train.config import make_config
+    from rrid_train.distributed import OtherProcessError
     from rrid_train.loop import train as run
 
     if resume is not None:
@@ -76,14 +78,18 @@ def train(
             raise UsageError(
                 f"--resume takes all settings from the run: leave out --{(others or ['config'])[0].replace('_', '-')}"
             )
-        best = run(TrainConfig(exp_dir=str(resume)), resume=True)
+        settings = TrainConfig(exp_dir=str(resume))
     else:
         settings = make_config(preset, config, given)
         if not settings.dataset_path:
             raise UsageError("no dataset: give --dataset-path FOLDER; make a demo with: rrid-edge demo-data FOLDER")
-        best = run(settings, overwrite=overwrite)
-    say(f"next: rrid-edge export {best}")
-    show(str(best))
+    try:
+        best = run(settings, resume=resume is not None, overwrite=overwrite)
+    except OtherProcessError as error:
+        raise typer.Exit(error.exit_code) from error
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts several processes
+        say(f"next: rrid-edge export {best}")
+        show(str(best))
 
 
 def _whole_numbers(name: str, text: str) -> tuple[int, ...]:

@@ -52,6 +52,8 @@ def _below(kind: type[RridEdgeError]) -> Iterator[type[RridEdgeError]]:
 def _example(kind: type[RridEdgeError]) -> RridEdgeError:
     if issubclass(kind, ImageError):
         return kind("folder/\ud880.jpg", "it is cut;\n copy it again")
+    if kind.__name__ == "OtherProcessError":
+        return kind(ClosedError("a gallery"))  # type: ignore[arg-type]
     if issubclass(kind, ClosedError):
         return kind("the gallery crops/")
     if issubclass(kind, _OddError):

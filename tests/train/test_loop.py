@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from rrid_edge.cli.app import app, register
 from rrid_edge.errors import ArtefactError, CheckFailedError, CheckpointError, UsageError
-from rrid_train import loop, validation
+from rrid_train import loop, stepping, validation
 from rrid_train.checkpoint import load_checkpoint
 from rrid_train.config import config_from_dict, make_config
 from rrid_train.distributed import join_processes
@@ -190,7 +190,7 @@ def test_a_nan_loss_stops_the_run_and_names_the_step(earlier_run, monkeypatch):
         return terms._replace(total=terms.total * float("nan"))
 
     real = rrid_loss
-    monkeypatch.setattr(loop, "rrid_loss", broken)
+    monkeypatch.setattr(stepping, "rrid_loss", broken)
     words = r"the loss is nan at step 0, expected a finite number; .* \(last good checkpoint: none yet\)"
     with pytest.raises(CheckFailedError, match=words):
         train(earlier_run, overwrite=True)

@@ -1,48 +1,37 @@
 """The training loop: from settings to ``best.safetensors``.
 
-SIGINT and SIGTERM stop a run after any step. A resumed run ends with the same weights as one that was never stopped.
+SIGINT and SIGTERM stop a run after any step. A run that was stopped or killed, at whatever moment, ends after resuming
+with the same weights as one that was never interrupted.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import random
-import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from rrid_edge.errors import CheckFailedError, UsageError, printable
-from rrid_edge.files import write_json
-from rrid_edge.machine.processor import threads_within
-from rrid_train.checkpoint import (
-    Checkpoint,
-    load_training_state,
-    save_checkpoint,
-    save_training_state,
-)
-from rrid_train.config import config_from_dict
+from rrid_edge.errors import CheckFailedError, RridEdgeError, printable, unforeseen
+from rrid_edge.ranking.measurable import measurable
+from rrid_train.checkpoint import Checkpoint
 from rrid_train.data.layout import Dataset, load_dataset
-from rrid_train.data.loader import Batch, accumulation_groups, make_loader
-from rrid_train.distributed import Processes, join_processes, leave_processes
-from rrid_train.losses import LossTerms, rrid_loss
+from rrid_train.data.loader import accumulation_groups, make_loader
+from rrid_train.data.samples import labels_of
+from rrid_train.data.workers import Batch
+from rrid_train.distributed import Processes, join_processes, leave_processes, lost_connections
 from rrid_train.model import RRID
 from rrid_train.monitor import Monitor, StepMeter
-from rrid_train.schedule import make_optimiser, set_learning_rates
+from rrid_train.run_folder import BEST_FILE, LAST_FILE, RunFolder, damaged_state
 from rrid_train.settings import TrainConfig
-from rrid_train.validation import autocast, has_bfloat16, to_input, validate
-from rrid_train.weights import load_backbone
-
-STATE_FILE = "last.state.pt"
+from rrid_train.stepping import Stepper
+from rrid_train.validation import ValidationStoppedError, has_bfloat16, validate
 
 
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -54,47 +43,38 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         overwrite: delete a run that is already in ``exp_dir``.
 
     Returns:
-        ``best.safetensors`` (highest validation mAP) if a validation has run, else ``last.safetensors``.
+        ``best.safetensors`` (highest validation mAP), or ``last.safetensors`` if no validation could measure.
 
     Raises:
-        UsageError: a setting cannot be used, a folder is missing, or ``exp_dir`` holds a run already.
+        UsageError: a setting cannot be used, a folder is missing, ``exp_dir`` holds a run already, or the machine gave
+            too little memory, disk space, files or processes.
         DatasetError: the dataset contradicts its layout.
+        ImageError: a training image cannot be decoded.
         CheckpointError: the state of the run to resume is damaged.
         CheckFailedError: the loss became NaN or infinite.
+        OtherProcessError: another of several processes failed.
     """
-    folder = Path(config.exp_dir)
-    state = load_training_state(folder / STATE_FILE) if resume else None
-    if state is not None:
-        config = config_from_dict(
-            {**json.loads(state["config"]), "exp_dir": config.exp_dir}, where=printable(folder / STATE_FILE)
-        )
+    folder = RunFolder(Path(config.exp_dir))
+    saved = folder.read() if resume else None
+    if saved is not None:
+        config = saved.config
     elif config.amp == "auto":
         config = replace(config, amp="bf16" if has_bfloat16(config.gpus) else "none")
     processes = join_processes(config.gpus)
     try:
-        if processes.is_main and state is None:
-            _prepare_folder(folder, config, overwrite=overwrite)
-        trainer = Trainer(config, processes)
-        if state is not None:
-            trainer.restore(state)
-        return trainer.run()
+        with lost_connections(processes):
+            with processes.sharing_errors():
+                if processes.is_main:
+                    folder.begin(config, overwrite=overwrite) if saved is None else folder.clean()
+            trainer = Trainer(config, processes)
+            if saved is not None and saved.state is not None:
+                trainer.restore(saved.state)
+            return trainer.run()
     finally:
         leave_processes()
 
 
-def _prepare_folder(folder: Path, config: TrainConfig, *, overwrite: bool) -> None:
-    if (folder / STATE_FILE).exists() or (folder / "config.json").exists():
-        if not overwrite:
-            raise UsageError(
-                f"{printable(folder)}: the folder already holds a run, expected a new folder; resume the run, "
-                "overwrite it, or give another folder",
-                parameter=("resume", "overwrite", "exp_dir"),
-            )
-        shutil.rmtree(folder)
-    write_json(folder / "config.json", config.to_dict())
-
-
-class Trainer:
+class Trainer(Stepper):
     """One training run in one process.
 
     Args:
@@ -109,71 +89,82 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, processes: Processes, *, network: type[RRID] = RRID) -> None:
-        self.config, self.processes = config, processes
-        self.folder = Path(config.exp_dir)
-        if threads := threads_within(config.threads, torch.get_num_threads()):
-            torch.set_num_threads(threads)
-        _seed(config.seed)
-        self.dataset: Dataset = load_dataset(
-            config.dataset_path,
-            dataset_type=config.dataset_type,
-            split=config.split,
-            splits_file=config.splits_file,
-            num_val=0 if config.combine_trainval else config.num_val,
-            seed=config.seed,
-        )
-        self.sampler, self.loader = make_loader(config, self.dataset, processes)
-        self.model = network(config.model, self.dataset.num_train_persons)
-        load_backbone(self.model, config.backbone_weights)
-        self.network = self._place(self.model)
-        self.optimiser = make_optimiser(config, self.model)
-        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.amp == "fp16")
+        self.folder = RunFolder(Path(config.exp_dir))
+        with processes.sharing_errors():
+            self.dataset: Dataset = load_dataset(
+                config.dataset_path,
+                dataset_type=config.dataset_type,
+                split=config.split,
+                splits_file=config.splits_file,
+                num_val=0 if config.combine_trainval else config.num_val,
+                seed=config.seed,
+            )
+            self.sampler, self.loader = make_loader(config, self.dataset, processes)
+        super().__init__(config, processes, self.dataset.num_train_persons, network=network)
         self.steps_per_epoch = math.ceil(len(self.sampler) / config.accumulate)
-        self.step, self.epoch = 0, 0
-        self.best_map, self.last_checkpoint = -1.0, "none yet"
+        self.epoch, self.validated = 0, 0
+        self.best_map = -1.0
         self._stop_signal: int | None = None
-
-    def _place(self, model: RRID) -> nn.Module:
-        """Move the network to its device and memory layout; compile and distribute it as the settings say."""
-        config, device = self.config, self.processes.device
-        if config.sync_bn and self.processes.world > 1:
-            model = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        model.to(device)
-        if config.channels_last:
-            model.to(memory_format=torch.channels_last)
-        network: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
-        if self.processes.world > 1:
-            network = DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
-        return network
+        self._saved_step = 0
 
     def run(self) -> Path:
         """Train from the current step to the last epoch, or until SIGINT or SIGTERM.
 
         Returns:
-            The best checkpoint, as for :func:`train`.
+            The checkpoint to use, as for :func:`train`.
 
         Raises:
-            CheckFailedError: the loss became NaN or infinite.
+            RridEdgeError: as for :func:`train`. If the error came between two steps, the last one is saved.
         """
-        if self.processes.is_main:
+        config, main = self.config, self.processes.is_main
+        if main:
             print(f"{self.dataset.name}\n{self.dataset.table()}", file=sys.stderr, flush=True)
-        monitor = Monitor(self.folder, self.config.epochs * self.steps_per_epoch, enabled=self.processes.is_main)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        monitor: Monitor | None = None
         try:
-            while self.epoch < self.config.epochs and self._stop_signal is None:
+            steps = config.epochs * self.steps_per_epoch
+            with self.processes.sharing_errors():
+                monitor = Monitor(self.folder.path, steps, start=(self.step, self.validated), enabled=main)
+            if self.epoch > self.validated:
+                self._validate(monitor)
+            while self.epoch < config.epochs and self._stop_signal is None:
                 self._run_epoch(monitor)
+            self._end(monitor)
+        except Exception as error:
+            self._save_after(error)
+            raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            monitor.close()
-        if self._stop_signal is not None and self.processes.is_main:
-            print(
-                f"stopped by {signal.Signals(self._stop_signal).name} at step {self.step}; resume with: "
-                f"rrid-edge train --resume {printable(self.folder)}",
-                file=sys.stderr,
+            if monitor is not None:
+                monitor.close()
+        return self.folder.chosen
+
+    def _end(self, monitor: Monitor) -> None:
+        """Save a run that was stopped, and say how it goes on; or say which checkpoint counts without a validation."""
+        if not self.processes.is_main:
+            return
+        if self._stop_signal is not None and self.validated < self.config.epochs:
+            if self.step > self._saved_step:
+                self._save()
+            monitor.tell_once(
+                f"stopped by {signal.Signals(self._stop_signal).name} at step {self.step}; {self._how_to_resume()}"
             )
-        best = self.folder / "best.safetensors"
-        return best if best.exists() else self.folder / "last.safetensors"
+        elif self.folder.chosen.name != BEST_FILE:
+            monitor.tell_once(f"nothing was measured: the checkpoint is that of the last epoch, {LAST_FILE}")
+
+    def _how_to_resume(self) -> str:
+        return f"resume with: rrid-edge train --resume {printable(self.folder.path)}"
+
+    def _save_after(self, error: Exception) -> None:
+        """Save the last step after an error that came between two steps, if that is possible."""
+        if self._in_step or isinstance(error, CheckFailedError) or not self.processes.is_main:
+            return
+        if self.step == self._saved_step:
+            return
+        with suppress(RridEdgeError):
+            self._save()
+            print(f"saved at step {self.step}; {self._how_to_resume()}", file=sys.stderr, flush=True)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._stop_signal = number
@@ -183,67 +174,82 @@ class Trainer:
         self.sampler.epoch = self.epoch
         self.sampler.start = (self.step - self.epoch * self.steps_per_epoch) * self.config.accumulate
         meter = StepMeter(self.config, self.processes.world)
-        for group in accumulation_groups(self.loader, self.config.accumulate):
+        groups = iter(accumulation_groups(self.loader, self.config.accumulate))
+        while (group := self._next_group(groups)) is not None:
             meter.data_ready()
             terms = self._optimise(group)
             self.step += 1
+            self._in_step = False
             meter.step_done(terms, sum(len(persons) for _, persons in group))
             if self.step % self.config.print_freq == 0:
                 position = {"epoch": self.step / self.steps_per_epoch, "lr": self.optimiser.param_groups[1]["lr"]}
                 monitor.step(self.step, {**position, **meter.read()})
-            if self._agreed_to_stop():
+        if self._stop_signal is None:
+            self.epoch += 1
+            with self.processes.sharing_errors():
                 self._save()
-                return
-        self.epoch += 1
-        self._finish_epoch(monitor)
+            self._validate(monitor)
 
-    def _agreed_to_stop(self) -> bool:
-        """Whether any process got a signal. All processes must stop at the same step."""
-        if self.processes.world > 1:
-            flag = torch.tensor([self._stop_signal or 0], device=self.processes.device)
-            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-            self._stop_signal = int(flag.item()) or None
-        return self._stop_signal is not None
+    def _next_group(self, groups: Iterator[list[Batch]]) -> list[Batch] | None:
+        """The batches of the next step; None at the end of the epoch, or if any process got a signal.
 
-    def _optimise(self, group: list[Batch]) -> LossTerms:
-        """Do one optimiser step on the mean gradient of the batches in ``group``; return the last batch's terms."""
-        config, device = self.config, self.processes.device
-        set_learning_rates(self.optimiser, config, self.step, self.steps_per_epoch)
-        self.optimiser.zero_grad(set_to_none=True)
-        for images, persons in group:
-            with autocast(config, device):
-                output = self.network(to_input(images, config, device))
-            terms = rrid_loss(output, persons.to(device), margin=config.margin, label_smoothing=config.label_smoothing)
-            if not torch.isfinite(terms.total):
-                raise CheckFailedError(
-                    f"the loss is {terms.total.item()} at step {self.step}, expected a finite number; start a new run "
-                    f"with a lower lr, or with clip_grad 10 (last good checkpoint: {self.last_checkpoint})",
-                    parameter=("lr", "clip_grad"),
-                )
-            self.scaler.scale(terms.total / len(group)).backward()  # type: ignore[no-untyped-call]
-        if config.clip_grad:
-            self.scaler.unscale_(self.optimiser)
-            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_grad)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        return LossTerms(*(term.detach() for term in terms))
+        Raises:
+            RridEdgeError: a process cannot load its batches. All stop at the same step.
+        """
+        group, failure = None, None
+        if self._stop_signal is None:
+            try:
+                group = next(groups, None)
+            except RridEdgeError as error:
+                # systemd sends SIGTERM to worker processes too.
+                failure = error if self._stop_signal is None else None
+        self._stop_signal = self.processes.agree(self._stop_signal, failure)
+        return group if self._stop_signal is None else None
 
-    def _finish_epoch(self, monitor: Monitor) -> None:
+    def _validate(self, monitor: Monitor) -> None:
+        """Measure the epoch that was saved last, and keep the best. What cannot be measured ends nothing."""
         config = self.config
+        measures: dict[str, float] | None = {}
         due = self.epoch == config.epochs or (config.val_every and self.epoch % config.val_every == 0)
-        measures: dict[str, float] = {}
-        if due and self.processes.is_main:
-            query, gallery = self.dataset.val_query, self.dataset.val_gallery
-            if not query:  # Nobody is held out, so the test split is the only one left.
-                query, gallery = self.dataset.query, self.dataset.gallery
-            measures = validate(self.model, config, self.processes.device, query, gallery)
-            monitor.validation(self.step, self.epoch, measures)
-        better = bool(measures) and measures["mAP"] > self.best_map
-        if better:
+        with self.processes.sharing_errors():
+            if due and self.processes.is_main:
+                measures = self._measure(monitor)
+            if measures is not None:
+                self.validated = self.epoch
+                if due:
+                    self._keep(measures, monitor)
+        self._stop_signal = self.processes.agree(self._stop_signal)
+
+    def _measure(self, monitor: Monitor) -> dict[str, float] | None:
+        """Measures of the network as it is; empty if it cannot be measured, None if a signal came."""
+        query, gallery = self.dataset.val_query, self.dataset.val_gallery
+        if not query:  # Nobody is held out, so the test split is the only one left.
+            query, gallery = self.dataset.query, self.dataset.gallery
+        possible = measurable(labels_of(query), labels_of(gallery))
+        if not possible.ranking:
+            monitor.tell_once(f"{possible.describe()}; training goes on without validation")
+            return {}
+        try:
+            return validate(
+                self.model, self.config, self.processes.device, query, gallery, stopping=lambda: bool(self._stop_signal)
+            )
+        except ValidationStoppedError:
+            return None
+        except Exception as error:
+            reason = error.message if isinstance(error, RridEdgeError) else unforeseen(error)
+            monitor.tell_once(f"this validation could not measure: {reason}; training goes on")
+            return {}
+
+    def _keep(self, measures: dict[str, float], monitor: Monitor) -> None:
+        """Write what a validation found. The state goes last: after a kill before it, the validation runs again."""
+        if not self.processes.is_main:
+            return
+        if measures and measures["mAP"] > self.best_map:
             self.best_map = measures["mAP"]
+            self.folder.save_best(self.model, self._checkpoint(measures))
+        if measures:
+            monitor.validation(self.step, self.epoch, measures)
         self._save(measures)
-        if better and self.processes.is_main:
-            save_checkpoint(self.folder / "best.safetensors", self.model, self._checkpoint(measures))
 
     def _checkpoint(self, measures: dict[str, float]) -> Checkpoint:
         """What a checkpoint says of the network, without its tensors."""
@@ -257,35 +263,37 @@ class Trainer:
         )
 
     def _save(self, measures: dict[str, float] | None = None) -> None:
-        """Write the training state, then the weights to deploy. Each file is written atomically."""
+        """Write the training state and the last checkpoint; the main process does it for all."""
         if not self.processes.is_main:
             return
         state = {
-            "config": json.dumps(self.config.to_dict()),
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "epoch": self.epoch,
+            "validated": self.validated,
             "best": self.best_map,
             "torch_random": torch.get_rng_state(),
         }
-        save_training_state(self.folder / STATE_FILE, state)
-        last = self.folder / "last.safetensors"
-        save_checkpoint(last, self.model, self._checkpoint(measures or {}))
-        self.last_checkpoint = printable(last)
+        self.folder.save(self.model, self._checkpoint(measures or {}), state)
+        self._saved_step = self.step
+        self.last_checkpoint = printable(self.folder.path / LAST_FILE)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state, as :func:`rrid_train.checkpoint.load_training_state` reads it."""
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.epoch, self.best_map = int(state["step"]), int(state["epoch"]), float(state["best"])
-        torch.set_rng_state(state["torch_random"])
-        self.last_checkpoint = printable(self.folder / "last.safetensors")
+        """Continue from a saved state, as :func:`rrid_train.checkpoint.load_training_state` reads it.
 
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - libraries may still draw from the global generator
-    torch.manual_seed(seed)
+        Raises:
+            CheckpointError: the state lacks something, or is that of another network.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.step, self.epoch, self.validated = (int(state[name]) for name in ("step", "epoch", "validated"))
+            self.best_map = float(state["best"])
+            torch.set_rng_state(state["torch_random"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            raise damaged_state(self.folder.path, unforeseen(error)) from error
+        self._saved_step = self.step
+        self.last_checkpoint = printable(self.folder.path / LAST_FILE)

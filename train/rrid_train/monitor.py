@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from rrid_edge.files import atomic_output
+from rrid_edge.errors import OutputError, printable, unforeseen
+from rrid_edge.files import atomic_output, write_text
 from rrid_train.losses import LossTerms
+from rrid_train.run_folder import METRICS_FILE
 from rrid_train.settings import TrainConfig
 
 
@@ -75,12 +77,20 @@ class Monitor:
     Args:
         folder: folder of the run.
         steps: optimiser steps of the whole run, to estimate the time left.
+        start: step and last validated epoch that the run goes on from. Later rows of ``metrics.jsonl`` are removed,
+            because they will come again.
         enabled: True on the main process only.
+
+    Raises:
+        OutputError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, steps: int, *, enabled: bool = True) -> None:
+    def __init__(self, folder: Path, steps: int, *, start: tuple[int, int] = (0, 0), enabled: bool = True) -> None:
         self._folder, self._steps, self._enabled = folder, steps, enabled
-        self._board: Any = _tensorboard(folder) if enabled else None
+        self._told: set[str] = set()
+        if enabled:
+            keep_rows(folder, step=start[0], epoch=start[1])
+        self._board: Any = _tensorboard(folder, start[0]) if enabled else None
         self._start = time.perf_counter()
         self._done_before: int | None = None
 
@@ -116,41 +126,80 @@ class Monitor:
         print(f"epoch {epoch}  validation  {text}", file=sys.stderr, flush=True)
         self._record({"kind": "validation", "step": step, "epoch": epoch, **measures})
 
+    def tell_once(self, line: str) -> None:
+        """Print a line on stderr if it was not printed before."""
+        if self._enabled and line not in self._told:
+            self._told.add(line)
+            print(line, file=sys.stderr, flush=True)
+
     def _record(self, row: dict[str, Any]) -> None:
-        with (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
-        if self._board is not None:
-            for name, value in row.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
+        path = self._folder / METRICS_FILE
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+            if self._board is not None:
+                for name, value in row.items():
+                    if isinstance(value, float):
+                        self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
+        except OSError as error:
+            raise OutputError(
+                f"{printable(path)}: cannot be written ({error.strerror or error}); free space on this file system"
+            ) from error
 
     def close(self) -> None:
-        """Close TensorBoard's file and draw the curves."""
+        """Close TensorBoard's file and draw the curves. They are no reason to fail, or to hide another error."""
         if not self._enabled:
             return
-        if self._board is not None:
-            self._board.close()
-        draw_curves(self._folder)
+        try:
+            if self._board is not None:
+                self._board.close()
+            draw_curves(self._folder)
+        except Exception as error:
+            self.tell_once(f"the curves could not be drawn ({unforeseen(error)})")
 
 
-def _tensorboard(folder: Path) -> Any:  # noqa: ANN401 - an optional package
+def _tensorboard(folder: Path, step: int) -> Any:  # noqa: ANN401 - an optional package
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(folder / "tensorboard")
+    # Points of a killed run after this step are hidden: they will come again.
+    return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All rows of ``metrics.jsonl``. Skips lines that are no JSON: a kill can cut off the last one."""
-    path = folder / "metrics.jsonl"
+    """All rows of ``metrics.jsonl``. Skips lines that are no row: a kill can cut off the last one."""
+    path = folder / METRICS_FILE
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict) and {"kind", "step"} <= row.keys():
+            rows.append(row)
     return rows
+
+
+def keep_rows(folder: Path, *, step: int, epoch: int) -> None:
+    """Remove the rows of ``metrics.jsonl`` that a killed run wrote after its last saved state.
+
+    Args:
+        folder: folder of the run.
+        step: last step of the state.
+        epoch: last epoch whose validation is in the state.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    path = folder / METRICS_FILE
+    if not path.exists():
+        return
+    kept = [row for row in read_metrics(folder) if row["step"] <= step]
+    kept = [row for row in kept if row["kind"] != "validation" or row.get("epoch", 0) <= epoch]
+    text = "".join(json.dumps(row) + "\n" for row in kept)
+    if text.encode() != path.read_bytes():
+        write_text(path, text)
 
 
 def draw_curves(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,8 +19,18 @@ from rrid_train.reference import describe, normalise
 from rrid_train.settings import TrainConfig
 
 
+class ValidationStoppedError(Exception):
+    """A validation was stopped before its end."""
+
+
 def validate(
-    network: nn.Module, config: TrainConfig, device: torch.device, query: Sequence[Sample], gallery: Sequence[Sample]
+    network: nn.Module,
+    config: TrainConfig,
+    device: torch.device,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    *,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
     """mAP and CMC of ``network`` on labelled crops.
 
@@ -30,6 +40,7 @@ def validate(
         device: the device to compute on.
         query: the queries.
         gallery: the gallery.
+        stopping: asked before each batch; true stops the validation.
 
     Returns:
         ``mAP``, and ``rank-1``, ``rank-5``, ``rank-10``, in [0, 1].
@@ -37,10 +48,11 @@ def validate(
     Raises:
         UsageError: no query has a right answer in the gallery.
         ImageError: a crop cannot be decoded.
+        ValidationStoppedError: ``stopping`` said so.
     """
     network.eval()
-    queries = extract(network, config, device, [sample.path for sample in query])
-    crops = extract(network, config, device, [sample.path for sample in gallery])
+    queries = extract(network, config, device, [sample.path for sample in query], stopping=stopping)
+    crops = extract(network, config, device, [sample.path for sample in gallery], stopping=stopping)
     metrics = evaluate_ranking(
         2 - 2 * (queries @ crops.T),
         labels_of(query),
@@ -50,7 +62,13 @@ def validate(
 
 
 def extract(
-    network: nn.Module, config: TrainConfig, device: torch.device, paths: Sequence[Path], *, batch: int = 64
+    network: nn.Module,
+    config: TrainConfig,
+    device: torch.device,
+    paths: Sequence[Path],
+    *,
+    batch: int = 64,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float32]:
     """Unit descriptors of image files, ``batch`` images per forward pass.
 
@@ -59,10 +77,13 @@ def extract(
 
     Raises:
         ImageError: a file cannot be decoded.
+        ValidationStoppedError: ``stopping`` said so.
     """
     rows = []
     with ThreadPoolExecutor(max_workers=max(1, config.num_workers)) as pool, torch.inference_mode():
         for start in range(0, len(paths), batch):
+            if stopping():
+                raise ValidationStoppedError
             chunk = paths[start : start + batch]
             images = np.stack(list(pool.map(lambda path: read_image(path, config.height, config.width), chunk)))
             with autocast(config, device):

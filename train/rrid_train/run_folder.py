@@ -1,0 +1,127 @@
+"""The folder of a run: what it keeps and when, and how a run goes on from there after a kill at any moment.
+
+``config.json`` is written first. ``last.safetensors`` and ``last.state.pt`` are written after each epoch, before its
+validation, and when a run stops or fails between two steps. After a validation come ``best.safetensors`` and the
+measures in ``metrics.jsonl``, then these two again. The state always goes last: what a kill leaves without a state that
+says so is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import CheckpointError, UsageError, printable
+from rrid_edge.files import remove_left_overs, write_json
+from rrid_train.checkpoint import Checkpoint, load_training_state, save_checkpoint, save_training_state
+from rrid_train.config import config_from_dict
+from rrid_train.model import RRID
+from rrid_train.settings import TrainConfig
+
+STATE_FILE, CONFIG_FILE, METRICS_FILE = "last.state.pt", "config.json", "metrics.jsonl"
+BEST_FILE, LAST_FILE = "best.safetensors", "last.safetensors"
+
+_SETTINGS = Artefact("settings of a run", dict[str, Any], "start a new run in another folder", CheckpointError)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run goes on from.
+
+    Attributes:
+        config: the settings of the run.
+        state: the training state; None if the run was killed before its first one, so that it begins at step 0.
+    """
+
+    config: TrainConfig
+    state: dict[str, Any] | None
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def chosen(self) -> Path:
+        """The checkpoint to use: the best by validation, or the last if no validation could measure."""
+        best = self.path / BEST_FILE
+        return best if best.exists() else self.path / LAST_FILE
+
+    def begin(self, config: TrainConfig, *, overwrite: bool) -> None:
+        """Make the folder of a new run, and write its settings.
+
+        Args:
+            config: the settings.
+            overwrite: delete an earlier run.
+
+        Raises:
+            UsageError: the folder holds files of a run, and ``overwrite`` is not set.
+            OutputError: the folder cannot be written.
+        """
+        if any((self.path / name).exists() for name in (STATE_FILE, CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE)):
+            if not overwrite:
+                raise UsageError(
+                    f"{printable(self.path)}: the folder already holds a run, expected a new folder; resume the run, "
+                    "overwrite it, or give another folder",
+                    parameter=("resume", "overwrite", "exp_dir"),
+                )
+            # In this order, a kill leaves either a run that can be resumed or none.
+            for name in (CONFIG_FILE, STATE_FILE):
+                (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path)
+        write_json(self.path / CONFIG_FILE, config.to_dict())
+
+    def clean(self) -> None:
+        """Remove the temporary files of runs that were killed here."""
+        remove_left_overs(self.path)
+
+    def read(self) -> Saved:
+        """Read what the run goes on from. Its ``exp_dir`` is this folder, which may have been moved.
+
+        Raises:
+            UsageError: there is no run.
+            CheckpointError: the settings or the state are damaged.
+        """
+        config, state = self.path / CONFIG_FILE, self.path / STATE_FILE
+        if state.exists() or not config.exists():
+            saved = load_training_state(state)
+            if not isinstance(saved.get("config"), str):
+                raise damaged_state(self.path, "it holds no settings")
+            values, where = _SETTINGS.parse(saved["config"], where=printable(state)), state
+        else:
+            saved, values, where = None, _SETTINGS.read(config), config
+        return Saved(config_from_dict({**values, "exp_dir": str(self.path)}, where=printable(where)), saved)
+
+    def save(self, model: RRID, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
+        """Write the weights to deploy, then the training state. Each file is written atomically.
+
+        Raises:
+            OutputError: a file cannot be written; the earlier one is intact.
+        """
+        save_checkpoint(self.path / LAST_FILE, model, checkpoint)
+        save_training_state(self.path / STATE_FILE, {"config": json.dumps(checkpoint.config), **state})
+
+    def save_best(self, model: RRID, checkpoint: Checkpoint) -> None:
+        """Write the best checkpoint so far.
+
+        Raises:
+            OutputError: it cannot be written; the earlier one is intact.
+        """
+        save_checkpoint(self.path / BEST_FILE, model, checkpoint)
+
+
+def damaged_state(folder: Path, reason: str) -> CheckpointError:
+    """The error for a training state that cannot be used."""
+    return CheckpointError(
+        f"{printable(folder / STATE_FILE)}: the training state is damaged ({reason}); start a new run"
+    )
