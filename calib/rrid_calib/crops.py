@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import name_reader
-from rrid_edge.errors import DatasetError, ImageError, UsageError, printable
+from rrid_edge.errors import ArtefactError, DatasetError, ImageError, UsageError, printable
 from rrid_train.data.layout import is_dataset, load_dataset
 
 TEST_FOLDERS = ("query", "gallery", "test", "bounding_box_test")
@@ -149,7 +149,7 @@ def _listed_test_crops(folder: Path) -> set[str]:
     for parent in folder.resolve().parents[:2]:
         try:
             dataset = load_dataset(parent, num_val=0) if is_dataset(parent) else None
-        except DatasetError:
+        except (ArtefactError, DatasetError):  # another program's meta.json
             continue
         if dataset is not None:
             return {sample.path.name for sample in (*dataset.query, *dataset.gallery)}

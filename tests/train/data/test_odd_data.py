@@ -11,13 +11,13 @@ import pytest
 import scipy.io
 
 from rrid_edge.crops.images import load_rgb
-from rrid_edge.errors import DatasetError
+from rrid_edge.errors import DatasetError, UsageError
 from rrid_train.data import writing
 from rrid_train.data.cuhk03 import Cuhk03, read_new_protocol
 from rrid_train.data.layout import load_dataset
 from rrid_train.data.market import read_market
 from support.commands import refused, rrid_edge
-from support.forms import save
+from support.forms import save, write_msmt17, write_prid, write_viper
 from support.originals import MARKET, write_cuhk03, write_folders, write_market
 
 
@@ -217,3 +217,60 @@ def test_lists_of_the_new_protocol_with_wrong_numbers_are_refused(tmp_path, numb
     scipy.io.savemat(path, {"filelist": names, "train_idx": [[number]], "query_idx": [[1]], "gallery_idx": [[2]]})
     with pytest.raises(DatasetError, match=r"cannot be read as lists of the new protocol \((Index|Value)Error: .*"):
         read_new_protocol(path)
+
+
+def test_images_outside_the_folders_of_a_dataset_are_counted(tmp_path):
+    market = write_market(tmp_path / "market", MARKET)
+    for number in range(3):
+        save(market / "gt_bbox" / f"{number}.jpg", number)
+    save(market / "sheet.png", 9)
+    assert load_dataset(market, num_val=0).remarks == (
+        "left out: 1 file with other endings (.db 1)",
+        "left out: 4 images outside the folders of the dataset (gt_bbox)",
+    )
+    msmt17 = write_msmt17(tmp_path / "msmt17")
+    save(msmt17 / "train" / "0009" / "0009_000_01_0303morning_0015_0.jpg", 1)
+    remarks = load_dataset(msmt17, num_val=0).remarks
+    assert remarks == ("left out: 1 image(s) that no list names (train/0009/0009_000_01_0303morning_0015_0.jpg)",)
+    folders = write_folders(tmp_path / "folders", people=4)
+    for place, name in enumerate(("train", "train", "query", "gallery")):
+        (folders / name).mkdir(exist_ok=True)
+        person = f"person {'abcd'[place]}"
+        (folders / person).rename(folders / name / person)
+    save(folders / "val" / "x" / "cam1_1.jpg", 1)
+    outcome = rrid_edge("prepare", "folders", folders, tmp_path / "out", "--num-val", "0")
+    assert "left out: 1 image outside the folders of the dataset (val)" in outcome.err
+    prid = load_dataset(write_prid(tmp_path / "prid"), num_val=0)
+    assert "left out: 32 images outside the folders of the dataset (multi_shot)" in prid.remarks
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--num-val", "nan"), "num_val nan does not fit"),
+        (("--num-val", "inf"), "num_val inf does not fit"),
+        (("--test-share", "nan"), "test_share nan does not work"),
+        (("--seed", "-1"), "seed -1 does not work"),
+        (("--layout", "both"), "layout 'both' is unknown: expected one of auto, person-first, camera-first"),
+    ],
+    ids=["nan", "infinite", "share", "seed", "layout"],
+)
+def test_wrong_settings_are_refused(tmp_path, options, words):
+    raw = write_folders(tmp_path / "raw")
+    refused(rrid_edge("prepare", "folders", raw, tmp_path / "out", *options), 2, words, f"(option {options[0]})")
+
+
+def test_a_file_of_splits_fits_the_rrid_layout_only(tmp_path):
+    with pytest.raises(UsageError, match="a file of splits fits the RRID layout only, and this is viper"):
+        load_dataset(write_viper(tmp_path / "raw"), splits_file="mine.json")
+
+
+def test_names_that_are_no_utf8_are_prepared(tmp_path):
+    raw = write_folders(tmp_path / "raw")
+    for person in sorted(raw.iterdir()):
+        person.rename(person.with_name(f"{person.name[-1]} \udce9\x1b[2J"))
+    outcome = rrid_edge("prepare", "folders", raw, tmp_path / "out", "--num-val", "0", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "\x1b" not in outcome.err
+    assert r"6 people: a \udce9\x1b[2J (cameras 1, 2; a \udce9\x1b[2J/cam1_000.jpg, ...)" in outcome.err
+    assert json.loads((tmp_path / "out" / "meta.json").read_text())["persons"]["1"] == r"a \udce9\x1b[2J"

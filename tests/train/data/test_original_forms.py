@@ -125,7 +125,10 @@ def test_prid_has_distractors_in_the_second_camera_only(tmp_path):
     root = write_prid(tmp_path / "prid_2011")
     data = load_dataset(root, num_val=0)
     assert data.name == "prid2011-single"
-    assert data.remarks == ("left out: 2 images of people who are in the first camera only",)
+    assert data.remarks == (
+        "left out: 32 images outside the folders of the dataset (multi_shot)",
+        "left out: 2 images of people who are in the first camera only",
+    )
     tested = {sample.person for sample in data.query}
     assert len(tested) == 3
     assert tested < {1, 2, 3, 4, 5, 6}

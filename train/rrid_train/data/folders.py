@@ -14,7 +14,7 @@ from rrid_edge.crops.naming import name_reader, number_names
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_train.data.folder_order import LAYOUTS, camera_first, refuse_camera_first
 from rrid_train.data.listed import images_below
-from rrid_train.data.original import MOST_CAMERA_DIGITS, Original, OriginalSplit, remarks_of
+from rrid_train.data.original import MOST_CAMERA_DIGITS, Original, OriginalSplit, remarks_of, remarks_on_others
 from rrid_train.data.samples import Sample
 
 PARTS = ("train", "query", "gallery")
@@ -50,6 +50,8 @@ class FolderSettings:
                 f"test_share {self.test_share} does not work: expected a number between 0 and 1, for example 0.5",
                 parameter="test_share",
             )
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed} does not work: expected 0 or more", parameter="seed")
         if self.layout not in LAYOUTS:
             raise UsageError(
                 f"layout {self.layout!r} is unknown: expected one of {', '.join(LAYOUTS)}", parameter="layout"
@@ -111,7 +113,8 @@ def read_folders(raw: Path, settings: FolderSettings | None = None, *, follow_li
     ]
     split = OriginalSplit(*samples) if subsets else _drawn(raw, samples[0], settings)
     shown = {number: printable(name) for name, number in persons.items()}
-    return Original(raw.resolve().name, raw, (split,), shown, remarks_of(found))
+    remarks = (*remarks_of(found), *(remarks_on_others(raw, tops) if subsets else ()))
+    return Original(raw.resolve().name, raw, (split,), shown, remarks)
 
 
 def _drawn(raw: Path, samples: Sequence[Sample], settings: FolderSettings) -> OriginalSplit:

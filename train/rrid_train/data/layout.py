@@ -9,6 +9,7 @@ People to train on are renumbered 0 .. n-1, in ascending order of their number i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,12 @@ def load_dataset(
         listed = read_lists(root, split, splits_file or "splits.json")
         remarks: tuple[str, ...] = ()
     else:
+        if splits_file is not None:
+            raise UsageError(
+                f"{printable(root)}: a file of splits fits the RRID layout only, and this is {kind}; prepare the "
+                "dataset first, or take one of its own splits",
+                parameter="splits_file",
+            )
         listed, remarks = _from_original(root, kind, split)
     # One order for all forms, so that training on a prepared dataset equals training on the original.
     trainval = sorted(listed.trainval, key=lambda sample: (sample.person, sample.camera))
@@ -170,8 +177,9 @@ def held_out(num_val: float, persons: int) -> int:
     Raises:
         UsageError: ``num_val`` is negative or no whole count, or leaves fewer than 2 people to train on.
     """
-    count = int(num_val * persons) if 0 < num_val < 1 else int(num_val)
-    if num_val < 0 or (num_val >= 1 and num_val != count) or count > persons - 2:
+    finite = math.isfinite(num_val)
+    count = int(num_val * persons) if 0 < num_val < 1 else int(num_val) if finite else -1
+    if not finite or num_val < 0 or (num_val >= 1 and num_val != count) or count > persons - 2:
         raise UsageError(
             f"num_val {num_val} does not fit {persons} people: expected a share below 1, or a count that leaves at "
             "least 2 people",

@@ -17,7 +17,14 @@ from rrid_edge.crops.folder import ImageFiles
 from rrid_edge.crops.naming import number_names
 from rrid_edge.errors import DatasetError, printable
 from rrid_train.data.listed import images_below
-from rrid_train.data.original import MOST_CAMERA_DIGITS, MOST_PERSON_DIGITS, Original, OriginalSplit, remarks_of
+from rrid_train.data.original import (
+    MOST_CAMERA_DIGITS,
+    MOST_PERSON_DIGITS,
+    Original,
+    OriginalSplit,
+    remarks_of,
+    remarks_on_others,
+)
 from rrid_train.data.samples import Sample
 
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
@@ -82,7 +89,8 @@ def market_images(root: Path, *, follow_links: bool = False) -> MarketImages:
         for part in named
     )
     long = {number: person for person, number in persons.items() if str(number) != person}
-    return MarketImages(train, query, gallery, long, remarks_of(folders))
+    remarks = (*remarks_of(folders), *remarks_on_others(root, [root / name for name in MARKET_FOLDERS]))
+    return MarketImages(train, query, gallery, long, remarks)
 
 
 _Facts = tuple[str, str, str]

@@ -17,9 +17,16 @@ from pathlib import Path
 
 from rrid_edge.crops.folder import is_image_name
 from rrid_edge.errors import DatasetError, printable
-from rrid_train.data.listed import check_files, listed_path
+from rrid_train.data.listed import check_files, images_below, listed_path
 from rrid_train.data.market import is_market, market_images
-from rrid_train.data.original import MOST_CAMERA_DIGITS, MOST_PERSON_DIGITS, Original, OriginalSplit
+from rrid_train.data.original import (
+    MOST_CAMERA_DIGITS,
+    MOST_PERSON_DIGITS,
+    Original,
+    OriginalSplit,
+    remarks_of,
+    remarks_on_others,
+)
 from rrid_train.data.samples import Sample
 
 LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
@@ -56,11 +63,20 @@ def read_msmt17(root: Path, *, follow_links: bool = False) -> Original:
     ]
     samples = {entry.path.name: entry.read() for entry in lists}
     check_files(root, (sample.path for part in samples.values() for sample in part), follow_links=follow_links)
-    remarks = () if LISTS[1] in samples else (f"there is no {LISTS[1]}: only {LISTS[0]} is trained on",)
     train = [*samples[LISTS[0]], *samples.get(LISTS[1], [])]
     query, gallery = samples[LISTS[2]], samples[LISTS[3]]
     _refuse_contradictions(root, train, [*query, *gallery])
-    return _numbered(root, train, query, gallery, remarks)
+    remarks: list[str] = []
+    if LISTS[1] not in samples:
+        remarks.append(f"there is no {LISTS[1]}: only {LISTS[0]} is trained on")
+    listed = {sample.path for part in samples.values() for sample in part}
+    found = [images_below(root, folder, follow_links=follow_links) for folder in folders.values()]
+    unlisted = [path for images in found for path in images.paths if path not in listed]
+    if unlisted:
+        first = printable(unlisted[0].relative_to(root))
+        remarks.append(f"left out: {len(unlisted):,} image(s) that no list names ({first})")
+    others = remarks_on_others(root, folders.values())
+    return _numbered(root, train, query, gallery, (*remarks, *remarks_of(found), *others))
 
 
 def _numbered(

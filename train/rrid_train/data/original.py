@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rrid_edge.crops.folder import ImageFiles, describe_endings
+from rrid_edge.crops.folder import ImageFiles, describe_endings, find_images, is_image_name
 from rrid_edge.errors import printable
 from rrid_train.data.samples import Sample
 
@@ -60,3 +60,16 @@ def remarks_of(folders: Iterable[ImageFiles]) -> tuple[str, ...]:
         endings.update(found.endings)
     counted = describe_endings(endings)
     return (*lines, counted) if counted else tuple(lines)
+
+
+def remarks_on_others(root: Path, taken: Iterable[Path]) -> tuple[str, ...]:
+    """One line about images in ``root`` that lie in none of the folders ``taken``, or nothing."""
+    known = set(taken)
+    folders = [path for path in sorted(root.iterdir()) if path not in known and not path.name.startswith(".")]
+    counts = {path.name: len(find_images(path).paths) for path in folders if path.is_dir() and not path.is_symlink()}
+    loose = sum(path.is_file() and is_image_name(path.name) for path in folders)
+    total = sum(counts.values()) + loose
+    if not total:
+        return ()
+    names = [printable(name) for name, count in counts.items() if count] or ["beside the folders"]
+    return (f"left out: {total:,} image{'s' * (total > 1)} outside the folders of the dataset ({', '.join(names)})",)

@@ -22,7 +22,7 @@ import numpy as np
 from rrid_edge.crops.folder import ImageFiles
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_train.data.listed import images_below
-from rrid_train.data.original import MOST_PERSON_DIGITS, Original, OriginalSplit, remarks_of
+from rrid_train.data.original import MOST_PERSON_DIGITS, Original, OriginalSplit, remarks_of, remarks_on_others
 from rrid_train.data.samples import Sample
 
 SPLITS = 10
@@ -68,7 +68,7 @@ def read_viper(root: Path, *, seed: int = 0, follow_links: bool = False) -> Orig
         _images(folder / name, images, number, _person(_VIPER, "<person>_<angle>"))
         for number, (name, images) in enumerate(zip(CAMERA_FOLDERS, found, strict=True), start=1)
     ]
-    return _drawn("viper", root, cameras, None, seed, remarks_of(found))
+    return _drawn("viper", root, cameras, None, seed, _remarks(root, folder, found))
 
 
 def read_prid(root: Path, images: str = "single", *, seed: int = 0, follow_links: bool = False) -> Original:
@@ -101,7 +101,7 @@ def read_prid(root: Path, images: str = "single", *, seed: int = 0, follow_links
         for number, (name, each) in enumerate(zip(CAMERA_FOLDERS, found, strict=True), start=1)
     ]
     name = f"prid2011-{'multi' if multi else 'single'}"
-    return _drawn(name, root, cameras, _PRID_IN_BOTH, seed, remarks_of(found))
+    return _drawn(name, root, cameras, _PRID_IN_BOTH, seed, _remarks(root, folder, found))
 
 
 def read_cuhk01(root: Path, *, seed: int = 0, follow_links: bool = False) -> Original:
@@ -130,6 +130,13 @@ def _with_cameras(root: Path, *names: str) -> Path | None:
     """The first of ``root`` and its folders ``names`` that holds the folders of both cameras."""
     candidates = (root, *(root / name for name in names))
     return next((folder for folder in candidates if all((folder / camera).is_dir() for camera in CAMERA_FOLDERS)), None)
+
+
+def _remarks(root: Path, folder: Path, found: Iterable[ImageFiles]) -> tuple[str, ...]:
+    """What was left out, with images in other folders than the two cameras'."""
+    cameras = [folder / name for name in CAMERA_FOLDERS]
+    others = remarks_on_others(folder, cameras) if folder == root else remarks_on_others(root, [folder])
+    return (*remarks_of(found), *others)
 
 
 def _has_prid_names(folder: Path) -> bool:
