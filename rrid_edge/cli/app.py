@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
@@ -131,7 +132,7 @@ def _call(arguments: list[str]) -> int:
     """Run the command without Typer's own handling of errors, which ends with code 1 after some of them."""
     if name := _command_in(arguments):
         register(name)
-    command = typer.main.get_command(app)
+    command = _built_command()
     try:
         with command.make_context("rrid-edge", list(arguments)) as context:
             command.invoke(context)
@@ -141,6 +142,18 @@ def _call(arguments: list[str]) -> int:
     except typer.Exit as ending:
         return int(ending.exit_code)
     return 0
+
+
+def _built_command() -> Any:  # noqa: ANN401 - Typer brings its own Click
+    """The command line of all commands that are registered by now."""
+    groups = [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]
+    return _built(len(app.registered_commands), sum(len(group.registered_commands) for group in groups))
+
+
+@functools.lru_cache(maxsize=1)
+def _built(_commands: int, _commands_of_groups: int) -> Any:  # noqa: ANN401 - as above
+    # Building all commands takes 0.1 s, which programs that run many of them would pay each time.
+    return typer.main.get_command(app)
 
 
 _UNITS = ("_px", "_mib", "_s")
@@ -155,7 +168,7 @@ def ways_to_set(arguments: Sequence[str], parameters: Sequence[str]) -> list[str
     Returns:
         For example ``["option --top-k", "argument MODEL"]``.
     """
-    command: Any = typer.main.get_command(app)
+    command: Any = _built_command()
     for argument in arguments:
         command = getattr(command, "commands", {}).get(argument, command)
     ways = []
