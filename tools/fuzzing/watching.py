@@ -1,0 +1,174 @@
+"""What one case did: its outcome, its time and memory, and writes or programs that it should not have caused."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+SOUND: Final = "sound"
+REFUSED: Final = "refused"
+FAULT: Final = "fault"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the fuzzer saw of one case.
+
+    Attributes:
+        number: of the case; with the seed it makes the case again.
+        kind: format of the image, or kind of artefact.
+        outcome: :data:`SOUND`, :data:`REFUSED` or :data:`FAULT`.
+        detail: the reason of a refusal or a fault.
+        seconds: wall-clock time.
+        peak_mib: largest resident memory of the process during the case, in MiB, without :attr:`Cases.base_mib`.
+    """
+
+    number: int
+    kind: str
+    outcome: str
+    detail: str = ""
+    seconds: float = 0.0
+    peak_mib: float = 0.0
+
+
+class Cases(Protocol):
+    """One kind of fuzzing. Every process has its own after :meth:`start`."""
+
+    count: int
+    base_mib: float
+    """Memory of the packages that are loaded before the first case; it does not count."""
+    limits_sound: bool
+    """Whether memory is limited if a file is sound. The work on a sound one, such as a training, may need more."""
+
+    def start(self, folder: Path) -> None:
+        """Prepare a process; ``folder`` is its own and empty."""
+
+    def kind(self, number: int) -> str:
+        """The kind of a case, without making it."""
+
+    def check(self, number: int) -> tuple[str, str]:
+        """Run a case. Returns its outcome and detail. An exception is a fault of the program under test."""
+
+    def save(self, number: int, folder: Path) -> None:
+        """Write the files of a case."""
+
+    def stop(self) -> None:
+        """End what :meth:`start` began."""
+
+
+def watched(cases: Cases, number: int, most_mib: float) -> Result:
+    """Run a case, and measure it."""
+    reset_peak()
+    start = time.monotonic()
+    try:
+        outcome, detail = cases.check(number)
+    except Exception as error:
+        outcome, detail = FAULT, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{_place(error)}"
+    seconds, peak = time.monotonic() - start, peak_mib() - cases.base_mib
+    if peak > most_mib / 2:
+        gc.collect()  # the next case shall not count what this one holds
+    if peak > most_mib and (outcome == REFUSED or (outcome == SOUND and cases.limits_sound)):
+        outcome, detail = FAULT, f"{peak:.0f} MiB of memory, expected at most {most_mib:.0f}; {detail}"
+    return Result(number, cases.kind(number), outcome, detail, seconds, peak)
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of this package in a traceback."""
+    found, step = "", error.__traceback__
+    while step is not None:
+        file = step.tb_frame.f_code.co_filename
+        if "rrid_" in file:
+            found = f" ({file.rpartition('/rrid_')[2]}:{step.tb_lineno})"
+        step = step.tb_next
+    return found
+
+
+def reset_peak() -> None:
+    """Start a new measurement of :func:`peak_mib`, where the kernel can."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123 - as quick as it gets
+        file.write("5")
+
+
+def resident_mib() -> float:
+    """Resident memory of this process now."""
+    return _memory_mib("VmRSS:")
+
+
+def peak_mib() -> float:
+    """Largest resident memory since :func:`reset_peak`; of the process's life where the kernel cannot say."""
+    return _memory_mib("VmHWM:")
+
+
+def _memory_mib(entry: str) -> float:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            return next(int(line.split()[1]) for line in file if line.startswith(entry)) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+_PROGRAMS: Final = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "socket.connect")
+_WRITES: Final = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+_WRITING_FLAGS: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class Sentry:
+    """Notes programs that are started, and files that are changed outside a folder.
+
+    It sees what Python code does, and what compiled code does through Python.
+    """
+
+    def __init__(self) -> None:
+        self._allowed: tuple[str, ...] = ()
+        self._noted: list[str] = []
+        self._is_watching = False
+        self._allows: Callable[[str, Any], bool] = lambda _event, _arguments: False
+        sys.addaudithook(self._hook)
+
+    @contextlib.contextmanager
+    def watching(self, *folders: Path, allows: Callable[[str, Any], bool] | None = None) -> Iterator[list[str]]:
+        """Watch in this context.
+
+        Args:
+            folders: where files may be changed.
+            allows: says whether an event is no offence, from its name and arguments.
+
+        Returns:
+            The list of offences; complete at the end of the context.
+        """
+        self._allowed = tuple(os.path.realpath(folder) + "/" for folder in folders)
+        self._allows = allows or (lambda _event, _arguments: False)
+        self._noted, self._is_watching = [], True
+        try:
+            yield self._noted
+        finally:
+            self._is_watching = False
+
+    def _hook(self, event: str, arguments: Any) -> None:  # noqa: ANN401 - as the event has them
+        if not self._is_watching:
+            return
+        if event in _PROGRAMS:
+            if not self._allows(event, arguments):
+                self._noted.append(f"{event} {arguments!r:.200}")
+        elif event == "open":
+            path, _, flags = arguments
+            if isinstance(path, str | bytes) and (flags or 0) & _WRITING_FLAGS:
+                self._note_write(event, path)
+        elif event in _WRITES:
+            for path in arguments[:2] if event in ("os.rename", "os.link") else arguments[:1]:
+                if isinstance(path, str | bytes):
+                    self._note_write(event, path)
+
+    def _note_write(self, event: str, path: str | bytes) -> None:
+        # Without audited calls: os.path.realpath would come back here only through calls that change nothing.
+        place = os.path.realpath(os.path.dirname(os.fsdecode(path))) + "/"  # noqa: PTH120
+        if not place.startswith(self._allowed) and not place.startswith(("/dev/", "/proc/")):
+            self._noted.append(f"{event} {os.fsdecode(path)!r}")
