@@ -159,7 +159,7 @@ def _float32_spec(source: Path) -> ModelSpec:
 
 def _sampled_crops(folder: Path, settings: CalibrationSettings) -> list[Crop]:
     wanted = settings.count + settings.measured
-    crops = sample_crops(find_crops(folder), wanted, settings.seed)
+    crops = sample_crops(find_crops(folder, follow_links=settings.follow_links), wanted, settings.seed)
     if len(crops) < 2 * LEAST_CROPS:
         raise UsageError(
             f"{printable(folder)}: {len(crops)} training crops are too few; expected at least {2 * LEAST_CROPS}, "

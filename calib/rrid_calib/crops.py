@@ -61,11 +61,15 @@ class CalibrationImages:
         )
 
 
-def find_crops(folder: Path) -> list[Crop]:
+def find_crops(folder: Path, *, follow_links: bool = False) -> list[Crop]:
     """List the crops of ``folder`` to calibrate with.
 
     A dataset's folder gives its training split. Any other folder gives all its images, but only if none of them is a
     test crop. Test crops are in a folder of :data:`TEST_FOLDERS`, or in test lists of the dataset around ``folder``.
+
+    Args:
+        folder: of a dataset or of crops.
+        follow_links: take links to files outside a folder of crops too.
 
     Raises:
         UsageError: the folder does not exist, has no images, or contains test crops.
@@ -79,7 +83,7 @@ def find_crops(folder: Path) -> list[Crop]:
             Crop(sample.path, _relative_name(sample.path, folder), str(sample.person), str(sample.camera))
             for sample in samples
         ]
-    paths = list_images(folder)
+    paths = list_images(folder, follow_links=follow_links)
     if not paths:
         raise UsageError(f"{printable(folder)}: no images; give a folder of training crops, or a dataset's folder")
     _refuse_test_crops(folder, paths)

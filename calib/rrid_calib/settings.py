@@ -28,6 +28,7 @@ class CalibrationSettings:
         float_layers: number of layers to leave in float32, those with the largest error first. None leaves as few as
             reach the targets, within :data:`rrid_calib.forms.LARGEST_SHARE` of the file.
         target: lowest cosine of a measured crop that calibration aims at.
+        follow_links: take links to files outside the folder of crops too.
 
     Raises:
         UsageError: a value is out of range.
@@ -40,6 +41,7 @@ class CalibrationSettings:
     rounding: str = "compensated"
     float_layers: int | None = None
     target: float = 0.985
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", *METHODS):

@@ -31,6 +31,7 @@ class Answer:
         rows: number of crops in the gallery.
         missing: number of crops whose file is not in ``folder`` now.
         thumbnails: JPEG bytes by id of the match, for crops without a file here.
+        follow_links: pictures are drawn of links too that lead out of ``folder``.
     """
 
     results: tuple[MatchResult, ...]
@@ -43,6 +44,7 @@ class Answer:
     rows: int
     missing: int = 0
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    follow_links: bool = False
 
     @property
     def warnings(self) -> list[str]:
@@ -58,7 +60,9 @@ def draw(answer: Answer, sheet: Path | None, report: Path | None) -> None:
 
     blocks = answer.spec.blocks
     footer = f"{answer.model.name} {answer.spec.fingerprint[:12]} · {answer.runtime} · {answer.rows} crops"
-    pictures: MatchPictures = MatchPictures(answer.folder, answer.source, answer.thumbnails)
+    pictures: MatchPictures = MatchPictures(
+        answer.folder, answer.source, answer.thumbnails, follow_links=answer.follow_links
+    )
     if sheet is not None:
         from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
 

@@ -9,6 +9,8 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, require, say
+from rrid_edge.cli.options import FollowLinksOption
+from rrid_edge.cli.steps import say_files_left_out
 
 
 @app.command(
@@ -35,13 +37,19 @@ def calibrate(
         int | None, typer.Option(help="Layers to keep in float32, most error first; default: as few as needed.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed for the choice of crops.")] = 0,
+    follow_links: FollowLinksOption = False,
     as_json: JsonOption = False,
 ) -> None:
     require("rrid_calib.calibrate", "calib", "calibrating a model")
     from rrid_calib.calibrate import calibrate as calibrate_model
     from rrid_calib.settings import CalibrationSettings
+    from rrid_train.data.layout import is_dataset
 
-    settings = CalibrationSettings(count=count, seed=seed, method=method, rounding=rounding, float_layers=float_layers)
+    settings = CalibrationSettings(
+        count=count, seed=seed, method=method, rounding=rounding, float_layers=float_layers, follow_links=follow_links
+    )
+    if images.is_dir() and not is_dataset(images):
+        say_files_left_out(images, follow_links=follow_links)
     result = calibrate_model(model, images, settings, output=output, say=say)
     if as_json:
         print_json(result.to_dict())

@@ -16,6 +16,7 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
 from rrid_edge.cli.options import (
+    FollowLinksOption,
     GalleryOption,
     IndexTypeOption,
     ModelOption,
@@ -69,6 +70,7 @@ def index(
             " if --rebuild cannot make them again.",
         ),
     ] = False,
+    follow_links: FollowLinksOption = False,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
@@ -111,10 +113,10 @@ def index(
     permissions = _permissions(mode)
     target = location_of(folder, location)
     if rebuild and not allow_removals:
-        refuse_lossy_rebuild(folder, target, source)
+        refuse_lossy_rebuild(folder, target, source, follow_links=follow_links)
     remembered = _remembered_model(target, rebuild=rebuild)
     path, engine = open_model(model, remembered, runtime, precision, threads)
-    settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals)
+    settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals, follow_links)
     opened = rebuild_store if rebuild else create_store
     with engine:
         with opened(

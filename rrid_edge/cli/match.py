@@ -15,6 +15,7 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.asked import AskedGallery, query_and_gallery, row_filter
 from rrid_edge.cli.common import JsonOption, ProgressBar, say
 from rrid_edge.cli.options import (
+    FollowLinksOption,
     GalleryOption,
     ModelOption,
     PatternOption,
@@ -22,7 +23,7 @@ from rrid_edge.cli.options import (
     RuntimeOption,
     ThreadsOption,
 )
-from rrid_edge.cli.steps import open_model, say_indexed
+from rrid_edge.cli.steps import open_model, say_files_left_out, say_indexed, say_links_left_out
 from rrid_edge.errors import RridEdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def match(
         bool,
         typer.Option("--fast", help="Score a fixed number of crops; may miss matches (see gallery verify --recall)."),
     ] = False,
+    follow_links: FollowLinksOption = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print each match's largest and smallest block shares.")
     ] = False,
@@ -97,10 +99,14 @@ def match(
     query_paths, asked = query_and_gallery(paths, location)
     _refuse_conflicts(fpr, threshold, expand)
     rows = row_filter(camera or (), source or (), since, until)
-    groups = query_files(query_paths, separate=fuse == "none")
+    groups = query_files(query_paths, separate=fuse == "none", follow_links=follow_links)
+    for folder in (path for path in query_paths if path.is_dir()):
+        say_files_left_out(folder, follow_links=follow_links)
     depth = _rerank_depth(rerank_depth, top_k) if rerank else 0
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
-    question = _Question(groups, asked, pattern, fpr, needs_pictures=sheet is not None or report is not None)
+    question = _Question(
+        groups, asked, pattern, fpr, needs_pictures=sheet is not None or report is not None, follow_links=follow_links
+    )
     answer = _ask(question, settings, lambda stored: open_model(model, stored, runtime, precision, threads))
     draw(answer, sheet, report)
     print_answer(answer, written=[path for path in (sheet, report) if path], as_json=as_json, explain=explain)
@@ -116,6 +122,7 @@ class _Question:
         pattern: how file names are read; None as the gallery remembers.
         fpr: false-positive rate that sets the threshold, or None.
         needs_pictures: the answer is drawn.
+        follow_links: links that lead out of the gallery's folder are read.
     """
 
     groups: Sequence[tuple[Path, ...]]
@@ -123,6 +130,7 @@ class _Question:
     pattern: str | None
     fpr: float | None
     needs_pictures: bool
+    follow_links: bool
 
 
 def _refuse_conflicts(fpr: float | None, threshold: float | None, expand: int) -> None:
@@ -163,7 +171,9 @@ def _ask(
 
     groups, folder = question.groups, question.asked.folder
     with contextlib.ExitStack() as stack:
-        queried = stack.enter_context(QueriedGallery(folder, question.asked.location))
+        queried = stack.enter_context(
+            QueriedGallery(folder, question.asked.location, follow_links=question.follow_links)
+        )
         path, engine = open_for_gallery(queried.model)
         stack.enter_context(engine)
         has_fused = any(len(files) > 1 for files in groups)
@@ -180,7 +190,7 @@ def _ask(
         results = match_all(indexed.gallery, queries, settings)
         answer = Answer(
             results, question.asked.text, folder, indexed.source, path, engine.spec, engine.runtime, indexed.info.rows,
-            indexed.folder.missing,
+            indexed.folder.missing, follow_links=question.follow_links,
         )  # fmt: skip
         return _with_thumbnails(answer, indexed.gallery) if question.needs_pictures else answer
 
@@ -189,7 +199,7 @@ def _with_thumbnails(answer: Answer, gallery: GalleryStore) -> Answer:
     """The answer with the stored thumbnails of crops that have no file here."""
     from rrid_edge.pictures.parts import MatchPictures
 
-    pictures = MatchPictures(answer.folder, answer.source)
+    pictures = MatchPictures(answer.folder, answer.source, follow_links=answer.follow_links)
     absent = {match.id for result in answer.results for match in result.matches if not pictures.has_file(match)}
     return replace(answer, thumbnails=gallery.thumbnails(sorted(absent)) if absent else {})
 
@@ -230,6 +240,8 @@ def _say_indexing(folder: Path | None, indexed: IndexedGallery) -> None:
 
     for line in indexed.remarks:
         say(line)
+    if indexed.report is None:
+        say_links_left_out(indexed.folder.outside)
     report = indexed.report
     if report is not None and folder is not None:
         say_indexed(report)

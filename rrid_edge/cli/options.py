@@ -26,6 +26,9 @@ GalleryOption = Annotated[
         help="Use this index: a folder or milvus+http://HOST:19530/COLLECTION. [default: FOLDER/.rrid-edge]",
     ),
 ]
+FollowLinksOption = Annotated[
+    bool, typer.Option("--follow-links", help="Read links to image files outside the folder too.")
+]
 IndexTypeOption = Annotated[
     str,
     typer.Option("--index-type", help="Milvus, new galleries: build flat, ivf, hnsw or diskann. [default: flat]"),

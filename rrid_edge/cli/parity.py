@@ -9,8 +9,8 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say, show
-from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption
-from rrid_edge.cli.steps import open_model, open_network
+from rrid_edge.cli.options import FollowLinksOption, PrecisionOption, RuntimeOption, ThreadsOption
+from rrid_edge.cli.steps import open_model, open_network, say_files_left_out
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def parity(
         typer.Option(help="Folder of crops to compare on. With goldens: their source folder, to check their pixels."),
     ] = None,
     count: Annotated[int, typer.Option(min=2, help="Largest number of crops; evenly spaced.")] = 200,
+    follow_links: FollowLinksOption = False,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
@@ -48,17 +49,19 @@ def parity(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.model.names import is_engine, parity_report_path
+    from rrid_edge.model.names import Kind, goldens_path, is_engine, kind_of, parity_report_path
     from rrid_edge.model.weights import has_sum
     from rrid_edge.parity.reference import ReferenceSettings
     from rrid_edge.parity.run import run_parity
 
     path, engine = open_model(model, None, runtime, precision, threads)
-    settings = ReferenceSettings(reference, images, count)
+    settings = ReferenceSettings(reference, images, count, follow_links)
     with engine:
         run = run_parity(engine, path, settings, open_network=open_network, mistaken_networks=_mistaken_networks)
     if not is_engine(path) and not has_sum(path):
         say(f"nothing vouches for the weights of {printable(path)} (the file has format 1): export it again")
+    if images is not None and kind_of(reference or goldens_path(path)) is not Kind.GOLDENS:
+        say_files_left_out(images, follow_links=follow_links)
     for line in run.reference.left_out:
         say(f"left out {line}")
     if run.untried:

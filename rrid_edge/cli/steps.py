@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,30 @@ def open_network(path: Path, spec: ModelSpec) -> Engine:
     return references.open_network(path, spec)
 
 
+def say_files_left_out(folder: Path, *, follow_links: bool = False) -> None:
+    """Say which files of a folder of images are not taken, in a line each or by their number."""
+    from rrid_edge.crops.folder import describe_endings, find_images
+
+    found = find_images(folder, follow_links=follow_links)
+    _say_left_out(found.skipped, list(map(str, found.outside)), describe_endings(found.endings))
+
+
+def _say_left_out(files: Iterable[tuple[str | Path, str]], outside: Sequence[str], endings: str) -> None:
+    for path, reason in files:
+        say(f"left out {printable(path)}: {reason}")
+    say_links_left_out(outside)
+    if endings:
+        say(endings)
+
+
+def say_links_left_out(paths: Sequence[str]) -> None:
+    """Say that links were not followed, because they lead out of their folder; nothing if there are none."""
+    from rrid_edge.crops.folder import describe_outside
+
+    if paths:
+        say(f"{describe_outside(paths)}; to read them: option --follow-links")
+
+
 def say_indexed(report: IndexReport) -> None:
     """Say what the engine waited for during a long run, and which files were left out."""
     total_s = report.waited_for_decoding_s + report.computed_s + report.waited_for_disk_s
@@ -70,5 +95,6 @@ def say_indexed(report: IndexReport) -> None:
             f"batches of {report.batch}, {report.workers} decoding workers; the engine waited {decoding:.0%} of the "
             f"time for images, {disk:.0%} for the disk"
         )
-    for path, reason in (*report.failed, *report.skipped):
-        say(f"left out {printable(path)}: {reason}")
+    from rrid_edge.crops.folder import describe_endings
+
+    _say_left_out((*report.failed, *report.skipped), report.outside, describe_endings(report.endings))

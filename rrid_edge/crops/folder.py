@@ -163,7 +163,7 @@ class _Scanner:
 
     def __init__(self, folder: Path, *, follow_links: bool) -> None:
         self._folder, self._follow_links = folder, follow_links
-        self._root = os.path.realpath(folder).rstrip("/") + "/"
+        self._root = _root_of(folder)
         # Entries instead of Path objects: 20,000 files take 0.02 s instead of 0.2 s.
         self._images: dict[str, os.DirEntry[str]] = {}
         self._skipped: list[tuple[Path, str]] = []
@@ -240,6 +240,21 @@ def _check_folder(folder: Path) -> None:
         raise FolderUnavailableError(f"{printable(folder)}: no such folder; give a folder of image files")
     if not folder.is_dir():
         raise UsageError(f"{printable(folder)}: this is a file, not a folder; give a folder of image files")
+
+
+def leads_out(folder: Path, path: str) -> bool:
+    """Whether a file of a folder lies elsewhere, because it or a folder of it is a link.
+
+    Args:
+        folder: that the file should lie in.
+        path: relative to it.
+    """
+    return not os.path.realpath(folder / path).startswith(_root_of(folder))
+
+
+def _root_of(folder: Path) -> str:
+    """How real paths of files in a folder start."""
+    return os.path.realpath(folder).rstrip("/") + "/"
 
 
 class LazyPaths(Sequence[Path]):

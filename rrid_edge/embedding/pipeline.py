@@ -19,7 +19,7 @@ from rrid_edge.embedding.process import DecodingProcess, can_start_processes
 from rrid_edge.embedding.reading import ReadAhead
 from rrid_edge.embedding.tuning import BatchSizeTuner, EmbeddingStats, WorkerTuner
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import ImageError
+from rrid_edge.errors import ImageError, RridEdgeError, unforeseen
 from rrid_edge.machine.memory import usable_memory_bytes
 from rrid_edge.machine.processor import usable_cores
 
@@ -122,7 +122,7 @@ def embed_files(
             if assembled is None:
                 return
             pending = assembler.submit(_assemble, ahead, batch_size.size, paths, shape)
-            descriptors = engine.run(assembled.images)
+            assembled, descriptors = _computed(engine, assembled)
             waited_s, computed_s = assembled_at - start, time.perf_counter() - assembled_at
             batch_size.record(len(descriptors), computed_s)
             if tuner.starved(waited_s, computed_s):
@@ -135,6 +135,33 @@ def embed_files(
 def _most_workers() -> int:
     """Decoding workers that the cores and the memory of this process's share bear."""
     return max(2, min(usable_cores(), usable_memory_bytes() // _WORKER_BYTES))
+
+
+def _computed(engine: Engine, batch: _Assembled) -> tuple[_Assembled, NDArray[np.float32]]:
+    """The descriptors of a batch. An image that the engine cannot compute becomes a failed file.
+
+    Raises:
+        RridEdgeError: the engine cannot work.
+        Exception: what nobody foresaw, if no image of the batch can be computed.
+    """
+    try:
+        return batch, engine.run(batch.images)
+    except RridEdgeError:
+        raise
+    except Exception:
+        rows, good, failed = [], [], list(batch.failed)
+        for place, image in enumerate(batch.images):
+            try:
+                rows.append(engine.run(image[None]))
+                good.append(place)
+            except RridEdgeError:
+                raise
+            except Exception as error:
+                failed.append((batch.files[place].path, f"cannot be computed ({unforeseen(error)})"))
+        if not good:
+            raise
+        kept = tuple(batch.files[place] for place in good)
+        return _Assembled(kept, batch.indices[good], batch.images[good], tuple(failed)), np.concatenate(rows)
 
 
 def _read_ahead(paths: Sequence[Path], shape: tuple[int, int], threads: int, window: int) -> ReadAhead[_Decoded]:

@@ -44,12 +44,13 @@ class Query:
     warnings: tuple[str, ...] = ()
 
 
-def query_files(paths: Sequence[Path], *, separate: bool = False) -> list[tuple[Path, ...]]:
+def query_files(paths: Sequence[Path], *, separate: bool = False, follow_links: bool = False) -> list[tuple[Path, ...]]:
     """The files of each query.
 
     Args:
         paths: image files of one person, or folders in which each image is a query.
         separate: make each image file a query too.
+        follow_links: take links in folders to files outside of them too.
 
     Raises:
         ImageError: a path does not exist.
@@ -66,7 +67,9 @@ def query_files(paths: Sequence[Path], *, separate: bool = False) -> list[tuple[
             f"the queries are {len(paths) - len(folders)} files and {len(folders)} folders: give image files of one "
             "person, or folders of queries"
         )
-    queries: list[tuple[Path, ...]] = [(file,) for folder in folders for file in list_images(folder)]
+    queries: list[tuple[Path, ...]] = [
+        (file,) for folder in folders for file in list_images(folder, follow_links=follow_links)
+    ]
     if not queries:
         raise UsageError(f"{printable(folders[0])}: no images in it; give query images")
     return queries

@@ -50,11 +50,13 @@ class ReferenceSettings:
         reference: checkpoint, model file or goldens; None uses the goldens beside the model.
         images: folder of crops. With goldens: the folder of their source files, to check their pixels.
         count: largest number of crops to read from the folder.
+        follow_links: take links to files outside the folder too.
     """
 
     reference: Path | None = None
     images: Path | None = None
     count: int = 200
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def find_reference(
         raise UsageError(
             f"the reference {printable(path)} needs crops to compare on: give a folder of crops", parameter="images"
         )
-    crops = read_crops(settings.images, spec, settings.count)
+    crops = read_crops(settings.images, spec, settings.count, follow_links=settings.follow_links)
     with open_checkpoint(path, spec, open_network) if kind is Kind.CHECKPOINT else open_exact(path) as engine:
         return computed_reference(engine, f"{printable(path)} on {engine.runtime}", crops, spec)
 
@@ -136,18 +138,19 @@ def open_exact(path: Path) -> Engine:
     return open_engine(path, "openvino", precision="fp32")
 
 
-def read_crops(folder: Path, spec: ModelSpec, count: int) -> Crops:
+def read_crops(folder: Path, spec: ModelSpec, count: int, *, follow_links: bool = False) -> Crops:
     """Read evenly spaced crops of a folder, in the input size of a model.
 
     Args:
         folder: folder of crops.
         spec: spec of the model.
         count: largest number of crops, unreadable ones included.
+        follow_links: take links to files outside the folder too.
 
     Raises:
         UsageError: the folder does not exist or has fewer than two readable crops.
     """
-    paths = list_images(folder)
+    paths = list_images(folder, follow_links=follow_links)
     taken = min(count, len(paths))
     images, names, left_out = [], [], []
     for path in (paths[index * len(paths) // taken] for index in range(taken)):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from rrid_edge.crops.folder import leads_out
 from rrid_edge.crops.images import load_rgb
 from rrid_edge.crops.times import format_time
 from rrid_edge.errors import ImageError, UsageError
@@ -41,11 +42,13 @@ class MatchPictures:
         source: of the crops in ``folder``. Files of other sources may have the same paths, so they are not read. None
             takes the crops of all sources for files of ``folder``.
         thumbnails: JPEG bytes by id of the match, for crops without a file here.
+        follow_links: read links that lead out of ``folder`` too.
     """
 
     folder: Path | None
     source: str | None = None
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    follow_links: bool = False
 
     @classmethod
     def of(cls, folder: Path | MatchPictures) -> MatchPictures:
@@ -61,7 +64,10 @@ class MatchPictures:
         """The picture of a match, scaled to fit a box."""
         found = Thumbnail(None, "no picture of this crop is stored here")
         if self.folder is not None and match.path is not None and self.has_file(match):
-            found = read_thumbnail(self.folder / match.path, width_px, height_px)
+            if not self.follow_links and leads_out(self.folder, match.path):
+                found = Thumbnail(None, "this file is a link that leads out of its folder")
+            else:
+                found = read_thumbnail(self.folder / match.path, width_px, height_px)
         stored = self.thumbnails.get(match.id)
         if found.image is None and stored is not None:
             return read_thumbnail(match.name, width_px, height_px, stored)

@@ -38,6 +38,8 @@ class Changes:
         damaged: paths of rows whose vector is damaged.
         skipped: entries that were not taken, with the reason.
         filled: sub-folders that hold image files.
+        endings: number of files with other endings, by their ending.
+        outside: links that were not followed, because they lead out of the folder.
     """
 
     files: int
@@ -55,9 +57,11 @@ class Changes:
     damaged: Set[str]
     skipped: tuple[tuple[str, str], ...]
     filled: Set[str]
+    endings: Mapping[str, int]
+    outside: tuple[str, ...]
 
 
-def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool) -> Changes:
+def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool, follow_links: bool = False) -> Changes:
     """Compare a folder with the rows of its source.
 
     Files are compared by size and modification time. A whole second equals the same time with a fraction: many media
@@ -67,12 +71,13 @@ def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool) -> Chang
         gallery: that may hold other sources too.
         reader: of the folder and its source.
         verify: read all stored vectors to find damaged ones, and try files again that were left out.
+        follow_links: read links to files outside the folder too. If not, their rows stay as they are.
 
     Raises:
         FolderUnavailableError: no such folder.
         UsageError: this is no folder.
     """
-    scan = scan_images(reader.folder)
+    scan = scan_images(reader.folder, follow_links=follow_links)
     damaged = _damaged_paths(gallery, reader.source) if verify else set()
     stats = gallery.file_stats(reader.source)  # after the check, which deletes damaged entries
     sorter = _Sorter(gallery, reader, LeftOut(gallery.unreadable(reader.source)), retry=verify)
@@ -97,7 +102,9 @@ def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool) -> Chang
         stored={row.path: row for row in gallery.rows_of(known, reader.source) if row.path is not None},
         damaged=damaged,
         skipped=(*((str(path), reason) for path, reason in scan.skipped), *sorter.skipped),
-        filled=folders_of(scan.entries),
+        filled=folders_of((*scan.entries, *scan.outside)),
+        endings=scan.endings,
+        outside=tuple(sorted(scan.outside, key=os.fsencode)),
     )
 
 
@@ -174,7 +181,10 @@ class _Sorter:
     def _is_expired(self, path: str, state: FileState) -> bool:
         if self._limit is None:
             return False
-        time = self._reader.facts(path).time
+        try:
+            time = self._reader.facts(path).time
+        except Exception:  # storing it tells the reason
+            return False
         return is_older(NewRow(path, mtime_ns=state[1], time=time), self._limit)
 
 

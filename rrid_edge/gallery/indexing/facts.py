@@ -12,6 +12,7 @@ from rrid_edge.embedding.pipeline import FileFacts
 from rrid_edge.errors import printable
 from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryInfo, GalleryRow, NewRow
 from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.indexing.sparing import store_each
 from rrid_edge.gallery.shared import stored_mtime
 
 _ROWS_PER_UPDATE = 5_000
@@ -84,7 +85,7 @@ def remembered_facts(info: GalleryInfo, pattern: str | None, time_from: str | No
     return pattern or info.pattern or "auto", time_from or info.time_from or "name"
 
 
-def reread_facts(gallery: GalleryStore, info: GalleryInfo, reader: FactReader) -> int:
+def reread_facts(gallery: GalleryStore, info: GalleryInfo, reader: FactReader) -> tuple[int, list[tuple[str, str]]]:
     """Read the facts of all rows of a source again if the pattern or the source of times has changed.
 
     The gallery then remembers both. Nothing is embedded. Facts that only the old pattern told are removed.
@@ -95,20 +96,21 @@ def reread_facts(gallery: GalleryStore, info: GalleryInfo, reader: FactReader) -
         reader: of the source.
 
     Returns:
-        Number of rows that were changed.
+        Number of rows that were changed, and the paths of rows that could not be changed, with the reason.
     """
     if (info.pattern, info.time_from) == (reader.pattern, reader.time_from):
-        return 0
+        return 0, []
     # A gallery that never remembered a pattern keeps its facts, unless it is told a pattern of its own.
     is_first = not info.pattern and (reader.pattern, reader.time_from) == ("auto", "name")
-    changed = 0
+    changed, failed = 0, list[tuple[str, str]]()
     for part in [] if is_first else _parts(gallery.rows([reader.source])):
         pairs = [(row, reader.reread(row)) for row in part if row.path is not None]
         different = [new for old, new in pairs if new != old]
-        gallery.update(different)
-        changed += len(different)
+        lost = store_each(gallery.update, different) if different else []
+        changed += len(different) - len(lost)
+        failed += [(row.path or "", reason) for row, reason in lost]
     gallery.remember({"pattern": reader.pattern, "time_from": reader.time_from})
-    return changed
+    return changed, failed
 
 
 def _parts(rows: list[GalleryRow]) -> list[list[GalleryRow]]:

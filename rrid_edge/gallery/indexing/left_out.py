@@ -62,7 +62,7 @@ def undecodable_state(path: Path, height_px: int, width_px: int) -> FileState | 
             return file_state(before) if file_state(path.stat()) == file_state(before) else None
         except OSError:
             return None
-    except OSError:
+    except Exception:  # the run has named it
         return None
     return None
 

@@ -40,12 +40,14 @@ class FolderState:
         missing: number of crops whose file is not there.
         unexamined: number of crops whose file, or a folder of it, the system refused to examine.
         problem: why the folder could not be compared, or empty.
+        outside: links that were not followed, because they lead out of the folder.
     """
 
     outdated: int = 0
     missing: int = 0
     unexamined: int = 0
     problem: str = ""
+    outside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class QueriedGallery(Closable):
         folder: of crops, or None: the gallery is asked as it is.
         location: of the gallery, which may not exist yet if there is a folder.
         source: of the folder's crops; None means :func:`rrid_edge.gallery.indexing.facts.default_source`.
+        follow_links: read links to files outside the folder too.
 
     Attributes:
         model: the model file that the gallery was indexed with, or None. It may have been moved.
@@ -108,8 +111,11 @@ class QueriedGallery(Closable):
         GalleryError: the gallery is damaged or has a newer format.
     """
 
-    def __init__(self, folder: Path | None, location: Location, source: str | None = None) -> None:
+    def __init__(
+        self, folder: Path | None, location: Location, source: str | None = None, *, follow_links: bool = False
+    ) -> None:
         self._folder, self._location, self._source = folder, location, source
+        self._follow_links = follow_links
         self._gallery = open_existing(location) if folder is not None else open_store(location)
         self.info: GalleryInfo | None = None
         if self._gallery is not None:
@@ -147,7 +153,8 @@ class QueriedGallery(Closable):
                 return self._answer(self._gallery, self.info, state=state)
             settings = replace(settings, pattern=None, time_from=None)
             self._gallery.close()
-        return self._written(model, engine, replace(settings, source=settings.source or self._source), progress, state)
+        settings = replace(settings, source=settings.source or self._source, follow_links=self._follow_links)
+        return self._written(model, engine, settings, progress, state)
 
     def _written(
         self, model: Path, engine: Engine, settings: IndexSettings, progress: Progress, state: FolderState
@@ -167,7 +174,7 @@ class QueriedGallery(Closable):
                 raise
             return self._reopened(engine.spec, state=state, unwritable=error.message if state.outdated else "")
         if report is not None:
-            state = FolderState(report.waiting, report.missing, report.unexamined)
+            state = FolderState(report.waiting, report.missing, report.unexamined, outside=report.outside)
         return self._reopened(engine.spec, state=state, report=report)
 
     def _reopened(
@@ -195,7 +202,7 @@ class QueriedGallery(Closable):
         if gallery is None or info is None or folder is None or not isinstance(self._location, Path):
             return FolderState
         pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
-        comparison = pool.submit(folder_state, folder, gallery, self._source_of(info))
+        comparison = pool.submit(folder_state, folder, gallery, self._source_of(info), follow_links=self._follow_links)
         pool.shutdown(wait=False)
         return comparison.result
 
@@ -205,13 +212,16 @@ class QueriedGallery(Closable):
             self._gallery.close()
 
 
-def folder_state(folder: Path, gallery: GalleryStore, source: str | None = None) -> FolderState:
+def folder_state(
+    folder: Path, gallery: GalleryStore, source: str | None = None, *, follow_links: bool = False
+) -> FolderState:
     """How the files of a folder differ from its gallery's rows. Checksums are not verified.
 
     Args:
         folder: of crops.
         gallery: open for reading.
         source: of the folder's rows; None means :func:`rrid_edge.gallery.indexing.facts.default_source`.
+        follow_links: compare links to files outside the folder too.
 
     Raises:
         UsageError: ``folder`` is a file.
@@ -220,7 +230,8 @@ def folder_state(folder: Path, gallery: GalleryStore, source: str | None = None)
     source = source or default_source(info, folder)
     reader = FactReader(folder, source, *remembered_facts(info, None, None))
     try:
-        changes = compare(gallery, reader, verify=False)
+        changes = compare(gallery, reader, verify=False, follow_links=follow_links)
     except FolderUnavailableError as error:
         return FolderState(missing=len(gallery.file_stats(source)), problem=error.message)
-    return FolderState(len(changes.outdated), len(changes.deleted), changes.unexamined)
+    counts = len(changes.outdated), len(changes.deleted), changes.unexamined
+    return FolderState(*counts, outside=changes.outside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rrid_edge.crops.folder import scan_images
+from rrid_edge.crops.folder import FolderScan, scan_images
 from rrid_edge.errors import GalleryError, GalleryUnavailableError, UsageError
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.indexing.facts import default_source
@@ -12,7 +12,9 @@ from rrid_edge.gallery.indexing.removal import allowed_removals, folders_of
 from rrid_edge.gallery.opening import Location, open_existing
 
 
-def refuse_lossy_rebuild(folder: Path, location: Location, source: str | None = None) -> None:
+def refuse_lossy_rebuild(
+    folder: Path, location: Location, source: str | None = None, *, follow_links: bool = False
+) -> None:
     """Refuse to rebuild a gallery that holds what its folder cannot give again.
 
     These are rows without files, rows of other sources, labels, and crops whose files vanished as if a disk were not
@@ -22,6 +24,7 @@ def refuse_lossy_rebuild(folder: Path, location: Location, source: str | None = 
         folder: of crops.
         location: of the gallery; it may not exist.
         source: of the folder's rows; None means :func:`rrid_edge.gallery.indexing.facts.default_source`.
+        follow_links: the rebuild reads links to files outside the folder too.
 
     Raises:
         UsageError: the gallery holds such rows.
@@ -45,7 +48,8 @@ def refuse_lossy_rebuild(folder: Path, location: Location, source: str | None = 
             "the gallery first, then allow removals",
             parameter="allow_removals",
         )
-    vanished = _vanished(folder, [row.path for row in rows if row.path is not None and row.source == own])
+    own_paths = [row.path for row in rows if row.path is not None and row.source == own]
+    vanished = _vanished(scan_images(folder, follow_links=follow_links), own_paths)
     if vanished:
         raise UsageError(f"{where}: nothing was rebuilt: {vanished}", parameter="allow_removals")
 
@@ -58,9 +62,11 @@ def _losses(rows: list[GalleryRow], own: str) -> list[str]:
     return [f"{count} {what}" for count, what in counts if count]
 
 
-def _vanished(folder: Path, paths: list[str]) -> str:
+def _vanished(scan: FolderScan, paths: list[str]) -> str:
     """Why rows of vanished files would have to stay; empty if they may be removed."""
-    scan = scan_images(folder)
+    outside = sum(path in scan.outside for path in paths)
+    if outside:
+        return f"the files of {outside} of its crops are links that lead out of the folder: allow following links"
     gone = [path for path in paths if path not in scan.entries]
     unexamined = [path for path in gone if scan.may_hold(path)]
     if unexamined:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rrid_edge.crops.folder import LazyPaths
+from rrid_edge.crops.folder import LazyPaths, describe_endings, describe_outside
+from rrid_edge.crops.formats import FORMATS
 from rrid_edge.embedding.pipeline import EmbeddedBatch, embed_files
 from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
@@ -37,6 +38,7 @@ class IndexSettings:
         source: name of the folder or box; only its rows are compared with the folder. None means
             :func:`rrid_edge.gallery.indexing.facts.default_source`.
         allow_removals: remove rows also if whole sub-folders or more than a fifth of the files vanished.
+        follow_links: read links to files outside the folder too.
     """
 
     pattern: str | None = None
@@ -45,6 +47,7 @@ class IndexSettings:
     time_from: str | None = None
     source: str | None = None
     allow_removals: bool = False
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class IndexReport:
         missing: crops whose file is not there now, and whose rows stay.
         refused: why removals were refused, in one line; empty if they were not.
         unexamined: crops whose file, or a folder of it, the system refused to examine; their rows stay.
+        endings: number of files with endings that no image has, by their ending.
+        outside: links that were not followed, because they lead out of the folder. Their rows stay.
         forgotten: files that were left out because their content was forgotten.
         left_out: files that were not tried again, because they have not changed since they could not be decoded, were
             forgotten, or became older than the gallery keeps.
@@ -102,6 +107,8 @@ class IndexReport:
     unchanged: int
     failed: tuple[tuple[str, str], ...] = field(default=())
     skipped: tuple[tuple[str, str], ...] = field(default=())
+    endings: Mapping[str, int] = field(default_factory=dict)
+    outside: tuple[str, ...] = ()
     waiting: int = 0
     missing: int = 0
     refused: str = ""
@@ -155,11 +162,11 @@ def index_folder(
     info = gallery.info()
     source = settings.source or default_source(info, folder)
     reader = FactReader(folder, source, *remembered_facts(info, settings.pattern, settings.time_from))
-    changes = compare(gallery, reader, verify=control.verify)
+    changes = compare(gallery, reader, verify=control.verify, follow_links=settings.follow_links)
     if control.remove and not settings.allow_removals:
         refuse_unavailable(folder, changes)
-    reread = reread_facts(gallery, info, reader)
-    run = _Run(gallery, reader, changes)
+    reread, unchanged = reread_facts(gallery, info, reader)
+    run = _Run(gallery, reader, changes, unchanged)
     run.embed(engine, settings, control, progress)
     undecodable = run.undecodable(engine)
     removals = _removals(changes, undecodable, run.writer, settings) if control.remove else None
@@ -189,8 +196,10 @@ class _Run:
         tried: files that were read.
     """
 
-    def __init__(self, gallery: GalleryStore, reader: FactReader, changes: Changes) -> None:
-        self._gallery, self._reader, self._changes = gallery, reader, changes
+    def __init__(
+        self, gallery: GalleryStore, reader: FactReader, changes: Changes, unchanged: list[tuple[str, str]]
+    ) -> None:
+        self._gallery, self._reader, self._changes, self._unchanged = gallery, reader, changes, unchanged
         self._stats = EmbeddingStats()
         self._done = 0
         self.tried: Sequence[str] = ()
@@ -245,8 +254,10 @@ class _Run:
             - left_out
             - waiting
             - changes.unknown,
-            failed=tuple(sorted(writer.failed)),
+            failed=tuple(sorted((*writer.failed, *self._unchanged))),
             skipped=tuple(sorted(changes.skipped)),
+            endings=changes.endings,
+            outside=changes.outside,
             waiting=waiting,
             missing=removals.kept,
             refused=removals.reason,
@@ -272,4 +283,6 @@ def refuse_empty(folder: Path, report: IndexReport) -> None:
     """
     if report.rows == 0:
         reason = f"none of its {len(report.failed)} images could be read" if report.failed else "no images in it"
-        raise UsageError(f"{printable(folder)}: {reason}; give a folder of crops (JPEG, PNG, BMP, WebP)")
+        left = "; ".join(filter(None, (describe_outside(report.outside), describe_endings(report.endings))))
+        reason += f" ({left})" if left else ""
+        raise UsageError(f"{printable(folder)}: {reason}; give a folder of crops: {FORMATS}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Set
 
 from rrid_edge.embedding.pipeline import FileFacts
+from rrid_edge.errors import RridEdgeError
 from rrid_edge.files import sha256_of_file
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.facts import FactReader
+from rrid_edge.gallery.indexing.sparing import store_each
 
 _ROWS_PER_COMMIT = 1024
 
@@ -41,13 +43,18 @@ def update_touched(
             rows.append(touched)
             done.add(path)
             if len(rows) == _ROWS_PER_COMMIT:
-                gallery.update(rows)
+                done -= _update(gallery, rows)
                 rows = []
             if stop():
                 break
     if rows:
-        gallery.update(rows)
+        done -= _update(gallery, rows)
     return done
+
+
+def _update(gallery: GalleryStore, rows: Sequence[GalleryRow]) -> Set[str]:
+    """Update rows; returns the paths of those that failed, which are embedded to learn the reason."""
+    return {row.path for row, _ in store_each(gallery.update, rows) if row.path is not None}
 
 
 def _touched(reader: FactReader, path: str, row: GalleryRow) -> GalleryRow | None:
@@ -57,6 +64,8 @@ def _touched(reader: FactReader, path: str, row: GalleryRow) -> GalleryRow | Non
         facts = file.stat()  # before reading, so that the next comparison notices a change during reading
         if facts.st_size != row.size or sha256_of_file(file) != row.sha256:
             return None
-    except OSError:
+        return reader.touched(row, FileFacts(file, row.sha256, facts.st_size, facts.st_mtime_ns))
+    except Exception as error:
+        if isinstance(error, RridEdgeError):
+            raise
         return None  # embedding it tells the reason
-    return reader.touched(row, FileFacts(file, row.sha256, facts.st_size, facts.st_mtime_ns))

@@ -19,10 +19,13 @@ from rrid_edge.errors import (
     GalleryUnavailableError,
     MissingDependencyError,
     OutputError,
+    RridEdgeError,
     UsageError,
     printable,
+    unforeseen,
 )
 from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.indexing.reporting import WatchWarnings
 from rrid_edge.gallery.indexing.sync import IndexControl, IndexReport, IndexSettings, index_folder
 
 _TICK_S = 0.5
@@ -111,8 +114,9 @@ def watch_folder(
     """Index a folder, then again whenever it changes, until ``stop`` is set.
 
     The gallery is opened for each run, so other processes may write it in between. A busy gallery, an unavailable
-    folder or server, or a full disk is reported to ``listener``; the run is repeated until it succeeds. Rows of
-    vanished sub-folders stay, and are reported, unless the settings allow removals.
+    folder or server, or a full disk is reported to ``listener``; the run is repeated until it succeeds. So is an error
+    that nobody foresaw, whose run is repeated with the next comparison. Rows of vanished sub-folders stay, and are
+    reported, unless the settings allow removals.
 
     Args:
         folder: of crops; it may be empty at first.
@@ -151,7 +155,7 @@ class _Watch:
         self._folder, self._open_gallery, self._engine = folder, open_store, engine
         self._settings, self._listener = settings, listener
         self._settling = Settling(settings.settle_s)
-        self._warnings = _Warnings(listener.warn)
+        self._warnings = WatchWarnings(listener.warn)
         self._is_verified = False
         self._expire_at_s = -float("inf")
 
@@ -166,6 +170,11 @@ class _Watch:
         except (GalleryBusyError, GalleryUnavailableError, OutputError, FolderUnavailableError) as error:
             self._warnings.problem(error.message)
             return False
+        except RridEdgeError:
+            raise
+        except Exception as error:  # a bad hour of this machine must not end a watch of weeks
+            self._warnings.problem(unforeseen(error))
+            return True
         self._warnings.problem("")
         self._warnings.removals(report.refused)
         self._is_verified = True
@@ -180,37 +189,6 @@ class _Watch:
         if is_settled:
             self._settling.clear()
         return is_settled
-
-
-class _Warnings:
-    """Reports each problem once, until it changes."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-        self._files: frozenset[tuple[str, str]] = frozenset()
-        self._problem = ""
-        self._refused = ""
-
-    def removals(self, reason: str) -> None:
-        """Report that rows of vanished files stay; empty if none do."""
-        if reason and reason != self._refused:
-            self._warn(f"{reason}; still watching")
-        self._refused = reason
-
-    def problem(self, message: str) -> None:
-        """Report what prevented a run; empty after a run that succeeded."""
-        if message and message != self._problem:
-            self._warn(f"{message}; still watching")
-        self._problem = message
-
-    def files(self, report: IndexReport) -> tuple[tuple[str, str], ...]:
-        """Report files that were left out, except those of the last run; returns the new failures."""
-        current = frozenset((*report.failed, *report.skipped))
-        new = current - self._files
-        self._files = current
-        for path, reason in sorted(new):
-            self._warn(f"left out {printable(path)}: {reason}")
-        return tuple(failure for failure in report.failed if failure in new)
 
 
 class _FolderListener:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from rrid_edge.embedding.pipeline import EmbeddedBatch
+from rrid_edge.embedding.pipeline import EmbeddedBatch, FileFacts
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.facts import FactReader
 from rrid_edge.gallery.indexing.left_out import FileState
+from rrid_edge.gallery.indexing.sparing import reason_of_item, store_each
 from rrid_edge.gallery.shared import stored_mtime
 
 COMMIT_ROWS = 256
@@ -42,7 +43,7 @@ class GalleryWriter:
         folder: of the crops.
         added: number of new crops.
         changed: number of crops stored again.
-        failed: files that could not be read, with the reason.
+        failed: files that could not be read or stored, with the reason.
         forgotten: files whose content was forgotten, so that they were not stored; with their state.
         waited_s: seconds for which :meth:`take` waited for the disk.
     """
@@ -52,8 +53,7 @@ class GalleryWriter:
     ) -> None:
         self._gallery, self._stored, self._damaged, self._reader = gallery, stored, damaged, reader
         self.folder = reader.folder
-        self._rows: list[NewRow] = []
-        self._vectors: list[NDArray[np.float32]] = []
+        self._rows: list[tuple[NewRow, NDArray[np.float32]]] = []
         self._touched: list[GalleryRow] = []
         self.added = self.changed = 0
         self.failed: list[tuple[str, str]] = []
@@ -106,25 +106,45 @@ class GalleryWriter:
         kept_out = self._gallery.kept_out([facts.sha256 for facts in batch.files]) if batch.files else set()
         for facts, vector in zip(batch.files, batch.descriptors, strict=True):
             path = facts.path.relative_to(self.folder).as_posix()
-            old = self._stored.get(path)
             if facts.sha256 in kept_out:
                 self.forgotten[path] = (facts.size, stored_mtime(facts.mtime_ns))
-            elif old is not None and old.sha256 == facts.sha256 and path not in self._damaged:
-                self._touched.append(self._reader.touched(old, facts))
-            else:
-                self._rows.append(self._reader.row(path, facts))
-                self._vectors.append(vector)
-                self.added += old is None
-                self.changed += old is not None
+                continue
+            try:
+                self._sort(path, facts, vector)
+            except Exception as error:
+                if (reason := reason_of_item(error)) is None:
+                    raise
+                self.failed.append((path, reason))
         if len(self._rows) >= COMMIT_ROWS:
             self._commit()
 
+    def _sort(self, path: str, facts: FileFacts, vector: NDArray[np.float32]) -> None:
+        """Put a file among the new rows, or among those whose file was only touched."""
+        old = self._stored.get(path)
+        if old is not None and old.sha256 == facts.sha256 and path not in self._damaged:
+            self._touched.append(self._reader.touched(old, facts))
+        else:
+            self._rows.append((self._reader.row(path, facts), vector))
+
     def _commit(self) -> None:
-        if self._rows:
-            self._gallery.add(self._rows, np.stack(self._vectors))
-        if self._touched:
-            self._gallery.update(self._touched)
-        self._rows, self._vectors, self._touched = [], [], []
+        """Store what was collected. A row that cannot be stored costs no other one."""
+        rows, touched = self._rows, self._touched
+        self._rows, self._touched = [], []
+        failed: list[tuple[NewRow, str]] = []
+        if rows:
+            lost = store_each(self._add, rows)
+            failed += [(row, reason) for (row, _), reason in lost]
+            replaced = sum(row.path in self._stored for row, _ in rows) - sum(
+                row.path in self._stored for (row, _), _ in lost
+            )
+            self.added += len(rows) - len(lost) - replaced
+            self.changed += replaced
+        if touched:
+            failed += [(row, reason) for row, reason in store_each(self._gallery.update, touched)]
+        self.failed += [(row.path or "", reason) for row, reason in failed]
+
+    def _add(self, rows: Sequence[tuple[NewRow, NDArray[np.float32]]]) -> None:
+        self._gallery.add([row for row, _ in rows], np.stack([vector for _, vector in rows]))
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -248,3 +248,35 @@ def test_a_mistyped_address_hides_its_password(desk, address):
         assert outcome.code == 2, outcome
         assert "Sesame9" not in outcome.err + outcome.out
     assert sorted(path.name for path in desk.iterdir()) == ["gallery", "models", "query.png"]
+
+
+def test_what_is_left_out_is_counted_and_links_are_followed_if_asked(desk):
+    (desk / "gallery" / "a.heic").touch()
+    noise(8).save(desk / "private.jpg")
+    (desk / "gallery" / "out.jpg").symlink_to(desk / "private.jpg")
+    outcome = rrid_edge("index", "gallery", "--json")
+    assert "left out: 1 link to files outside the folder (out.jpg); to read them: option --follow-links" in outcome.err
+    assert "left out: 1 file with other endings (.heic 1)" in outcome.err
+    report = json.loads(outcome.out)
+    assert (report["endings"], report["outside"], report["rows"]) == ({".heic": 1}, ["out.jpg"], 16)
+    asked = rrid_edge("match", "query.png", "gallery", "--sheet", "a.png")
+    assert "to read them: option --follow-links" in asked.err
+    assert "out.jpg" in rrid_edge("match", "query.png", "gallery", "--follow-links", "--top-k", "20").out
+    assert len(names()) == 17
+    again = rrid_edge("index", "gallery")
+    assert "1 crops stay" in again.err
+    refused(rrid_edge("index", "gallery", "--rebuild"), 2, "links that lead out of the folder")
+    assert rrid_edge("index", "gallery", "--rebuild", "--follow-links").code == 0
+    assert len(names()) == 17
+
+
+def test_queries_in_a_folder_follow_the_same_rules(desk):
+    (desk / "queries").mkdir()
+    noise(5).save(desk / "queries" / "a.JFIF", "JPEG")
+    (desk / "queries" / "b.jpg").symlink_to(desk / "query.png")
+    (desk / "queries" / "c.avif").touch()
+    outcome = rrid_edge("match", "queries", "gallery")
+    assert "query queries/a.JFIF" in outcome.out
+    assert "queries/b.jpg" not in outcome.out
+    assert "left out: 1 file with other endings (.avif 1)" in outcome.err
+    assert "query queries/b.jpg" in rrid_edge("match", "queries", "gallery", "--follow-links").out

@@ -280,3 +280,40 @@ def test_without_watchfiles_the_extra_is_named(folder, tmp_path, monkeypatch):
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
             signal.signal(number, handler)
     refused(outcome, 3, "watchfiles", "pip install 'rrid-edge[watch]'")
+
+
+def test_what_is_left_out_is_said_once_and_other_files_go_on(folder, tmp_path):
+    (folder / "a.heic").touch()
+    noise(1).save(tmp_path / "private.jpg")
+    (folder / "out.jpg").symlink_to(tmp_path / "private.jpg")
+    (folder / "drawing.jpg").write_bytes(b"%!PS-Adobe-3.0")
+    with Watcher(folder) as watcher:
+        until(lambda: len(watcher.names()) == 3)
+        noise(2).save(folder / "new.jpg")
+        until(lambda: len(watcher.names()) == 4)
+        (folder / "b.heic").touch()
+        noise(3).save(folder / "newer.jpg")
+        until(lambda: len(watcher.warnings) > 3)
+    assert watcher.error is None
+    assert [line.split(";")[0] for line in watcher.warnings] == [
+        "left out drawing.jpg: a PostScript file (EPS), which is not read",
+        "left out: 1 link to files outside the folder (out.jpg)",
+        "left out: 1 file with other endings (.heic 1)",
+        "left out: 2 files with other endings (.heic 2)",
+    ]
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_a_watch(folder, monkeypatch):
+    real, calls = LocalGallery.info, []
+
+    def info(gallery):
+        calls.append(1)
+        if len(calls) < 4:
+            raise RuntimeError("a bad hour")
+        return real(gallery)
+
+    monkeypatch.setattr("rrid_edge.gallery.local.store.LocalGallery.info", info)
+    with Watcher(folder, rescan_s=0.2) as watcher:
+        until(lambda: watcher.reports)
+    assert watcher.error is None
+    assert watcher.warnings == ["RuntimeError: a bad hour; still watching"]
