@@ -22,7 +22,7 @@ from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scale
 from rrid_calib.settings import CalibrationSettings
 from rrid_calib.weights import quantised_weights
 from rrid_edge.engines import open_engine
-from rrid_edge.errors import CheckFailedError, DatasetError, ModelFileError, UsageError
+from rrid_edge.errors import ArtefactError, CheckFailedError, DatasetError, ModelFileError, UsageError
 from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity import check as parity
@@ -320,8 +320,11 @@ def test_missing_and_empty_folders_are_refused(tmp_path):
 
 def test_a_dataset_that_contradicts_itself_is_refused(dataset, tmp_path):
     shutil.copytree(dataset, tmp_path / "broken")
+    (tmp_path / "broken" / "splits.json").write_text('[{"trainval": [0, 1, 99999]}]')
+    with pytest.raises(DatasetError, match="person 99999 is not in"):
+        find_crops(tmp_path / "broken")
     (tmp_path / "broken" / "splits.json").write_text("{")
-    with pytest.raises(DatasetError):
+    with pytest.raises(ArtefactError, match=r"splits.json: damaged list of splits"):
         find_crops(tmp_path / "broken")
 
 
