@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 __all__ = ["BuildSettings", "build_engine", "timing_cache_path"]
+
+_MOST_CACHE_BYTES = 256 << 20
+"""Larger timing caches are not read. Real ones have some MB."""
 
 
 def build_engine(
@@ -179,7 +183,10 @@ class _Build:
 
 def _load_timing_cache(trt: ModuleType, config: trt.IBuilderConfig, path: Path) -> None:
     """Use the kernel times of earlier builds, or an empty cache if TensorRT refuses them."""
-    earlier = path.read_bytes() if path.is_file() else b""
+    earlier = b""
+    with contextlib.suppress(OSError):
+        if path.is_file() and path.stat().st_size <= _MOST_CACHE_BYTES:
+            earlier = path.read_bytes()
     for content in (earlier, b""):
         cache = config.create_timing_cache(content)
         # Do not ignore a mismatch: times of another GPU or driver select slow kernels.

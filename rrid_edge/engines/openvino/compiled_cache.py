@@ -82,14 +82,16 @@ class CompiledCache:
             with path.open("rb") as stream:
                 owner = os.fstat(stream.fileno())
                 header = stream.read(_HEADER_BYTES)
-                if owner.st_uid != os.geteuid() or owner.st_mode & 0o022 or not header.startswith(_MAGIC):
+                whole = len(header) == _HEADER_BYTES and header.startswith(_MAGIC)
+                if owner.st_uid != os.geteuid() or owner.st_mode & 0o022 or not whole:
                     return None
                 stored_key, length, total = _FACTS.unpack_from(header, len(_MAGIC))
-                if stored_key != key or owner.st_size != _HEADER_BYTES + length or not length:
+                fits = owner.st_size == _HEADER_BYTES + length and 0 < length <= LARGEST_BYTES
+                if stored_key != key or not fits:
                     return None
                 # Copy on write, because the runtime requires writable memory.
                 content: NDArray[np.uint8] = np.memmap(stream, np.uint8, "c", _HEADER_BYTES, (length,))
-        except (OSError, ValueError, struct.error):
+        except (OSError, ValueError):  # ValueError: the file was cut off meanwhile
             return None
         if _sum_of_words(content) != total:
             return None

@@ -50,6 +50,7 @@ def test_a_command_imports_only_its_own_module():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name for name in done.stdout.split() if name.startswith("rrid_edge.cli.")}
     assert modules == {*_FRAME, "rrid_edge.cli.common", "rrid_edge.cli.inspect"}
+    assert not {"msgspec", "numpy"} & {*done.stdout.split()}
 
 
 def test_help_lists_the_commands_with_the_first_sentence_of_their_help():

@@ -213,6 +213,16 @@ def test_timing_cache_is_reused_by_the_next_build(world, onnx_path, engine_path)
     assert cache.read_bytes() == b"+times+times"
 
 
+def test_a_timing_cache_that_cannot_be_read_is_replaced(world, onnx_path, engine_path):
+    cache = engine_path.with_name(f"tensorrt-{world.version}-sm87.timing")
+    cache.parent.mkdir(exist_ok=True)
+    with cache.open("wb") as stream:
+        stream.truncate(1 << 40)
+    build_engine(onnx_path, engine_path)
+    assert world.configs[0].fake_given == [b""]
+    assert cache.read_bytes() == b"+times"
+
+
 def test_a_timing_cache_of_another_gpu_is_replaced(world, onnx_path, tmp_path):
     settings = BuildSettings(timing_cache_folder=tmp_path / "cache")
     build_engine(onnx_path, tmp_path / "a.engine", settings)

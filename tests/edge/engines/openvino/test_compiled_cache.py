@@ -73,6 +73,19 @@ def test_a_torn_entry_is_made_again(model, cache, size):
     assert _run(model, cache)[1]
 
 
+def test_an_entry_of_a_lying_length_is_made_again(model, cache):
+    """A sparse file whose header names its huge size is not summed up."""
+    _run(model, cache)
+    (entry,) = _entries(cache)
+    length = 1 << 40
+    facts = entry.read_bytes()[len(module._MAGIC) :][:32]
+    with entry.open("r+b") as stream:
+        stream.seek(len(module._MAGIC))
+        stream.write(module._FACTS.pack(facts, length, 0))
+        stream.truncate(module._HEADER_BYTES + length)
+    assert not _run(model, cache)[1]
+
+
 def test_an_entry_that_the_runtime_refuses_is_made_again(model, cache):
     expected, _ = _run(model, cache)
     (entry,) = _entries(cache)
