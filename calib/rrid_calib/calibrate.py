@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from rrid_calib.crops import CalibrationImages, Crop, find_crops, read_crops, sample_crops
+from rrid_calib.crops import CalibrationImages, find_crops, read_crops, sample_crops
 from rrid_calib.forms import Choice, MethodResult, Say, Trial, choose_form
 from rrid_calib.graph import read_graph
 from rrid_calib.settings import LEAST_CROPS, CalibrationSettings
@@ -38,6 +39,7 @@ class Calibration:
         layer_costs: layer name -> 1 - mean cosine with only this layer in int8; empty if it was not measured.
         scales: scale (value of one int8 step) of each activation.
         crops: the crops that ranges were taken from: name, person, camera, sha256.
+        left_out: the crops that could not be read: name, reason.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Calibration:
     layer_costs: dict[str, float]
     scales: dict[str, float]
     crops: tuple[dict[str, Any], ...]
+    left_out: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class CalibrationResult:
             "layers": chosen.layers,
             "floating": list(chosen.floating),
             "crops": len(chosen.crops),
+            "left_out": list(chosen.left_out),
             "size_share": self.size_share,
             "parity": self.parity.to_dict(),
         }
@@ -122,13 +126,13 @@ def calibrate(
         The model, and beside it the calibration listing and the parity report (named by :mod:`rrid_edge.model.names`).
 
     Raises:
-        UsageError: ``source`` is not a float32 model, or the folder has too few crops, unreadable crops or test crops.
+        UsageError: ``source`` is not a float32 model, or the folder has too few readable crops, or test crops.
         CheckFailedError: the int8 model fails parity with the reference; nothing is written.
         ModelFileError: ``source`` is damaged.
     """
     settings = settings or CalibrationSettings()
     spec = _float32_spec(source)
-    images = read_crops(_sampled_crops(folder, settings), spec.height_px, spec.width_px)
+    images = _read(folder, settings, spec, say)
     ranged, measured = images.split(min(settings.measured, len(images.crops) // 2))
     model = read_graph(source)
     choice = choose_form(Trial(model, measured.pixels, spec.blocks), ranged.pixels, settings, say)
@@ -138,7 +142,7 @@ def calibrate(
         partial.write_bytes(contract_file(result.SerializeToString(), spec.with_precision("int8")))
         onnx.checker.check_model(str(partial), full_check=True)
         report = _prove(partial, measured, reference or OnnxRuntimeEngine(source))
-    calibration = _calibration(choice, ranged)
+    calibration = _calibration(choice, ranged, images.left_out)
     listing, report_path = calibration_path(path), parity_report_path(path)
     write_json(listing, {"fingerprint": spec.fingerprint, "settings": asdict(settings), **asdict(calibration)})
     write_json(report_path, report.to_dict())
@@ -157,18 +161,30 @@ def _float32_spec(source: Path) -> ModelSpec:
     return spec
 
 
-def _sampled_crops(folder: Path, settings: CalibrationSettings) -> list[Crop]:
+def _read(folder: Path, settings: CalibrationSettings, spec: ModelSpec, say: Say) -> CalibrationImages:
+    """Draw and decode the crops, and say which ones were left out.
+
+    Raises:
+        UsageError: too few can be read.
+    """
     wanted = settings.count + settings.measured
-    crops = sample_crops(find_crops(folder, follow_links=settings.follow_links), wanted, settings.seed)
-    if len(crops) < 2 * LEAST_CROPS:
+    crops = find_crops(folder, follow_links=settings.follow_links)
+    drawn = sample_crops(crops, len(crops), settings.seed)
+    images = read_crops(drawn, spec.height_px, spec.width_px, count=wanted)
+    for name, reason in images.left_out:
+        say(f"left out {printable(name)}: {reason}")
+    if len(images.crops) < 2 * LEAST_CROPS:
+        unread = f", {len(images.left_out)} others cannot be read" if images.left_out else ""
         raise UsageError(
-            f"{printable(folder)}: {len(crops)} training crops are too few; expected at least {2 * LEAST_CROPS}, "
-            f"better {wanted}"
+            f"{printable(folder)}: {len(images.crops)} training crops are too few{unread}; expected at least "
+            f"{2 * LEAST_CROPS}, better {wanted}"
         )
-    return crops
+    if images.left_out:
+        say(f"left out: {len(images.left_out)} crops that cannot be read")
+    return images
 
 
-def _calibration(choice: Choice, ranged: CalibrationImages) -> Calibration:
+def _calibration(choice: Choice, ranged: CalibrationImages, left_out: Sequence[tuple[str, str]]) -> Calibration:
     return Calibration(
         method=choice.method,
         compared=choice.compared,
@@ -181,6 +197,7 @@ def _calibration(choice: Choice, ranged: CalibrationImages) -> Calibration:
             {"name": crop.name, "person": crop.person, "camera": crop.camera, "sha256": digest}
             for crop, digest in zip(ranged.crops, ranged.sha256, strict=True)
         ),
+        left_out=tuple({"name": name, "reason": reason} for name, reason in left_out),
     )
 
 

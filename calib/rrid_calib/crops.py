@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import name_reader
-from rrid_edge.errors import ArtefactError, DatasetError, ImageError, UsageError, printable
+from rrid_edge.errors import ArtefactError, DatasetError, ImageError, UsageError, printable, unforeseen
+from rrid_edge.files import sha256_of_file
 from rrid_train.data.layout import is_dataset, load_dataset
 
 TEST_FOLDERS = ("query", "gallery", "test", "bounding_box_test")
@@ -46,11 +46,13 @@ class CalibrationImages:
         pixels: uint8 (N, height, width, 3), RGB.
         crops: the N crops that were decoded.
         sha256: sha256 of the N files, hex.
+        left_out: names of crops that could not be read, each with the reason.
     """
 
     pixels: NDArray[np.uint8]
     crops: tuple[Crop, ...]
     sha256: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def split(self, count: int) -> tuple[CalibrationImages, CalibrationImages]:
         """All but the last ``count`` images, and the last ``count`` images."""
@@ -104,22 +106,33 @@ def sample_crops(crops: Sequence[Crop], count: int, seed: int) -> list[Crop]:
     return _interleaved([_interleaved(list(by_camera[camera].values())) for camera in cameras])[:count]
 
 
-def read_crops(crops: Sequence[Crop], height_px: int, width_px: int) -> CalibrationImages:
-    """Decode calibration crops.
+def read_crops(crops: Sequence[Crop], height_px: int, width_px: int, *, count: int | None = None) -> CalibrationImages:
+    """Decode calibration crops. One that cannot be read is left out, and a later one takes its place.
 
-    Raises:
-        UsageError: a crop cannot be read. None is skipped, so that the list of calibration crops is exact.
+    Args:
+        crops: in the order in which they are taken.
+        height_px: rows of the decoded images.
+        width_px: their columns.
+        count: images wanted; None means all.
     """
-    pixels, digests = [], []
+    taken: list[Crop] = []
+    pixels, digests, left_out = [], [], []
     for crop in crops:
+        if len(taken) == count:
+            break
         try:
-            pixels.append(read_image(crop.path, height_px, width_px))
+            image = read_image(crop.path, height_px, width_px)
+            digest = sha256_of_file(crop.path)
         except ImageError as error:
-            raise UsageError(
-                f"cannot calibrate with an unreadable crop: {error.message}; remove or repair it; nothing was written"
-            ) from error
-        digests.append(hashlib.sha256(crop.path.read_bytes()).hexdigest())
-    return CalibrationImages(np.stack(pixels), tuple(crops), tuple(digests))
+            left_out.append((crop.name, error.reason))
+        except Exception as error:  # nobody foresaw it: it costs this crop only
+            left_out.append((crop.name, unforeseen(error)))
+        else:
+            pixels.append(image)
+            taken.append(crop)
+            digests.append(digest)
+    stacked = np.stack(pixels) if pixels else np.empty((0, height_px, width_px, 3), np.uint8)
+    return CalibrationImages(stacked, tuple(taken), tuple(digests), tuple(left_out))
 
 
 def _interleaved(queues: list[list[Crop]]) -> list[Crop]:
