@@ -12,9 +12,11 @@ from rrid_edge import __version__
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.spec import ModelSpec, fingerprint
-from rrid_train.checkpoint import is_checkpoint, load_checkpoint
+from rrid_train.checkpoint import checkpoint_of, holds_checkpoint
 from rrid_train.model import RRID
-from rrid_train.weights import load_state_dict_file
+from rrid_train.weight_files.choosing import RAW
+from rrid_train.weight_files.opening import open_weights
+from rrid_train.weights import weights_of
 
 _PUBLISHED_SIZE = (384, 128)
 
@@ -28,12 +30,14 @@ class SourceNetwork:
         path: the file that it was read from.
         sha256: sha256 of that file, hex.
         training_data: name of the training data, or ``unknown``.
+        notes: what was taken off, chosen or converted when the file was read, a short phrase each.
     """
 
     model: RRID
     path: Path
     sha256: str
     training_data: str
+    notes: tuple[str, ...] = ()
 
     def spec(self, *, flip: bool = True) -> ModelSpec:
         """The specification of the float32 model that this network is exported to."""
@@ -61,44 +65,48 @@ class SourceNetwork:
         )
 
 
-def load_source(path: Path, *, height_px: int | None = None, width_px: int | None = None) -> SourceNetwork:
+def load_source(
+    path: Path, *, height_px: int | None = None, width_px: int | None = None, weights: str | None = None
+) -> SourceNetwork:
     """Read a checkpoint of this package, or weights of the published network.
 
     Args:
-        path: a ``.safetensors`` file of ``rrid-edge train``, or a PyTorch file: a state dict (with or without
-            ``module.`` prefixes) or a pickled module.
+        path: a checkpoint of ``rrid-edge train``, or any file that :func:`rrid_train.weights.load_weights` reads.
         height_px: input height in pixels. Needed only if the file does not contain it; 384 if None.
         width_px: input width in pixels, under the same rule; 128 if None.
+        weights: ``ema`` (averaged) or ``raw``; None takes the averaged ones where the file holds both.
 
     Raises:
-        UsageError: the file does not exist, the size contradicts the checkpoint, or the stripes do not fit the size.
-        CheckpointError: the file is not an RRID network, or tensors are missing, unknown or of another shape.
+        UsageError: the file does not exist or does not hold these weights, the size contradicts the checkpoint, or the
+            stripes do not fit the size.
+        CheckpointError: the file is not an RRID network, asks for more than tensors, or tensors are missing, unknown or
+            of another shape.
     """
     if not path.is_file():
         raise UsageError(
             f"{printable(path)}: no such checkpoint; give a file of rrid-edge train or of the published training"
         )
-    training_data = "unknown"
-    if is_checkpoint(path):
-        checkpoint = load_checkpoint(path)
-        config, state = checkpoint.model, checkpoint.state
-        for name, wanted, stored in (("height", height_px, config.height_px), ("width", width_px, config.width_px)):
-            if wanted not in (None, stored):
-                raise UsageError(
-                    f"{name} {wanted} px contradicts {printable(path)}, which was trained at {stored} px; leave it out",
-                    parameter=name,
-                )
-        model = RRID.without_weights(config, checkpoint.num_persons)
-        training_data = checkpoint.training_data
-        from rrid_train.model import load_exactly
-
-        load_exactly(model, state, where=printable(path))
-    else:
+    opened, where = open_weights(path), printable(path)
+    if not holds_checkpoint(opened):
+        chosen = weights_of(opened, weights)
         height, width = height_px or _PUBLISHED_SIZE[0], width_px or _PUBLISHED_SIZE[1]
-        model = RRID.from_state_dict(
-            load_state_dict_file(path), height_px=height, width_px=width, where=printable(path)
+        model = RRID.from_state_dict(chosen.tensors, height_px=height, width_px=width, where=where)
+        return SourceNetwork(model.eval(), path, sha256_of_file(path), "unknown", chosen.notes)
+    checkpoint = checkpoint_of(opened)
+    config = checkpoint.model
+    for name, wanted, stored in (("height", height_px, config.height_px), ("width", width_px, config.width_px)):
+        if wanted not in (None, stored):
+            raise UsageError(
+                f"{name} {wanted} px contradicts {where}, which was trained at {stored} px; leave it out",
+                parameter=name,
+            )
+    if weights not in (None, RAW):
+        raise UsageError(
+            f"{where}: it holds only raw weights, but {weights} was asked for; leave the choice out",
+            parameter="weights",
         )
-    return SourceNetwork(model.eval(), path, sha256_of_file(path), training_data)
+    model = RRID.with_weights(config, checkpoint.num_persons, checkpoint.state, where=where)
+    return SourceNetwork(model.eval(), path, sha256_of_file(path), checkpoint.training_data)
 
 
 def network_fingerprint(model: RRID, *, flip: bool) -> str:

@@ -6,17 +6,14 @@ does not use the rewritten inference branch, because parity has to prove that br
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.machine.processor import threads_within
 from rrid_edge.model.spec import ModelSpec
-from rrid_export.source import SourceNetwork, load_source
+from rrid_export.source import SourceNetwork
 from rrid_train.reference import describe
 
 
@@ -30,6 +27,9 @@ class TorchEngine(BatchEngine):
         max_batch: images per pass.
         threads: CPU threads of PyTorch in the whole process; 0 leaves the number, or lowers it to the cores that
             this process may use.
+
+    Attributes:
+        notes: what was taken off, chosen or converted when the weights were read, a short phrase each.
     """
 
     def __init__(
@@ -39,24 +39,9 @@ class TorchEngine(BatchEngine):
         super().__init__(spec, f"torch {device} fp32", max_batch)
         if count := threads_within(threads, torch.get_num_threads()):
             torch.set_num_threads(count)
+        self.notes = source.notes
         self.device = torch.device(device)
         self.network = source.model.eval().to(self.device)
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | Path,
-        *,
-        flip: bool = True,
-        height_px: int | None = None,
-        width_px: int | None = None,
-        device: str = "cpu",
-        threads: int = 0,
-    ) -> Self:
-        """Open a checkpoint. Formats and errors: :func:`rrid_export.source.load_source`."""
-        return cls(
-            load_source(Path(path), height_px=height_px, width_px=width_px), flip=flip, device=device, threads=threads
-        )
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():

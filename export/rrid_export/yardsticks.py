@@ -69,7 +69,9 @@ class CompiledTorchEngine(TorchEngine):
 _KINDS: dict[str, type[TorchEngine]] = {"published": PublishedEngine, "torch-compile": CompiledTorchEngine}
 
 
-def yardsticks(names: Collection[str], checkpoint: Path, spec: ModelSpec, threads: int = 0) -> list[Variant]:
+def yardsticks(
+    names: Collection[str], checkpoint: Path, spec: ModelSpec, threads: int = 0, weights: str | None = None
+) -> list[Variant]:
     """Make the yardsticks of a benchmark, in the order of :data:`rrid_edge.bench.inputs.YARDSTICKS`.
 
     Args:
@@ -77,9 +79,10 @@ def yardsticks(names: Collection[str], checkpoint: Path, spec: ModelSpec, thread
         checkpoint: network that the model was exported from. It is read each time a yardstick is opened.
         spec: spec of the model.
         threads: CPU threads; 0 keeps PyTorch's setting.
+        weights: ``ema`` or ``raw``; see :func:`rrid_export.source.load_source`.
     """
 
     def opener(name: str) -> Callable[[], Engine]:
-        return lambda: _KINDS[name](load_network(checkpoint, spec), flip=spec.flip, threads=threads)
+        return lambda: _KINDS[name](load_network(checkpoint, spec, weights), flip=spec.flip, threads=threads)
 
     return [Variant(f"{name} (PyTorch)", opener(name)) for name in YARDSTICKS if name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +10,8 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
-from rrid_edge.cli.options import ModelOption, ThreadsOption
-from rrid_edge.cli.steps import open_network
+from rrid_edge.cli.options import ModelOption, ThreadsOption, WeightsOption
+from rrid_edge.cli.steps import open_network, refuse_weights
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def bench(
         ),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Network that the model was exported from.")] = None,
+    weights: WeightsOption = None,
     threads: ThreadsOption = 0,
     chart: Annotated[Path | None, typer.Option(help="Draw throughput over latency into this PNG file.")] = None,
     as_json: JsonOption = False,
@@ -51,12 +53,14 @@ def bench(
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.reading import read_any_spec
 
+    if checkpoint is None:
+        refuse_weights(weights, goldens)
     path, why = choose_model(model)
     say(f"model {printable(path)} ({why})")
     inputs = InputSettings(goldens, data, checkpoint, count, tuple(against or ()))
     spec = read_any_spec(path)
-    yardsticks = _yardsticks(inputs, spec, threads)
-    reference = read_inputs(path, spec, inputs, open_network)
+    yardsticks = _yardsticks(inputs, spec, threads, weights)
+    reference = read_inputs(path, spec, inputs, functools.partial(open_network, weights=weights))
     for line in reference.left_out:
         say(f"left out {line}")
     with ProgressBar("measuring") as bar:
@@ -79,10 +83,10 @@ def bench(
     print(report.table())
 
 
-def _yardsticks(inputs: InputSettings, spec: ModelSpec, threads: int) -> list[Variant]:
+def _yardsticks(inputs: InputSettings, spec: ModelSpec, threads: int, weights: str | None) -> list[Variant]:
     if not inputs.against or inputs.checkpoint is None:
         return []
     require("rrid_export.yardsticks", "export", "running the network in PyTorch")
     from rrid_export.yardsticks import yardsticks
 
-    return yardsticks(inputs.against, inputs.checkpoint, spec, threads)
+    return yardsticks(inputs.against, inputs.checkpoint, spec, threads, weights)

@@ -10,7 +10,8 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
-from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption
+from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
+from rrid_edge.cli.steps import refuse_weights, say_weights
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def evaluate(
     thresholds: Annotated[
         bool, typer.Option("--thresholds/--no-thresholds", help="Save the thresholds beside the model.")
     ] = True,
+    weights: WeightsOption = None,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
@@ -89,7 +91,7 @@ def evaluate(
     can = data.measurable(same_camera=same_camera)
     can.require_ranking(printable(dataset))
     say(can.describe())
-    with _open(model, runtime, precision, threads) as engine, ProgressBar("embedding") as bar:
+    with _open(model, weights, runtime, precision, threads) as engine, ProgressBar("embedding") as bar:
         say(f"{printable(model)}: {engine.runtime}; {len(data.query)} queries, {len(data.gallery)} gallery images")
         result = evaluation.evaluate(engine, data, settings, progress=bar)
     if as_json:
@@ -104,19 +106,23 @@ def evaluate(
         say(f"written: {printable(written)}")
 
 
-def _open(model: Path, runtime: str, precision: str | None, threads: int) -> Engine:
+def _open(model: Path, weights: str | None, runtime: str, precision: str | None, threads: int) -> Engine:
     from rrid_edge.model.names import is_model
 
     if is_model(model):
+        refuse_weights(weights, model)
         from rrid_edge.engines import choose_runtime, open_engine
 
         choice = choose_runtime(model, runtime, precision=precision)
         say(choice.describe())
         return open_engine(model, choice.runtime, precision=precision, threads=threads)
     require("rrid_export.torch_engine", "export", "running a checkpoint")
+    from rrid_export.source import load_source
     from rrid_export.torch_engine import TorchEngine
 
-    return TorchEngine.from_checkpoint(model)
+    engine = TorchEngine(load_source(model, weights=weights))
+    say_weights(engine.notes)
+    return engine
 
 
 def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds | None) -> None:

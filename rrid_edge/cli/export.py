@@ -9,6 +9,8 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
+from rrid_edge.cli.options import WeightsOption
+from rrid_edge.cli.steps import refuse_weights, say_weights
 from rrid_edge.errors import MissingDependencyError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def export(
     width: Annotated[
         int | None, typer.Option(help="Input columns, if the checkpoint does not say (published weights: 128).")
     ] = None,
+    weights: WeightsOption = None,
     crops: Annotated[
         Path | None, typer.Option(help="Folder of real crops for the goldens; default: drawn patterns.")
     ] = None,
@@ -81,10 +84,12 @@ def export(
     )
     to_build: list[Path] = []
     if _checked_kind(checkpoint, int8, calib) is Kind.ONNX:
+        refuse_weights(weights, checkpoint)
         written = _build(checkpoint, settings)
         facts: dict[str, object] = {"engine": str(written)}
     else:
-        source = _load(checkpoint, height, width, output)
+        source = _load(checkpoint, height, width, weights)
+        say(f"{source.describe()}; writing to {output}")
         from rrid_export.pipeline import ExportSettings
 
         facts, to_build = _export_network(source, output, ExportSettings(flip, crops, fp16), calib, quiet=as_json)
@@ -125,12 +130,12 @@ def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None) -> Kind:
     return kind
 
 
-def _load(checkpoint: Path, height: int | None, width: int | None, output: Path) -> SourceNetwork:
+def _load(checkpoint: Path, height: int | None, width: int | None, weights: str | None) -> SourceNetwork:
     require("rrid_export.onnx", "export", "exporting a model")
     from rrid_export.source import load_source
 
-    source = load_source(checkpoint, height_px=height, width_px=width)
-    say(f"{source.describe()}; writing to {output}")
+    source = load_source(checkpoint, height_px=height, width_px=width, weights=weights)
+    say_weights(source.notes)
     return source
 
 

@@ -18,6 +18,10 @@ RuntimeOption = Annotated[
 PrecisionOption = Annotated[
     str | None, typer.Option(help="Force OpenVINO's arithmetic: fp32, bf16 or fp16. [default: OpenVINO's choice]")
 ]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(help="Take these weights of a file that holds both: ema (averaged) or raw. [default: ema]"),
+]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Use this many CPU threads; 0: the runtime chooses.")]
 GalleryOption = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +10,8 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say, show
-from rrid_edge.cli.options import FollowLinksOption, PrecisionOption, RuntimeOption, ThreadsOption
-from rrid_edge.cli.steps import open_model, open_network, say_files_left_out
+from rrid_edge.cli.options import FollowLinksOption, PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
+from rrid_edge.cli.steps import open_model, open_network, refuse_weights, say_files_left_out
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def parity(
     ] = None,
     count: Annotated[int, typer.Option(min=2, help="Largest number of crops; evenly spaced.")] = 200,
     follow_links: FollowLinksOption = False,
+    weights: WeightsOption = None,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
@@ -54,10 +56,13 @@ def parity(
     from rrid_edge.parity.reference import ReferenceSettings
     from rrid_edge.parity.run import run_parity
 
+    if reference is None or kind_of(reference) is not Kind.CHECKPOINT:
+        refuse_weights(weights, reference)
     path, engine = open_model(model, None, runtime, precision, threads)
     settings = ReferenceSettings(reference, images, count, follow_links)
     with engine:
-        run = run_parity(engine, path, settings, open_network=open_network, mistaken_networks=_mistaken_networks)
+        network = functools.partial(open_network, weights=weights)
+        run = run_parity(engine, path, settings, open_network=network, mistaken_networks=_mistaken_networks)
     if not is_engine(path) and not has_sum(path):
         say(f"nothing vouches for the weights of {printable(path)} (the file has format 1): export it again")
     if images is not None and kind_of(reference or goldens_path(path)) is not Kind.GOLDENS:

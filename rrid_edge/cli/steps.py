@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrid_edge.cli.common import require, say
-from rrid_edge.errors import printable
+from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.indexing.sync import IndexReport
     from rrid_edge.model.spec import ModelSpec
@@ -50,8 +52,37 @@ def open_model(
     return path, engine
 
 
-def open_network(path: Path, spec: ModelSpec) -> Engine:
-    """Open a checkpoint's network as an engine that runs in PyTorch.
+def say_weights(notes: Sequence[str]) -> None:
+    """Say what was taken off, chosen or converted when weights were read; nothing for a plain file."""
+    if notes:
+        say(f"weights: {'; '.join(notes)}")
+
+
+def refuse_weights(weights: str | None, path: Path | None) -> None:
+    """Refuse the option where nothing is read that could hold two kinds of weights.
+
+    Args:
+        weights: the option, or None.
+        path: the file that is read instead of a checkpoint, or None.
+
+    Raises:
+        UsageError: the option was given.
+    """
+    if weights is not None:
+        read = printable(path) if path is not None else "the goldens beside the model"
+        raise UsageError(
+            f"weights {weights} can be chosen in a checkpoint only, but {read} is read; leave the choice out",
+            parameter="weights",
+        )
+
+
+def open_network(path: Path, spec: ModelSpec, weights: str | None = None) -> Engine:
+    """Open a checkpoint's network as an engine that runs in PyTorch, and say which of its weights were taken.
+
+    Args:
+        path: the checkpoint.
+        spec: spec of the model to compare with.
+        weights: the option, or None.
 
     Raises:
         MissingDependencyError: the extra ``export`` is not installed.
@@ -59,7 +90,9 @@ def open_network(path: Path, spec: ModelSpec) -> Engine:
     require("rrid_export.references", "export", "running the network in PyTorch")
     from rrid_export import references
 
-    return references.open_network(path, spec)
+    engine = references.open_network(path, spec, weights)
+    say_weights(engine.notes)
+    return engine
 
 
 def say_files_left_out(folder: Path, *, follow_links: bool = False) -> None:

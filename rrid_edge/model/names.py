@@ -34,7 +34,7 @@ from rrid_edge.model.spec import PRECISIONS
 DEFAULT_STEM = "rrid"
 ONNX_SUFFIX = ".onnx"
 ENGINE_SUFFIXES = (".engine", ".plan")
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin")
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".pickle", ".th")
 _THRESHOLDS_ENDING = ".thresholds.json"
 _GOLDENS_SUFFIX = ".npz"
 _GOLDENS_ENDING = ".goldens" + _GOLDENS_SUFFIX

@@ -16,7 +16,7 @@ from torch.nn import functional
 from rrid_edge.errors import CheckpointError, UsageError
 from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
-from rrid_train.weights import load_backbone, load_state_dict_file
+from rrid_train.weights import load_backbone, load_weights
 from support import reference
 
 TINY = ModelConfig("resnet18", 96, 32, (3, 2), 8)
@@ -45,7 +45,7 @@ def test_every_form_of_weight_file_loads(model, tmp_path, zipped, form):
         "parallel module": lambda: nn.DataParallel(model),
     }[form]()
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    _same(load_state_dict_file(tmp_path / "w.pth"), model)
+    _same(load_weights(tmp_path / "w.pth").tensors, model)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def _published_file(form, state, path):
 @pytest.mark.parametrize("form", ["state dict", "module, old format", "module, new format"])
 def test_published_weights_give_the_published_descriptors_from_every_form(form, published_state, tmp_path):
     _published_file(form, published_state, tmp_path / "published.pth")
-    model = RRID.from_state_dict(load_state_dict_file(tmp_path / "published.pth")).eval()
+    model = RRID.from_state_dict(load_weights(tmp_path / "published.pth").tensors).eval()
     assert model.num_persons == 751
     pixels = reference.images(20)
     with torch.inference_mode():
@@ -109,7 +109,7 @@ def test_a_file_that_tries_to_run_code_is_refused_by_name(tmp_path, zipped, wher
     content = evil if where == "alone" else {"weight": torch.zeros(1), "extra": evil}
     torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=r"evil.pth: refused, it tries to call posix.system") as refusal:
-        load_state_dict_file(tmp_path / "evil.pth")
+        load_weights(tmp_path / "evil.pth")
     assert not marker.exists()
     assert refusal.value.exit_code == 4
 
@@ -117,11 +117,11 @@ def test_a_file_that_tries_to_run_code_is_refused_by_name(tmp_path, zipped, wher
 def test_calling_a_class_and_bare_pickles_are_refused(tmp_path):
     torch.save({"weight": torch.zeros(1), "extra": _Sneaky()}, tmp_path / "sneaky.pth")
     with pytest.raises(CheckpointError, match=r"it tries to call .*Popen"):
-        load_state_dict_file(tmp_path / "sneaky.pth")
+        load_weights(tmp_path / "sneaky.pth")
     # A bare pickle with no PyTorch around it.
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(_Malicious(tmp_path / "marker")))
     with pytest.raises(CheckpointError):
-        load_state_dict_file(tmp_path / "bare.pth")
+        load_weights(tmp_path / "bare.pth")
     assert not (tmp_path / "marker").exists()
 
 
@@ -129,19 +129,19 @@ def test_calling_a_class_and_bare_pickles_are_refused(tmp_path):
 def test_damaged_files_are_refused_in_one_line(tmp_path, content):
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(CheckpointError) as refusal:
-        load_state_dict_file(tmp_path / "w.pth")
+        load_weights(tmp_path / "w.pth")
     assert "\n" not in refusal.value.message
 
 
 def test_missing_files_and_files_without_tensors_are_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="no tensors found"):
-        load_state_dict_file(tmp_path / "w.pth")
+        load_weights(tmp_path / "w.pth")
     with pytest.raises(UsageError, match="no such weight file"):
-        load_state_dict_file(tmp_path / "none.pth")
+        load_weights(tmp_path / "none.pth")
     (tmp_path / "w.safetensors").write_bytes(b"xx")
     with pytest.raises(CheckpointError, match="not a safetensors file, or damaged"):
-        load_state_dict_file(tmp_path / "w.safetensors")
+        load_weights(tmp_path / "w.safetensors")
 
 
 def test_a_backbone_loads_from_a_file_in_torchvision_naming(model, tmp_path):

@@ -7,25 +7,56 @@ only the checkpoint. Both files are written atomically: after a kill, the previo
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
+from msgspec import Meta
 from safetensors.torch import save_file
 from torch import Tensor
 
 from rrid_edge import __version__
+from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import CheckpointError, UsageError, printable
 from rrid_edge.files import atomic_output
 from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
+from rrid_train.weight_files.opening import Opened, open_weights
 
 _KEY = "rrid.checkpoint"
 _CLASSES = "num_identities"  # the word of the file format, kept so that every version reads every checkpoint
 _FORMAT = 1
+
+
+_Size = Annotated[int, Meta(ge=1, le=1 << 20)]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """Facts of the network; all of them are needed."""
+
+    backbone: str
+    height_px: Annotated[int, Meta(ge=32, le=8192)]
+    width_px: Annotated[int, Meta(ge=32, le=8192)]
+    stripes: Annotated[tuple[Annotated[int, Meta(ge=2, le=512)], ...], Meta(min_length=1, max_length=64)]
+    block_width: _Size
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The settings in a checkpoint."""
+
+    format: Annotated[int, Meta(ge=1)]
+    model: _Model
+    num_identities: _Size
+    training_data: str
+    epoch: Annotated[int, Meta(ge=0)]
+    config: dict[str, Any]
+    metrics: dict[str, float]
+
+
+_FACTS: Final = Artefact("settings of the checkpoint", _Facts, "use another checkpoint", CheckpointError, _FORMAT)
 
 
 @dataclass(frozen=True)
@@ -69,15 +100,18 @@ def save_checkpoint(path: Path, model: RRID, checkpoint: Checkpoint) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of this package, not another weight file.
+    """Whether a file is a checkpoint of this package, not another weight file. Its content decides, not its name.
 
     Raises:
         UsageError: no such file.
-        CheckpointError: the name ends in ``.safetensors``, but the file is damaged.
+        CheckpointError: the file is damaged, or asks for more than tensors.
     """
-    if path.suffix != ".safetensors":
-        return False
-    return _KEY in _metadata(path)
+    return holds_checkpoint(open_weights(path))
+
+
+def holds_checkpoint(opened: Opened) -> bool:
+    """Whether a file that is open is a checkpoint of this package."""
+    return _KEY in opened.metadata
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -85,48 +119,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         UsageError: no such file.
-        CheckpointError: the file is damaged, has a newer format, or is no checkpoint of this package.
+        CheckpointError: the file is damaged, lacks a fact, has a newer format, or is no checkpoint of this package.
     """
-    where = printable(path)
-    facts_text = _metadata(path).get(_KEY)
-    if facts_text is None:
-        raise CheckpointError(
-            f"{where}: the file holds no training settings, expected a checkpoint of rrid-edge train; give such a file"
-        )
-    try:
-        facts = json.loads(facts_text)
-        if facts["format"] > _FORMAT:
-            raise CheckpointError(
-                f"{where}: the checkpoint has format {facts['format']}, expected at most {_FORMAT}; update rrid-edge"
-            )
-        model = ModelConfig(**{**facts["model"], "stripes": tuple(facts["model"]["stripes"])})
-        with safe_open(path, framework="pt") as stored:
-            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-        return Checkpoint(
-            model,
-            int(facts[_CLASSES]),
-            str(facts["training_data"]),
-            int(facts["epoch"]),
-            dict(facts["config"]),
-            dict(facts["metrics"]),
-            state,
-        )
-    except (KeyError, TypeError, ValueError, SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{where}: the checkpoint's settings are damaged ({error}); use another checkpoint"
-        ) from error
+    return checkpoint_of(open_weights(path))
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise UsageError(f"{printable(path)}: no such checkpoint; give a file that rrid-edge train wrote")
-    try:
-        with safe_open(path, framework="pt") as stored:
-            return dict(stored.metadata() or {})
-    except (SafetensorError, OSError, ValueError, struct.error) as error:
+def checkpoint_of(opened: Opened) -> Checkpoint:
+    """Read the checkpoint in a file that is open; as :func:`load_checkpoint`."""
+    if not holds_checkpoint(opened):
         raise CheckpointError(
-            f"{printable(path)}: not a safetensors file, or damaged ({str(error).splitlines()[0]}); copy the file again"
+            f"{opened.where}: the file holds no training settings, expected a checkpoint of rrid-edge train; give such "
+            "a file"
+        )
+    facts = _FACTS.parse(opened.metadata[_KEY], where=opened.where)
+    try:
+        model = ModelConfig(**asdict(facts.model))
+    except UsageError as error:
+        raise CheckpointError(
+            f"{opened.where}: damaged settings of the checkpoint ({error.message}); use another checkpoint"
         ) from error
+    content = opened.content if isinstance(opened.content, dict) else {}
+    state = {name: opened.tensor(stored) for name, stored in content.items()}
+    return Checkpoint(model, facts.num_identities, facts.training_data, facts.epoch, facts.config, facts.metrics, state)
 
 
 def save_training_state(path: Path, state: dict[str, Any]) -> None:
@@ -147,16 +161,17 @@ def load_training_state(path: Path) -> dict[str, Any]:
         UsageError: no such file.
         CheckpointError: the file is damaged.
     """
+    where = printable(path)
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such training state; give the folder of a run, which holds last.state.pt",
+            f"{where}: no such training state; give the folder of a run, which holds last.state.pt",
             parameter="resume",
         )
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds on damaged data
-        reason = str(error).strip().splitlines()[0][:120]
-        raise CheckpointError(
-            f"{printable(path)}: the training state is damaged ({reason}); start a new run"
-        ) from error
+        state = open_weights(path).plain()
+    except CheckpointError as error:
+        reason = error.message.removeprefix(f"{where}: ").partition(";")[0][:160]
+        raise CheckpointError(f"{where}: the training state is damaged ({reason}); start a new run") from error
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise CheckpointError(f"{where}: the training state is damaged (it is no dictionary); start a new run")
     return state

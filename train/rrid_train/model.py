@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rrid_edge.errors import CheckpointError, UsageError
+from rrid_train.fitting import check_fit
 from rrid_train.settings import ModelConfig
 
 _BLOCKS_OF_LAYERS = {
@@ -177,7 +178,7 @@ class RRID(nn.Module):
         """Build the network that fits a state dict, and load it. All sizes but the input's come from the tensors.
 
         Args:
-            state: tensors by their published names, without the prefix ``module.``.
+            state: tensors by their published names, without a wrapper's prefix.
             height_px: input rows.
             width_px: input columns.
             where: name of the file, for messages.
@@ -186,19 +187,27 @@ class RRID(nn.Module):
             CheckpointError: the tensors are no RRID network, or some are missing, unknown or of another shape.
         """
         config, num_persons = infer_config(state, height_px=height_px, width_px=width_px, where=where)
-        model = cls.without_weights(config, num_persons)
-        load_exactly(model, state, where=where)
-        return model
+        return cls.with_weights(config, num_persons, state, where=where)
 
     @classmethod
-    def without_weights(cls, config: ModelConfig, num_persons: int) -> RRID:
-        """Build a network for :func:`load_exactly`: its weights are undefined, which saves drawing random ones."""
+    def with_weights(cls, config: ModelConfig, num_persons: int, state: Mapping[str, Tensor], *, where: str) -> RRID:
+        """Build a network and load its weights. No random weights are drawn, and no memory is taken before they fit.
+
+        Raises:
+            CheckpointError: as :func:`rrid_train.fitting.load_exactly`.
+        """
+        if sum(config.stripes) > len(state):  # a network with so many parts is not even described
+            raise CheckpointError(
+                f"{where}: {len(state)} tensors are too few for stripes {config.stripes}; give one complete checkpoint"
+            )
         with torch.device("meta"):
             model = cls(config, num_persons)
+        check_fit(model, state, where=where)
         model.to_empty(device="cpu")
         for name, counter in model.named_buffers():
             if name.endswith("num_batches_tracked"):  # the only tensors that a file may lack
                 counter.zero_()
+        model.load_state_dict(dict(state), strict=False)
         return model
 
 
@@ -210,7 +219,7 @@ def infer_config(state: Mapping[str, Tensor], *, height_px: int, width_px: int, 
     Raises:
         CheckpointError: the tensors are no RRID network.
     """
-    pattern = re.compile(r"local_(\d+)_conv_list\.0\.0\.weight")
+    pattern = re.compile(r"local_(\d{1,4})_conv_list\.0\.0\.weight")
     stripes = tuple(int(found[1]) for name in state if (found := pattern.fullmatch(name)))
     stripes = tuple(sorted(stripes, reverse=True))
     bottleneck = "base.layer1.0.conv3.weight" in state
@@ -220,7 +229,7 @@ def infer_config(state: Mapping[str, Tensor], *, height_px: int, width_px: int, 
     backbone = next((name for name, form in _BLOCKS_OF_LAYERS.items() if form == (bottleneck, depths)), None)
     head = state.get(f"local_{stripes[0]}_conv_list.0.0.weight") if stripes else None
     classifier = state.get(f"fc_local_{stripes[0]}_list.0.weight") if stripes else None
-    if backbone is None or head is None or classifier is None or head.ndim != 4 or classifier.ndim != 2:
+    if backbone is None or head is None or classifier is None or head.ndim != 4 or classifier.ndim != 2 or 1 in stripes:
         raise CheckpointError(
             f"{where}: these {len(state)} tensors are not an RRID network (expected 'base.*' of a torchvision ResNet, "
             "'local_<stripes>_conv_list.*' and 'fc_local_<stripes>_list.*'); give a checkpoint of rrid-edge train or "
@@ -228,30 +237,6 @@ def infer_config(state: Mapping[str, Tensor], *, height_px: int, width_px: int, 
         )
     config = ModelConfig(backbone, height_px, width_px, stripes, int(head.shape[0]))
     return config, int(classifier.shape[0])
-
-
-def load_exactly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Load ``state`` into ``model``. All names and shapes must agree; only ``num_batches_tracked`` may be missing.
-
-    Raises:
-        CheckpointError: tensors are missing, unknown or of another shape. The message names the first of each kind and
-            their number.
-    """
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
-    extra = [name for name in state if name not in expected]
-    misshapen = [name for name, tensor in state.items() if name in expected and tensor.shape != expected[name].shape]
-    faults = [
-        f"{len(names)} {kind} (first: {names[0]!r})"
-        for kind, names in (("missing", missing), ("unknown", extra), ("of another shape", misshapen))
-        if names
-    ]
-    if faults:
-        raise CheckpointError(
-            f"{where}: the tensors do not fit the network: {', '.join(faults)}; give one complete checkpoint, as "
-            "rrid-edge train or the published training writes it"
-        )
-    model.load_state_dict(dict(state), strict=False)
 
 
 def _backbone(name: str) -> nn.Module:

@@ -26,6 +26,7 @@ DATASET_TYPES = (
     "cuhk01",
     "folders",
 )
+WEIGHTS = ("auto", "ema", "raw")
 AMP_MODES = ("none", "bf16", "fp16", "auto")
 
 
@@ -156,7 +157,12 @@ class TrainConfig:
         DEFAULT_STRIPES
     )
     block_width: Annotated[int, Setting("Set the number of values per descriptor block.")] = 256
-    backbone_weights: Annotated[str, Setting("Start from imagenet, none, or a file (torchvision naming).")] = "imagenet"
+    backbone_weights: Annotated[str, Setting("Start from imagenet, none, or a file (torchvision or timm naming).")] = (
+        "imagenet"
+    )
+    weights: Annotated[str, Setting("Take these of a backbone file; auto: ema if it has both.", choices=WEIGHTS)] = (
+        "auto"
+    )
     epochs: Annotated[int, Setting("Train so many epochs of batch_sample images per anchor.", above=0)] = 80
     batch_size: Annotated[int, Setting("Set the images per batch, over all processes.", above=0)] = 64
     batch_sample: Annotated[int, Setting("Draw so many images per anchor.", above=0)] = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import numpy as np
 import torch
@@ -46,7 +47,10 @@ class Stepper:
         _seed(config.seed)
         with processes.sharing_errors():
             self.model = network(config.model, num_persons)
-            load_backbone(self.model, config.backbone_weights)
+            weights = None if config.weights == "auto" else config.weights
+            notes = load_backbone(self.model, config.backbone_weights, weights)
+        if notes and processes.is_main:
+            print(f"weights: {'; '.join(notes)}", file=sys.stderr, flush=True)
         self.network = self._place(self.model)
         self.optimiser = make_optimiser(config, self.model)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.amp == "fp16")
