@@ -190,9 +190,9 @@ def item_at_work(item: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except RridEdgeError:
+    except (RridEdgeError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # libraries in Rust raise some that are no Exception
         if item_of(error) is None:
             with suppress(AttributeError, TypeError):  # exceptions of extension modules may take no attributes
                 setattr(error, _ITEM, printable(item))

@@ -11,7 +11,7 @@ from PIL import Image
 from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import read_labels
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import UsageError, item_at_work, printable
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.goldens import Goldens
 from rrid_edge.ranking.labels import Labels
@@ -46,8 +46,11 @@ def _read_crops(folder: Path, spec: ModelSpec, count: int) -> tuple[NDArray[np.u
     if len(paths) < 2:
         raise UsageError(f"{printable(folder)}: {len(paths)} images found; expected a folder with at least 2 crops")
     chosen = [paths[index * len(paths) // min(count, len(paths))] for index in range(min(count, len(paths)))]
-    images = np.stack([read_image(path, spec.height_px, spec.width_px) for path in chosen])
-    return images, tuple(path.relative_to(folder).as_posix() for path in chosen)
+    images = []
+    for path in chosen:
+        with item_at_work(path):
+            images.append(read_image(path, spec.height_px, spec.width_px))
+    return np.stack(images), tuple(path.relative_to(folder).as_posix() for path in chosen)
 
 
 def _drawn_patterns(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[str, ...]]:

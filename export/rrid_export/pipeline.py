@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
-from rrid_edge.errors import CheckFailedError
+from rrid_edge.errors import CheckFailedError, item_at_work
 from rrid_edge.files import write_json
 from rrid_edge.model.names import (
     chart_path,
@@ -88,9 +88,10 @@ def _export(source: SourceNetwork, output: Path, flip: bool, goldens: Goldens, *
     spec = source.spec(flip=flip).with_precision("fp16" if half else "fp32")
     branch = InferenceBranch(source.model, flip=flip).eval()
     model = onnx_path(output, spec.precision)
-    report, descriptors = export_onnx(
-        branch.to_half() if half else branch, spec, model, accept=lambda path: _prove(path, goldens)
-    )
+    with item_at_work(model):
+        report, descriptors = export_onnx(
+            branch.to_half() if half else branch, spec, model, accept=lambda path: _prove(path, goldens)
+        )
     save_goldens(goldens_path(model), goldens)
     report_path = parity_report_path(model)
     write_json(report_path, report.to_dict())

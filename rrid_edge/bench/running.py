@@ -17,7 +17,7 @@ from rrid_edge.bench.results import BenchReport, PipelineRow, SearchRow
 from rrid_edge.bench.search import measure_search
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.errors import MissingDependencyError, RridEdgeError
+from rrid_edge.errors import MissingDependencyError, RridEdgeError, item_at_work
 from rrid_edge.files import scratch_folder
 from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.reading import read_any_spec
@@ -130,7 +130,8 @@ def _measure_galleries(
         pipeline = []
         for number, kind in enumerate(settings.files):
             files = folder / f"files-{number}"
-            pipeline.append(measure_pipeline(fastest, goldens, files, kind, repetitions=settings.pairs))
+            with item_at_work(f"{fastest.name}, files of the kind {kind}"):
+                pipeline.append(measure_pipeline(fastest, goldens, files, kind, repetitions=settings.pairs))
             progress.advance(1)
         search = measure_search(
             spec, goldens, folder, sizes=list(settings.gallery_sizes), repetitions=settings.search_repetitions

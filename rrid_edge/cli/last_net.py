@@ -97,7 +97,8 @@ class LastNet:
             traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
         kind, _, reason = unforeseen(error).partition(": ")
         item = item_of(error)
-        work = f" while working on {item}" if item else ""
+        command = next((printable(one) for one in self._arguments if not one.startswith("-")), "")
+        work = f" while working on {item}" if item else f" in rrid-edge {command}".rstrip()
         try:
             from rrid_edge.cli.reports import redacted, write_report
 

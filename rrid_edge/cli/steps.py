@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrid_edge.cli.common import require, say
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import UsageError, item_at_work, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +46,9 @@ def open_model(
             "--model, and the gallery remembers it"
         )
     path, why = choose_model(model, gallery_model)
-    choice = choose_runtime(path, runtime, precision=precision)
-    engine = open_engine(path, choice.runtime, precision=precision, threads=threads)
+    with item_at_work(path):
+        choice = choose_runtime(path, runtime, precision=precision)
+        engine = open_engine(path, choice.runtime, precision=precision, threads=threads)
     say(f"model {printable(path)} ({why}), {choice.describe()}: {engine.runtime}")
     return path, engine
 

@@ -14,7 +14,7 @@ from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import load_rgb, resize
 from rrid_edge.crops.naming import NameFacts, name_reader
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import ImageError, UsageError, printable
+from rrid_edge.errors import ImageError, UsageError, item_at_work, printable
 from rrid_edge.model.spec import ModelSpec
 
 FRAME_PX: Final = (480, 640)
@@ -130,9 +130,10 @@ def _read(file: Path, spec: ModelSpec) -> tuple[NDArray[np.uint8], str]:
     Raises:
         ImageError: the file cannot be decoded.
     """
-    image = load_rgb(file)
-    pixels = resize(image, spec.height_px, spec.width_px)
-    doubts = image_doubts(image.width, image.height, pixels)
+    with item_at_work(file):
+        image = load_rgb(file)
+        pixels = resize(image, spec.height_px, spec.width_px)
+        doubts = image_doubts(image.width, image.height, pixels)
     if not doubts:
         return pixels, ""
     return pixels, (

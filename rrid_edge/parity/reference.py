@@ -15,7 +15,7 @@ from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import load_rgb, read_image
 from rrid_edge.crops.naming import read_labels
 from rrid_edge.engines import Engine, open_engine
-from rrid_edge.errors import ImageError, MissingDependencyError, UsageError, printable
+from rrid_edge.errors import ImageError, MissingDependencyError, UsageError, item_at_work, printable
 from rrid_edge.model.names import CHECKPOINT_SUFFIXES, Kind, goldens_path, is_engine, is_model, kind_of
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.goldens import Goldens, load_goldens_of
@@ -155,7 +155,8 @@ def read_crops(folder: Path, spec: ModelSpec, count: int, *, follow_links: bool 
     images, names, left_out = [], [], []
     for path in (paths[index * len(paths) // taken] for index in range(taken)):
         try:
-            images.append(read_image(path, spec.height_px, spec.width_px))
+            with item_at_work(path):
+                images.append(read_image(path, spec.height_px, spec.width_px))
         except ImageError as error:
             left_out.append(error.message)
         else:

@@ -15,7 +15,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from rrid_edge.errors import OutputError, UsageError, printable
+from rrid_edge.errors import OutputError, UsageError, item_at_work, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.matching import MatchResult
 from rrid_edge.pictures.parts import (
@@ -104,7 +104,8 @@ def contact_sheet(
     pen = _Pen(sheet)
     top = _MARGIN
     for result, lines in zip(results, layout.row_lines, strict=True):
-        _draw_row(pen, result, MatchPictures.of(pictures), block_names, layout, top)
+        with item_at_work(", ".join(result.query)):
+            _draw_row(pen, result, MatchPictures.of(pictures), block_names, layout, top)
         top += lines * _CELL[1]
         pen.draw.line((_MARGIN, top, sheet.width - _MARGIN, top), fill=_BLANK)
         top += _GAP

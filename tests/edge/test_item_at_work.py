@@ -71,3 +71,13 @@ def test_a_long_reason_is_cut() -> None:
 def test_an_unexpected_error_has_a_code_of_its_own() -> None:
     error = pickle.loads(pickle.dumps(UnexpectedError("boom")))
     assert (error.exit_code, error.message) == (5, "boom")
+
+
+class _Panic(BaseException):
+    """As libraries in Rust raise them."""
+
+
+def test_exceptions_of_other_languages_are_remembered():
+    with pytest.raises(_Panic) as caught, item_at_work("a.safetensors"):
+        raise _Panic("index out of bounds")
+    assert item_of(caught.value) == "a.safetensors"

@@ -10,7 +10,14 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import FingerprintMismatchError, GalleryChangedError, GalleryError, UsageError, printable
+from rrid_edge.errors import (
+    FingerprintMismatchError,
+    GalleryChangedError,
+    GalleryError,
+    UsageError,
+    item_at_work,
+    printable,
+)
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.contract import GalleryStore, Moment
 from rrid_edge.progress import NO_PROGRESS, Progress
@@ -78,7 +85,8 @@ def copy_gallery(
         progress.start(len(rows))
         for start in range(0, len(rows), BATCH_ROWS):
             batch = rows[start : start + BATCH_ROWS]
-            copy.batch(batch)
+            with item_at_work(f"{batch[0].name} and the {len(batch) - 1} crops after it"):
+                copy.batch(batch)
             progress.advance(len(batch))
     copy.refuse_extra()
     _copy_facts(source, destination, model)

@@ -118,7 +118,7 @@ def test_errors_of_imports_and_options_are_caught(monkeypatch):
 
     monkeypatch.setattr("rrid_edge.cli.app._show_version", broken)
     monkeypatch.setattr("rrid_edge.cli.app.register", broken)
-    _one_line(rrid_edge("doctor"), "RuntimeError: boom")
+    _one_line(rrid_edge("doctor"), "RuntimeError in rrid-edge doctor: boom")
 
 
 def test_an_error_while_printing_is_caught(monkeypatch):
@@ -198,7 +198,7 @@ def test_an_error_of_a_thread_is_one_line_and_costs_the_command_its_success(tmp_
         return []
 
     monkeypatch.setattr("rrid_edge.machine.doctor.examine", start)
-    _one_line(rrid_edge("doctor"), "IndexError: list index out of range")
+    _one_line(rrid_edge("doctor"), "IndexError in rrid-edge doctor: list index out of range")
     assert len(_reports(tmp_path)) == 1
 
 

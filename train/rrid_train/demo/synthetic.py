@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from rrid_edge.artefacts import Artefact
-from rrid_edge.errors import ArtefactError, OutputError, printable
+from rrid_edge.errors import ArtefactError, OutputError, item_at_work, printable
 from rrid_edge.files import write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_train.demo.plan import DemoConfig, DemoPlan, Twins, person_name, plan_demo
@@ -75,7 +75,8 @@ def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PR
         write_json(out / MARKER_NAME, {"kind": KIND, "complete": False})
         for shot in plan.shots():
             # No fsync per image, as images can be drawn again: the marker is completed last.
-            (out / shot.name).write_bytes(plan.draw(shot))
+            with item_at_work(out / shot.name):
+                (out / shot.name).write_bytes(plan.draw(shot))
             progress.advance(1)
     except OSError as error:
         raise OutputError(
