@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
-from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
+from rrid_edge.errors import MissingDependencyError, ModelFileError, printable, unforeseen
 from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 from rrid_edge.model.weights import read_checked_spec
@@ -34,12 +34,18 @@ class OnnxRuntimeEngine(BatchEngine):
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads_for(threads)
-        options.log_severity_level = 3
-        self._session: Any = open_session(path, options, ["CPUExecutionProvider"])
+        options.log_severity_level = 4  # errors are raised; the runtime would print them too, in colour
+        self._file, self._session = path, open_session(path, options, ["CPUExecutionProvider"], enable_fallback=0)
         super().__init__(spec, f"onnxruntime CPU {spec.precision}", max_batch, path=path)
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+        try:
+            result: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+        except Exception as error:  # the runtime's own exception classes are not public
+            raise ModelFileError(
+                f"{printable(self._file)}: ONNX Runtime cannot run this model ({unforeseen(error)}); export it again "
+                "with: rrid-edge export CHECKPOINT"
+            ) from error
         return result
 
     def _release(self) -> None:
@@ -84,18 +90,24 @@ def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types
     return onnxruntime
 
 
-def open_session(path: Path, options: Any, providers: list[Any]) -> Any:  # noqa: ANN401 - the package has no types
+def open_session(path: Path, options: Any, providers: list[Any], **more: Any) -> Any:  # noqa: ANN401 - no types
     """Open an inference session on a model file.
+
+    Args:
+        path: the model file.
+        options: the runtime's ``SessionOptions``.
+        providers: execution providers.
+        more: further arguments of ``InferenceSession``. Without ``enable_fallback=0`` it prints and tries again.
 
     Raises:
         ModelFileError: the runtime refuses the file.
     """
     try:
-        return import_onnxruntime().InferenceSession(str(path), options, providers=providers)
+        return import_onnxruntime().InferenceSession(str(path), options, providers=providers, **more)
     except MissingDependencyError:
         raise
     except Exception as error:  # the runtime's own exception classes are not public
         raise ModelFileError(
-            f"{printable(path)}: ONNX Runtime cannot load this model ({str(error).splitlines()[0]}); export it again "
+            f"{printable(path)}: ONNX Runtime cannot load this model ({unforeseen(error)}); export it again "
             "with: rrid-edge export CHECKPOINT"
         ) from error

@@ -67,13 +67,17 @@ class OpenVinoEngine(BatchEngine):
         arithmetic = spec.precision if spec.precision == "int8" or used == "fp32" else used
         told = arithmetic if used in (arithmetic, "fp32") else f"{arithmetic} and {used}"
         super().__init__(spec, f"openvino {device} {told}", max_batch, arithmetic=arithmetic, path=path)
+        self._file = path
         self._requests: list[Any] = [part.compiled.create_infer_request() for part in parts]
         self._mapped: list[Any] = [part.memory for part in parts]
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         values: NDArray[Any] = images
-        for request in self._requests:
-            values = request.infer({0: values}, share_inputs=True, share_outputs=True)[0]
+        try:
+            for request in self._requests:
+                values = request.infer({0: values}, share_inputs=True, share_outputs=True)[0]
+        except Exception as error:  # the runtime does not say what it raises
+            raise _refused(self._file, "run", error) from error
         return np.array(values, dtype=np.float32)  # a copy, because the runtime reuses its output buffer
 
     def _release(self) -> None:
@@ -128,12 +132,8 @@ class _Plan:
                 _Part(self._core.compile_model(part, self._device, settings))
                 for part, settings in zip(models, form.values(), strict=True)
             ]
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ModelFileError(
-                f"{printable(self._path)}: OpenVINO cannot load this model ({reason}); export it again with: "
-                "rrid-edge export CHECKPOINT"
-            ) from error
+        except Exception as error:  # the runtime does not say what it raises
+            raise _refused(self._path, "load", error) from error
         for key, part in zip(self._keys(cache, form), parts, strict=False):
             if cache is not None:
                 cache.keep(key, lambda part=part: _exported(part.compiled))  # type: ignore[misc]
@@ -168,6 +168,14 @@ class _Plan:
             for name, settings in form.items()
         ]
         return [key for key in keys if key is not None] if None not in keys else []
+
+
+def _refused(path: Path, doing: str, error: Exception) -> ModelFileError:
+    reason = printable((str(error).strip().splitlines() or [type(error).__name__])[-1])
+    return ModelFileError(
+        f"{printable(path)}: OpenVINO cannot {doing} this model ({reason}); export it again with: rrid-edge export "
+        "CHECKPOINT"
+    )
 
 
 def _exported(compiled: Any) -> bytes | memoryview:  # noqa: ANN401

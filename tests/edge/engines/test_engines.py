@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from rrid_edge.engines import Engine, FakeEngine, RuntimeChoice, choose_runtime, open_engine
 from rrid_edge.engines.fake import fake_spec
@@ -142,6 +143,22 @@ def test_a_graph_that_the_runtime_refuses_ends_in_one_line(tmp_path, runtime):
     with pytest.raises(ModelFileError, match="cannot load this model") as refusal:
         open_engine(tmp_path / "m.onnx", runtime)
     assert "\n" not in refusal.value.message
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_graph_that_fails_at_work_ends_in_one_line(tmp_path, runtime, capfd):
+    model = tiny_model()
+    shape = next(item for item in model.graph.initializer if item.name == "flat")
+    shape.CopyFrom(numpy_helper.from_array(np.array([16, 36], np.int64), "flat"))
+    save_changed_model(tmp_path / "m.onnx", model)
+    with (
+        open_engine(tmp_path / "m.onnx", runtime) as engine,
+        pytest.raises(ModelFileError, match="cannot run") as refusal,
+    ):
+        engine.run(_images(2, fake_spec()))
+    assert refusal.value.message.startswith(f"{tmp_path / 'm.onnx'}: ")
+    assert refusal.value.message.isprintable()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_fake_engine_is_deterministic_and_depends_on_the_fingerprint():
