@@ -23,9 +23,9 @@
     │       └── GalleryUnavailableError    4  its server is down or slow
     └── UnexpectedError                    5  an error of the package that nobody foresaw
 
-Exit code 0 means success. A message is one line: what is wrong, what was expected, what to do. The command line prints
-it on stderr, with the options that set its ``parameters``, and exits with the class's ``exit_code``. Nothing else in
-the package calls ``sys.exit``.
+Exit code 0 means success. A message is one line without control characters: what is wrong, what was expected, what to
+do. The command line prints it on stderr, with the options that set its ``parameters``, and exits with the class's
+``exit_code``. Nothing else in the package calls ``sys.exit``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RridEdgeError(Exception):
     exit_code: int = 2
 
     def __init__(self, message: str, *, parameter: str | tuple[str, ...] = ()) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
         self.parameters = (parameter,) if isinstance(parameter, str) else parameter
 
     @property
@@ -88,7 +88,7 @@ class ImageError(UsageError):
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = Path(path)
-        self.reason = " ".join(reason.split())
+        self.reason = printable(" ".join(reason.split()))
         super().__init__(f"{printable(path)}: {self.reason}")
 
 

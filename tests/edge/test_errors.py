@@ -34,3 +34,12 @@ def test_a_message_is_one_line_and_image_errors_survive_pickling():
     assert error.message == "a\\nb.jpg: not an image"
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.path, copy.reason, copy.message) == (Path("a\nb.jpg"), "not an image", error.message)
+
+
+def test_messages_hold_no_control_characters():
+    hostile = "\x1b[31m\x9b\u202e\udc80 caf\u00e9"
+    shown = "\\x1b[31m\\x9b\\u202e\\udc80 caf\u00e9"
+    assert errors.GalleryError(hostile).message == shown
+    error = errors.ImageError("a.jpg", hostile)
+    assert (error.reason, str(error)) == (shown, f"a.jpg: {shown}")
+    assert errors.UsageError(error.message).message == error.message  # escapes are not escaped again
