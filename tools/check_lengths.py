@@ -24,7 +24,6 @@ _INNER_PROGRAM = "half of the function is a program for another process"
 EXCEPTIONS = {
     "tests/support/tensorrt_behaviour.py:_building": _PARTS,
     "tests/support/tensorrt_behaviour.py:_running": _PARTS,
-    "tests/train/test_loop.py:test_two_processes_equal_one_that_averages_their_gradients": _INNER_PROGRAM,
     "rrid_edge/model/engine_sidecar.py": "a hundred lines are descriptions of the file's entries",
 }
 """Why a module (``path``) or a function (``path:function``) may be longer."""

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -23,7 +24,7 @@ from rrid_edge.errors import ArtefactError, CheckFailedError, CheckpointError, U
 from rrid_train import loop, stepping, validation
 from rrid_train.checkpoint import load_checkpoint
 from rrid_train.config import config_from_dict, make_config
-from rrid_train.distributed import join_processes
+from rrid_train.distributed import join_processes, leave_processes
 from rrid_train.loop import Trainer, train
 from rrid_train.losses import rrid_loss
 from rrid_train.monitor import read_metrics
@@ -417,51 +418,60 @@ def test_the_train_command_trains_and_refuses_wrong_use(tmp_path):
     refused(rrid_edge("train", "--stripes", "six", "--dataset-path", tmp_path), 2, "--stripes 'six'")
 
 
+def _train_three_steps(config, processes) -> Trainer:
+    trainer = Trainer(config, processes)
+    trainer.network.train()
+    for images in list(trainer.loader)[:3]:
+        trainer._optimise([images])
+        trainer.step += 1
+    return trainer
+
+
+_SECOND_PROCESS = """
+import sys
+sys.path[:0] = {path!r}
+from rrid_train.config import config_from_dict
+from rrid_train.distributed import join_processes, leave_processes
+from rrid_train.loop import Trainer
+
+print("ready", flush=True)
+trainer = Trainer(config_from_dict({config!r}, where="test"), join_processes(0))
+trainer.network.train()
+for images in list(trainer.loader)[:3]:
+    trainer._optimise([images])
+    trainer.step += 1
+leave_processes()
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_equal_one_that_averages_their_gradients(config, tmp_path):
+def test_two_processes_equal_one_that_averages_their_gradients(config, monkeypatch):
     """Two processes (gloo) against one that computes the half batches in turn and averages their gradients.
 
     Each half has its own batch-hard mining and batch statistics. After three steps the parameters are equal to 1e-5.
-    Running statistics are those of the first process. Larger learning rates would amplify rounding errors.
+    Running statistics are those of the first process. Larger learning rates would amplify rounding errors. The first
+    process is this one, and both have the environment that torchrun gives.
     """
     config = dataclasses.replace(config, batch_size=16, num_val=0, lr=1e-4, base_lr=1e-4)
-    script = tmp_path / "two.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import dataclasses, sys, torch
-            sys.path[:0] = {sys.path!r}
-            from rrid_train.config import config_from_dict
-            from rrid_train.distributed import join_processes, leave_processes
-            from rrid_train.loop import Trainer
-
-            config = config_from_dict({config.to_dict()!r}, where="test")
-            trainer = Trainer(config, join_processes(0))
-            trainer.network.train()
-            for images in list(trainer.loader)[:3]:
-                trainer._optimise([images])
-                trainer.step += 1
-            if trainer.processes.is_main:
-                torch.save(trainer.model.state_dict(), {str(tmp_path / "two.pth")!r})
-            leave_processes()
-            """
-        )
-    )
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "29517",
-        str(script),
-    ]
-    done = subprocess.run(
-        launcher, capture_output=True, text=True, timeout=240, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    two = torch.load(tmp_path / "two.pth", weights_only=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _SECOND_PROCESS.format(path=sys.path, config=config.to_dict())]
+    environment = {**os.environ, **shared, "RANK": "1", "LOCAL_RANK": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as second:
+        assert second.stdout is not None
+        assert second.stderr is not None
+        assert second.stdout.readline() == "ready\n", second.stderr.read()
+        with monkeypatch.context() as patched:
+            for name, value in {**shared, "RANK": "0", "LOCAL_RANK": "0"}.items():
+                patched.setenv(name, value)
+            try:
+                two = _train_three_steps(config, join_processes(0)).model.state_dict()
+            finally:
+                leave_processes()
+        assert second.wait(60) == 0, second.stderr.read()
     trainer = Trainer(config, join_processes(0))
     trainer.network.train()
     before = trainer.model.base.get_parameter("conv1.weight").detach().clone()
