@@ -37,8 +37,9 @@ format: install ## Format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The processes of the tests share compiled modules, also where the environment says otherwise.
 test: install ## Run all tests on all cores, no GPU; one file: ARGS="-n 0 FILE"
-	$(BIN)/python -m pytest -n $$($(BIN)/python -c '$(WORKERS)') --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $$($(BIN)/python -c '$(WORKERS)') --dist worksteal $(ARGS)
 
 docs: install ## Build the documentation into site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
