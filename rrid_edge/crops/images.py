@@ -21,14 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from rrid_edge.crops.containers import without_metadata
+from rrid_edge.crops.containers import Stored, without_metadata
 from rrid_edge.crops.exif import ORIENTATION, UPRIGHT, exif_orientation
 from rrid_edge.crops.formats import FORMATS, HEAD_BYTES, format_of, why_refused
+from rrid_edge.crops.memory import MAX_DECODING_BYTES, decoding_bytes
 from rrid_edge.crops.reading import MAX_BYTES, read_file
 from rrid_edge.errors import ImageError, printable, unforeseen
 
 MAX_PIXELS: Final = 64_000_000
-"""Largest accepted width x height, about two 8K video frames. Stops decompression bombs."""
+"""Largest accepted width x height, about two 8K video frames. Stops decompression bombs.
+
+Images that take more than :data:`rrid_edge.crops.memory.MAX_DECODING_BYTES` to decode are refused too.
+"""
 MIN_SIDE_PX: Final = 8
 """Smallest accepted width and height. Below it no person is visible."""
 
@@ -109,8 +113,21 @@ def _decoded(path: str | Path, content: bytes) -> Image.Image:
     # Pillow's warnings are not silenced here: warning filters are global, and threads would corrupt them.
     with Image.open(io.BytesIO(stored.content), formats=(form,)) as image:
         _refuse_unreadable_kinds(path, image)
+        _refuse_costly(path, image, content, stored)
         image.load()
         return _opaque_rgb(path, _turned(image, stored.orientation))
+
+
+def _refuse_costly(path: str | Path, image: Image.Image, content: bytes, stored: Stored) -> None:
+    """Refuse an image that would fill the memory while it is decoded."""
+    copied = 0 if stored.content is content else len(content)
+    needed = copied + decoding_bytes(image, stored.content, is_turned=stored.orientation != UPRIGHT)
+    if needed > MAX_DECODING_BYTES:
+        raise ImageError(
+            path,
+            f"{image.width} x {image.height} pixels, which take {needed >> 20} MiB to decode; at most "
+            f"{MAX_DECODING_BYTES >> 20} MiB are used: crop the person first",
+        )
 
 
 def _image_error(path: str | Path, error: Exception) -> ImageError:
@@ -247,7 +264,7 @@ def _opaque_rgb(path: str | Path, image: Image.Image) -> Image.Image:
         ImageError: some of its pixels are transparent.
     """
     if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] != 255:
             raise ImageError(path, "transparent pixels, whose colour is undefined; save the crop without transparency")
     return image if image.mode == "RGB" else image.convert("RGB")

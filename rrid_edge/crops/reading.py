@@ -58,9 +58,10 @@ def _read(path: str | Path, file: IO[bytes]) -> tuple[bytes, os.stat_result]:
     head = file.read(HEAD_BYTES)
     if format_of(head) is None:
         raise ImageError(path, why_refused(head))
-    parts, size = [head], len(head)
+    file.seek(0)  # one part is not copied
+    parts, size = list[bytes](), 0
     # One byte more than the rest, so that the usual file ends here; a growing one ends at the limit.
-    while part := file.read(max(state.st_size - size, _PART if len(parts) > 1 else 0) + 1):
+    while part := file.read(max(state.st_size - size, _PART if parts else 0) + 1):
         parts.append(part)
         size += len(part)
         _refuse_size(path, size)
