@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import write_array, write_array_header_1_0
 from numpy.typing import NDArray
 
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import UsageError, item_at_work, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
@@ -16,6 +18,7 @@ from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
 UNKNOWN = -1
 """Stands for an unknown time or frame."""
 _ATTEMPTS = 5
+_BLOCK_ROWS = 4096
 
 
 def export_gallery(store: GalleryStore, path: Path, sources: Iterable[str] | None = None) -> list[int]:
@@ -45,27 +48,43 @@ def export_gallery(store: GalleryStore, path: Path, sources: Iterable[str] | Non
             parameter="output",
         )
     wanted = None if sources is None else list(sources)
-
-    def read(moment: Moment) -> tuple[list[GalleryRow], NDArray[np.float32]]:
-        rows = moment.rows(wanted)
-        return rows, moment.vectors(rows) if rows else np.empty((0, store.spec.dimension), np.float32)
-
-    rows, vectors = read_in_one_moment(store, read, _ATTEMPTS)
     with atomic_output(path, PRIVATE_MODE) as partial:
-        np.savez_compressed(
-            partial,
-            descriptors=vectors,
-            ids=np.array([row.id for row in rows], np.int64),
-            paths=_texts([row.path for row in rows]),
-            sources=_texts([row.source for row in rows]),
-            cameras=_texts([row.camera for row in rows]),
-            persons=_texts([row.person for row in rows]),
-            labels=_texts([row.label for row in rows]),
-            tracks=_texts([row.track for row in rows]),
-            times=_numbers([row.time for row in rows]),
-            frames=_numbers([row.frame for row in rows]),
-        )
-    return [row.id for row in rows]
+
+        def write(moment: Moment) -> list[int]:
+            rows = moment.rows(wanted)
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+                _write_descriptors(archive, moment, rows, store.spec.dimension)
+                for name, values in _columns(rows).items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                        write_array(stream, values, allow_pickle=False)
+            return [row.id for row in rows]
+
+        return read_in_one_moment(store, write, _ATTEMPTS)
+
+
+def _write_descriptors(archive: zipfile.ZipFile, moment: Moment, rows: Sequence[GalleryRow], dimension: int) -> None:
+    """Write the descriptors in blocks: those of a large gallery may take more memory than there is."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), dimension)}
+    with archive.open("descriptors.npy", "w", force_zip64=True) as stream:
+        write_array_header_1_0(stream, header)
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            block = rows[start : start + _BLOCK_ROWS]
+            with item_at_work(f"{block[0].name} and the {len(block) - 1} crops after it"):
+                stream.write(moment.vectors(block).astype("<f4", copy=False).tobytes())
+
+
+def _columns(rows: Sequence[GalleryRow]) -> dict[str, NDArray[np.generic]]:
+    return {
+        "ids": np.array([row.id for row in rows], np.int64),
+        "paths": _texts([row.path for row in rows]),
+        "sources": _texts([row.source for row in rows]),
+        "cameras": _texts([row.camera for row in rows]),
+        "persons": _texts([row.person for row in rows]),
+        "labels": _texts([row.label for row in rows]),
+        "tracks": _texts([row.track for row in rows]),
+        "times": _numbers([row.time for row in rows]),
+        "frames": _numbers([row.frame for row in rows]),
+    }
 
 
 def _texts(values: Sequence[str | None]) -> NDArray[np.str_]:

@@ -429,6 +429,16 @@ def test_the_export_holds_every_field(gallery, tmp_path):
         assert found["sources"][order].tolist() == ["local", "local", "box"]
 
 
+def test_an_export_reads_descriptors_in_blocks(gallery, tmp_path, monkeypatch):
+    monkeypatch.setattr("rrid_edge.gallery.exporting._BLOCK_ROWS", 2)
+    stored = vectors(5)
+    ids = gallery.add(stored)
+    assert gallery.export(tmp_path / "all.npz") == 5
+    with np.load(tmp_path / "all.npz") as found:
+        assert found["descriptors"].dtype == np.float32
+        assert np.array_equal(found["descriptors"][np.argsort(found["ids"])], stored[np.argsort(ids)])
+
+
 def test_exporting_nothing_and_into_another_kind_of_file(gallery, tmp_path):
     assert gallery.export(tmp_path / "none.npz") == 0
     with np.load(tmp_path / "none.npz") as found:
