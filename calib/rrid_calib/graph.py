@@ -20,6 +20,7 @@ from onnx import numpy_helper
 
 from rrid_calib.weights import LARGEST, quantised_weights, weight_steps
 from rrid_edge.errors import ModelFileError, printable
+from rrid_edge.model.onnx_header import read_model_header
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def read_graph(path: Path) -> Any:  # noqa: ANN401 - a protobuf message
     Raises:
         ModelFileError: the file is not ONNX or is damaged.
     """
+    read_model_header(path)  # refuses weights outside the folder, which onnx would open
     try:
         model = onnx.load_model(str(path))
         onnx.checker.check_model(model)

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.errors import ModelFileError, printable
+from rrid_edge.model.onnx_header import read_model_header
 from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD, INPUT_NAME
 
 _MEAN, _STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
@@ -47,6 +48,7 @@ def mistaken_networks(path: Path) -> dict[str, Callable[[NDArray[np.uint8]], NDA
     Raises:
         ModelFileError: the file cannot be read.
     """
+    read_model_header(path)  # refuses weights outside the folder, which onnx would open
     try:
         model = onnx.load_model(str(path))
     except Exception as error:  # protobuf's and the system's own classes

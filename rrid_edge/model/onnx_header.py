@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
+from rrid_edge.model.external import check_external, external_files
 from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.protobuf import MOST_BYTES, fields, pair, text
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
@@ -56,7 +57,7 @@ class OnnxHeader:
         metadata: all entries of ``metadata_props``.
         inputs: graph inputs, without weights.
         outputs: graph outputs.
-        external_files: names of the files with external weights.
+        external_files: names of the files with external weights of any tensor.
     """
 
     opset: int
@@ -72,8 +73,8 @@ def read_spec(path: Path) -> ModelSpec:
 
     Raises:
         UsageError: the file does not exist.
-        ModelFileError: the file is not ONNX, is truncated, has missing external weights, or its metadata is missing,
-            damaged or contradicts the graph.
+        ModelFileError: the file is not ONNX, is truncated, has external weights that are missing or lie outside its
+            folder, or its metadata is missing, damaged or contradicts the graph.
     """
     header = read_model_header(path)
     spec = ModelSpec.from_metadata(header.metadata, where=printable(path))
@@ -86,7 +87,8 @@ def read_model_header(path: Path) -> OnnxHeader:
 
     Raises:
         UsageError: the file does not exist.
-        ModelFileError: the file is not ONNX, is truncated, or its external weights are missing.
+        ModelFileError: the file is not ONNX, is truncated, or its external weights are missing or lie outside its
+            folder.
     """
     where = printable(path)
     try:
@@ -102,12 +104,7 @@ def read_model_header(path: Path) -> OnnxHeader:
         raise UsageError(f"{where}: {found}; give another one, or {_EXPORT_HINT}", parameter="model") from error
     except ValueError as error:
         raise no_onnx(path, error) from error
-    for name in header.external_files:
-        if Path(name).is_absolute() or ".." in Path(name).parts or not (path.parent / name).is_file():
-            raise ModelFileError(
-                f"{where}: its weights are in {printable(name)!r}, which is not beside it; copy that file too, or "
-                f"{_EXPORT_HINT}"
-            )
+    check_external(path, header.external_files, _EXPORT_HINT)
     return header
 
 
@@ -170,19 +167,15 @@ def _parse_model(view: memoryview) -> OnnxHeader:
             metadata[key] = entry
     if graph is None or opset == 0:
         raise ValueError("no graph or no operator set")
-    inputs, outputs, weights, external = _parse_graph(graph)
-    return OnnxHeader(
-        opset, producer, metadata, tuple(item for item in inputs if item.name not in weights), outputs, external
-    )
+    inputs, outputs, weights = _parse_graph(graph)
+    inputs = tuple(item for item in inputs if item.name not in weights)
+    return OnnxHeader(opset, producer, metadata, inputs, outputs, external_files(view))
 
 
-def _parse_graph(
-    view: memoryview,
-) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...], frozenset[str], tuple[str, ...]]:
+def _parse_graph(view: memoryview) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...], frozenset[str]]:
     inputs: list[TensorInfo] = []
     outputs: list[TensorInfo] = []
     weights: set[str] = set()
-    external: dict[str, None] = {}
     for field, value in fields(view):
         if not isinstance(value, memoryview):
             continue
@@ -194,11 +187,7 @@ def _parse_graph(
             for part, content in fields(value):
                 if part == 8 and isinstance(content, memoryview):
                     weights.add(text(content))
-                elif part == 13 and isinstance(content, memoryview):
-                    key, entry = pair(content)
-                    if key == "location":
-                        external[entry] = None
-    return tuple(inputs), tuple(outputs), frozenset(weights), tuple(external)
+    return tuple(inputs), tuple(outputs), frozenset(weights)
 
 
 def _tensor_info(view: memoryview) -> TensorInfo:
