@@ -137,7 +137,8 @@ def _call(arguments: list[str]) -> int:
         with command.make_context("rrid-edge", list(arguments)) as context:
             command.invoke(context)
     except _CLICK_ERROR as error:
-        error.show(file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody reads stderr: the exit code tells
+            error.show(file=sys.stderr)
         return int(error.exit_code)
     except typer.Exit as ending:
         return int(ending.exit_code)

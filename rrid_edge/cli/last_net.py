@@ -84,11 +84,12 @@ class LastNet:
         if isinstance(error, OutputClosedError):
             return OUTPUT_CLOSED
         told = error if isinstance(error, RridEdgeError) else _of_file(error) or self._unexpected(error)
-        if self._debug:
-            traceback.print_exception(told)
         ways = self._hints(told.parameters) if told.parameters else []
         hint = f" ({', '.join(ways)})" if ways else ""
-        print(f"rrid-edge: {printable(told.message)}{hint}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads stderr: the exit code tells
+            if self._debug:
+                traceback.print_exception(told)
+            print(f"rrid-edge: {printable(told.message)}{hint}", file=sys.stderr, flush=True)
         return told.exit_code
 
     def _unexpected(self, error: BaseException) -> UnexpectedError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rrid_edge.cli import last_net, reports
-from rrid_edge.cli.app import COMMANDS
+from rrid_edge.cli.app import COMMANDS, run
 from rrid_edge.errors import item_at_work
 from support.commands import Outcome, rrid_edge
 
@@ -260,6 +261,18 @@ def test_a_process_ends_as_its_output_does():
         for findings in (many, "[doctor.Finding('a', 'ok', 'x')]"):
             done = _process(findings, full)
             assert (done.returncode, done.stderr) == (2, "rrid-edge: standard output: No space left on device\n")
+
+
+def test_without_stderr_the_exit_code_still_tells(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert run(["info", "nowhere.onnx"]) == 2
+    assert run(["no-such-command"]) == 2
+    _break(monkeypatch, "rrid_edge.machine.doctor.examine", RuntimeError("boom"))
+    assert run(["--debug", "doctor"]) == 5
 
 
 def test_a_damaged_installation_is_one_line(tmp_path):
