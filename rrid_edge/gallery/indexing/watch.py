@@ -205,7 +205,7 @@ class _FolderListener:
         self._folder, self._root = folder, folder.resolve()
         self._watchfiles = _import_watchfiles()
         self._stop, self._started, self._changed = stop, threading.Event(), threading.Event()
-        self._failure: OSError | None = None
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
 
     def wait(self) -> bool:
@@ -229,7 +229,7 @@ class _FolderListener:
                 self._started.set()
                 if changes:
                     self._changed.set()
-        except OSError as error:
+        except BaseException as error:  # wait() raises it: a watch that hears nothing must not go on
             self._failure = error
         finally:
             self._started.set()
@@ -241,6 +241,8 @@ class _FolderListener:
         return not any(part.startswith(".") for part in Path(path).relative_to(self._root).parts)
 
     def _refuse_failure(self) -> None:
+        if self._failure is not None and not isinstance(self._failure, OSError):
+            raise self._failure
         if self._failure is not None:
             raise UsageError(
                 f"{printable(self._folder)}: this folder cannot be watched "

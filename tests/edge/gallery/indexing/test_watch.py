@@ -17,7 +17,7 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
 from rrid_edge.gallery.indexing.retention import set_retention
 from rrid_edge.gallery.indexing.sync import IndexSettings
-from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, watch_folder
+from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, _FolderListener, watch_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
@@ -317,3 +317,20 @@ def test_an_error_that_nobody_foresaw_does_not_end_a_watch(folder, monkeypatch):
         until(lambda: watcher.reports)
     assert watcher.error is None
     assert watcher.warnings == ["RuntimeError: a bad hour; still watching"]
+
+
+def test_a_watch_that_hears_nothing_any_more_ends(tmp_path):
+    class Odd:
+        def watch(self, *_folder, **_settings):
+            yield set()
+            raise ValueError("no such event")
+
+    def listen() -> None:
+        with listener:
+            while True:
+                listener.wait()
+
+    listener = _FolderListener(tmp_path, threading.Event())
+    listener._watchfiles = Odd()
+    with pytest.raises(ValueError, match="no such event"):
+        listen()
