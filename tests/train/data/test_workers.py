@@ -1,0 +1,214 @@
+"""Worker processes: their errors reach the training whole, and what the machine lacks is one line with its remedy."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from rrid_edge.errors import ImageError, RridEdgeError, UsageError, item_at_work, item_of
+from rrid_train.data import workers
+from rrid_train.data.workers import BatchReader, batches_ahead, machine_error, read_batches, too_few_ahead
+
+MIB = 1 << 20
+
+
+class _Images(Dataset[tuple[torch.Tensor, int]]):
+    """Images whose pixels are their number. Number 5 does something else."""
+
+    def __init__(self, fifth: Callable[[], Any]) -> None:
+        self._fifth = fifth
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, int]:
+        if item == 5:
+            self._fifth()
+        return torch.full((2, 2, 3), item, dtype=torch.uint8), item
+
+
+def _loader(fifth: Callable[[], Any], count: int = 1) -> DataLoader[Any]:
+    options: dict[str, Any] = {"prefetch_factor": 1} if count else {}
+    images = BatchReader(_Images(fifth))
+    return DataLoader(images, batch_size=2, collate_fn=lambda batch: batch, num_workers=count, **options)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for dead workers every 0.1 s, not every 5 s."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
+
+
+def _failure(fifth: Callable[[], Any], count: int = 1) -> Exception:
+    with pytest.raises((RridEdgeError, RuntimeError, ValueError)) as caught:
+        list(read_batches(_loader(fifth, count)))
+    return caught.value
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_batches_come_in_order(count):
+    batches = list(read_batches(_loader(lambda: None, count)))
+    assert [persons.tolist() for _, persons in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert [images[:, 0, 0, 0].tolist() for images, _ in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert batches[0][0].shape == (2, 2, 2, 3)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_error_of_a_worker_is_that_of_a_training_without_workers(count):
+    error = _failure(lambda: _raise(ImageError("a/b.jpg", "it is cut; copy it again")), count)
+    assert type(error) is ImageError
+    assert (error.message, error.path, error.exit_code) == ("a/b.jpg: it is cut; copy it again", Path("a/b.jpg"), 2)
+
+
+def _unforeseen() -> None:
+    with item_at_work("a/b.jpg"):
+        raise ValueError("nobody\nforesaw this")
+
+
+class _LocalError(Exception):
+    """Cannot be pickled: it needs two arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_kind_and_its_item():
+    error = _failure(_unforeseen)
+    assert type(error) is ValueError
+    assert item_of(error) == "a/b.jpg"
+    assert "_unforeseen" in str(error.__cause__)  # the traceback of the worker, for --debug
+    error = _failure(lambda: _raise(_LocalError(1, 2)))
+    assert type(error) is RuntimeError
+    assert str(error) == "_LocalError: 1 and 2"
+
+
+def test_a_killed_worker_is_one_line_with_the_remedy():
+    error = _failure(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert type(error) is UsageError
+    assert "was killed (SIGKILL), as the kernel does if memory runs out; give this machine or container" in str(error)
+    assert error.parameters == ("num_workers", "batch_size", "resume")
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda: os._exit(3), r"ended \(exit code 3\), expected it to run to the end of the epoch; resume the run"),
+        (lambda: os.kill(os.getpid(), signal.SIGUSR1), r"ended \(SIGUSR1\)"),
+        (
+            lambda: os.kill(os.getpid(), signal.SIGBUS),
+            r"^/dev/shm has \d+ MiB free of \d+ MiB, but the batches of the w",
+        ),
+    ],
+    ids=["exit", "SIGUSR1", "SIGBUS"],
+)
+def test_a_worker_that_ends_is_named_with_its_reason(end, words):
+    with pytest.raises(UsageError, match=words):
+        list(read_batches(_loader(end)))
+
+
+def test_the_death_of_a_worker_waits_for_the_end_of_a_step():
+    """PyTorch's handler would raise in the middle of this test."""
+    batches = read_batches(_loader(lambda: time.sleep(60)))
+    next(batches)
+    handler = signal.getsignal(signal.SIGCHLD)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+    assert callable(handler)
+    handler(signal.SIGCHLD, None)
+    with pytest.raises(UsageError, match="was killed"):
+        list(batches)
+    assert signal.getsignal(signal.SIGCHLD) is not handler
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file </torch_9_8_7>: No space left on device (28)"),
+            "/dev/shm has .* give it more .containers: --shm-size 1g., or set num_workers 0, or a smaller batch_size",
+        ),
+        (RuntimeError("unable to write to file </torch_9_8_7>: No space left on device (28)"), "^/dev/shm has"),
+        (OSError(errno.EMFILE, "Too many open files"), "^too many open files .* raise it .ulimit -n"),
+        (RuntimeError("received 0 items of ancdata"), "^too many open files"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "^the system starts no more processes"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "^the system refused memory .* set fewer num_workers"),
+        (MemoryError(), "^the system refused memory"),
+    ],
+    ids=[
+        "shared memory",
+        "shared memory, older",
+        "files",
+        "files of a socket",
+        "processes",
+        "memory",
+        "Python's memory",
+    ],
+)
+def test_what_the_machine_lacks_is_one_line_with_the_remedy(error, words):
+    for found in (machine_error(error), _failure(lambda: _raise(error))):
+        with pytest.raises(UsageError, match=words):
+            _raise(found or error)
+        assert "num_workers" in getattr(found, "parameters", ())
+        assert "\n" not in str(found)
+    behind = ImageError("a.jpg", "it cannot be opened")
+    behind.__cause__ = error
+    assert str(machine_error(behind)) == str(machine_error(error))
+    assert machine_error(ImageError("a.jpg", "it is cut")) is None
+
+
+def test_processes_that_cannot_be_started_are_one_line(monkeypatch):
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(UsageError, match="the system starts no more processes"):
+        list(read_batches(_loader(lambda: None)))
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "ahead"), [(24_000, 4), (80, 4), (79, 3), (63, 3), (62, 2), (45, 2), (44, 1), (27, 1), (26, 0)]
+)
+def test_workers_decode_fewer_batches_ahead_if_the_shared_memory_is_small(monkeypatch, free_mib, ahead):
+    """Four workers, batches of 4 MiB, two held: 18, 14, 10 or 6 batches must fit into nine tenths of it."""
+    monkeypatch.setattr(workers, "_shared_memory", lambda: (free_mib * MIB, 64 * MIB))
+    if ahead:
+        assert batches_ahead(4 * MIB, 4, 2) == ahead
+        assert too_few_ahead(ahead).startswith(f"/dev/shm has {free_mib} MiB free: each worker decodes {ahead} of 4 b")
+    else:
+        with pytest.raises(UsageError, match="26 MiB free of 64 MiB, but 4 worker processes need 24 MiB; give it more"):
+            batches_ahead(4 * MIB, 4, 2)
+
+
+def test_an_unknown_amount_of_shared_memory_is_no_reason_to_fail(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "SHARED_MEMORY", tmp_path / "none")
+    assert batches_ahead(1 << 50, 4, 2) == 4
+
+
+def test_sockets_of_workers_lie_where_the_next_run_finds_them(tmp_path):
+    import tempfile
+
+    before = tempfile.tempdir
+    with workers._temporary_files_in(tmp_path / ("x" * 200)):
+        assert tempfile.tempdir == before  # the path of a socket would be too long
+    with workers._temporary_files_in(Path("/tmp/x")):
+        assert tempfile.tempdir == "/tmp/x"
+    assert tempfile.tempdir == before
+    with pytest.raises(TypeError):
+        pickle.loads(pickle.dumps(_LocalError(1, 2)))
