@@ -98,9 +98,8 @@ def _try_lock(descriptor: int) -> bool | None:
     return True
 
 
-def remove_left_overs(folder: Path | None = None) -> None:
-    """Remove each :func:`workplace` whose process is dead from ``folder``, or from the folder for temporary files."""
-    folder = folder or Path(tempfile.gettempdir())
+def remove_left_overs(folder: Path) -> None:
+    """Remove each :func:`workplace` in ``folder`` whose process is dead."""
     with contextlib.suppress(OSError), os.scandir(folder) as listing:
         names = [item.name for item in listing if item.name.startswith(_PREFIX) and item.name.endswith(_SUFFIX)]
         for name in names:

@@ -84,7 +84,6 @@ class RunFolder:
     def clean(self) -> None:
         """Remove the temporary files of runs that were killed here."""
         remove_left_overs(self.path)
-        remove_left_overs()
 
     def read(self) -> Saved:
         """Read what the run goes on from. Its ``exp_dir`` is this folder, which may have been moved.

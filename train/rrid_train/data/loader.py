@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,9 +10,12 @@ from torch.utils.data import DataLoader
 from rrid_train.data.layout import Dataset
 from rrid_train.data.sampler import PersonSampler
 from rrid_train.data.transforms import TrainingImages
-from rrid_train.data.workers import MOST_AHEAD, Batch, BatchReader, batches_ahead, read_batches, too_few_ahead
+from rrid_train.data.workers import Batch, BatchReader, quiet_about_cores, read_batches
 from rrid_train.distributed import Processes
 from rrid_train.settings import TrainConfig
+
+_PREFETCHED_BATCHES = 4
+"""Batches that each worker process decodes ahead."""
 
 
 class Batches(Iterable[Batch]):
@@ -41,7 +42,7 @@ def make_loader(config: TrainConfig, dataset: Dataset, processes: Processes) -> 
         processes: each process loads its own part of every batch.
 
     Raises:
-        UsageError: the batch size does not fit, or the shared memory is too small for the worker processes.
+        UsageError: the batch size does not fit.
     """
     persons = [sample.person for sample in dataset.train]
     sampler = PersonSampler(
@@ -60,30 +61,20 @@ def make_loader(config: TrainConfig, dataset: Dataset, processes: Processes) -> 
         augmentation=config.augmentation,
         seed=config.seed,
     )
-    loader: DataLoader[Any] = DataLoader(
-        BatchReader(images),
-        batch_sampler=sampler,
-        collate_fn=_as_is,
-        num_workers=config.num_workers,
-        pin_memory=processes.device.type == "cuda",
-        prefetch_factor=_batches_ahead(config, processes) if config.num_workers else None,
-    )
+    with quiet_about_cores():
+        loader: DataLoader[Any] = DataLoader(
+            BatchReader(images),
+            batch_sampler=sampler,
+            collate_fn=_as_is,
+            num_workers=config.num_workers,
+            pin_memory=processes.device.type == "cuda",
+            prefetch_factor=_PREFETCHED_BATCHES if config.num_workers else None,
+        )
     return sampler, Batches(loader)
 
 
 def _as_is(batch: Any) -> Any:  # noqa: ANN401 - what a reader returns for one batch
     return batch
-
-
-def _batches_ahead(config: TrainConfig, processes: Processes) -> int:
-    """Batches that each worker decodes ahead. The main process says if these are fewer than usual."""
-    on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    batch_bytes = config.batch_size // processes.world * config.height * config.width * 3 * on_this_machine
-    held = config.accumulate + 2  # one is handed over, one is copied to the GPU
-    ahead = batches_ahead(batch_bytes, config.num_workers, held)
-    if ahead < MOST_AHEAD and processes.is_main:
-        print(too_few_ahead(ahead), file=sys.stderr, flush=True)
-    return ahead
 
 
 def accumulation_groups(batches: Iterable[Batch], size: int) -> Iterable[list[Batch]]:
