@@ -221,7 +221,8 @@ def test_rows_that_a_kill_cut_or_doubled_are_removed(tmp_path):
     rows = [{"kind": "train", "step": 1}, {"kind": "validation", "step": 1, "epoch": 1}, {"kind": "train", "step": 2}]
     rows += [{"kind": "validation", "step": 2, "epoch": 2}, {"kind": "train", "step": 3}]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    for end in ("", '{"kind": "tra', "17\n", "\0\0\0"):
+    odd = ('{"kind": "train", "step": "two"}\n', '{"kind": "train", "step": 1, "loss": []}\n', "[" * 99_999)
+    for end in ("", '{"kind": "tra', "17\n", "\0\0\0", *odd):
         (tmp_path / "metrics.jsonl").write_text(text + end)
         monitor.keep_rows(tmp_path, step=2, epoch=1)
         assert read_metrics(tmp_path) == rows[:3]
@@ -260,11 +261,14 @@ def test_a_kill_while_an_old_run_is_deleted_leaves_a_run_or_none(moments, tmp_pa
         (lambda state: state.pop("step"), "KeyError: 'step'"),
         (lambda state: state["model"].popitem(), "Missing key"),
         (lambda state: state.update(config="[1]"), "damaged settings of a run"),
+        (lambda state: state.update(config='{"a":' * 9_999), "damaged settings of a run"),
+        (lambda state: state.update(config='{"epochs": "many"}'), "damaged settings .epochs = 'many' does not work"),
+        (lambda state: state.update(config='{"epoch": 3}'), "damaged settings .the setting 'epoch' is unknown"),
         (lambda state: state.pop("config"), "it holds no settings"),
         (lambda state: state.update(torch_random=3), "the training state is damaged"),
         (lambda state: state.update(optimiser={}), "the training state is damaged"),
     ],
-    ids=["step", "model", "config", "no config", "random", "optimiser"],
+    ids=["step", "model", "config", "deep config", "wrong type", "unknown setting", "no config", "random", "optimiser"],
 )
 def test_a_damaged_state_is_one_line(moments, tmp_path, change, words):
     import torch

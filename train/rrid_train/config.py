@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
 from rrid_edge.artefacts import Artefact
-from rrid_edge.errors import ArtefactError, UsageError, printable
+from rrid_edge.errors import ArtefactError, CheckpointError, UsageError, printable
 from rrid_edge.machine.processor import usable_cores
 from rrid_train.settings import PRESETS, TrainConfig, declarations
 
@@ -90,6 +90,19 @@ def config_from_dict(values: Mapping[str, Any], *, base: TrainConfig | None = No
         key = _field(name, where)
         converted[key] = _converted(key, value, where)
     return dataclasses.replace(base or TrainConfig(), **converted)
+
+
+def stored_config(values: Mapping[str, Any], *, where: str) -> TrainConfig:
+    """The settings that a run stored with its state.
+
+    Raises:
+        CheckpointError: a field is unknown, or a value has the wrong type or does not work.
+    """
+    try:
+        return config_from_dict(values, where=where)
+    except UsageError as error:
+        reason = error.message.removeprefix(f"{where}: ")
+        raise CheckpointError(f"{where}: damaged settings ({reason}); start a new run") from error
 
 
 def _field(name: str, where: str) -> str:

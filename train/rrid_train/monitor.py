@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from msgspec import Meta
 
-from rrid_edge.errors import OutputError, printable, unforeseen
+from rrid_edge.artefacts import Artefact
+from rrid_edge.errors import ArtefactError, OutputError, printable, unforeseen
 from rrid_edge.files import atomic_output, write_text
 from rrid_train.losses import LossTerms
 from rrid_train.run_folder import METRICS_FILE
@@ -167,17 +171,28 @@ def _tensorboard(folder: Path, step: int) -> Any:  # noqa: ANN401 - an optional 
     return SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
 
 
+@dataclass(frozen=True)
+class _Row:
+    """What every row of ``metrics.jsonl`` has; the measures are further keys."""
+
+    kind: Literal["train", "validation"]
+    step: Annotated[int, Meta(ge=0)]
+    epoch: Annotated[float, Meta(ge=0)] = 0
+
+
+_VALUES = Artefact("row of metrics", dict[str, str | int | float], "delete the line")
+_ROW = Artefact("row of metrics", _Row, "delete the line")
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All rows of ``metrics.jsonl``. Skips lines that are no row: a kill can cut off the last one."""
     path = folder / METRICS_FILE
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and {"kind", "step"} <= row.keys():
-            rows.append(row)
+    rows: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ArtefactError):
+            row = _VALUES.parse(line, where=METRICS_FILE)
+            _ROW.convert(row, where=METRICS_FILE)
+            rows.append(dict(row))
     return rows
 
 

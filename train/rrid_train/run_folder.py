@@ -18,7 +18,7 @@ from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import CheckpointError, UsageError, printable
 from rrid_edge.files import remove_left_overs, write_json
 from rrid_train.checkpoint import Checkpoint, load_training_state, save_checkpoint, save_training_state
-from rrid_train.config import config_from_dict
+from rrid_train.config import stored_config
 from rrid_train.model import RRID
 from rrid_train.settings import TrainConfig
 
@@ -100,7 +100,7 @@ class RunFolder:
             values, where = _SETTINGS.parse(saved["config"], where=printable(state)), state
         else:
             saved, values, where = None, _SETTINGS.read(config), config
-        return Saved(config_from_dict({**values, "exp_dir": str(self.path)}, where=printable(where)), saved)
+        return Saved(stored_config({**values, "exp_dir": str(self.path)}, where=printable(where)), saved)
 
     def save(self, model: RRID, checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         """Write the weights to deploy, then the training state. Each file is written atomically.
