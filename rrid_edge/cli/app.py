@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from rrid_edge import __version__
 from rrid_edge.cli.last_net import LastNet
-from rrid_edge.cli.startup import quick_start
+from rrid_edge.cli.startup import keep_to_share, quick_start
 from rrid_edge.cli.terminal import plain_output
 
 _CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -107,6 +107,7 @@ def main() -> None:
     hooks.enter_context(plain_output())
     hooks.enter_context(_net(arguments).watching())
     with quick_start(_command_in(arguments)):
+        keep_to_share()
         code = run(arguments)
     sys.exit(code)
 

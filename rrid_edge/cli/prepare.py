@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
 from rrid_edge.errors import UnexpectedError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def prepare(
         facts = {"dataset": str(out), "name": data.name, "splits": len(plan.splits), "subsets": data.counts()}
         print_json({**facts, "left_out": left_out})
     else:
-        print(f"{printable(out)}: {data.name}, {written.images:,} images, {len(plan.splits)} split(s)")
+        show(f"{printable(out)}: {data.name}, {written.images:,} images, {len(plan.splits)} split(s)")
         print(data.table())
         say(f"next: rrid-edge train --dataset-path {printable(out)}")
     _report(written.left_out, out)

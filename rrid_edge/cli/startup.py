@@ -1,9 +1,10 @@
-"""Process-wide settings that make a cold start of ``index`` and ``match`` faster."""
+"""Process-wide settings before a command: a faster cold start, and threads within this process's share of cores."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sys
 from collections.abc import Iterator
 
@@ -12,6 +13,17 @@ _STARTED_OFTEN = frozenset({"index", "match"})
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _NEVER_NEEDED = "openvino.tools.ovc"
 """OpenVINO's model converter imports telemetry and an HTTP client. OpenVINO runs without it."""
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""NumPy's and PyTorch's libraries read them once, when they are loaded. Without them they ignore cgroup quotas."""
+
+
+def keep_to_share() -> None:
+    """Let numerical libraries start no more threads than this process may use cores. What the user set stays."""
+    from rrid_edge.machine.processor import threads_for
+
+    if threads := threads_for(0):
+        for variable in _THREAD_VARIABLES:
+            os.environ.setdefault(variable, str(threads))
 
 
 @contextlib.contextmanager

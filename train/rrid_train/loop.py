@@ -118,7 +118,7 @@ class Trainer(Stepper):
         """
         config, main = self.config, self.processes.is_main
         if main:
-            print(f"{self.dataset.name}\n{self.dataset.table()}", file=sys.stderr, flush=True)
+            print(f"{printable(self.dataset.name)}\n{self.dataset.table()}", file=sys.stderr, flush=True)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         monitor: Monitor | None = None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typer.models import CommandInfo
 
 import rrid_edge as package
 from rrid_edge.cli.app import COMMANDS, app, register, ways_to_set
+from rrid_edge.cli.startup import keep_to_share
+from rrid_edge.machine import processor
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 
@@ -182,6 +185,19 @@ def test_debug_shows_the_traceback(tmp_path):
 def test_parameters_are_mapped_to_options_and_arguments(arguments, parameters, ways):
     register()
     assert ways_to_set(arguments, parameters) == ways
+
+
+def test_numerical_libraries_keep_to_the_share_of_cores(monkeypatch):
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    for variable in variables:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(processor, "threads_for", lambda asked: asked)
+    keep_to_share()
+    assert not any(variable in os.environ for variable in variables)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # the user's
+    monkeypatch.setattr(processor, "threads_for", lambda asked: asked or 2)
+    keep_to_share()
+    assert [os.environ.pop(variable) for variable in variables] == ["7", "2", "2"]
 
 
 def test_an_error_names_its_option(tmp_path):
