@@ -26,7 +26,7 @@ CHOICES: Final = (AVERAGED, RAW)
 _KEYS = ("state_dict", "model", "model_state_dict", "net", "network")
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _AVERAGES = frozenset({"ema", "swa", "averaged", "average", "avg", "shadow"})
-_MAX_DEPTH, _MAX_ITEMS, _MAX_PREFIX, _MAX_VISITED = 12, 64, 1000, 1_000_000
+_MAX_DEPTH, _MAX_ITEMS, _MAX_PREFIX, _MAX_VISITED = 12, 64, 300, 500_000
 
 
 Flat = Mapping[str, TensorLike | Unread]

@@ -19,7 +19,7 @@ from rrid_train.weight_files.calls import Nested, build, call, extend, make_inst
 from rrid_train.weight_files.names import runs_programs
 from rrid_train.weight_files.records import Reference, RefusedError
 
-MAX_INSTRUCTIONS: Final = 2_000_000
+MAX_INSTRUCTIONS: Final = 1_000_000
 """Most instructions of one file. A pickled ResNet-152 with its optimiser has about 100,000."""
 
 

@@ -64,7 +64,10 @@ class ZipArchive:
         entry = self._entries.get(name)
         if entry is None:
             raise ValueError(f"the archive has no entry {name[:80]!r}")
-        magic, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(self._content, entry.header_offset)
+        head = self._content[entry.header_offset : entry.header_offset + _LOCAL_HEADER.size]
+        if len(head) != _LOCAL_HEADER.size:
+            raise ValueError(f"the entry {name[:80]!r} is truncated")
+        magic, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(head)
         start = entry.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
         content = self._content[start : start + entry.file_size]
         if magic != MAGIC or len(content) != entry.file_size:
