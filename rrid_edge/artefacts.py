@@ -16,6 +16,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from rrid_edge.errors import ArtefactError, printable
+from rrid_edge.json_text import name_of_text
 
 Content = TypeVar("Content")
 
@@ -127,6 +128,8 @@ class Artefact(Generic[Content]):
 
 
 def _decoded(text: str | bytes) -> object:
+    if isinstance(text, bytes) and (b"\xee\xbe" in text or b"\xee\xbf" in text):
+        return json.loads(name_of_text(text.decode("utf-8")))  # names that are no UTF-8, as write_json writes them
     try:
         return msgspec.json.decode(text)
     except ValueError as error:

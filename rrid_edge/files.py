@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rrid_edge.errors import OutputError, RridEdgeError, printable
+from rrid_edge.json_text import json_text
 
 PRIVATE_MODE = 0o600
 """Mode of files that show people: only their owner reads them."""
@@ -231,8 +231,8 @@ def write_text(path: Path, text: str, mode: int | None = None) -> None:
 
 
 def write_json(path: Path, value: object, mode: int | None = None) -> None:
-    """Write ``value`` as indented JSON, atomically; see :func:`atomic_output`."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", mode)
+    """Write ``value`` as indented JSON, atomically; see :func:`atomic_output` and :mod:`rrid_edge.json_text`."""
+    write_text(path, json_text(value, indent=2) + "\n", mode)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from typing_extensions import Self
 
 from rrid_edge.cli.terminal import behind, plain_json, plain_output
 from rrid_edge.errors import MissingDependencyError, printable
+from rrid_edge.json_text import json_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -45,10 +45,10 @@ def require(module: str, extra: str, purpose: str) -> None:
 def print_json(value: object, *, indent: int | None = 2) -> None:
     r"""Print the result as JSON on stdout.
 
-    Characters that are not printable are escapes such as ``\u009b``. Bytes of a file name that are no UTF-8 are the
-    escapes ``\udc80`` to ``\udcff``: valid JSON, from which ``os.fsencode`` gives the bytes back.
+    Characters that are not printable are escapes such as ``\u009b``. Bytes of a file name that are no UTF-8 are
+    written as :mod:`rrid_edge.json_text` says.
     """
-    print(plain_json(json.dumps(value, indent=indent, ensure_ascii=False)), flush=True)
+    print(plain_json(json_text(value, indent=indent)), flush=True)
 
 
 class ProgressBar:

@@ -14,6 +14,7 @@ from rrid_edge.errors import UsageError, item_at_work, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
+from rrid_edge.json_text import text_of_name
 
 UNKNOWN = -1
 """Stands for an unknown time or frame."""
@@ -25,8 +26,9 @@ def export_gallery(store: GalleryStore, path: Path, sources: Iterable[str] | Non
     """Write the rows and descriptors of one moment into a NumPy file that only this user may read.
 
     The arrays have one entry per row: ``descriptors`` float32 (N, D); ``ids`` int64; ``paths`` (empty for a row without
-    a file), ``sources``, ``cameras``, ``persons``, ``labels`` and ``tracks`` as text (empty if unknown); ``times``
-    (UTC microseconds since 1970) and ``frames`` int64, -1 if unknown.
+    a file), ``sources``, ``cameras``, ``persons``, ``labels`` and ``tracks`` as text (empty if unknown; bytes
+    that are no UTF-8 as :mod:`rrid_edge.json_text` writes them); ``times`` (UTC microseconds since 1970) and ``frames``
+    int64, -1 if unknown.
 
     Args:
         store: of the gallery.
@@ -88,7 +90,7 @@ def _columns(rows: Sequence[GalleryRow]) -> dict[str, NDArray[np.generic]]:
 
 
 def _texts(values: Sequence[str | None]) -> NDArray[np.str_]:
-    return np.array([printable(value or "") for value in values], np.str_)
+    return np.array([text_of_name(value or "") for value in values], np.str_)
 
 
 def _numbers(values: Sequence[int | None]) -> NDArray[np.int64]:

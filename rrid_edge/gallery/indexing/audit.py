@@ -6,7 +6,6 @@ not write, it is ``$XDG_STATE_HOME/rrid-edge/audit.jsonl`` (``~/.local/state``) 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -16,6 +15,7 @@ from rrid_edge.errors import OutputError, printable
 from rrid_edge.files import user_state_folder
 from rrid_edge.gallery.local.catalogue import FILE_NAME
 from rrid_edge.gallery.opening import Location
+from rrid_edge.json_text import json_text
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -43,7 +43,7 @@ def audit(location: Location, command: str, *, ids: Sequence[int] = (), **counts
     moment = datetime.now(timezone.utc).isoformat(timespec="seconds")
     where = printable(location.resolve()) if isinstance(location, Path) else str(location)
     facts = {"time": moment, "command": command, "gallery": where, **counts, "ids": list(ids)}
-    line = (json.dumps(facts, ensure_ascii=False) + "\n").encode("utf-8")
+    line = (json_text(facts) + "\n").encode("utf-8")
     own = [location / AUDIT_FILE] if isinstance(location, Path) else []
     personal = user_audit_file()
     failure: OSError | None = None

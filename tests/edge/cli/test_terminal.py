@@ -18,6 +18,7 @@ from rrid_edge.cli.terminal import PlainStream, plain, plain_output
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.opening import open_store
+from rrid_edge.json_text import name_of_text, text_of_name
 from rrid_edge.machine.doctor import Finding
 from support.commands import Outcome, rrid_edge
 from support.onnx_models import save_tiny_model
@@ -133,7 +134,9 @@ def test_json_keeps_every_character_as_an_escape(capsys):
     value = {NAME: [NAME, "caf\u00e9 \u4eba \U0001f9cd"]}
     print_json(value)
     printed = capsys.readouterr().out
-    assert json.loads(printed) == value
+    told = text_of_name(NAME)
+    assert json.loads(printed) == {told: [told, "caf\u00e9 \u4eba \U0001f9cd"]}
+    assert name_of_text(told) == NAME
     assert "\\u009b31m" in printed
     assert "\\udb40\\udc41" in printed
     assert "caf\u00e9 \u4eba \U0001f9cd" in printed

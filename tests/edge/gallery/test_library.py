@@ -417,7 +417,7 @@ def test_the_export_holds_every_field(gallery, tmp_path):
         assert found["ids"].dtype == np.int64
         order = [by_id[key] for key in ids] + [by_id[max(by_id)]]
         assert np.array_equal(found["descriptors"][order], np.concatenate([stored, vectors(1, 9)]))
-        assert found["paths"][order].tolist() == ["", "", "line\\nbreak.jpg"]
+        assert found["paths"][order].tolist() == ["", "", "line\nbreak.jpg"]
         assert found["cameras"][order].tolist() == ["dock", "", "2"]
         assert found["times"].dtype == np.int64
         assert found["times"][order[0]].astype("datetime64[us]") == np.datetime64("2026-11-25T12:00:00.250000")
