@@ -15,6 +15,7 @@ from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say, show
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption, IndexTypeOption, ReplicasOption
 from rrid_edge.errors import CheckFailedError, UsageError, printable
+from rrid_edge.json_text import name_of_text
 
 if TYPE_CHECKING:
     from rrid_edge.gallery.base import GalleryRow, Verification
@@ -27,7 +28,8 @@ def list_crops(folder: FolderArgument, location: GalleryOption = None, as_json: 
     with open_store(location_of(folder, location)) as gallery, gallery.moment() as moment:
         rows, info = moment.rows(), moment.info()
     if as_json:
-        print_json({"info": asdict(info), "rows": [_row_facts(row) for row in rows]})
+        told = asdict(info) | {"model": name_of_text(info.model)}
+        print_json({"info": told, "rows": [_row_facts(row) for row in rows]})
         return
     _print_rows(rows)
     kind = f"index {info.index_type}" if info.index_type else f"{info.slots - info.rows} dead slots"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.crops.times import find_time, read_frame, read_time
-from rrid_edge.errors import UsageError
+from rrid_edge.errors import UsageError, printable
 
 PRESETS = {
     "market1501": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
@@ -95,6 +95,8 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
         expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"pattern {pattern!r} is not a regular expression ({error}); presets: {presets}") from error
+    if not pattern.isascii() and re.search("[\ud800-\udfff]", pattern):
+        raise UsageError(f"pattern {printable(pattern)}: this is no UTF-8 text; use . in place of such a byte")
     if not expression.groupindex.keys() & set(_GROUPS):
         groups = ", ".join(f"(?P<{name}>...)" for name in _GROUPS)
         raise UsageError(

@@ -80,7 +80,7 @@ class GalleryInfo:
 
     Attributes:
         spec: of the model that made the descriptors.
-        model: path of the model file that was used last, or empty.
+        model: path of the model file that was used last, as :mod:`rrid_edge.json_text` writes it, or empty.
         rows: number of live rows.
         slots: number of slots in the vector file, dead ones included.
         dtype: ``float16`` or ``float32``: the type that values were rounded to.

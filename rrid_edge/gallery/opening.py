@@ -17,6 +17,7 @@ from rrid_edge.gallery.local.folder import DEFAULT_MODE, has_index, remove_index
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.address import MilvusAddress, without_secrets
 from rrid_edge.gallery.shared import refuse_unknown_dtype
+from rrid_edge.json_text import name_of_text, text_of_name
 from rrid_edge.model.spec import ModelSpec
 
 INDEX_FOLDER = ".rrid-edge"
@@ -109,6 +110,7 @@ def open_existing(location: Location) -> GalleryStore | None:
 def model_text(location: Location, model: Path) -> str:
     """How a gallery records a model file: relative to the index folder if both lie in one tree, else absolute.
 
+    Names that are no UTF-8 are written as :mod:`rrid_edge.json_text` says.
     A copy of the tree then uses its own model, not the one of the original.
 
     Args:
@@ -117,19 +119,20 @@ def model_text(location: Location, model: Path) -> str:
     """
     absolute = model.resolve()
     if not isinstance(location, Path):
-        return str(absolute)
+        return text_of_name(str(absolute))
     index = location.resolve()
     common = Path(os.path.commonpath([index, absolute]))
-    return str(absolute) if common == Path(common.anchor) else os.path.relpath(absolute, index)
+    return text_of_name(str(absolute) if common == Path(common.anchor) else os.path.relpath(absolute, index))
 
 
 def model_path(location: Location, text: str) -> Path | None:
     """The model file of a recorded text, which may have been moved since; None if the text is empty."""
     if not text:
         return None
+    name = name_of_text(text)
     if isinstance(location, Path):
-        return Path(os.path.normpath(location.resolve() / text))
-    return Path(text)
+        return Path(os.path.normpath(location.resolve() / name))
+    return Path(name)
 
 
 def remembered_model(location: Location) -> Path | None:

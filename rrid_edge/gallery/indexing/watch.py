@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.reporting import WatchWarnings
 from rrid_edge.gallery.indexing.sync import IndexControl, IndexReport, IndexSettings, index_folder
 
+_MOST_TRIES = 5
+"""Attempts to receive reports without a single answer. Changes are then found by comparisons only."""
 _TICK_S = 0.5
 """Seconds between two checks of files that were not finished."""
 _EXPIRE_S = 60.0
@@ -134,7 +137,12 @@ def watch_folder(
     watch = _Watch(folder, open_store, engine, settings, listener)
     next_run_s = -float("inf")
     with _FolderListener(folder, stop) as changes:
+        is_warned = False
         while not stop.is_set():
+            if changes.is_deaf and not is_warned:
+                is_warned = True
+                line = f"{printable(folder)}: the system does not report changes in this folder"
+                listener.warn(f"{line}; they are found by comparing it every {settings.rescan_s:g} seconds")
             if changes.wait() or time.monotonic() >= next_run_s:
                 start_s = time.monotonic()
                 is_settled = watch.run(stop)
@@ -205,8 +213,14 @@ class _FolderListener:
         self._folder, self._root = folder, folder.resolve()
         self._watchfiles = _import_watchfiles()
         self._stop, self._started, self._changed = stop, threading.Event(), threading.Event()
-        self._failure: BaseException | None = None
+        self._failure: OSError | None = None
+        self._tries = 0
         self._thread = threading.Thread(target=self._listen, name="watch", daemon=True)
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether no change is reported, as for a folder whose name is no UTF-8."""
+        return self._tries >= _MOST_TRIES
 
     def wait(self) -> bool:
         """Wait up to :data:`_TICK_S` for a change; returns whether there was one since the last call."""
@@ -218,6 +232,22 @@ class _FolderListener:
 
     def _listen(self) -> None:
         try:
+            while self._tries < _MOST_TRIES and not self._stop.is_set():
+                self._tries += 1
+                # watchfiles ends with an exception at a name that is no UTF-8. The comparison finds that file.
+                with contextlib.suppress(Exception):
+                    self._receive()
+                self._changed.set()
+                self._stop.wait(_TICK_S / 5)
+        finally:
+            if not self._stop.is_set():
+                self._tries = _MOST_TRIES
+            self._started.set()
+            self._changed.set()
+
+    def _receive(self) -> None:
+        """Receive reports until the end of the watch or a failure of the system."""
+        try:
             for changes in self._watchfiles.watch(
                 self._root,
                 watch_filter=self._is_relevant,
@@ -227,13 +257,12 @@ class _FolderListener:
                 raise_interrupt=False,
             ):
                 self._started.set()
-                if changes:
+                if changes or self._tries > 1:  # what changed between two tries was not reported
                     self._changed.set()
-        except BaseException as error:  # wait() raises it: a watch that hears nothing must not go on
+                self._tries = 1
+        except OSError as error:
             self._failure = error
-        finally:
-            self._started.set()
-            self._changed.set()
+            self._tries = _MOST_TRIES
 
     def _is_relevant(self, _change: object, path: str) -> bool:
         """Ignore hidden files and folders, such as the index itself, which changes with every run."""
@@ -241,8 +270,6 @@ class _FolderListener:
         return not any(part.startswith(".") for part in Path(path).relative_to(self._root).parts)
 
     def _refuse_failure(self) -> None:
-        if self._failure is not None and not isinstance(self._failure, OSError):
-            raise self._failure
         if self._failure is not None:
             raise UsageError(
                 f"{printable(self._folder)}: this folder cannot be watched "

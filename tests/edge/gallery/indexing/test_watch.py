@@ -17,9 +17,10 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
 from rrid_edge.gallery.indexing.retention import set_retention
 from rrid_edge.gallery.indexing.sync import IndexSettings
-from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, _FolderListener, watch_folder
+from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, watch_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from support.commands import refused, rrid_edge
+from support.names import save_odd_names
 from support.onnx_models import save_tiny_model
 from support.pictures import noise, save_crops
 
@@ -319,18 +320,47 @@ def test_an_error_that_nobody_foresaw_does_not_end_a_watch(folder, monkeypatch):
     assert watcher.warnings == ["RuntimeError: a bad hour; still watching"]
 
 
-def test_a_watch_that_hears_nothing_any_more_ends(tmp_path):
+@pytest.mark.parametrize("answers", [0, 1])
+def test_a_watch_that_hears_nothing_goes_on_by_comparing(folder, monkeypatch, answers):
+    """The thread that listens may fail at once, or after it has reported something."""
+
     class Odd:
+        tries = 0
+
         def watch(self, *_folder, **_settings):
-            yield set()
-            raise ValueError("no such event")
+            Odd.tries += 1
+            yield from [set()] * answers
+            raise ValueError("no such event") if Odd.tries < 9 else SystemExit
 
-    def listen() -> None:
-        with listener:
-            while True:
-                listener.wait()
+    monkeypatch.setattr("rrid_edge.gallery.indexing.watch._import_watchfiles", Odd)
+    monkeypatch.setattr("threading.excepthook", lambda _arguments: None)
+    with Watcher(folder, rescan_s=0.2) as watcher:
+        until(lambda: watcher.warnings)
+        noise(1).save(folder / "new.jpg")
+        until(lambda: "new.jpg" in watcher.names())
+    assert watcher.error is None
+    (warning,) = watcher.warnings
+    assert "does not report changes in this folder" in warning
+    assert Odd.tries == (9 if answers else 5)
 
-    listener = _FolderListener(tmp_path, threading.Event())
-    listener._watchfiles = Odd()
-    with pytest.raises(ValueError, match="no such event"):
-        listen()
+
+def test_names_of_any_bytes_are_followed(folder):
+    with Watcher(folder) as watcher:
+        until(lambda: len(watcher.names()) == 3)
+        expected = save_odd_names(next(folder.glob("*.jpg")), folder)
+        until(lambda: {os.fsencode(name) for name in watcher.names()} >= expected)
+        (folder / "latin1_\udce9\udcff.jpg").unlink()
+        until(lambda: "latin1_\udce9\udcff.jpg" not in watcher.names())
+    assert watcher.error is None
+    assert not watcher.warnings
+
+
+def test_a_folder_whose_name_is_no_utf8_is_compared(folder):
+    odd = folder.rename(folder.with_name("g\udce9"))
+    with Watcher(odd, rescan_s=0.2) as watcher:
+        until(lambda: len(watcher.names()) == 3)
+        noise(1).save(odd / "new.jpg")
+        until(lambda: "new.jpg" in watcher.names())
+    assert watcher.error is None
+    (warning,) = watcher.warnings
+    assert warning.endswith("does not report changes in this folder; they are found by comparing it every 0.2 seconds")
