@@ -20,8 +20,12 @@ from rrid_edge.json_text import name_of_text
 
 Content = TypeVar("Content")
 
-MAX_BYTES: Final = 256 << 20
-"""Largest file that is read, in bytes. The largest real one, the list of a dataset, is a tenth of it."""
+SMALL_BYTES: Final = 4 << 20
+"""Largest file that is read, in bytes, unless its kind allows more. Brackets take 20 times their bytes in memory."""
+LARGE_BYTES: Final = 256 << 20
+"""For lists of a whole dataset or gallery. The largest real one has a tenth of it."""
+_MOST_BRACKETS: Final = 2_000_000
+_MOST_COMMAS: Final = 20_000_000
 _MAX_REASON: Final = 200
 
 
@@ -35,6 +39,7 @@ class Artefact(Generic[Content]):
         remedy: what to do about a damaged one, for example ``measure them again with: rrid-edge evaluate``.
         error: class of the error for a damaged one.
         newest_format: largest value of the key ``format`` that this version reads; None if the content has no such key.
+        most_bytes: largest file that is read.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Artefact(Generic[Content]):
     remedy: str
     error: type[ArtefactError] = ArtefactError
     newest_format: int | None = None
+    most_bytes: int = SMALL_BYTES
 
     def read(self, path: Path, *, is_toml: bool | None = None) -> Content:
         """Read and check a file.
@@ -59,9 +65,10 @@ class Artefact(Generic[Content]):
             size = path.stat().st_size
             if not path.is_file():
                 raise self.error(f"{where}: no ordinary file; expected {self.name}: {self.remedy}")
-            if size > MAX_BYTES:
+            if size > self.most_bytes:
                 raise self.error(
-                    f"{where}: {size:,} bytes, at most {MAX_BYTES:,} are read; expected {self.name}: {self.remedy}"
+                    f"{where}: {size:,} bytes, at most {self.most_bytes:,} are read; expected {self.name}: "
+                    f"{self.remedy}"
                 )
             content = path.read_bytes()
         except FileNotFoundError:
@@ -83,6 +90,8 @@ class Artefact(Generic[Content]):
             ArtefactError: of the class ``error``: the text is no JSON or does not fit the schema.
         """
         try:
+            if len(text) > SMALL_BYTES:
+                _refuse_many_values(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
             values = _decoded(text)
         except (ValueError, RecursionError) as error:
             raise self.damaged(where, str(error)) from error
@@ -125,6 +134,17 @@ class Artefact(Generic[Content]):
         ):
             reason = reason.replace(found, told)
         return self.error(f"{where}: damaged {self.name} ({reason[:_MAX_REASON]}); {self.remedy}")
+
+
+def _refuse_many_values(text: bytes) -> None:
+    """Refuse JSON whose values would take far more memory than the text.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    brackets, commas = text.count(b"[") + text.count(b"{"), text.count(b",")
+    if brackets > _MOST_BRACKETS or commas > _MOST_COMMAS:
+        raise ValueError(f"{brackets:,} lists and objects, {commas:,} commas")
 
 
 def _decoded(text: str | bytes) -> object:

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from rrid_edge.artefacts import Artefact
+from rrid_edge.artefacts import LARGE_BYTES, Artefact
 from rrid_edge.errors import GalleryError, UsageError, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output, user_state_folder
 from rrid_edge.gallery.contract import GalleryStore
@@ -45,6 +45,7 @@ _KEPT = Artefact(
     _Stored,
     "restore the file, or delete it to let forgotten people be indexed again",
     GalleryError,
+    most_bytes=LARGE_BYTES,  # a digest per forgotten content
 )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import tracemalloc
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import pytest
 from msgspec import Meta
 
-from rrid_edge.artefacts import MAX_BYTES, Artefact
+from rrid_edge.artefacts import LARGE_BYTES, SMALL_BYTES, Artefact
 from rrid_edge.errors import ModelFileError
 
 
@@ -90,9 +91,27 @@ def test_toml_has_no_infinite_numbers(tmp_path, value):
 
 def test_special_and_oversized_files_are_refused_unread(tmp_path):
     with (tmp_path / "large.json").open("wb") as stream:
-        stream.truncate(MAX_BYTES + 1)
+        stream.truncate(SMALL_BYTES + 1)
     for path in (tmp_path / "large.json", tmp_path):
         with pytest.raises(ModelFileError):
             POINTS.read(path)
     with pytest.raises(FileNotFoundError):
         POINTS.read(tmp_path / "none.json")
+
+
+def test_lists_of_a_dataset_may_be_large_but_not_all_brackets(tmp_path):
+    large = replace(POINTS, most_bytes=LARGE_BYTES)
+    path = tmp_path / "points.json"
+    text = json.dumps({**GOOD, "name": "x" * (SMALL_BYTES + 1)})
+    path.write_text(text, encoding="utf-8")
+    assert len(large.read(path).name) == SMALL_BYTES + 1
+    with pytest.raises(ModelFileError, match="4,194,3"):
+        POINTS.read(path)
+    path.write_text(f'{{"format": 2, "name": "a", "points": [], "x": [{"[]," * 2_000_001}[]]}}', encoding="utf-8")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=r"damaged points \(2,000,00. lists and objects"):
+            large.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from rrid_edge.artefacts import Artefact, Content
+from rrid_edge.artefacts import LARGE_BYTES, Artefact, Content
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_train.data.listed import check_files, listed_path
 from rrid_train.data.samples import Sample
@@ -46,12 +46,17 @@ class _Test:
     gallery: list[tuple[_Name, _Person, _Camera]]
 
 
-_META: Final = Artefact('lists of people, expected "identities": [person][camera] -> file names', _Meta, _REMEDY)
-_SPLITS: Final = Artefact('list of splits, expected [{"trainval": [person, ...]}, ...]', list[_Split], _REMEDY)
+_META: Final = Artefact(
+    'lists of people, expected "identities": [person][camera] -> file names', _Meta, _REMEDY, most_bytes=LARGE_BYTES
+)
+_SPLITS: Final = Artefact(
+    'list of splits, expected [{"trainval": [person, ...]}, ...]', list[_Split], _REMEDY, most_bytes=LARGE_BYTES
+)
 _TESTS: Final = Artefact(
     'list of tests, expected [{"query": [[file name, person, camera], ...], "gallery": ...}, ...]',
     list[_Test],
     _REMEDY,
+    most_bytes=LARGE_BYTES,
 )
 
 

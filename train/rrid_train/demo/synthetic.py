@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from rrid_edge.artefacts import Artefact
+from rrid_edge.artefacts import LARGE_BYTES, Artefact
 from rrid_edge.errors import ArtefactError, OutputError, item_at_work, printable
 from rrid_edge.files import write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
@@ -116,7 +116,7 @@ class _Marker:
     kind: str
 
 
-_MARKER: Final = Artefact("description of demo data", _Marker, "delete the folder")
+_MARKER: Final = Artefact("description of demo data", _Marker, "delete the folder", most_bytes=LARGE_BYTES)
 
 
 def _is_demo_folder(out: Path) -> bool:
