@@ -17,6 +17,7 @@ from rrid_edge.errors import OutputError, RridEdgeError, UnexpectedError, item_o
 
 INTERRUPTED, OUTPUT_CLOSED = 130, 141
 """128 and the signal, as shells have it: SIGINT, SIGPIPE."""
+_LONGEST_COMMAND = 120
 
 
 class LastNet:
@@ -101,9 +102,10 @@ class LastNet:
         command = next((printable(one) for one in self._arguments if not one.startswith("-")), "")
         work = f" while working on {item}" if item else f" in rrid-edge {command}".rstrip()
         try:
-            from rrid_edge.cli.reports import redacted, write_report
+            from rrid_edge.cli.reports import command_line, redacted, write_report
 
-            reason = redacted(reason, os.environ)
+            work = work if item else f" in {_cut(command_line(self._arguments))}"
+            work, reason = redacted(work, os.environ), redacted(reason, os.environ)
             advice = f"please send {printable(write_report(error, self._arguments))} to the developers"
         except Exception:
             advice = "no report could be written: repeat with --debug, and send the traceback to the developers"
@@ -119,6 +121,10 @@ class LastNet:
         with contextlib.suppress(Exception):
             print(f"rrid-edge: {unforeseen(error)}", file=sys.stderr, flush=True)
         return UnexpectedError.exit_code
+
+
+def _cut(command: str) -> str:
+    return command if len(command) <= _LONGEST_COMMAND else f"{command[: _LONGEST_COMMAND - 1]}…"
 
 
 def _of_file(error: BaseException) -> OutputError | None:

@@ -66,7 +66,7 @@ def report_text(error: BaseException, arguments: Sequence[str], now: datetime) -
         "time": now.isoformat(timespec="seconds"),
         "error": unforeseen(error),
         "item": item_of(error) or "-",
-        "command": " ".join(["rrid-edge", *without_secret_options(arguments)]),
+        "command": command_line(arguments),
         "rrid-edge": __version__,
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "platform": platform.platform(),
@@ -86,6 +86,11 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command as text without secrets and control characters."""
+    return redacted(printable(" ".join(["rrid-edge", *without_secret_options(arguments)])), os.environ)
 
 
 def without_secret_options(arguments: Sequence[str]) -> list[str]:

@@ -106,7 +106,8 @@ def embed_queries(
     reader = name_reader(pattern)
     root = None if folder is None else folder.resolve()
     images = [[_read(file, engine.spec) for file in files] for files in groups]
-    descriptors = engine.run(np.stack([pixels for group in images for pixels, _ in group]))
+    with item_at_work(", ".join(str(file) for files in groups[:3] for file in files)):
+        descriptors = engine.run(np.stack([pixels for group in images for pixels, _ in group]))
     queries, start = [], 0
     for files, group in zip(groups, images, strict=True):
         stop = start + len(files)

@@ -183,7 +183,11 @@ def test_reports_and_lines_hold_no_secrets(tmp_path, monkeypatch):
     secret = "hunter22, http://me:pass1word@host/x, token='t0ken', {'api_key': 'k3y'}, --password=pa55"
     _break(monkeypatch, "rrid_edge.gallery.opening.open_store", RuntimeError(secret))
     outcome = rrid_edge("gallery", "list", ".")
-    (report,) = _reports(tmp_path)
+    monkeypatch.setattr("rrid_edge.gallery.opening.open_store", lambda _location: 1 // 0)
+    named = rrid_edge("gallery", "list", "hunter22/\x1b/" + 200 * "x")
+    assert "ZeroDivisionError in rrid-edge gallery list ***/\\x1b/xxx" in named.err
+    assert "xxx…: integer division" in named.err
+    report = _reports(tmp_path)[0]
     for word in ("hunter22", "pass1word", "t0ken", "k3y", "pa55"):
         assert word not in outcome.err
         assert word not in report.read_text()
