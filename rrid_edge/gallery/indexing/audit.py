@@ -7,7 +7,7 @@ not write, it is ``$XDG_STATE_HOME/rrid-edge/audit.jsonl`` (``~/.local/state``) 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -44,12 +44,10 @@ def audit(location: Location, command: str, *, ids: Sequence[int] = (), **counts
     where = printable(location.resolve()) if isinstance(location, Path) else str(location)
     facts = {"time": moment, "command": command, "gallery": where, **counts, "ids": list(ids)}
     line = (json_text(facts) + "\n").encode("utf-8")
-    own = [location / AUDIT_FILE] if isinstance(location, Path) else []
-    personal = user_audit_file()
     failure: OSError | None = None
-    for file in (*own, personal):
+    for file in _files(location):
         try:
-            if file == personal:
+            if file.parent != location:
                 file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _append(file, line)
         except OSError as error:
@@ -57,9 +55,16 @@ def audit(location: Location, command: str, *, ids: Sequence[int] = (), **counts
         else:
             return file
     raise OutputError(
-        f"{printable(personal)}: the audit log cannot be written ({failure}); make it writable, or set "
+        f"{printable(user_audit_file())}: the audit log cannot be written ({failure}); make it writable, or set "
         "XDG_STATE_HOME to a writable folder"
     ) from failure
+
+
+def _files(location: Location) -> Iterator[Path]:
+    """The logs to try. A user without a home folder needs none if the gallery's own log can be written."""
+    if isinstance(location, Path):
+        yield location / AUDIT_FILE
+    yield user_audit_file()
 
 
 def _append(file: Path, line: bytes) -> None:

@@ -267,3 +267,14 @@ def test_a_copy_carries_pattern_retention_and_model(desk):
     with LocalGallery(Path("second/deep/.rrid-edge")) as gallery:
         info = gallery.info()
     assert (info.pattern, info.retention_s, info.model) == ("none", 2_592_000, "../../../models/rrid.onnx")
+
+
+def test_a_user_without_a_home_folder_can_forget(desk, monkeypatch):
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert rrid_edge("gallery", "forget", "gallery", "--person", "0002").code == 0
+    assert [line["command"] for line in audit()] == ["forget"]
+    (INDEX / "audit.jsonl").unlink()
+    (INDEX / "audit.jsonl").mkdir()
+    outcome = rrid_edge("gallery", "forget", "gallery", "--person", "0003")
+    refused(outcome, 2, "this user has no home folder", "XDG_STATE_HOME")
