@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from rrid_edge.errors import ImageError, RridEdgeError, UsageError, item_at_work, item_of
-from rrid_train.data.workers import BatchReader, machine_error, read_batches
+from rrid_train.data.workers import BatchReader, Failure, machine_error, read_batches
 
 
 class _Images(Dataset[tuple[torch.Tensor, int]]):
@@ -180,3 +181,20 @@ def test_processes_that_cannot_be_started_are_one_line(monkeypatch):
     monkeypatch.setattr(os, "fork", refuse)
     with pytest.raises(UsageError, match="the system starts no more processes"):
         list(read_batches(_loader(lambda: None)))
+
+
+def test_batches_for_a_gpu_are_pinned_by_the_thread_of_pytorch(monkeypatch):
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor)
+        return tensor + 100
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    decoded = BatchReader(_Images(lambda: None)).__getitems__([3, 4])
+    images, persons = pin_memory(decoded)
+    assert images.dtype == torch.uint8
+    assert images[:, 0, 0, 0].tolist() == [103, 104]
+    assert persons.tolist() == [103, 104]
+    assert len(pinned) == 2
+    assert pin_memory(Failure(ValueError("a"), "trace")).trace == "trace"
