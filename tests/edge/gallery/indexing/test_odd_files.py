@@ -200,3 +200,48 @@ def test_an_engine_that_computes_nothing_ends_the_run(folder):
 
     with pytest.raises(RuntimeError, match="broken"):
         list(pipeline.embed_files(Engine(SPEC), sorted(folder.glob("*.jpg"))))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names", "told"),
+    [
+        (r"cam(?P<camera>\d+)_(?P<time>\d+)", "cam2_2026112517301512345{}.jpg", ("2", True, None)),
+        (r"cam(?P<camera>\d+)_(?P<time>\d+)", "cam2_99999999999999999999{}.jpg", ("2", False, None)),
+        (r"sn(?P<camera>\d+)_", "sn9911223344556677889{}_1.jpg", ("9911223344556677889{}", False, None)),
+        (r"c(?P<camera>-?\d+)_f(?P<frame>\d+)", "c-7_f1844674407370955161{}.jpg", ("-7", False, None)),
+        (r"c(?P<camera>\d+)_f(?P<frame>\d+)", "c0_f461168601842738790{}.jpg", ("0", False, 461168601842738790)),
+    ],
+    ids=["long time", "no time", "serial number", "long frame", "frame of 62 bits"],
+)
+def test_numbers_of_any_length_in_names_are_indexed(tmp_path, pattern, names, told):
+    """A number that fits no field is not told, or is a name. Times keep their order."""
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    for index in range(4):
+        noise(index).save(crops / names.format(index))
+    with LocalGallery.create(tmp_path / "index", SPEC) as gallery:
+        report = index_folder(crops, gallery, FakeEngine(SPEC), IndexSettings(pattern=pattern))
+        rows = gallery.rows()
+    assert (report.added, report.failed) == (4, ())
+    camera, has_time, frame = told
+    assert [row.camera for row in rows] == [camera.format(index) for index in range(4)]
+    times = [row.time for row in rows]
+    assert all(time is not None for time in times) if has_time else times == [None] * 4
+    assert times == sorted(times, key=lambda time: time or 0)
+    if frame is None:
+        assert [row.frame for row in rows] == [None] * 4
+    else:
+        assert next(row.frame for row in rows) == frame * 10
+
+
+@pytest.mark.parametrize(
+    "moment_s", [10_413_792_000, 2**40, -1, -(2**31), 0], ids=["2300", "far", "1969", "1901", "1970"]
+)
+def test_files_of_any_time_are_indexed_and_unchanged_afterwards(folder, gallery, moment_s):
+    odd = sorted(folder.glob("*.jpg"))[3]
+    os.utime(odd, (moment_s, moment_s))
+    report = index(folder, gallery, time_from="mtime")
+    assert (report.added, report.failed) == (6, ())
+    (time,) = [row.time for row in gallery.rows() if row.path == odd.name]
+    assert time == int(odd.stat().st_mtime) * 1_000_000
+    assert index(folder, gallery).unchanged == 6
