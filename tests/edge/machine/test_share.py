@@ -242,7 +242,7 @@ def test_engines_and_workers_follow_the_share(tmp_path, monkeypatch):
     assert _settings(None, "CPU", None, 7)["INFERENCE_NUM_THREADS"] == 7
     assert "INFERENCE_NUM_THREADS" not in _settings(None, "GPU", None, 0)
     opened = []
-    monkeypatch.setattr(cpu, "open_session", lambda _path, options, _providers: opened.append(options))
+    monkeypatch.setattr(cpu, "open_session", lambda _path, options, *_rest, **_named: opened.append(options))
     with cpu.OnnxRuntimeEngine(save_tiny_model(tmp_path / "m.onnx")):
         pass
     assert [options.intra_op_num_threads for options in opened] == [3]
