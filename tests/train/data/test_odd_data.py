@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import h5py
@@ -274,3 +275,21 @@ def test_names_that_are_no_utf8_are_prepared(tmp_path):
     assert "\x1b" not in outcome.err
     assert r"6 people: a \udce9\x1b[2J (cameras 1, 2; a \udce9\x1b[2J/cam1_000.jpg, ...)" in outcome.err
     assert json.loads((tmp_path / "out" / "meta.json").read_text())["persons"]["1"] == r"a \udce9\x1b[2J"
+
+
+def test_lists_that_are_no_files_or_lead_out_are_refused(tmp_path):
+    root = write_msmt17(tmp_path / "raw")
+    listed = root / "list_train.txt"
+    outside = listed.rename(tmp_path / "list_train.txt")
+    os.mkfifo(listed)
+    with pytest.raises(DatasetError, match=r"list_train.txt: no ordinary file; expected a list of MSMT17"):
+        load_dataset(root, dataset_type="msmt17")
+    listed.unlink()
+    listed.symlink_to(outside)
+    with pytest.raises(DatasetError, match=r"list_train.txt is a link that leads out"):
+        load_dataset(root)
+    assert rrid_edge("prepare", "msmt17", root, tmp_path / "out", "--num-val", "0", "--follow-links").code == 0
+    (tmp_path / "out" / "test.json").rename(tmp_path / "test.json")
+    (tmp_path / "out" / "test.json").symlink_to(tmp_path / "test.json")
+    with pytest.raises(DatasetError, match=r"test.json is a link that leads out"):
+        load_dataset(tmp_path / "out")

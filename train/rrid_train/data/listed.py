@@ -49,7 +49,7 @@ def check_files(root: Path, paths: Iterable[Path], *, follow_links: bool = False
     """
     everything = set(paths)
     for folder in sorted({path.parent for path in everything}):
-        check_folder(root, folder, follow_links=follow_links)
+        check_inside(root, folder, follow_links=follow_links)
     found = {path: _kind(path) for path in everything}
     missing = sorted((path for path, kind in found.items() if not kind), key=os.fsencode)
     if missing:
@@ -61,14 +61,14 @@ def check_files(root: Path, paths: Iterable[Path], *, follow_links: bool = False
         refuse_outside(root, [path for path, kind in found.items() if kind == "link" and not _is_below(root, path)])
 
 
-def check_folder(root: Path, folder: Path, *, follow_links: bool = False) -> None:
-    """Check that a folder of a dataset lies below it.
+def check_inside(root: Path, path: Path, *, follow_links: bool = False) -> None:
+    """Check that a folder or a list of a dataset lies below the dataset's folder.
 
     Raises:
-        DatasetError: the folder is a link, or lies behind one, that leads out of ``root``.
+        DatasetError: it is a link, or lies behind one, that leads out of ``root``.
     """
-    if not follow_links and not _is_below(root, folder):
-        refuse_outside(root, [folder])
+    if not follow_links and not _is_below(root, path):
+        refuse_outside(root, [path])
 
 
 def refuse_outside(root: Path, links: Iterable[Path]) -> None:
@@ -95,7 +95,7 @@ def images_below(root: Path, folder: Path, *, follow_links: bool = False) -> Ima
     """
     if not folder.is_dir():
         raise DatasetError(f"{printable(folder)}: this folder of the dataset is missing; copy the dataset again")
-    check_folder(root, folder, follow_links=follow_links)
+    check_inside(root, folder, follow_links=follow_links)
     found = find_images(folder, follow_links=follow_links)
     refuse_outside(root, found.outside)
     return found

@@ -12,7 +12,7 @@ import msgspec
 
 from rrid_edge.artefacts import LARGE_BYTES, Artefact, Content
 from rrid_edge.errors import DatasetError, UsageError, printable
-from rrid_train.data.listed import check_files, listed_path
+from rrid_train.data.listed import check_files, check_inside, listed_path
 from rrid_train.data.samples import Sample
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
@@ -90,6 +90,8 @@ def read_lists(root: Path, split: int, splits_file: str) -> ListedSplit:
         ArtefactError: a list is damaged.
         DatasetError: a list is missing, the lists contradict each other, or an image is missing or leads out.
     """
+    for name in ("meta.json", "splits.json", "test.json"):
+        check_inside(root, root / name)
     meta: _Meta = _read(_META, root / "meta.json")
     persons = _person_of(root, meta)
     splits = root / splits_file

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rrid_edge.crops.folder import is_image_name
 from rrid_edge.errors import DatasetError, printable
-from rrid_train.data.listed import check_files, images_below, listed_path
+from rrid_train.data.listed import check_files, check_inside, images_below, listed_path
 from rrid_train.data.market import is_market, market_images
 from rrid_train.data.original import (
     MOST_CAMERA_DIGITS,
@@ -61,6 +61,8 @@ def read_msmt17(root: Path, *, follow_links: bool = False) -> Original:
         for name in LISTS
         if (root / name).exists() or name != LISTS[1]
     ]
+    for entry in lists:
+        check_inside(root, entry.path, follow_links=follow_links)
     samples = {entry.path.name: entry.read() for entry in lists}
     check_files(root, (sample.path for part in samples.values() for sample in part), follow_links=follow_links)
     train = [*samples[LISTS[0]], *samples.get(LISTS[1], [])]
@@ -155,6 +157,10 @@ class _List:
                 raise DatasetError(
                     f"{printable(self.path)}: larger than {_MAX_BYTES:,} bytes; expected a list of MSMT17: copy it "
                     "again"
+                )
+            if not self.path.is_file():
+                raise DatasetError(
+                    f"{printable(self.path)}: no ordinary file; expected a list of MSMT17: copy it again"
                 )
             content = self.path.read_bytes()
         except OSError as error:
