@@ -21,6 +21,12 @@ from support.milvus_server import TOKEN, MilvusServer, server_python
 from support.sharing import made_once
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with the longest tests first, so that no worker begins one when the others have ended."""
+    long_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long_files)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread_per_session():
     """Limit ONNX Runtime to one thread. The default is one per core, which spins: two workers block each other."""
