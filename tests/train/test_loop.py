@@ -33,6 +33,7 @@ from rrid_train.settings import PRESETS, TrainConfig
 from rrid_train.validation import to_input
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
+from support.small_training import make_trainings_small
 
 TINY = TrainConfig(
     backbone="resnet18",
@@ -129,7 +130,8 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     if amp == "none":
         config, _ = request.getfixturevalue("finished")
     else:
-        # Slow on processors without bfloat16: one epoch of small batches.
+        # Slow on processors without bfloat16: one epoch of small batches, and one convolution instead of the backbone.
+        make_trainings_small(monkeypatch)
         config = dataclasses.replace(config, amp=amp, channels_last=True, epochs=1, batch_size=4, batch_sample=2)
         train(config)
     expected = _weights(Path(config.exp_dir) / "last.safetensors")
