@@ -85,7 +85,9 @@ class LastNet:
         if isinstance(error, OutputClosedError):
             return OUTPUT_CLOSED
         told = error if isinstance(error, RridEdgeError) else _of_file(error) or self._unexpected(error)
-        ways = self._hints(told.parameters) if told.parameters else []
+        ways: list[str] = []
+        with contextlib.suppress(Exception):  # a hint is worth less than the line
+            ways = self._hints(told.parameters) if told.parameters else []
         hint = f" ({', '.join(ways)})" if ways else ""
         with contextlib.suppress(OSError):  # nobody reads stderr: the exit code tells
             if self._debug:

@@ -63,7 +63,7 @@ class MemorySession:
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads_for(0)
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         self._session: Any = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def values(self, names: Sequence[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

@@ -140,7 +140,7 @@ def cuda_providers(stream: int) -> list[Any]:
 def _open_on_gpu(runtime: Any, path: Path, stream: int) -> Any:  # noqa: ANN401 - the package has no types
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads_for(0)
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised; the runtime would print them too, in colour
     if hasattr(runtime, "preload_dlls"):  # finds CUDA and cuDNN installed by pip
         runtime.preload_dlls()
     session = open_session(path, options, cuda_providers(stream))

@@ -15,7 +15,7 @@ import pytest
 
 from rrid_edge.cli import last_net, reports
 from rrid_edge.cli.app import COMMANDS, run
-from rrid_edge.errors import item_at_work
+from rrid_edge.errors import UsageError, item_at_work
 from support.commands import Outcome, rrid_edge
 
 CALLS = {
@@ -161,6 +161,12 @@ def test_without_a_report_the_line_says_how_to_see_the_traceback(tmp_path, monke
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     _break(monkeypatch, "rrid_edge.machine.doctor.examine", RuntimeError("boom"))
     _one_line(rrid_edge("doctor"), "crops/a.jpg: boom; no report could be written: repeat with --debug")
+
+
+def test_a_hint_that_fails_costs_the_hint_only(monkeypatch):
+    monkeypatch.setattr("rrid_edge.cli.app.ways_to_set", _Unspeakable.__str__)
+    _break(monkeypatch, "rrid_edge.machine.doctor.examine", UsageError("wrong", parameter="model"))
+    assert rrid_edge("doctor") == Outcome(2, "", "rrid-edge: wrong\n")
 
 
 def test_the_newest_reports_are_kept(tmp_path, monkeypatch):
