@@ -90,8 +90,11 @@ def export(
     else:
         source = _load(checkpoint, height, width, weights)
         say(f"{source.describe()}; writing to {output}")
+        from rrid_edge.crops.folder import find_images
         from rrid_export.pipeline import ExportSettings
 
+        for line in find_images(crops).remarks if crops is not None else ():
+            say(line)
         facts, to_build = _export_network(source, output, ExportSettings(flip, crops, fp16), calib, quiet=as_json)
         written = Path(str(facts["model_fp16" if fp16 else "model"]))
     if triton is not None:

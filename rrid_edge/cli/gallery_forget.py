@@ -11,7 +11,7 @@ import typer
 from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption
-from rrid_edge.errors import CheckFailedError, UsageError, printable
+from rrid_edge.errors import CheckFailedError, ImageError, UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.gallery.base import GalleryInfo
@@ -175,13 +175,16 @@ def _digest(file: Path, folder: str) -> str:
     Raises:
         UsageError: it cannot be read.
     """
-    from rrid_edge.files import sha256_of_file
+    import hashlib
+
+    from rrid_edge.crops.reading import read_file
 
     within = Path(folder) / file
     try:
-        return sha256_of_file(within if within.is_file() else file)
-    except OSError as error:
-        raise UsageError(f"{printable(file)}: cannot be read ({error.strerror}); give an image file") from error
+        content, _ = read_file(within if within.is_file() else file)
+    except ImageError as error:
+        raise UsageError(f"{printable(file)}: cannot be read ({error.reason}); give an image file") from error
+    return hashlib.sha256(content).hexdigest()
 
 
 @gallery_app.command(

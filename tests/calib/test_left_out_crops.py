@@ -12,7 +12,7 @@ from rrid_calib.settings import CalibrationSettings
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
-from support.pictures import save_crops
+from support.pictures import noise, save_crops
 
 SETTINGS = CalibrationSettings(count=8, measured=8, seed=0)
 
@@ -48,3 +48,11 @@ def test_too_few_readable_crops_stop_calibration(tmp_path):
     ):
         _read(tmp_path, SETTINGS, fake_spec(), lambda _line: None)
     assert read_crops([], 96, 32).pixels.shape == (0, 96, 32, 3)
+
+
+def test_links_that_lead_out_of_a_folder_are_followed_only_if_asked(tmp_path):
+    save_crops(tmp_path / "crops", 3)
+    noise(1).save(tmp_path / "private.jpg")
+    (tmp_path / "crops" / "out.jpg").symlink_to(tmp_path / "private.jpg")
+    assert len(find_crops(tmp_path / "crops")) == 3
+    assert [crop.path.name for crop in find_crops(tmp_path / "crops", follow_links=True)][-1] == "out.jpg"

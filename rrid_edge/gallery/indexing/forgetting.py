@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rrid_edge.crops.reading import MAX_BYTES
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryRow
@@ -209,7 +211,8 @@ def _deleted(root: Path, path: str, sha256: str) -> str | None:
     file = root / path
     if not file.parent.resolve(strict=True).is_relative_to(root):
         return "it lies outside the folder"
-    if sha256_of_file(file) != sha256:
+    state = file.stat()
+    if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_BYTES or sha256_of_file(file) != sha256:
         return "it is another picture now"
     file.unlink()
     return None

@@ -112,6 +112,10 @@ def test_a_forgotten_person_answers_nowhere_until_unforgotten(desk):
     assert "2 added" in rrid_edge("index", "gallery").out
     refused(rrid_edge("gallery", "unforget", "gallery"), 2, "--all")
     refused(rrid_edge("gallery", "unforget", "gallery", "none.jpg"), 2, "none.jpg: cannot be read")
+    os.truncate("gallery/renamed.jpg", 40 << 30)
+    refused(
+        rrid_edge("gallery", "unforget", "gallery", "renamed.jpg"), 2, "renamed.jpg: cannot be read (40 GiB, too large"
+    )
 
 
 def test_files_are_deleted_on_demand_and_what_is_left_is_named(desk):

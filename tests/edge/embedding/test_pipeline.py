@@ -23,6 +23,7 @@ from rrid_edge.embedding.reading import ReadAhead
 from rrid_edge.embedding.tuning import BatchSizeTuner, EmbeddingStats, WorkerTuner
 from rrid_edge.engines import FakeEngine
 from rrid_edge.errors import ClosedError, GpuFaultError, ImageError
+from support.exif import Tag, exif_block, orientation_tag, with_exif
 from support.pictures import noise, save_crops
 
 
@@ -389,6 +390,11 @@ def test_a_process_decodes_as_the_contract_says(tmp_path):
         with pytest.raises(ImageError, match="CMYK colours") as refused:
             process.decode((tmp_path / "cmyk.jpg").read_bytes(), tmp_path / "cmyk.jpg")
         assert refused.value.path == tmp_path / "cmyk.jpg"
+        odd = with_exif(noise(6, 90, 41), "JPEG", exif_block([orientation_tag(6), Tag(0x0128, 1, 1, b"\2\0\0\0")]))
+        (tmp_path / "odd.jpg").write_bytes(odd)
+        np.testing.assert_array_equal(process.decode(odd, files["jpg"]), read_image(tmp_path / "odd.jpg", 60, 20))
+        with pytest.raises(ImageError, match="a PostScript file"):
+            process.decode(b"%!PS-Adobe-3.0", files["jpg"])
         large = noise(5, 2000, 3000)
         large.save(tmp_path / "large.bmp")  # 18 MB, more than a pipe holds
         expected = read_image(tmp_path / "large.bmp", 60, 20)

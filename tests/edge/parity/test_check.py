@@ -19,10 +19,11 @@ from rrid_edge.errors import FingerprintMismatchError, ModelFileError, UsageErro
 from rrid_edge.parity.agreement import compare, rankings
 from rrid_edge.parity.check import batch_invariance, check_parity
 from rrid_edge.parity.goldens import Goldens, load_goldens, save_goldens
+from rrid_edge.parity.reference import read_crops
 from rrid_edge.ranking.labels import Labels
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
-from support.pictures import save_crops
+from support.pictures import noise, save_crops
 
 SPEC = fake_spec(block_width=4)
 UNKNOWN = Labels(np.full(12, -1), np.full(12, -1))
@@ -279,3 +280,18 @@ def test_models_of_one_folder_have_their_own_goldens_and_reports(tmp_path):
     outcome = rrid_edge("parity", models[0], "--runtime", "onnxruntime", "--output", tmp_path / "report.png")
     assert outcome.code == 0, outcome
     assert json.loads((tmp_path / "report.png").read_text())["passed"]  # not replaced by its chart
+
+
+def test_links_that_lead_out_of_the_crops_are_followed_only_if_asked(folder):
+    noise(40).save(folder / "private.jpg")
+    (folder / "crops" / "out.jpg").symlink_to(folder / "private.jpg")
+    (folder / "crops" / "a.heic").touch()
+    spec = fake_spec()
+    assert len(read_crops(folder / "crops", spec, 100).names) == 8
+    assert "out.jpg" in read_crops(folder / "crops", spec, 100, follow_links=True).names
+    save_tiny_model(folder / "same.onnx")
+    arguments = ("parity", "models/rrid.onnx", "--reference", "same.onnx", "--images", "crops", "--json")
+    outcome = rrid_edge(*arguments, "--runtime", "onnxruntime", "--follow-links", "--output", "p.json")
+    assert json.loads(outcome.out)["agreement"]["images"] == 9
+    assert "left out: 1 file with other endings (.heic 1)" in outcome.err
+    assert "links" not in outcome.err
