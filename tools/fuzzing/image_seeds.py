@@ -209,7 +209,9 @@ FORMATS: Final[dict[str, ImageFormat]] = {
     "png interlaced": ImageFormat(".png", True, (_interlaced_png,), True),
     "png 16 bit": ImageFormat(".png", False, (partial(_deep_png, channels=1), partial(_deep_png, channels=3))),
     "apng": ImageFormat(".png", False, (partial(_pages, kind="PNG"),)),
-    "bmp": ImageFormat(".bmp", True, (_as("BMP"), _as("BMP", mode="L"), _as("BMP", mode="P"), _as("BMP", mode="1"))),
+    "bmp": ImageFormat(
+        ".bmp", True, (_as("BMP"), _as("DIB"), _as("BMP", mode="L"), _as("BMP", mode="P"), _as("BMP", mode="1"))
+    ),
     "bmp 4 bit": ImageFormat(".bmp", True, (partial(_small_bmp, bits=4, run_length=False),)),
     "bmp rle": ImageFormat(".bmp", True, tuple(partial(_small_bmp, bits=bits, run_length=True) for bits in (4, 8))),
     "webp lossy": ImageFormat(".webp", True, (_as("WEBP", quality=90),), True),
@@ -243,7 +245,6 @@ FORMATS: Final[dict[str, ImageFormat]] = {
         ".jpg",
         False,
         (
-            _as("DIB"),
             _as("IM"),
             _as("MSP", mode="1"),
             _as("QOI"),
