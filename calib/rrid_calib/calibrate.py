@@ -11,12 +11,12 @@ import onnx
 
 from rrid_calib.crops import CalibrationImages, find_crops, read_crops, sample_crops
 from rrid_calib.forms import Choice, MethodResult, Say, Trial, choose_form
-from rrid_calib.graph import read_graph
+from rrid_calib.graph import int8_layers, read_graph
 from rrid_calib.settings import LEAST_CROPS, CalibrationSettings
 from rrid_edge.crops.naming import read_labels
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
-from rrid_edge.errors import CheckFailedError, UsageError, printable
+from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.model.names import calibration_path, onnx_beside, parity_report_path
 from rrid_edge.model.spec import ModelSpec
@@ -132,9 +132,9 @@ def calibrate(
     """
     settings = settings or CalibrationSettings()
     spec = _float32_spec(source)
+    model = _graph_with_layers(source)
     images = _read(folder, settings, spec, say)
     ranged, measured = images.split(min(settings.measured, len(images.crops) // 2))
-    model = read_graph(source)
     choice = choose_form(Trial(model, measured.pixels, spec.blocks), ranged.pixels, settings, say)
     result = choice.form.build(model, choice.float_layers)
     path = output or onnx_beside(source, "int8")
@@ -159,6 +159,21 @@ def _float32_spec(source: Path) -> ModelSpec:
             f"{onnx_beside(source, 'fp32').name}"
         )
     return spec
+
+
+def _graph_with_layers(source: Path) -> Any:  # noqa: ANN401 - a protobuf message
+    """The graph of a model that has layers to store as int8.
+
+    Raises:
+        ModelFileError: it has none, or the file is damaged.
+    """
+    model = read_graph(source)
+    if not int8_layers(model):
+        raise ModelFileError(
+            f"{printable(source)}: no convolution with constant weights: expected a network of layers that int8 can "
+            "store; export it again with: rrid-edge export CHECKPOINT"
+        )
+    return model
 
 
 def _read(folder: Path, settings: CalibrationSettings, spec: ModelSpec, say: Say) -> CalibrationImages:

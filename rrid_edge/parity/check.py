@@ -136,7 +136,7 @@ def check_parity(
         FingerprintMismatchError: the reference is another network.
         UsageError: there are fewer than two images, or the descriptors cannot be compared.
     """
-    refuse_other_network(engine, goldens.fingerprint)
+    refuse_other_network(engine, goldens.fingerprint, reference_name)
     images, reference = goldens.images, goldens.descriptors
     if len(images) < 2:
         raise UsageError(f"{len(images)} image(s) are too few: expected at least 2 crops; give 100 or more")
@@ -164,15 +164,20 @@ def check_parity(
     return replace(report, failures=tuple(_failures(report)))
 
 
-def refuse_other_network(engine: Engine, fingerprint: str) -> None:
+def refuse_other_network(engine: Engine, fingerprint: str, reference_name: str) -> None:
     """Refuse a reference of another network than the engine's.
+
+    Args:
+        engine: the engine under test.
+        fingerprint: fingerprint of the reference.
+        reference_name: what the message calls it.
 
     Raises:
         FingerprintMismatchError: ``fingerprint`` is not the engine's.
     """
     if fingerprint != engine.spec.fingerprint:
         raise FingerprintMismatchError(
-            f"the reference is another network (fingerprint {fingerprint[:12]}) than the engine "
+            f"the reference is another network ({reference_name}, fingerprint {fingerprint[:12]}) than the engine "
             f"({engine.spec.fingerprint[:12]}): give the checkpoint that the engine was exported from, or its goldens"
         )
 

@@ -125,6 +125,8 @@ def _check(stored: dict[str, NDArray[Any]]) -> None:
     for name in ("names", "fingerprint"):
         if np.any(stored[name].reshape(-1).view(np.uint32) >= _CODE_POINTS):
             raise ValueError(f"{name} are no texts")
+    if any("\0" in str(name) for name in stored["names"]):
+        raise ValueError("a name with a zero in it")
     if not re.match(HEX64, str(stored["fingerprint"])):
         raise ValueError("the fingerprint is no sha256")
     descriptors = stored["descriptors"]

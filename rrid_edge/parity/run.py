@@ -116,7 +116,7 @@ def run_parity(
     """
     reference = find_reference(model, engine.spec, settings, open_network)
     goldens = reference.goldens
-    refuse_other_network(engine, goldens.fingerprint)
+    refuse_other_network(engine, goldens.fingerprint, reference.name)
     own_images = kind_of(settings.reference or goldens_path(model)) is Kind.GOLDENS
     sources = read_sources(goldens, settings.images) if own_images and settings.images is not None else None
     descriptors = engine.run(goldens.images)

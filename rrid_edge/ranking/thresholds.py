@@ -205,13 +205,19 @@ def find_thresholds(candidates: Iterable[Path], fingerprint: str) -> Thresholds 
     Raises:
         ModelFileError: a file is damaged or has another format.
     """
+    found = _found(candidates, fingerprint)
+    return None if found is None else found[1]
+
+
+def _found(candidates: Iterable[Path], fingerprint: str) -> tuple[Path, Thresholds] | None:
+    """The first file that holds thresholds of a network, and what it holds."""
     for path in candidates:
         try:
             stored = _STORED.read(path)
         except FileNotFoundError:
             continue
         if stored.fingerprint == fingerprint:
-            return Thresholds(
+            return path, Thresholds(
                 stored.fingerprint, stored.dataset, stored.genuine_pairs, stored.impostor_pairs, stored.points
             )
     return None
@@ -229,25 +235,25 @@ def threshold_for(candidates: Sequence[Path], fingerprint: str, fpr: float) -> f
         UsageError: no thresholds were measured for this network, or none at this rate.
         ModelFileError: a file is damaged or has another format.
     """
-    thresholds = find_thresholds(candidates, fingerprint)
-    if thresholds is None:
+    found = _found(candidates, fingerprint)
+    if found is None:
         raise UsageError(
             f"{printable(candidates[0])}: no thresholds of this network found; measure them with: rrid-edge evaluate "
             "MODEL --dataset DATASET"
         )
+    path, thresholds = found
+    missing = f"{printable(path)}: a false-positive rate of {fpr:g} was not measured"
     for point in thresholds.points:
         if math.isclose(point.fpr, fpr, rel_tol=1e-6):
             if point.score is None:
                 raise UsageError(
-                    f"a false-positive rate of {fpr:g} was not measured: {thresholds.dataset} has "
-                    f"{thresholds.impostor_pairs:,} impostor pairs, and a rate of {fpr:g} needs "
-                    f"{math.ceil(1 / fpr):,}; take a higher rate or evaluate on more data",
+                    f"{missing}: {thresholds.dataset} has {thresholds.impostor_pairs:,} impostor pairs, and a rate of "
+                    f"{fpr:g} needs {math.ceil(1 / fpr):,}; take a higher rate or evaluate on more data",
                     parameter="fpr",
                 )
             return point.score
-    known = ", ".join(f"{point.fpr:g}" for point in thresholds.points)
+    known = ", ".join(f"{point.fpr:g}" for point in thresholds.points) or "no rate, as it holds none"
     raise UsageError(
-        f"a false-positive rate of {fpr:g} was not measured: expected one of {known}; add it with: rrid-edge evaluate "
-        f"--fpr {fpr:g}",
+        f"{missing}: expected one of {known}; add it with: rrid-edge evaluate --fpr {fpr:g}",
         parameter="fpr",
     )

@@ -30,7 +30,7 @@ from rrid_edge.parity.agreement import row_cosines
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
 from support.networks import narrow_source
-from support.onnx_models import save_changed_model
+from support.onnx_models import save_changed_model, save_tiny_model
 from support.pictures import noise, save_crops
 
 SETTINGS = CalibrationSettings(count=16, measured=8, method="minmax", rounding="nearest", float_layers=0)
@@ -122,6 +122,11 @@ def test_ranges_do_not_depend_on_the_calibration_batch(exported):
     alone, together = (scales(collect(model, tensors, _pixels(6), batch=batch), "minmax") for batch in (1, 6))
     assert alone.keys() == together.keys() == set(tensors)
     assert alone == pytest.approx(together, rel=1e-5)
+
+
+def test_a_model_without_layers_for_int8_is_refused(smallest_dataset, tmp_path):
+    model = save_tiny_model(tmp_path / "rrid.onnx")
+    refused(rrid_edge("calibrate", model, "--images", smallest_dataset), 4, "rrid.onnx", "no convolution")
 
 
 def test_activations_that_are_not_finite_are_refused(exported):

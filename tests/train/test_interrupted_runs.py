@@ -266,9 +266,21 @@ def test_a_kill_while_an_old_run_is_deleted_leaves_a_run_or_none(moments, tmp_pa
         (lambda state: state.update(config='{"epoch": 3}'), "damaged settings .the setting 'epoch' is unknown"),
         (lambda state: state.pop("config"), "it holds no settings"),
         (lambda state: state.update(torch_random=3), "the training state is damaged"),
+        (lambda state: state.update(epoch=float("inf")), "the training state is damaged"),
         (lambda state: state.update(optimiser={}), "the training state is damaged"),
     ],
-    ids=["step", "model", "config", "deep config", "wrong type", "unknown setting", "no config", "random", "optimiser"],
+    ids=[
+        "step",
+        "model",
+        "config",
+        "deep config",
+        "wrong type",
+        "unknown setting",
+        "no config",
+        "random",
+        "endless",
+        "optimiser",
+    ],
 )
 def test_a_damaged_state_is_one_line(moments, tmp_path, change, words):
     import torch

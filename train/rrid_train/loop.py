@@ -293,7 +293,7 @@ class Trainer(Stepper):
             self.step, self.epoch, self.validated = (int(state[name]) for name in ("step", "epoch", "validated"))
             self.best_map = float(state["best"])
             torch.set_rng_state(state["torch_random"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        except Exception as error:  # PyTorch raises almost anything for values of other types
             raise damaged_state(self.folder.path, unforeseen(error)) from error
         self._saved_step = self.step
         self.last_checkpoint = printable(self.folder.path / LAST_FILE)

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rrid_edge.errors import GalleryError, printable
-from rrid_edge.gallery.local.vector_file import HEADER_BYTES, VectorFormat, check_header, check_length, write_all
+from rrid_edge.gallery.local.vector_file import (
+    HEADER_BYTES,
+    VectorFormat,
+    check_header,
+    check_kind,
+    check_length,
+    write_all,
+)
 
 _ZEROS_BYTES = 1 << 22
 
@@ -40,7 +47,7 @@ class MappedVectors:
         self._lock = threading.Lock()
         self._users = 0
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait
         except PermissionError as error:
             raise GalleryError(
                 f"{printable(path)}: this user may not read this file: expected read permission for all files of an "
@@ -48,6 +55,7 @@ class MappedVectors:
             ) from error
         weakref.finalize(self, os.close, self._descriptor)
         facts = os.fstat(self._descriptor)
+        check_kind(facts, path)
         self.identity = (facts.st_dev, facts.st_ino, form)
         self.stored: NDArray[np.generic] = np.empty((0, form.dimension), form.dtype)
         if not self._hold():  # a compaction is erasing the file

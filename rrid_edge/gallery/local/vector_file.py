@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -134,9 +135,13 @@ def restore(path: Path, form: VectorFormat, slots: int, mode: int) -> int:
 
     Returns:
         Number of rows that the file holds now: ``slots``, or the commit mark where that is higher.
+
+    Raises:
+        GalleryError: a folder or a special file is in its place.
     """
     if not path.exists():
         create(path, form, mode)
+    check_kind(path.stat(), path)
     descriptor = os.open(path, os.O_RDWR)
     try:
         data = os.pread(descriptor, HEADER_BYTES, 0)
@@ -171,6 +176,19 @@ def append(path: Path, data: bytes, position: int) -> None:
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_kind(state: os.stat_result, path: Path) -> None:
+    """Refuse a folder or a special file in the place of a vector file.
+
+    Raises:
+        GalleryError: it is no ordinary file.
+    """
+    if not stat.S_ISREG(state.st_mode):
+        raise GalleryError(
+            f"{printable(path)}: no ordinary file, expected stored descriptors; remove it, and repair the index with: "
+            "rrid-edge index FOLDER"
+        )
 
 
 def check_header(header: bytes, path: Path, form: VectorFormat) -> None:

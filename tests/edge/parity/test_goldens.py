@@ -81,6 +81,7 @@ def test_goldens_are_read_as_written_also_by_numpy(tmp_path, content):
         ("names", np.array([b"a", b"b", b"c"]), "names is |S1"),
         ("names", np.full(3, 0xFFFFFFFF, np.uint32).view("<U1"), "names are no texts"),
         ("names", np.array(["a", None, 3], object), "header is damaged"),
+        ("names", np.array(["a", "b\0.jpg", "c"]), "a name with a zero in it"),
         ("fingerprint", np.array("x" * 64), "fingerprint is no sha256"),
         ("fingerprint", np.array("1234"), "fingerprint is <U4"),
         ("persons", np.arange(3.0), "persons is <f8"),

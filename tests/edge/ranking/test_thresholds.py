@@ -86,7 +86,9 @@ def test_rates_that_need_more_pairs_have_no_threshold(tmp_path):
     assert measured.points[0].tpr is None
     path = tmp_path / "rrid.thresholds.json"
     save_thresholds(path, measured)
-    with pytest.raises(UsageError, match=r"tiny has \d+ impostor pairs, and a rate of 0\.0001 needs 10,000"):
+    with pytest.raises(
+        UsageError, match=r"rrid\.thresholds\.json: .* tiny has \d+ impostor pairs, and a rate of 0\.0001 needs 10,000"
+    ):
         threshold_for([path], "a" * 64, 1e-4)
 
 
@@ -111,7 +113,7 @@ def test_thresholds_are_stored_next_to_the_model_and_found_by_fingerprint(tmp_pa
     assert threshold_for(engine, "f" * 64, 0.1) == measured.points[1].score
     with pytest.raises(UsageError, match="no thresholds of this network"):
         threshold_for(full, "0" * 64, 0.1)
-    with pytest.raises(UsageError, match=r"expected one of 0\.01, 0\.1"):
+    with pytest.raises(UsageError, match=r"rrid\.thresholds\.json: .* expected one of 0\.01, 0\.1"):
         threshold_for(full, "f" * 64, 0.5)
 
 
@@ -156,6 +158,7 @@ POINT = {"fpr": 0.01, "score": 0.5, "tpr": 0.9}
         ({"points": [{**POINT, "score": [0.5]}]}, "score"),
         ({"points": [{**POINT, "tpr": 1.5}]}, "tpr"),
         ({"points": [{**POINT, "tpr": None}]}, "without a true-positive rate"),
+        ({"points": []}, "no points"),
         ({"points": [POINT, POINT]}, "ascending"),
         ({"points": [POINT, {**POINT, "fpr": 0.001}]}, "ascending"),
         ({"points": {"0.01": 0.5}}, "points"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,6 +222,18 @@ def test_a_damaged_vector_file_is_mended_by_indexing(indexed, tmp_path, damage):
     with LocalGallery(location) as store:
         assert store.verify().sound
         assert _content(store) == expected
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_no_ordinary_file_in_place_of_the_vectors_is_refused_by_name(indexed, tmp_path, make):
+    location = tmp_path / "index"
+    shutil.copytree(indexed / "index", location)
+    (location / "vec.0.f16").unlink()
+    make(location / "vec.0.f16")
+    with pytest.raises(GalleryError, match=r"vec\.0\.f16: no ordinary file"), LocalGallery(location) as store:
+        store.verify()
+    with pytest.raises(GalleryError, match=r"vec\.0\.f16: no ordinary file"):
+        _index(indexed / "crops", location)
 
 
 def test_recovery_never_cuts_committed_vectors(tmp_path):
