@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import pickle
+import re
 import sys
 import tarfile
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,3 +143,20 @@ def test_a_refusal_names_what_the_file_tries_to_call(tmp_path):
     path.write_bytes(gzip.compress(zip_of(b"\x80\x02N.")))
     with pytest.raises(CheckpointError, match=r"it is a gzip archive: unpack or convert it first"):
         load_weights(path)
+
+
+def test_nothing_in_the_packages_reads_pickles():
+    """Every file of another program goes through the readers that these tests are about."""
+    root = Path(__file__).parents[2]
+    forbidden = re.compile(
+        r"torch\.load\(|jit\.load\(|hub\.load|load_state_dict_from_url"
+        r"|import (c?[pP]ickle|joblib|dill|shelve|marshal)\b|yaml\.(unsafe_)?load\("
+        r"|allow_pickle=True|weights=\"DEFAULT\""
+    )
+    for package in ("rrid_edge", "train", "export", "calib"):
+        for module in (root / package).rglob("*.py"):
+            source = module.read_text(encoding="utf-8")
+            if module.name != "workers.py":  # pickles of its own processes, through pipes
+                assert not forbidden.search(source), module
+            for arguments in re.findall(r"np\.load\(([^)]*)\)", source):
+                assert "allow_pickle=False" in arguments, module

@@ -30,6 +30,8 @@ from rrid_train.weight_files.opening import open_weights
 from rrid_train.weights import load_backbone, load_weights
 from support.commands import refused, rrid_edge
 from support.networks import TINY, tiny_network
+from support.weight_containers import called, zip_of
+from support.weight_tricks import SHELL
 
 S = {
     "base.conv1.weight": torch.arange(6.0).reshape(2, 3) / 7,
@@ -304,6 +306,28 @@ def test_a_backbone_loads_without_its_classifier_whatever_that_is_called(tmp_pat
         assert torch.equal(model.base.get_parameter("conv1.weight"), state["conv1.weight"])
     with pytest.raises(UsageError, match="can be chosen in a file only"):
         load_backbone(model, "imagenet", "ema")
+
+
+def test_imagenet_weights_come_from_the_cache_and_run_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    asked = []
+
+    def download(url, path, sha256_start, *, progress):
+        asked.append((url, sha256_start, progress))
+        torch.save(_with("layer1.", {"0.conv1.weight": torch.zeros(1)}), path)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    model = RRID(TINY, 5)
+    with pytest.raises(CheckpointError, match=r"resnet18-f37072fd\.pth: the tensors do not fit the network"):
+        load_backbone(model, "imagenet")
+    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd", False)]
+    monkeypatch.chdir(tmp_path)
+    hostile = zip_of(b"\x80\x02" + called("os", "system", SHELL) + b".")
+    (tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(hostile)
+    with pytest.raises(CheckpointError, match=r"refused, it tries to call os\.system"):
+        load_backbone(model, "imagenet")
+    assert len(asked) == 1
+    assert not (tmp_path / "was_here").exists()
 
 
 def test_tensors_that_do_not_fit_are_named():

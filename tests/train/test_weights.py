@@ -157,12 +157,11 @@ def test_a_backbone_loads_from_a_file_in_torchvision_naming(model, tmp_path):
         load_backbone(RRID(ModelConfig("resnet34", 96, 32, (3, 2), 8), 5), str(tmp_path / "r18.pth"))
 
 
-def test_a_failed_download_suggests_a_file_or_none(monkeypatch, model):
-    import torchvision
-
+def test_a_failed_download_suggests_a_file_or_none(monkeypatch, tmp_path, model):
     def offline(*_arguments, **_options):
         raise OSError("no network")
 
-    monkeypatch.setattr(torchvision.models, "get_model", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(UsageError, match=r"cannot be downloaded.*give a file .*or none"):
         load_backbone(model, "imagenet")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
+import torch
 import torchvision
-from torch import Tensor
 
 from rrid_edge.errors import UsageError, printable
 from rrid_train.fitting import load_exactly
@@ -64,23 +64,33 @@ def load_backbone(model: RRID, source: str, weights: str | None = None) -> tuple
         )
     if source == "none":
         return ()
-    name, notes = model.config.backbone, tuple[str, ...]()
-    if source == "imagenet":
-        state = _download(lambda: torchvision.models.get_model(name, weights="DEFAULT").state_dict(), name)
-    else:
-        chosen = choose_weights(open_weights(Path(source)), _ANCHOR, weights)
-        state, notes = chosen.tensors, chosen.notes
-    state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS)}
-    load_exactly(model.base, state, where=printable(source))
-    return notes
+    path = _imagenet_weights(model.config.backbone) if source == "imagenet" else Path(source)
+    chosen = choose_weights(open_weights(path), _ANCHOR, weights)
+    state = {key: value for key, value in chosen.tensors.items() if not key.startswith(_CLASSIFIERS)}
+    load_exactly(model.base, state, where=printable(path))
+    return chosen.notes
 
 
-def _download(fetch: Callable[[], dict[str, Tensor]], name: str) -> dict[str, Tensor]:
+def _imagenet_weights(name: str) -> Path:
+    """The file of torchvision's ImageNet weights in the cache of ``torch.hub``; it is downloaded once.
+
+    ``torch.hub`` would also read it, with ``torch.load``, which runs what lies in the cache under this name.
+
+    Raises:
+        UsageError: the download failed.
+    """
+    url: str = torchvision.models.get_model_weights(name)["DEFAULT"].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if path.is_file():
+        return path
+    sha256_start = path.stem.rpartition("-")[2]  # torchvision's names end in it
     try:
-        return fetch()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), sha256_start, progress=sys.stderr.isatty())
     except (OSError, RuntimeError) as error:
         raise UsageError(
             f"torchvision's ImageNet weights for {name} cannot be downloaded ({error}); give a file in torchvision's "
             "naming, or none to start from random weights",
             parameter="backbone_weights",
         ) from error
+    return path
