@@ -106,10 +106,10 @@ def main() -> None:
     hooks = contextlib.ExitStack()  # never left: what Python prints at its end is one line too
     hooks.enter_context(plain_output())
     hooks.enter_context(_net(arguments).watching())
-    with quick_start(_command_in(arguments)):
+    with quick_start(_command_in(arguments)), _net(arguments) as net:
         keep_to_share()
-        code = run(arguments)
-    sys.exit(code)
+        net.code = run(arguments)
+    sys.exit(net.code)
 
 
 def run(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.metadata
 import os
@@ -111,6 +112,7 @@ def redacted(text: str, environment: Mapping[str, str]) -> str:
     text = _ASSIGNED.sub(rf"\1{_HIDDEN}", _IN_ADDRESS.sub(_HIDDEN, text))
     values = {value for name, value in environment.items() if _IS_SECRET.fullmatch(name)}
     values |= {part for value in values for part in value.partition(":")[::2]}  # user:password
+    values |= {base64.b64encode(os.fsencode(value)).decode() for value in values}  # as HTTP carries them
     for value in sorted((printable(one) for one in values if len(one) >= _SHORTEST_SECRET), key=len, reverse=True):
         text = text.replace(value, _HIDDEN)
     return text

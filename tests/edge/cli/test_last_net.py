@@ -186,7 +186,8 @@ def test_the_newest_reports_are_kept(tmp_path, monkeypatch):
 
 def test_reports_and_lines_hold_no_secrets(tmp_path, monkeypatch):
     monkeypatch.setenv("RRID_EDGE_MILVUS_TOKEN", "root:hunter22")
-    secret = "hunter22, http://me:pass1word@host/x, token='t0ken', {'api_key': 'k3y'}, --password=pa55"
+    secret = "Basic cm9vdDpodW50ZXIyMg==, hunter22, "
+    secret += "http://me:pass1word@host/x, token='t0ken', {'api_key': 'k3y'}, --password=pa55"
     _break(monkeypatch, "rrid_edge.gallery.opening.open_store", RuntimeError(secret))
     outcome = rrid_edge("gallery", "list", ".")
     monkeypatch.setattr("rrid_edge.gallery.opening.open_store", lambda _location: 1 // 0)
@@ -194,7 +195,7 @@ def test_reports_and_lines_hold_no_secrets(tmp_path, monkeypatch):
     assert "ZeroDivisionError in rrid-edge gallery list ***/\\x1b/xxx" in named.err
     assert "xxx…: integer division" in named.err
     report = _reports(tmp_path)[0]
-    for word in ("hunter22", "pass1word", "t0ken", "k3y", "pa55"):
+    for word in ("hunter22", "cm9vdDpodW50ZXIyMg", "pass1word", "t0ken", "k3y", "pa55"):
         assert word not in outcome.err
         assert word not in report.read_text()
     assert "@host/x" in report.read_text()
@@ -283,6 +284,17 @@ def test_without_stderr_the_exit_code_still_tells(monkeypatch):
     assert run(["no-such-command"]) == 2
     _break(monkeypatch, "rrid_edge.machine.doctor.examine", RuntimeError("boom"))
     assert run(["--debug", "doctor"]) == 5
+
+
+def test_an_error_before_the_command_is_caught(tmp_path):
+    program = (
+        "import sys; from rrid_edge.cli import app, main\n"
+        "app.keep_to_share = lambda: 1 // 0\n"
+        "sys.argv = ['rrid-edge', 'doctor']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    _one_line(Outcome(done.returncode, done.stdout, done.stderr), "ZeroDivisionError in rrid-edge doctor")
+    assert len(_reports(tmp_path)) == 1
 
 
 def test_a_damaged_installation_is_one_line(tmp_path):
