@@ -252,8 +252,9 @@ def threshold_for(candidates: Sequence[Path], fingerprint: str, fpr: float) -> f
                     parameter="fpr",
                 )
             return point.score
-    known = ", ".join(f"{point.fpr:g}" for point in thresholds.points) or "no rate, as it holds none"
+    known = ", ".join(f"{point.fpr:g}" for point in thresholds.points)
+    measured = f"expected one of {known}" if known else "no rate was measured"
     raise UsageError(
-        f"{missing}: expected one of {known}; add it with: rrid-edge evaluate --fpr {fpr:g}",
+        f"{missing}: {measured}; add it with: rrid-edge evaluate --fpr {fpr:g}",
         parameter="fpr",
     )

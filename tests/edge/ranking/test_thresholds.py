@@ -158,7 +158,6 @@ POINT = {"fpr": 0.01, "score": 0.5, "tpr": 0.9}
         ({"points": [{**POINT, "score": [0.5]}]}, "score"),
         ({"points": [{**POINT, "tpr": 1.5}]}, "tpr"),
         ({"points": [{**POINT, "tpr": None}]}, "without a true-positive rate"),
-        ({"points": []}, "no points"),
         ({"points": [POINT, POINT]}, "ascending"),
         ({"points": [POINT, {**POINT, "fpr": 0.001}]}, "ascending"),
         ({"points": {"0.01": 0.5}}, "points"),
@@ -179,6 +178,15 @@ def test_wrong_types_and_ranges_are_refused_by_name(tmp_path, change, reason):
         find_thresholds([path], "f")
     assert caught.value.message.startswith(f"{path}: damaged thresholds (")
     assert reason in caught.value.message
+
+
+def test_a_file_without_rates_is_named(tmp_path):
+    path = tmp_path / "rrid.thresholds.json"
+    save_thresholds(path, Thresholds("f", "d", 1, 1, ()))
+    with pytest.raises(
+        UsageError, match=r"^.*rrid\.thresholds\.json: .* was not measured: no rate was measured; add it"
+    ):
+        threshold_for([path], "f", 0.01)
 
 
 def test_invalid_rates_and_labels_are_refused():
