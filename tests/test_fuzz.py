@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fuzzing import image_cases
@@ -13,6 +14,7 @@ from fuzzing.image_cases import ImageCases
 from fuzzing.image_seeds import FORMATS
 from fuzzing.running import Limits, run_here
 from fuzzing.watching import FAULT, REFUSED, SOUND
+from rrid_edge.crops.images import load_rgb
 from rrid_edge.errors import ImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # damaged files cause warnings of many libraries
@@ -67,10 +69,18 @@ def test_a_write_elsewhere_is_found(monkeypatch, tmp_path):
     assert "elsewhere" in result.detail
 
 
-def test_memory_and_time_are_limited():
-    for limits in (Limits(peak_mib=1), Limits(hang_s=0)):
+def test_memory_and_time_are_limited(monkeypatch):
+    def greedy(*arguments):
+        assert np.ones(64 << 20, np.uint8).all()
+        return load_rgb(*arguments)
+
+    monkeypatch.setattr(image_cases, "load_rgb", greedy)
+    for limits, words in ((Limits(peak_mib=32), "MiB of memory"), (Limits(hang_s=0), " s")):
         (result,) = run_here(ImageCases(1, 1), [2], limits)
         assert result.outcome == FAULT
+        assert words in result.detail
+    (result,) = run_here(ImageCases(1, 1), [2], Limits())
+    assert result.outcome != FAULT
 
 
 def test_the_script_runs_cases_in_processes_and_finds_crashes_and_hangs():
