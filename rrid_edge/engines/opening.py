@@ -35,13 +35,25 @@ def open_engine(
         max_batch: images per call; a TensorRT engine uses the limit of its profile.
 
     Raises:
-        UsageError: no such file, an unknown runtime, or a precision that the runtime does not support.
+        UsageError: no such file, a name that is not UTF-8, an unknown runtime, or a precision that the runtime does not
+            support.
         MissingDependencyError: the runtime is not installed.
         ModelFileError: the file is damaged or does not fit.
     """
     path = Path(path)
+    _refuse_name_without_utf8(path)
     chosen = choose_runtime(path, runtime, precision=precision).runtime
     return _open(path, chosen, precision=precision, threads=threads, max_batch=max_batch)
+
+
+def _refuse_name_without_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{printable(path)}: the name is not UTF-8, which no runtime opens; rename the file or its folder",
+            parameter="model",
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import GalleryError, ModelFileError, UsageError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow
 from rrid_edge.gallery.local.database import is_damage, transaction
-from rrid_edge.gallery.local.schema import FORMAT, MODULUS, columns_of
+from rrid_edge.gallery.local.schema import FORMAT, MODULUS, columns_of, to_bytes
 from rrid_edge.gallery.local.vector_file import VectorFormat
 from rrid_edge.model.spec import HEX64, ModelSpec
 
@@ -104,7 +104,8 @@ def refuse_unknown_facts(facts: Mapping[str, str]) -> None:
             raise UsageError(
                 f"fact {key!r}: {value!r}: expected a text for one of {', '.join(REMEMBERED)}", parameter=key
             )
-        if key == "retention_s" and value and not re.fullmatch("0*[1-9][0-9]{0,17}", value):
+        to_bytes(value)
+        if key == "retention_s" and value and not re.fullmatch("[1-9][0-9]{0,17}", value):
             raise UsageError(f"retention of {value!r}: expected a whole number of seconds above 0", parameter=key)
 
 
@@ -194,10 +195,11 @@ def refuse_newer(found: str, folder: Path) -> None:
 def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:
     """Write both copies, within a transaction."""
     facts[_CHECK] = str(facts_check(facts))
+    # As bytes, because Python binds no text with the name of a file that is no UTF-8.
     connection.executemany(
-        "INSERT INTO info VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value "
+        "INSERT INTO info VALUES (?, CAST(? AS TEXT)) ON CONFLICT (key) DO UPDATE SET value = excluded.value "
         "WHERE value IS NOT excluded.value",
-        facts.items(),
+        [(key, to_bytes(text)) for key, text in facts.items()],
     )
     connection.execute("INSERT OR REPLACE INTO info_copy VALUES (1, ?)", (json.dumps(facts),))
 

@@ -191,6 +191,8 @@ def remembered_properties(facts: Mapping[str, str]) -> dict[str, str]:
     for name, value in facts.items():
         if name not in REMEMBERED or not isinstance(value, str):
             raise UsageError(f"fact {name}={value!r} cannot be recorded: expected texts of {', '.join(REMEMBERED)}")
+        if value.encode("utf-8", "replace").decode() != value:
+            raise UsageError(f"{name} {printable(value)!r} is no Unicode text: Milvus cannot store it", parameter=name)
         if name == "retention_s" and value and not re.fullmatch("[0-9]{1,18}", value):
             raise UsageError(f"retention_s {value!r}: expected a whole number of seconds", parameter="retention_s")
     return {PREFIX + name: str(value) for name, value in facts.items()}

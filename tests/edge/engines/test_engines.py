@@ -133,6 +133,10 @@ def test_runtime_and_file_must_fit_each_other(tmp_path):
         open_engine(engine_file, "openvino")
     with pytest.raises(UsageError, match="no such model file"):
         open_engine(tmp_path / "none.onnx")
+    odd = save_tiny_model(tmp_path / "m.onnx").rename(tmp_path / "m\udcff.onnx")
+    for runtime in ("auto", "onnxruntime", "openvino"):
+        with pytest.raises(UsageError, match=r"m\\udcff\.onnx: the name is not UTF-8.*; rename the file"):
+            open_engine(odd, runtime)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

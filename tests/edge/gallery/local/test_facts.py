@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rrid_edge.errors import GalleryError
+from rrid_edge.errors import GalleryError, UsageError
 from rrid_edge.gallery.local.facts import Facts, facts_check, write_facts
 from rrid_edge.gallery.local.projection import ProjectionFacts
 from rrid_edge.gallery.local.store import LocalGallery
+from rrid_edge.gallery.milvus.facts import remembered_properties
 from support.galleries import SPEC, rows, vectors
 
 
@@ -107,3 +108,30 @@ def test_facts_of_other_types_in_the_table_are_damage(index, tmp_path):
         write_facts(connection, dict(saved))
         connection.commit()
         connection.close()
+
+
+def test_a_model_whose_name_is_no_utf8_is_remembered_and_mended_from_the_copy(tmp_path):
+    location = tmp_path / "index"
+    with LocalGallery.create(location, SPEC) as store:
+        store.remember({"model": "models/\udcff.onnx"})
+    connection = sqlite3.connect(location / "meta.sqlite")
+    connection.execute("DELETE FROM info WHERE key = 'model'")
+    connection.commit()
+    connection.close()
+    with LocalGallery(location, write=True) as store:
+        assert store.info().model == "models/\udcff.onnx"
+
+
+def test_half_a_surrogate_pair_is_no_name_of_a_model(tmp_path):
+    with LocalGallery.create(tmp_path / "index", SPEC) as store:
+        with pytest.raises(UsageError, match="no Unicode text"):
+            store.remember({"model": "\ud800"})
+        assert store.verify().sound
+    with pytest.raises(UsageError, match="Milvus cannot store it"):
+        remembered_properties({"model": "\udcff"})
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "060", "1.5", "9" * 19, "\u0663"])
+def test_only_what_can_be_read_again_is_remembered(tmp_path, seconds):
+    with LocalGallery.create(tmp_path / "index", SPEC) as store, pytest.raises(UsageError, match="retention"):
+        store.remember({"retention_s": seconds})
