@@ -325,3 +325,14 @@ def test_pictures_of_cuhk03_evaluate_as_those_in_the_file(tmp_path):
     assert result.metrics.mean_ap == pytest.approx(expected.mean_ap, abs=1e-12)
     assert result.metrics.cmc == pytest.approx(expected.cmc, abs=1e-12)
     assert result.metrics.valid_queries == 16
+
+
+@pytest.mark.parametrize(
+    ("camera", "words"), [("cam1", "named like one"), ("lobby", "holds several folders (person_a, ")]
+)
+def test_one_camera_with_folders_of_people_is_refused_or_read_as_asked(tmp_path, camera, words):
+    raw = write_camera_first(tmp_path / "raw", (camera,), "abcd")
+    refused(rrid_edge("prepare", "folders", raw, tmp_path / "out"), 2, "this looks like 1 camera with 4 people", words)
+    outcome = rrid_edge("prepare", "folders", raw, tmp_path / "out", "--layout", "camera-first", "--num-val", "0")
+    assert outcome.code == 0, outcome.err
+    assert "2 people, 1 camera: no query has a right answer in another camera" in outcome.err
