@@ -105,7 +105,13 @@ def match(
     depth = _rerank_depth(rerank_depth, top_k) if rerank else 0
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
     question = _Question(
-        groups, asked, pattern, fpr, needs_pictures=sheet is not None or report is not None, follow_links=follow_links
+        groups,
+        asked,
+        pattern,
+        fpr,
+        needs_pictures=sheet is not None or report is not None,
+        follow_links=follow_links,
+        in_folders=any(path.is_dir() for path in query_paths),
     )
     answer = _ask(question, settings, lambda stored: open_model(model, stored, runtime, precision, threads))
     draw(answer, sheet, report)
@@ -123,6 +129,7 @@ class _Question:
         fpr: false-positive rate that sets the threshold, or None.
         needs_pictures: the answer is drawn.
         follow_links: links that lead out of the gallery's folder are read.
+        in_folders: the queries are the images of folders; one that cannot be read is left out.
     """
 
     groups: Sequence[tuple[Path, ...]]
@@ -131,6 +138,7 @@ class _Question:
     fpr: float | None
     needs_pictures: bool
     follow_links: bool
+    in_folders: bool
 
 
 def _refuse_conflicts(fpr: float | None, threshold: float | None, expand: int) -> None:
@@ -182,7 +190,8 @@ def _ask(
         if has_fused:
             settings = replace(settings, least_likeness=_least_likeness(path, engine))
         remembered = queried.info.pattern if queried.info is not None else ""
-        queries = embed_queries(engine, groups, question.pattern or remembered or "auto", folder)
+        unreadable = (lambda error: say(f"left out {error.message}")) if question.in_folders else None
+        queries = embed_queries(engine, groups, question.pattern or remembered or "auto", folder, unreadable)
         with ProgressBar("indexing") as bar:
             indexed = queried.indexed(path, engine, IndexSettings(question.pattern), bar)
         _say_indexing(folder, indexed)

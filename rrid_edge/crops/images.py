@@ -14,6 +14,7 @@ transparent pixels, and images too small or too large to be a crop of a person.
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ from rrid_edge.crops.formats import FORMATS, HEAD_BYTES, format_of, why_refused
 from rrid_edge.crops.memory import MAX_DECODING_BYTES, decoding_bytes
 from rrid_edge.crops.reading import MAX_BYTES, read_file
 from rrid_edge.errors import ImageError, printable, unforeseen
+
+# Pillow logs damage of TIFF files. Without a handler, Python prints what a library logs.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 MAX_PIXELS: Final = 64_000_000
 """Largest accepted width x height, about two 8K video frames. Stops decompression bombs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -88,7 +88,11 @@ def names_within(groups: Sequence[tuple[Path, ...]], folder: Path) -> frozenset[
 
 
 def embed_queries(
-    engine: Engine, groups: Sequence[tuple[Path, ...]], pattern: str = "auto", folder: Path | None = None
+    engine: Engine,
+    groups: Sequence[tuple[Path, ...]],
+    pattern: str = "auto",
+    folder: Path | None = None,
+    unreadable: Callable[[ImageError], None] | None = None,
 ) -> list[Query]:
     """One query per group of files. The engine computes all images in one call.
 
@@ -98,14 +102,15 @@ def embed_queries(
         pattern: how file names are read; see :func:`rrid_edge.crops.naming.name_reader`.
         folder: of the gallery's crops, or None. The names of queries in it are read with their folders, as those of
             its crops are.
+        unreadable: receives the error of each query that cannot be decoded, which is left out. None raises the first.
 
     Raises:
-        ImageError: a file cannot be decoded.
+        ImageError: a file cannot be decoded; with ``unreadable``, no query can be.
         UsageError: the pattern is unknown.
     """
     reader = name_reader(pattern)
     root = None if folder is None else folder.resolve()
-    images = [[_read(file, engine.spec) for file in files] for files in groups]
+    groups, images = _readable(groups, engine.spec, unreadable)
     with item_at_work(", ".join(str(file) for files in groups[:3] for file in files)):
         descriptors = engine.run(np.stack([pixels for group in images for pixels, _ in group]))
     queries, start = [], 0
@@ -116,6 +121,26 @@ def embed_queries(
         queries.append(_query(files, descriptors[start:stop], names, warnings))
         start = stop
     return queries
+
+
+def _readable(
+    groups: Sequence[tuple[Path, ...]], spec: ModelSpec, unreadable: Callable[[ImageError], None] | None
+) -> tuple[list[tuple[Path, ...]], list[list[tuple[NDArray[np.uint8], str]]]]:
+    """The queries that can be decoded: their files, and the pixels of and doubts about each file."""
+    kept, images = [], []
+    error: ImageError | None = None
+    for files in groups:
+        try:
+            images.append([_read(file, spec) for file in files])
+            kept.append(files)
+        except ImageError as refusal:
+            if unreadable is None:
+                raise
+            error = refusal
+            unreadable(refusal)
+    if error is not None and not kept:
+        raise error
+    return kept, images
 
 
 def _name(file: Path, root: Path | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -280,3 +281,19 @@ def test_queries_in_a_folder_follow_the_same_rules(desk):
     assert "queries/b.jpg" not in outcome.out
     assert "left out: 1 file with other endings (.avif 1)" in outcome.err
     assert "query queries/b.jpg" in rrid_edge("match", "queries", "gallery", "--follow-links").out
+
+
+def test_a_query_of_a_folder_that_cannot_be_read_costs_itself_only(desk):
+    (desk / "queries").mkdir()
+    noise(5).save(desk / "queries" / "good.jpg")
+    (desk / "queries" / "drawing.jpg").write_bytes(b"%!PS-Adobe-3.0")
+    noise(6).save(desk / "queries" / "huge.png")
+    os.truncate(desk / "queries" / "huge.png", 40 << 30)
+    outcome = rrid_edge("match", "queries", "gallery", "--json")
+    assert outcome.code == 0
+    assert [result["query"] for result in json.loads(outcome.out)["results"]] == [["queries/good.jpg"]]
+    assert "left out queries/drawing.jpg: a PostScript file" in outcome.err
+    assert "left out queries/huge.png: 40 GiB, too large" in outcome.err
+    refused(rrid_edge("match", "queries/huge.png", "gallery"), 2, "huge.png: 40 GiB, too large")
+    (desk / "queries" / "good.jpg").unlink()
+    refused(rrid_edge("match", "queries", "gallery"), 2, "queries/huge.png: 40 GiB, too large")
