@@ -24,6 +24,7 @@ SMALL_BYTES: Final = 4 << 20
 """Largest file that is read, in bytes, unless its kind allows more. Brackets take 20 times their bytes in memory."""
 LARGE_BYTES: Final = 256 << 20
 """For lists of a whole dataset or gallery. The largest real one has a tenth of it."""
+_MOST_BITS: Final = 64
 _MOST_BRACKETS: Final = 2_000_000
 _MOST_COMMAS: Final = 20_000_000
 _MAX_REASON: Final = 200
@@ -107,9 +108,9 @@ class Artefact(Generic[Content]):
 
     def convert(self, values: object, *, where: str) -> Content:
         """Check plain values: dictionaries, lists, texts, numbers, booleans and None; as :meth:`parse`."""
-        self._refuse_newer(values, where)
         try:
-            _refuse_infinite(values, "the top")
+            _refuse_odd_numbers(values, "the top")
+            self._refuse_newer(values, where)
             return msgspec.convert(values, self.schema)
         except (ValueError, RecursionError) as error:
             raise self.damaged(where, str(error)) from error
@@ -159,17 +160,19 @@ def _decoded(text: str | bytes) -> object:
         return json.loads(text)
 
 
-def _refuse_infinite(values: object, place: str) -> None:
-    """Refuse NaN and infinity, which TOML has and which no range of a schema refuses.
+def _refuse_odd_numbers(values: object, place: str) -> None:
+    """Refuse NaN and infinity, which TOML has and no range of a schema refuses, and numbers that Python cannot print.
 
     Raises:
         ValueError: there is one.
     """
     if isinstance(values, float) and not math.isfinite(values):
         raise ValueError(f"{values} is not a finite number at {place}")
+    if isinstance(values, int) and values.bit_length() > _MOST_BITS:
+        raise ValueError(f"a whole number of more than {_MOST_BITS} bits at {place}")
     if isinstance(values, dict):
         for key, value in values.items():
-            _refuse_infinite(value, str(key))
+            _refuse_odd_numbers(value, str(key))
     elif isinstance(values, list):
         for value in values:
-            _refuse_infinite(value, place)
+            _refuse_odd_numbers(value, place)

@@ -67,7 +67,7 @@ def check_input_size(height_px: int, width_px: int, stripes: tuple[int, ...]) ->
     known = 0 < len(stripes) <= _MOST_SCALES and all(2 <= count <= _MOST_STRIPES for count in stripes)
     if not known or len(set(stripes)) != len(stripes):
         raise UsageError(
-            f"stripes {list(stripes[:_MOST_SCALES])} do not work: expected 1 to {_MOST_SCALES} different whole numbers "
+            f"stripes {stripes[:_MOST_SCALES]} do not work: expected 1 to {_MOST_SCALES} different whole numbers "
             f"from 2 to {_MOST_STRIPES}, for example 6, 4, 2"
         )
     if width_px < 32 or width_px % 16:

@@ -52,6 +52,8 @@ def test_sound_json_and_toml_are_read(tmp_path):
         (json.dumps({**GOOD, "points": [{"rate": "0.5"}]}), "points[0].rate"),
         (json.dumps({**GOOD, "points": [{}]}), "rate"),
         (json.dumps({**GOOD, "points": {"a": 1}}), "points"),
+        (json.dumps({**GOOD, "format": 10**400}), "more than 64 bits at format"),
+        (json.dumps({**GOOD, "points": [{"rate": 10**30}]}), "more than 64 bits at rate"),
         (json.dumps({**GOOD, "points": [{"rate": float("nan")}]}), "malformed"),
         ('{"format":2,"name":"a","points":[{"rate":0.5,"score":1e999}]}', "out of range"),
         (json.dumps({**GOOD, "name": "\x1b[31m"}).replace('"format": 2', '"format": true'), "format"),
@@ -79,6 +81,14 @@ def test_names_that_are_no_utf8_are_read_as_python_writes_them(tmp_path):
     for text in (deep, '{"format":2,"name":"\\udcff","points":[{"rate":NaN}]}', '{"name":"\\udcff"'):
         with pytest.raises(ModelFileError, match=r"^x: damaged points"):
             POINTS.parse(text, where="x")
+
+
+@pytest.mark.parametrize("digits", ["0x" + "f" * 10_000, "[[0b" + "1" * 50_000 + "]]", "-18446744073709551616"])
+def test_toml_has_no_numbers_that_python_cannot_print(tmp_path, digits):
+    path = tmp_path / "points.toml"
+    path.write_text(f'format = 1\nname = "a"\npoints = []\nextra = {digits}\n', encoding="utf-8")
+    with pytest.raises(ModelFileError, match="more than 64 bits at extra"):
+        POINTS.read(path)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "[nan]"])
