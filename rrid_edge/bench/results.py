@@ -168,13 +168,13 @@ class BenchReport:
         lines = [
             f"machine  {machine}",
             f"threads  {self.threads or 'chosen by the runtimes'}; {self.date}",
-            f"model    {printable(self.model)} ({self.fingerprint[:12]}), parity against {self.reference}",
+            f"model    {printable(self.model)} ({self.fingerprint[:12]}), parity against {printable(self.reference)}",
             "",
         ]
         lines += self._engine_lines()
         lines += self._pipeline_lines()
         lines += self._search_lines()
-        lines += [f"not measured: {reason}" for reason in self.passed_over]
+        lines += [f"not measured: {printable(reason)}" for reason in self.passed_over]
         return "\n".join(lines)
 
     def _engine_lines(self) -> list[str]:

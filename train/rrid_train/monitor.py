@@ -134,7 +134,7 @@ class Monitor:
         """Print a line on stderr if it was not printed before."""
         if self._enabled and line not in self._told:
             self._told.add(line)
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
     def _record(self, row: dict[str, Any]) -> None:
         path = self._folder / METRICS_FILE

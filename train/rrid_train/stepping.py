@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rrid_edge.errors import CheckFailedError
+from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.machine.processor import threads_within
 from rrid_train.data.workers import Batch
 from rrid_train.distributed import Processes
@@ -50,7 +50,7 @@ class Stepper:
             weights = None if config.weights == "auto" else config.weights
             notes = load_backbone(self.model, config.backbone_weights, weights)
         if notes and processes.is_main:
-            print(f"weights: {'; '.join(notes)}", file=sys.stderr, flush=True)
+            print(printable(f"weights: {'; '.join(notes)}"), file=sys.stderr, flush=True)
         self.network = self._place(self.model)
         self.optimiser = make_optimiser(config, self.model)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.amp == "fp16")
