@@ -109,7 +109,7 @@ class Artefact(Generic[Content]):
     def convert(self, values: object, *, where: str) -> Content:
         """Check plain values: dictionaries, lists, texts, numbers, booleans and None; as :meth:`parse`."""
         try:
-            _refuse_odd_numbers(values, "the top")
+            _refuse_odd_numbers(values, "")
             self._refuse_newer(values, where)
             return msgspec.convert(values, self.schema)
         except (ValueError, RecursionError) as error:
@@ -167,12 +167,12 @@ def _refuse_odd_numbers(values: object, place: str) -> None:
         ValueError: there is one.
     """
     if isinstance(values, float) and not math.isfinite(values):
-        raise ValueError(f"{values} is not a finite number at {place}")
+        raise ValueError(f"{values} is not a finite number at {place or 'the top'}")
     if isinstance(values, int) and values.bit_length() > _MOST_BITS:
-        raise ValueError(f"a whole number of more than {_MOST_BITS} bits at {place}")
+        raise ValueError(f"a whole number of more than {_MOST_BITS} bits at {place or 'the top'}")
     if isinstance(values, dict):
         for key, value in values.items():
-            _refuse_odd_numbers(value, str(key))
+            _refuse_odd_numbers(value, f"{place}.{key}" if place else str(key))
     elif isinstance(values, list):
         for value in values:
             _refuse_odd_numbers(value, place)
