@@ -17,14 +17,15 @@ PRESETS = {
     "market1501": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
     "dukemtmc": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)_f(?P<frame>\d+)",
     "msmt17": r"(?P<person>\d{4,})_\d{3,}_(?P<camera>\d{2})_\d{4}(?:morning|noon|afternoon)_(?P<frame>\d+)_\d+",
-    "veri776": r"(?P<person>\d{4,})_c(?P<camera>\d{3})_(?P<frame>\d{8})_\d+",
-    "cuhk03-np": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)_\d+",
+    "veri776": r"(?P<person>\d{4,6})_c(?P<camera>\d{3})_(?P<frame>\d{8})_\d+",
+    "cuhk03-np": r"(?P<person>-1|\d{4,6})_c(?P<camera>\d)_\d{1,4}",
     "mars": r"(?:00(?=-))?(?P<person>-1|\d{4,})C(?P<camera>\d)T(?P<track>\d{4})F(?P<frame>\d{3,})",
     "ilids-vid": r"cam(?P<camera>\d)_person(?P<person>\d{3,})(?:_(?P<frame>\d{5}))?",
     "prid2011": r"cam_(?P<camera>[ab])/person_(?P<person>\d{4})(?:/(?P<frame>\d{4}))?",
     "viper": r"cam_(?P<camera>[ab])/(?P<person>\d{3})_\d{1,3}",
     "cuhk03": r"(?P<person>\d+_\d+)_(?P<camera>\d)_\d+",
-    "rrid": r"(?P<person>-\d{7}|\d{8})_(?P<camera>\d{2,4})_\d{4,}",
+    # Longer cameras and numbers only below person 1,000,000: "20261125_1730_0001" is a date and a time.
+    "rrid": r"(?=00|-|\d{8}_\d\d_\d{4}(?!\d))(?P<person>-\d{7}|\d{8})_(?P<camera>\d{2,4})_\d{4,}",
 }
 """Regular expressions for file names without suffix, and with the last folders if they hold ``/``. More text may follow
 after ``_`` or ``.``."""

@@ -229,6 +229,7 @@ def test_images_outside_the_folders_of_a_dataset_are_counted(tmp_path):
         "left out: 1 file with other endings (.db 1)",
         "left out: 4 images outside the folders of the dataset (gt_bbox)",
     )
+    assert load_dataset(market, num_val=0).table().endswith("outside the folders of the dataset (gt_bbox)")
     msmt17 = write_msmt17(tmp_path / "msmt17")
     save(msmt17 / "train" / "0009" / "0009_000_01_0303morning_0015_0.jpg", 1)
     remarks = load_dataset(msmt17, num_val=0).remarks

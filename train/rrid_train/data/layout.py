@@ -78,11 +78,11 @@ class Dataset:
         return measurable(*paired_labels(*sides), same_camera=same_camera)
 
     def table(self) -> str:
-        """:meth:`counts` as a text table: subset | persons | images."""
+        """:meth:`counts` as a text table: subset | persons | images. What was left out follows."""
         lines = [f"{'subset':<12} | {'persons':>10} | {'images':>8}", f"{'-' * 12} | {'-' * 10} | {'-' * 8}"]
         for name, counts in self.counts().items():
             lines.append(f"{name:<12} | {counts['persons']:>10,} | {counts['images']:>8,}")
-        return "\n".join(lines)
+        return "\n".join((*lines, *self.remarks))
 
 
 def load_dataset(
