@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,20 @@ import pytest
 from rrid_edge import files
 from rrid_edge.errors import CheckpointError, ImageError, OutputError, UsageError
 from rrid_train import loop, monitor, run_folder, stepping
-from rrid_train.checkpoint import load_checkpoint, load_training_state
+from rrid_train.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_training_state,
+    save_checkpoint,
+    save_training_state,
+)
 from rrid_train.loop import train
+from rrid_train.model import RRID
 from rrid_train.monitor import read_metrics
+from rrid_train.settings import ModelConfig
 from support.commands import rrid_edge
 from support.datasets import write_dataset
+from support.pictures import noise
 from support.small_training import assert_same_runs, make_trainings_small, resume, small_config, validate
 
 
@@ -290,3 +302,59 @@ def test_a_damaged_state_is_one_line(moments, tmp_path, change, words):
     torch.save(state, tmp_path / "last.state.pt")
     with pytest.raises(CheckpointError, match=words):
         resume(tmp_path)
+
+
+def test_kills_while_checkpoints_are_written_leave_whole_files_and_nothing_else(tmp_path):
+    """Each child writes both files again and again until it is killed."""
+    model = RRID(ModelConfig("resnet18", 32, 32, (2,), 4), 2)
+    facts = Checkpoint(model.config, 2, "tiny", 1, {}, {})
+    last, state = tmp_path / "last.safetensors", tmp_path / "last.state.pt"
+
+    def write() -> None:
+        save_checkpoint(last, model, facts)
+        save_training_state(state, {"model": model.state_dict()})
+
+    write()
+    generator, left = random.Random(1), 0
+    for _ in range(12):
+        child = os.fork()
+        if not child:
+            while True:
+                write()
+        time.sleep(generator.uniform(0, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        left += len(list(tmp_path.glob(".*")))
+        assert load_checkpoint(last).state.keys() == load_training_state(state)["model"].keys()
+    assert left  # else no kill struck while a file was written
+    save_checkpoint(last, model, facts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [last.name, state.name]
+
+
+def test_a_preparation_that_was_killed_leaves_nothing_after_the_next(tmp_path):
+    raw = tmp_path / "raw"
+    for person in "1234":
+        (raw / person).mkdir(parents=True)
+        for camera in "12":
+            for shot in "ab":
+                noise(int(person + camera + str(ord(shot))), 32, 16).save(raw / person / f"c{camera}_{shot}.png")
+
+    child = os.fork()
+    if not child:
+        real, written = Path.write_bytes, []
+
+        def dying(path: Path, content: bytes) -> int:
+            written.append(path)
+            if len(written) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(path, content)
+
+        Path.write_bytes = dying  # type: ignore[method-assign,assignment]
+        rrid_edge("prepare", "folders", raw, tmp_path / "out")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert sorted(path.name[:4] for path in tmp_path.iterdir()) == [".rri", "raw"]
+    outcome = rrid_edge("prepare", "folders", raw, tmp_path / "out")
+    assert outcome.code == 0, outcome
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 16

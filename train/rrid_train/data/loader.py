@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from rrid_train.data.layout import Dataset
 from rrid_train.data.sampler import PersonSampler
 from rrid_train.data.transforms import TrainingImages
-from rrid_train.data.workers import Batch, BatchReader, quiet_about_cores, read_batches
+from rrid_train.data.workers import Batch, BatchReader, end_with_parent, quiet_about_cores, read_batches
 from rrid_train.distributed import Processes
 from rrid_train.settings import TrainConfig
 
@@ -67,6 +67,7 @@ def make_loader(config: TrainConfig, dataset: Dataset, processes: Processes) -> 
             batch_sampler=sampler,
             collate_fn=_as_is,
             num_workers=config.num_workers,
+            worker_init_fn=end_with_parent,
             pin_memory=processes.device.type == "cuda",
             prefetch_factor=_PREFETCHED_BATCHES if config.num_workers else None,
         )

@@ -7,9 +7,11 @@ file descriptor, and a kill leaves nothing. A batch of 64 images of 384 x 128 pi
 from __future__ import annotations
 
 import errno
+import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,9 @@ from rrid_edge.errors import UsageError, unforeseen
 
 Batch = tuple[Tensor, Tensor]
 """Images, uint8 (B, height, width, 3), and their persons, int64 (B,), in [0, persons)."""
+
+_WATCH_S = 0.5
+"""Seconds between two looks of a worker at its parent."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,21 @@ def read_batches(loader: DataLoader[Any]) -> Iterator[Batch]:
         finally:
             with suppress(RuntimeError, AttributeError):  # here, not whenever the object is freed
                 batches._shutdown_workers()
+
+
+def end_with_parent(_worker: int = 0) -> None:
+    """Let this worker process end soon after the training process, however that dies.
+
+    PyTorch's own watch is not enough: a worker that still has a batch to send would wait for a reader for ever.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
 @contextmanager
