@@ -74,6 +74,8 @@ class Artefact(Generic[Content]):
             content = path.read_bytes()
         except FileNotFoundError:
             raise
+        except NotADirectoryError as error:  # the path goes through a file
+            raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
         except OSError as error:
             raise self.error(f"{where}: cannot be read ({error.strerror or error}); make the file readable") from error
         if is_toml is None:

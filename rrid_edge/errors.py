@@ -227,5 +227,7 @@ def printable(path: str | Path) -> str:
 
     Example: a newline in a name is shown as ``\n``.
     """
-    text = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    if (text := str(path)).isprintable():
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

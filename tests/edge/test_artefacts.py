@@ -105,8 +105,9 @@ def test_special_and_oversized_files_are_refused_unread(tmp_path):
     for path in (tmp_path / "large.json", tmp_path):
         with pytest.raises(ModelFileError):
             POINTS.read(path)
-    with pytest.raises(FileNotFoundError):
-        POINTS.read(tmp_path / "none.json")
+    for path in (tmp_path / "none.json", tmp_path / "large.json" / "none.json"):  # a file is no folder
+        with pytest.raises(FileNotFoundError):
+            POINTS.read(path)
 
 
 def test_lists_of_a_dataset_may_be_large_but_not_all_brackets(tmp_path):
