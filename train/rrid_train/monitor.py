@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from msgspec import Meta
 from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ArtefactError, OutputError, printable, unforeseen
 from rrid_edge.files import atomic_output, write_text
+from rrid_edge.json_text import json_text
 from rrid_train.losses import LossTerms
 from rrid_train.run_folder import METRICS_FILE
 from rrid_train.settings import TrainConfig
@@ -140,7 +140,7 @@ class Monitor:
         path = self._folder / METRICS_FILE
         try:
             with path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
+                stream.write(json_text(row) + "\n")
             if self._board is not None:
                 for name, value in row.items():
                     if isinstance(value, float):
@@ -212,7 +212,7 @@ def keep_rows(folder: Path, *, step: int, epoch: int) -> None:
         return
     kept = [row for row in read_metrics(folder) if row["step"] <= step]
     kept = [row for row in kept if row["kind"] != "validation" or row.get("epoch", 0) <= epoch]
-    text = "".join(json.dumps(row) + "\n" for row in kept)
+    text = "".join(json_text(row) + "\n" for row in kept)
     if text.encode() != path.read_bytes():
         write_text(path, text)
 

@@ -432,3 +432,17 @@ def test_a_browser_sorts_camera_names(tmp_path, gallery, result):
     """
     document = html_report([replace(result, matches=matches)], gallery, block_names=NAMES)
     assert in_browser(tmp_path, document, script) == "43215"
+
+
+def test_a_link_that_leads_out_is_drawn_only_if_asked(tmp_path):
+    (tmp_path / "crops").mkdir()
+    for path in (tmp_path / "private.jpg", tmp_path / "crops" / "b.jpg"):
+        Image.new("RGB", (30, 60)).save(path)
+    (tmp_path / "crops" / "a.jpg").symlink_to(tmp_path / "private.jpg")
+    (tmp_path / "crops" / "c.jpg").symlink_to("b.jpg")
+    for name, follow_links, is_drawn in (("a.jpg", False, False), ("a.jpg", True, True), ("c.jpg", False, True)):
+        found = Match(1, 0.5, name)
+        pictures = MatchPictures(tmp_path / "crops", follow_links=follow_links)
+        thumbnail = pictures.read(found, 60, 120)
+        assert (thumbnail.image is not None) is is_drawn
+        assert thumbnail.problem == ("" if is_drawn else "this file is a link that leads out of its folder")
