@@ -15,7 +15,10 @@ def drawn() -> list[tuple[int, str, int]]:
 
 def defined(kind: type[errors.RridEdgeError], depth: int = 0) -> list[tuple[int, str, int]]:
     return [(depth, kind.__name__, kind.exit_code)] + [
-        entry for child in kind.__subclasses__() for entry in defined(child, depth + 1)
+        entry
+        for child in kind.__subclasses__()
+        if child.__module__ == errors.__name__  # other packages and tests have classes of their own
+        for entry in defined(child, depth + 1)
     ]
 
 
