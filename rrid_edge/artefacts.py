@@ -111,7 +111,8 @@ class Artefact(Generic[Content]):
     def convert(self, values: object, *, where: str) -> Content:
         """Check plain values: dictionaries, lists, texts, numbers, booleans and None; as :meth:`parse`."""
         try:
-            _refuse_odd_numbers(values, "")
+            if (odd := _odd_number(values)) is not None:
+                raise ValueError(f"{odd[0]} - at ${odd[1]}")
             self._refuse_newer(values, where)
             return msgspec.convert(values, self.schema)
         except (ValueError, RecursionError) as error:
@@ -162,19 +163,20 @@ def _decoded(text: str | bytes) -> object:
         return json.loads(text)
 
 
-def _refuse_odd_numbers(values: object, place: str) -> None:
-    """Refuse NaN and infinity, which TOML has and no range of a schema refuses, and numbers that Python cannot print.
+def _odd_number(values: object) -> tuple[str, str] | None:
+    """The first NaN or infinity, which TOML has and no range of a schema refuses, or number that Python cannot print.
 
-    Raises:
-        ValueError: there is one.
+    Returns:
+        What it is, and its place, as msgspec writes places; None if there is none.
     """
     if isinstance(values, float) and not math.isfinite(values):
-        raise ValueError(f"{values} is not a finite number at {place or 'the top'}")
+        return f"{values} is not a finite number", ""
     if isinstance(values, int) and values.bit_length() > _MOST_BITS:
-        raise ValueError(f"a whole number of more than {_MOST_BITS} bits at {place or 'the top'}")
-    if isinstance(values, dict):
-        for key, value in values.items():
-            _refuse_odd_numbers(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(values, list):
-        for value in values:
-            _refuse_odd_numbers(value, place)
+        return f"a whole number of more than {_MOST_BITS} bits", ""
+    is_object = isinstance(values, dict)
+    if not isinstance(values, dict | list):
+        return None
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        if (found := _odd_number(value)) is not None:
+            return found[0], (f".{key}" if is_object else f"[{key}]") + found[1]
+    return None

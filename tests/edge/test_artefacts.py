@@ -53,7 +53,7 @@ def test_sound_json_and_toml_are_read(tmp_path):
         (json.dumps({**GOOD, "points": [{}]}), "rate"),
         (json.dumps({**GOOD, "points": {"a": 1}}), "points"),
         (json.dumps({**GOOD, "format": 10**400}), "more than 64 bits at format"),
-        (json.dumps({**GOOD, "points": [{"rate": 10**30}]}), "more than 64 bits at points.rate"),
+        (json.dumps({**GOOD, "points": [{"rate": 10**30}]}), "more than 64 bits at points[0].rate"),
         (json.dumps({**GOOD, "points": [{"rate": float("nan")}]}), "malformed"),
         ('{"format":2,"name":"a","points":[{"rate":0.5,"score":1e999}]}', "out of range"),
         (json.dumps({**GOOD, "name": "\x1b[31m"}).replace('"format": 2', '"format": true'), "format"),
