@@ -125,6 +125,14 @@ FORMS = {
         {"n_averaged": torch.tensor(5), **_with("module.")},
         ("prefix module. taken off", "averaged weights", "1 other tensor(s) left out (first: 'n_averaged')"),
     ),
+    "averages beside raw ones in one dictionary": (
+        _with("model.", ZEROS) | _with("swa.module.") | {"swa.n_averaged": torch.tensor(2)},
+        (
+            "prefix swa.module. taken, the averaged weights, and not prefix model., the raw ones",
+            "1 other tensor(s) left out (first: 'swa.n_averaged')",
+        ),
+    ),
+    "two usual keys": ({"state_dict": S, "model": ZEROS}, ("state_dict taken off", "left model")),
     "ema": (
         {"state_dict": ZEROS, "state_dict_ema": S},
         ("state_dict_ema taken, the averaged weights, and not state_dict, the raw ones",),

@@ -61,7 +61,9 @@ class _Found:
     @property
     def averaged(self) -> bool:
         words = {word for part in (*self.path, self.prefix) for word in _words(part)}
-        return not words.isdisjoint(_AVERAGES) or any(name.endswith("n_averaged") for name in self.flat)
+        return not words.isdisjoint(_AVERAGES) or any(
+            name.endswith("n_averaged") and _clean(name) == f"{self.prefix}n_averaged" for name in self.flat
+        )
 
     @property
     def name(self) -> str:
@@ -102,7 +104,7 @@ def choose_weights(opened: Opened, anchor: str, weights: str | None = None) -> C
     chosen = _read(opened, taken, [place.prefix for place in found if place.flat is taken.flat])
     notes = [f"{taken.name} taken off"] if taken.name else []
     if averages and raws:
-        other = _only(opened.where, raws if taken.averaged else averages)
+        other = (raws if taken.averaged else averages)[0]
         kinds = ("averaged", "raw") if taken.averaged else ("raw", "averaged")
         notes = [f"{taken.name or 'top level'} taken, the {kinds[0]} weights, and not {other.name or 'the top level'}, "
                  f"the {kinds[1]} ones"]  # fmt: skip
@@ -220,17 +222,18 @@ def _words(text: str) -> list[str]:
 
 
 def _only(where: str, places: list[_Found]) -> _Found:
-    """The one place of several that is meant: the outermost, under a usual key or without a prefix.
+    """The one place of several that is meant: the outermost, under the first usual key, without a prefix.
 
     Raises:
         CheckpointError: there are several.
     """
     outermost = min(len(place.path) for place in places)
     near = [place for place in places if len(place.path) == outermost]
-    usual = [place for place in near if not place.path or place.path[-1] in _KEYS]
-    for few in ([place for place in usual if not place.prefix], usual):
-        if len(few) == 1:
-            return few[0]
+    for key in ("", *_KEYS):
+        usual = [place for place in near if (place.path[-1] if place.path else "") == key]
+        for few in ([place for place in usual if not place.prefix], usual):
+            if len(few) == 1:
+                return few[0]
     if len(near) > 1:
         raise CheckpointError(
             f"{where}: it holds several networks ({'; '.join(place.name or 'top level' for place in near[:4])}); "
@@ -248,7 +251,8 @@ def _read(opened: Opened, place: _Found, prefixes: Sequence[str]) -> ChosenWeigh
     for stored_name, stored in place.flat.items():
         name = _clean(stored_name)
         owner = max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
-        beside_wrapper = bool(place.shown) and "." not in stored_name  # as n_averaged beside module.*
+        # As n_averaged beside module.*: it is the wrapper's own.
+        beside_wrapper = not stored_name.startswith(place.shown) and "." not in name.removeprefix(place.prefix)
         if owner != place.prefix or beside_wrapper:
             left_out += [stored_name] if owner is None or beside_wrapper else []
             continue
