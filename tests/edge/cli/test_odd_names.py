@@ -11,7 +11,9 @@ import pytest
 
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery.indexing.sync import index_folder
+from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
+from rrid_edge.gallery.opening import model_path, model_text
 from rrid_edge.json_text import name_of_text
 from support.commands import rrid_edge
 from support.galleries import milvus_address
@@ -33,30 +35,28 @@ def names_of(texts):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder, a model and a query whose names are no UTF-8."""
+    """A model, and a query whose name is no UTF-8."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RRID_EDGE_MODEL", raising=False)
     noise(1).save("picture.jpg")
     shutil.copy("picture.jpg", "q\udce9.jpg")
-    save_tiny_model(tmp_path / "m.onnx")
-    (tmp_path / "m\udce9").mkdir()
-    shutil.move("m.onnx", "m\udce9/rrid.onnx")
+    save_tiny_model(tmp_path / "models" / "rrid.onnx")
     return tmp_path
 
 
 def test_all_commands_of_a_local_gallery(desk):
     expected = save_odd_names(desk / "picture.jpg", desk / "g\udce9")
-    report = strict(rrid_edge("index", "g\udce9", "--model", "m\udce9/rrid.onnx", "--json"))
+    report = strict(rrid_edge("index", "g\udce9", "--json"))
     assert (report["rows"], report["failed"], report["endings"]) == (len(expected), [], {})
     assert names_of([report["gallery"]]) == {b"g\xe9"}
     answer = strict(rrid_edge("match", "q\udce9.jpg", "g\udce9", "--top-k", "50", "--json"))
     (result,) = answer["results"]
     assert names_of(match["path"] for match in result["matches"]) == expected
     assert names_of(result["query"]) == {b"q\xe9.jpg"}
-    assert names_of([answer["model"]]) == {os.fsencode(desk / "m\udce9" / "rrid.onnx")}
+    assert names_of([answer["model"]]) == {os.fsencode(desk / "models" / "rrid.onnx")}
     listed = strict(rrid_edge("gallery", "list", "g\udce9", "--json"))
     assert names_of(row["path"] for row in listed["rows"]) == expected
-    assert names_of([listed["info"]["model"]]) == {b"../../m\xe9/rrid.onnx"}
+    assert names_of([listed["info"]["model"]]) == {b"../../models/rrid.onnx"}
     assert strict(rrid_edge("gallery", "verify", "g\udce9", "--json"))["damaged"] == []
     assert rrid_edge("gallery", "export", "g\udce9", "a.npz").code == 0
     with np.load("a.npz") as exported:
@@ -89,3 +89,12 @@ def test_milvus_lite_keeps_the_names(desk):
         assert gallery.verify().sound
         assert gallery.forget(["latin1_\udce9\udcff.jpg", "new\nline.jpg"], keep_out=False).rows == 2
         assert index_folder(desk / "crops", gallery, FakeEngine(spec)).added == 2
+
+
+def test_a_model_in_a_folder_whose_name_is_no_utf8_is_remembered(tmp_path):
+    location, model = tmp_path / "index", tmp_path / "m\udce9" / "rrid.onnx"
+    with LocalGallery.create(location, fake_spec(block_width=4)) as gallery:
+        gallery.remember({"model": model_text(location, model)})
+        told = gallery.info().model
+    assert told == "../m\uefe9/rrid.onnx"
+    assert model_path(location, told) == model
