@@ -249,6 +249,16 @@ def test_curves_that_cannot_be_drawn_end_nothing_and_hide_nothing(data, tmp_path
     monkeypatch.setattr(monitor, "draw_curves", broken)
     assert train(small_config(data, tmp_path / "run", epochs=1)).exists()
     assert "the curves could not be drawn (ValueError: no fonts)" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no such dataset"):
+        train(small_config(data / "none", tmp_path / "none", epochs=1))
+    monkeypatch.setattr(loop.Trainer, "_run_epoch", _refuse)
+    with pytest.raises(ImageError):
+        train(small_config(data, tmp_path / "failed", epochs=1))
+    assert "curves" not in capsys.readouterr().err
+
+
+def _refuse(*_arguments: object) -> None:
+    raise ImageError("a.jpg", "it is cut")
 
 
 def test_a_kill_while_an_old_run_is_deleted_leaves_a_run_or_none(moments, tmp_path, monkeypatch):

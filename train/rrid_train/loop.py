@@ -103,9 +103,8 @@ class Trainer(Stepper):
         super().__init__(config, processes, self.dataset.num_train_persons, network=network)
         self.steps_per_epoch = math.ceil(len(self.sampler) / config.accumulate)
         self.epoch, self.validated = 0, 0
-        self.best_map = -1.0
         self._stop_signal: int | None = None
-        self._saved_step = 0
+        self.best_map, self._saved_step = -1.0, 0
 
     def run(self) -> Path:
         """Train from the current step to the last epoch, or until SIGINT or SIGTERM.
@@ -121,6 +120,7 @@ class Trainer(Stepper):
             print(f"{printable(self.dataset.name)}\n{self.dataset.table()}", file=sys.stderr, flush=True)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         monitor: Monitor | None = None
+        failed = True
         try:
             steps = config.epochs * self.steps_per_epoch
             with self.processes.sharing_errors():
@@ -130,6 +130,7 @@ class Trainer(Stepper):
             while self.epoch < config.epochs and self._stop_signal is None:
                 self._run_epoch(monitor)
             self._end(monitor)
+            failed = False
         except Exception as error:
             self._save_after(error)
             raise
@@ -137,7 +138,7 @@ class Trainer(Stepper):
             for number, handler in previous.items():
                 signal.signal(number, handler)
             if monitor is not None:
-                monitor.close()
+                monitor.close(failed=failed)
         return self.folder.chosen
 
     def _end(self, monitor: Monitor) -> None:

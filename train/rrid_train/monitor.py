@@ -150,8 +150,12 @@ class Monitor:
                 f"{printable(path)}: cannot be written ({error.strerror or error}); free space on this file system"
             ) from error
 
-    def close(self) -> None:
-        """Close TensorBoard's file and draw the curves. They are no reason to fail, or to hide another error."""
+    def close(self, *, failed: bool = False) -> None:
+        """Close TensorBoard's file and draw the curves. They are no reason to fail.
+
+        Args:
+            failed: the training ended with an error, so that this says nothing of its own.
+        """
         if not self._enabled:
             return
         try:
@@ -159,7 +163,8 @@ class Monitor:
                 self._board.close()
             draw_curves(self._folder)
         except Exception as error:
-            self.tell_once(f"the curves could not be drawn ({unforeseen(error)})")
+            if not failed:
+                self.tell_once(f"the curves could not be drawn ({unforeseen(error)})")
 
 
 def _tensorboard(folder: Path, step: int) -> Any:  # noqa: ANN401 - an optional package
