@@ -185,6 +185,29 @@ def test_a_pickle_without_end_is_refused(tmp_path, monkeypatch):
         load_weights(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("head", [b"cos", b"\x80\x02\x8e" + (10 << 30).to_bytes(8, "little"), b"(I1", b"Vx", b""])
+def test_a_sparse_file_of_20_gib_is_refused_without_reading_it(tmp_path, head):
+    with (tmp_path / "w.pkl").open("wb") as stream:
+        stream.write(head)
+        stream.truncate(20 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=r"w\.pkl: "):
+            load_weights(tmp_path / "w.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_sparse_tensor_of_20_gib_is_refused_without_reading_it(tmp_path):
+    header = _safetensors({"base.layer1.0.conv1.weight": _entry(shape=(5 << 30,), offsets=(0, 20 << 30))}, b"")
+    with (tmp_path / "w.safetensors").open("wb") as stream:
+        stream.write(header)
+        stream.truncate(len(header) + (20 << 30))
+    with pytest.raises(CheckpointError, match="its tensors have more than 4,294,967,296 bytes"):
+        load_weights(tmp_path / "w.safetensors")
+
+
 def test_many_tensors_of_one_storage_cannot_take_much_memory(tmp_path):
     state = b"".join(text(f"base.{index}.w") + _tensor(0, (1 << 20,), (0,), values=1) for index in range(400))
     payload = b"\x80\x02}(" + ANCHOR + _tensor(0, (1,), (1,), values=1) + state + b"u."

@@ -15,7 +15,7 @@ from rrid_edge.errors import CheckpointError, UsageError, printable
 from rrid_train.weight_files import zip_archive
 from rrid_train.weight_files.arrays import read_array
 from rrid_train.weight_files.older import load_old
-from rrid_train.weight_files.pickles import Budget
+from rrid_train.weight_files.pickles import Budget, MappedFile
 from rrid_train.weight_files.records import RefusedError, StoredArray, StoredTensor, TensorLike
 from rrid_train.weight_files.safetensors_file import is_safetensors, parse_safetensors
 from rrid_train.weight_files.zip_archive import ZipArchive
@@ -33,6 +33,8 @@ _OTHERS: Final = (
 )
 _TAR_MAGIC, _TAR_PLACE = b"ustar", 257
 _MAX_REASON, _MAX_DEPTH = 200, 32
+_MOST_BYTES = 4 << 30
+"""Most bytes of all tensors that are read. A training state of the largest network has 1 GB."""
 _MOST_VALUES_PER_BYTE, _FREE_VALUES = 4, 1 << 24
 
 
@@ -65,6 +67,11 @@ class Opened:
         try:
             if self._values_read > _MOST_VALUES_PER_BYTE * self.size + _FREE_VALUES:
                 raise ValueError("its tensors claim far more values than it has bytes")
+            storage_bytes = (
+                stored.storage.total * stored.storage.dtype.itemsize if isinstance(stored, StoredTensor) else 0
+            )
+            if max(storage_bytes, 4 * self._values_read) > _MOST_BYTES:
+                raise ValueError(f"its tensors have more than {_MOST_BYTES:,} bytes")
             if isinstance(stored, StoredTensor):
                 return stored.read(self._storages)
             return torch.from_numpy(read_array(stored))
@@ -109,7 +116,7 @@ def open_weights(path: Path) -> Opened:
     try:
         with path.open("rb") as stream:
             # The map stays open as long as something needs it: tensors are read later.
-            file = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            file = MappedFile(stream.fileno(), 0, access=mmap.ACCESS_READ)
             content = memoryview(file)
             if is_safetensors(content) or _is_named_safetensors(path, content):
                 parsed = parse_safetensors(content, where)

@@ -8,23 +8,19 @@ refused.
 
 from __future__ import annotations
 
-import io
-import mmap
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from rrid_train.weight_files.calls import Nested, build, call, extend, make_instance, set_entries
 from rrid_train.weight_files.names import runs_programs
 from rrid_train.weight_files.records import Reference, RefusedError
+from rrid_train.weight_files.streams import Stream
 
 MAX_INSTRUCTIONS: Final = 1_000_000
 """Most instructions of one file. A pickled ResNet-152 with its optimiser has about 100,000."""
 
-
-Stream: TypeAlias = io.BytesIO | mmap.mmap
-"""What instructions are read from. Neither reserves memory for more bytes than it holds."""
 
 _MAX_NAME = 1000
 

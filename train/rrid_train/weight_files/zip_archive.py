@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
-from rrid_train.weight_files.pickles import Budget, read_pickle
+from rrid_train.weight_files.pickles import MOST_BYTES, Budget, read_pickle
 from rrid_train.weight_files.records import RefusedError, storage_of
 
 MAGIC: Final = b"PK\x03\x04"
@@ -50,8 +50,10 @@ class ZipArchive:
             RefusedError: it asks for something that no weight file needs.
             ValueError: it is damaged.
         """
-        pickle = io.BytesIO(bytes(self._entry(self._folder + "data.pkl")))
-        return read_pickle(pickle, budget, persistent=self._storage)
+        name = self._folder + "data.pkl"
+        if self._entries[name].file_size > MOST_BYTES:
+            raise ValueError(f"its data.pkl has more than {MOST_BYTES:,} bytes")
+        return read_pickle(io.BytesIO(bytes(self._entry(name))), budget, persistent=self._storage)
 
     def read(self, key: str, size: int) -> memoryview:
         """The bytes of a storage; see :class:`rrid_train.weight_files.records.Source`."""
