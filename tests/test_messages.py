@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("rrid_edge", "train/rrid_train", "export/rrid_export", "calib/rrid_calib")
 OPTION = re.compile(r"(?<![\w-])--[a-z{][\w-]*")
-COMMAND = re.compile(r"\b(rrid-edge|torchrun|python3|pip|venv made with)\b[^;:,()]*")
+COMMAND = re.compile(r"\b(rrid-edge|torchrun|python3|pip|docker run|venv made with)\b[^;:,()]*")
 """Advice to run a command, ours or another program's, names the command's options."""
 STYLE = re.compile(r"var\(--[a-z]+\)|--[a-z]+: #")
 """Variables of style sheets are written like options."""

@@ -5,6 +5,7 @@ Usage: python tools/kill_training.py 100 [SEED] [training-0 training-1 export ca
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -26,4 +27,5 @@ if __name__ == "__main__":
         "calibration": lambda: calibration_work(root, root / "export"),
     }
     struck = kill_and_check(root, [makers[name]() for name in chosen], kills=kills, seed=seed)
+    shutil.rmtree(root)  # after a failure it stays, with the log of the runs
     print(f"every run went on exactly, nothing left; {dict(sorted(struck.items()))}")

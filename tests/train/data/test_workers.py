@@ -135,7 +135,7 @@ def test_the_death_of_a_worker_waits_for_the_end_of_a_step():
     [
         (
             OSError(errno.ENOSPC, "No space left on device"),
-            "^no space for the locks .* .containers: --shm-size 1g., or",
+            "^no space for the locks .* .docker run --shm-size 1g., or",
         ),
         (OSError(errno.EMFILE, "Too many open files"), "^too many open files .* raise it .ulimit -n"),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "^the system starts no more processes"),

@@ -214,7 +214,7 @@ def machine_error(error: BaseException) -> UsageError | None:
         if number == errno.ENOSPC:
             return UsageError(
                 "no space for the locks of the worker processes: expected some KiB in /dev/shm; empty it or "
-                "make it larger (containers: --shm-size 1g), or set num_workers 0",
+                "make it larger (docker run --shm-size 1g), or set num_workers 0",
                 parameter="num_workers",
             )
         if number in (errno.EMFILE, errno.ENFILE):
@@ -226,7 +226,7 @@ def machine_error(error: BaseException) -> UsageError | None:
         if number == errno.EAGAIN:
             return UsageError(
                 "the system starts no more processes: expected room for the worker processes; raise the limit (ulimit "
-                "-u; containers: --pids-limit), or set fewer num_workers",
+                "-u, docker run --pids-limit), or set fewer num_workers",
                 parameter="num_workers",
             )
         if number == errno.ENOMEM or isinstance(at, MemoryError):
