@@ -215,11 +215,8 @@ def test_a_row_that_cannot_be_written_is_one_line_and_the_step_is_saved(data, mo
             raise OSError(28, "No space left on device")
         return json.dumps(_value)
 
-    class Full:
-        dumps, loads = staticmethod(full), staticmethod(json.loads)
-
     with monkeypatch.context() as patched:
-        patched.setattr(monitor, "json", Full)
+        patched.setattr(monitor, "json_text", full)
         with pytest.raises(OutputError, match=r"metrics.jsonl: cannot be written \(No space left on device\); free sp"):
             train(small_config(data, run))
     assert f"saved at step 3; resume with: rrid-edge train --resume {run}" in capsys.readouterr().err
