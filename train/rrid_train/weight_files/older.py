@@ -13,8 +13,9 @@ from typing import Final
 import torch
 
 from rrid_train.weight_files.arrays import as_bytes
-from rrid_train.weight_files.pickles import Budget, Stream, read_pickle
+from rrid_train.weight_files.pickles import Budget, read_pickle
 from rrid_train.weight_files.records import RefusedError, Storage, storage_of, whole_numbers
+from rrid_train.weight_files.streams import Stream
 
 _MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C
 _VERSION: Final = 1001

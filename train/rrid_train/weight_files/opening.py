@@ -15,9 +15,10 @@ from rrid_edge.errors import CheckpointError, UsageError, printable
 from rrid_train.weight_files import zip_archive
 from rrid_train.weight_files.arrays import read_array
 from rrid_train.weight_files.older import load_old
-from rrid_train.weight_files.pickles import Budget, MappedFile
+from rrid_train.weight_files.pickles import Budget
 from rrid_train.weight_files.records import RefusedError, StoredArray, StoredTensor, TensorLike
 from rrid_train.weight_files.safetensors_file import is_safetensors, parse_safetensors
+from rrid_train.weight_files.streams import MappedFile
 from rrid_train.weight_files.zip_archive import ZipArchive
 
 _SAFETENSORS: Final = ".safetensors"
@@ -67,10 +68,8 @@ class Opened:
         try:
             if self._values_read > _MOST_VALUES_PER_BYTE * self.size + _FREE_VALUES:
                 raise ValueError("its tensors claim far more values than it has bytes")
-            storage_bytes = (
-                stored.storage.total * stored.storage.dtype.itemsize if isinstance(stored, StoredTensor) else 0
-            )
-            if max(storage_bytes, 4 * self._values_read) > _MOST_BYTES:
+            held = stored.storage.size_bytes if isinstance(stored, StoredTensor) else 0
+            if max(held, 4 * self._values_read) > _MOST_BYTES:
                 raise ValueError(f"its tensors have more than {_MOST_BYTES:,} bytes")
             if isinstance(stored, StoredTensor):
                 return stored.read(self._storages)

@@ -117,6 +117,11 @@ class Storage:
         if self.start + self.values > self.total:
             raise ValueError(f"a view of storage {self.key[:40]!r} ends behind it")
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole storage."""
+        return self.total * self.dtype.itemsize
+
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
@@ -156,7 +161,7 @@ class StoredTensor:
         storage = self.storage
         known = (id(storage.source), storage.key)
         if known not in cache:
-            content = bytearray(storage.source.read(storage.key, storage.total * storage.dtype.itemsize))
+            content = bytearray(storage.source.read(storage.key, storage.size_bytes))
             cache[known] = (
                 torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
             )

@@ -9,8 +9,9 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
-from rrid_train.weight_files.pickles import MOST_BYTES, Budget, read_pickle
+from rrid_train.weight_files.pickles import Budget, read_pickle
 from rrid_train.weight_files.records import RefusedError, storage_of
+from rrid_train.weight_files.streams import MOST_BYTES
 
 MAGIC: Final = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
