@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from fuzzing import image_cases
+from fuzzing.artefact_cases import ArtefactCases
+from fuzzing.artefact_kinds import KINDS
 from fuzzing.image_cases import ImageCases
 from fuzzing.image_seeds import FORMATS
 from fuzzing.running import Limits, run_here
-from fuzzing.watching import FAULT, REFUSED, SOUND
+from fuzzing.watching import FAULT, REFUSED, SOUND, USER_FOLDERS
 from rrid_edge.crops.images import load_rgb
 from rrid_edge.errors import ImageError
 
@@ -31,6 +33,16 @@ def test_damaged_images_are_read_or_refused_by_name():
     assert _faults(results) == []
     seen = {(result.kind, result.outcome) for result in results}
     assert seen >= {(kind, REFUSED) for kind in FORMATS} | {(kind, SOUND) for kind in FORMATS if FORMATS[kind].reads}
+
+
+def test_damaged_artefacts_are_read_or_refused_by_name(tmp_path, monkeypatch):
+    for name in USER_FOLDERS:
+        monkeypatch.setenv(name, str(tmp_path))  # the cases change them, and these come back
+    (tmp_path / "world").mkdir()
+    results = run_here(ArtefactCases(18, 132, tmp_path / "world", whole=False), range(132), Limits())
+    assert _faults(results) == []
+    assert {result.kind for result in results} == {name for name, kind in KINDS.items() if not kind.is_large}
+    assert {SOUND, REFUSED} == {result.outcome for result in results}
 
 
 def test_a_case_depends_on_its_seed_and_number_only():

@@ -87,7 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--no-huge", action="store_true", help="images: leave out those of very many pixels")
     parser.add_argument("--keep", type=Path, help="write the files of faults into this folder")
     parser.add_argument("--hang-s", type=float, default=20.0, help="seconds that a case may take")
-    parser.add_argument("--peak-mib", type=float, default=400.0, help="memory that a process may take")
+    parser.add_argument("--peak-mib", type=float, default=330.0, help="memory that a case may take")
     return parser.parse_args()
 
 

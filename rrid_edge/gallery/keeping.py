@@ -16,6 +16,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from rrid_edge.artefacts import LARGE_BYTES, Artefact
+from rrid_edge.crops.naming import name_reader
+from rrid_edge.crops.times import check_time_source
 from rrid_edge.errors import GalleryError, UsageError, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output, user_state_folder
 from rrid_edge.gallery.contract import GalleryStore
@@ -105,6 +107,11 @@ def load(location: object) -> Kept | None:
         kept = _KEPT.read(file)
     except FileNotFoundError:
         return None
+    try:  # a gallery with a pattern that does not work could not be opened again
+        name_reader(kept.facts.pattern or "auto")
+        check_time_source(kept.facts.time_from or "name")
+    except UsageError as error:
+        raise _KEPT.damaged(printable(file), error.message) from error
     return Kept(asdict(kept.facts), kept.forgotten)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzzing.artefact_kinds import KINDS, ArtefactKind
-from fuzzing.watching import FAULT, REFUSED, SOUND, Sentry, resident_mib
+from fuzzing.watching import FAULT, REFUSED, SOUND, USER_FOLDERS, Sentry
 from fuzzing.world import make_world
 from rrid_edge.errors import printable
 from support.commands import Outcome, rrid_edge
@@ -33,7 +33,7 @@ class ArtefactCases:
 
     def __init__(self, seed: int, count: int, world: Path, *, whole: bool) -> None:
         self.count = count
-        self.base_mib, self.limits_sound = 0.0, False
+        self.only_reads = False
         self._seed, self._world = seed, world
         self._kinds = [name for name, kind in KINDS.items() for _ in range(kind.weight) if whole or not kind.is_large]
         self._sentry: Sentry | None = None
@@ -45,9 +45,8 @@ class ArtefactCases:
         """Take a folder for the cases; what commands keep for a user goes there too."""
         self._folder = folder
         self._sentry = self._sentry or Sentry()
-        for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "TMPDIR"):
+        for name in USER_FOLDERS:
             os.environ[name] = str(folder)
-        self.base_mib = resident_mib()
 
     def stop(self) -> None:
         """Nothing is left to end."""

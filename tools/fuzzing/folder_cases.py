@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzzing.image_cases import ImageCases, is_readable
-from fuzzing.watching import FAULT, SOUND, Sentry
+from fuzzing.watching import FAULT, SOUND, USER_FOLDERS, Sentry
 from fuzzing.world import MODEL_SPEC
 from rrid_edge.crops.folder import is_image_name
 from rrid_edge.errors import printable
@@ -32,7 +32,7 @@ class FolderCases:
 
     def __init__(self, seed: int, count: int) -> None:
         self.count = count
-        self.base_mib, self.limits_sound = 0.0, False
+        self.only_reads = False
         self._images = ImageCases(seed, count * FILES)
         self._seed = seed
         self._sentry: Sentry | None = None
@@ -42,7 +42,7 @@ class FolderCases:
         """Write the model. What commands keep for a user goes into ``folder`` too."""
         self._folder = folder
         self._sentry = self._sentry or Sentry()
-        for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "TMPDIR"):
+        for name in USER_FOLDERS:
             os.environ[name] = str(folder)
         save_tiny_model(folder / "rrid.onnx", MODEL_SPEC)
 

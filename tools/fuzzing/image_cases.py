@@ -17,7 +17,7 @@ from PIL import Image
 from fuzzing.exif import odd_exif, with_exif, with_right_checksums
 from fuzzing.image_seeds import FORMATS, ImageFormat, huge_files, picture
 from fuzzing.mutations import mutate
-from fuzzing.watching import FAULT, REFUSED, SOUND, Sentry, resident_mib
+from fuzzing.watching import FAULT, REFUSED, SOUND, Sentry
 from rrid_edge.crops.images import MAX_PIXELS, load_rgb, read_image, read_image_bytes
 from rrid_edge.embedding.process import DecodingProcess
 from rrid_edge.errors import ImageError, printable
@@ -72,7 +72,7 @@ class ImageCases:
 
     def __init__(self, seed: int, count: int, *, huge: bool = False) -> None:
         self.count = count
-        self.base_mib, self.limits_sound = 0.0, True
+        self.only_reads = True
         self._seed = seed
         self._sound = _sound_files()
         self._huge = huge_files(MAX_PIXELS) if huge else []
@@ -85,7 +85,6 @@ class ImageCases:
         self._folder = folder
         self._sentry = self._sentry or Sentry()
         Image.init()
-        self.base_mib = resident_mib()
 
     def stop(self) -> None:
         """End the decoding process."""

@@ -28,7 +28,7 @@ class Result:
         outcome: :data:`SOUND`, :data:`REFUSED` or :data:`FAULT`.
         detail: the reason of a refusal or a fault.
         seconds: wall-clock time.
-        peak_mib: largest resident memory of the process during the case, in MiB, without :attr:`Cases.base_mib`.
+        peak_mib: resident memory that the case took at its peak, besides what the process held before, in MiB.
     """
 
     number: int
@@ -43,10 +43,8 @@ class Cases(Protocol):
     """One kind of fuzzing. Every process has its own after :meth:`start`."""
 
     count: int
-    base_mib: float
-    """Memory of the packages that are loaded before the first case; it does not count."""
-    limits_sound: bool
-    """Whether memory is limited if a file is sound. The work on a sound one, such as a training, may need more."""
+    only_reads: bool
+    """Whether a case only reads its file. A sound file may cause work that needs more memory, such as a training."""
 
     def start(self, folder: Path) -> None:
         """Prepare a process; ``folder`` is its own and empty."""
@@ -66,16 +64,17 @@ class Cases(Protocol):
 
 def watched(cases: Cases, number: int, most_mib: float) -> Result:
     """Run a case, and measure it."""
+    held = resident_mib()  # packages such as PyTorch hold more than any case
     reset_peak()
     start = time.monotonic()
     try:
         outcome, detail = cases.check(number)
     except Exception as error:
         outcome, detail = FAULT, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{_place(error)}"
-    seconds, peak = time.monotonic() - start, peak_mib() - cases.base_mib
+    seconds, peak = time.monotonic() - start, peak_mib() - held
     if peak > most_mib / 2:
         gc.collect()  # the next case shall not count what this one holds
-    if peak > most_mib and (outcome == REFUSED or (outcome == SOUND and cases.limits_sound)):
+    if peak > most_mib and (outcome == REFUSED or (outcome == SOUND and cases.only_reads)):
         outcome, detail = FAULT, f"{peak:.0f} MiB of memory, expected at most {most_mib:.0f}; {detail}"
     return Result(number, cases.kind(number), outcome, detail, seconds, peak)
 
@@ -115,6 +114,8 @@ def _memory_mib(entry: str) -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+USER_FOLDERS: Final = ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR")
+"""Variables that name folders which commands and packages write to for the user."""
 _PROGRAMS: Final = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "socket.connect")
 _WRITES: Final = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 _WRITING_FLAGS: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

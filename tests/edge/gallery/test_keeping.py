@@ -93,6 +93,8 @@ def _raise():
         json.dumps({"facts": {"model": 3}, "forgotten": ""}),
         json.dumps({"facts": {"retention_s": "soon"}, "forgotten": ""}),
         json.dumps({"facts": {}, "forgotten": 3}),
+        json.dumps({"facts": {"pattern": "("}, "forgotten": ""}),
+        json.dumps({"facts": {"time_from": "moon"}, "forgotten": ""}),
     ],
     ids=lambda value: value[:40] or "empty",
 )

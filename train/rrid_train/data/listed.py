@@ -26,6 +26,7 @@ def listed_path(folder: Path, name: str, where: str) -> Path:
     if (
         not name.strip()
         or "\0" in name
+        or not _has_bytes(name)
         or any(path.is_absolute() or path.anchor or ".." in path.parts or not path.parts for path in parts)
     ):
         raise DatasetError(
@@ -33,6 +34,14 @@ def listed_path(folder: Path, name: str, where: str) -> Path:
             "'..'; correct the list, or copy it again"
         )
     return folder / name
+
+
+def _has_bytes(name: str) -> bool:
+    """Whether the file system can store a name. JSON can hold half of a surrogate pair."""
+    try:
+        return bool(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
 
 
 def check_files(root: Path, paths: Iterable[Path], *, follow_links: bool = False) -> None:
