@@ -98,7 +98,7 @@ def test_memory_and_time_are_limited(monkeypatch):
 def test_the_script_runs_cases_in_processes_and_finds_crashes_and_hangs():
     program = f"""
 import os, sys, time
-sys.argv = ["fuzz.py", "images", "--start", "1", "--count", "30", "--jobs", "2", "--hang-s", "4", "--no-huge"]
+sys.argv = ["fuzz.py", "images", "--start", "1", "--count", "20", "--jobs", "2", "--hang-s", "4", "--no-huge"]
 sys.path.insert(0, {str(SCRIPT.parent)!r})
 import fuzz
 from fuzzing import image_cases
@@ -116,5 +116,5 @@ sys.exit(fuzz.main())
     assert done.returncode == 1, done.stderr
     assert " 8: the process ended with -11" in done.stdout
     assert " 19: no end after" in done.stdout
-    assert "30 images of seed 1" in done.stdout
+    assert "20 images of seed 1" in done.stdout
     assert "2 faults" in done.stdout
