@@ -12,6 +12,7 @@ import pytest
 from fuzzing import image_cases
 from fuzzing.artefact_cases import ArtefactCases
 from fuzzing.artefact_kinds import KINDS
+from fuzzing.folder_cases import FolderCases
 from fuzzing.image_cases import ImageCases
 from fuzzing.image_seeds import FORMATS
 from fuzzing.running import Limits, run_here
@@ -35,9 +36,19 @@ def test_damaged_images_are_read_or_refused_by_name():
     assert seen >= {(kind, REFUSED) for kind in FORMATS} | {(kind, SOUND) for kind in FORMATS if FORMATS[kind].reads}
 
 
-def test_damaged_artefacts_are_read_or_refused_by_name(tmp_path, monkeypatch):
+@pytest.fixture
+def _user_folders(monkeypatch, tmp_path):
     for name in USER_FOLDERS:
         monkeypatch.setenv(name, str(tmp_path))  # the cases change them, and these come back
+
+
+@pytest.mark.usefixtures("_user_folders")
+def test_damaged_images_cost_an_index_those_files_only():
+    assert _faults(run_here(FolderCases(18, 1), [0], Limits())) == []
+
+
+@pytest.mark.usefixtures("_user_folders")
+def test_damaged_artefacts_are_read_or_refused_by_name(tmp_path):
     (tmp_path / "world").mkdir()
     results = run_here(ArtefactCases(18, 132, tmp_path / "world", whole=False), range(132), Limits())
     assert _faults(results) == []

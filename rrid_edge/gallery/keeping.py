@@ -129,11 +129,11 @@ def restore(location: object, store: GalleryStore) -> None:
     if kept is None:
         return
     own = Kept.of(store)  # a kill before the file was deleted leaves a gallery that has all of it already
-    if kept.forgotten and not own.forgotten:
-        try:
+    try:
+        if kept.forgotten and not own.forgotten:
             store.restore_kept_out(kept.forgotten)
-        except UsageError as error:
-            raise _KEPT.damaged(printable(kept_file(location)), error.message) from error
-    store.remember({name: value for name, value in kept.facts.items() if value and not own.facts[name]})
+        store.remember({name: value for name, value in kept.facts.items() if value and not own.facts[name]})
+    except UsageError as error:
+        raise _KEPT.damaged(printable(kept_file(location)), error.message) from error
     with contextlib.suppress(FileNotFoundError):
         kept_file(location).unlink()

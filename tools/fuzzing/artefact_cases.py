@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzzing.artefact_kinds import KINDS, ArtefactKind
-from fuzzing.watching import FAULT, REFUSED, SOUND, USER_FOLDERS, Sentry
+from fuzzing.watching import FAULT, METER, REFUSED, SOUND, USER_FOLDERS, Sentry
 from fuzzing.world import make_world
 from rrid_edge.errors import printable
 from support.commands import Outcome, rrid_edge
@@ -86,6 +86,7 @@ class ArtefactCases:
         folder = self._folder / "case"
         try:
             victim, damage, command = self._made(number, kind, folder)
+            METER.start()
             outcome, offences = self._run(command, folder)
             if (folder / "ran").exists():
                 offences.append("the file ran code")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Final
@@ -88,12 +89,18 @@ class FolderCases:
         if reason := _wrong_index(indexed, folder, good, set(listed) - good):
             return reason
         rows = json.loads(rrid_edge("gallery", "list", folder, "--json").out)["rows"]
-        if (names := {row["path"] for row in rows}) != good:
-            return f"the index holds other files than the readable ones: {sorted(names ^ good)[:3]!r}"
+        expected = {in_json(name) for name in good}
+        if (names := {row["path"] for row in rows}) != expected:
+            return f"the index holds other files than the readable ones: {sorted(names ^ expected)[:3]!r}"
         for name in sorted(listed)[:_QUERIES]:
             if reason := _wrong_match(rrid_edge("match", listed[name], folder, *options), listed[name], name in good):
                 return reason
         return ""
+
+
+def in_json(name: str) -> str:
+    """A file name as JSON has it: bytes that are no UTF-8 are characters from U+EF80 to U+EFFF."""
+    return re.sub("[\udc80-\udcff]", lambda found: chr(ord(found[0]) - 0xDC00 + 0xEF00), name)
 
 
 def _wrong_index(outcome: Outcome, folder: Path, good: set[str], bad: set[str]) -> str:
@@ -103,8 +110,9 @@ def _wrong_index(outcome: Outcome, folder: Path, good: set[str], bad: set[str]) 
         return ""
     facts = json.loads(outcome.out)
     failed = {path for path, _ in facts["failed"]}
-    if facts["rows"] != len(good) or facts["added"] != len(good) or failed != bad:
-        return f"index: {facts['added']} added, expected {len(good)}; left out otherwise: {sorted(failed ^ bad)[:3]!r}"
+    odd = sorted(failed ^ {in_json(name) for name in bad})
+    if facts["rows"] != len(good) or facts["added"] != len(good) or odd:
+        return f"index: {facts['added']} added, expected {len(good)}; left out otherwise: {odd[:3]!r}"
     lines = [line for line in outcome.err.splitlines() if line.startswith("left out ")]
     for name in bad:
         if not any(

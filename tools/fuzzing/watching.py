@@ -64,14 +64,13 @@ class Cases(Protocol):
 
 def watched(cases: Cases, number: int, most_mib: float) -> Result:
     """Run a case, and measure it."""
-    held = resident_mib()  # packages such as PyTorch hold more than any case
-    reset_peak()
+    METER.start()
     start = time.monotonic()
     try:
         outcome, detail = cases.check(number)
     except Exception as error:
         outcome, detail = FAULT, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{_place(error)}"
-    seconds, peak = time.monotonic() - start, peak_mib() - held
+    seconds, peak = time.monotonic() - start, METER.taken_mib()
     if peak > most_mib / 2:
         gc.collect()  # the next case shall not count what this one holds
     if peak > most_mib and (outcome == REFUSED or (outcome == SOUND and cases.only_reads)):
@@ -90,20 +89,28 @@ def _place(error: BaseException) -> str:
     return found
 
 
-def reset_peak() -> None:
-    """Start a new measurement of :func:`peak_mib`, where the kernel can."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123 - as quick as it gets
-        file.write("5")
+class PeakMeter:
+    """Measures the resident memory that this process takes besides what it held at the start.
+
+    Packages such as PyTorch hold more than any case takes.
+    """
+
+    def __init__(self) -> None:
+        self._held_mib = 0.0
+
+    def start(self) -> None:
+        """Start, or start again after a case was made: that is not the work of the program under test."""
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123 - as quick as it gets
+            file.write("5")  # where the kernel cannot, the peak is that of the process's life
+        self._held_mib = _memory_mib("VmRSS:")
+
+    def taken_mib(self) -> float:
+        """Memory at the peak since the start, in MiB."""
+        return max(0.0, _memory_mib("VmHWM:") - self._held_mib)
 
 
-def resident_mib() -> float:
-    """Resident memory of this process now."""
-    return _memory_mib("VmRSS:")
-
-
-def peak_mib() -> float:
-    """Largest resident memory since :func:`reset_peak`; of the process's life where the kernel cannot say."""
-    return _memory_mib("VmHWM:")
+METER: Final = PeakMeter()
+"""Of this process."""
 
 
 def _memory_mib(entry: str) -> float:

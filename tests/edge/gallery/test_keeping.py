@@ -109,6 +109,15 @@ def test_a_damaged_file_is_refused_instead_of_letting_people_in(location, conten
     assert file.exists()
 
 
+def test_a_fact_that_cannot_be_stored_is_refused_by_its_file(tmp_path):
+    with LocalGallery.create(tmp_path, SPEC) as store:
+        file = keeping.kept_file(tmp_path)
+        file.write_text(json.dumps({"facts": {"model": "half \ud800"}, "forgotten": ""}))
+        with pytest.raises(GalleryError, match=r"kept\.json: damaged record .*half of a surrogate pair"):
+            keeping.restore(tmp_path, store)
+    assert file.exists()
+
+
 @pytest.mark.parametrize(
     "state",
     [
