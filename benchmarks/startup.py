@@ -51,7 +51,7 @@ with open_engine(sys.argv[1]) as engine:
 
 STAGED = """
 import importlib, io, contextlib, json, sys, threading, time
-start = time.perf_counter()
+start, printed = time.perf_counter(), sys.stdout
 from rrid_edge.cli.app import main
 stages = {"imports of the command line": time.perf_counter() - start}
 threads = threading.local()
@@ -92,7 +92,7 @@ except SystemExit as leave:
     code = leave.code
 stages["the rest"] = time.perf_counter() - begin - nested.pop()
 assert code == 0, code
-print(json.dumps(stages))
+print(json.dumps(stages), file=printed)
 """
 
 

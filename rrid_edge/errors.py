@@ -212,10 +212,16 @@ def item_of(error: BaseException) -> str | None:
     return None
 
 
-def unforeseen(error: BaseException) -> str:
-    """What went wrong, in one short line without control characters, for example ``RuntimeError: no such layer``."""
+def unforeseen(error: BaseException, *, known: str = "") -> str:
+    """What went wrong, in one short line without control characters, for example ``RuntimeError: no such layer``.
+
+    Args:
+        error: the exception.
+        known: text to leave out of it, such as the path of a file that the message names anyway.
+    """
     try:
-        text = printable(" ".join(str(error).split()))
+        text = str(error).replace(known, "...") if known else str(error)
+        text = printable(" ".join(text.split()))
     except Exception:
         text = ""
     reason = f"{type(error).__name__}: {text}" if text else type(error).__name__

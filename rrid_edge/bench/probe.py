@@ -148,7 +148,7 @@ class _Gpu:
 def resident_mib() -> float:
     """Resident memory of this process in MiB, from /proc; 0 on systems without it."""
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     except (OSError, ValueError, IndexError):
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -30,7 +30,7 @@ class Group:
     def text(self, name: str) -> str:
         """The content of a file; empty if it cannot be read."""
         try:
-            return (self.folder / name).read_text(encoding="ascii", errors="replace").strip()
+            return (self.folder / name).read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             return ""
 

@@ -68,7 +68,7 @@ def _used_bytes(group: Group) -> int:
 def _meminfo_bytes(name: str, system: Path) -> int:
     """An entry of ``/proc/meminfo``; without one, what the C library knows."""
     try:
-        text = (system / "proc/meminfo").read_text(encoding="ascii", errors="replace")
+        text = (system / "proc/meminfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
     if found := re.search(rf"^{name}:\s+(\d{{1,15}}) kB$", text, re.MULTILINE):
@@ -93,7 +93,7 @@ def _address_space_bytes() -> int:
 
 def _own_address_space_bytes() -> int:
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0

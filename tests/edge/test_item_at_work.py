@@ -81,3 +81,10 @@ def test_exceptions_of_other_languages_are_remembered():
     with pytest.raises(_Panic) as caught, item_at_work("a.safetensors"):
         raise _Panic("index out of bounds")
     assert item_of(caught.value) == "a.safetensors"
+
+
+def test_what_the_message_names_anyway_takes_no_room_in_the_reason():
+    path = f"/{'deep/' * 60}m.onnx"
+    assert unforeseen(RuntimeError(f"load of {path} failed: no scale"), known=path) == (
+        "RuntimeError: load of ... failed: no scale"
+    )

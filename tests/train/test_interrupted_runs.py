@@ -326,8 +326,11 @@ def test_kills_while_checkpoints_are_written_leave_whole_files_and_nothing_else(
     for _ in range(12):
         child = os.fork()
         if not child:
-            while True:
-                write()
+            try:
+                while True:
+                    write()
+            finally:
+                os._exit(1)
         time.sleep(generator.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -348,17 +351,19 @@ def test_a_preparation_that_was_killed_leaves_nothing_after_the_next(tmp_path):
 
     child = os.fork()
     if not child:
-        real, written = Path.write_bytes, []
+        try:
+            real, written = Path.write_bytes, []
 
-        def dying(path: Path, content: bytes) -> int:
-            written.append(path)
-            if len(written) == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(path, content)
+            def dying(path: Path, content: bytes) -> int:
+                written.append(path)
+                if len(written) == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(path, content)
 
-        Path.write_bytes = dying  # type: ignore[method-assign,assignment]
-        rrid_edge("prepare", "folders", raw, tmp_path / "out")
-        os._exit(1)
+            Path.write_bytes = dying  # type: ignore[method-assign,assignment]
+            rrid_edge("prepare", "folders", raw, tmp_path / "out")
+        finally:
+            os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert sorted(path.name[:4] for path in tmp_path.iterdir()) == [".rri", "raw"]
     outcome = rrid_edge("prepare", "folders", raw, tmp_path / "out")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ArtefactError, CheckFailedError
 from rrid_edge.model.engine_sidecar import PrecisionProof
 from rrid_edge.model.spec import INPUT_NAME, ModelSpec
+from rrid_export.tensorrt.information import listed_layers
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -23,16 +22,6 @@ _TYPES = {
     "half": re.compile(r"\b(half|fp16|float16)\b", re.IGNORECASE),
     "single": re.compile(r"\b(float|fp32|float32)\b", re.IGNORECASE),
 }
-
-
-@dataclass(frozen=True)
-class _Information:
-    """What is read of the inspector's JSON. Without detailed profiling, layers are names."""
-
-    Layers: tuple[dict[str, Any] | str, ...]  # TensorRT's name
-
-
-_INFORMATION = Artefact("list of layers", _Information, "report this with the version of TensorRT")
 # Smallest share of typed layers that must have the precision. An fp16 engine keeps the tail and the input scaling in
 # float32, a few of about 60 fused layers; an int8 engine also the head and the layers that lose most accuracy.
 _MIN_SHARE = {"fp16": 0.5, "int8": 0.25}
@@ -67,7 +56,7 @@ def count_layers(information: str) -> PrecisionProof:
         CheckFailedError: the text is not JSON, or lists only layer names.
     """
     try:
-        layers = _INFORMATION.parse(information, where="the inspector's answer").Layers
+        layers = listed_layers(information)
     except ArtefactError as error:
         raise CheckFailedError(f"the engine's precision cannot be proved: {error.message}") from error
     typed = [layer for layer in layers if isinstance(layer, dict)]

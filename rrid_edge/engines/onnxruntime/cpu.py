@@ -42,9 +42,10 @@ class OnnxRuntimeEngine(BatchEngine):
         try:
             result: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
         except Exception as error:  # the runtime's own exception classes are not public
+            reason = unforeseen(error, known=str(self._file))
             raise ModelFileError(
-                f"{printable(self._file)}: ONNX Runtime cannot run this model ({unforeseen(error)}); export it again "
-                "with: rrid-edge export CHECKPOINT"
+                f"{printable(self._file)}: ONNX Runtime cannot run this model ({reason}); export it again with: "
+                "rrid-edge export CHECKPOINT"
             ) from error
         return result
 
@@ -107,7 +108,8 @@ def open_session(path: Path, options: Any, providers: list[Any], **more: Any) ->
     except MissingDependencyError:
         raise
     except Exception as error:  # the runtime's own exception classes are not public
+        reason = unforeseen(error, known=str(path))
         raise ModelFileError(
-            f"{printable(path)}: ONNX Runtime cannot load this model ({unforeseen(error)}); export it again "
-            "with: rrid-edge export CHECKPOINT"
+            f"{printable(path)}: ONNX Runtime cannot load this model ({reason}); export it again with: "
+            "rrid-edge export CHECKPOINT"
         ) from error

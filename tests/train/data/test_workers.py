@@ -179,17 +179,21 @@ def test_workers_end_with_a_training_that_is_killed():
     reading, writing = os.pipe()
     training = os.fork()
     if not training:
-        loader = DataLoader(
-            BatchReader(_LargeImages()),
-            batch_size=2,
-            num_workers=2,
-            collate_fn=lambda batch: batch,
-            worker_init_fn=end_with_parent,
-        )
-        batches = read_batches(loader)
-        next(batches)
-        os.write(writing, b" ".join(str(child.pid).encode() for child in multiprocessing.active_children()))
-        signal.pause()
+        try:
+            loader = DataLoader(
+                BatchReader(_LargeImages()),
+                batch_size=2,
+                num_workers=2,
+                collate_fn=lambda batch: batch,
+                worker_init_fn=end_with_parent,
+            )
+            batches = read_batches(loader)
+            next(batches)
+            os.write(writing, b" ".join(str(child.pid).encode() for child in multiprocessing.active_children()))
+            signal.pause()
+        finally:
+            os._exit(1)  # else an error would go on with the tests in a second process
+    os.close(writing)
     pids = [int(pid) for pid in os.read(reading, 100).split()]
     time.sleep(0.2)  # until the pipe is full
     os.kill(training, signal.SIGKILL)
@@ -204,7 +208,6 @@ def test_workers_end_with_a_training_that_is_killed():
         os.kill(pid, signal.SIGKILL)
     assert not orphans
     os.close(reading)
-    os.close(writing)
 
 
 class _LargeImages(Dataset[tuple[torch.Tensor, int]]):
