@@ -159,13 +159,19 @@ def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
                 partial.touch(mode=0o600, exist_ok=False)
             with _disk_errors(place):
                 yield partial
-            if mode is not None:
-                partial.chmod(mode)
+            partial.chmod(_default_mode(place) if mode is None else mode)  # libraries have their own ideas
             sync_path(partial)
             partial.replace(path)
             sync_path(path.parent)
     except OSError as error:
         raise _refusal(path, error.strerror or str(error)) from error
+
+
+def _default_mode(place: Path) -> int:
+    """Permissions of a new file in ``place``. Reading the process's umask itself would change it for other threads."""
+    plain = place / ".plain"
+    plain.touch()
+    return stat.S_IMODE(plain.stat().st_mode)
 
 
 @contextlib.contextmanager

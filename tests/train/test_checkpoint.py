@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import torch
 from safetensors import safe_open
@@ -50,3 +51,13 @@ def test_a_file_of_version_0_1_loads(tmp_path):
     images = torch.rand(1, 3, 96, 32)
     with torch.no_grad():
         assert torch.equal(model.eval()(images).blocks, network(images).blocks)
+
+
+def test_a_checkpoint_can_be_read_by_whom_other_new_files_can_be_read(tmp_path):
+    before = os.umask(0o027)
+    try:
+        facts = Checkpoint(TINY, 3, "drawn", epoch=1, config={})
+        save_checkpoint(tmp_path / "best.safetensors", tiny_network(), facts)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "best.safetensors").stat().st_mode & 0o777 == 0o640
