@@ -288,6 +288,7 @@ def test_given_values_override_the_file_and_the_file_overrides_the_preset(tmp_pa
         ("stripes = [[6], 4]", r"stripes = \[\[6\], 4\] does not work: expected a list of whole numbers"),
         ("stripes = " + repr([*range(2, 2000)]), "expected 1 to 16 different whole numbers"),
         ("exp_dir = {a = 1}", "exp_dir = {'a': 1} does not work: expected str"),
+        ('exp_dir = "a\\u0000b"', "does not work: expected a text without zero characters"),
         ("epochs = 0", "epochs 0 does not work: expected a number above 0"),
         ("height = 100", "height 100 px does not fit"),
         ("amp = 'fp8'", "amp 'fp8' is unknown: expected one of none, bf16, fp16, auto"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from typing import Any, Final
@@ -73,7 +74,7 @@ def as_text(values: object) -> bytes:
 
 def odd_value(generator: random.Random) -> Any:  # noqa: ANN401 - any JSON value
     """A value that hardly any file expects."""
-    return generator.choice(_ODD_VALUES)
+    return copy.deepcopy(generator.choice(_ODD_VALUES))  # a later damage may change it
 
 
 def _changed(values: Any, generator: random.Random) -> tuple[Any, str]:  # noqa: ANN401 - any JSON value

@@ -122,6 +122,8 @@ def _converted(name: str, value: object, where: str) -> object:
         raise UsageError(f"{where}: {name} = {shown} does not work: expected a list of whole numbers")
     if type(value) is int and abs(value) > _MOST:
         raise UsageError(f"{where}: {name} = {shown} does not work: expected at most {_MOST:,}")
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{where}: {name} = {shown} does not work: expected a text without zero characters")
     if kind is float and type(value) is int:
         return float(value)
     kinds = get_args(kind) or (kind,)
