@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import MissingDependencyError
-from rrid_edge.files import atomic_output
+from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore, StoreOwner, store_of
 
@@ -79,8 +79,7 @@ def _pictures(
         return found
     for key, data in store.thumbnails([row.id for row in rows if row.id not in found]).items():
         found[key] = Path(thumbnails, f"{key}.jpg").resolve()
-        with atomic_output(found[key]) as partial:
-            partial.touch(mode=0o600)
+        with atomic_output(found[key], PRIVATE_MODE) as partial:
             partial.write_bytes(data)
     return found
 

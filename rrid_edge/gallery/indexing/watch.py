@@ -256,17 +256,23 @@ class _FolderListener:
                 yield_on_timeout=True,
                 raise_interrupt=False,
             ):
-                self._started.set()
-                if changes or self._tries > 1:  # what changed between two tries was not reported
+                self._hear()
+                if changes:
                     self._changed.set()
-                self._tries = 1
         except OSError as error:
             self._failure = error
             self._tries = _MOST_TRIES
 
-    def _is_relevant(self, _change: object, path: str) -> bool:
-        """Ignore hidden files and folders, such as the index itself, which changes with every run."""
+    def _hear(self) -> None:
+        """Note that reports arrive. What changed before, since the last try failed, was not reported."""
         self._started.set()
+        if self._tries > 1:
+            self._changed.set()
+        self._tries = 1
+
+    def _is_relevant(self, _change: object, path: str) -> bool:
+        """Ignore hidden files and folders, such as the index itself, which changes with every run and every reader."""
+        self._hear()  # hidden changes come without end while others read, and then nothing else is reported
         return not any(part.startswith(".") for part in Path(path).relative_to(self._root).parts)
 
     def _refuse_failure(self) -> None:
