@@ -332,7 +332,7 @@ def test_a_watch_that_hears_nothing_goes_on_by_comparing(folder, monkeypatch, an
             yield from [set()] * answers
             raise ValueError("no such event") if Odd.tries < 9 else SystemExit
 
-    monkeypatch.setattr("rrid_edge.gallery.indexing.watch._import_watchfiles", Odd)
+    monkeypatch.setattr("rrid_edge.gallery.indexing.listening._import_watchfiles", Odd)
     monkeypatch.setattr("threading.excepthook", lambda _arguments: None)
     with Watcher(folder, rescan_s=0.2) as watcher:
         until(lambda: watcher.warnings)
