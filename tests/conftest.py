@@ -10,6 +10,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +46,20 @@ def _one_thread_per_session():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime, "InferenceSession", OneThread)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_handler_of_ended_workers():
+    """Remove PyTorch's handler of SIGCHLD, which stays after a training with worker processes.
+
+    Python's handlers run on the alternate signal stack. Libraries of other tests replace and free that stack; the next
+    child process that ends would then crash this one.
+    """
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if handling := sys.modules.get("torch.utils.data._utils.signal_handling"):
+            vars(handling)["_SIGCHLD_handler_set"] = False  # the next training installs it again
 
 
 @pytest.fixture(autouse=True, scope="session")
