@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from rrid_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rrid_edge.errors import CheckpointError
+from rrid_train.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_training_state,
+    save_checkpoint,
+    save_training_state,
+)
 from rrid_train.model import RRID
 from support.networks import TINY, tiny_network
 
@@ -61,3 +69,11 @@ def test_a_checkpoint_can_be_read_by_whom_other_new_files_can_be_read(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "best.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 70, 1.5, True, "3", None], ids=repr)
+@pytest.mark.parametrize("name", ["step", "epoch", "validated"])
+def test_a_state_with_counters_that_are_none_is_refused(tmp_path, name, value):
+    save_training_state(tmp_path / "last.state.pt", {"step": 3, "epoch": 1, "validated": 0, name: value})
+    with pytest.raises(CheckpointError, match=rf"last\.state\.pt: the training state is damaged \({name} is "):
+        load_training_state(tmp_path / "last.state.pt")

@@ -56,6 +56,7 @@ class _Facts:
     metrics: dict[str, float]
 
 
+_COUNTERS: Final = ("step", "epoch", "validated")
 _FACTS: Final = Artefact("settings of the checkpoint", _Facts, "use another checkpoint", CheckpointError, _FORMAT)
 
 
@@ -174,4 +175,10 @@ def load_training_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{where}: the training state is damaged ({reason}); start a new run") from error
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise CheckpointError(f"{where}: the training state is damaged (it is no dictionary); start a new run")
+    for name in _COUNTERS:
+        if type(value := state.get(name, 0)) is not int or not 0 <= value < 1 << 62:
+            raise CheckpointError(
+                f"{where}: the training state is damaged ({name} is {printable(repr(value)[:40])}, expected a whole "
+                "number of at least 0); start a new run"
+            )
     return state
