@@ -18,7 +18,9 @@ from rrid_train.checkpoint import (
     save_checkpoint,
     save_training_state,
 )
+from rrid_train.config import stored_config
 from rrid_train.model import RRID
+from rrid_train.settings import TrainConfig
 from support.networks import TINY, tiny_network
 
 
@@ -77,3 +79,12 @@ def test_a_state_with_counters_that_are_none_is_refused(tmp_path, name, value):
     save_training_state(tmp_path / "last.state.pt", {"step": 3, "epoch": 1, "validated": 0, name: value})
     with pytest.raises(CheckpointError, match=rf"last\.state\.pt: the training state is damaged \({name} is "):
         load_training_state(tmp_path / "last.state.pt")
+
+
+def test_a_run_without_one_of_its_settings_is_refused():
+    settings = TrainConfig().to_dict()
+    assert stored_config(settings, where="run/last.state.pt") == TrainConfig()
+    for name in ("epochs", "lr", "seed"):
+        rest = {key: value for key, value in settings.items() if key != name}
+        with pytest.raises(CheckpointError, match=f"run/last.state.pt: damaged settings .the setting '{name}' is"):
+            stored_config(rest, where="run/last.state.pt")

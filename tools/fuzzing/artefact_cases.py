@@ -121,9 +121,10 @@ class ArtefactCases:
 
 def _copied(source: str | Path, target: str | Path) -> None:
     if Path(source).stat().st_size > _LINKED_BYTES:
-        os.link(source, target)
-    else:
-        shutil.copy2(source, target)
+        with contextlib.suppress(OSError):  # a folder on another file system takes no links
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 def _removed(folder: Path) -> None:

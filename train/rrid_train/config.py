@@ -93,13 +93,17 @@ def config_from_dict(values: Mapping[str, Any], *, base: TrainConfig | None = No
 
 
 def stored_config(values: Mapping[str, Any], *, where: str) -> TrainConfig:
-    """The settings that a run stored with its state.
+    """The settings that a run stored with its state. None of them is guessed.
 
     Raises:
-        CheckpointError: a field is unknown, or a value has the wrong type or does not work.
+        CheckpointError: a field is unknown or missing, or a value has the wrong type or does not work.
     """
+    missing = [name for name in declarations() if name not in values]
     try:
-        return config_from_dict(values, where=where)
+        config = config_from_dict(values, where=where)
+        if missing:
+            raise UsageError(f"the setting {missing[0]!r} is missing ({len(missing)} in all)")
+        return config
     except UsageError as error:
         reason = error.message.removeprefix(f"{where}: ")
         raise CheckpointError(f"{where}: damaged settings ({reason}); start a new run") from error
