@@ -123,10 +123,10 @@ def test_an_error_that_nobody_foresaw_costs_one_image_only(tmp_path, monkeypatch
     spoilt = MARKET["bounding_box_test"][5]
     load = load_rgb
 
-    def fails(path):
+    def fails(path, content):
         if path.name == spoilt:
             raise ZeroDivisionError("in a\nlibrary")
-        return load(path)
+        return load(path, content)
 
     monkeypatch.setattr(writing, "load_rgb", fails)
     outcome = rrid_edge("prepare", "market1501", raw, tmp_path / "out", "--combine-trainval", "--json")
@@ -138,7 +138,7 @@ def test_an_error_that_nobody_foresaw_costs_one_image_only(tmp_path, monkeypatch
     kept = [sample.path.read_bytes() for sample in direct.gallery if sample.path.name != spoilt]
     assert [sample.path.read_bytes() for sample in prepared.gallery] == kept
     assert len(prepared.train) == 7
-    monkeypatch.setattr(writing, "load_rgb", lambda path: 1 // 0)
+    monkeypatch.setattr(writing, "load_rgb", lambda path, content: 1 // 0)
     refused(
         rrid_edge("prepare", "market1501", raw, tmp_path / "no"),
         2,

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from rrid_edge.crops.images import load_rgb
+from rrid_edge.crops.reading import read_file
 from rrid_edge.errors import DatasetError, ImageError, OutputError, RridEdgeError, printable, unforeseen
 from rrid_edge.files import workplace, write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
@@ -138,12 +139,11 @@ def _names(plan: Plan) -> list[str]:
 def _content(plan: Plan, source: Source) -> bytes:
     if isinstance(source, Path):
         try:
-            load_rgb(source)
-            return source.read_bytes()
+            content, _ = read_file(source)
+            load_rgb(source, content)
         except ImageError as error:
             raise DatasetError(error.message) from error
-        except OSError as error:
-            raise DatasetError(f"{printable(source)}: cannot be read ({error.strerror or error})") from error
+        return content
     assert plan.pixels is not None
     stream = io.BytesIO()
     Image.fromarray(plan.pixels(source)).save(stream, "PNG")
