@@ -242,14 +242,15 @@ def _check_folder(folder: Path) -> None:
         raise UsageError(f"{printable(folder)}: this is a file, not a folder; give a folder of image files")
 
 
-def leads_out(folder: Path, path: str) -> bool:
-    """Whether a file of a folder lies elsewhere, because it or a folder of it is a link.
+def leads_out(folder: Path, path: str | Path) -> bool:
+    """Whether a file or folder in a folder lies elsewhere, because it or a folder of it is a link.
 
     Args:
         folder: that the file should lie in.
-        path: relative to it.
+        path: relative to it; that of the folder itself does not lead out.
     """
-    return not os.path.realpath(folder / path).startswith(_root_of(folder))
+    # Path.resolve raises for loops of links.
+    return not f"{os.path.realpath(folder / path)}/".startswith(_root_of(folder))
 
 
 def _root_of(folder: Path) -> str:

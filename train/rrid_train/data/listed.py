@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from rrid_edge.crops.folder import ImageFiles, find_images
+from rrid_edge.crops.folder import ImageFiles, find_images, leads_out
 from rrid_edge.errors import DatasetError, printable
 
 
@@ -67,7 +67,9 @@ def check_files(root: Path, paths: Iterable[Path], *, follow_links: bool = False
             f"({len(missing)} in all); copy the images, or correct the lists"
         )
     if not follow_links:
-        refuse_outside(root, [path for path, kind in found.items() if kind == "link" and not _is_below(root, path)])
+        refuse_outside(
+            root, [path for path, kind in found.items() if kind == "link" and leads_out(root, path.relative_to(root))]
+        )
 
 
 def check_inside(root: Path, path: Path, *, follow_links: bool = False) -> None:
@@ -76,7 +78,7 @@ def check_inside(root: Path, path: Path, *, follow_links: bool = False) -> None:
     Raises:
         DatasetError: it is a link, or lies behind one, that leads out of ``root``.
     """
-    if not follow_links and not _is_below(root, path):
+    if not follow_links and leads_out(root, path.relative_to(root)):
         refuse_outside(root, [path])
 
 
@@ -108,11 +110,6 @@ def images_below(root: Path, folder: Path, *, follow_links: bool = False) -> Ima
     found = find_images(folder, follow_links=follow_links)
     refuse_outside(root, found.outside)
     return found
-
-
-def _is_below(root: Path, path: Path) -> bool:
-    # Path.resolve raises for loops of links.
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _kind(path: Path) -> str:
