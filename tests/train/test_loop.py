@@ -31,27 +31,12 @@ from rrid_train.monitor import read_metrics
 from rrid_train.schedule import rate_factor
 from rrid_train.settings import PRESETS, TrainConfig
 from rrid_train.validation import to_input
+from support import small_training
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
 from support.small_training import make_trainings_small
 
-TINY = TrainConfig(
-    backbone="resnet18",
-    height=32,
-    width=32,
-    stripes=(2,),
-    block_width=8,
-    backbone_weights="none",
-    num_val=1,
-    epochs=2,
-    batch_size=8,
-    lr=0.02,
-    base_lr=0.02,
-    val_every=1,
-    print_freq=1,
-    num_workers=0,
-    threads=1,
-)
+TINY = dataclasses.replace(small_training.CONFIG, block_width=8, num_val=1, batch_size=8)
 
 
 @pytest.fixture
