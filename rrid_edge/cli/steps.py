@@ -11,8 +11,6 @@ from rrid_edge.cli.common import require, say
 from rrid_edge.errors import UsageError, item_at_work, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.indexing.sync import IndexReport
     from rrid_edge.model.spec import ModelSpec

@@ -57,7 +57,7 @@ def without_metadata(content: bytes, form: str) -> Stored:
     """
     if form == "TIFF":
         return _tiff(content)
-    reader = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp}.get(form)
+    reader = _READERS.get(form)
     if reader is None:
         return Stored(content)
     pixels, exif, xmp = reader(content)
@@ -73,7 +73,7 @@ def exif_of(content: bytes, form: str) -> bytes:
     """
     if form == "TIFF":
         return content
-    reader = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp}.get(form)
+    reader = _READERS.get(form)
     return b"" if reader is None else reader(content)[1]
 
 
@@ -180,6 +180,10 @@ def _webp(content: bytes) -> tuple[bytes, bytes, bytes]:
             found.setdefault(kind, content[at + 8 : at + 8 + size])
         at += 8 + size + size % 2
     return content, found.get(b"EXIF", b""), found.get(b"XMP ", b"")
+
+
+_READERS: Final = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp}
+"""By format: splits a file into what decides its pixels, its EXIF data and its XMP data."""
 
 
 def _tiff(content: bytes) -> Stored:

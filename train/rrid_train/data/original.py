@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rrid_edge.crops.folder import ImageFiles, describe_endings, find_images, is_image_name
+from rrid_edge.crops.folder import ImageFiles, find_images, is_image_name
 from rrid_edge.errors import printable
 from rrid_train.data.samples import Sample
 
@@ -53,13 +53,12 @@ class Original:
 
 def remarks_of(folders: Iterable[ImageFiles]) -> tuple[str, ...]:
     """What several folders left out, with one count of the files with other endings."""
+    skipped: list[tuple[Path, str]] = []
     endings: Counter[str] = Counter()
-    lines = []
     for found in folders:
-        lines += [f"left out {printable(path)}: {reason}" for path, reason in found.skipped]
+        skipped += found.skipped
         endings.update(found.endings)
-    counted = describe_endings(endings)
-    return (*lines, counted) if counted else tuple(lines)
+    return ImageFiles([], tuple(skipped), endings).remarks
 
 
 def remarks_on_others(root: Path, taken: Iterable[Path]) -> tuple[str, ...]:
