@@ -14,18 +14,18 @@ from rrid_edge.crops.times import find_time, read_frame, read_time
 from rrid_edge.errors import UsageError, printable
 
 PRESETS = {
-    "market1501": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
-    "dukemtmc": r"(?P<person>-1|\d{4,})_c(?P<camera>\d+)_f(?P<frame>\d+)",
+    "market1501": r"(?P<person>-0*1|\d{4,})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
+    "dukemtmc": r"(?P<person>-0*1|\d{4,})_c(?P<camera>\d+)_f(?P<frame>\d+)",
     "msmt17": r"(?P<person>\d{4,})_\d{3,}_(?P<camera>\d{2})_\d{4}(?:morning|noon|afternoon)_(?P<frame>\d+)_\d+",
     "veri776": r"(?P<person>\d{4,6})_c(?P<camera>\d{3})_(?P<frame>\d{8})_\d+",
-    "cuhk03-np": r"(?P<person>-1|\d{4,6})_c(?P<camera>\d)_\d{1,4}",
+    "cuhk03-np": r"(?P<person>-0*1|\d{4,6})_c(?P<camera>\d)_\d{1,4}",
     "mars": r"(?:00(?=-))?(?P<person>-1|\d{4,})C(?P<camera>\d)T(?P<track>\d{4})F(?P<frame>\d{3,})",
     "ilids-vid": r"cam(?P<camera>\d)_person(?P<person>\d{3,})(?:_(?P<frame>\d{5}))?",
     "prid2011": r"cam_(?P<camera>[ab])/person_(?P<person>\d{4})(?:/(?P<frame>\d{4}))?",
     "viper": r"cam_(?P<camera>[ab])/(?P<person>\d{3})_\d{1,3}",
     "cuhk03": r"(?P<person>\d+_\d+)_(?P<camera>\d)_\d+",
     # Longer cameras and numbers only below person 1,000,000: "20261125_1730_0001" is a date and a time.
-    "rrid": r"(?=00|-|\d{8}_\d\d_\d{4}(?!\d))(?P<person>-\d{7}|\d{8})_(?P<camera>\d{2,4})_\d{4,}",
+    "rrid": r"(?=00|-|j|\d{8}_\d\d_\d{4}(?!\d))(?P<person>junk|-\d{7}|\d{8})_(?P<camera>\d{2,4})_\d{4,}",
 }
 """Regular expressions for file names without suffix, and with the last folders if they hold ``/``. More text may follow
 after ``_`` or ``.``."""
@@ -36,12 +36,19 @@ CAMERA_PATTERN = r"(?:^|[/_.\- ])c(?:am(?:era)?)?[_\-]?(?P<camera>\d+)"
 """Finds the camera in a path: ``anna_c2_001.jpg``, ``cam3/0007.png``, ``camera-1_12.jpg``."""
 LONGEST_NAME = 1000
 """Most characters of a name, such as a camera. A longer one counts as not told."""
+PERSON, JUNK, DISTRACTOR, UNKNOWN = "person", "junk", "distractor", "unknown"
+"""What a label of a person means; see :func:`label_kind`."""
 
 _GROUPS = ("person", "camera", "time", "frame", "track")
 _CAMERA_FOLDER = re.compile(r"(?:c|cam|camera)[_\- ]?\d+|(?:cam|camera)[_\- ].+", re.IGNORECASE | re.ASCII)
 _NUMBERED_CAMERA = re.compile(r"(?:c|cam|camera)[_\- ]?(\d+)", re.IGNORECASE | re.ASCII)
 _SUFFIX = re.compile(r"\.[A-Za-z]\w{0,4}$", re.ASCII)
 _FIRST_WORD = 1_000_000
+_ZERO = re.compile(r"0+", re.ASCII)
+_JUNK = re.compile(r"-\d+|junk", re.IGNORECASE | re.ASCII)
+_DISTRACTOR = re.compile(r"0+|distractor", re.IGNORECASE | re.ASCII)
+_NUMBERED_FROM_ZERO = ("msmt17", "viper")
+"""Presets of datasets in which person 0 is a person."""
 _MOST_DIGITS = 18
 """Numbers of so many digits fit 63 bits."""
 
@@ -104,6 +111,27 @@ def name_reader(pattern: str = "auto") -> Callable[[str], NameFacts]:
             f"pattern {pattern!r} has no named group: expected one of {groups}, or a preset: auto, {presets}"
         )
     return lambda path: _facts(expression.search(path))
+
+
+def label_kind(person: str | None, name: str = "") -> str:
+    """What the label of a person means. Only two crops labelled :data:`PERSON` can show the same person.
+
+    Args:
+        person: the label, from a file name or as a user gave it. Person -1, every negative number, and ``junk`` are
+            :data:`JUNK`: a bad detection, or an unlabelled person. Person 0 with any number of digits, and
+            ``distractor``, are :data:`DISTRACTOR`: a person who is no query's, or no person at all. None and the empty
+            label are :data:`UNKNOWN`.
+        name: the crop's file, as :func:`name_reader` reads it. MSMT17 and VIPeR number people from 0, so person 0 of
+            such a file is a person.
+    """
+    if not person:
+        return UNKNOWN
+    if _JUNK.fullmatch(person):
+        return JUNK
+    if not _DISTRACTOR.fullmatch(person):
+        return PERSON
+    found = _first_match(_FROM_ZERO_EXPRESSIONS, name) if name and _ZERO.fullmatch(person) else None
+    return PERSON if found is not None and found["person"] == person else DISTRACTOR
 
 
 def is_camera_folder(folder: str) -> bool:
@@ -192,17 +220,23 @@ def _folder_camera(folder: str) -> str | None:
 
 
 _AUTO_EXPRESSIONS = _expressions(AUTO)
+_FROM_ZERO_EXPRESSIONS = _expressions(_NUMBERED_FROM_ZERO)
 
 
 def read_labels(names: Sequence[str], pattern: str = "auto") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Person and camera of each name as numbers for ranking metrics: int64 (N,) each.
 
-    A person or camera that is written as a whole number keeps it; person -1 is junk. Others are numbered from
-    1,000,000, or from the number above the largest written one, sorted by name. An unknown person or camera is -1.
+    A person or camera that is written as a whole number keeps it. Others are numbered from 1,000,000, or from the
+    number above the largest written one, sorted by name. An unknown person or camera is -1, like junk; distractors are
+    0 (:func:`label_kind`).
     """
     reader = name_reader(pattern)
     facts = [reader(name) for name in names]
-    persons = number_names([fact.person for fact in facts], r"-?\d+", _FIRST_WORD)
+    kinds = [label_kind(fact.person, name) for fact, name in zip(facts, names, strict=True)]
+    told = [fact.person if kind == PERSON else None for fact, kind in zip(facts, kinds, strict=True)]
+    # Person 0 is a number of distractors only: where it is a person, it is numbered like a name.
+    numbers = number_names(told, r"0*[1-9]\d*", _FIRST_WORD)
+    persons = [0 if kind == DISTRACTOR else number for kind, number in zip(kinds, numbers, strict=True)]
     cameras = number_names([fact.camera for fact in facts], r"\d+", _FIRST_WORD)
     return np.array(persons, np.int64), np.array(cameras, np.int64)
 

@@ -14,6 +14,8 @@ from rrid_edge.errors import UsageError
 
 JUNK_PERSON = -1
 """Label of crops that are neither right nor wrong answers."""
+DISTRACTOR_PERSON = 0
+"""Label of crops that are wrong answers for every query."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Labels:
         """Labels of the crops that a mask, row numbers or a slice selects."""
         sequences = None if self.sequences is None else self.sequences[rows]
         return Labels(self.persons[rows], self.cameras[rows], sequences)
+
+    @property
+    def people(self) -> int:
+        """Number of different people. Junk and distractors are no people."""
+        return len(np.unique(self.persons[self.persons > DISTRACTOR_PERSON]))
 
     def views(self, same_camera: bool) -> NDArray[np.int64]:
         """What two crops of one person must differ in to be compared: int64 (N,).

@@ -17,7 +17,7 @@ class Measurable:
 
     Attributes:
         queries: number of queries.
-        persons: people among the queries, without junk.
+        persons: people among the queries, without junk and distractors.
         cameras: cameras among the queries.
         valid_queries: queries with a right answer. mAP and CMC are means over these.
         impostors: whether a query and a gallery crop show two people, which score thresholds need.
@@ -96,7 +96,7 @@ def measurable(query: Labels, gallery: Labels, *, same_camera: bool = False) -> 
     impostors = bool(len(known) and len(kept)) and len(np.unique(np.concatenate([known, kept.persons]))) > 1
     return Measurable(
         queries=len(query),
-        persons=len(np.unique(known)),
+        persons=query.people,
         cameras=len(np.unique(query.cameras)),
         valid_queries=int(np.count_nonzero(right)),
         impostors=impostors,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rrid_edge.crops.naming import FOLDER_PRESETS, PRESETS, NameFacts, camera_name, name_reader, read_labels
+from rrid_edge.crops.naming import FOLDER_PRESETS, PRESETS, NameFacts, camera_name, label_kind, name_reader, read_labels
 from rrid_edge.errors import UsageError
 
 NOON = int(datetime(2026, 11, 25, 17, 30, 15, tzinfo=timezone.utc).timestamp()) * 1_000_000
@@ -40,6 +40,11 @@ NOON = int(datetime(2026, 11, 25, 17, 30, 15, tzinfo=timezone.utc).timestamp()) 
         ("auto", "cam_b/person_0749/0021.png", NameFacts("0749", "b", frame=21)),
         ("auto", "00000012_103_12345.jpg", NameFacts("00000012", "103")),
         ("auto", "-0000001_03_0001.jpg", NameFacts("-0000001", "3")),
+        ("auto", "images/junk_03_0001.jpg", NameFacts("junk", "3")),
+        ("auto", "junk_0001.jpg", NameFacts()),
+        ("auto", "-0001_c1s1_000401_03.jpg", NameFacts("-0001", "1", frame=401)),
+        ("auto", "-001_c3_f0001.jpg", NameFacts("-001", "3", frame=1)),
+        ("auto", "-01_c3_1.jpg", NameFacts("-01", "3")),
         ("auto", "VIPeR/cam_a/000_45.bmp", NameFacts()),
         ("viper", "VIPeR/cam_a/000_45.bmp", NameFacts("000", "a")),
         ("viper", "000_45.bmp", NameFacts()),
@@ -135,3 +140,42 @@ def test_labels_never_share_a_number_and_never_overflow():
     persons, cameras = read_labels(names, r"(?P<person>.+)_c(?P<camera>.+)")
     assert persons.tolist() == [1_000_000, 1_000_003, 1_000_001, 1_000_002, 9]
     assert cameras.tolist() == [1, 2, 1_000_000, 1_000_002, 1_000_001]
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ("unknown", (None, "")),
+        ("person", ("0002", "1", "10", "anna", "0x", "junkie", "1_000", "-anna", "99112233445566778890")),
+        ("junk", ("-1", "-0001", "-0000001", "-2", "junk", "Junk")),
+        ("distractor", ("0", "0000", "00000000", "distractor")),
+    ],
+)
+def test_junk_and_distractors_are_no_people(kind, labels):
+    assert {label_kind(label) for label in labels} == {kind}
+
+
+@pytest.mark.parametrize(
+    ("name", "person", "kind"),
+    [
+        ("test/0000/0000_000_01_0303morning_0015_0.jpg", "0000", "person"),
+        ("data/cam_a/000_45.bmp", "000", "person"),
+        ("0000_c1s1_000151_01.jpg", "0000", "distractor"),
+        ("00000000_01_0000.jpg", "00000000", "distractor"),
+        ("0000/0000C6T0012F003.jpg", "0000", "distractor"),
+        # A label that does not come from the name.
+        ("test/0000/0000_000_01_0303morning_0015_0.jpg", "0", "distractor"),
+        ("test/0000/0000_000_01_0303morning_0015_0.jpg", "-1", "junk"),
+        ("test/0012/0012_007_14_0113noon_2159_3.jpg", "0000", "distractor"),
+    ],
+)
+def test_person_0_is_a_person_where_a_dataset_numbers_people_from_0(name, person, kind):
+    assert label_kind(person, name) == kind
+
+
+def test_labels_of_junk_distractors_and_persons_numbered_from_0():
+    names = ["-0001_c1s1_000401_03.jpg", "junk_02_0000.jpg", "0000_c1s1_000151_01.jpg", "00000000_03_0000.jpg",
+             "0000_000_01_0303morning_0015_0.jpg", "0001_c1s1_000151_01.jpg", "x.jpg"]  # fmt: skip
+    persons, _ = read_labels(names)
+    assert persons.tolist() == [-1, -1, 0, 0, 1_000_000, 1, -1]
+    assert read_labels(["cam_b/000_90.bmp", "cam_b/001_90.bmp"], "viper")[0].tolist() == [1_000_000, 1]

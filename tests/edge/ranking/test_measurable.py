@@ -45,8 +45,10 @@ ONE_CAMERA = Labels.of([1, 1, 2, 2], [3] * 4, [0, 1, 2, 3])
         (Labels.of([], []), Labels.of([1], [2]), False, "query: no images; mAP and CMC cannot be measured"),
         (Labels.of([-1], [1]), Labels.of([-1], [2]), False,
          "query: 0 people, 1 camera: no query has a right answer in another camera; mAP and CMC cannot be measured"),
+        (Labels.of([-1, 0, 4], [1, 1, 1]), Labels.of([4, 0], [2, 1]), False,
+         "query: 1 person, 1 camera: 1 of 3 queries have a right answer in another camera; the other 2 do not count"),
     ],
-    ids=["one camera", "by sequence", "lost", "one person", "no query", "junk"],
+    ids=["one camera", "by sequence", "lost", "one person", "no query", "junk", "junk and distractor"],
 )  # fmt: skip
 def test_what_can_be_measured_is_said_in_one_line(query, gallery, same_camera, words):
     found = measurable(query, gallery, same_camera=same_camera)

@@ -231,6 +231,27 @@ def test_market_folders_are_read_directly(tmp_path):
     assert sorted((sample.person, sample.camera) for sample in data.train) == [(0, 1), (0, 2), (1, 1), (1, 3)]
     assert [(sample.person, sample.camera) for sample in data.query] == [(1, 1)]
     assert sorted((sample.person, sample.camera) for sample in data.gallery) == [(-1, 2), (0, 3), (1, 2)]
+    assert data.counts()["gallery"] == {"persons": 1, "images": 2, "distractors": 1, "junk": 1}
+    assert [sample.person for sample in data.scored().gallery] == [0, 1]
+
+
+def test_names_with_a_padded_junk_number_are_read(tmp_path):
+    _market(tmp_path, "bounding_box_train", "0002_c1s1_000001_00.jpg", "0003_c1s1_000001_00.jpg")
+    _market(tmp_path, "query", "0001_c1s1_001051_00.jpg")
+    _market(tmp_path, "bounding_box_test", "-0001_c2s1_000001_00.jpg", "-1_c3s1_000001_00.jpg", "0001_c2_1.jpg")
+    data = load_dataset(tmp_path, num_val=0)
+    assert [(sample.person, sample.camera) for sample in data.gallery] == [(-1, 2), (-1, 3), (1, 2)]
+    assert data.explained() == ["gallery: 1 of 3 crops are scored: 1 of 1 person; 2 are junk"]
+
+
+def test_a_held_out_person_0_is_a_person(tmp_path):
+    """In the test lists 0 is a distractor, but all people to train on are people."""
+    data = load_dataset(write_dataset(tmp_path / "d"), num_val=2, seed=5)
+    held = {sample.path.name[:8] for sample in data.val_gallery}
+    assert "00000000" in held
+    assert sorted({sample.person for sample in data.val_gallery}) == [1, 2]
+    assert data.counts()["val gallery"] == {"persons": 2, "images": 8}
+    assert data.measurable("val").describe().startswith("query: 2 people, 2 cameras: 4 of 4 queries")
 
 
 def test_dukemtmc_names_are_read(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rrid_edge.crops.naming import read_labels
 from rrid_train.data.layout import load_dataset
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
@@ -40,14 +41,22 @@ def test_market1501_keeps_split_cameras_junk_and_distractors(tmp_path):
     assert ["subset", "persons", "images"] in rows
     assert ["train", "3", "7"] in rows
     assert ["query", "2", "3"] in rows
-    assert ["gallery", "3", "9"] in rows  # 0001, 0003 and the distractors; junk is no person
+    # As the field counts: distractors are scored, but no people; junk is neither.
+    assert ["gallery", "2", "7"] in rows
+    assert outcome.out.splitlines()[-1] == (
+        "gallery: 7 of 9 crops are scored: 5 of 2 people, 2 distractors; 2 are junk"
+    )
     data = load_dataset(tmp_path / "out", num_val=0)
     assert data.name == "market1501"
     assert _labels(data.query) == {(1, 1): 1, (1, 2): 1, (3, 1): 1}
     gallery = {(-1, 1): 1, (-1, 3): 1, (0, 1): 1, (0, 4): 1, (1, 1): 1, (1, 2): 1, (1, 3): 1, (3, 1): 1, (3, 4): 1}
     assert _labels(data.gallery) == gallery
     names = {sample.path.name for sample in data.gallery}
-    assert {"00000003_04_0000.jpg", "00000000_04_0000.jpg"} <= names
+    assert {"00000003_04_0000.jpg", "00000000_04_0000.jpg", "junk_03_0000.jpg"} <= names
+    assert not [name for name in names if name.startswith("-")]
+    # The names read back as the lists give them.
+    persons, cameras = read_labels([str(sample.path) for sample in data.gallery])
+    assert [(sample.person, sample.camera) for sample in data.gallery] == list(zip(persons, cameras, strict=True))
     # Each subset has the same bytes as the original read directly, with the same people held out.
     direct, prepared = (load_dataset(root, num_val=1) for root in (raw, tmp_path / "out"))
     for subset in ("train", "val_query", "val_gallery", "query", "gallery"):

@@ -4,25 +4,26 @@ The RRID layout is a folder with ``images/<person 8 digits>_<camera 2>_<number 4
 [person][camera] -> file names), ``splits.json`` (a list of {"trainval", "query", "gallery"} lists of persons) and
 ``test.json`` (a list of {"query", "gallery"} lists of [file name, person, camera]).
 
-People to train on are renumbered 0 .. n-1, in ascending order of their number in the dataset.
+People to train on are renumbered 0 .. n-1, in ascending order of their number in the dataset, and people held out for
+validation 1 .. n. In the test lists, person -1 is junk and person 0 is a distractor. ``meta.json`` does not list junk.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from rrid_edge.errors import DatasetError, UsageError, printable
-from rrid_edge.ranking.labels import JUNK_PERSON
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON
 from rrid_edge.ranking.measurable import Measurable, measurable
 from rrid_train.data.lists import ListedSplit, read_lists
 from rrid_train.data.readers import RRID, read_original, recognise, recognised
-from rrid_train.data.samples import Sample, paired_labels, refuse_shared_persons
+from rrid_train.data.samples import Sample, labels_of, paired_labels, refuse_shared_persons
 from rrid_train.settings import DATASET_TYPES
 
 __all__ = ["Dataset", "Sample", "is_dataset", "load_dataset"]
@@ -58,19 +59,23 @@ class Dataset:
         return len({sample.person for sample in self.train})
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of people (without junk) and images per subset. Empty validation subsets are left out."""
+        """Number of people and images per subset, as the field counts them.
+
+        Junk and distractors are no people. Junk is not scored, so it is no image here either. ``distractors`` and
+        ``junk`` are their numbers of images, where there are any. Empty validation subsets are left out.
+        """
         subsets = {
-            "train": self.train,
-            "val query": self.val_query,
-            "val gallery": self.val_gallery,
-            "query": self.query,
-            "gallery": self.gallery,
+            "train": {"persons": self.num_train_persons, "images": len(self.train)},
+            "val query": _counts(self.val_query),
+            "val gallery": _counts(self.val_gallery),
+            "query": _counts(self.query),
+            "gallery": _counts(self.gallery),
         }
-        return {
-            name: {"persons": len({sample.person for sample in samples} - {JUNK_PERSON}), "images": len(samples)}
-            for name, samples in subsets.items()
-            if samples or not name.startswith("val")
-        }
+        return {name: counts for name, counts in subsets.items() if counts["images"] or not name.startswith("val")}
+
+    def scored(self) -> Dataset:
+        """The dataset without the gallery's junk, which no measure of a ranking counts."""
+        return replace(self, gallery=tuple(sample for sample in self.gallery if sample.person != JUNK_PERSON))
 
     def measurable(self, part: Literal["test", "val"] = "test", *, same_camera: bool = False) -> Measurable:
         """What can be measured with the test split, or with the people held out for validation."""
@@ -78,11 +83,38 @@ class Dataset:
         return measurable(*paired_labels(*sides), same_camera=same_camera)
 
     def table(self) -> str:
-        """:meth:`counts` as a text table: subset | persons | images. What was left out follows."""
+        """:meth:`counts` as a text table: subset | persons | images. Junk, distractors and what was left out follow."""
         lines = [f"{'subset':<12} | {'persons':>10} | {'images':>8}", f"{'-' * 12} | {'-' * 10} | {'-' * 8}"]
         for name, counts in self.counts().items():
             lines.append(f"{name:<12} | {counts['persons']:>10,} | {counts['images']:>8,}")
-        return "\n".join((*lines, *self.remarks))
+        return "\n".join((*lines, *self.explained(), *self.remarks))
+
+    def explained(self) -> list[str]:
+        """One line for each subset with junk or distractors: what its crops are, and which are scored."""
+        return [
+            _explained(name, counts)
+            for name, counts in self.counts().items()
+            if {"junk", "distractors"} & counts.keys()
+        ]
+
+
+def _counts(samples: Sequence[Sample]) -> dict[str, int]:
+    labels = labels_of(samples)
+    junk, distractors = (int(np.count_nonzero(labels.persons == person)) for person in (JUNK_PERSON, DISTRACTOR_PERSON))
+    counts = {"persons": labels.people, "images": len(samples) - junk}
+    return counts | {name: count for name, count in (("distractors", distractors), ("junk", junk)) if count}
+
+
+def _explained(subset: str, counts: Mapping[str, int]) -> str:
+    """``gallery: 15,913 of 19,732 crops are scored: 13,115 of 750 people, 2,798 distractors; 3,819 are junk``."""
+    scored, persons = counts["images"], counts["persons"]
+    distractors, junk = counts.get("distractors", 0), counts.get("junk", 0)
+    crops = f"{scored:,} of {scored + junk:,} crops are scored" if junk else f"{scored:,} crops"
+    parts = [f"{scored - distractors:,} of {persons:,} {'person' if persons == 1 else 'people'}"]
+    if distractors:
+        parts.append(f"{distractors:,} distractor{'' if distractors == 1 else 's'}")
+    rest = f"; {junk:,} {'is' if junk == 1 else 'are'} junk" if junk else ""
+    return f"{subset}: {crops}: {', '.join(parts)}{rest}"
 
 
 def load_dataset(
@@ -140,8 +172,11 @@ def load_dataset(
     query, gallery = listed.query, listed.gallery
     refuse_shared_persons(root, trainval, [*query, *gallery], separate=kind == "market1501")
     kept, held = _hold_out(trainval, num_val, seed)
-    numbers = {person: index for index, person in enumerate(sorted({sample.person for sample in kept}))}
+    numbers = _numbers(kept, 0)
     train = tuple(Sample(sample.path, numbers[sample.person], sample.camera) for sample in kept)
+    # Some layouts number people from 0, which would be a distractor.
+    numbered = _numbers(held, DISTRACTOR_PERSON + 1)
+    held = [replace(sample, person=numbered[sample.person]) for sample in held]
     if len(numbers) < 2:
         raise DatasetError(
             f"{printable(root)}: {len(numbers)} training people; expected at least 2: add people or hold fewer out",
@@ -195,6 +230,11 @@ def _hold_out(samples: list[Sample], num_val: float, seed: int) -> tuple[list[Sa
     return [sample for sample in samples if sample.person not in held], [
         sample for sample in samples if sample.person in held
     ]
+
+
+def _numbers(samples: Iterable[Sample], first: int) -> dict[int, int]:
+    """A new number for each person, in ascending order."""
+    return {person: first + index for index, person in enumerate(sorted({sample.person for sample in samples}))}
 
 
 def _first_of_each_camera(samples: Iterable[Sample]) -> tuple[Sample, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from rrid_edge.crops.folder import ImageFiles
 from rrid_edge.crops.naming import number_names
 from rrid_edge.errors import DatasetError, printable
+from rrid_edge.ranking.labels import JUNK_PERSON
 from rrid_train.data.listed import images_below
 from rrid_train.data.original import (
     MOST_CAMERA_DIGITS,
@@ -28,7 +29,7 @@ from rrid_train.data.original import (
 from rrid_train.data.samples import Sample
 
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
-_NAME = re.compile(r"(-1|\d+)_c(\d+)(s\d+)?", re.ASCII)
+_NAME = re.compile(r"(-0*1|\d+)_c(\d+)(s\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,13 @@ def market_images(root: Path, *, follow_links: bool = False) -> MarketImages:
     return MarketImages(train, query, gallery, long, remarks)
 
 
+def _number(digits: str) -> str:
+    return digits.lstrip("0") or "0"
+
+
 _Facts = tuple[str, str, str]
 """Person, camera and sequence as written, the first two without leading zeros."""
+_JUNK = str(JUNK_PERSON)
 
 
 def _named(folder: Path, found: ImageFiles) -> list[tuple[Path, _Facts]]:
@@ -105,7 +111,7 @@ def _named(folder: Path, found: ImageFiles) -> list[tuple[Path, _Facts]]:
         what = f"{wrong} is not named <person>_c<camera>... ({len(odd)} in all)" if odd else "no images in it"
         raise DatasetError(f"{printable(folder)}: {what}; copy the dataset again, or remove other files")
     return [
-        (path, (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0", match[3] or ""))
+        (path, (_JUNK if match[1].startswith("-") else _number(match[1]), _number(match[2]), match[3] or ""))
         for path, match in matches
         if match is not None
     ]

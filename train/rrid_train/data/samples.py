@@ -16,8 +16,8 @@ class Sample:
 
     Attributes:
         path: the file.
-        person: number of the person, as in the dataset (-1 junk, 0 distractor). In ``Dataset.train`` it is renumbered
-            from 0.
+        person: number of the person, as in the dataset (-1 junk, 0 distractor). ``Dataset`` renumbers people to train
+            on from 0, and people held out for validation from 1.
         camera: number of the camera, as in the dataset.
         sequence: name of the sequence within the camera; the empty text if it is not known.
     """

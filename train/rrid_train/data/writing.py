@@ -126,12 +126,16 @@ def _damaged(images: Sequence[LeftOut]) -> DatasetError:
 
 
 def _names(plan: Plan) -> list[str]:
-    """File name of each image: ``<person 8 digits>_<camera 2>_<number 4>`` and the extension of its source."""
+    """File name of each image: ``<person 8 digits>_<camera 2>_<number 4>`` and the extension of its source.
+
+    Junk is named ``junk_<camera 2>_<number 4>``: programs would take a file ``-0000001_...`` for an option.
+    """
     counts: Counter[tuple[int, int]] = Counter()
     names = []
     for source, label in zip(plan.sources, plan.labels, strict=True):
         ending = source.suffix.lower() if isinstance(source, Path) else ".png"
-        names.append(f"{label[0]:08d}_{label[1]:02d}_{counts[label]:04d}{ending}")
+        person = "junk" if label[0] == JUNK_PERSON else f"{label[0]:08d}"
+        names.append(f"{person}_{label[1]:02d}_{counts[label]:04d}{ending}")
         counts[label] += 1
     return names
 
