@@ -17,7 +17,7 @@ from rrid_edge.model.spec import ModelSpec
 from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
 from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
 from rrid_edge.progress import NO_PROGRESS, Progress
-from rrid_edge.ranking.labels import LabelledCrops
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, LabelledCrops
 from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings, evaluate_descriptors, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
 from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES, Thresholds, measure_thresholds
@@ -56,6 +56,11 @@ class EvaluationSettings:
                 parameter="fpr",
             )
 
+    def describe(self) -> str:
+        """What changes the ranking: ``query expansion 5, re-ranked``, one of them, or an empty text."""
+        changes = (f"query expansion {self.expand}" if self.expand else "", "re-ranked" if self.rerank else "")
+        return ", ".join(change for change in changes if change)
+
 
 @dataclass(frozen=True)
 class SheetSettings:
@@ -90,7 +95,7 @@ class EmbeddedSplit:
     Attributes:
         name: name of the dataset.
         query: crops of the queries.
-        gallery: crops of the gallery.
+        gallery: crops of the gallery, without junk.
         distances: re-ranked distances, float32 (queries, gallery); None without re-ranking.
     """
 
@@ -139,6 +144,9 @@ def evaluate(
 ) -> Evaluation:
     """Embed the test split of a dataset and measure the ranking and the thresholds.
 
+    The gallery's junk (-1) is not embedded. So it is no neighbour either that re-ranking or query expansion looks at,
+    as in the field's toolkits.
+
     Args:
         engine: engine of the network or model.
         data: dataset with queries and a gallery.
@@ -159,6 +167,8 @@ def evaluate(
     same_camera = settings.ranking.same_camera
     can = data.measurable(same_camera=same_camera)
     can.require_ranking(printable(data.root))
+    if settings.ranking.junk_person is not None:
+        data = data.scored()
     progress.start(len(data.query) + len(data.gallery))
     labels = paired_labels(data.query, data.gallery)
     query, gallery = (
@@ -210,14 +220,21 @@ def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:
                 else split.distances[number]
             )
             results.append(ranked_list(number, split.query, split.gallery, distances, listed))
-        precisions = ", ".join(f"{metrics.query_ap[number]:.2f}" for number in numbers)
-        footer = f"{split.name}, {name} queries; average precision from top to bottom: {precisions}"
-        if settings.expand or settings.rerank:
-            footer += "; scores are cosines, the order is that of re-ranking or query expansion"
         path = sheets.folder / f"{name}.png"
+        footer = _footer(evaluation, name, numbers)
         write_sheet(path, contact_sheet(results, Path(), block_names=blocks, footer=footer))
         written.append(path)
     return written
+
+
+def _footer(evaluation: Evaluation, name: str, numbers: Sequence[int]) -> str:
+    precisions = ", ".join(f"{evaluation.metrics.query_ap[number]:.2f}" for number in numbers)
+    parts = [f"{evaluation.split.name}, {name} queries", f"average precision from top to bottom: {precisions}"]
+    if (evaluation.split.gallery.labels.persons == DISTRACTOR_PERSON).any():
+        parts.append("distractors (grey) count as wrong")
+    if changed := evaluation.settings.describe():
+        parts.append(f"{changed}: scores are cosines without it")
+    return "; ".join(parts)
 
 
 def _query_descriptors(

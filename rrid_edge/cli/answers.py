@@ -89,12 +89,13 @@ def print_answer(answer: Answer, *, written: Sequence[Path], as_json: bool, expl
 
 
 def _as_json(result: MatchResult) -> dict[str, object]:
-    """A result with its times as ISO 8601 in UTC."""
+    """A result with a verdict on each match, and with times as ISO 8601 in UTC."""
     from rrid_edge.crops.times import format_time
 
     shown = asdict(result)
-    for match in shown["matches"]:
-        match["time"] = None if match["time"] is None else format_time(match["time"])
+    for match, values in zip(result.matches, shown["matches"], strict=True):
+        values["time"] = None if match.time is None else format_time(match.time)
+        values["verdict"] = result.verdict(match)
     return shown
 
 

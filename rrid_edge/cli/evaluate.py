@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.ranking.metrics import RankingMetrics
     from rrid_edge.ranking.thresholds import Thresholds
+    from rrid_train.data.layout import Dataset
 
 
 @app.command(
@@ -86,24 +87,35 @@ def evaluate(
         splits_file=splits_file,
         num_val=0,
     )
-    for remark in data.remarks:
-        say(remark)
-    can = data.measurable(same_camera=same_camera)
-    can.require_ranking(printable(dataset))
-    say(can.describe())
+    _say_data(data, same_camera)
+    data = data.scored()
     with _open(model, weights, runtime, precision, threads) as engine, ProgressBar("embedding") as bar:
         say(f"{printable(model)}: {engine.runtime}; {len(data.query)} queries, {len(data.gallery)} gallery images")
         result = evaluation.evaluate(engine, data, settings, progress=bar)
     if as_json:
         print_json({"model": str(model), **result.to_dict()})
     else:
-        _print(data.name, result.metrics, result.thresholds)
+        _print(", ".join(filter(None, (data.name, settings.describe()))), result.metrics, result.thresholds)
     if thresholds and result.thresholds is not None:
         path = thresholds_path(model)
         save_thresholds(path, result.thresholds)
         say(f"thresholds for match --fpr: {printable(path)}")
     for written in evaluation.draw_sheets(result, drawn):
         say(f"written: {printable(written)}")
+
+
+def _say_data(data: Dataset, same_camera: bool) -> None:
+    """Say what the dataset left out, what can be measured, and which crops are scored.
+
+    Raises:
+        UsageError: nothing can be measured.
+    """
+    can = data.measurable(same_camera=same_camera)
+    for remark in data.remarks:
+        say(remark)
+    can.require_ranking(printable(data.root))
+    for line in (can.describe(), *data.explained()):
+        say(line)
 
 
 def _open(model: Path, weights: str | None, runtime: str, precision: str | None, threads: int) -> Engine:

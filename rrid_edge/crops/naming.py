@@ -134,6 +134,11 @@ def label_kind(person: str | None, name: str = "") -> str:
     return PERSON if found is not None and found["person"] == person else DISTRACTOR
 
 
+def crop_kind(label: str | None, person: str | None, path: str | None) -> str:
+    """What is known of a gallery's crop: :func:`label_kind` of the confirmed label, or else of its file's person."""
+    return label_kind(label) if label else label_kind(person, path or "")
+
+
 def is_camera_folder(folder: str) -> bool:
     """Whether a folder is named like a camera: ``c3``, ``cam03``, ``camera-lobby``."""
     return _CAMERA_FOLDER.fullmatch(folder) is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.crops.naming import crop_kind
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import LOCAL_SOURCE, Hit, SearchFilter
 from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
@@ -62,6 +63,11 @@ class Match:
         row = hit.row
         told = (row.id, row.time, row.frame, row.track, row.label, row.source)
         return cls(rank, hit.score, row.path, row.camera, row.person, block_scores, distance, *told)
+
+    @property
+    def kind(self) -> str:
+        """What the crop's label means, the confirmed one first: person, junk, distractor or unknown."""
+        return crop_kind(self.label, self.person, self.path)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.crops.naming import crop_kind
 from rrid_edge.errors import MissingDependencyError
 from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.gallery.base import GalleryRow
@@ -31,7 +32,8 @@ def to_dataset(
     """A FiftyOne dataset with one sample per row.
 
     A sample has the fields ``row_id``, ``source``, ``camera``, ``time``, ``frame_number``, ``person``, ``track``,
-    ``label`` and ``descriptor``. Rows of which there is no picture are left out.
+    ``label``, ``label_kind`` and ``descriptor``. ``label_kind`` says what the label, or else the person, means:
+    ``person``, ``junk``, ``distractor`` or ``unknown``. Rows of which there is no picture are left out.
 
     Args:
         gallery: from :func:`rrid_edge.open_gallery`.
@@ -94,5 +96,6 @@ def _fields(row: GalleryRow, vector: NDArray[np.float32]) -> dict[str, Any]:
         "person": row.person,
         "track": row.track,
         "label": row.label,
+        "label_kind": crop_kind(row.label, row.person, row.path),
         "descriptor": vector,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from rrid_edge.crops.naming import PERSON, UNKNOWN, label_kind
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.searching import Match
@@ -12,6 +13,8 @@ from rrid_edge.ranking.rerank import RerankSettings
 
 LEAST_LIKENESS: Final = 0.5
 """Lowest cosine of two images of one person that is not doubted, where no threshold of the model was measured."""
+SAME, DIFFERENT = "same", "different"
+"""Verdicts on a match besides ``junk``, ``distractor`` and ``unknown``; see :meth:`MatchResult.verdict`."""
 FUSIONS = ("mean", "max", "none")
 DEFAULT_RERANK_DEPTH = 200
 LEAST_RERANK_DEPTH = RerankSettings().k1
@@ -45,6 +48,27 @@ class MatchResult:
     rescored: int = 0
     reranked: int = 0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def query_kind(self) -> str:
+        """What the query's own label means; see :func:`rrid_edge.crops.naming.label_kind`."""
+        return label_kind(self.person, self.query[0] if self.query else "")
+
+    def verdict(self, match: Match) -> str:
+        """What the labels in the file names say about a match.
+
+        ``same`` or ``different`` person, if both are labelled with a person. Junk and distractors are neither right nor
+        wrong: ``junk`` or ``distractor``, also where a user confirmed such a label. ``unknown`` if a label is missing,
+        or the query's own label is junk or a distractor.
+        """
+        if self.query_kind != PERSON:
+            return UNKNOWN
+        kind = match.kind
+        if kind != PERSON:
+            return kind
+        if match.person is None or label_kind(match.person, match.path or "") != PERSON:
+            return UNKNOWN  # A user confirmed a person, whose name is not one of the file names.
+        return SAME if self.person == match.person else DIFFERENT
 
 
 @dataclass(frozen=True)

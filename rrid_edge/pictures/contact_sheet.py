@@ -1,7 +1,8 @@
 """Contact sheets: one row per query with its ranked crops.
 
-A crop's border is green for the query's person, red for another person, grey if the file names do not say. The bars
-beside it show what each of the finest stripes, from head to feet, adds to the score (blue) or takes from it (orange).
+A crop's border is green for the query's person, red for another person, grey if the labels do not say. Junk and
+distractors are neither right nor wrong: they are grey too, and named. The bars beside a crop show what each of the
+finest stripes, from head to feet, adds to the score (blue) or takes from it (orange).
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
+from rrid_edge.crops.naming import DISTRACTOR, JUNK, UNKNOWN
 from rrid_edge.errors import OutputError, UsageError, item_at_work, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.matching import MatchResult
+from rrid_edge.matching.records import DIFFERENT, SAME
 from rrid_edge.pictures.parts import (
-    DIFFERENT,
-    SAME,
-    UNKNOWN,
     MatchPictures,
     Thumbnail,
     check_block_scores,
@@ -29,14 +29,17 @@ from rrid_edge.pictures.parts import (
     largest_share,
     no_match_message,
     read_thumbnail,
+    shown_person,
     stripe_shares,
-    verdict,
     when,
 )
 
 CROP_PX: Final = (96, 192)
 """Width and height of the box for one crop."""
-BORDER_COLOURS: Final = {SAME: (22, 150, 72), DIFFERENT: (206, 44, 44), UNKNOWN: (150, 154, 160)}
+_NOT_JUDGED: Final = (150, 154, 160)
+BORDER_COLOURS: Final = {SAME: (22, 150, 72), DIFFERENT: (206, 44, 44)} | dict.fromkeys(
+    (UNKNOWN, JUNK, DISTRACTOR), _NOT_JUDGED
+)
 FOR_COLOUR: Final = (44, 112, 190)
 AGAINST_COLOUR: Final = (232, 138, 30)
 MAX_SHEET_PIXELS: Final = 100_000_000
@@ -216,12 +219,13 @@ def _draw_row(
     for place, match in enumerate(result.matches):
         line, column = divmod(place, layout.columns)
         x, y = layout.first_crop_x + column * _CELL[0], top + line * _CELL[1]
-        pen.crop((x, y), pictures.read(match, *CROP_PX), BORDER_COLOURS[verdict(result, match)])
+        pen.crop((x, y), pictures.read(match, *CROP_PX), BORDER_COLOURS[result.verdict(match)])
         bar_x = x + CROP_PX[0] + 2 * _BORDER + 3
         pen.part_bar((bar_x, y + _BORDER), stripe_shares(match, block_names), full, stripes)
         label_y = y + CROP_PX[1] + 2 * _BORDER + 3
         pen.text((x, label_y), f"{match.rank}   {match.score:.3f}", _CELL[0] - _GAP)
-        pen.text((x, label_y + _LINE), _origin(match.camera, match.label or match.person), _CELL[0] - _GAP, _FAINT)
+        person = shown_person(match.label or match.person, match.kind)
+        pen.text((x, label_y + _LINE), _origin(match.camera, person), _CELL[0] - _GAP, _FAINT)
         pen.paragraph((x, label_y + 2 * _LINE), when(match), _CELL[0] - _GAP, _LINE)
 
 
@@ -233,11 +237,12 @@ def _draw_query(pen: _Pen, result: MatchResult, layout: _Layout, top: int) -> No
     title = "query" if more <= 0 else f"query (+{more} more)"
     width = layout.query_images * _QUERY_CELL_WIDTH - _GAP
     pen.text((_MARGIN, label_y), title, width)
-    origin = _origin(result.camera, result.person) or " ".join(Path(path).name for path in result.query)
+    person = shown_person(result.person, result.query_kind)
+    origin = _origin(result.camera, person) or " ".join(Path(path).name for path in result.query)
     pen.text((_MARGIN, label_y + _LINE), origin, width, _FAINT)
 
 
-def _origin(camera: str | None, person: str | None) -> str:
+def _origin(camera: str | None, person: str) -> str:
     """Camera and person, if known."""
-    parts = [f"cam {camera}" if camera is not None else "", f"id {person}" if person is not None else ""]
+    parts = [f"cam {camera}" if camera is not None else "", person]
     return " · ".join(part for part in parts if part)

@@ -16,13 +16,12 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+from rrid_edge.crops.naming import DISTRACTOR, JUNK, PERSON, UNKNOWN
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import PRIVATE_MODE, write_text
 from rrid_edge.matching import Match, MatchResult
+from rrid_edge.matching.records import DIFFERENT, SAME
 from rrid_edge.pictures.parts import (
-    DIFFERENT,
-    SAME,
-    UNKNOWN,
     MatchPictures,
     Thumbnail,
     check_block_scores,
@@ -30,13 +29,18 @@ from rrid_edge.pictures.parts import (
     no_match_message,
     read_thumbnail,
     stripe_shares,
-    verdict,
     when,
 )
 
 _THUMBNAIL_PX: Final = (64, 128)
 _JPEG_QUALITY: Final = 85
-_VERDICTS: Final = {SAME: "same person", DIFFERENT: "another person", UNKNOWN: "not known"}
+_VERDICTS: Final = {
+    SAME: "same person",
+    DIFFERENT: "another person",
+    UNKNOWN: "not known",
+    JUNK: "junk, not judged",
+    DISTRACTOR: "distractor, not judged",
+}
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -109,7 +113,8 @@ def _join(parts: Iterable[_Html], between: str = "") -> _Html:
 
 
 def _section(result: MatchResult, pictures: MatchPictures, block_names: tuple[str, ...]) -> _Html:
-    person = f"person {result.person}" if result.person is not None else ""
+    kind = result.query_kind
+    person = f"person {result.person}" if kind == PERSON else "" if kind == UNKNOWN else f"{kind} (no verdicts)"
     camera = f"camera {result.camera}" if result.camera is not None else ""
     return _fill(
         "section.html",
@@ -136,7 +141,7 @@ def _answer(result: MatchResult, pictures: MatchPictures, block_names: tuple[str
 
 
 def _row(result: MatchResult, match: Match, pictures: MatchPictures, parts: _Html) -> _Html:
-    judged = verdict(result, match)
+    judged = result.verdict(match)
     return _fill(
         "row.html",
         verdict_class=judged,

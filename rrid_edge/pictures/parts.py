@@ -1,4 +1,4 @@
-"""Shared by contact sheets and HTML reports: thumbnails, verdicts, shares of the stripes."""
+"""Shared by contact sheets and HTML reports: thumbnails, labels, shares of the stripes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from PIL import Image
 
 from rrid_edge.crops.folder import leads_out
 from rrid_edge.crops.images import load_rgb
+from rrid_edge.crops.naming import DISTRACTOR, JUNK
 from rrid_edge.crops.times import format_time
 from rrid_edge.errors import ImageError, UsageError
 from rrid_edge.matching import Match, MatchResult
 
 _STRIPE_NAME = re.compile(r"stripe-(\d+)-of-(\d+)")
-
-SAME, DIFFERENT, UNKNOWN = "same", "different", "unknown"
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,14 @@ def read_thumbnail(path: str | Path, width_px: int, height_px: int, content: byt
     return Thumbnail(image.resize(size, Image.Resampling.BICUBIC))
 
 
-def verdict(result: MatchResult, match: Match) -> str:
-    """``same`` or ``different`` person, by the file names; ``unknown`` if one of them has no person."""
-    if result.person is None or match.person is None:
-        return UNKNOWN
-    return SAME if result.person == match.person else DIFFERENT
+def shown_person(person: str | None, kind: str) -> str:
+    """A label as pictures show it: ``id 0002``, ``junk``, ``distractor``, or an empty text.
+
+    Args:
+        person: the label.
+        kind: what it means; see :func:`rrid_edge.crops.naming.label_kind`.
+    """
+    return kind if kind in (JUNK, DISTRACTOR) else f"id {person}" if person else ""
 
 
 def when(match: Match) -> str:

@@ -51,8 +51,9 @@ def k_reciprocal(
 ) -> NDArray[np.float32]:
     """Re-ranked distances of unit descriptors.
 
-    Neighbours are searched among queries and gallery together. The original distance is the squared Euclidean distance,
-    divided by the largest of its row. The Jaccard distance of encodings without a common neighbour is 1.
+    Neighbours are searched among queries and gallery together. No labels are used: leave junk out of both first. The
+    original distance is the squared Euclidean distance, divided by the largest of its row. The Jaccard distance of
+    encodings without a common neighbour is 1.
 
     Args:
         query: float (queries, D), rows of unit length; converted to float32.
@@ -87,7 +88,8 @@ def average_query_expansion(
 ) -> NDArray[np.float32]:
     """Average each query with its nearest gallery descriptors (Chum et al., ICCV 2007).
 
-    No labels are used, as in deployment: neighbours can be of any camera and any person.
+    No labels are used, as in deployment: neighbours can be of any camera and any person. An evaluation leaves junk
+    out of the gallery first.
 
     Args:
         query: float (queries, D), rows of unit length; converted to float32.

@@ -64,6 +64,9 @@ def test_json_sheet_and_report(desk):
     outcome = rrid_edge(*arguments, "--json")
     result = json.loads(outcome.out)["results"][0]
     assert [found["rank"] for found in result["matches"]] == list(range(1, 11))
+    assert [found["verdict"] for found in result["matches"]] == [
+        "same" if found["person"] == "0002" else "different" for found in result["matches"]
+    ]
     assert sum(result["matches"][0]["block_scores"]) == pytest.approx(result["matches"][0]["score"], abs=1e-5)
     with Image.open("out/sheet.png") as sheet:
         assert sheet.size[0] > 600

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,14 @@ import pytest
 from PIL import Image
 
 from rrid_edge.crops.images import read_image
-from rrid_edge.engines import open_engine
+from rrid_edge.engines import FakeEngine, open_engine
 from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import RankingSettings, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
+from rrid_export.evaluation import EvaluationSettings, evaluate
 from rrid_train.data.layout import load_dataset
+from rrid_train.data.samples import labels_of
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
 from support.onnx_models import save_tiny_model
@@ -76,6 +80,100 @@ def test_measures_equal_an_independent_computation(setting, options, distances):
     assert answer["cmc"] == {str(rank): pytest.approx(value) for rank, value in expected.cmc.items()}
     assert [pair["rank_1"] for pair in answer["camera_pairs"]] == [pair.rank_1 for pair in expected.camera_pairs]
     assert len(answer["camera_pairs"]) == 6
+
+
+@pytest.fixture(scope="module")
+def with_junk(setting, tmp_path_factory):
+    """The data with 12 junk crops and 3 distractors. Each is a blend of two people, so it is a neighbour of both."""
+    root = tmp_path_factory.mktemp("junk") / "data"
+    shutil.copytree(setting[1], root)
+    test = json.loads((root / "test.json").read_text())
+    rows = test[0]["gallery"]
+    crops = [(*row, other) for row, (other, _, _) in zip(rows, rows[6:], strict=False)]
+    for number, (name, _, camera, other) in enumerate(crops[::2][:15]):
+        kind, person = ("junk", -1) if number < 12 else ("00000000", 0)
+        rows.insert(3 * number, [f"{kind}_{camera:02d}_{9000 + number}.jpg", person, camera])
+        with Image.open(root / "images" / name) as image, Image.open(root / "images" / other) as second:
+            Image.blend(image, second, 0.5).save(root / "images" / rows[3 * number][0])
+    (root / "test.json").write_text(json.dumps(test))
+    (root / "splits.json").write_text(json.dumps([{"trainval": [1, 2]}]))  # 0 is the distractors' number
+    return root
+
+
+class _PoorEngine(FakeEngine):
+    """Descriptors with much noise, which depends on the pixels alone: the figures are far from 1."""
+
+    def _run_batch(self, images):
+        noise = np.stack([np.random.default_rng(int(image.sum())).standard_normal(240) for image in images])
+        vectors = super()._run_batch(images) + 0.1 * noise.astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _slow_measures(distances, query, gallery):
+    """mAP and rank-1 of the plain definition, over lists."""
+    precisions, first = [], []
+    for row, person, camera in zip(distances, query.persons, query.cameras, strict=True):
+        others = zip(row, gallery.persons, gallery.cameras, strict=True)
+        ranked = sorted((distance, p == person) for distance, p, c in others if p != -1 and (p, c) != (person, camera))
+        right = [place for place, (_, same) in enumerate(ranked) if same]
+        precisions.append(sum((found + 1) / (place + 1) for found, place in enumerate(right)) / len(right))
+        first.append(right[0] == 0)
+    return sum(precisions) / len(precisions), sum(first) / len(first)
+
+
+@pytest.mark.parametrize(
+    ("settings", "distances"),
+    [
+        (
+            EvaluationSettings(rerank=RerankSettings(6, 3, 0.2)),
+            lambda q, g: k_reciprocal(q, g, RerankSettings(6, 3, 0.2)),
+        ),
+        (EvaluationSettings(expand=5), lambda q, g: -average_query_expansion(q, g, neighbours=5) @ g.T),
+    ],
+    ids=["re-ranked", "expanded"],
+)
+def test_junk_is_no_neighbour(with_junk, settings, distances):
+    """The figures are those of a gallery from which the junk was deleted."""
+    data = load_dataset(with_junk, num_val=0)
+    deleted = replace(data, gallery=tuple(sample for sample in data.gallery if sample.person != -1))
+    engine = _PoorEngine()
+    found, expected = evaluate(engine, data, settings), evaluate(engine, deleted, settings)
+    assert found.metrics == expected.metrics
+    assert found.thresholds == expected.thresholds
+    vectors = [
+        np.concatenate(
+            [
+                engine.run(read_image(sample.path, engine.spec.height_px, engine.spec.width_px)[None])
+                for sample in samples
+            ]
+        )
+        for samples in (data.query, data.gallery)
+    ]
+    query, gallery = labels_of(data.query), labels_of(data.gallery)
+    kept = gallery.persons != -1
+    slow = _slow_measures(distances(vectors[0], vectors[1][kept]), query, gallery[kept])
+    assert (found.metrics.mean_ap, found.metrics.cmc[1]) == pytest.approx(slow, abs=1e-6)
+    # As neighbours, these junk crops would change the figures.
+    assert slow != pytest.approx(_slow_measures(distances(*vectors), query, gallery), abs=1e-3)
+
+
+def test_the_text_says_what_changed_the_ranking_and_what_the_gallery_holds(setting, with_junk, tmp_path):
+    model, _ = setting
+    options = ("--no-thresholds", "--sheets", tmp_path, "--sheet-queries", "2")
+    outcome = _evaluate(model, with_junk, "--rerank", "--k1", "6", "--k2", "3", "--expand", "2", *options)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("tiny, query expansion 2, re-ranked: mAP ")
+    assert "gallery: 51 of 63 crops are scored: 48 of 8 people, 3 distractors; 12 are junk" in outcome.err
+    assert "24 queries, 51 gallery images" in outcome.err
+
+
+def test_a_distractor_on_a_sheet_is_neither_right_nor_wrong():
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 0]]
+    gallery = LabelledCrops(vectors, Labels.of([0, 7, 8], [1, 2, 2]), [Path(f"{letter}.jpg") for letter in "abc"])
+    for person, verdicts in ((7, ["distractor", "same", "different"]), (0, ["unknown"] * 3)):
+        query = LabelledCrops(vectors[:1], Labels.of([person], [5]), [Path("q.jpg")])
+        result = ranked_list(0, query, gallery, 1 - vectors @ vectors[0], ListSettings(10, 2))
+        assert [result.verdict(match) for match in result.matches] == verdicts
 
 
 def test_evaluate_prints_tables_and_writes_sheets_and_thresholds(setting, tmp_path):

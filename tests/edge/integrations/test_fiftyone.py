@@ -61,6 +61,9 @@ def test_a_sample_per_row_that_has_a_picture(stand_in, gallery, tmp_path):
     assert (tmp_path / "small" / "3.jpg").read_bytes() == gallery.thumbnails(3)[3]
     assert (tmp_path / "small" / "3.jpg").stat().st_mode & 0o777 == 0o600
     assert (memory_row["time"], memory_row["track"], memory_row["label"]) == (NOON, "t", "Ann")
+    gallery.label(2, "-1")
+    again = {sample["row_id"]: sample for sample in to_dataset(gallery, tmp_path / "crops").samples}
+    assert [again[key]["label_kind"] for key in (1, 2)] == ["person", "junk"]
     for key, sample in by_id.items():
         assert np.array_equal(sample["descriptor"], _of(gallery, key))
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rrid_edge.crops.naming import DISTRACTOR, JUNK, UNKNOWN
 from rrid_edge.errors import OutputError, UsageError
 from rrid_edge.matching import Match, MatchResult
+from rrid_edge.matching.records import DIFFERENT, SAME
 from rrid_edge.model.spec import block_names
 from rrid_edge.pictures.contact_sheet import (
     AGAINST_COLOUR,
@@ -27,15 +29,7 @@ from rrid_edge.pictures.contact_sheet import (
     write_sheet,
 )
 from rrid_edge.pictures.html import html_report, write_report
-from rrid_edge.pictures.parts import (
-    DIFFERENT,
-    SAME,
-    UNKNOWN,
-    MatchPictures,
-    finest_stripes,
-    read_thumbnail,
-    stripe_shares,
-)
+from rrid_edge.pictures.parts import MatchPictures, finest_stripes, read_thumbnail, stripe_shares
 
 NAMES = block_names()
 NOON_US = 1_795_608_000_000_000
@@ -100,6 +94,62 @@ def test_the_border_is_grey_where_a_person_is_not_known(gallery, result, person)
     sheet = contact_sheet([unknown], gallery, block_names=NAMES)
     assert count(sheet, GREY) > 1000
     assert count(sheet, GREEN) == count(sheet, RED) == 0
+
+
+@pytest.mark.parametrize(
+    ("person", "verdicts"),
+    [
+        ("0001", [SAME, DIFFERENT, JUNK, JUNK, DISTRACTOR, DISTRACTOR, UNKNOWN]),
+        ("-1", [UNKNOWN] * 7),
+        ("0000", [UNKNOWN] * 7),
+        (None, [UNKNOWN] * 7),
+    ],
+)
+def test_junk_and_distractors_are_neither_right_nor_wrong(gallery, person, verdicts):
+    labels = ("0001", "0002", "-1", "junk", "0000", "00000000", None)
+    matches = tuple(Match(rank, 0.9, "x.png", "2", label) for rank, label in enumerate(labels, 1))
+    result = MatchResult((str(gallery / "query.png"),), matches, person)
+    assert [result.verdict(match) for match in matches] == verdicts
+    sheet = contact_sheet([result], gallery, block_names=NAMES)
+    frame = count(contact_sheet([replace(result, matches=matches[-1:])], gallery, block_names=NAMES), GREY)
+    assert [count(sheet, colour) for colour in (GREEN, RED)] == [frame * (SAME in verdicts)] * 2
+    assert count(sheet, GREY) == frame * (7 - 2 * (SAME in verdicts))
+    document = html_report([result], gallery, block_names=NAMES)
+    words = {JUNK: "junk, not judged", DISTRACTOR: "distractor, not judged", UNKNOWN: "not known",
+             SAME: "same person", DIFFERENT: "another person"}  # fmt: skip
+    assert re.findall(r"<td class=\"text\" data-value=\"([a-z, ]*)\">\1</td>\n<td class=\"path\"", document) == [
+        words[judged] for judged in verdicts
+    ]
+    assert re.findall(r'<tr class="(\w+)">', document) == verdicts
+
+
+def test_a_confirmed_label_outranks_the_file_name():
+    crop = Match(1, 0.9, "0001_c2.png", "2", "0001")
+    result = MatchResult(("q.png",), (crop,), "0001")
+    labels = {"junk": JUNK, "-1": JUNK, "0": DISTRACTOR, "": SAME, "Ann": SAME}
+    assert {label: result.verdict(replace(crop, label=label)) for label in labels} == labels
+    # Somebody named a crop that the file name calls junk.
+    assert result.verdict(replace(crop, person="-1", label="Ann")) == UNKNOWN
+
+
+def test_person_0_of_a_dataset_that_numbers_people_from_0_is_a_person():
+    name = "0000_{:03d}_01_0303morning_0015_0.jpg"
+    msmt = MatchResult((f"query/{name.format(1)}",), (Match(1, 0.9, name.format(2), "2", "0000"),), "0000")
+    assert msmt.verdict(msmt.matches[0]) == SAME
+    market = MatchResult(("0001_c1s1_000001_00.jpg",), (Match(1, 0.9, "0000_c1s1_000002_00.jpg", "1", "0000"),), "0001")
+    assert market.verdict(market.matches[0]) == DISTRACTOR
+
+
+def test_labels_say_junk_in_place_of_a_number(gallery, result):
+    """The words are drawn: a sheet with the label -1 equals one with the label junk, in the query's text too."""
+    answers = [
+        replace(result, person=label, matches=(Match(1, 0.9, "x.png", "2", label),)) for label in ("-1", "junk", "0000")
+    ]
+    sheets = [np.asarray(contact_sheet([answer], gallery, block_names=NAMES)) for answer in answers]
+    assert np.array_equal(sheets[0], sheets[1])
+    assert not np.array_equal(sheets[0], sheets[2])
+    document = html_report([replace(result, person="-1", matches=())], gallery, block_names=NAMES)
+    assert '<div class="hint">junk (no verdicts) · camera 1</div>' in document
 
 
 def test_the_part_bar_shows_head_to_feet_what_carried_the_score_and_what_spoke_against_it(gallery, result):

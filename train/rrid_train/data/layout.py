@@ -74,8 +74,12 @@ class Dataset:
         return {name: counts for name, counts in subsets.items() if counts["images"] or not name.startswith("val")}
 
     def scored(self) -> Dataset:
-        """The dataset without the gallery's junk, which no measure of a ranking counts."""
-        return replace(self, gallery=tuple(sample for sample in self.gallery if sample.person != JUNK_PERSON))
+        """The dataset without junk in queries and gallery, which no measure of a ranking counts."""
+        query, gallery = (
+            tuple(sample for sample in samples if sample.person != JUNK_PERSON)
+            for samples in (self.query, self.gallery)
+        )
+        return replace(self, query=query, gallery=gallery)
 
     def measurable(self, part: Literal["test", "val"] = "test", *, same_camera: bool = False) -> Measurable:
         """What can be measured with the test split, or with the people held out for validation."""
