@@ -157,6 +157,34 @@ def test_junk_is_no_neighbour(with_junk, settings, distances):
     assert slow != pytest.approx(_slow_measures(distances(*vectors), query, gallery), abs=1e-3)
 
 
+class _AngleEngine(FakeEngine):
+    """The descriptor of a grey image is a unit vector in a plane; its angle is the grey level in degrees."""
+
+    def _run_batch(self, images):
+        vectors = np.zeros((len(images), self.spec.dimension), np.float32)
+        angles = np.radians(images[:, 0, 0, 0])
+        vectors[:, 0], vectors[:, 1] = np.cos(angles), np.sin(angles)
+        return vectors
+
+
+def test_junk_does_not_turn_an_expanded_query(tmp_path):
+    """By hand: the right crop is 20 degrees from the query, the wrong one 25 on the other side, junk 10 beside it.
+
+    Expanded with the right crop the query turns by +10, which leaves 10 and 35 degrees. With the junk it would turn by
+    -5, which leaves 25 and 20.
+    """
+    grey = {"0001_c1_1": 100, "0001_c2_1": 120, "0002_c2_1": 75, "-1_c2_1": 90, "0005_c1_1": 1, "0006_c1_1": 2}
+    folders = dict(zip(grey, ["query", *["bounding_box_test"] * 3, *["bounding_box_train"] * 2], strict=True))
+    for name, level in grey.items():
+        (tmp_path / folders[name]).mkdir(exist_ok=True)
+        Image.new("RGB", (16, 48), (level,) * 3).save(tmp_path / folders[name] / f"{name}.png")
+    data = load_dataset(tmp_path, num_val=0)
+    assert evaluate(_AngleEngine(), data, EvaluationSettings(expand=1)).metrics.mean_ap == 1
+    # Counted as a person, junk is a neighbour and a wrong answer nearer than the right one; then the order is -1, 2, 1.
+    counted = EvaluationSettings(RankingSettings(junk_person=None), expand=1)
+    assert evaluate(_AngleEngine(), data, counted).metrics.mean_ap == pytest.approx(1 / 3)
+
+
 def test_the_text_says_what_changed_the_ranking_and_what_the_gallery_holds(setting, with_junk, tmp_path):
     model, _ = setting
     options = ("--no-thresholds", "--sheets", tmp_path, "--sheet-queries", "2")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rrid_edge.errors import ArtefactError, DatasetError, UsageError
-from rrid_train.data.layout import load_dataset
+from rrid_train.data.layout import Dataset, Sample, load_dataset
 from support.datasets import write_dataset
 from support.pictures import noise
 
@@ -242,6 +242,27 @@ def test_names_with_a_padded_junk_number_are_read(tmp_path):
     data = load_dataset(tmp_path, num_val=0)
     assert [(sample.person, sample.camera) for sample in data.gallery] == [(-1, 2), (-1, 3), (1, 2)]
     assert data.explained() == ["gallery: 1 of 3 crops are scored: 1 of 1 person; 2 are junk"]
+
+
+def test_market_1501_is_counted_as_published(tmp_path):
+    """Zheng et al., ICCV 2015: 750 people, 3,368 queries, 19,732 crops: 3,819 junk, 2,798 distractors."""
+    path = tmp_path / "x.jpg"
+    query = tuple(Sample(path, 1 + number % 750, 1) for number in range(3368))
+    gallery = tuple(
+        Sample(path, person, 2)
+        for person in (*(1 + number % 750 for number in range(13_115)), *[0] * 2798, *[-1] * 3819)
+    )
+    data = Dataset("market", tmp_path, (Sample(path, 0, 1), Sample(path, 1, 1)), (), (), query, gallery)
+    lines = data.table().splitlines()
+    assert [[cell.strip() for cell in line.split("|")] for line in lines[2:5]] == [
+        ["train", "2", "2"],
+        ["query", "750", "3,368"],
+        ["gallery", "750", "15,913"],
+    ]
+    assert lines[5:] == [
+        "gallery: 15,913 of 19,732 crops are scored: 13,115 of 750 people, 2,798 distractors; 3,819 are junk"
+    ]
+    assert len(data.scored().gallery) == 15_913
 
 
 def test_a_held_out_person_0_is_a_person(tmp_path):

@@ -15,6 +15,7 @@ from rrid_edge.crops.images import load_rgb
 from rrid_edge.errors import DatasetError, UsageError
 from rrid_train.data import writing
 from rrid_train.data.cuhk03 import Cuhk03, read_new_protocol
+from rrid_train.data.folders import read_folders
 from rrid_train.data.layout import load_dataset
 from rrid_train.data.market import read_market
 from support.commands import refused, rrid_edge
@@ -218,6 +219,17 @@ def test_lists_of_the_new_protocol_with_wrong_numbers_are_refused(tmp_path, numb
     scipy.io.savemat(path, {"filelist": names, "train_idx": [[number]], "query_idx": [[1]], "gallery_idx": [[2]]})
     with pytest.raises(DatasetError, match=r"cannot be read as lists of the new protocol \((Index|Value)Error: .*"):
         read_new_protocol(path)
+
+
+def test_folders_named_like_junk_are_told(tmp_path):
+    raw = write_folders(tmp_path / "raw", people=5)
+    for old, new in (("a", "-1"), ("b", "0000")):
+        (raw / f"person {old}").rename(raw / new)
+    rest = "of several people, take it out"
+    assert read_folders(raw).remarks == (
+        f"folder -1 counts as one person; if it holds junk crops {rest}",
+        f"folder 0000 counts as one person; if it holds distractor crops {rest}",
+    )
 
 
 def test_images_outside_the_folders_of_a_dataset_are_counted(tmp_path):

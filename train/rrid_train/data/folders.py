@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rrid_edge.crops.folder import ImageFiles
-from rrid_edge.crops.naming import name_reader, number_names
+from rrid_edge.crops.naming import DISTRACTOR, JUNK, label_kind, name_reader, number_names
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_train.data.folder_order import LAYOUTS, camera_first, refuse_camera_first
 from rrid_train.data.listed import images_below
@@ -113,8 +113,17 @@ def read_folders(raw: Path, settings: FolderSettings | None = None, *, follow_li
     ]
     split = OriginalSplit(*samples) if subsets else _drawn(raw, samples[0], settings)
     shown = {number: printable(name) for name, number in persons.items()}
-    remarks = (*remarks_of(found), *(remarks_on_others(raw, tops) if subsets else ()))
+    remarks = (*remarks_of(found), *(remarks_on_others(raw, tops) if subsets else ()), *_remarks_on_people(names))
     return Original(raw.resolve().name, raw, (split,), shown, remarks)
+
+
+def _remarks_on_people(names: Iterable[str]) -> list[str]:
+    """One line for each folder that is named like junk or distractors, which are people here."""
+    return [
+        f"folder {printable(name)} counts as one person; if it holds {kind} crops of several people, take it out"
+        for name in names
+        if (kind := label_kind(name)) in (JUNK, DISTRACTOR)
+    ]
 
 
 def _drawn(raw: Path, samples: Sequence[Sample], settings: FolderSettings) -> OriginalSplit:
