@@ -14,11 +14,11 @@ from rrid_edge.crops.times import find_time, read_frame, read_time
 from rrid_edge.errors import UsageError, printable
 
 PRESETS = {
-    "market1501": r"(?P<person>-0*1|\d{4,})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
-    "dukemtmc": r"(?P<person>-0*1|\d{4,})_c(?P<camera>\d+)_f(?P<frame>\d+)",
+    "market1501": r"(?P<person>-0*1|junk|\d{4,})_c(?P<camera>\d+)s\d+_(?P<frame>\d+)_\d+",
+    "dukemtmc": r"(?P<person>-0*1|junk|\d{4,})_c(?P<camera>\d+)_f(?P<frame>\d+)",
     "msmt17": r"(?P<person>\d{4,})_\d{3,}_(?P<camera>\d{2})_\d{4}(?:morning|noon|afternoon)_(?P<frame>\d+)_\d+",
     "veri776": r"(?P<person>\d{4,6})_c(?P<camera>\d{3})_(?P<frame>\d{8})_\d+",
-    "cuhk03-np": r"(?P<person>-0*1|\d{4,6})_c(?P<camera>\d)_\d{1,4}",
+    "cuhk03-np": r"(?P<person>-0*1|junk|\d{4,6})_c(?P<camera>\d)_\d{1,4}",
     "mars": r"(?:00(?=-))?(?P<person>-1|\d{4,})C(?P<camera>\d)T(?P<track>\d{4})F(?P<frame>\d{3,})",
     "ilids-vid": r"cam(?P<camera>\d)_person(?P<person>\d{3,})(?:_(?P<frame>\d{5}))?",
     "prid2011": r"cam_(?P<camera>[ab])/person_(?P<person>\d{4})(?:/(?P<frame>\d{4}))?",

@@ -2,8 +2,8 @@
 
 There are three folders: ``bounding_box_train``, ``query``, ``bounding_box_test``. Names begin with person and camera:
 ``0002_c1s1_000451_03.jpg`` (Market-1501, Zheng et al., ICCV 2015), ``0002_c2_f0046182.jpg`` (DukeMTMC-reID, Zheng et
-al., ICCV 2017), ``0001_c1_1.png`` (CUHK03-NP, Zhong et al., CVPR 2017). Person -1 is junk (a poor detection); person
-0000 is a distractor. ``s1`` is the sequence.
+al., ICCV 2017), ``0001_c1_1.png`` (CUHK03-NP, Zhong et al., CVPR 2017). Person -1 is junk (a poor detection), also
+written ``junk``; person 0000 is a distractor. ``s1`` is the sequence.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rrid_train.data.original import (
 from rrid_train.data.samples import Sample
 
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
-_NAME = re.compile(r"(-0*1|\d+)_c(\d+)(s\d+)?", re.ASCII)
+_NAME = re.compile(r"(?:(\d+)|-0*1|junk)_c(\d+)(s\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _named(folder: Path, found: ImageFiles) -> list[tuple[Path, _Facts]]:
         what = f"{wrong} is not named <person>_c<camera>... ({len(odd)} in all)" if odd else "no images in it"
         raise DatasetError(f"{printable(folder)}: {what}; copy the dataset again, or remove other files")
     return [
-        (path, (_JUNK if match[1].startswith("-") else _number(match[1]), _number(match[2]), match[3] or ""))
+        (path, (_JUNK if match[1] is None else _number(match[1]), _number(match[2]), match[3] or ""))
         for path, match in matches
         if match is not None
     ]
