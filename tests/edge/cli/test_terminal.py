@@ -30,7 +30,7 @@ NAME = os.fsdecode(b"\xff") + HOSTILE
 """The name of a file, with a byte that is no UTF-8."""
 COMMANDS = [
     *(
-        ("demo-data", "--persons", "0"),
+        ("demo-data", "--people", "0"),
         ("prepare",),
         ("train",),
         ("evaluate",),

@@ -16,11 +16,12 @@ from PIL import Image
 from rrid_edge.cli.app import run
 from rrid_edge.errors import OutputError, UsageError
 from rrid_train.demo.pedestrian import TWIN_PARTS, Person
-from rrid_train.demo.plan import draw_people, plan_demo
+from rrid_train.demo.people import draw_people
+from rrid_train.demo.plan import plan_demo
 from rrid_train.demo.synthetic import DemoConfig, count_files, write_demo_data
 from support.progress import CountedProgress
 
-CONFIG = DemoConfig(seed=5, persons=30, cameras=4, images_per_camera=2)
+CONFIG = DemoConfig(seed=5, people=30, cameras=4, images_per_camera=2)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(demo, tmp_path):
 
 
 def test_another_seed_gives_other_people(tmp_path):
-    small = DemoConfig(persons=6, cameras=2, images_per_camera=2)
+    small = DemoConfig(people=6, cameras=2, images_per_camera=2)
     write_demo_data(tmp_path / "a", small)
     write_demo_data(tmp_path / "b", dataclasses.replace(small, seed=1))
     a, b = hashes(tmp_path / "a"), hashes(tmp_path / "b")
@@ -125,25 +126,26 @@ def test_the_gallery_shows_the_query_people_in_other_cameras_only(demo):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_near_twins_differ_in_one_part_and_are_in_the_same_split(seed):
-    config = DemoConfig(seed=seed, persons=90)
+    config = DemoConfig(seed=seed, people=90)
     people, twins = draw_people(config)
     assert len(twins) >= 25
     assert {pair.part for pair in twins} == set(TWIN_PARTS)
     for pair in twins:
-        one, other = (people[person] for person in pair.persons)
+        one, other = (people[person] for person in pair.people)
         differing = [f.name for f in dataclasses.fields(Person) if getattr(one, f.name) != getattr(other, f.name)]
         assert differing == [pair.part]
-        assert len({person < config.training_persons for person in pair.persons}) == 1
-    strangers = [people[i] for i in range(90) if i not in {pair.persons[1] for pair in twins}]
+        assert len({person < config.training_people for person in pair.people}) == 1
+    strangers = [people[i] for i in range(90) if i not in {pair.people[1] for pair in twins}]
     assert len(set(strangers)) == len(strangers)
 
 
 def test_near_twins_differ_in_the_pixels_of_the_same_shot():
-    plan = plan_demo(DemoConfig(persons=60, images_per_camera=2))
-    for pair in plan.twins:
+    plan = plan_demo(DemoConfig(people=60, images_per_camera=2))
+    for pair in plan.crowd.twins:
         pictures = []
-        for person in pair.persons:
-            swapped = dataclasses.replace(plan, people=(plan.people[person],) * len(plan.people))
+        for person in pair.people:
+            everybody = (plan.crowd.person(person),) * 60
+            swapped = dataclasses.replace(plan, crowd=dataclasses.replace(plan.crowd, people=everybody))
             shots = [shot for shot in plan.images if shot.person == 0]
             pictures.append([swapped.draw(shot) for shot in shots])
         differ = sum(one != other for one, other in zip(*pictures, strict=True))
@@ -168,7 +170,7 @@ def colour_by_stripe(jpeg: bytes):
 
 
 def test_colours_alone_rank_better_than_chance_but_far_from_perfectly():
-    plan = plan_demo(DemoConfig(persons=90, images_per_camera=2))
+    plan = plan_demo(DemoConfig(people=90, images_per_camera=2))
     rows = [(shot.name, shot.person, shot.camera) for shot in plan.images if shot.person >= 60]
     query, gallery = rows[::2], rows[1::2]
     features = {shot.name: colour_by_stripe(plan.draw(shot)) for shot in plan.images if shot.person >= 60}
@@ -181,9 +183,9 @@ def test_colours_alone_rank_better_than_chance_but_far_from_perfectly():
 
 def test_an_earlier_demo_is_replaced_and_other_files_are_kept(tmp_path):
     out = tmp_path / "demo"
-    write_demo_data(out, DemoConfig(persons=9, cameras=2, images_per_camera=2))
+    write_demo_data(out, DemoConfig(people=9, cameras=2, images_per_camera=2))
     (out / "gallery" / "index.db").write_text("mine", encoding="utf-8")
-    small = DemoConfig(persons=6, cameras=2, images_per_camera=2)
+    small = DemoConfig(people=6, cameras=2, images_per_camera=2)
     counted = CountedProgress()
     summary = write_demo_data(out, small, progress=counted)
     assert counted.done == counted.total == count_files(small) == len(list(out.rglob("*.jpg")))
@@ -197,41 +199,43 @@ def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path):
     mine = tmp_path / "images" / "holiday.jpg"
     mine.write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"holds other files than demo data; give a new or empty folder"):
-        write_demo_data(tmp_path, DemoConfig(persons=6))
+        write_demo_data(tmp_path, DemoConfig(people=6))
     for text in ("", "[", "[" * 99_999, "3", '{"kind": 3}'):
         (tmp_path / "demo.json").write_text(text, encoding="utf-8")
         with pytest.raises(OutputError, match="holds other files than demo data"):
-            write_demo_data(tmp_path, DemoConfig(persons=6))
+            write_demo_data(tmp_path, DemoConfig(people=6))
     (tmp_path / "demo.json").write_text('{"kind": "something else"}', encoding="utf-8")
     with pytest.raises(OutputError, match="holds other files than demo data"):
-        write_demo_data(tmp_path, DemoConfig(persons=6))
+        write_demo_data(tmp_path, DemoConfig(people=6))
     assert mine.read_bytes() == b"mine"
 
 
 def test_a_file_as_output_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="this is a file, expected a folder; give a new or empty folder"):
-        write_demo_data(tmp_path / "out", DemoConfig(persons=6))
+        write_demo_data(tmp_path / "out", DemoConfig(people=6))
 
 
 def test_an_unwritable_path_is_named(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match=r"file.*cannot be written .*; give a folder on a writable file system"):
-        write_demo_data(tmp_path / "file" / "out", DemoConfig(persons=6))
+        write_demo_data(tmp_path / "file" / "out", DemoConfig(people=6))
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("seed", -1), ("persons", 5), ("persons", 10_000), ("cameras", 1), ("images_per_camera", 1)],
+    [("seed", -1), ("people", 5), ("people", 10_000), ("cameras", 1), ("images_per_camera", 1), ("label_noise", 0.3)],
 )
 def test_settings_out_of_range_are_refused_by_name(field, value):
-    with pytest.raises(UsageError, match=rf"{field.replace('_', ' ')} {value} does not work: expected \d+ to \d+"):
+    with pytest.raises(
+        UsageError, match=rf"{field.replace('_', ' ')} {value} does not work: expected [a-z ]*\d+ to \d+"
+    ):
         DemoConfig(**{field: value})
 
 
 def test_the_command_writes_the_folder_and_prints_its_counts(tmp_path, capsys):
     out = tmp_path / "demo"
-    options = ["--persons", "6", "--cameras", "2", "--images-per-camera", "2", "--seed", "3"]
+    options = ["--people", "6", "--cameras", "2", "--images-per-camera", "2", "--seed", "3"]
     assert run(["demo-data", str(out), *options]) == 0
     assert "24 images, 6 people, 2 cameras" in capsys.readouterr().out
     first = hashes(out)

@@ -1,97 +1,43 @@
-"""Plan of a demo dataset: its settings, people and cameras, and the list of all files to draw."""
+"""Plan of a demo dataset: its people and cameras, and the list of all files to draw."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rrid_edge.errors import UsageError
-from rrid_train.demo.pedestrian import Person, draw_near_twin, draw_person
+from rrid_train.demo.benchmark import counts_of, extra_crops, strangers_of
+from rrid_train.demo.config import DemoConfig
+from rrid_train.demo.hardship import draw_hard_shot
+from rrid_train.demo.mislabelled import with_wrong_labels
+from rrid_train.demo.people import Crowd, draw_crowd
 from rrid_train.demo.scene import Camera, draw_cameras, draw_shot
+from rrid_train.demo.shots import Shot, image_name, market_name
 
-_PERSON_STREAM, _CAMERA_STREAM, _SHOT_STREAM = 1, 2, 3
-_LIMITS: Final = {"seed": (0, 2**31 - 1), "persons": (6, 9999), "cameras": (2, 32), "images_per_camera": (2, 99)}
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Settings of one demo dataset.
-
-    Attributes:
-        seed: seed of all random choices.
-        persons: number of people; a third of them (rounded down) are test people.
-        cameras: number of cameras; each person appears in all of them.
-        images_per_camera: images per person and camera; the first one of a test person is a query.
-
-    Raises:
-        UsageError: a value is out of range.
-    """
-
-    seed: int = 0
-    persons: int = 120
-    cameras: int = 6
-    images_per_camera: int = 3
-
-    def __post_init__(self) -> None:
-        for name, (least, most) in _LIMITS.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise UsageError(
-                    f"{name.replace('_', ' ')} {value} does not work: expected {least} to {most}", parameter=name
-                )
-
-    @property
-    def test_persons(self) -> int:
-        """Number of people for testing; they have the highest numbers."""
-        return self.persons // 3
-
-    @property
-    def training_persons(self) -> int:
-        """Number of people for training; they have the lowest numbers."""
-        return self.persons - self.test_persons
-
-
-@dataclass(frozen=True)
-class Twins:
-    """Two near-twins, who differ in one part.
-
-    Attributes:
-        persons: their numbers.
-        part: the field of :class:`~rrid_train.demo.pedestrian.Person` in which they differ.
-    """
-
-    persons: tuple[int, int]
-    part: str
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One file to draw.
-
-    Attributes:
-        name: path below the dataset's folder.
-        person: number of the person, from 0.
-        camera: number of the camera, from 0.
-        number: number of the shot of this person in this camera, from 0.
-    """
-
-    name: str
-    person: int
-    camera: int
-    number: int
+_CAMERA_STREAM, _SHOT_STREAM = 2, 3
+_EXTRA = 1_000_000
+"""First number of the junk and distractors in ``gallery/``; the numbers of those in ``images/`` are smaller."""
 
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """People, cameras and files of one demo dataset."""
+    """People, cameras and files of one demo dataset.
+
+    Attributes:
+        config: settings.
+        crowd: the people, in the order of their numbers, and the strangers.
+        cameras: the cameras.
+        images: files of the dataset.
+        gallery: files of ``gallery/``.
+        query: the single query.
+        queries: three queries of one person.
+    """
 
     config: DemoConfig
-    people: tuple[Person, ...]
+    crowd: Crowd
     cameras: tuple[Camera, ...]
-    twins: tuple[Twins, ...]
     images: tuple[Shot, ...]
     gallery: tuple[Shot, ...]
     query: Shot
@@ -106,65 +52,84 @@ class DemoPlan:
 
     def draw(self, shot: Shot) -> bytes:
         """The JPEG file of one shot. Each shot has its own seed, so the order of drawing does not matter."""
-        generator = np.random.default_rng([self.config.seed, _SHOT_STREAM, shot.person, shot.camera, shot.number])
-        return draw_shot(self.people[shot.person], self.cameras[shot.camera], generator)
-
-
-def draw_people(config: DemoConfig) -> tuple[tuple[Person, ...], tuple[Twins, ...]]:
-    """All people of a dataset, and the pairs of near-twins among them.
-
-    Every third person is a near-twin of the person before, counted separately for training and test people. So no pair
-    has one person in training and one in test.
-    """
-    people: list[Person] = []
-    twins: list[Twins] = []
-    for person in range(config.persons):
-        generator = np.random.default_rng([config.seed, _PERSON_STREAM, person])
-        first = 0 if person < config.training_persons else config.training_persons
-        if (person - first) % 3 == 2:
-            twin, part = draw_near_twin(people[-1], generator)
-            people.append(twin)
-            twins.append(Twins(persons=(person - 1, person), part=part))
-        else:
-            people.append(draw_person(generator))
-    return tuple(people), tuple(twins)
+        person, camera = self.crowd.person(shot.person), self.cameras[shot.camera]
+        seed = [self.config.seed, _SHOT_STREAM, shot.person, shot.camera, shot.number]
+        if not self.config.benchmark:
+            return draw_shot(person, camera, np.random.default_rng(seed))
+        kind = ("person", "cut", "two", "shifted", "wide", "background").index(shot.kind)
+        return draw_hard_shot(shot.kind, person, self.crowd.people, camera, np.random.default_rng([*seed, kind]))
 
 
 def plan_demo(config: DemoConfig) -> DemoPlan:
     """Plan the dataset of ``config``. Nothing is drawn yet."""
-    people, twins = draw_people(config)
     cameras = draw_cameras(config.cameras, np.random.default_rng([config.seed, _CAMERA_STREAM]))
-    test = range(config.training_persons, config.persons)
-    images = tuple(
-        Shot(f"images/{person:08d}_{camera:02d}_{number:04d}.jpg", person, camera, number)
-        for person in range(config.persons)
-        for camera in range(config.cameras)
-        for number in range(config.images_per_camera)
+    answers = [shot for person in range(config.people) for shot in _shots_of(config, person)]
+    extras = extra_crops(config, sum(1 for shot in answers if is_test(config, shot) and not shot.query))
+    query, queries = _queries(config)
+    shown = [shot for shot in _gallery(config) if _where(shot) not in {_where(query), _where(queries[0])}]
+    strays = extra_crops(config, len(shown), _EXTRA)
+    crowd = draw_crowd(config, strangers_of([*extras, *strays], config))
+    return DemoPlan(
+        config=config,
+        crowd=crowd,
+        cameras=cameras,
+        images=_named([*with_wrong_labels(answers, config, crowd), *extras]),
+        gallery=(*shown, *(replace(shot, name=f"gallery/{market_name(shot.label, shot.number)}") for shot in strays)),
+        query=query,
+        queries=queries,
     )
-    extra = config.images_per_camera  # The first shot number that images/ does not use.
+
+
+def is_test(config: DemoConfig, shot: Shot) -> bool:
+    """Whether a shot belongs to the test split."""
+    return shot.person >= config.training_people
+
+
+def _where(shot: Shot) -> tuple[int, int]:
+    return shot.person, shot.camera
+
+
+def _shots_of(config: DemoConfig, person: int) -> Iterator[Shot]:
+    """The images of a person. A test person's first image in a camera is a query where there are more."""
+    for camera, count in counts_of(config, person).items():
+        for number in range(count):
+            shot = Shot("", person, camera, number, (person + config.first_number, camera))
+            yield replace(shot, query=is_test(config, shot) and number == 0 and count > 1)
+
+
+def _named(shots: Iterable[Shot]) -> tuple[Shot, ...]:
+    """The shots with the names that their labels give them."""
+    counts: Counter[tuple[int, int]] = Counter()
+    named = []
+    for shot in shots:
+        named.append(replace(shot, name=image_name(shot.label, counts[shot.label])))
+        counts[shot.label] += 1
+    return tuple(named)
+
+
+def _beyond(config: DemoConfig) -> int:
+    """The first shot number that images/ does not use."""
+    return config.images_per_camera * (2 if config.benchmark else 1)
+
+
+def _queries(config: DemoConfig) -> tuple[Shot, tuple[Shot, ...]]:
+    """The single query, and three queries of the first test person."""
+    test, extra = range(config.training_people, config.people), _beyond(config)
     # The third test person is a near-twin, which makes the query harder; with fewer people, take the last one.
     asked = test[min(2, len(test) - 1)]
-    query = Shot("query.jpg", asked, 0, extra + 1)
-    queries = tuple(
-        Shot(f"queries/{_market_name(test[0], 1, extra + number)}", test[0], 1, extra + number)
-        for number in range(1, 4)
-    )
-    unseen = {(query.person, query.camera), (queries[0].person, queries[0].camera)}
-    gallery = tuple(
-        Shot(f"gallery/{_market_name(person, camera, extra)}", person, camera, extra)
-        for person in test
-        for camera in range(config.cameras)
-        if (person, camera) not in unseen
-    )
-    return DemoPlan(config, people, cameras, twins, images, gallery, query, queries)
+    camera, other = min(counts_of(config, asked)), tuple(counts_of(config, test[0]))[1]
+    query = Shot("query.jpg", asked, camera, extra + 1, (asked + config.first_number, camera))
+    return query, tuple(_placed("queries", config, test[0], other, extra + number) for number in range(1, 4))
 
 
-def person_name(person: int) -> str:
-    """A person's number as in the names of gallery files."""
-    return f"{person:04d}"
+def _gallery(config: DemoConfig) -> Iterator[Shot]:
+    """One more shot of each test person in each of their cameras."""
+    for person in range(config.training_people, config.people):
+        for camera in counts_of(config, person):
+            yield _placed("gallery", config, person, camera, _beyond(config))
 
 
-def _market_name(person: int, camera: int, number: int) -> str:
-    """A Market-1501-style file name: person, camera and sequence (from 1), frame, box."""
-    frame = (person * 131 + camera * 17 + number * 7) % 1_000_000
-    return f"{person_name(person)}_c{camera + 1}s1_{frame:06d}_00.jpg"
+def _placed(folder: str, config: DemoConfig, person: int, camera: int, number: int) -> Shot:
+    """A shot in one of the folders with Market-1501-style names."""
+    label = person + config.first_number, camera
+    return Shot(f"{folder}/{market_name(label, number)}", person, camera, number, label)

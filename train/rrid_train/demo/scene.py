@@ -109,7 +109,23 @@ def draw_shot(person: Person, camera: Camera, generator: np.random.Generator) ->
     Returns:
         A JPEG file, 64 px wide and 128 px high.
     """
-    cut_out = draw_figure(person, _draw_pose(camera, generator), WIDTH_PX, HEIGHT_PX)
+    return photograph(draw_figure(person, draw_pose(camera, generator), WIDTH_PX, HEIGHT_PX), camera, generator)
+
+
+def photograph(
+    cut_out: Image.Image, camera: Camera, generator: np.random.Generator, *, coarseness: float = 1.0
+) -> bytes:
+    """Put figures before a camera's background and take their picture.
+
+    Args:
+        cut_out: the figures, RGBA, :data:`SUPERSAMPLE` times 64 x 128 px.
+        camera: the camera.
+        generator: source of the picture's variations.
+        coarseness: the picture has so many times fewer pixels before it gets its size, as of people far away.
+
+    Returns:
+        A JPEG file, 64 px wide and 128 px high.
+    """
     if camera.occluder != "none" and generator.random() < 0.35:
         _draw_occluder(cut_out, camera.occluder, generator)
     small = np.asarray(cut_out.convert("RGBa").reduce(SUPERSAMPLE), dtype=np.float32)
@@ -118,12 +134,16 @@ def draw_shot(person: Person, camera: Camera, generator: np.random.Generator) ->
     sharpness = camera.blur_px * float(generator.uniform(0.7, 1.3))
     if sharpness > 0.15:
         image = image.filter(ImageFilter.GaussianBlur(sharpness))
+    if coarseness > 1:
+        small_size = round(WIDTH_PX / coarseness), round(HEIGHT_PX / coarseness)
+        image = image.resize(small_size, Image.Resampling.BOX).resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=int(generator.integers(camera.quality, camera.quality + 12)))
     return stream.getvalue()
 
 
-def _draw_pose(camera: Camera, generator: np.random.Generator) -> Pose:
+def draw_pose(camera: Camera, generator: np.random.Generator) -> Pose:
+    """A pose as this camera sees people, in a box that fits."""
     heading = (_FRONT, _SIDE, _BACK)[int(np.searchsorted(np.cumsum(camera.views)[:2], generator.random(), "right"))]
     side = pick(generator, (-1.0, 1.0))
     height = float(generator.uniform(0.84, 0.97))
@@ -158,7 +178,7 @@ def _expose(values: NDArray[np.float32], camera: Camera, generator: np.random.Ge
 
 
 def _cut_background(camera: Camera, generator: np.random.Generator) -> NDArray[np.float32]:
-    place = _background(camera)
+    place = _background(camera.place, camera.seed)
     height = float(generator.uniform(124, 156))
     width = height * WIDTH_PX / HEIGHT_PX
     left = float(generator.uniform(0, place.width - width))
@@ -168,9 +188,9 @@ def _cut_background(camera: Camera, generator: np.random.Generator) -> NDArray[n
 
 
 @lru_cache(maxsize=32)
-def _background(camera: Camera) -> Image.Image:
+def _background(place: Place, seed: int) -> Image.Image:
     """The place that a camera looks at, as one wide picture."""
-    generator, place = np.random.default_rng(camera.seed), camera.place
+    generator = np.random.default_rng(seed)
     width, height = _PLACE_PX
     horizon = int(generator.integers(78, 100))
     picture = Image.new("RGB", _PLACE_PX, place.wall)

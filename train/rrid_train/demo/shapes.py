@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from rrid_train.demo.pedestrian import Colour, Garment
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)  # 1.5 MB each; shots come person by person
 def cloth(garment: Garment, shade: float) -> Image.Image:
     """A piece of cloth, RGBA, 512 x 768 px. The garment's upper edge is at row 128, the body's axis at column 256."""
     piece = Image.new("RGBA", (512, 768), shaded(garment.colour, shade))

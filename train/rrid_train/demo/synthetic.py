@@ -5,7 +5,10 @@ The folder holds all inputs from training to matching:
 - ``images/``, ``meta.json``, ``splits.json``, ``test.json``: the dataset; no person is in both training and test.
 - ``gallery/``: one more shot of each test person in each camera, with Market-1501-style names.
 - ``query.jpg``, and ``queries/`` with three shots of one person. The gallery shows these people in other cameras only.
-- ``demo.json``: the settings, cameras and people, and the near-twins with the part in which they differ.
+- ``demo.json``: the settings, cameras and people, the near-twins with the part in which they differ, the groups in the
+  same clothes, what each junk crop and distractor shows, and the true person and camera of each wrong label.
+
+Junk has label -1 and distractors 0, as in other prepared datasets: ``meta.json`` lists no junk.
 
 The same settings give the same bytes.
 """
@@ -20,9 +23,12 @@ from rrid_edge.artefacts import LARGE_BYTES, Artefact
 from rrid_edge.errors import ArtefactError, OutputError, item_at_work, printable
 from rrid_edge.files import write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
-from rrid_train.demo.plan import DemoConfig, DemoPlan, Twins, person_name, plan_demo
+from rrid_train.demo.config import DemoConfig
+from rrid_train.demo.people import UNIFORM_PARTS
+from rrid_train.demo.plan import DemoPlan, is_test, plan_demo
+from rrid_train.demo.shots import DISTRACTOR, JUNK, Shot, person_name
 
-__all__ = ["DemoConfig", "DemoSummary", "Twins", "count_files", "write_demo_data"]
+__all__ = ["DemoConfig", "DemoSummary", "count_files", "write_demo_data"]
 
 KIND: Final = "rrid-edge demo data"
 MARKER_NAME: Final = "demo.json"
@@ -35,20 +41,28 @@ class DemoSummary:
 
     Attributes:
         root: the folder.
-        training_persons: number of people in ``trainval``.
-        test_persons: number of people in ``query`` and ``gallery``.
+        training_people: number of people in ``trainval``.
+        test_people: number of people in ``query`` and ``gallery``.
         images: number of files in ``images/``.
+        junk: number of bad boxes among them.
+        distractors: number of strangers' crops and false detections among them.
+        wrong_labels: number of images whose label names another person or camera than the picture shows.
         gallery_images: number of files in ``gallery/``.
-        twins: pairs of near-twins.
+        twins: number of pairs of near-twins.
+        groups: number of groups in the same clothes.
         query_person: person of ``query.jpg``, as in the names of gallery files.
     """
 
     root: Path
-    training_persons: int
-    test_persons: int
+    training_people: int
+    test_people: int
     images: int
+    junk: int
+    distractors: int
+    wrong_labels: int
     gallery_images: int
-    twins: tuple[Twins, ...]
+    twins: int
+    groups: int
     query_person: str
 
 
@@ -84,17 +98,26 @@ def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PR
             "writable file system with free space"
         ) from error
     write_json(out / "meta.json", _meta(plan))
-    write_json(out / "splits.json", [_split(config)])
+    write_json(out / "splits.json", [_split(plan)])
     write_json(out / "test.json", [_test_lists(plan)])
     write_json(out / MARKER_NAME, _description(plan))
+    return _summary(out, plan)
+
+
+def _summary(out: Path, plan: DemoPlan) -> DemoSummary:
+    labels = [shot.label[0] for shot in plan.images]
     return DemoSummary(
         root=out,
-        training_persons=config.training_persons,
-        test_persons=config.test_persons,
-        images=len(plan.images),
+        training_people=plan.config.training_people,
+        test_people=plan.config.test_people,
+        images=len(labels),
+        junk=labels.count(JUNK),
+        distractors=labels.count(DISTRACTOR) if plan.config.benchmark else 0,
+        wrong_labels=len(_wrong_labels(plan)),
         gallery_images=len(plan.gallery),
-        twins=plan.twins,
-        query_person=person_name(plan.query.person),
+        twins=len(plan.crowd.twins),
+        groups=len(plan.crowd.groups),
+        query_person=person_name(plan.query.label[0]),
     )
 
 
@@ -126,44 +149,86 @@ def _is_demo_folder(out: Path) -> bool:
         return False
 
 
+def _file(shot: Shot) -> str:
+    return Path(shot.name).name
+
+
 def _meta(plan: DemoPlan) -> dict[str, object]:
     shape = plan.config
-    persons: list[list[list[str]]] = [[[] for _ in range(shape.cameras)] for _ in range(shape.persons)]
+    numbers = shape.first_number + shape.people
+    identities: list[list[list[str]]] = [[[] for _ in range(shape.cameras)] for _ in range(numbers)]
     for shot in plan.images:
-        persons[shot.person][shot.camera].append(Path(shot.name).name)
-    return {"name": f"demo-seed-{shape.seed}", "num_cameras": shape.cameras, "identities": persons}
+        person, camera = shot.label
+        if person != JUNK:
+            identities[person][camera].append(_file(shot))
+    return {"name": f"demo-seed-{shape.seed}", "num_cameras": shape.cameras, "identities": identities}
 
 
-def _split(config: DemoConfig) -> dict[str, list[int]]:
-    test = list(range(config.training_persons, config.persons))
-    return {"trainval": list(range(config.training_persons)), "query": test, "gallery": test}
+def _split(plan: DemoPlan) -> dict[str, list[int]]:
+    first, training = plan.config.first_number, plan.config.training_people
+    test = list(range(first + training, first + plan.config.people))
+    known = [DISTRACTOR] if plan.config.distractors else []
+    return {"trainval": list(range(first, first + training)), "query": test, "gallery": [*known, *test]}
 
 
 def _test_lists(plan: DemoPlan) -> dict[str, list[list[str | int]]]:
     lists: dict[str, list[list[str | int]]] = {"query": [], "gallery": []}
     for shot in plan.images:
-        if shot.person >= plan.config.training_persons:
-            part = "query" if shot.number == 0 else "gallery"
-            lists[part].append([Path(shot.name).name, shot.person, shot.camera])
+        if is_test(plan.config, shot):
+            lists["query" if shot.query else "gallery"].append([_file(shot), *shot.label])
     return lists
 
 
 def _description(plan: DemoPlan) -> dict[str, object]:
+    first, crowd = plan.config.first_number, plan.crowd
     return {
         "kind": KIND,
         "complete": True,
         "config": asdict(plan.config),
+        "first_person": first,
         "query": {
             "file": plan.query.name,
-            "person": person_name(plan.query.person),
+            "person": person_name(plan.query.label[0]),
             "camera": plan.query.camera + 1,
         },
         "queries": {
             "files": [shot.name for shot in plan.queries],
-            "person": person_name(plan.queries[0].person),
+            "person": person_name(plan.queries[0].label[0]),
             "camera": plan.queries[0].camera + 1,
         },
-        "twins": [{"persons": list(pair.persons), "differs_in": pair.part} for pair in plan.twins],
+        "twins": [
+            {"people": [person + first for person in pair.people], "differs_in": pair.part} for pair in crowd.twins
+        ],
+        "groups": [{"people": [person + first for person in group], "wear": UNIFORM_PARTS} for group in crowd.groups],
+        "wrong_labels": _wrong_labels(plan),
+        "junk": _shown(plan, JUNK),
+        "distractors": _shown(plan, DISTRACTOR) if plan.config.distractors else [],
         "cameras": [asdict(camera) for camera in plan.cameras],
-        "persons": [asdict(person) for person in plan.people],
+        "people": [asdict(person) for person in crowd.people],
+        "strangers": [asdict(person) for person in crowd.strangers],
     }
+
+
+def _wrong_labels(plan: DemoPlan) -> list[dict[str, object]]:
+    """The images whose label is wrong, with what is true, in the numbers of the dataset's lists."""
+    first = plan.config.first_number
+    return [
+        {"file": shot.name, "true_person": shot.person + first, "true_camera": shot.camera}
+        for shot in plan.images
+        if shot.label[0] not in (JUNK, DISTRACTOR) or not plan.config.benchmark
+        if shot.label != (shot.person + first, shot.camera)
+    ]
+
+
+def _shown(plan: DemoPlan, label: int) -> list[dict[str, object]]:
+    """What each crop with one of the labels -1 and 0 shows, and of whom. Strangers are counted from 0."""
+    people, first = plan.config.people, plan.config.first_number
+    return [
+        {
+            "file": shot.name,
+            "shows": shot.kind,
+            **({"person": shot.person + first} if shot.person < people else {"stranger": shot.person - people}),
+        }
+        for shot in (*plan.images, *plan.gallery)
+        if shot.label[0] == label
+    ]
