@@ -21,15 +21,17 @@ from rrid_edge.model.names import (
 )
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity
-from rrid_edge.parity.goldens import Goldens, save_goldens
+from rrid_edge.parity.goldens import save_goldens
+from rrid_edge.parity.reference import Reference
+from rrid_edge.ranking.sampling import PeopleSample
 from rrid_edge.ranking.thresholds import find_thresholds, save_thresholds
 from rrid_export.branch import InferenceBranch
 from rrid_export.goldens import make_goldens
 from rrid_export.onnx import export_onnx
 from rrid_export.source import SourceNetwork
 
-GOLDEN_CROPS = 64
-"""Largest number of golden crops: 64 crops of 384 x 128 px take about 6 MB."""
+GOLDEN_CROPS = 256
+"""Golden crops, if the folder has so many: 256 crops of 384 x 128 px take about 24 MB."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class ExportSettings:
     Attributes:
         flip: average each image with its mirror. False gives a different model with another fingerprint.
         crops: folder of real crops for the goldens, or None for drawn patterns.
+        golden_crops: largest number of crops of the goldens.
         fp16: also write the float16 model. A CPU computes float16 operations in float32, so parity on a CPU proves the
             file but not the device's arithmetic. Run ``rrid-edge parity`` on the device too.
     """
@@ -46,6 +49,7 @@ class ExportSettings:
     flip: bool = True
     crops: Path | None = None
     fp16: bool = False
+    golden_crops: int = GOLDEN_CROPS
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class ExportResult:
     Attributes:
         model: the ONNX file.
         goldens: file of images and PyTorch's descriptors of them.
+        sample: what the labels of these images allow to measure.
+        left_out: one line per crop that cannot be read.
         report: the parity report as JSON.
         parity: the parity report as data.
     """
@@ -63,6 +69,8 @@ class ExportResult:
     goldens: Path
     report: Path
     parity: ParityReport
+    sample: PeopleSample
+    left_out: tuple[str, ...] = ()
 
 
 def export_network(source: SourceNetwork, output: Path, settings: ExportSettings) -> tuple[ExportResult, ...]:
@@ -78,31 +86,31 @@ def export_network(source: SourceNetwork, output: Path, settings: ExportSettings
         CheckFailedError: a file breaks the model contract or fails parity with PyTorch; this file is not written.
         OutputError: the folder cannot be written.
     """
-    goldens = make_goldens(source, flip=settings.flip, crops=settings.crops, count=GOLDEN_CROPS)
+    reference = make_goldens(source, flip=settings.flip, crops=settings.crops, count=settings.golden_crops)
     precisions = (False, True) if settings.fp16 else (False,)
-    return tuple(_export(source, output, settings.flip, goldens, half=half) for half in precisions)
+    return tuple(_export(source, output, settings.flip, reference, half=half) for half in precisions)
 
 
-def _export(source: SourceNetwork, output: Path, flip: bool, goldens: Goldens, *, half: bool) -> ExportResult:
+def _export(source: SourceNetwork, output: Path, flip: bool, reference: Reference, *, half: bool) -> ExportResult:
     """Write one ONNX file, its parity report with chart, its goldens, and its thresholds if there are any."""
-    spec = source.spec(flip=flip).with_precision("fp16" if half else "fp32")
+    spec, goldens = source.spec(flip=flip).with_precision("fp16" if half else "fp32"), reference.goldens
     branch = InferenceBranch(source.model, flip=flip).eval()
     model = onnx_path(output, spec.precision)
     with item_at_work(model):
         report, descriptors = export_onnx(
-            branch.to_half() if half else branch, spec, model, accept=lambda path: _prove(path, goldens)
+            branch.to_half() if half else branch, spec, model, accept=lambda path: _prove(path, reference)
         )
     save_goldens(goldens_path(model), goldens)
     report_path = parity_report_path(model)
-    write_json(report_path, report.to_dict())
+    write_json(report_path, report.to_dict() | {"sample": reference.sample.to_dict()})
     write_parity_chart(chart_path(report_path), report, goldens.descriptors, descriptors)
     thresholds = find_thresholds(thresholds_candidates(source.path), spec.fingerprint)
     if thresholds is not None and not half:  # all precisions have one fingerprint and use the same thresholds
         save_thresholds(thresholds_path(model), thresholds)
-    return ExportResult(model, goldens_path(model), report_path, report)
+    return ExportResult(model, goldens_path(model), report_path, report, reference.sample, reference.left_out)
 
 
-def _prove(path: Path, goldens: Goldens) -> tuple[ParityReport, NDArray[np.float32]]:
+def _prove(path: Path, reference: Reference) -> tuple[ParityReport, NDArray[np.float32]]:
     """Compare a written file with the goldens.
 
     Returns:
@@ -112,8 +120,8 @@ def _prove(path: Path, goldens: Goldens) -> tuple[ParityReport, NDArray[np.float
         CheckFailedError: the file fails parity.
     """
     with OnnxRuntimeEngine(path) as engine:
-        descriptors = engine.run(goldens.images)
-        report = check_parity(engine, goldens, reference_name="PyTorch, two passes", descriptors=descriptors)
+        descriptors = engine.run(reference.goldens.images)
+        report = check_parity(engine, reference.goldens, reference_name=reference.name, descriptors=descriptors)
     if not report.passed:
         raise CheckFailedError(
             f"the exported file differs from PyTorch: {'; '.join(report.failures)}; it was not written; try other "

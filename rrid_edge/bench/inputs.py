@@ -9,11 +9,19 @@ from pathlib import Path
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.model.names import goldens_path
 from rrid_edge.model.spec import ModelSpec
-from rrid_edge.parity.goldens import load_goldens_of
-from rrid_edge.parity.reference import OpenNetwork, Reference, computed_reference, open_checkpoint, read_crops
+from rrid_edge.parity.reference import (
+    PARITY_CROPS,
+    OpenNetwork,
+    Reference,
+    computed_reference,
+    open_checkpoint,
+    read_crops,
+)
 
 YARDSTICKS = ("published", "torch-compile")
 """Names of the yardsticks, in the order of the table; ``rrid_export.yardsticks`` runs them."""
+QUICK_CROPS = 64
+"""Crops of a quick benchmark: every engine computes all of them."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,9 @@ class InputSettings:
         goldens: goldens of the model; None uses those beside it.
         data: folder of labelled crops to use instead of goldens; needs ``checkpoint``.
         checkpoint: the network that the model was exported from.
-        count: largest number of crops of ``data``.
+        count: largest number of crops of ``data`` or the goldens; see
+            :func:`rrid_edge.ranking.sampling.sample_people`.
+        seed: seed of their choice.
         against: names of :data:`YARDSTICKS` to compare with; need ``checkpoint``.
 
     Raises:
@@ -34,7 +44,8 @@ class InputSettings:
     goldens: Path | None = None
     data: Path | None = None
     checkpoint: Path | None = None
-    count: int = 500
+    count: int = PARITY_CROPS
+    seed: int = 0
     against: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -74,9 +85,9 @@ def read_inputs(
     """
     if settings.data is None or settings.checkpoint is None:
         path = settings.goldens or goldens_path(model)
-        return Reference(f"goldens {printable(path)}", load_goldens_of(path, spec))
+        return Reference.of_goldens(path, spec).limited(settings.count, settings.seed)
     with open_checkpoint(settings.checkpoint, spec, open_network) as network:
-        crops = read_crops(settings.data, network.spec, settings.count)
+        crops = read_crops(settings.data, network.spec, settings.count, seed=settings.seed)
         images = f"{len(crops.names)} crops of {printable(settings.data)}"
         name = f"{printable(settings.checkpoint)} on {network.runtime}, {images}"
         return computed_reference(network, name, crops, network.spec)

@@ -139,6 +139,7 @@ class BenchReport:
         model: the model file.
         fingerprint: fingerprint of the network.
         reference: reference of the parity numbers.
+        sample: the crops of the parity numbers, and what their labels allow to measure.
         repetitions: timed repetitions of each measurement.
         engines: one row per engine.
         pipeline: indexing with the fastest engine, one row per kind of files.
@@ -152,6 +153,7 @@ class BenchReport:
     model: str
     fingerprint: str
     reference: str
+    sample: str
     repetitions: int
     engines: tuple[EngineRow, ...]
     pipeline: tuple[PipelineRow, ...]
@@ -169,6 +171,7 @@ class BenchReport:
             f"machine  {machine}",
             f"threads  {self.threads or 'chosen by the runtimes'}; {self.date}",
             f"model    {printable(self.model)} ({self.fingerprint[:12]}), parity against {printable(self.reference)}",
+            f"sample   {self.sample}",
             "",
         ]
         lines += self._engine_lines()

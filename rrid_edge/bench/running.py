@@ -23,6 +23,7 @@ from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.reading import read_any_spec
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.goldens import Goldens
+from rrid_edge.parity.reference import Reference
 from rrid_edge.progress import NO_PROGRESS, Progress
 
 
@@ -72,27 +73,25 @@ class BenchSettings:
 
 def run_bench(
     model: Path,
-    goldens: Goldens,
+    reference: Reference,
     settings: BenchSettings,
     *,
     against: Sequence[Variant] = (),
-    reference: str,
     progress: Progress = NO_PROGRESS,
 ) -> BenchReport:
     """Measure every runtime and precision that this machine can run.
 
     Args:
         model: the model file; other precisions and engines beside it are measured too.
-        goldens: images to run, and the reference's descriptors for parity.
+        reference: images to run, and the reference's descriptors for parity.
         settings: how much to measure.
         against: yardsticks; their rows come first.
-        reference: name of the reference, for the report.
         progress: counts measurements.
 
     Raises:
         MissingDependencyError: no installed runtime can open the model.
     """
-    effort, spec = settings.effort, read_any_spec(model)
+    effort, spec, goldens = settings.effort, read_any_spec(model), reference.goldens
     found, passed_over = find_variants(
         sibling_models(model), spec.fingerprint, threads=effort.threads, max_batch=max(effort.batches)
     )
@@ -113,7 +112,8 @@ def run_bench(
         date=time.strftime("%Y-%m-%d"),
         model=str(model),
         fingerprint=spec.fingerprint,
-        reference=reference,
+        reference=reference.name,
+        sample=reference.sample.describe(),
         repetitions=effort.repetitions,
         engines=tuple(engines),
         pipeline=tuple(pipeline),

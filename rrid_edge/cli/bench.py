@@ -34,7 +34,13 @@ def bench(
         Path | None,
         typer.Option(help="Folder of labelled crops for parity; needs --checkpoint."),
     ] = None,
-    count: Annotated[int, typer.Option(min=2, help="Largest number of crops of --data; evenly spaced.")] = 500,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Largest number of crops for parity; default: 512, with --quick 64.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of people and crops.")] = 0,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,16 +54,18 @@ def bench(
     chart: Annotated[Path | None, typer.Option(help="Draw throughput over latency into this PNG file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.bench.inputs import InputSettings, read_inputs
+    from rrid_edge.bench.inputs import QUICK_CROPS, InputSettings, read_inputs
     from rrid_edge.bench.running import BenchSettings, run_bench
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.reading import read_any_spec
+    from rrid_edge.parity.reference import PARITY_CROPS
 
     if checkpoint is None:
         refuse_weights(weights, goldens)
     path, why = choose_model(model)
     say(f"model {printable(path)} ({why})")
-    inputs = InputSettings(goldens, data, checkpoint, count, tuple(against or ()))
+    most = count or (QUICK_CROPS if quick else PARITY_CROPS)
+    inputs = InputSettings(goldens, data, checkpoint, most, seed, tuple(against or ()))
     spec = read_any_spec(path)
     yardsticks = _yardsticks(inputs, spec, threads, weights)
     reference = read_inputs(path, spec, inputs, functools.partial(open_network, weights=weights))
@@ -66,10 +74,9 @@ def bench(
     with ProgressBar("measuring") as bar:
         report = run_bench(
             path,
-            reference.goldens,
+            reference,
             BenchSettings.quick(threads) if quick else BenchSettings.full(threads),
             against=yardsticks,
-            reference=reference.name,
             progress=bar,
         )
     if chart is not None:

@@ -56,6 +56,9 @@ def export(
     crops: Annotated[
         Path | None, typer.Option(help="Folder of real crops for the goldens; default: drawn patterns.")
     ] = None,
+    golden_crops: Annotated[
+        int, typer.Option(min=2, max=10_000, help="Largest number of crops for the goldens.")
+    ] = 256,
     triton: Annotated[Path | None, typer.Option(help="Also write a Triton model repository into this folder.")] = None,
     min_batch: Annotated[int, typer.Option(min=1, help="Engine: smallest batch size.")] = 1,
     opt_batch: Annotated[int, typer.Option(min=1, help="Engine: batch size to tune for.")] = 8,
@@ -95,7 +98,9 @@ def export(
 
         for line in find_images(crops).remarks if crops is not None else ():
             say(line)
-        facts, to_build = _export_network(source, output, ExportSettings(flip, crops, fp16), calib, quiet=as_json)
+        facts, to_build = _export_network(
+            source, output, ExportSettings(flip, crops, fp16, golden_crops), calib, quiet=as_json
+        )
         written = Path(str(facts["model_fp16" if fp16 else "model"]))
     if triton is not None:
         from rrid_export.triton import write_triton_repository
@@ -165,7 +170,15 @@ def _export_network(
                 f"parity with PyTorch over {result.parity.agreement.images} images: minimum cosine "
                 f"{result.parity.agreement.min_cosine:.7f} ({result.report})"
             )
+    for line in result.left_out:
+        say(f"left out {line}")
+    facts["sample"] = result.sample.to_dict()
     if not quiet:
+        size_mb = result.goldens.stat().st_size / 1e6
+        what = result.sample.describe()
+        if settings.crops is None:
+            what = f"{len(result.sample)} drawn patterns, which prove only a float32 model; --crops takes real crops"
+        show(f"goldens {result.goldens}, {size_mb:.1f} MB: {what}")
         fingerprint = source.spec(flip=settings.flip).fingerprint[:12]
         show(f"fingerprint {fingerprint}; next: rrid-edge match query.jpg gallery/ --model {result.model}")
     to_build = [onnx_path(output, "fp16")] if settings.fp16 else []

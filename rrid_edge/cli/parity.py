@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rrid_edge.parity.check import ParityReport
     from rrid_edge.parity.diagnosis import Diagnosis, Run
+    from rrid_edge.ranking.sampling import PeopleSample
 
 
 @app.command(
@@ -39,7 +40,10 @@ def parity(
         Path | None,
         typer.Option(help="Folder of crops to compare on. With goldens: their source folder, to check their pixels."),
     ] = None,
-    count: Annotated[int, typer.Option(min=2, help="Largest number of crops; evenly spaced.")] = 200,
+    count: Annotated[
+        int, typer.Option(min=2, help="Largest number of crops: all crops of some people, and distractors.")
+    ] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of people and crops.")] = 0,
     follow_links: FollowLinksOption = False,
     weights: WeightsOption = None,
     runtime: RuntimeOption = "auto",
@@ -59,7 +63,7 @@ def parity(
     if reference is None or kind_of(reference) is not Kind.CHECKPOINT:
         refuse_weights(weights, reference)
     path, engine = open_model(model, None, runtime, precision, threads)
-    settings = ReferenceSettings(reference, images, count, follow_links)
+    settings = ReferenceSettings(reference, images, count, seed, follow_links)
     with engine:
         network = functools.partial(open_network, weights=weights)
         run = run_parity(engine, path, settings, open_network=network, mistaken_networks=_mistaken_networks)
@@ -76,7 +80,7 @@ def parity(
     if as_json:
         print_json(run.to_dict())
     else:
-        _print(run.report, report_path, run.diagnosis)
+        _print(run.report, report_path, run.diagnosis, run.reference.sample)
     run.refuse_failure()
 
 
@@ -86,7 +90,7 @@ def _mistaken_networks(graph: Path) -> Mapping[str, Run]:
     return mistaken_networks(graph)
 
 
-def _print(report: ParityReport, path: Path, diagnosis: Diagnosis | None) -> None:
+def _print(report: ParityReport, path: Path, diagnosis: Diagnosis | None, sample: PeopleSample) -> None:
     agreement, tolerance = report.agreement, report.tolerance
     rows = [
         ("minimum cosine", f"{agreement.min_cosine:.7f}", f">= {tolerance.min_cosine}"),
@@ -104,6 +108,7 @@ def _print(report: ParityReport, path: Path, diagnosis: Diagnosis | None) -> Non
         rows.append(("rank-1 change", f"{report.rank1_change:+.4f}", ""))
     show(f"engine     {report.engine} ({report.arithmetic})")
     show(f"reference  {report.reference}, {agreement.images} images")
+    show(f"sample     {sample.describe()}")
     for name, value, limit in rows:
         show(f"{name:<20}{value:>12}  {limit}")
     if diagnosis is not None:

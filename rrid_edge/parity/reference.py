@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from typing_extensions import Self
 
 from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import load_rgb, read_image
@@ -20,6 +21,10 @@ from rrid_edge.model.names import CHECKPOINT_SUFFIXES, Kind, goldens_path, is_en
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.goldens import Goldens, load_goldens_of
 from rrid_edge.ranking.labels import Labels
+from rrid_edge.ranking.sampling import PeopleSample, sample_people
+
+PARITY_CROPS = 512
+"""Crops that a parity check reads from a folder, if it has so many."""
 
 OpenNetwork = Callable[[Path, ModelSpec], Engine]
 """Opens a checkpoint with the input size of a spec; see ``rrid_export.references.open_network``."""
@@ -33,12 +38,14 @@ class Crops:
         images: uint8 (N, height, width, 3).
         names: paths of the N files, relative to the folder.
         labels: persons and cameras from the file names; -1 where unknown.
+        sample: what the N crops allow to measure; its rows count the files of the folder, sorted by path.
         left_out: one line per file that cannot be read.
     """
 
     images: NDArray[np.uint8]
     names: tuple[str, ...]
     labels: Labels
+    sample: PeopleSample
     left_out: tuple[str, ...] = ()
 
 
@@ -49,13 +56,15 @@ class ReferenceSettings:
     Attributes:
         reference: checkpoint, model file or goldens; None uses the goldens beside the model.
         images: folder of crops. With goldens: the folder of their source files, to check their pixels.
-        count: largest number of crops to read from the folder.
+        count: largest number of crops to read from the folder; see :func:`rrid_edge.ranking.sampling.sample_people`.
+        seed: seed of their choice.
         follow_links: take links to files outside the folder too.
     """
 
     reference: Path | None = None
     images: Path | None = None
-    count: int = 200
+    count: int = PARITY_CROPS
+    seed: int = 0
     follow_links: bool = False
 
 
@@ -66,12 +75,38 @@ class Reference:
     Attributes:
         name: name of the reference, for the report.
         goldens: the images and descriptors.
+        sample: what their labels allow to measure.
         left_out: one line per file of the folder that cannot be read.
     """
 
     name: str
     goldens: Goldens
+    sample: PeopleSample
     left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def of_goldens(cls, path: Path, spec: ModelSpec) -> Self:
+        """Read the goldens of a model.
+
+        Raises:
+            UsageError: the file does not exist.
+            ModelFileError: the file is damaged, or its arrays do not have the model's sizes.
+        """
+        goldens = load_goldens_of(path, spec)
+        return cls(f"goldens {printable(path)}", goldens, PeopleSample.of(goldens.labels))
+
+    def limited(self, count: int, seed: int = 0) -> Self:
+        """At most ``count`` of the images, chosen as :func:`~rrid_edge.ranking.sampling.sample_people` does."""
+        goldens = self.goldens
+        if count >= len(goldens.names):
+            return self
+        sample = sample_people(goldens.labels, count, seed=seed)
+        rows = sample.rows
+        names = tuple(goldens.names[row] for row in rows.tolist())
+        chosen = Goldens(
+            goldens.images[rows], goldens.descriptors[rows], names, goldens.fingerprint, goldens.labels[rows]
+        )
+        return replace(self, goldens=chosen, sample=sample)
 
 
 def find_reference(
@@ -93,7 +128,7 @@ def find_reference(
     path = settings.reference or goldens_path(model)
     kind = kind_of(path)
     if kind is Kind.GOLDENS:
-        return Reference(f"goldens {printable(path)}", load_goldens_of(path, spec))
+        return Reference.of_goldens(path, spec)
     if kind is not Kind.CHECKPOINT and not is_model(path):
         raise UsageError(
             f"{printable(path)}: not a reference: expected a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}), a model "
@@ -104,7 +139,7 @@ def find_reference(
         raise UsageError(
             f"the reference {printable(path)} needs crops to compare on: give a folder of crops", parameter="images"
         )
-    crops = read_crops(settings.images, spec, settings.count, follow_links=settings.follow_links)
+    crops = read_crops(settings.images, spec, settings.count, seed=settings.seed, follow_links=settings.follow_links)
     with open_checkpoint(path, spec, open_network) if kind is Kind.CHECKPOINT else open_exact(path) as engine:
         return computed_reference(engine, f"{printable(path)} on {engine.runtime}", crops, spec)
 
@@ -115,7 +150,7 @@ def computed_reference(engine: Engine, name: str, crops: Crops, spec: ModelSpec)
     same_network = engine.spec.fingerprint == spec.fingerprint
     descriptors = engine.run(crops.images) if same_network else np.empty((0, 0), np.float32)
     goldens = Goldens(crops.images, descriptors, crops.names, engine.spec.fingerprint, crops.labels)
-    return Reference(name, goldens, crops.left_out)
+    return Reference(name, goldens, crops.sample, crops.left_out)
 
 
 def open_checkpoint(path: Path, spec: ModelSpec, open_network: OpenNetwork | None) -> Engine:
@@ -138,35 +173,41 @@ def open_exact(path: Path) -> Engine:
     return open_engine(path, "openvino", precision="fp32")
 
 
-def read_crops(folder: Path, spec: ModelSpec, count: int, *, follow_links: bool = False) -> Crops:
-    """Read evenly spaced crops of a folder, in the input size of a model.
+def read_crops(folder: Path, spec: ModelSpec, count: int, *, seed: int = 0, follow_links: bool = False) -> Crops:
+    """Read crops of a folder that can measure retrieval, in the input size of a model.
+
+    People and cameras come from the file names; see :func:`rrid_edge.ranking.sampling.sample_people` for the choice.
 
     Args:
         folder: folder of crops.
         spec: spec of the model.
         count: largest number of crops, unreadable ones included.
+        seed: seed of the choice.
         follow_links: take links to files outside the folder too.
 
     Raises:
         UsageError: the folder does not exist or has fewer than two readable crops.
     """
     paths = list_images(folder, follow_links=follow_links)
-    taken = min(count, len(paths))
-    images, names, left_out = [], [], []
-    for path in (paths[index * len(paths) // taken] for index in range(taken)):
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    labels = Labels(*read_labels(names))
+    chosen = sample_people(labels, count, seed=seed)
+    images, rows, left_out = [], [], []
+    for row in chosen.rows.tolist():
         try:
-            with item_at_work(path):
-                images.append(read_image(path, spec.height_px, spec.width_px))
+            with item_at_work(paths[row]):
+                images.append(read_image(paths[row], spec.height_px, spec.width_px))
         except ImageError as error:
             left_out.append(error.message)
         else:
-            names.append(path.relative_to(folder).as_posix())
+            rows.append(row)
     if len(images) < 2:
         reason = f" (left out {left_out[0]})" if left_out else ""
         raise UsageError(
             f"{printable(folder)}: {len(images)} readable image(s){reason}; expected at least 2 crops; give 100 or more"
         )
-    return Crops(np.stack(images), tuple(names), Labels(*read_labels(names)), tuple(left_out))
+    sample = PeopleSample.of(labels, rows, chosen.left_out_junk)
+    return Crops(np.stack(images), tuple(names[row] for row in rows), labels[sample.rows], sample, tuple(left_out))
 
 
 def read_sources(goldens: Goldens, folder: Path) -> list[Image.Image]:

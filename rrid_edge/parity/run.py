@@ -58,6 +58,7 @@ class ParityRun:
         """The content of the parity report beside the model, as JSON-serialisable values."""
         return self.report.to_dict() | {
             "passed": self.passed,
+            "sample": self.reference.sample.to_dict(),
             "pixels": self.wrong_pixels,
             "diagnosis": self.diagnosis.to_dict() if self.diagnosis is not None else None,
         }

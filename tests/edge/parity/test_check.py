@@ -232,10 +232,10 @@ def test_command_refusals(folder):
     refused(rrid_edge("parity", "--reference", "a.txt", "--images", "crops"), 2, "a.txt: not a reference")
     (folder / "one").mkdir()
     refused(rrid_edge("parity", "--reference", "models/rrid.onnx", "--images", "one"), 2, "0 readable image(s)")
-    (folder / "crops" / "broken.jpg").write_text("words")
+    (folder / "crops" / "0001_c1s1_000090_00.jpg").write_text("words")
     outcome = rrid_edge("parity", "--reference", "models/rrid.onnx", "--images", "crops")
     assert outcome.code == 0
-    assert "left out crops/broken.jpg" in outcome.err
+    assert "left out crops/0001_c1s1_000090_00.jpg" in outcome.err
     (folder / "models" / "rrid.goldens.npz").unlink()
     refused(rrid_edge("parity"), 2, "no such goldens file")
 
@@ -284,11 +284,11 @@ def test_models_of_one_folder_have_their_own_goldens_and_reports(tmp_path):
 
 def test_links_that_lead_out_of_the_crops_are_followed_only_if_asked(folder):
     noise(40).save(folder / "private.jpg")
-    (folder / "crops" / "out.jpg").symlink_to(folder / "private.jpg")
+    (folder / "crops" / "0001_c1s1_000091_00.jpg").symlink_to(folder / "private.jpg")
     (folder / "crops" / "a.heic").touch()
     spec = fake_spec()
     assert len(read_crops(folder / "crops", spec, 100).names) == 8
-    assert "out.jpg" in read_crops(folder / "crops", spec, 100, follow_links=True).names
+    assert "0001_c1s1_000091_00.jpg" in read_crops(folder / "crops", spec, 100, follow_links=True).names
     save_tiny_model(folder / "same.onnx")
     arguments = ("parity", "models/rrid.onnx", "--reference", "same.onnx", "--images", "crops", "--json")
     outcome = rrid_edge(*arguments, "--runtime", "onnxruntime", "--follow-links", "--output", "p.json")
