@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from rrid_calib.crops import CalibrationImages, find_crops, read_crops, sample_crops
+from rrid_calib.crops import CalibrationImages, choose_check, find_crops, read_crops
 from rrid_calib.forms import Choice, MethodResult, Say, Trial, choose_form
 from rrid_calib.graph import int8_layers, read_graph
 from rrid_calib.settings import LEAST_CROPS, CalibrationSettings
-from rrid_edge.crops.naming import read_labels
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, printable
@@ -23,7 +21,7 @@ from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import contract_file, read_checked_spec
 from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import Goldens
-from rrid_edge.ranking.labels import Labels
+from rrid_edge.ranking.sampling import PeopleSample
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Calibration:
         layer_costs: layer name -> 1 - mean cosine with only this layer in int8; empty if it was not measured.
         scales: scale (value of one int8 step) of each activation.
         crops: the crops that ranges were taken from: name, person, camera, sha256.
+        check: the crops that the result was checked on, and what their labels allow to measure; see
+            :class:`~rrid_edge.ranking.sampling.PeopleSample`.
         left_out: the crops that could not be read: name, reason.
     """
 
@@ -50,6 +50,7 @@ class Calibration:
     layer_costs: dict[str, float]
     scales: dict[str, float]
     crops: tuple[dict[str, Any], ...]
+    check: dict[str, Any]
     left_out: tuple[dict[str, str], ...] = ()
 
 
@@ -86,6 +87,7 @@ class CalibrationResult:
             "layers": chosen.layers,
             "floating": list(chosen.floating),
             "crops": len(chosen.crops),
+            "check": chosen.check,
             "left_out": list(chosen.left_out),
             "size_share": self.size_share,
             "parity": self.parity.to_dict(),
@@ -133,8 +135,7 @@ def calibrate(
     settings = settings or CalibrationSettings()
     spec = _float32_spec(source)
     model = _graph_with_layers(source)
-    images = _read(folder, settings, spec, say)
-    ranged, measured = images.split(min(settings.measured, len(images.crops) // 2))
+    ranged, measured = _read(folder, settings, spec, say)
     choice = choose_form(Trial(model, measured.pixels, spec.blocks), ranged.pixels, settings, say)
     result = choice.form.build(model, choice.float_layers)
     path = output or onnx_beside(source, "int8")
@@ -142,10 +143,10 @@ def calibrate(
         partial.write_bytes(contract_file(result.SerializeToString(), spec.with_precision("int8")))
         onnx.checker.check_model(str(partial), full_check=True)
         report = _prove(partial, measured, reference or OnnxRuntimeEngine(source))
-    calibration = _calibration(choice, ranged, images.left_out)
+    calibration = _calibration(choice, ranged, measured)
     listing, report_path = calibration_path(path), parity_report_path(path)
     write_json(listing, {"fingerprint": spec.fingerprint, "settings": asdict(settings), **asdict(calibration)})
-    write_json(report_path, report.to_dict())
+    write_json(report_path, report.to_dict() | {"sample": calibration.check})
     return CalibrationResult(
         path, listing, report_path, calibration, report, path.stat().st_size / source.stat().st_size
     )
@@ -176,30 +177,44 @@ def _graph_with_layers(source: Path) -> Any:  # noqa: ANN401 - a protobuf messag
     return model
 
 
-def _read(folder: Path, settings: CalibrationSettings, spec: ModelSpec, say: Say) -> CalibrationImages:
-    """Draw and decode the crops, and say which ones were left out.
+def _read(
+    folder: Path, settings: CalibrationSettings, spec: ModelSpec, say: Say
+) -> tuple[CalibrationImages, CalibrationImages]:
+    """Choose and decode the crops, and say which ones were left out.
+
+    Returns:
+        The crops to take ranges from, with everything that was left out, and the crops to measure on.
 
     Raises:
         UsageError: too few can be read.
     """
-    wanted = settings.count + settings.measured
     crops = find_crops(folder, follow_links=settings.follow_links)
-    drawn = sample_crops(crops, len(crops), settings.seed)
-    images = read_crops(drawn, spec.height_px, spec.width_px, count=wanted)
+    measured = min(settings.measured, max(len(crops) // 2, 1))
+    check, others = choose_check(crops, measured, settings.seed)
+    kept = read_crops(check, spec.height_px, spec.width_px)
+    # Crops of the others take the places of those that cannot be read.
+    wanted = settings.count + measured
+    taken = read_crops(others, spec.height_px, spec.width_px, count=wanted - len(kept.crops))
+    images = taken.followed_by(kept)
     for name, reason in images.left_out:
         say(f"left out {printable(name)}: {reason}")
-    if len(images.crops) < 2 * LEAST_CROPS:
+    total = len(images.crops)
+    if total < 2 * LEAST_CROPS:
         unread = f", {len(images.left_out)} others cannot be read" if images.left_out else ""
         raise UsageError(
-            f"{printable(folder)}: {len(images.crops)} training crops are too few{unread}; expected at least "
-            f"{2 * LEAST_CROPS}, better {wanted}"
+            f"{printable(folder)}: {total} training crops are too few{unread}; expected at least {2 * LEAST_CROPS}, "
+            f"better {settings.count + settings.measured}"
         )
     if images.left_out:
         say(f"left out: {len(images.left_out)} crops that cannot be read")
-    return images
+    ranged, measured_on = images.split(
+        min(max(len(kept.crops), total - settings.count, LEAST_CROPS), total - LEAST_CROPS)
+    )
+    say(f"checked on {PeopleSample.of(measured_on.labels).describe()}")
+    return replace(ranged, left_out=images.left_out), measured_on
 
 
-def _calibration(choice: Choice, ranged: CalibrationImages, left_out: Sequence[tuple[str, str]]) -> Calibration:
+def _calibration(choice: Choice, ranged: CalibrationImages, measured: CalibrationImages) -> Calibration:
     return Calibration(
         method=choice.method,
         compared=choice.compared,
@@ -212,7 +227,8 @@ def _calibration(choice: Choice, ranged: CalibrationImages, left_out: Sequence[t
             {"name": crop.name, "person": crop.person, "camera": crop.camera, "sha256": digest}
             for crop, digest in zip(ranged.crops, ranged.sha256, strict=True)
         ),
-        left_out=tuple({"name": name, "reason": reason} for name, reason in left_out),
+        check=PeopleSample.of(measured.labels).to_dict(),
+        left_out=tuple({"name": name, "reason": reason} for name, reason in ranged.left_out),
     )
 
 
@@ -220,7 +236,7 @@ def _prove(path: Path, measured: CalibrationImages, reference: Engine) -> Parity
     """Compare the int8 file with the reference on the measured crops, and close the reference."""
     names = tuple(crop.name for crop in measured.crops)
     with reference, OnnxRuntimeEngine(path) as engine:
-        pixels, labels = measured.pixels, Labels(*read_labels(names))
+        pixels, labels = measured.pixels, measured.labels
         goldens = Goldens(pixels, reference.run(pixels), names, reference.spec.fingerprint, labels)
         report = check_parity(engine, goldens, reference_name=reference.runtime)
     if not report.passed:

@@ -1,4 +1,7 @@
-"""Choose and read calibration crops: from the training split only, evenly over cameras and people, reproducibly."""
+"""Choose and read calibration crops: from the training split only, and with a seed.
+
+Ranges are taken from crops spread evenly over cameras and people. The result is checked on all crops of other people.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from numpy.typing import NDArray
 
 from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import read_image
-from rrid_edge.crops.naming import name_reader
+from rrid_edge.crops.naming import name_reader, read_labels
 from rrid_edge.errors import ArtefactError, DatasetError, ImageError, UsageError, printable, unforeseen
 from rrid_edge.files import sha256_of_file
+from rrid_edge.ranking.labels import JUNK_PERSON, Labels
+from rrid_edge.ranking.sampling import sample_people
 from rrid_train.data.layout import is_dataset, load_dataset
 
 TEST_FOLDERS = ("query", "gallery", "test", "bounding_box_test")
@@ -30,12 +35,14 @@ class Crop:
         name: its path relative to the folder, with ``/``.
         person: the person, or "" if unknown.
         camera: name of the camera, or "" if unknown.
+        label: number of the person, and of the camera, as in :class:`~rrid_edge.ranking.labels.Labels`.
     """
 
     path: Path
     name: str
     person: str
     camera: str
+    label: tuple[int, int] = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,20 @@ class CalibrationImages:
     crops: tuple[Crop, ...]
     sha256: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def labels(self) -> Labels:
+        """Labels of the N crops."""
+        return labels_of(self.crops)
+
+    def followed_by(self, more: CalibrationImages) -> CalibrationImages:
+        """These images, then others."""
+        return CalibrationImages(
+            np.concatenate([self.pixels, more.pixels]),
+            self.crops + more.crops,
+            self.sha256 + more.sha256,
+            self.left_out + more.left_out,
+        )
 
     def split(self, count: int) -> tuple[CalibrationImages, CalibrationImages]:
         """All but the last ``count`` images, and the last ``count`` images."""
@@ -80,19 +101,58 @@ def find_crops(folder: Path, *, follow_links: bool = False) -> list[Crop]:
     if not folder.is_dir():
         raise UsageError(f"{printable(folder)}: no such folder; give a folder of training crops, or a dataset's folder")
     if is_dataset(folder):
-        samples = load_dataset(folder, num_val=0).train
+        # People to train on are numbered from 0 here, but label 0 is a distractor.
         return [
-            Crop(sample.path, _relative_name(sample.path, folder), str(sample.person), str(sample.camera))
-            for sample in samples
+            Crop(
+                sample.path,
+                _relative_name(sample.path, folder),
+                str(sample.person),
+                str(sample.camera),
+                (sample.person + 1, sample.camera),
+            )
+            for sample in load_dataset(folder, num_val=0).train
         ]
     paths = list_images(folder, follow_links=follow_links)
     if not paths:
         raise UsageError(f"{printable(folder)}: no images; give a folder of training crops, or a dataset's folder")
     _refuse_test_crops(folder, paths)
     read = name_reader("auto")
-    named = [(path, _relative_name(path, folder)) for path in paths]
-    facts = [read(name) for _, name in named]
-    return [Crop(*crop, fact.person or "", fact.camera or "") for crop, fact in zip(named, facts, strict=True)]
+    names = [_relative_name(path, folder) for path in paths]
+    facts = [read(name) for name in names]
+    persons, cameras = read_labels(names)
+    return [
+        Crop(path, name, fact.person or "", fact.camera or "", (person, camera))
+        for path, name, fact, person, camera in zip(
+            paths, names, facts, persons.tolist(), cameras.tolist(), strict=True
+        )
+    ]
+
+
+def labels_of(crops: Sequence[Crop]) -> Labels:
+    """Labels of crops."""
+    return Labels.of([crop.label[0] for crop in crops], [crop.label[1] for crop in crops])
+
+
+def choose_check(crops: Sequence[Crop], count: int, seed: int) -> tuple[list[Crop], list[Crop]]:
+    """Keep all crops of some people aside, to measure accuracy on.
+
+    Args:
+        crops: all crops.
+        count: crops to keep aside; see :func:`rrid_edge.ranking.sampling.sample_people`.
+        seed: seed of the choice.
+
+    Returns:
+        The crops kept aside, and all others in the order in which calibration takes them: those of other people first,
+        each part drawn evenly by :func:`sample_crops`.
+    """
+    rows = sample_people(labels_of(crops), count, seed=seed).rows
+    kept = set(rows.tolist())
+    people = {crops[row].label[0] for row in kept} - {JUNK_PERSON, 0}
+    others = [crop for row, crop in enumerate(crops) if row not in kept]
+    apart = [crop for crop in others if crop.label[0] not in people]
+    same = [crop for crop in others if crop.label[0] in people]
+    drawn = [*sample_crops(apart, len(apart), seed), *sample_crops(same, len(same), seed)]
+    return [crops[row] for row in rows.tolist()], drawn
 
 
 def sample_crops(crops: Sequence[Crop], count: int, seed: int) -> list[Crop]:

@@ -18,8 +18,8 @@ class CalibrationSettings:
 
     Attributes:
         count: number of crops to take ranges from.
-        measured: number of further crops to measure accuracy on. If there are fewer than ``count + measured`` crops, at
-            most half of them are measured on.
+        measured: number of further crops to measure accuracy on: all crops of some people, from whom no ranges are
+            taken if the others have ``count`` crops. At most half of all crops are measured on.
         seed: seed of the choice of crops.
         method: how ranges are chosen: ``minmax``, ``percentile``, ``entropy``, or ``auto`` for the method with the
             highest mean cosine.
@@ -58,6 +58,8 @@ class CalibrationSettings:
                 f"{self.count} crops to calibrate with and {self.measured} to measure on are too few: expected at "
                 f"least {LEAST_CROPS} each, better 300 and 200"
             )
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed} is negative: expected 0 or larger", parameter="seed")
         if not 0 < self.target < 1:
             raise UsageError(f"target cosine {self.target} is out of range: expected a value between 0 and 1")
         if self.float_layers is not None and self.float_layers < 0:

@@ -17,7 +17,7 @@ from rrid_edge.cli.steps import say_files_left_out
     epilog="Example: rrid-edge calibrate models/rrid.onnx --images data/market1501",
     help="Write the int8 form of a float32 ONNX model. It has explicit Q/DQ nodes and runs on OpenVINO, TensorRT and "
     "ONNX Runtime. Ranges come from training crops; three ways to choose them are compared. If accuracy needs it, the "
-    "layers that lose most stay in float32. Training crops that were kept aside verify the result.",
+    "layers that lose most stay in float32. All crops of some people are kept aside to verify the result.",
 )
 def calibrate(
     model: Annotated[Path, typer.Argument(help="Float32 ONNX file that rrid-edge export wrote.")],
@@ -36,7 +36,7 @@ def calibrate(
     float_layers: Annotated[
         int | None, typer.Option(help="Layers to keep in float32, most error first; default: as few as needed.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed for the choice of crops.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for the choice of crops.")] = 0,
     follow_links: FollowLinksOption = False,
     as_json: JsonOption = False,
 ) -> None:

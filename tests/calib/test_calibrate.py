@@ -363,7 +363,10 @@ def test_calibrate_command_writes_model_listing_and_report(lenient, model_path, 
         content = (dataset / crop["name"]).read_bytes()
         assert crop["sha256"] == hashlib.sha256(content).hexdigest()
         assert int(crop["person"]) < 8  # of the training split
-    assert json.loads(model_path.with_name("rrid.int8.onnx.parity.json").read_text())["arithmetic"] == "int8"
+    written = json.loads(model_path.with_name("rrid.int8.onnx.parity.json").read_text())
+    assert written["arithmetic"] == "int8"
+    assert written["sample"] == listing["check"] == facts["check"]
+    assert (written["sample"]["crops"], written["sample"]["people"], written["sample"]["queries"]) == (24, 4, 24)
     pixels = _pixels(9)
     with open_engine(path, "onnxruntime") as one, open_engine(path, "openvino") as two:
         assert {one.arithmetic, two.arithmetic} == {"int8"}

@@ -7,11 +7,12 @@ import pytest
 
 from rrid_calib import crops as crops_module
 from rrid_calib.calibrate import _read
-from rrid_calib.crops import find_crops, read_crops, sample_crops
+from rrid_calib.crops import choose_check, find_crops, read_crops
 from rrid_calib.settings import CalibrationSettings
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
+from rrid_edge.ranking.sampling import PeopleSample
 from support.pictures import noise, save_crops
 
 SETTINGS = CalibrationSettings(count=8, measured=8, seed=0)
@@ -19,8 +20,9 @@ SETTINGS = CalibrationSettings(count=8, measured=8, seed=0)
 
 def test_a_crop_that_cannot_be_read_costs_that_crop_only(tmp_path, monkeypatch):
     save_crops(tmp_path, 20)
-    drawn = sample_crops(find_crops(tmp_path), 20, seed=0)
+    kept, drawn = choose_check(find_crops(tmp_path), 8, seed=0)
     drawn[3].path.write_bytes(b"\xff\xd8 damaged")
+    kept[2].path.write_bytes(b"\xff\xd8 damaged")
 
     def odd_image(path, height_px, width_px):
         if path == drawn[1].path:
@@ -30,14 +32,21 @@ def test_a_crop_that_cannot_be_read_costs_that_crop_only(tmp_path, monkeypatch):
     monkeypatch.setattr(crops_module, "read_image", odd_image)
     lines: list[str] = []
     spec = fake_spec()
-    images = _read(tmp_path, SETTINGS, spec, lines.append)
-    assert images.crops == (drawn[0], drawn[2], *drawn[4:18])  # later ones take their places
-    np.testing.assert_array_equal(images.pixels[2], read_image(drawn[4].path, spec.height_px, spec.width_px))
-    assert len(images.pixels) == len(images.sha256) == 16
-    assert [name for name, _ in images.left_out] == [drawn[1].name, drawn[3].name]
+    ranged, measured = _read(tmp_path, SETTINGS, spec, lines.append)
+    assert ranged.crops == (drawn[0], drawn[2], *drawn[4:10])  # later ones take their places
+    assert measured.crops == (drawn[10], *kept[:2], *kept[3:])
+    np.testing.assert_array_equal(ranged.pixels[2], read_image(drawn[4].path, spec.height_px, spec.width_px))
+    np.testing.assert_array_equal(measured.pixels[1], read_image(kept[0].path, spec.height_px, spec.width_px))
+    for images in (ranged, measured):
+        assert len(images.pixels) == len(images.sha256) == 8
+    assert [name for name, _ in ranged.left_out] == [drawn[1].name, drawn[3].name, kept[2].name]
     assert lines[0] == f"left out {drawn[1].name}: RuntimeError: boom \\x1b[31m"
     assert lines[1].startswith(f"left out {drawn[3].name}: ")
-    assert lines[2:] == ["left out: 2 crops that cannot be read"]
+    assert lines[2].startswith(f"left out {kept[2].name}: ")
+    assert lines[3:] == [
+        "left out: 3 crops that cannot be read",
+        f"checked on {PeopleSample.of(measured.labels).describe()}",
+    ]
 
 
 def test_too_few_readable_crops_stop_calibration(tmp_path):
