@@ -18,7 +18,7 @@ from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import name_reader, read_labels
 from rrid_edge.errors import ArtefactError, DatasetError, ImageError, UsageError, printable, unforeseen
 from rrid_edge.files import sha256_of_file
-from rrid_edge.ranking.labels import JUNK_PERSON, Labels
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON, Labels
 from rrid_edge.ranking.sampling import sample_people
 from rrid_train.data.layout import is_dataset, load_dataset
 
@@ -147,7 +147,7 @@ def choose_check(crops: Sequence[Crop], count: int, seed: int) -> tuple[list[Cro
     """
     rows = sample_people(labels_of(crops), count, seed=seed).rows
     kept = set(rows.tolist())
-    people = {crops[row].label[0] for row in kept} - {JUNK_PERSON, 0}
+    people = {crops[row].label[0] for row in kept} - {JUNK_PERSON, DISTRACTOR_PERSON}
     others = [crop for row, crop in enumerate(crops) if row not in kept]
     apart = [crop for crop in others if crop.label[0] not in people]
     same = [crop for crop in others if crop.label[0] in people]

@@ -13,8 +13,9 @@ from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FingerprintMismatchError, UsageError
 from rrid_edge.parity.agreement import Agreement, compare, row_cosines, unit_rows
 from rrid_edge.parity.goldens import Goldens
-from rrid_edge.ranking.labels import Labels
+from rrid_edge.ranking.labels import JUNK_PERSON, Labels
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
+from rrid_edge.ranking.sampling import has_answer
 
 
 @dataclass(frozen=True)
@@ -231,14 +232,14 @@ def are_unit_lengths(shortest: float, longest: float) -> bool:
 
 
 def _ranking(descriptors: NDArray[np.float32], labels: Labels) -> RankingMetrics | None:
-    """Metrics with each image as a query against all others; None if no person has crops of two cameras."""
-    known = (labels.persons > 0) & (labels.cameras >= 0)
+    """Metrics with each image as a query against all others; None if no person has crops of two cameras.
+
+    Distractors (person 0) are wrong answers and no queries. Images of unknown person or camera are left out.
+    """
+    known = (labels.persons > JUNK_PERSON) & (labels.cameras >= 0)
     usable = labels[known]
-    in_two_cameras = [
-        bool(((usable.persons == person) & (usable.cameras != camera)).any())
-        for person, camera in zip(usable.persons, usable.cameras, strict=True)
-    ]
-    if not any(in_two_cameras):
+    asked = has_answer(usable)
+    if not asked.any():
         return None
     values = unit_rows(descriptors[known])
-    return evaluate_ranking(2 - 2 * (values @ values.T), usable, usable)
+    return evaluate_ranking(2 - 2 * (values[asked] @ values.T), usable[asked], usable)

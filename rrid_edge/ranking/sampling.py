@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from rrid_edge.errors import UsageError
-from rrid_edge.ranking.labels import Labels
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON, Labels
 
 DISTRACTOR_SHARE = 0.2
 """Share of distractors in a sample. In Market-1501's gallery it is 18 %."""
@@ -64,11 +64,11 @@ class PeopleSample:
         taken = np.arange(len(labels)) if rows is None else np.asarray(rows, np.int64)
         chosen = labels[taken]
         known = _is_known(chosen)
-        answered = _has_answer(chosen)
+        answered = has_answer(chosen)
         queries = int(np.count_nonzero(answered))
         return cls(
             rows=taken,
-            people=len(np.unique(chosen.persons[answered])),
+            people=chosen[answered].people,
             cameras=len(np.unique(chosen.cameras[known])),
             queries=queries,
             distractors=int(np.count_nonzero(known)) - queries,
@@ -148,7 +148,7 @@ def sample_people(
     """
     _check(count, seed, distractor_share)
     usable = np.flatnonzero(_is_known(labels))
-    answered = _has_answer(labels)
+    answered = has_answer(labels)
     if not answered.any():
         taken = min(count, len(labels))
         return PeopleSample.of(labels, np.arange(taken) * len(labels) // max(taken, 1))
@@ -163,6 +163,20 @@ def sample_people(
     order = np.argsort(_shuffled(strangers, seed, stream=1), kind="stable")
     rows = np.concatenate([people, strangers[order[: count - len(people)]]])
     return PeopleSample.of(labels, np.sort(rows), junk)
+
+
+def has_answer(labels: Labels) -> NDArray[np.bool_]:
+    """Whether each crop has a right answer among the others, in another camera: bool (N,). Person 0 has none."""
+    rows = np.flatnonzero(_is_known(labels) & (labels.persons > DISTRACTOR_PERSON))
+    cameras = labels.cameras[rows]
+    _, numbers = np.unique(labels.persons[rows], return_inverse=True)
+    size = int(numbers.max()) + 1 if len(rows) else 0
+    first, last = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
+    np.minimum.at(first, numbers, cameras)
+    np.maximum.at(last, numbers, cameras)
+    answered = np.zeros(len(labels), bool)
+    answered[rows] = (first < last)[numbers]
+    return answered
 
 
 def _check(count: int, seed: int, distractor_share: float) -> None:
@@ -180,21 +194,7 @@ def _check(count: int, seed: int, distractor_share: float) -> None:
 
 def _is_known(labels: Labels) -> NDArray[np.bool_]:
     """Whether person (0 included) and camera of each crop are known."""
-    return (labels.persons >= 0) & (labels.cameras >= 0)
-
-
-def _has_answer(labels: Labels) -> NDArray[np.bool_]:
-    """Whether each crop has a right answer in another camera: bool (N,). Person 0 has none."""
-    rows = np.flatnonzero(_is_known(labels) & (labels.persons > 0))
-    cameras = labels.cameras[rows]
-    _, numbers = np.unique(labels.persons[rows], return_inverse=True)
-    size = int(numbers.max()) + 1 if len(rows) else 0
-    first, last = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
-    np.minimum.at(first, numbers, cameras)
-    np.maximum.at(last, numbers, cameras)
-    answered = np.zeros(len(labels), bool)
-    answered[rows] = (first < last)[numbers]
-    return answered
+    return (labels.persons > JUNK_PERSON) & (labels.cameras >= 0)
 
 
 def _people_rows(labels: Labels, rows: NDArray[np.int64], budget: int, seed: int, *, spare: bool) -> NDArray[np.int64]:

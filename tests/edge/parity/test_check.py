@@ -163,6 +163,21 @@ def test_labels_add_the_change_of_map():
     assert _check(FakeEngine(SPEC), labels=UNKNOWN).map_engine is None
 
 
+def test_distractors_are_wrong_answers_and_no_queries():
+    persons, cameras = [1, 2, 3, 1, 2, 3, 0, 0, 0, -1, -1, 4], [1, 1, 1, 2, 2, 2, 1, 2, 3, 1, 2, 3]
+    cosines = np.asarray(FakeEngine(SPEC).run(_images()), np.float64)
+    cosines = cosines @ cosines.T
+    precisions, first = [], []
+    for query in range(6):
+        others = [row for row in range(12) if persons[row] >= 0 and row != query]
+        ranked = [persons[row] == persons[query] for row in sorted(others, key=lambda row: -cosines[query, row])]
+        precisions.append(1 / (ranked.index(True) + 1))  # each query has one right answer
+        first.append(ranked[0])
+    report = _check(FakeEngine(SPEC), labels=Labels.of(persons, cameras))
+    assert report.map_reference == pytest.approx(np.mean(precisions))
+    assert report.rank1_reference == pytest.approx(np.mean(first))
+
+
 def test_another_network_is_refused():
     with pytest.raises(FingerprintMismatchError, match=r"the reference is another network \("):
         _check(FakeEngine(SPEC), fingerprint="0" * 64)

@@ -90,7 +90,7 @@ def test_a_dataset_in_the_rrid_layout_is_sampled_by_its_names(tmp_path, without_
         for camera in (0, 1)
         for shot in (0, 1)
     ]
-    _touch(tmp_path, [*names, "images/-0000001_00_0000.jpg", "images/-0000001_01_0000.jpg"])
+    _touch(tmp_path, [*names, "images/-0000001_00_0000.jpg", "images/junk_01_0000.jpg"])
     sample = read_crops(tmp_path, SPEC, 512).sample
     assert sample.describe() == (
         "48 crops of 11 people in 2 cameras, 44 queries, 4 distractors (8 %); junk left out: 2"
