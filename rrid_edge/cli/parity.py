@@ -69,7 +69,13 @@ def parity(
         run = run_parity(engine, path, settings, open_network=network, mistaken_networks=_mistaken_networks)
     if not is_engine(path) and not has_sum(path):
         say(f"nothing vouches for the weights of {printable(path)} (the file has format 1): export it again")
-    if images is not None and kind_of(reference or goldens_path(path)) is not Kind.GOLDENS:
+    if kind_of(reference or goldens_path(path)) is Kind.GOLDENS:
+        if run.reference.sample.unmeasured is not None:
+            say(
+                f"{run.reference.name}: their labels allow no mAP and rank-1; give --reference and --images, or "
+                "write them from labelled crops with: rrid-edge export CHECKPOINT --crops FOLDER"
+            )
+    elif images is not None:
         say_files_left_out(images, follow_links=follow_links)
     for line in run.reference.left_out:
         say(f"left out {line}")

@@ -147,6 +147,18 @@ def test_the_report_says_why_retrieval_is_not_measured(tmp_path, model):
     assert UNMEASURED in stored["description"]
 
 
+def test_goldens_without_labels_name_how_to_write_others(tmp_path, model):
+    with open_engine(model, "onnxruntime") as engine:
+        images = np.stack([np.asarray(noise(index, 192, 64)) for index in range(3)])
+        unknown = Labels.of([-1] * 3, [-1] * 3)
+        goldens = Goldens(images, engine.run(images), ("a", "b", "c"), engine.spec.fingerprint, unknown)
+    save_goldens(tmp_path / "rrid.goldens.npz", goldens)
+    outcome = _parity()
+    assert outcome.code == 0, outcome
+    assert f"sample     3 crops; {UNMEASURED}" in outcome.out
+    assert "or write them from labelled crops with: rrid-edge export CHECKPOINT --crops FOLDER" in outcome.err
+
+
 def _goldens(labels):
     count = len(labels)
     images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 192, 64, 3), np.uint8)
