@@ -198,6 +198,8 @@ def test_export_command_takes_crops_and_input_size(tiny_export):
     result = json.loads((tiny_export / "export.json").read_text())
     assert result["parity"]["passed"]
     assert result["parity"]["agreement"]["images"] == 8
+    assert result["sample"] == json.loads((tiny_export / "parity.json").read_text())["sample"]
+    assert (result["sample"]["crops"], result["sample"]["people"], result["sample"]["queries"]) == (8, 4, 8)
     again = load_source(tiny_export / "tiny.pth", height_px=96, width_px=32)
     assert read_spec(tiny_export / "rrid.onnx").fingerprint == again.spec().fingerprint
 

@@ -145,6 +145,7 @@ def test_yardsticks_come_first_and_labelled_data_give_parity(tmp_path, tiny_expo
     assert outcome.code == 0, outcome
     content = json.loads(outcome.out)
     assert "12 crops of" in content["reference"]
+    assert content["sample"] == "12 crops of 4 people in 3 cameras, 12 queries, 0 distractors"
     names = [row["name"] for row in content["engines"]]
     assert names[:2] == ["published (PyTorch)", "torch-compile (PyTorch)"]
     assert {"onnxruntime", "openvino"} <= {row["runtime"].split()[0] for row in content["engines"][2:]}
