@@ -22,6 +22,7 @@ from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.timing import Timing
+from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_export.source import SourceNetwork
 from rrid_train.model import RRID
 from rrid_train.settings import PRESETS, ModelConfig
@@ -192,6 +193,19 @@ def test_the_index_names_every_script():
     scripts = {path.name for path in FOLDER.glob("*.py")}
     assert scripts == set(re.findall(r"`(\w+\.py)`", text))
     assert scripts - {"common.py"} == set(re.findall(r"^python benchmarks/(\w+\.py)", text, re.MULTILINE))
+
+
+def test_held_out_rates_of_stored_descriptors_are_a_table(tmp_path, capsys, monkeypatch):
+    module = script("open_set")
+    persons, cameras = np.repeat(np.arange(1, 61), 6), np.tile(np.arange(6), 60)
+    rows = common.DrawnPersons.draw(60, 64, spread=1).descriptors(persons - 1, 1)
+    sides = [LabelledCrops(rows[part], Labels(persons[part], cameras[part])) for part in (cameras < 2, cameras >= 2)]
+    module.save(tmp_path / "d.npz", tuple(sides))
+    monkeypatch.setattr(sys, "argv", ["open_set.py", str(tmp_path / "d.npz"), "--seeds", "2", "--rates", "0.1"])
+    module.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "60 people, 120 queries, 240 gallery crops; 2 halves, both ways"
+    assert [line.split(" | ")[1] for line in lines[3:]] == ["5", "20", "116"]
 
 
 def test_a_growing_gallery_is_measured_step_by_step(tmp_path):

@@ -20,7 +20,9 @@ from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, LabelledCrops
 from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings, evaluate_descriptors, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
-from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES, Thresholds, measure_thresholds
+from rrid_edge.ranking.search_fitting import measure_open_set
+from rrid_edge.ranking.threshold_file import Thresholds
+from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES, measure_thresholds
 from rrid_train.data.layout import Dataset
 from rrid_train.data.samples import Sample, paired_labels
 
@@ -35,7 +37,7 @@ class EvaluationSettings:
         ranking: protocol, kind of average precision, and whether to measure pairs of cameras.
         rerank: settings of k-reciprocal re-ranking; None is off.
         expand: query expansion: nearest crops averaged into each query; 0 is off.
-        fpr: false-positive rates of the thresholds, between 0 and 1.
+        fpr: false-positive rates per pair of the thresholds, between 0 and 1.
 
     Raises:
         UsageError: a value is out of its range.
@@ -182,20 +184,17 @@ def evaluate(
     else:
         distances = k_reciprocal(query_descriptors, gallery.descriptors, settings.rerank)
         metrics = evaluate_ranking(distances, query.labels, gallery.labels, settings.ranking)
-    thresholds = (
-        measure_thresholds(
-            query,
-            gallery,
-            fingerprint=engine.spec.fingerprint,
-            dataset=data.name,
-            rates=settings.fpr,
-            same_camera=same_camera,
-        )
-        if can.thresholds
-        else None
-    )
     embedded = EmbeddedSplit(data.name, query, gallery, distances)
+    thresholds = _thresholds(embedded, settings, can.persons) if can.thresholds else None
     return Evaluation(embedded, engine.spec, engine.runtime, settings, metrics, thresholds)
+
+
+def _thresholds(split: EmbeddedSplit, settings: EvaluationSettings, people: int) -> Thresholds:
+    """Thresholds per pair and per search, of plain scores."""
+    same_camera = settings.ranking.same_camera
+    pairs = measure_thresholds(split.query, split.gallery, rates=settings.fpr, same_camera=same_camera)
+    searches = measure_open_set(split.query, split.gallery, same_camera=same_camera)
+    return Thresholds(split.name, people, same_camera, pairs, searches)
 
 
 def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:

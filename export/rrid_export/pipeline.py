@@ -24,7 +24,7 @@ from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import save_goldens
 from rrid_edge.parity.reference import Reference
 from rrid_edge.ranking.sampling import PeopleSample
-from rrid_edge.ranking.thresholds import find_thresholds, save_thresholds
+from rrid_edge.ranking.threshold_file import carry_thresholds
 from rrid_export.branch import InferenceBranch
 from rrid_export.goldens import make_goldens
 from rrid_export.onnx import export_onnx
@@ -104,9 +104,8 @@ def _export(source: SourceNetwork, output: Path, flip: bool, reference: Referenc
     report_path = parity_report_path(model)
     write_json(report_path, report.to_dict() | {"sample": reference.sample.to_dict()})
     write_parity_chart(chart_path(report_path), report, goldens.descriptors, descriptors)
-    thresholds = find_thresholds(thresholds_candidates(source.path), spec.fingerprint)
-    if thresholds is not None and not half:  # all precisions have one fingerprint and use the same thresholds
-        save_thresholds(thresholds_path(model), thresholds)
+    if not half:  # all precisions have one fingerprint and use the same thresholds
+        carry_thresholds(thresholds_candidates(source.path), spec.fingerprint, thresholds_path(model))
     return ExportResult(model, goldens_path(model), report_path, report, reference.sample, reference.left_out)
 
 

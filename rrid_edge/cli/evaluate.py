@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +11,13 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
 from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
+from rrid_edge.cli.thresholds import check_file, keep_thresholds, print_thresholds
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.ranking.metrics import RankingMetrics
-    from rrid_edge.ranking.thresholds import Thresholds
+    from rrid_edge.ranking.threshold_file import Thresholds
     from rrid_train.data.layout import Dataset
 
 
@@ -54,11 +54,14 @@ def evaluate(
     sheet_queries: Annotated[int, typer.Option(help="Queries per sheet.")] = 6,
     fpr: Annotated[
         list[float] | None,
-        typer.Option(help="False-positive rate of a threshold; repeatable; default: 1e-4, 1e-3, 1e-2."),
+        typer.Option(help="False-positive rate per pair of a threshold; repeatable; default: 1e-6 to 1e-2."),
     ] = None,
     thresholds: Annotated[
         bool, typer.Option("--thresholds/--no-thresholds", help="Save the thresholds beside the model.")
     ] = True,
+    use_thresholds: Annotated[
+        bool, typer.Option("--use-thresholds", help="Let match use these thresholds, not those of an earlier dataset.")
+    ] = False,
     weights: WeightsOption = None,
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
@@ -69,7 +72,7 @@ def evaluate(
     from rrid_edge.model.names import thresholds_path
     from rrid_edge.ranking.metrics import RankingSettings
     from rrid_edge.ranking.rerank import RerankSettings
-    from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES, save_thresholds
+    from rrid_edge.ranking.thresholds import FALSE_POSITIVE_RATES
     from rrid_export import evaluation
     from rrid_train.data.layout import load_dataset
 
@@ -79,7 +82,7 @@ def evaluate(
         expand,
         tuple(fpr or FALSE_POSITIVE_RATES),
     )
-    drawn = evaluation.SheetSettings(sheets, sheet_queries)
+    drawn, kept = evaluation.SheetSettings(sheets, sheet_queries), thresholds_path(model)
     data = load_dataset(
         dataset,
         dataset_type=dataset_type,
@@ -91,15 +94,15 @@ def evaluate(
     data = data.scored()
     with _open(model, weights, runtime, precision, threads) as engine, ProgressBar("embedding") as bar:
         say(f"{printable(model)}: {engine.runtime}; {len(data.query)} queries, {len(data.gallery)} gallery images")
+        if thresholds:
+            check_file(kept, engine.spec.fingerprint)
         result = evaluation.evaluate(engine, data, settings, progress=bar)
     if as_json:
         print_json({"model": str(model), **result.to_dict()})
     else:
         _print(", ".join(filter(None, (data.name, settings.describe()))), result.metrics, result.thresholds)
     if thresholds and result.thresholds is not None:
-        path = thresholds_path(model)
-        save_thresholds(path, result.thresholds)
-        say(f"thresholds for match --fpr: {printable(path)}")
+        keep_thresholds(kept, result.spec.fingerprint, result.thresholds, use=use_thresholds)
     for written in evaluation.draw_sheets(result, drawn):
         say(f"written: {printable(written)}")
 
@@ -144,19 +147,9 @@ def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds | None) ->
     if metrics.same_camera:
         show("with right answers of the query's own camera: only its own sequence or file was left out")
     if thresholds is not None:
-        _print_thresholds(thresholds, "sequences or files" if metrics.same_camera else "cameras")
+        print_thresholds(thresholds)
     if metrics.camera_pairs:
         show(f"{'query camera':>12}  {'gallery camera':>14}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
     for pair in metrics.camera_pairs:
         cameras = f"{pair.query_camera:>12}  {pair.gallery_camera:>14}"
         show(f"{cameras}  {pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}")
-
-
-def _print_thresholds(thresholds: Thresholds, views: str) -> None:
-    genuine = f"{thresholds.genuine_pairs:,} genuine pairs (one person, two {views})"
-    show(f"thresholds from {genuine} and {thresholds.impostor_pairs:,} impostor pairs (two people):")
-    for point in thresholds.points:
-        if point.score is None:
-            show(f"  FPR {point.fpr:g}: unknown, needs at least {math.ceil(1 / point.fpr):,} impostor pairs")
-        else:
-            show(f"  FPR {point.fpr:g}: TPR {point.tpr:.4f} at score >= {point.score:.4f}")

@@ -13,6 +13,7 @@ import typer
 from rrid_edge.cli.answers import Answer, draw, print_answer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.asked import AskedGallery, query_and_gallery, row_filter
+from rrid_edge.cli.asked_threshold import AskedThreshold
 from rrid_edge.cli.common import JsonOption, ProgressBar, say
 from rrid_edge.cli.options import (
     FollowLinksOption,
@@ -24,7 +25,7 @@ from rrid_edge.cli.options import (
     ThreadsOption,
 )
 from rrid_edge.cli.steps import open_model, say_files_left_out, say_indexed, say_links_left_out
-from rrid_edge.errors import RridEdgeError, UsageError
+from rrid_edge.errors import RridEdgeError
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -66,7 +67,15 @@ def match(
     ] = None,
     fpr: Annotated[
         float | None,
-        typer.Option(help="Set the threshold by false-positive rate per pair, as measured by evaluate: 1e-4 to 1e-2."),
+        typer.Option(help="Set the threshold by false-positive rate per pair, as measured by evaluate: 1e-6 to 1e-2."),
+    ] = None,
+    fpir: Annotated[
+        float | None,
+        typer.Option(help="Set it by false-positive rate per search, for the number of crops searched: 0.001 to 0.3."),
+    ] = None,
+    thresholds_of: Annotated[
+        str | None,
+        typer.Option(help="Dataset whose thresholds --fpr and --fpir take. [default: the one in use]"),
     ] = None,
     fuse: Annotated[
         str,
@@ -97,7 +106,8 @@ def match(
     from rrid_edge.matching import MatchSettings
 
     query_paths, asked = query_and_gallery(paths, location)
-    _refuse_conflicts(fpr, threshold, expand)
+    asked_threshold = AskedThreshold(threshold, fpr, fpir, thresholds_of)
+    asked_threshold.refuse_conflicts(expand)
     rows = row_filter(camera or (), source or (), since, until)
     groups = query_files(query_paths, separate=fuse == "none", follow_links=follow_links)
     for folder in (path for path in query_paths if path.is_dir()):
@@ -108,7 +118,7 @@ def match(
         groups,
         asked,
         pattern,
-        fpr,
+        asked_threshold,
         needs_pictures=sheet is not None or report is not None,
         follow_links=follow_links,
         in_folders=any(path.is_dir() for path in query_paths),
@@ -126,7 +136,7 @@ class _Question:
         groups: image files of each query.
         asked: the gallery.
         pattern: how file names are read; None as the gallery remembers.
-        fpr: false-positive rate that sets the threshold, or None.
+        threshold: how the threshold is set.
         needs_pictures: the answer is drawn.
         follow_links: links that lead out of the gallery's folder are read.
         in_folders: the queries are the images of folders; one that cannot be read is left out.
@@ -135,18 +145,10 @@ class _Question:
     groups: Sequence[tuple[Path, ...]]
     asked: AskedGallery
     pattern: str | None
-    fpr: float | None
+    threshold: AskedThreshold
     needs_pictures: bool
     follow_links: bool
     in_folders: bool
-
-
-def _refuse_conflicts(fpr: float | None, threshold: float | None, expand: int) -> None:
-    if fpr is not None and (threshold is not None or expand):
-        other = "--threshold" if threshold is not None else "--expand"
-        raise UsageError(
-            f"--fpr and {other} exclude each other: the measured thresholds hold for plain scores; give one"
-        )
 
 
 def _without_own_files(
@@ -185,10 +187,10 @@ def _ask(
         path, engine = open_for_gallery(queried.model)
         stack.enter_context(engine)
         has_fused = any(len(files) > 1 for files in groups)
-        if question.fpr is not None:
-            settings = replace(settings, threshold=_measured_threshold(path, engine, question.fpr, has_fused=has_fused))
+        settings = replace(settings, threshold=question.threshold.resolve(path, engine, has_fused=has_fused))
         if has_fused:
-            settings = replace(settings, least_likeness=_least_likeness(path, engine))
+            dataset = question.threshold.thresholds_of
+            settings = replace(settings, least_likeness=_least_likeness(path, engine, dataset))
         remembered = queried.info.pattern if queried.info is not None else ""
         unreadable = (lambda error: say(f"left out {error.message}")) if question.in_folders else None
         queries = embed_queries(engine, groups, question.pattern or remembered or "auto", folder, unreadable)
@@ -197,6 +199,7 @@ def _ask(
         _say_indexing(folder, indexed)
         settings = replace(settings, rows=_without_own_files(settings.rows, groups, indexed, folder))
         results = match_all(indexed.gallery, queries, settings)
+        question.threshold.say_per_search(results, path, engine)
         answer = Answer(
             results, question.asked.text, folder, indexed.source, path, engine.spec, engine.runtime, indexed.info.rows,
             indexed.folder.missing, follow_links=question.follow_links,
@@ -213,28 +216,18 @@ def _with_thumbnails(answer: Answer, gallery: GalleryStore) -> Answer:
     return replace(answer, thumbnails=gallery.thumbnails(sorted(absent)) if absent else {})
 
 
-def _measured_threshold(model: Path, engine: Engine, fpr: float, *, has_fused: bool) -> float:
-    """The threshold of a false-positive rate, which is also said on stderr."""
-    from rrid_edge.model.names import thresholds_candidates
-    from rrid_edge.ranking.thresholds import threshold_for
-
-    score = threshold_for(thresholds_candidates(model), engine.spec.fingerprint, fpr)
-    note = "; measured on single images, which reach it less often than fused ones" if has_fused else ""
-    say(f"threshold {score:.4f} for a false-positive rate of {fpr:g} per pair{note}")
-    return score
-
-
-def _least_likeness(model: Path, engine: Engine) -> float:
+def _least_likeness(model: Path, engine: Engine, dataset: str | None) -> float:
     """The lowest cosine of two images of one person that is not doubted: measured for this model, or the default.
 
     One pair of different people in a hundred reaches the measured one.
     """
     from rrid_edge.matching import LEAST_LIKENESS
     from rrid_edge.model.names import thresholds_candidates
-    from rrid_edge.ranking.thresholds import threshold_for
+    from rrid_edge.ranking.threshold_file import require_thresholds
 
     try:
-        return threshold_for(thresholds_candidates(model), engine.spec.fingerprint, 1e-2)
+        found = require_thresholds(thresholds_candidates(model), engine.spec.fingerprint, dataset)
+        return found.pair_score(1e-2)
     except RridEdgeError:  # nothing measured, or a damaged file: it decides a warning only
         return LEAST_LIKENESS
 

@@ -21,7 +21,7 @@ from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.exporting import export_gallery
 from rrid_edge.gallery.fields import bound_of, descriptors_of, ids_of, microseconds, names_of, per_row, thumbnails_of
 from rrid_edge.gallery.indexing.audit import audit
-from rrid_edge.gallery.searching import Match, SearchSettings, measured_score, search_store
+from rrid_edge.gallery.searching import AskedScore, Match, SearchSettings, search_store
 from rrid_edge.gallery.shared import accepted_rows
 from rrid_edge.model.spec import ModelSpec
 
@@ -129,6 +129,8 @@ class Gallery(Closable):
         sources: str | Iterable[str] | None = None,
         min_score: float | None = None,
         fpr: float | None = None,
+        fpir: float | None = None,
+        thresholds_of: str | None = None,
     ) -> tuple[tuple[Match, ...], ...]:
         """The rows that are most similar to each query.
 
@@ -141,19 +143,19 @@ class Gallery(Closable):
             until: only rows of this time or earlier.
             sources: only rows of these sources.
             min_score: lowest cosine of a match.
-            fpr: sets the lowest cosine by a false-positive rate per pair, from the thresholds of the gallery's model.
+            fpr: sets it by a false-positive rate per pair, from the thresholds of the gallery's model.
+            fpir: sets it by a false-positive rate per search, for the number of rows that are searched.
+            thresholds_of: dataset whose thresholds the rates take; None takes those in use.
 
         Returns:
             Per query its matches, best first; empty where no row passes.
 
         Raises:
-            UsageError: a value is refused, both ``min_score`` and ``fpr`` are given, or no threshold was measured.
+            UsageError: a value is refused, two ways to set the lowest cosine are given, or no threshold was measured.
         """
         store = self._open()
         queries = descriptors_of(descriptors, self.spec.dimension)
-        if fpr is not None:
-            min_score = measured_score(fpr, min_score, self._model_file(), self.spec)
-        settings = SearchSettings(top_k, min_score)
+        lowest = AskedScore(min_score, fpr, fpir, thresholds_of).resolve(self._model_file, self.spec)
         first, last = bound_of("since", since), bound_of("until", until)
         row_filter = SearchFilter(
             cameras=names_of("cameras", cameras),
@@ -163,7 +165,7 @@ class Gallery(Closable):
             until_frame=last.frame,
             sources=names_of("sources", sources),
         )
-        return search_store(store, queries, row_filter, settings)
+        return search_store(store, queries, row_filter, SearchSettings(top_k, lowest))
 
     def label(self, ids: int | Iterable[int], label: object) -> None:
         """Record the person of some rows as a user confirmed it.
@@ -194,13 +196,11 @@ class Gallery(Closable):
         return self._open_for_writing().remove(ids_of(rows, paths=True))
 
     def forget(self, rows: int | str | Iterable[int | str], *, keep_out: bool = True) -> ForgetReport:
-        """Remove rows by id or by path, and erase their vectors and thumbnails.
+        """Remove rows by id or by path, and erase their vectors and thumbnails. The audit log gets a line.
 
         Args:
             rows: ids or paths.
             keep_out: remember the content of files as a keyed digest, so that indexing does not add them again.
-
-        The audit log of the gallery gets a line.
 
         Raises:
             UsageError: another type, or the gallery is open for reading.
@@ -270,7 +270,7 @@ def open_gallery(
         spec: of the model whose descriptors are stored and searched. A gallery of another model is refused.
         create: create the gallery if there is none; opens for writing. Needs ``spec``.
         write: open an existing gallery for writing. A folder has one writer at a time.
-        model: the model file; its thresholds serve ``search(fpr=...)``. A gallery open for writing remembers it.
+        model: the model file; its thresholds serve ``search(fpir=...)``. A gallery open for writing remembers it.
         dtype: of a new gallery: ``float16`` or ``float32``.
 
     Raises:

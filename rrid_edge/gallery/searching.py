@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -17,7 +17,8 @@ from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
 from rrid_edge.model.names import thresholds_candidates
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.descriptors import block_shares
-from rrid_edge.ranking.thresholds import threshold_for
+from rrid_edge.ranking.search_thresholds import SearchThreshold
+from rrid_edge.ranking.threshold_file import require_thresholds
 
 _ATTEMPTS = 5
 """Searches before a gallery that others keep changing is reported."""
@@ -81,14 +82,15 @@ class SearchSettings:
 
     Attributes:
         top_k: most matches per query.
-        min_score: lowest cosine of a match, or None.
+        min_score: lowest cosine of a match, or None. A threshold measured per search gives the score for the number of
+            rows that are searched.
 
     Raises:
         UsageError: a value is out of range.
     """
 
     top_k: int = 10
-    min_score: float | None = None
+    min_score: float | SearchThreshold | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.top_k, Integral) or isinstance(self.top_k, bool) or self.top_k < 1:
@@ -96,34 +98,55 @@ class SearchSettings:
                 f"top_k {self.top_k!r} does not work: expected a whole number of at least 1", parameter="top_k"
             )
         lowest = self.min_score
+        if isinstance(lowest, SearchThreshold):
+            return
         if lowest is not None and not (isinstance(lowest, Real) and -1 <= lowest <= 1):
             raise UsageError(
                 f"min_score {lowest!r} is not a cosine: expected a number from -1 to 1", parameter="min_score"
             )
 
 
-def measured_score(fpr: float, min_score: float | None, model: Path | None, spec: ModelSpec) -> float:
-    """The lowest cosine of a match at a false-positive rate, from the thresholds beside a model file.
+@dataclass(frozen=True)
+class AskedScore:
+    """How a caller sets the lowest cosine of a match: at most one of the first three.
 
-    Args:
-        fpr: false-positive rate per pair; it must be one of the measured rates.
-        min_score: what else the caller gave; both exclude each other.
-        model: the model file, or None if it is not known.
-        spec: of the network.
-
-    Raises:
-        UsageError: ``min_score`` was given, the model is not known, or the rate was not measured for this network.
-        ModelFileError: a file of thresholds is damaged or has another format.
+    Attributes:
+        min_score: the cosine itself.
+        fpr: a false-positive rate per pair.
+        fpir: a false-positive rate per search.
+        thresholds_of: dataset whose thresholds the rates take; None takes those in use.
     """
-    if min_score is not None:
-        raise UsageError("min_score and fpr exclude each other: give one", parameter=("min_score", "fpr"))
-    if model is None:
-        raise UsageError(
-            "this gallery knows no model file, whose thresholds a false-positive rate needs: open it with the "
-            "parameter model, or give min_score",
-            parameter=("fpr", "model"),
-        )
-    return threshold_for(thresholds_candidates(model), spec.fingerprint, fpr)
+
+    min_score: float | None = None
+    fpr: float | None = None
+    fpir: float | None = None
+    thresholds_of: str | None = None
+
+    def resolve(self, model: Callable[[], Path | None], spec: ModelSpec) -> float | SearchThreshold | None:
+        """The lowest cosine of a match; None where none was asked for.
+
+        Args:
+            model: gives the model file, or None if it is not known. Rates need the thresholds beside it.
+            spec: of the network.
+
+        Raises:
+            UsageError: several are given, the model is not known, or the rate was not measured for this network.
+            ModelFileError: a file of thresholds is damaged or has another format.
+        """
+        given = [name for name in ("min_score", "fpr", "fpir") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other: give one", parameter=tuple(given))
+        if self.fpr is None and self.fpir is None:
+            return self.min_score
+        file = model()
+        if file is None:
+            raise UsageError(
+                "this gallery knows no model file, whose thresholds a false-positive rate needs: open it with the "
+                "parameter model, or give min_score",
+                parameter=(given[0], "model"),
+            )
+        found = require_thresholds(thresholds_candidates(file), spec.fingerprint, self.thresholds_of)
+        return found.search_threshold(self.fpir) if self.fpir is not None else found.pair_score(self.fpr or 0.0)
 
 
 def search_store(
@@ -133,14 +156,17 @@ def search_store(
 
     Raises:
         GalleryChangedError: others changed the rows of every attempt.
+        UsageError: the threshold was measured in much smaller galleries.
     """
     if not len(queries):
         return ()
 
     def read(moment: Moment) -> tuple[list[list[Hit]], dict[int, NDArray[np.float32]]]:
-        found = moment.search(queries, int(settings.top_k), row_filter).hits
+        found = moment.search(queries, int(settings.top_k), row_filter)
         lowest = settings.min_score
-        hits = [[hit for hit in one if lowest is None or hit.score >= lowest] for one in found]
+        if isinstance(lowest, SearchThreshold):
+            lowest = lowest.score(found.rows)
+        hits = [[hit for hit in one if lowest is None or hit.score >= lowest] for one in found.hits]
         return hits, _vectors(moment, hits)
 
     hits, vectors = read_in_one_moment(store, read, _ATTEMPTS)

@@ -21,6 +21,7 @@ from rrid_edge.matching.records import LEAST_RERANK_DEPTH, MatchResult, MatchSet
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
 from rrid_edge.ranking.rerank import k_reciprocal
+from rrid_edge.ranking.search_thresholds import SearchThreshold
 
 MOST_ATTEMPTS = 3
 """Times that all answers are computed before a gallery that others keep changing is reported."""
@@ -48,8 +49,8 @@ def match_all(
         One result per query, in the order of ``queries``.
 
     Raises:
-        UsageError: a query has several images but ``fuse`` is ``none``; its camera is unknown but excluded; or too few
-            crops pass the filters for re-ranking.
+        UsageError: a query has several images but ``fuse`` is ``none``, or the threshold is one per search; its camera
+            is unknown but excluded; too few crops pass the filters for re-ranking, or too many for the threshold.
         GalleryChangedError: others changed the gallery :data:`MOST_ATTEMPTS` times meanwhile.
     """
     settings, store = settings or MatchSettings(), store_of(gallery)
@@ -82,10 +83,11 @@ def _answered(
     for batch in memory_batches([len(scored) for scored in crops]):
         stored = StoredVectors.read(moment, spec, [crop.hit.row for scored in crops[batch] for crop in scored])
         for search, answer, scored in zip(searches[batch], answers[batch], crops[batch], strict=True):
-            ranked = _ranked(stored, search, scored, settings)
+            threshold, fpir = _threshold(settings, answer.rows)
+            ranked = _ranked(stored, search, scored, settings, threshold)
             matches = _matches(stored, search, ranked, len(spec.blocks))
             query, reranked = search.query, len(scored) if settings.rerank else 0
-            facts = (query.person, query.camera, settings.threshold, answer.mode, answer.rows, answer.rescored)
+            facts = (query.person, query.camera, threshold, fpir, answer.mode, answer.rows, answer.rescored)
             warnings = (
                 *query.warnings,
                 *unlike_images(query, settings.least_likeness),
@@ -117,12 +119,19 @@ def _planned(query: Query, settings: MatchSettings) -> _Search:
     """The search for a query.
 
     Raises:
-        UsageError: the query has several images but ``fuse`` is ``none``, or its camera is unknown but excluded.
+        UsageError: the query has several images but ``fuse`` is ``none`` or the threshold is one per search, or its
+            camera is unknown but excluded.
     """
     if settings.fuse == "none" and len(query.files) > 1:
         raise UsageError(
             f"a query of {len(query.files)} images with fuse 'none': expected one image; make each image a query",
             parameter="fuse",
+        )
+    if isinstance(settings.threshold, SearchThreshold) and len(query.files) > 1:
+        raise UsageError(
+            f"a query of {len(query.files)} images with a threshold per search: it was measured on queries of one "
+            "image; make each image a query (fuse 'none'), or give the lowest score",
+            parameter=("fuse", "fpir"),
         )
     rows = settings.rows
     if settings.exclude_same_camera:
@@ -187,6 +196,17 @@ def _order(crop: _ScoredCrop) -> tuple[float, bytes, int]:
     return -crop.hit.score, os.fsencode(row.path or ""), row.id
 
 
+def _threshold(settings: MatchSettings, searched: int) -> tuple[float | None, float | None]:
+    """The lowest score of a match among ``searched`` crops, and the false-positive rate per search that set it.
+
+    Raises:
+        UsageError: the threshold was measured in much smaller galleries.
+    """
+    if not isinstance(settings.threshold, SearchThreshold):
+        return settings.threshold, None
+    return settings.threshold.score(searched), settings.threshold.fpir
+
+
 def _refuse_too_few(crops: Sequence[list[_ScoredCrop]]) -> None:
     """Refuse to re-rank fewer crops than :data:`LEAST_RERANK_DEPTH`: all would have the same neighbours.
 
@@ -205,17 +225,24 @@ def _refuse_too_few(crops: Sequence[list[_ScoredCrop]]) -> None:
 
 
 def _ranked(
-    stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], settings: MatchSettings
+    stored: StoredVectors,
+    search: _Search,
+    crops: list[_ScoredCrop],
+    settings: MatchSettings,
+    threshold: float | None,
 ) -> list[_ScoredCrop]:
-    """Crops in their final order, re-ranked if set, that reach the threshold: at most ``top_k``."""
+    """Crops in their final order, re-ranked if set, that reach the threshold: at most ``top_k``.
+
+    Re-ranking looks at the crops of highest score. So it leaves a crop exactly if the plain search does.
+    """
     if settings.rerank and crops:
         vectors = stored.take([crop.hit.row for crop in crops])
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)  # stored as float16, lengths are off by about 1e-4
         distances = k_reciprocal(search.vectors, vectors).min(axis=0).tolist()
         crops = [replace(crop, distance=distance) for crop, distance in zip(crops, distances, strict=True)]
         crops.sort(key=lambda crop: crop.distance or 0.0)  # stable, so ties stay ordered by score, then path
-    if settings.threshold is not None:
-        crops = [crop for crop in crops if crop.hit.score >= settings.threshold]
+    if threshold is not None:
+        crops = [crop for crop in crops if crop.hit.score >= threshold]
     return crops[: settings.top_k]
 
 

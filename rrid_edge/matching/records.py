@@ -10,6 +10,7 @@ from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.searching import Match
 from rrid_edge.ranking.rerank import RerankSettings
+from rrid_edge.ranking.search_thresholds import SearchThreshold
 
 LEAST_LIKENESS: Final = 0.5
 """Lowest cosine of two images of one person that is not doubted, where no threshold of the model was measured."""
@@ -31,6 +32,7 @@ class MatchResult:
         person: the query's person from its file names, or None.
         camera: the query's camera from its file names, or None.
         threshold: lowest score of a match, or None.
+        fpir: false-positive rate per search that set ``threshold``, or None.
         search: how the gallery was searched; see :class:`rrid_edge.gallery.base.SearchResult`.
         searched: number of crops that passed the filters.
         rescored: number of exact scores computed, over all images of the query.
@@ -43,6 +45,7 @@ class MatchResult:
     person: str | None = None
     camera: str | None = None
     threshold: float | None = None
+    fpir: float | None = None
     search: str = ""
     searched: int = 0
     rescored: int = 0
@@ -81,7 +84,9 @@ class MatchSettings:
             crop's best score over the images. ``none`` refuses queries of several images.
         exclude_same_camera: leave out crops of the query's own camera.
         rows: filter of the crops that may answer.
-        threshold: lowest score of a match, or None.
+        threshold: lowest score of a match, or None. A threshold measured per search gives each search the score for
+            the number of crops that it searches. It holds for queries of one image without query expansion, and with
+            re-ranking, which changes the order only.
         expand: average query expansion: number of nearest crops averaged into the query; 0 turns it off.
         fast: score a fixed number of crops, chosen by estimates. Faster on large galleries; may miss a crop.
         rerank: number of best crops ordered by k-reciprocal re-ranking (:func:`rrid_edge.ranking.rerank.k_reciprocal`
@@ -96,7 +101,7 @@ class MatchSettings:
     fuse: str = "mean"
     exclude_same_camera: bool = False
     rows: SearchFilter = field(default_factory=SearchFilter)
-    threshold: float | None = None
+    threshold: float | SearchThreshold | None = None
     expand: int = 0
     fast: bool = False
     rerank: int = 0
@@ -108,10 +113,16 @@ class MatchSettings:
         if self.fuse not in FUSIONS:
             raise UsageError(f"fuse {self.fuse!r} is unknown: expected one of {', '.join(FUSIONS)}", parameter="fuse")
         for name, value in (("threshold", self.threshold), ("least_likeness", self.least_likeness)):
-            if value is not None and not -1 <= value <= 1:
+            if value is not None and not isinstance(value, SearchThreshold) and not -1 <= value <= 1:
                 raise UsageError(f"{name} {value} is not a cosine: expected a number from -1 to 1", parameter=name)
         if self.expand < 0:
             raise UsageError(f"expand {self.expand} does not work: expected 0 or more", parameter="expand")
+        if self.expand and isinstance(self.threshold, SearchThreshold):
+            raise UsageError(
+                "query expansion changes the scores, and thresholds per search were measured without it: leave one "
+                "out, or give the lowest score",
+                parameter=("expand", "fpir"),
+            )
         least = max(self.top_k, LEAST_RERANK_DEPTH)
         if self.rerank and self.rerank < least:
             raise UsageError(

@@ -1,34 +1,31 @@
-"""Open-set thresholds: the lowest cosine at which two crops count as one person.
+"""Thresholds per pair: the lowest cosine at which two crops count as one person.
 
 They are measured on labelled pairs. A *genuine* pair shows one person in two cameras. An *impostor* pair shows two
 people; distractors are other people than any query's. The threshold of a false-positive rate (FPR) is the lowest score
 that at most this share of the impostor pairs reaches. The true-positive rate (TPR) is the share of genuine pairs that
 reach it.
 
-A search among N crops makes N pairs. At FPR 1e-4, a gallery of 10,000 other people gives one false match on average.
-
-Thresholds are stored next to the model, with its fingerprint; :mod:`rrid_edge.model.names` makes the file names.
+A search among N crops makes N pairs. At FPR 1e-4, a gallery of 20,000 other people gives two false matches on average.
+:mod:`rrid_edge.ranking.search_thresholds` has thresholds per search.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from rrid_edge.artefacts import Artefact
-from rrid_edge.errors import ModelFileError, UsageError, printable
-from rrid_edge.files import write_json
+from rrid_edge.errors import UsageError
 from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops
 
-FALSE_POSITIVE_RATES = (1e-4, 1e-3, 1e-2)
-FORMAT = 1
+FALSE_POSITIVE_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+_PAIRS_AT_LEAST = 10
+"""Impostor pairs that reach a threshold. Fewer say little about its rate."""
 _QUERY_BLOCK = 256
 _KEPT_FACTOR = 4
 _MOST_COSINE = 1.001
@@ -41,7 +38,7 @@ class Threshold:
 
     Attributes:
         fpr: the false-positive rate, in (0, 1).
-        score: lowest cosine of a match; None if there were fewer than 1 / fpr impostor pairs.
+        score: lowest cosine of a match; None if there were fewer than 10 / fpr impostor pairs.
         tpr: share of the genuine pairs that reach ``score``, in [0, 1]; None if ``score`` is None.
     """
 
@@ -51,33 +48,18 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """Operating points of one network on one dataset.
+class PairThresholds:
+    """Operating points per pair on one dataset.
 
     Attributes:
-        fingerprint: fingerprint of the network.
-        dataset: name of the dataset.
         genuine_pairs: number of pairs of one person in two cameras.
         impostor_pairs: number of pairs of two people.
         points: one point per rate, in ascending order of the rates.
     """
 
-    fingerprint: str
-    dataset: str
     genuine_pairs: Annotated[int, Meta(ge=0)]
     impostor_pairs: Annotated[int, Meta(ge=0)]
     points: tuple[Threshold, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-serialisable content."""
-        return {"format": FORMAT, **asdict(self)}
-
-
-@dataclass(frozen=True)
-class _Stored(Thresholds):
-    """The content of a file."""
-
-    format: Annotated[int, Meta(ge=1)]
 
     def __post_init__(self) -> None:
         rates = [point.fpr for point in self.points]
@@ -86,21 +68,39 @@ class _Stored(Thresholds):
         if any((point.score is None) != (point.tpr is None) for point in self.points):
             raise ValueError("a score without a true-positive rate, or the reverse")
 
+    def score(self, fpr: float) -> float:
+        """The lowest cosine of a match at a false-positive rate, which must be one of the measured rates.
 
-_STORED = Artefact(
-    "thresholds", _Stored, "measure them again with: rrid-edge evaluate", ModelFileError, newest_format=FORMAT
-)
+        Raises:
+            UsageError: the rate was not measured, or there were too few pairs.
+        """
+        missing = f"a false-positive rate of {fpr:g} per pair was not measured"
+        for point in self.points:
+            if math.isclose(point.fpr, fpr, rel_tol=1e-6):
+                if point.score is None:
+                    raise UsageError(
+                        f"{missing}: there were {self.impostor_pairs:,} impostor pairs, and a rate of {fpr:g} needs "
+                        f"{needed_pairs(fpr):,}; take a higher rate or evaluate on more data",
+                        parameter="fpr",
+                    )
+                return point.score
+        known = ", ".join(f"{point.fpr:g}" for point in self.points)
+        measured = f"expected one of {known}" if known else "no rate was measured"
+        raise UsageError(f"{missing}: {measured}; add it with: rrid-edge evaluate --fpr {fpr:g}", parameter="fpr")
+
+
+def needed_pairs(fpr: float) -> int:
+    """Impostor pairs that a false-positive rate needs: ten of them reach its threshold."""
+    return math.ceil(_PAIRS_AT_LEAST / fpr - 1e-6)
 
 
 def measure_thresholds(
     query: LabelledCrops,
     gallery: LabelledCrops,
     *,
-    fingerprint: str = "",
-    dataset: str = "",
     rates: Sequence[float] = FALSE_POSITIVE_RATES,
     same_camera: bool = False,
-) -> Thresholds:
+) -> PairThresholds:
     """Measure operating points on labelled descriptors.
 
     Pairs of one person in one camera, and pairs with junk (-1), are left out. With ``same_camera``, only pairs of one
@@ -110,8 +110,6 @@ def measure_thresholds(
     Args:
         query: the queries.
         gallery: the gallery.
-        fingerprint: fingerprint of the network that made the descriptors.
-        dataset: name of the dataset.
         rates: false-positive rates, in (0, 1).
         same_camera: count pairs of one person in one camera too; labels need ``sequences``.
 
@@ -142,7 +140,7 @@ def measure_thresholds(
         missing = f"one person in {two}" if not len(genuine) else "two people"
         raise UsageError(f"no pairs of {missing}: thresholds need at least one; check persons and cameras")
     points = tuple(_point(rate, genuine, highest, impostors) for rate in sorted(set(rates)))
-    return Thresholds(fingerprint, dataset, len(genuine), impostors, points)
+    return PairThresholds(len(genuine), impostors, points)
 
 
 class _Pairs:
@@ -175,86 +173,8 @@ def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 
 def _point(rate: float, genuine: NDArray[np.float32], highest: NDArray[np.float32], impostors: int) -> Threshold:
     allowed = math.floor(rate * impostors + 1e-9)
-    if not allowed:
+    if impostors < needed_pairs(rate):
         return Threshold(rate, None, None)
     # Just above the highest impostor score that must not pass, so that no tied score passes either.
     score = float(np.nextafter(highest[allowed], np.float32(2))) if allowed < len(highest) else -1.0
     return Threshold(rate, score, float(np.count_nonzero(genuine >= np.float32(score)) / len(genuine)))
-
-
-def save_thresholds(path: Path, thresholds: Thresholds) -> None:
-    """Write ``thresholds`` as JSON, atomically.
-
-    Args:
-        path: :func:`rrid_edge.model.names.thresholds_path` of the model.
-        thresholds: the measured thresholds.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    write_json(path, thresholds.to_dict())
-
-
-def find_thresholds(candidates: Iterable[Path], fingerprint: str) -> Thresholds | None:
-    """Read the first file that holds thresholds of a network; None if there is none.
-
-    Args:
-        candidates: ``rrid_edge.model.names.thresholds_candidates`` of the model; missing files are skipped.
-        fingerprint: fingerprint of the network.
-
-    Raises:
-        ModelFileError: a file is damaged or has another format.
-    """
-    found = _found(candidates, fingerprint)
-    return None if found is None else found[1]
-
-
-def _found(candidates: Iterable[Path], fingerprint: str) -> tuple[Path, Thresholds] | None:
-    """The first file that holds thresholds of a network, and what it holds."""
-    for path in candidates:
-        try:
-            stored = _STORED.read(path)
-        except FileNotFoundError:
-            continue
-        if stored.fingerprint == fingerprint:
-            return path, Thresholds(
-                stored.fingerprint, stored.dataset, stored.genuine_pairs, stored.impostor_pairs, stored.points
-            )
-    return None
-
-
-def threshold_for(candidates: Sequence[Path], fingerprint: str, fpr: float) -> float:
-    """The lowest cosine of a match at a false-positive rate.
-
-    Args:
-        candidates: as for :func:`find_thresholds`; at least one.
-        fingerprint: fingerprint of the network.
-        fpr: the false-positive rate; it must be one of the measured rates.
-
-    Raises:
-        UsageError: no thresholds were measured for this network, or none at this rate.
-        ModelFileError: a file is damaged or has another format.
-    """
-    found = _found(candidates, fingerprint)
-    if found is None:
-        raise UsageError(
-            f"{printable(candidates[0])}: no thresholds of this network found; measure them with: rrid-edge evaluate "
-            "MODEL --dataset DATASET"
-        )
-    path, thresholds = found
-    missing = f"{printable(path)}: a false-positive rate of {fpr:g} was not measured"
-    for point in thresholds.points:
-        if math.isclose(point.fpr, fpr, rel_tol=1e-6):
-            if point.score is None:
-                raise UsageError(
-                    f"{missing}: {thresholds.dataset} has {thresholds.impostor_pairs:,} impostor pairs, and a rate of "
-                    f"{fpr:g} needs {math.ceil(1 / fpr):,}; take a higher rate or evaluate on more data",
-                    parameter="fpr",
-                )
-            return point.score
-    known = ", ".join(f"{point.fpr:g}" for point in thresholds.points)
-    measured = f"expected one of {known}" if known else "no rate was measured"
-    raise UsageError(
-        f"{missing}: {measured}; add it with: rrid-edge evaluate --fpr {fpr:g}",
-        parameter="fpr",
-    )

@@ -27,7 +27,8 @@ def _run(page, folder, monkeypatch, capsys) -> list[str]:
 
 def test_the_programs_of_the_python_page(tmp_path, monkeypatch, capsys):
     page = ROOT / "docs" / "python.md"
-    ranks, frames, people, descriptors, proof, measures, fake = _run(page, tmp_path, monkeypatch, capsys)
+    ranks, frames, people, thresholds, descriptors, *others = _run(page, tmp_path, monkeypatch, capsys)
+    proof, measures, fake = others
     lines = ranks.splitlines()
     assert lines[0] == "12 crops, 12 of them new"
     assert lines[1].split()[:6] == ["1", "1.000", "camera", "1", "person", "0001"]
@@ -40,6 +41,9 @@ def test_the_programs_of_the_python_page(tmp_path, monkeypatch, capsys):
     assert people.splitlines()[0].startswith("models/rrid.onnx: ")
     assert len(people.splitlines()) == 3
     assert "_c3" not in people.split("[", 1)[1]
+    rates = [float(rate) for rate in re.findall(r"FPIR (\S+) \(asked 0.1\)", thresholds)]
+    assert len(rates) == 3
+    assert all(0.1 / 1.5 < rate < 0.15 for rate in rates)
     assert descriptors.count("(240,) float32") == 12
     assert proof == "passed\n"
     assert [line.split()[0] for line in measures.splitlines()] == ["cosine", "re-ranked"]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.errors import ArtefactError
+from rrid_edge.errors import ArtefactError, UsageError
 from rrid_edge.gallery import keeping
 from rrid_edge.gallery.milvus.bound import Bound
 from rrid_edge.gallery.milvus.facts import CollectionFacts, damage_property
 from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof, Profile
 from rrid_edge.model.names import sidecar_path
 from rrid_edge.model.spec import ModelSpec, check_input_size
-from rrid_edge.ranking.thresholds import Threshold, Thresholds, find_thresholds
+from rrid_edge.ranking.threshold_file import FORMAT, ModelThresholds, Thresholds, find_thresholds
+from rrid_edge.ranking.thresholds import Threshold
+from support.thresholds import open_set, record
 
 SPEC = fake_spec()
 ODD: tuple[Any, ...] = (
@@ -68,7 +71,8 @@ def _read_sidecar(folder: Path, text: str) -> EngineSidecar:
 
 
 def _read_thresholds(folder: Path, text: str) -> Thresholds | None:
-    return find_thresholds([_stored(folder / "file", text)], "f")
+    found = find_thresholds([_stored(folder / "file", text)], "f")
+    return None if found is None else found.record
 
 
 def _read_kept(folder: Path, text: str) -> keeping.Kept | None:
@@ -94,6 +98,14 @@ def _is_sound_point(point: Threshold) -> bool:
     return 0 < point.fpr < 1 and (known or (point.score is None and point.tpr is None))
 
 
+def _is_sound_record(found: Thresholds) -> bool:
+    """Whether the points are sound and a search gets a threshold, or a refusal."""
+    for size in (1, 10**9):
+        with contextlib.suppress(UsageError):
+            assert -1 <= found.searches.score(size, 0.05) <= 1
+    return found.people >= 0 and all(_is_sound_point(point) for point in found.pairs.points)
+
+
 def _is_sound_sidecar(sidecar: EngineSidecar) -> bool:
     profile = sidecar.profile
     named = Path(sidecar.onnx_name).name == sidecar.onnx_name
@@ -104,11 +116,12 @@ _PROPERTIES = CollectionFacts(SPEC).to_properties() | damage_property("a", ["b"]
     "rrid.gallery.count": "t", "rrid.gallery.counted": "t 5", "rrid.gallery.removing.3": "t 5",
     "rrid.gallery.retention_s": "60",
 }  # fmt: skip
+_RECORD = record("d", (Threshold(0.01, 0.5, 0.9), Threshold(0.1, None, None)), open_set())
 KINDS = {
     "thresholds": Kind(
-        Thresholds("f", "d", 5, 7, (Threshold(0.01, 0.5, 0.9), Threshold(0.1, None, None))).to_dict(),
+        {"format": FORMAT} | asdict(ModelThresholds("f", "d", (_RECORD,))),
         _read_thresholds,
-        lambda found: found is None or all(_is_sound_point(point) for point in found.points),
+        lambda found: found is None or _is_sound_record(found),
     ),
     "sidecar": Kind(_sidecar(), _read_sidecar, _is_sound_sidecar),
     "kept": Kind(

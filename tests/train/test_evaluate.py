@@ -14,6 +14,7 @@ from PIL import Image
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import FakeEngine, open_engine
 from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
+from rrid_edge.ranking.extremes import ExtremeFit
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import RankingSettings, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
@@ -211,30 +212,84 @@ def test_evaluate_prints_tables_and_writes_sheets_and_thresholds(setting, tmp_pa
     assert outcome.code == 0, outcome.err
     assert "tiny: mAP" in outcome.out
     assert "FPR 0.05: TPR" in outcome.out
+    assert "absent people and 24 for present ones (score TPIR):" in outcome.out
+    assert "FPIR 0.1: unknown, needs at least 30 searches for 10 people" in outcome.out
+    assert "fitted on half of the people, measured on the other half (mean of both ways):" in outcome.out
+    assert "thresholds for match --fpir and --fpr: " in outcome.err
     assert "query camera" in outcome.out
     for name in ("worst", "median", "best"):
         with Image.open(sheets / f"{name}.png") as sheet:
             assert sheet.width > 600
             assert sheet.height > 400
     kept = json.loads(model.with_name("rrid.thresholds.json").read_text())
-    assert [point["fpr"] for point in kept["points"]] == [0.05]
+    (record,) = kept["datasets"]
+    assert (kept["in_use"], record["dataset"], record["people"]) == ("tiny", "tiny", 8)
+    assert [point["fpr"] for point in record["pairs"]["points"]] == [0.05]
+    assert [rate["fpir"] for rate in record["searches"]["rates"] if rate["fit"]] == [0.3]
+    # The table has the threshold and the TPIR of each size.
+    for point in record["searches"]["rates"][-1]["points"]:
+        assert f"{point['size']:>10}  {point['score']:.4f} {point['tpir']:.4f}" in outcome.out
+
+
+def test_another_dataset_comes_into_use_only_if_asked(setting, tmp_path):
+    model = save_tiny_model(tmp_path / "rrid.onnx")
+    other = write_dataset(tmp_path / "other", train=3, test=5, cameras=2, shots=2)
+    (other / "meta.json").write_text((other / "meta.json").read_text().replace('"tiny"', '"other"'))
+    path = tmp_path / "rrid.thresholds.json"
+    assert _evaluate(model, setting[1], "--fpr", "0.2").code == 0
+    first = json.loads(path.read_text())
+    added = _evaluate(model, other, "--fpr", "0.2")
+    assert "thresholds of other added: " in added.err
+    assert "match uses those of tiny; for these, give match --thresholds-of other" in added.err
+    both = json.loads(path.read_text())
+    assert (both["in_use"], both["datasets"][0]) == ("tiny", first["datasets"][0])
+    assert "thresholds for match --fpir and --fpr" in _evaluate(model, other, "--fpr", "0.2", "--use-thresholds").err
+    assert json.loads(path.read_text()) == {**both, "in_use": "other"}
+    path.write_text("{")
+    replaced = _evaluate(model, other, "--fpr", "0.2")
+    assert f"replaced: {path}: damaged thresholds" in replaced.err
+    path.write_text('{"format": 99}')
+    refused(_evaluate(model, other), 4, "format 99, expected at most 2")
 
 
 def test_match_uses_the_measured_threshold(setting, tmp_path):
     model, data = setting
     assert _evaluate(model, data, "--fpr", "0.05", "--fpr", "1e-6").code == 0
-    score = json.loads(model.with_name("rrid.thresholds.json").read_text())["points"][1]["score"]
+    (stored,) = json.loads(model.with_name("rrid.thresholds.json").read_text())["datasets"]
+    score = stored["pairs"]["points"][1]["score"]
     crops = save_crops(tmp_path / "gallery", 8)
     arguments = ("match", crops[0], tmp_path / "gallery", "--model", model, "--runtime", "onnxruntime", "--json")
     measured = rrid_edge(*arguments, "--fpr", "0.05")
     assert measured.code == 0, measured.err
-    assert f"threshold {score:.4f} for a false-positive rate of 0.05 per pair" in measured.err
+    whose = "(thresholds of tiny, 8 people)"
+    assert f"threshold {score:.4f} for a false-positive rate of 0.05 per pair {whose}" in measured.err
     results = json.loads(measured.out)["results"]
     assert results == json.loads(rrid_edge(*arguments, "--threshold", score).out)["results"]
     refused(rrid_edge(*arguments, "--fpr", "0.01"), 2, "expected one of 1e-06, 0.05")
-    refused(rrid_edge(*arguments, "--fpr", "1e-6"), 2, "needs 1,000,000")
+    refused(rrid_edge(*arguments, "--fpr", "1e-6"), 2, "needs 10,000,000")
     refused(rrid_edge(*arguments, "--fpr", "0.05", "--threshold", "0.5"), 2, "exclude each other")
     refused(rrid_edge(*arguments, "--fpr", "0.05", "--expand", "2"), 2, "exclude each other")
+    refused(rrid_edge(*arguments, "--fpir", "0.3", "--fpr", "0.05"), 2, "--fpir and --fpr exclude each other")
+    refused(rrid_edge(*arguments, "--fpir", "0.3", "--expand", "2"), 2, "query expansion changes the scores")
+    refused(rrid_edge(*arguments, "--fpir", "0.01"), 2, "it needs 300 searches for 100 people", "(option --fpir)")
+    refused(rrid_edge(*arguments, "--fpir", "0.3", "--thresholds-of", "no"), 2, "expected one of tiny", "-of)")
+    for option in ("--fpr", "--fpir"):
+        refused(
+            rrid_edge("match", crops[1], *arguments[1:], option, "0.05"),
+            2,
+            f"{option} and a query of several images: the thresholds were measured on queries of one image",
+        )
+    per_search = rrid_edge(*arguments, "--fpir", "0.3", "--top-k", "20", "--thresholds-of", "tiny")
+    assert per_search.code == 0, per_search.err
+    (found,) = json.loads(per_search.out)["results"]
+    fit = stored["searches"]["rates"][-1]["fit"]
+    assert (found["fpir"], found["searched"]) == (0.3, 7)  # the query is a crop of the gallery
+    assert found["threshold"] == pytest.approx(ExtremeFit(**fit).score(7))
+    assert f"threshold {found['threshold']:.4f} for a false-positive rate of 0.3 per search among 7 crops (thr" in (
+        per_search.err
+    )
+    plain = json.loads(rrid_edge(*arguments, "--threshold", found["threshold"], "--top-k", "20").out)["results"][0]
+    assert plain == {**found, "fpir": None}
     model.with_name("rrid.thresholds.json").unlink()
     refused(rrid_edge(*arguments, "--fpr", "0.05"), 2, "rrid-edge evaluate")
 
@@ -274,7 +329,7 @@ def test_one_camera_is_measured_within_it_only_if_asked(setting, one_camera, tmp
                Labels.of(labels[1].persons, range(len(files))))  # fmt: skip
     expected = evaluate_ranking(2 - 2 * query @ gallery.T, *by_file)
     assert answer["mean_ap"] == pytest.approx(expected.mean_ap, abs=1e-9)
-    assert answer["thresholds"]["genuine_pairs"] == 9
+    assert answer["thresholds"]["pairs"]["genuine_pairs"] == 9
     text = _evaluate(model, tmp_path / "d", "--same-camera", "--fpr", "0.2", "--sheets", tmp_path / "sheets")
     assert "with right answers of the query's own camera: only its own sequence or file was left out" in text.out
     assert "genuine pairs (one person, two sequences or files)" in text.out
@@ -290,7 +345,7 @@ def test_sequences_of_the_pattern_are_left_out_whole(setting, one_camera, tmp_pa
     assert outcome.code == 0, outcome.err
     answer = json.loads(_evaluate(model, tmp_path / "d", "--same-camera", "--json", "--no-thresholds").out)
     # Each query has two crops in its person's other sequence.
-    assert answer["thresholds"]["genuine_pairs"] == 3 * 2
+    assert answer["thresholds"]["pairs"]["genuine_pairs"] == 3 * 2
 
 
 def test_one_person_has_no_thresholds(setting, tmp_path):

@@ -14,10 +14,11 @@ from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.opening import create_store, open_store
 from rrid_edge.model.names import thresholds_path
 from rrid_edge.model.onnx_header import read_spec
-from rrid_edge.ranking.thresholds import Threshold, Thresholds, save_thresholds
+from rrid_edge.ranking.thresholds import Threshold
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 from support.pictures import noise
+from support.thresholds import keep, record
 
 PATTERN = r"(?P<person>\w+)/(?P<camera>[^_]+)_(?P<time>[^_]+)\.jpg"
 NAMES = (
@@ -200,8 +201,7 @@ def test_query_images_of_two_people_are_pointed_out(desk):
     # A measured threshold of this network replaces the default. That of another network, or a damaged file, does not.
     model = desk / "models" / "rrid.onnx"
     for fingerprint, doubted in ((read_spec(model).fingerprint, False), ("0" * 64, True)):
-        points = (Threshold(1e-2, -0.9, 0.99),)
-        save_thresholds(thresholds_path(model), Thresholds(fingerprint, "crops", 10, 1000, points))
+        keep(model, fingerprint, record("crops", (Threshold(1e-2, -0.9, 0.99),)))
         warnings = answer(query=("query.png", "other.png"))["warnings"]
         assert ["expected at least 0.50" in line for line in warnings] == [True] * doubted
     thresholds_path(model).write_text("words")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -16,8 +16,10 @@ from rrid_edge.gallery.contract import store_of
 from rrid_edge.gallery.exporting import UNKNOWN
 from rrid_edge.gallery.library import Gallery
 from rrid_edge.matching import match
+from rrid_edge.ranking.thresholds import Threshold
 from support.memory_store import SPEC, MemoryStore, vectors
 from support.pictures import noise
+from support.thresholds import keep, open_set, record
 
 NOON = datetime(2026, 11, 25, 12, 0, 0, 250_000, tzinfo=timezone.utc)
 NOON_US = 1_795_608_000_250_000
@@ -236,6 +238,8 @@ def test_the_lowest_score_cuts_the_answer(gallery):
         ({"min_score": float("nan")}, "min_score nan"),
         ({"min_score": "0.5"}, "min_score '0.5'"),
         ({"min_score": 0.5, "fpr": 1e-3}, "min_score and fpr exclude each other"),
+        ({"fpr": 1e-3, "fpir": 0.1}, "fpr and fpir exclude each other"),
+        ({"fpir": 0.1}, "this gallery knows no model file"),
         ({"fpr": 1e-3}, "this gallery knows no model file"),
         ({"cameras": []}, r"cameras \[\]: expected names"),
         ({"cameras": [None]}, r"cameras \[None\]"),
@@ -255,9 +259,10 @@ def test_conditions_that_are_refused(gallery, conditions, message):
 
 
 def _save_thresholds(folder, fingerprint=SPEC.fingerprint):
-    point = {"fpr": 1e-3, "score": 0.25, "tpr": 0.9}
-    content = {"format": 1, "fingerprint": fingerprint, "dataset": "d", "genuine_pairs": 1, "impostor_pairs": 5000}
-    (folder / "rrid.thresholds.json").write_text(json.dumps({**content, "points": [point]}))
+    per_search = open_set({0.01: 0.3, 0.1: 0.2}, growth=0.02)
+    scores = {"d": 0.25, "e": 0.1}
+    records = [record(name, (Threshold(1e-3, score, 0.9),), per_search) for name, score in scores.items()]
+    keep(folder / "rrid.onnx", fingerprint, *records)
     return folder / "rrid.onnx"
 
 
@@ -272,8 +277,26 @@ def test_a_false_positive_rate_uses_the_thresholds_beside_the_model(tmp_path, re
     found = gallery.search(stored[0], top_k=30, fpr=1e-3)[0]
     assert found == gallery.search(stored[0], top_k=30, min_score=0.25)[0]
     assert 1 <= len(found) < 30
-    with pytest.raises(UsageError, match=r"rate of 0\.5 was not measured: expected one of 0\.001"):
+    with pytest.raises(UsageError, match=r"rate of 0\.5 per pair was not measured: expected one of 0\.001"):
         gallery.search(stored[0], fpr=0.5)
+    other = gallery.search(stored[0], top_k=30, fpr=1e-3, thresholds_of="e")
+    assert other == gallery.search(stored[0], top_k=30, min_score=0.1)
+    with pytest.raises(UsageError, match="no thresholds of f: expected one of d, e"):
+        gallery.search(stored[0], fpr=1e-3, thresholds_of="f")
+
+
+def test_a_rate_per_search_counts_the_rows_that_are_searched(tmp_path):
+    gallery = Gallery(MemoryStore(SPEC), writable=True, model=_save_thresholds(tmp_path))
+    stored = vectors(30)
+    gallery.add(stored[:12], camera="a")
+    gallery.add(stored[12:], camera="b")
+    for cameras, count in ((None, 30), ("a", 12)):
+        score = 0.3 + 0.02 * math.log(count / 1000)
+        expected = gallery.search(stored[:2], top_k=30, cameras=cameras, min_score=score)
+        assert gallery.search(stored[:2], top_k=30, cameras=cameras, fpir=0.01) == expected
+        assert all(1 <= len(one) < count for one in expected)
+    with pytest.raises(UsageError, match=r"0\.5 per search was not measured: expected 0\.01 to 0\.1"):
+        gallery.search(stored[0], fpir=0.5)
 
 
 def test_thresholds_of_another_network_do_not_count(tmp_path):

@@ -14,8 +14,10 @@ from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryMissingError, UsageError
 from rrid_edge.gallery.indexing.retention import forget_expired, set_retention
+from rrid_edge.ranking.thresholds import Threshold
 from support.memory_store import SPEC, vectors
 from support.pictures import noise, save_crops
+from support.thresholds import keep, record
 
 
 @pytest.mark.parametrize("given", ["people", "people/.rrid-edge"])
@@ -72,9 +74,7 @@ def test_vectors_are_rounded_by_at_most_the_type(tmp_path):
 def test_a_moved_gallery_finds_the_thresholds_of_its_moved_model(tmp_path):
     site = tmp_path / "site"
     (site / "models").mkdir(parents=True)
-    point = {"fpr": 1e-3, "score": 0.25, "tpr": 0.9}
-    content = {"format": 1, "fingerprint": SPEC.fingerprint, "dataset": "d", "genuine_pairs": 1, "impostor_pairs": 5000}
-    (site / "models" / "rrid.thresholds.json").write_text(json.dumps({**content, "points": [point]}))
+    keep(site / "models" / "rrid.onnx", SPEC.fingerprint, record("d", (Threshold(1e-3, 0.25, 0.9),)))
     with open_gallery(site / "people", SPEC, create=True, model=site / "models" / "rrid.onnx") as gallery:
         gallery.add(vectors(30))
     moved = site.rename(tmp_path / "elsewhere")

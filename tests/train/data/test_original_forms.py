@@ -210,7 +210,7 @@ def test_prepared_and_original_form_give_equal_numbers(tmp_path, kind, same_came
         assert left.metrics == right.metrics
         assert left.thresholds is not None
         assert right.thresholds is not None
-        assert left.thresholds.points == right.thresholds.points
+        assert left.thresholds.pairs.points == right.thresholds.pairs.points
 
 
 def test_validation_people_are_the_same_in_both_forms(tmp_path):

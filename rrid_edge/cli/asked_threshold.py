@@ -1,0 +1,103 @@
+"""The threshold of ``rrid-edge match``: a score, or a false-positive rate per pair or per search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rrid_edge.cli.common import say
+from rrid_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from rrid_edge.engines.base import Engine
+    from rrid_edge.matching import MatchResult
+    from rrid_edge.ranking.search_thresholds import SearchThreshold
+    from rrid_edge.ranking.threshold_file import FoundThresholds
+
+
+@dataclass(frozen=True)
+class AskedThreshold:
+    """How the threshold is set.
+
+    Attributes:
+        threshold: the lowest score of a match, or None.
+        fpr: false-positive rate per pair, or None.
+        fpir: false-positive rate per search, or None.
+        thresholds_of: dataset whose thresholds the rates take; None takes those in use.
+    """
+
+    threshold: float | None
+    fpr: float | None
+    fpir: float | None
+    thresholds_of: str | None
+
+    def refuse_conflicts(self, expand: int) -> None:
+        """Refuse two ways to set the threshold, and measured ones with query expansion.
+
+        Raises:
+            UsageError: two options exclude each other.
+        """
+        given = {"--threshold": self.threshold, "--fpr": self.fpr, "--fpir": self.fpir}
+        names = [name for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise UsageError(f"{' and '.join(reversed(names))} exclude each other: give one way to set the threshold")
+        if names and names[0] != "--threshold" and expand:
+            raise UsageError(
+                f"{names[0]} and --expand exclude each other: query expansion changes the scores, and the thresholds "
+                "were measured without it; leave one out, or give --threshold"
+            )
+
+    def resolve(self, model: Path, engine: Engine, *, has_fused: bool) -> float | SearchThreshold | None:
+        """The threshold. A rate per pair is also said on stderr with its score.
+
+        Args:
+            model: the model file.
+            engine: its engine.
+            has_fused: a query has several images.
+
+        Raises:
+            UsageError: the rate was not measured for this model, or not for queries of several images.
+            ModelFileError: a file of thresholds is damaged or has another format.
+        """
+        if self.fpr is None and self.fpir is None:
+            return self.threshold
+        if has_fused:
+            name = "--fpr" if self.fpir is None else "--fpir"
+            raise UsageError(
+                f"{name} and a query of several images: the thresholds were measured on queries of one image; make "
+                "each image a query (--fuse none), or give --threshold"
+            )
+        found = self._found(model, engine)
+        if self.fpir is not None:
+            return found.search_threshold(self.fpir)
+        assert self.fpr is not None
+        score = found.pair_score(self.fpr)
+        whose = found.record.describe()
+        say(f"threshold {score:.4f} for a false-positive rate of {self.fpr:g} per pair ({whose})")
+        return score
+
+    def say_per_search(self, results: Sequence[MatchResult], model: Path, engine: Engine) -> None:
+        """Say on stderr which thresholds a rate per search gave, one line per number of searched crops."""
+        if self.fpir is None:
+            return
+        record = self._found(model, engine).record
+        least, largest = record.searches.sizes[0], record.searches.sizes[-1]
+        for searched, score in dict.fromkeys((result.searched, result.threshold) for result in results):
+            if not searched or score is None:
+                continue
+            beyond = ""
+            if searched > largest:
+                beyond = f"; extrapolated, measured in galleries of up to {largest:,} crops"
+            elif searched < least:
+                beyond = f"; that of {least:,} crops, the smallest gallery measured, so the rate is lower"
+            crops = f"{searched:,} crop{'' if searched == 1 else 's'}"
+            rate = f"a false-positive rate of {self.fpir:g} per search among {crops}"
+            say(f"threshold {score:.4f} for {rate} ({record.describe()}{beyond})")
+
+    def _found(self, model: Path, engine: Engine) -> FoundThresholds:
+        from rrid_edge.model.names import thresholds_candidates
+        from rrid_edge.ranking.threshold_file import require_thresholds
+
+        return require_thresholds(thresholds_candidates(model), engine.spec.fingerprint, self.thresholds_of)
