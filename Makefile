@@ -45,7 +45,9 @@ docs: install ## Build the documentation into site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 train: install ## Train on demo data, or on yours: DATA=FOLDER ARGS="--epochs 80"
-ifeq ($(DATA),)
+ifneq ($(findstring --resume,$(ARGS)),)
+	$(BIN)/rrid-edge train $(if $(DATA),--dataset-path $(DATA)) $(ARGS)
+else ifeq ($(DATA),)
 	$(BIN)/rrid-edge demo-data $(DEMO)
 	$(BIN)/rrid-edge train --preset demo --dataset-path $(DEMO) --exp-dir $(RUN) $(ARGS)
 else

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -12,8 +12,9 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import require, say, show
-from rrid_edge.errors import UsageError
-from rrid_train.settings import PRESETS, TrainConfig, declarations
+from rrid_edge.errors import UsageError, printable
+from rrid_train.pace import Waiting
+from rrid_train.settings import PRESETS, TrainConfig, declarations, resume_settings
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -33,6 +34,8 @@ def _option(name: str) -> Any:  # noqa: ANN401 - an annotation that Typer reads
     texts = [setting.help]
     if setting.choices:
         texts = [f"{setting.help.rstrip('.')}: {', '.join(setting.choices)}."]
+    if setting.on_resume:
+        texts.append(" *")
     presets = {preset: _shown(name, getattr(config, name)) for preset, config in PRESETS.items()}
     if len(set(presets.values())) > 1:
         texts.append(" [" + ", ".join(f"{preset}: {value}" for preset, value in presets.items()) + "]")
@@ -52,44 +55,72 @@ def _shown(name: str, value: object) -> str:
     return "" if value is None else str(value)
 
 
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
 @app.command(
     epilog="Example: rrid-edge train --dataset-path data/market1501 --exp-dir runs/market --gpus 1 --amp bf16",
     help="Train RRID. --config overrides the preset; other options override both.",
 )
 @_with_settings
 def train(
-    preset: Annotated[str, typer.Option(help="Start from paper (published recipe) or demo (small).")] = "paper",
+    preset: Annotated[
+        str | None, typer.Option(help="Start from paper (published recipe) or demo (small). [default: paper]")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Read settings from this TOML file.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Resume the run in this folder, with its settings.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Resume the run in this folder. It takes options with * anew.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in --exp-dir.")] = False,
     **given: object,
 ) -> None:
     for name, value in given.items():
         if value is not None and get_origin(declarations()[name].kind) is tuple:
             given[name] = _whole_numbers(name, str(value))
-    require("rrid_train.loop", "train", "training")
-    from rrid_train.config import make_config
-    from rrid_train.distributed import OtherProcessError
-    from rrid_train.loop import train as run
+    is_main = os.environ.get("RANK", "0") == "0"  # torchrun starts several processes
+    with Waiting(enabled=is_main) as waiting:
+        waiting.what = "importing PyTorch"
+        require("rrid_train.loop", "train", "training")
+        from rrid_train.config import make_config
+        from rrid_train.distributed import OtherProcessError
+        from rrid_train.loop import train as run
 
-    if resume is not None:
-        others = [name for name, value in given.items() if value is not None]
-        if others or config is not None:
-            raise UsageError(
-                f"--resume takes all settings from the run: leave out --{(others or ['config'])[0].replace('_', '-')}"
-            )
-        settings = TrainConfig(exp_dir=str(resume))
-    else:
-        settings = make_config(preset, config, given)
-        if not settings.dataset_path:
-            raise UsageError("no dataset: give --dataset-path FOLDER; make a demo with: rrid-edge demo-data FOLDER")
-    try:
-        best = run(settings, resume=resume is not None, overwrite=overwrite)
-    except OtherProcessError as error:
-        raise typer.Exit(error.exit_code) from error
-    if os.environ.get("RANK", "0") == "0":  # torchrun starts several processes
+        changes: dict[str, object] = {}
+        if resume is not None:
+            own = {"preset": preset, "overwrite": overwrite or None}
+            changes = _changes({name: value for name, value in (own | given).items() if value is not None}, config)
+            settings = TrainConfig(exp_dir=str(resume))
+        else:
+            settings = make_config(preset or "paper", config, given)
+            if not settings.dataset_path:
+                raise UsageError("no dataset: give --dataset-path FOLDER; make a demo with: rrid-edge demo-data FOLDER")
+        try:
+            best = run(settings, resume=resume is not None, overwrite=overwrite, changes=changes, waiting=waiting)
+        except OtherProcessError as error:
+            raise typer.Exit(error.exit_code) from error
+    if best is not None and is_main:
         say(f"next: rrid-edge export {best}")
         show(str(best))
+
+
+def _changes(given: Mapping[str, object], file: Path | None) -> dict[str, object]:
+    """The settings for a run that goes on: those of ``file``, then those of the command line.
+
+    Raises:
+        UsageError: a setting that the run keeps.
+    """
+    from rrid_train.config import read_settings
+
+    in_file, where = ({}, "") if file is None else (read_settings(file), printable(file))
+    kept = [_flags([name]) for name in given if name not in resume_settings()]
+    kept += [f"{name} in {where}" for name in in_file if name not in resume_settings()]
+    if kept:
+        raise UsageError(
+            f"--resume takes all other settings from the run, and only {_flags(resume_settings())} anew: leave out "
+            f"{kept[0]}, or start a new run"
+        )
+    return {**in_file, **given}
 
 
 def _whole_numbers(name: str, text: str) -> tuple[int, ...]:

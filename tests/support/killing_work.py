@@ -161,21 +161,31 @@ def _own_name() -> str:
 
 
 def training_work(root: Path, *, workers: int) -> Work:
-    """A small training, see :mod:`support.small_training`."""
+    """A small training that saves after every step, see :mod:`support.small_training`."""
+    from rrid_train import keeping
     from rrid_train.checkpoint import load_training_state
     from rrid_train.loop import train
+    from rrid_train.settings import TrainConfig
     from support.datasets import write_dataset
-    from support.small_training import assert_same_runs, make_trainings_small, resume, small_config
+    from support.small_training import assert_same_runs, make_trainings_small, small_config
 
     data = write_dataset(root / f"data-{workers}", train=3)
 
+    def make_small() -> None:  # in the child only
+        patch = pytest.MonkeyPatch()
+        make_trainings_small(patch)
+        patch.setattr(keeping.SaveTimer, "is_due", lambda _timer: True)
+
     def begin(folder: Path) -> None:
-        make_trainings_small(pytest.MonkeyPatch())  # in the child only
+        make_small()
         train(small_config(data, folder, epochs=3, num_workers=workers))
 
     def go_on(folder: Path) -> None:
-        make_trainings_small(pytest.MonkeyPatch())
-        resume(folder) if (folder / "config.json").exists() else begin(folder)
+        make_small()
+        if (folder / "config.json").exists():
+            train(TrainConfig(exp_dir=str(folder)), resume=True)
+        else:
+            begin(folder)
 
     def is_done(folder: Path) -> bool:
         if not (folder / "last.state.pt").exists():

@@ -63,9 +63,11 @@ def small_config(data: Path, run: Path, **changes: Any) -> TrainConfig:
     return dataclasses.replace(CONFIG, dataset_path=str(data), exp_dir=str(run), **changes)
 
 
-def resume(folder: Path) -> Path:
-    """Resume the run in ``folder``; return its checkpoint."""
-    return loop.train(TrainConfig(exp_dir=str(folder)), resume=True)
+def resume(folder: Path, **changes: Any) -> Path:
+    """Resume the run in ``folder`` to its end, with other settings; return its checkpoint."""
+    found = loop.train(TrainConfig(exp_dir=str(folder)), resume=True, changes=changes)
+    assert found is not None
+    return found
 
 
 def assert_same_runs(found: Path, expected: Path) -> None:

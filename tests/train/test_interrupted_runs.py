@@ -244,7 +244,7 @@ def test_curves_that_cannot_be_drawn_end_nothing_and_hide_nothing(data, tmp_path
         raise ValueError("no fonts")
 
     monkeypatch.setattr(monitor, "draw_curves", broken)
-    assert train(small_config(data, tmp_path / "run", epochs=1)).exists()
+    assert train(small_config(data, tmp_path / "run", epochs=1)) == tmp_path / "run" / "best.safetensors"
     assert "the curves could not be drawn (ValueError: no fonts)" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no such dataset"):
         train(small_config(data / "none", tmp_path / "none", epochs=1))

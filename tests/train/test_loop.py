@@ -395,7 +395,7 @@ def test_the_train_command_trains_and_refuses_wrong_use(tmp_path):
     evaluated = rrid_edge("evaluate", outcome.out.strip(), "--dataset", tmp_path / "data", "--json")
     assert evaluated.code == 0, evaluated
     assert 0 < json.loads(evaluated.out)["mean_ap"] <= 1
-    refused(rrid_edge("train", "--resume", tmp_path / "run", "--epochs", 3), 2, "leave out --epochs")
+    refused(rrid_edge("train", "--resume", tmp_path / "run", "--lr", 3), 2, "leave out --lr")
     refused(rrid_edge("train"), 2, "no dataset: give --dataset-path")
     refused(
         rrid_edge("train", "--dataset-path", tmp_path / "none", "--exp-dir", tmp_path / "x"),

@@ -56,7 +56,7 @@ class _Facts:
     metrics: dict[str, float]
 
 
-_COUNTERS: Final = ("step", "epoch", "validated")
+_COUNTERS: Final = ("step", "epoch", "validated", "steps_per_epoch", "processes")
 _FACTS: Final = Artefact("settings of the checkpoint", _Facts, "use another checkpoint", CheckpointError, _FORMAT)
 
 

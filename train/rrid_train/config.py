@@ -38,14 +38,19 @@ def make_config(preset: str, file: Path | None, given: Mapping[str, object]) -> 
     base = dataclasses.replace(PRESETS[preset], num_workers=workers)
     if file is None:
         return config_from_dict(own, base=base, where="the command line")
-    values = _read_file(file)
+    values = read_settings(file)
     if not any(name in own for name in _NETWORK):
         _check_network(values, base, file)
     return config_from_dict(values | own, base=base, where=printable(file))
 
 
-def _read_file(file: Path) -> dict[str, Any]:
-    """The settings of a TOML file, each checked alone."""
+def read_settings(file: Path) -> dict[str, Any]:
+    """The settings of a TOML file, each checked alone.
+
+    Raises:
+        UsageError: there is no such file, or a field is unknown.
+        ArtefactError: the file is no TOML, or a value in it has the wrong type or is out of range.
+    """
     where = printable(file)
     try:
         content = _SETTINGS.read(file, is_toml=True)
@@ -133,4 +138,5 @@ def _converted(name: str, value: object, where: str) -> object:
     kinds = get_args(kind) or (kind,)
     if type(value) in kinds:
         return value
-    raise UsageError(f"{where}: {name} = {shown} does not work: expected {kinds[0].__name__}")
+    expected = 'a text such as "10m"' if declarations()[name].setting.is_duration else kinds[0].__name__
+    raise UsageError(f"{where}: {name} = {shown} does not work: expected {expected}")

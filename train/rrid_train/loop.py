@@ -9,45 +9,55 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-
-from rrid_edge.errors import CheckFailedError, RridEdgeError, printable, unforeseen
+from rrid_edge.errors import RridEdgeError, printable, unforeseen
 from rrid_edge.ranking.measurable import measurable
-from rrid_train.checkpoint import Checkpoint
-from rrid_train.data.layout import Dataset, load_dataset
+from rrid_train.data.layout import load_dataset
 from rrid_train.data.loader import accumulation_groups, make_loader
 from rrid_train.data.samples import labels_of
 from rrid_train.data.workers import Batch
 from rrid_train.distributed import Processes, join_processes, leave_processes, lost_connections
+from rrid_train.keeping import Keeper, how_to_resume
 from rrid_train.model import RRID
 from rrid_train.monitor import Monitor, StepMeter
-from rrid_train.run_folder import BEST_FILE, LAST_FILE, RunFolder, damaged_state
+from rrid_train.pace import Waiting
+from rrid_train.resuming import resumed_config
+from rrid_train.run_folder import BEST_FILE, LAST_FILE, RunFolder, Saved
 from rrid_train.settings import TrainConfig
-from rrid_train.stepping import Stepper
+from rrid_train.threads import with_threads
 from rrid_train.validation import ValidationStoppedError, has_bfloat16, validate
 
 
-def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Path:
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    waiting: Waiting | None = None,
+) -> Path | None:
     """Train to the last epoch, or until SIGINT or SIGTERM.
 
     Args:
         config: all settings. With ``resume`` only ``exp_dir`` is used; the run supplies the others.
         resume: continue the run in ``exp_dir``.
         overwrite: delete a run that is already in ``exp_dir``.
+        changes: with ``resume``, new values of :func:`rrid_train.settings.resume_settings`. The run keeps them.
+        waiting: says what the training is doing until its first progress line; a new one if None.
 
     Returns:
-        ``best.safetensors`` (highest validation mAP), or ``last.safetensors`` if no validation could measure.
+        ``best.safetensors`` (highest validation mAP), or ``last.safetensors`` if no validation could measure. None if
+        SIGTERM stopped the run before its end.
 
     Raises:
-        UsageError: a setting cannot be used, a folder is missing, ``exp_dir`` holds a run already, or the machine gave
-            too little memory, disk space, files or processes.
+        KeyboardInterrupt: SIGINT stopped the run. It is saved.
+        UsageError: a setting cannot be used, a folder is missing, ``exp_dir`` holds a run already, the dataset is not
+            that of the run, or the machine gave too little memory, disk space, files or processes.
         DatasetError: the dataset contradicts its layout.
         ImageError: a training image cannot be decoded.
         CheckpointError: the state of the run to resume is damaged.
@@ -57,30 +67,52 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     folder = RunFolder(Path(config.exp_dir))
     saved = folder.read() if resume else None
     if saved is not None:
-        config = saved.config
+        config = resumed_config(saved.config, changes or {})
     elif config.amp == "auto":
         config = replace(config, amp="bf16" if has_bfloat16(config.gpus) else "none")
+    if waiting is not None:
+        waiting.what = "waiting for the other processes"
     processes = join_processes(config.gpus)
     try:
-        with lost_connections(processes):
+        with lost_connections(processes), waiting or Waiting(enabled=processes.is_main) as waiting:
+            waiting.what = "measuring the best number of threads"
+            config = with_threads(config, processes)
             with processes.sharing_errors():
                 if processes.is_main:
                     folder.begin(config, overwrite=overwrite) if saved is None else folder.clean()
-            trainer = Trainer(config, processes)
-            if saved is not None and saved.state is not None:
-                trainer.restore(saved.state)
-            return trainer.run()
+            return _prepared(config, processes, saved, waiting).run()
     finally:
         leave_processes()
 
 
-class Trainer(Stepper):
+def _prepared(config: TrainConfig, processes: Processes, saved: Saved | None, waiting: Waiting) -> Trainer:
+    """A training that is ready to run: a new one, or one that goes on where it was saved."""
+    try:
+        is_fresh = saved is None or saved.state is None
+        trainer = Trainer(config, processes, is_fresh=is_fresh, waiting=waiting)
+        if saved is not None:
+            with processes.sharing_errors():
+                remarks = trainer.restore(saved)
+                if config != saved.config:
+                    trainer.keep_settings()
+            for remark in remarks if processes.is_main else ():
+                print(printable(remark), file=sys.stderr, flush=True)
+        return trainer
+    except KeyboardInterrupt:
+        if processes.is_main:
+            print(f"stopped by SIGINT before a step; {how_to_resume(config.exp_dir)}", file=sys.stderr, flush=True)
+        raise
+
+
+class Trainer(Keeper):
     """One training run in one process.
 
     Args:
         config: all settings.
         processes: this process's rank and device.
         network: class of the network: :class:`RRID`, or a subclass that tries another head.
+        is_fresh: take the weights of the backbone that the settings name. False if :meth:`restore` follows.
+        waiting: says what the training is doing until its first progress line; silent if None.
 
     Raises:
         UsageError: a setting or folder cannot be used.
@@ -88,10 +120,19 @@ class Trainer(Stepper):
         CheckpointError: the backbone weights do not fit.
     """
 
-    def __init__(self, config: TrainConfig, processes: Processes, *, network: type[RRID] = RRID) -> None:
-        self.folder = RunFolder(Path(config.exp_dir))
+    def __init__(
+        self,
+        config: TrainConfig,
+        processes: Processes,
+        *,
+        network: type[RRID] = RRID,
+        is_fresh: bool = True,
+        waiting: Waiting | None = None,
+    ) -> None:
+        self.waiting = waiting or Waiting(enabled=False)
+        self.waiting.what = "reading the dataset"
         with processes.sharing_errors():
-            self.dataset: Dataset = load_dataset(
+            dataset = load_dataset(
                 config.dataset_path,
                 dataset_type=config.dataset_type,
                 split=config.split,
@@ -99,20 +140,21 @@ class Trainer(Stepper):
                 num_val=0 if config.combine_trainval else config.num_val,
                 seed=config.seed,
             )
-            self.sampler, self.loader = make_loader(config, self.dataset, processes)
-        super().__init__(config, processes, self.dataset.num_train_persons, network=network)
+            self.sampler, self.loader = make_loader(config, dataset, processes)
+        self.waiting.what = "building the network"
+        super().__init__(config, processes, dataset, network=network, is_fresh=is_fresh)
         self.steps_per_epoch = math.ceil(len(self.sampler) / config.accumulate)
-        self.epoch, self.validated = 0, 0
         self._stop_signal: int | None = None
-        self.best_map, self._saved_step = -1.0, 0
+        self._monitor: Monitor | None = None
 
-    def run(self) -> Path:
+    def run(self) -> Path | None:
         """Train from the current step to the last epoch, or until SIGINT or SIGTERM.
 
         Returns:
-            The checkpoint to use, as for :func:`train`.
+            The checkpoint to use, or None; as for :func:`train`.
 
         Raises:
+            KeyboardInterrupt: SIGINT stopped the run. It is saved.
             RridEdgeError: as for :func:`train`. If the error came between two steps, the last one is saved.
         """
         config, main = self.config, self.processes.is_main
@@ -125,7 +167,9 @@ class Trainer(Stepper):
             steps = config.epochs * self.steps_per_epoch
             with self.processes.sharing_errors():
                 monitor = Monitor(self.folder.path, steps, start=(self.step, self.validated), enabled=main)
+            self._monitor = monitor
             if self.epoch > self.validated:
+                self.waiting.what = f"validating epoch {self.epoch}"
                 self._validate(monitor)
             while self.epoch < config.epochs and self._stop_signal is None:
                 self._run_epoch(monitor)
@@ -137,69 +181,82 @@ class Trainer(Stepper):
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            self.waiting.end()
             if monitor is not None:
                 monitor.close(failed=failed)
-        return self.folder.chosen
+        if not self._is_stopped:
+            return self.folder.chosen
+        if self._stop_signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        return None
+
+    @property
+    def _is_stopped(self) -> bool:
+        """Whether a signal stopped the run before its end."""
+        return self._stop_signal is not None and self.validated < self.config.epochs
 
     def _end(self, monitor: Monitor) -> None:
         """Save a run that was stopped, and say how it goes on; or say which checkpoint counts without a validation."""
         if not self.processes.is_main:
             return
-        if self._stop_signal is not None and self.validated < self.config.epochs:
+        if self._is_stopped and self._stop_signal is not None:
             if self.step > self._saved_step:
                 self._save()
-            monitor.tell_once(
-                f"stopped by {signal.Signals(self._stop_signal).name} at step {self.step}; {self._how_to_resume()}"
-            )
+            name = signal.Signals(self._stop_signal).name
+            monitor.tell_once(f"stopped by {name} at step {self.step}; {how_to_resume(self.folder.path)}")
         elif self.folder.chosen.name != BEST_FILE:
             monitor.tell_once(f"nothing was measured: the checkpoint is that of the last epoch, {LAST_FILE}")
 
-    def _how_to_resume(self) -> str:
-        return f"resume with: rrid-edge train --resume {printable(self.folder.path)}"
-
-    def _save_after(self, error: Exception) -> None:
-        """Save the last step after an error that came between two steps, if that is possible."""
-        if self._in_step or isinstance(error, CheckFailedError) or not self.processes.is_main:
-            return
-        if self.step == self._saved_step:
-            return
-        with suppress(RridEdgeError):
-            self._save()
-            print(f"saved at step {self.step}; {self._how_to_resume()}", file=sys.stderr, flush=True)
-
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._stop_signal = number
+        self.waiting.is_quiet = True
+        if self._monitor is not None:
+            self._monitor.is_quiet = True
 
     def _run_epoch(self, monitor: Monitor) -> None:
         self.network.train()
         self.sampler.epoch = self.epoch
         self.sampler.start = (self.step - self.epoch * self.steps_per_epoch) * self.config.accumulate
+        self.waiting.what = "waiting for the first images"
         meter = StepMeter(self.config, self.processes.world)
         groups = iter(accumulation_groups(self.loader, self.config.accumulate))
-        while (group := self._next_group(groups)) is not None:
+        while (group := self._next_group(groups, meter, monitor)) is not None:
             meter.data_ready()
+            if not monitor.has_steps:
+                compiling = " (torch.compile compiles the network)" if self.config.compile else ""
+                self.waiting.what = f"computing the first step{compiling}"
             terms = self._optimise(group)
             self.step += 1
             self._in_step = False
-            meter.step_done(terms, sum(len(persons) for _, persons in group))
+            images = sum(len(persons) for _, persons in group)
+            monitor.step_took(meter.step_done(terms, images), images * self.processes.world)
+            self.waiting.what = monitor.progress(self.step)
             if self.step % self.config.print_freq == 0:
                 position = {"epoch": self.step / self.steps_per_epoch, "lr": self.optimiser.param_groups[1]["lr"]}
                 monitor.step(self.step, {**position, **meter.read()})
+                self.waiting.end()
         if self._stop_signal is None:
             self.epoch += 1
             with self.processes.sharing_errors():
                 self._save()
             self._validate(monitor)
 
-    def _next_group(self, groups: Iterator[list[Batch]]) -> list[Batch] | None:
+    def _next_group(self, groups: Iterator[list[Batch]], meter: StepMeter, monitor: Monitor) -> list[Batch] | None:
         """The batches of the next step; None at the end of the epoch, or if any process got a signal.
 
+        Before that, the main process saves if it is time to. The others need not know: they wait in the next step.
+
         Raises:
-            RridEdgeError: a process cannot load its batches. All stop at the same step.
+            RridEdgeError: a process cannot load its batches, or the main process cannot save. All stop at the same
+                step.
         """
         group, failure = None, None
         if self._stop_signal is None:
             try:
+                if self.processes.is_main and self.step > self._saved_step and self._timer.is_due():
+                    self._save()
+                    monitor.draw()
+                    meter.skip()
                 group = next(groups, None)
             except RridEdgeError as error:
                 # systemd sends SIGTERM to worker processes too.
@@ -240,61 +297,3 @@ class Trainer(Stepper):
             reason = error.message if isinstance(error, RridEdgeError) else unforeseen(error)
             monitor.tell_once(f"this validation could not measure: {reason}; training goes on")
             return {}
-
-    def _keep(self, measures: dict[str, float], monitor: Monitor) -> None:
-        """Write what a validation found. The state goes last: after a kill before it, the validation runs again."""
-        if not self.processes.is_main:
-            return
-        if measures and measures["mAP"] > self.best_map:
-            self.best_map = measures["mAP"]
-            self.folder.save_best(self.model, self._checkpoint(measures))
-        if measures:
-            monitor.validation(self.step, self.epoch, measures)
-        self._save(measures)
-
-    def _checkpoint(self, measures: dict[str, float]) -> Checkpoint:
-        """What a checkpoint says of the network, without its tensors."""
-        return Checkpoint(
-            self.config.model,
-            self.model.num_persons,
-            self.dataset.name,
-            self.epoch,
-            self.config.to_dict(),
-            measures,
-        )
-
-    def _save(self, measures: dict[str, float] | None = None) -> None:
-        """Write the training state and the last checkpoint; the main process does it for all."""
-        if not self.processes.is_main:
-            return
-        state = {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "epoch": self.epoch,
-            "validated": self.validated,
-            "best": self.best_map,
-            "torch_random": torch.get_rng_state(),
-        }
-        self.folder.save(self.model, self._checkpoint(measures or {}), state)
-        self._saved_step = self.step
-        self.last_checkpoint = printable(self.folder.path / LAST_FILE)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state, as :func:`rrid_train.checkpoint.load_training_state` reads it.
-
-        Raises:
-            CheckpointError: the state lacks something, or is that of another network.
-        """
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.scaler.load_state_dict(state["scaler"])
-            self.step, self.epoch, self.validated = (int(state[name]) for name in ("step", "epoch", "validated"))
-            self.best_map = float(state["best"])
-            torch.set_rng_state(state["torch_random"])
-        except Exception as error:  # PyTorch raises almost anything for values of other types
-            raise damaged_state(self.folder.path, unforeseen(error)) from error
-        self._saved_step = self.step
-        self.last_checkpoint = printable(self.folder.path / LAST_FILE)

@@ -17,6 +17,7 @@ from rrid_edge.errors import ArtefactError, OutputError, printable, unforeseen
 from rrid_edge.files import atomic_output, write_text
 from rrid_edge.json_text import json_text
 from rrid_train.losses import LossTerms
+from rrid_train.pace import Pace, clock_text
 from rrid_train.run_folder import METRICS_FILE
 from rrid_train.settings import TrainConfig
 
@@ -34,6 +35,7 @@ class StepMeter:
         self._classifiers = 3 * sum(config.stripes) + 3 * len(config.stripes)
         self._world = world
         self._clear()
+        self._waited_s = 0.0
         self._mark = time.perf_counter()
 
     def _clear(self) -> None:
@@ -44,16 +46,27 @@ class StepMeter:
     def data_ready(self) -> None:
         """Count the time since the last call as waiting for data."""
         now = time.perf_counter()
-        self._data_s += now - self._mark
+        self._waited_s = now - self._mark
+        self._data_s += self._waited_s
         self._mark = now
 
-    def step_done(self, terms: LossTerms, images: int) -> None:
-        """Count the time since :meth:`data_ready` as one step over ``images`` images of this process."""
+    def skip(self) -> None:
+        """Do not count the time since the last call."""
+        self._mark = time.perf_counter()
+
+    def step_done(self, terms: LossTerms, images: int) -> float:
+        """Count the time since :meth:`data_ready` as one step over ``images`` images of this process.
+
+        Returns:
+            Seconds of this step, with the wait for its data.
+        """
         self._terms.append(terms)
         self._images += images
         now = time.perf_counter()
-        self._step_s += now - self._mark
+        took_s = now - self._mark
+        self._step_s += took_s
         self._mark = now
+        return took_s + self._waited_s
 
     def read(self) -> dict[str, float]:
         """Means per step since the last reading, and images per second over all processes. Starts a new reading."""
@@ -85,6 +98,10 @@ class Monitor:
             because they will come again.
         enabled: True on the main process only.
 
+    Attributes:
+        has_steps: whether a step was counted.
+        is_quiet: record measures, but print no lines of them. A signal handler can set it.
+
     Raises:
         OutputError: the folder cannot be written.
     """
@@ -95,8 +112,23 @@ class Monitor:
         if enabled:
             keep_rows(folder, step=start[0], epoch=start[1])
         self._board: Any = _tensorboard(folder, start[0]) if enabled else None
-        self._start = time.perf_counter()
-        self._done_before: int | None = None
+        self._pace = Pace()
+        self.has_steps, self.is_quiet = False, False
+
+    def step_took(self, seconds: float, images: int) -> None:
+        """Count the time of one step over ``images`` images of all processes."""
+        self.has_steps = True
+        self._pace.add(seconds, images)
+
+    def progress(self, step: int) -> str:
+        """How far the run is, at the pace of the last minutes, before the measures of a step are printed."""
+        return (
+            f"step {step}/{self._steps}  {self._pace.seconds_per_step:.2f} s per step  "
+            f"{self._pace.images_per_s:.0f} img/s  {self._left(step)} left"
+        )
+
+    def _left(self, step: int) -> str:
+        return clock_text(self._pace.seconds_per_step * (self._steps - step))
 
     def step(self, step: int, measures: dict[str, float]) -> None:
         """Report training measures: print a progress line and record them.
@@ -107,27 +139,25 @@ class Monitor:
         """
         if not self._enabled:
             return
-        if self._done_before is None:
-            self._done_before = step - int(measures["steps"])
-        elapsed = time.perf_counter() - self._start
-        left_s = elapsed / max(1, step - self._done_before) * (self._steps - step)
+        self._record({"kind": "train", "step": step, **measures})
+        if self.is_quiet:
+            return
         print(
             f"epoch {measures['epoch']:.2f}  step {step}/{self._steps}  loss {measures['loss']:.2f}  "
             f"triplet {measures['triplet']:.3f}  ce {measures['cross_entropy']:.3f}  "
             f"precision {measures['precision']:.1%}  data {measures['data_ms']:.0f} ms  "
-            f"step {measures['step_ms']:.0f} ms  {measures['images_per_s']:.0f} img/s  "
-            f"{int(left_s) // 60}:{int(left_s) % 60:02d} left",
+            f"step {measures['step_ms']:.0f} ms  {self._pace.images_per_s:.0f} img/s  {self._left(step)} left",
             file=sys.stderr,
             flush=True,
         )
-        self._record({"kind": "train", "step": step, **measures})
 
     def validation(self, step: int, epoch: int, measures: dict[str, float]) -> None:
         """Report a validation: print a line and record ``measures`` (mAP and CMC, in [0, 1])."""
         if not self._enabled:
             return
-        text = "  ".join(f"{name} {value:.4f}" for name, value in measures.items())
-        print(f"epoch {epoch}  validation  {text}", file=sys.stderr, flush=True)
+        if not self.is_quiet:
+            text = "  ".join(f"{name} {value:.4f}" for name, value in measures.items())
+            print(f"epoch {epoch}  validation  {text}", file=sys.stderr, flush=True)
         self._record({"kind": "validation", "step": step, "epoch": epoch, **measures})
 
     def tell_once(self, line: str) -> None:
@@ -150,6 +180,16 @@ class Monitor:
                 f"{printable(path)}: cannot be written ({error.strerror or error}); free space on this file system"
             ) from error
 
+    def draw(self, *, failed: bool = False) -> None:
+        """Draw the curves so far. They are no reason to fail; arguments as for :meth:`close`."""
+        try:
+            if self._board is not None:
+                self._board.flush()
+            draw_curves(self._folder)
+        except Exception as error:
+            if not failed:
+                self.tell_once(f"the curves could not be drawn ({unforeseen(error)})")
+
     def close(self, *, failed: bool = False) -> None:
         """Close TensorBoard's file and draw the curves. They are no reason to fail.
 
@@ -158,13 +198,10 @@ class Monitor:
         """
         if not self._enabled:
             return
-        try:
-            if self._board is not None:
+        self.draw(failed=failed)
+        if self._board is not None:
+            with contextlib.suppress(Exception):
                 self._board.close()
-            draw_curves(self._folder)
-        except Exception as error:
-            if not failed:
-                self.tell_once(f"the curves could not be drawn ({unforeseen(error)})")
 
 
 def _tensorboard(folder: Path, step: int) -> Any:  # noqa: ANN401 - an optional package

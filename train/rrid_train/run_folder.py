@@ -1,9 +1,9 @@
 """The folder of a run: what it keeps and when, and how a run goes on from there after a kill at any moment.
 
 ``config.json`` is written first. ``last.safetensors`` and ``last.state.pt`` are written after each epoch, before its
-validation, and when a run stops or fails between two steps. After a validation come ``best.safetensors`` and the
-measures in ``metrics.jsonl``, then these two again. The state always goes last: what a kill leaves without a state that
-says so is made again.
+validation, by time within an epoch, and when a run stops or fails between two steps. After a validation come
+``best.safetensors`` and the measures in ``metrics.jsonl``, then these two again. The state always goes last: what a
+kill leaves without a state that says so is made again.
 """
 
 from __future__ import annotations
@@ -109,7 +109,20 @@ class RunFolder:
             OutputError: a file cannot be written; the earlier one is intact.
         """
         save_checkpoint(self.path / LAST_FILE, model, checkpoint)
-        save_training_state(self.path / STATE_FILE, {"config": json.dumps(checkpoint.config), **state})
+        self._save_state(checkpoint.config, state)
+
+    def keep(self, config: TrainConfig, state: dict[str, Any] | None) -> None:
+        """Write other settings of a run that goes on: ``config.json``, and the training state if there is one.
+
+        Raises:
+            OutputError: a file cannot be written; the earlier one is intact.
+        """
+        write_json(self.path / CONFIG_FILE, config.to_dict())
+        if state is not None:
+            self._save_state(config.to_dict(), state)
+
+    def _save_state(self, config: dict[str, Any], state: dict[str, Any]) -> None:
+        save_training_state(self.path / STATE_FILE, {"config": json.dumps(config), **state})
 
     def save_best(self, model: RRID, checkpoint: Checkpoint) -> None:
         """Write the best checkpoint so far.

@@ -46,3 +46,25 @@ def rate_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     if epoch < config.warm_up_epochs:
         factor *= 0.1 + 0.9 * epoch / config.warm_up_epochs
     return factor
+
+
+def epochs_remark(old: TrainConfig, new: TrainConfig, step: int, steps_per_epoch: int) -> list[str]:
+    """What to say about the learning rates of a resumed run that gets another number of epochs.
+
+    Args:
+        old: settings before.
+        new: settings from now on.
+        step: optimiser steps done so far.
+        steps_per_epoch: optimiser steps per epoch.
+    """
+    if old.epochs == new.epochs:
+        return []
+    start = f"epochs {new.epochs}, not {old.epochs}: the exact resume ends here"
+    if not new.cosine:
+        lowered = ", ".join(str(epoch) for epoch in new.decay_schedule) or "none"
+        return [f"{start}; the staircase stays (learning rates fall at epochs: {lowered})"]
+    before, after = (rate_factor(config, step, steps_per_epoch) for config in (old, new))
+    return [
+        f"{start}; the cosine falls to 0 at epoch {new.epochs}: the learning rates go on at {after:.3f} of their start "
+        f"values, not at {before:.3f}"
+    ]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from rrid_edge.errors import UsageError
 from rrid_edge.model.spec import BACKBONES, DEFAULT_STRIPES, block_names, check_input_size
+from rrid_train.setting import Setting, duration_s
 
 DATASET_TYPES = (
     "auto",
@@ -86,47 +87,12 @@ class Augmentation:
     erase_aspect: float = 0.3
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Meaning and limits of one field of :class:`TrainConfig`.
-
-    Attributes:
-        help: one line for ``--help``, without default and choices.
-        choices: all valid values; empty if they cannot be listed.
-        above: exclusive lower limit.
-        at_least: inclusive lower limit.
-        at_most: inclusive upper limit.
-        switch: names of a switch's two options, on and off, for example ``cosine/staircase``; empty for other fields.
-    """
-
-    help: str
-    choices: tuple[str, ...] = ()
-    above: float | None = None
-    at_least: float | None = None
-    at_most: float | None = None
-    switch: str = ""
-
-    def check(self, name: str, value: Any) -> None:  # noqa: ANN401 - any field's value
-        """Refuse a value outside the limits.
-
-        Raises:
-            UsageError: the value is outside; the message and ``parameters`` carry the field's ``name``.
-        """
-        if self.choices and value not in self.choices:
-            raise UsageError(f"{name} {value!r} is unknown: expected one of {', '.join(self.choices)}", parameter=name)
-        expected = ""
-        if self.above is not None and not value > self.above:
-            expected = f"a number above {self.above:g}"
-        elif self.at_least is not None and self.at_most is not None and not self.at_least <= value <= self.at_most:
-            expected = f"a number from {self.at_least:g} to {self.at_most:g}"
-        elif self.at_least is not None and not value >= self.at_least:
-            expected = f"{self.at_least:g} or more"
-        if expected:
-            raise UsageError(f"{name} {value} does not work: expected {expected}", parameter=name)
-
-
 def _share(text: str) -> Setting:
     return Setting(text, at_least=0, at_most=1)
+
+
+def _machine(text: str, **limits: Any) -> Setting:  # noqa: ANN401 - fields of Setting
+    return Setting(text, on_resume="machine", **limits)
 
 
 @dataclass(frozen=True)
@@ -139,7 +105,7 @@ class TrainConfig:
         UsageError: a value does not work; the message names it.
     """
 
-    dataset_path: Annotated[str, Setting("Train on the dataset in this folder.")] = ""
+    dataset_path: Annotated[str, _machine("Train on the dataset in this folder.")] = ""
     dataset_type: Annotated[
         str, Setting("Read the dataset in this layout; auto detects it.", choices=DATASET_TYPES)
     ] = "auto"
@@ -163,7 +129,9 @@ class TrainConfig:
     weights: Annotated[str, Setting("Take these of a backbone file; auto: ema if it has both.", choices=WEIGHTS)] = (
         "auto"
     )
-    epochs: Annotated[int, Setting("Train so many epochs of batch_sample images per anchor.", above=0)] = 80
+    epochs: Annotated[
+        int, Setting("Train so many epochs of batch_sample images per anchor.", above=0, on_resume="schedule")
+    ] = 80
     batch_size: Annotated[int, Setting("Set the images per batch, over all processes.", above=0)] = 64
     batch_sample: Annotated[int, Setting("Draw so many images per anchor.", above=0)] = 4
     lr: Annotated[float, Setting("Set the learning rate of the head.", above=0)] = 1e-2
@@ -192,14 +160,17 @@ class TrainConfig:
     sync_bn: Annotated[
         bool, Setting("Take batch statistics over all processes, or per process.", switch="sync-bn/local-bn")
     ] = False
-    gpus: Annotated[int, Setting("Train on so many GPUs; 0 is the CPU, 2 or more need torchrun.", at_least=0)] = 0
+    gpus: Annotated[int, _machine("Train on so many GPUs; 0 is the CPU, 2 or more need torchrun.", at_least=0)] = 0
     num_workers: Annotated[
         int,
-        Setting("Decode in so many worker processes, by default one per core at most; 0: none.", at_least=0),
+        _machine("Decode in so many worker processes, by default one per core at most; 0: none.", at_least=0),
     ] = 4
-    threads: Annotated[int, Setting("Use so many CPU threads; 0 lets PyTorch choose.", at_least=0)] = 0
-    val_every: Annotated[int, Setting("Validate every so many epochs; 0 only at the end.", at_least=0)] = 5
-    print_freq: Annotated[int, Setting("Print progress every so many steps.", above=0)] = 20
+    threads: Annotated[int, _machine("Use so many CPU threads; 0 measures which number is fastest.", at_least=0)] = 0
+    val_every: Annotated[int, _machine("Validate every so many epochs; 0 only at the end.", at_least=0)] = 5
+    save_every: Annotated[
+        str, _machine("Save after so much time, such as 90s, 10m, 2h; 0: per epoch only.", is_duration=True)
+    ] = "10m"
+    print_freq: Annotated[int, _machine("Print progress every so many steps.", above=0)] = 20
     seed: Annotated[int, Setting("Seed weights, sampling and augmentation.", at_least=0)] = 0
 
     def __post_init__(self) -> None:
@@ -213,6 +184,11 @@ class TrainConfig:
     def model(self) -> ModelConfig:
         """Sizes of the network."""
         return ModelConfig(self.backbone, self.height, self.width, self.stripes, self.block_width)
+
+    @property
+    def save_every_s(self) -> int:
+        """Seconds between two saves within an epoch; 0 saves at the ends of epochs only."""
+        return duration_s("save_every", self.save_every)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -242,6 +218,11 @@ def declarations() -> dict[str, Declaration]:
     """Every field of :class:`TrainConfig` by name, in order."""
     hints = get_type_hints(TrainConfig, include_extras=True)
     return {name: Declaration(*get_args(hint)) for name, hint in hints.items()}
+
+
+def resume_settings() -> tuple[str, ...]:
+    """Names of the settings that a resumed run takes, in order."""
+    return tuple(name for name, declared in declarations().items() if declared.setting.on_resume)
 
 
 PRESETS = {

@@ -30,6 +30,8 @@ class Stepper:
         processes: this process's rank and device.
         num_persons: classes of the classifiers.
         network: class of the network: :class:`RRID`, or a subclass that tries another head.
+        is_fresh: take the weights of the backbone that the settings name. False if a saved state follows: their file
+            may lie elsewhere by then.
 
     Attributes:
         step: optimiser steps done.
@@ -40,7 +42,9 @@ class Stepper:
         CheckpointError: the backbone weights do not fit.
     """
 
-    def __init__(self, config: TrainConfig, processes: Processes, num_persons: int, *, network: type[RRID]) -> None:
+    def __init__(
+        self, config: TrainConfig, processes: Processes, num_persons: int, *, network: type[RRID], is_fresh: bool = True
+    ) -> None:
         self.config, self.processes = config, processes
         if threads := threads_within(config.threads, torch.get_num_threads()):
             torch.set_num_threads(threads)
@@ -48,7 +52,7 @@ class Stepper:
         with processes.sharing_errors():
             self.model = network(config.model, num_persons)
             weights = None if config.weights == "auto" else config.weights
-            notes = load_backbone(self.model, config.backbone_weights, weights)
+            notes = load_backbone(self.model, config.backbone_weights, weights) if is_fresh else []
         if notes and processes.is_main:
             print(printable(f"weights: {'; '.join(notes)}"), file=sys.stderr, flush=True)
         self.network = self._place(self.model)

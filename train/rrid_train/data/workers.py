@@ -135,8 +135,10 @@ def read_batches(loader: DataLoader[Any]) -> Iterator[Batch]:
 def end_with_parent(_worker: int = 0) -> None:
     """Let this worker process end soon after the training process, however that dies.
 
-    PyTorch's own watch is not enough: a worker that still has a batch to send would wait for a reader for ever.
+    PyTorch's own watch is not enough: a worker that still has a batch to send would wait for a reader for ever. Ctrl-C
+    reaches workers too. They ignore it: the training process ends them after its step.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:
