@@ -210,7 +210,7 @@ def _read(
     ranged, measured_on = images.split(
         min(max(len(kept.crops), total - settings.count, LEAST_CROPS), total - LEAST_CROPS)
     )
-    say(f"checked on {PeopleSample.of(measured_on.labels).describe()}")
+    say(f"accuracy is measured on {PeopleSample.of(measured_on.labels).describe()}")
     return replace(ranged, left_out=images.left_out), measured_on
 
 

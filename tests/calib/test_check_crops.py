@@ -73,8 +73,14 @@ def test_person_0_of_a_training_split_is_a_person(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("{0}_c{1}s1_{2:06d}_01.jpg", "checked on 20 crops of 4 people in 2 cameras, 20 queries, 0 distractors"),
-        ("{2:06d}.jpg", "checked on 20 crops; mAP and rank-1 cannot be measured: no crop has a known person"),
+        (
+            "{0}_c{1}s1_{2:06d}_01.jpg",
+            "accuracy is measured on 20 crops of 4 people in 2 cameras, 20 queries, 0 distractors",
+        ),
+        (
+            "{2:06d}.jpg",
+            "accuracy is measured on 20 crops; mAP and rank-1 cannot be measured: no crop has a known person",
+        ),
     ],
     ids=["labelled", "unlabelled"],
 )

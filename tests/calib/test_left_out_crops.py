@@ -45,7 +45,7 @@ def test_a_crop_that_cannot_be_read_costs_that_crop_only(tmp_path, monkeypatch):
     assert lines[2].startswith(f"left out {kept[2].name}: ")
     assert lines[3:] == [
         "left out: 3 crops that cannot be read",
-        f"checked on {PeopleSample.of(measured.labels).describe()}",
+        f"accuracy is measured on {PeopleSample.of(measured.labels).describe()}",
     ]
 
 
