@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rrid_edge.cli.common import say, show
 from rrid_edge.errors import printable
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from rrid_edge.ranking.search_thresholds import OpenSet
     from rrid_edge.ranking.threshold_file import Thresholds
     from rrid_edge.ranking.thresholds import PairThresholds
+
+
+_CERTAIN_PEOPLE: Final = 20
+"""People behind a rate that make it certain enough to say nothing: a standard error of 22 %."""
+_ONE_PERSON: Final = 1.5
 
 
 def print_thresholds(thresholds: Thresholds) -> None:
@@ -78,7 +84,7 @@ def _print_searches(found: OpenSet) -> None:
 
     searches = f"{found.searches:,} searches for {found.people:,} absent people"
     show(f"thresholds per search, from {searches} and {found.present_searches:,} for present ones (score TPIR):")
-    known = [rate for rate in found.rates if rate.fit is not None]
+    known = found.known
     if known:
         headings = (f"FPIR {rate.fpir:g}" for rate in known)
         show(f"  {'gallery':>8}" + "".join(f"  {heading:>13}" for heading in headings))
@@ -86,8 +92,14 @@ def _print_searches(found: OpenSet) -> None:
         points = [rate.points[number] for rate in known]
         cells = (f"{point.score:.4f} {'-' if point.tpir is None else f'{point.tpir:.4f}':>6}" for point in points)
         show(f"  {size:>8,}" + "".join(f"  {cell:>13}" for cell in cells))
+    for rate in known:
+        behind = rate.points[-1].people_behind
+        if behind < _CERTAIN_PEOPLE:
+            factor = math.exp(1 / math.sqrt(max(behind, 1.0)))
+            few = f"about {max(1, round(behind))} {'person is' if behind < _ONE_PERSON else 'people are'} behind it"
+            show(f"  FPIR {rate.fpir:g} at {found.sizes[-1]:,} crops: {few}; off by {factor:.1f}x is usual for others")
     for rate in found.rates:
-        if rate.fit is None:
+        if rate.growth is None:
             people, count = needed(rate.fpir)
             show(f"  FPIR {rate.fpir:g}: unknown, needs at least {count:,} searches for {people:,} people")
     _print_held_out(found)

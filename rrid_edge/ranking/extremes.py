@@ -1,4 +1,4 @@
-"""How a threshold moves with the size of the gallery: a fit by extreme values.
+"""How a threshold grows with the size of the gallery: a law of extreme values.
 
 A search answers with a stranger if the highest of N impostor scores reaches the threshold. The highest of N scores
 follows a generalised extreme-value law (Fisher and Tippett, 1928; Coles, "An Introduction to Statistical Modeling of

@@ -1,4 +1,4 @@
-"""Measuring thresholds per search: in galleries of many sizes, fitted over the size, checked on held-out people."""
+"""Measuring thresholds per search: in galleries of many sizes, their growth beyond, a check on held-out people."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from rrid_edge.ranking.search_thresholds import SEARCH_RATES, HeldOut, OpenSet, 
 from rrid_edge.ranking.searches import SearchScores, measure_searches, split_people
 
 _LEAST_SIZE: Final = 5
+_LEAST_SIZES: Final = 3
+_GROWTH_SPAN: Final = 10
+"""The growth beyond the largest size is that of the sizes down to a tenth of it."""
 _LEAST_STEP: Final = 1.2
 """The largest size is at least this many times the one before."""
 
@@ -72,13 +75,16 @@ def fit_open_set(scores: SearchScores, rates: Sequence[float] = SEARCH_RATES) ->
 def _rate(scores: SearchScores, sizes: tuple[int, ...], rate: float, measured: list[tuple[float, float]]) -> SearchRate:
     if not measured:
         return SearchRate(rate, None)
+    points = tuple(
+        SearchPoint(size, score, true_positive(scores, score), people)
+        for size, (score, people) in zip(sizes, measured, strict=True)
+    )
+    count = sum(point.size * _GROWTH_SPAN >= points[-1].size for point in points)
+    last = points[-max(count, _LEAST_SIZES) :]
     # A threshold that nobody reaches is known least of all.
-    fit = fit_extremes(sizes, [score for score, _ in measured], [max(people, 1.0) for _, people in measured])
-    points = []
-    for size, (score, people) in zip(sizes, measured, strict=True):
-        fitted = fit.score(size)
-        points.append(SearchPoint(size, score, fitted, true_positive(scores, fitted), people))
-    return SearchRate(rate, fit, tuple(points))
+    weights = [max(point.people_behind, 1.0) for point in last]
+    growth = fit_extremes([point.size for point in last], [point.score for point in last], weights)
+    return SearchRate(rate, replace(growth, location=points[-1].score), points)
 
 
 def gallery_sizes(scores: SearchScores) -> tuple[int, ...]:
@@ -106,7 +112,7 @@ def check_halves(
     largest = min(first.largest_size, second.largest_size)
     common = sorted(set(gallery_sizes(first)) & set(gallery_sizes(second)) | {largest})
     sizes = sorted({common[0], common[len(common) // 2], common[-1]})
-    known = [rate for rate, _ in fits[0].known if rate in [other for other, _ in fits[1].known]]
+    known = sorted({rate.fpir for rate in fits[0].known} & {rate.fpir for rate in fits[1].known})
     checks = []
     for size in sizes if known else ():
         tried = [OpenSetRates(half, size) for half in (second, first)]

@@ -36,14 +36,12 @@ class SearchPoint:
 
     Attributes:
         size: crops of the gallery.
-        measured: lowest threshold at which the measured FPIR is at most the rate.
-        score: the threshold by the fit over sizes.
+        score: lowest threshold at which FPIR is at most the rate.
         tpir: TPIR at ``score``; None if no search has a right answer.
         people_behind: people behind the measured FPIR: 1 / (its relative standard error)**2.
     """
 
     size: Annotated[int, Meta(ge=1)]
-    measured: Annotated[float, Meta(ge=-_MOST_COSINE, le=_MOST_COSINE)]
     score: Annotated[float, Meta(ge=-_MOST_COSINE, le=_MOST_COSINE)]
     tpir: _Share | None
     people_behind: Annotated[float, Meta(ge=0)]
@@ -55,13 +53,25 @@ class SearchRate:
 
     Attributes:
         fpir: the rate.
-        fit: the threshold as a function of the size; None if there were too few people or searches.
-        points: what was measured, by ascending size; empty without ``fit``.
+        growth: the threshold beyond the largest size; None if there were too few people or searches.
+        points: what was measured, by ascending size; empty without ``growth``.
     """
 
     fpir: _Rate
-    fit: ExtremeFit | None
+    growth: ExtremeFit | None
     points: tuple[SearchPoint, ...] = ()
+
+    def score(self, size: int) -> float:
+        """The threshold in a gallery of ``size`` crops.
+
+        Between two measured sizes, it is linear in the logarithm of the size. Below the smallest, that of the smallest
+        holds: it is higher than needed.
+        """
+        assert self.growth is not None
+        if size > self.points[-1].size:
+            return self.growth.score(size)
+        sizes = [math.log(point.size) for point in self.points]
+        return float(np.interp(math.log(max(size, 1)), sizes, [point.score for point in self.points]))
 
 
 @dataclass(frozen=True)
@@ -110,21 +120,18 @@ class OpenSet:
         rates = [rate.fpir for rate in self.rates]
         if rates != sorted(set(rates)):
             raise ValueError("the rates are not in ascending order")
-        if any(
-            rate.fit is not None and tuple(point.size for point in rate.points) != self.sizes for rate in self.rates
-        ):
+        if any(tuple(point.size for point in rate.points) != self.sizes for rate in self.known):
             raise ValueError("points of other sizes")
 
     @property
-    def known(self) -> list[tuple[float, ExtremeFit]]:
-        """Rates with a fit, ascending."""
-        return [(rate.fpir, rate.fit) for rate in self.rates if rate.fit is not None]
+    def known(self) -> list[SearchRate]:
+        """The measured rates, ascending."""
+        return [rate for rate in self.rates if rate.growth is not None]
 
     def score(self, size: int, fpir: float) -> float:
         """The threshold of a search in a gallery.
 
-        Between two measured rates, the threshold is linear in the logarithm of the rate. Below the smallest measured
-        size, that of the smallest holds: it is higher than needed.
+        Between two measured rates, the threshold is linear in the logarithm of the rate.
 
         Args:
             size: crops that are searched.
@@ -143,9 +150,9 @@ class OpenSet:
                 parameter="fpir",
             )
         known = self.known
-        scores = [fit.score(max(size, self.sizes[0])) for _, fit in known]
+        scores = [rate.score(size) for rate in known]
         scores = np.maximum.accumulate(scores[::-1])[::-1].tolist()  # a lower rate never has a lower threshold
-        return float(np.interp(math.log(fpir), [math.log(rate) for rate, _ in known], scores))
+        return float(np.interp(math.log(fpir), [math.log(rate.fpir) for rate in known], scores))
 
     def require(self, fpir: float) -> None:
         """Refuse a rate that was not measured.
@@ -153,7 +160,7 @@ class OpenSet:
         Raises:
             UsageError: the rate is below the lowest or above the highest measured one.
         """
-        known = [rate for rate, _ in self.known]
+        known = [rate.fpir for rate in self.known]
         if known and known[0] * (1 - 1e-9) <= fpir <= known[-1] * (1 + 1e-9):
             return
         measured = f"expected {known[0]:g} to {known[-1]:g}" if known else "no rate was measured"

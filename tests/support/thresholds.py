@@ -19,7 +19,7 @@ def open_set(rates: dict[float, float] | None = None, *, growth: float = 0.05) -
     found = []
     for rate, score in sorted((rates or {0.01: 0.6, 0.1: 0.5}).items()):
         fit = ExtremeFit(SIZES[-1], score, growth, 0.0)
-        points = tuple(SearchPoint(size, fit.score(size), fit.score(size), 0.9, 5.0) for size in SIZES)
+        points = tuple(SearchPoint(size, fit.score(size), 0.9, 5.0) for size in SIZES)
         found.append(SearchRate(rate, fit, points))
     return OpenSet(2000, 500, 700, SIZES, (SearchRate(0.001, None), *found), (HeldOut(0.1, 100, (0.09, 0.12)),))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from PIL import Image
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import FakeEngine, open_engine
 from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
-from rrid_edge.ranking.extremes import ExtremeFit
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import RankingSettings, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
@@ -225,7 +225,7 @@ def test_evaluate_prints_tables_and_writes_sheets_and_thresholds(setting, tmp_pa
     (record,) = kept["datasets"]
     assert (kept["in_use"], record["dataset"], record["people"]) == ("tiny", "tiny", 8)
     assert [point["fpr"] for point in record["pairs"]["points"]] == [0.05]
-    assert [rate["fpir"] for rate in record["searches"]["rates"] if rate["fit"]] == [0.3]
+    assert [rate["fpir"] for rate in record["searches"]["rates"] if rate["growth"]] == [0.3]
     # The table has the threshold and the TPIR of each size.
     for point in record["searches"]["rates"][-1]["points"]:
         assert f"{point['size']:>10}  {point['score']:.4f} {point['tpir']:.4f}" in outcome.out
@@ -269,6 +269,16 @@ def test_match_uses_the_measured_threshold(setting, tmp_path):
     refused(rrid_edge(*arguments, "--fpr", "1e-6"), 2, "needs 10,000,000")
     refused(rrid_edge(*arguments, "--fpr", "0.05", "--threshold", "0.5"), 2, "exclude each other")
     refused(rrid_edge(*arguments, "--fpr", "0.05", "--expand", "2"), 2, "exclude each other")
+    model.with_name("rrid.thresholds.json").unlink()
+    refused(rrid_edge(*arguments, "--fpr", "0.05"), 2, "rrid-edge evaluate")
+
+
+def test_match_takes_the_threshold_for_the_crops_that_it_searches(setting, tmp_path):
+    model, data = setting
+    assert _evaluate(model, data, "--fpr", "0.05").code == 0
+    (stored,) = json.loads(model.with_name("rrid.thresholds.json").read_text())["datasets"]
+    crops = save_crops(tmp_path / "gallery", 8)
+    arguments = ("match", crops[0], tmp_path / "gallery", "--model", model, "--runtime", "onnxruntime", "--json")
     refused(rrid_edge(*arguments, "--fpir", "0.3", "--fpr", "0.05"), 2, "--fpir and --fpr exclude each other")
     refused(rrid_edge(*arguments, "--fpir", "0.3", "--expand", "2"), 2, "query expansion changes the scores")
     refused(rrid_edge(*arguments, "--fpir", "0.01"), 2, "it needs 300 searches for 100 people", "(option --fpir)")
@@ -282,16 +292,16 @@ def test_match_uses_the_measured_threshold(setting, tmp_path):
     per_search = rrid_edge(*arguments, "--fpir", "0.3", "--top-k", "20", "--thresholds-of", "tiny")
     assert per_search.code == 0, per_search.err
     (found,) = json.loads(per_search.out)["results"]
-    fit = stored["searches"]["rates"][-1]["fit"]
+    first, second = stored["searches"]["rates"][-1]["points"][:2]
+    assert (first["size"], second["size"]) == (5, 10)
+    share = math.log(7 / 5) / math.log(10 / 5)
     assert (found["fpir"], found["searched"]) == (0.3, 7)  # the query is a crop of the gallery
-    assert found["threshold"] == pytest.approx(ExtremeFit(**fit).score(7))
+    assert found["threshold"] == pytest.approx(first["score"] + share * (second["score"] - first["score"]))
     assert f"threshold {found['threshold']:.4f} for a false-positive rate of 0.3 per search among 7 crops (thr" in (
         per_search.err
     )
     plain = json.loads(rrid_edge(*arguments, "--threshold", found["threshold"], "--top-k", "20").out)["results"][0]
     assert plain == {**found, "fpir": None}
-    model.with_name("rrid.thresholds.json").unlink()
-    refused(rrid_edge(*arguments, "--fpr", "0.05"), 2, "rrid-edge evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -103,5 +103,5 @@ def test_a_gallery_far_beyond_the_measured_sizes_is_refused(crowd):
 
 def _cut(rate):
     """A rate with points of two sizes only."""
-    points = tuple(type(point)(size, 0.5, 0.5, None, 1.0) for size, point in zip((2, 5), rate.points, strict=False))
-    return type(rate)(rate.fpir, rate.fit, points)
+    points = tuple(type(point)(size, 0.5, None, 1.0) for size, point in zip((2, 5), rate.points, strict=False))
+    return type(rate)(rate.fpir, rate.growth, points)

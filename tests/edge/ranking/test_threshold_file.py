@@ -136,7 +136,7 @@ def test_damaged_files_and_other_formats_are_refused(tmp_path):
 
 
 PAIR = {"fpr": 0.01, "score": 0.5, "tpr": 0.9}
-RATE: dict[str, object] = {"fpir": 0.01, "fit": None, "points": []}
+RATE: dict[str, object] = {"fpir": 0.01, "growth": None, "points": []}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ RATE: dict[str, object] = {"fpir": 0.01, "fit": None, "points": []}
         ("searches__sizes", [0], "sizes"),
         ("searches__rates", [RATE, RATE], "ascending"),
         ("searches__rates", [{**RATE, "fpir": 1}], "fpir"),
-        ("searches__rates", [{**RATE, "fit": 0.5}], "fit"),
+        ("searches__rates", [{**RATE, "growth": 0.5}], "growth"),
         ("searches__people", -1, "people"),
         ("searches__held_out", [{"fpir": 0.1, "size": 5, "measured": [0.1]}], "measured"),
         ("people", "7", "people"),
