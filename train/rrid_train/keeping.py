@@ -165,7 +165,7 @@ class Keeper(Stepper):
         if not isinstance(state.get("dataset"), str):
             raise damaged_state(self.folder.path, "it names no dataset")
         stored = read_identity(state["dataset"], where=where)
-        refuse_another(stored, self.identity, self.dataset.root)
+        refuse_another(stored, self.identity, root=self.dataset.root, run=self.folder.path)
         self.identity, self.dataset = stored, replace(self.dataset, name=stored.name)
 
     def _load(self, state: dict[str, Any]) -> tuple[int, int]:
@@ -187,16 +187,18 @@ class Keeper(Stepper):
         Raises:
             UsageError: as said.
         """
+        where = printable(self.folder.path)
         if self.steps_per_epoch != steps:
             raise UsageError(
-                f"an epoch has {self.steps_per_epoch} steps with {self.processes.world} process(es), expected {steps} "
-                f"as with {world} before; resume with as many processes as before",
+                f"{where}: an epoch has {self.steps_per_epoch} steps with {self.processes.world} process(es), expected "
+                f"{steps} as with {world} before; resume with as many processes as before",
                 parameter="gpus",
             )
         begun = self.epoch + (self.step > self.epoch * self.steps_per_epoch)
         if self.config.epochs < begun:
             raise UsageError(
-                f"epochs {self.config.epochs}: the run has already begun epoch {begun}; expected {begun} or more",
+                f"{where}: epochs {self.config.epochs} does not work: expected {begun} or more, the epochs that the "
+                "run has begun",
                 parameter="epochs",
             )
 

@@ -179,11 +179,11 @@ class Trainer(Keeper):
             self._save_after(error)
             raise
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             self.waiting.end()
             if monitor is not None:
                 monitor.close(failed=failed)
+            for number, handler in previous.items():  # last: Ctrl-C while curves are drawn must not hide the result
+                signal.signal(number, handler)
         if not self._is_stopped:
             return self.folder.chosen
         if self._stop_signal == signal.SIGINT:

@@ -71,13 +71,13 @@ def read_identity(text: str, *, where: str) -> Identity:
 
 def identity_of(dataset: Dataset) -> Identity:
     """The identity of a dataset. Reads some of its training images."""
-    digest = hashlib.sha256()
+    digest, root = hashlib.sha256(), str(dataset.root)  # all readers make paths from the root and a name
     subsets = (dataset.train, dataset.val_query, dataset.val_gallery, dataset.query, dataset.gallery)
     for samples in subsets:
         digest.update(b"%d\n" % len(samples))
         for sample in samples:
             facts = b"%d %d\n" % (sample.person, sample.camera)
-            digest.update(os.fsencode(_below(dataset.root, sample.path)) + b"\0" + facts)
+            digest.update(os.fsencode(str(sample.path).removeprefix(root)) + b"\0" + facts)
     return Identity(
         dataset.name,
         dataset.num_train_persons,
@@ -87,24 +87,26 @@ def identity_of(dataset: Dataset) -> Identity:
     )
 
 
-def refuse_another(stored: Identity, found: Identity, root: Path) -> None:
+def refuse_another(stored: Identity, found: Identity, *, root: Path, run: Path) -> None:
     """Refuse a dataset that is not the one a run began with.
+
+    Args:
+        stored: what the run remembers.
+        found: of the dataset in ``root``.
+        root: folder of the dataset.
+        run: folder of the run.
 
     Raises:
         UsageError: it is another one; the message names both.
     """
     if difference := stored.difference(found):
         raise UsageError(
-            f"{printable(root)}: not the dataset that the run began with ({difference}): expected "
+            f"{printable(root)}: not the dataset that the run in {printable(run)} began with ({difference}): expected "
             f"{printable(stored.name)} with {stored.persons:,} training people and {stored.images:,} images, found "
             f"{printable(found.name)} with {found.persons:,} and {found.images:,}; give the same dataset, or start a "
             "new run",
             parameter="dataset_path",
         )
-
-
-def _below(root: Path, path: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).as_posix()
 
 
 def _evenly(samples: Sequence[Sample]) -> list[Sample]:
