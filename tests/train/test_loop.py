@@ -279,6 +279,11 @@ def test_given_values_override_the_file_and_the_file_overrides_the_preset(tmp_pa
         ("amp = 'fp8'", "amp 'fp8' is unknown: expected one of none, bf16, fp16, auto"),
         ("momentum = 2", "momentum 2.0 does not work: expected a number from 0 to 1"),
         ("seed = -1", "seed -1 does not work: expected 0 or more"),
+        ("save_every = 600", 'save_every = 600 does not work: expected a text such as "10m"'),
+        (
+            "save_every = '600'",
+            "save_every '600' does not work: expected a whole number and s, m or h, for example 10m",
+        ),
         ("lr = 'fast'", "lr = 'fast' does not work: expected float"),
         ("lr = true", "lr = True does not work: expected float"),
         ("cosine = 1", "cosine = 1 does not work: expected bool"),
