@@ -61,7 +61,7 @@ class PeopleSample:
             rows: the crops to measure on; None means all.
             left_out_junk: crops that were not taken because of their labels.
         """
-        taken = np.arange(len(labels)) if rows is None else np.asarray(rows, np.int64)
+        taken = np.arange(len(labels), dtype=np.int64) if rows is None else np.asarray(rows, np.int64)
         chosen = labels[taken]
         known = _is_known(chosen)
         answered = has_answer(chosen)
@@ -151,7 +151,7 @@ def sample_people(
     answered = has_answer(labels)
     if not answered.any():
         taken = min(count, len(labels))
-        return PeopleSample.of(labels, np.arange(taken) * len(labels) // max(taken, 1))
+        return PeopleSample.of(labels, np.arange(taken, dtype=np.int64) * len(labels) // max(taken, 1))
     junk = len(labels) - len(usable)
     if count >= len(usable):
         return PeopleSample.of(labels, usable, junk)
@@ -171,7 +171,7 @@ def has_answer(labels: Labels) -> NDArray[np.bool_]:
     cameras = labels.cameras[rows]
     _, numbers = np.unique(labels.persons[rows], return_inverse=True)
     size = int(numbers.max()) + 1 if len(rows) else 0
-    first, last = np.full(size, np.iinfo(np.int64).max), np.full(size, -1)
+    first, last = np.full(size, np.iinfo(np.int64).max, np.int64), np.full(size, -1, np.int64)
     np.minimum.at(first, numbers, cameras)
     np.maximum.at(last, numbers, cameras)
     answered = np.zeros(len(labels), bool)
@@ -247,7 +247,7 @@ def _positions(keys: list[NDArray[Any]], groups: list[NDArray[np.int64]]) -> NDA
     order = np.lexsort((*keys, *groups))
     shared = np.stack([group[order] for group in groups])
     starts = np.concatenate([[True], (shared[:, 1:] != shared[:, :-1]).any(axis=0)])
-    counter = np.arange(len(order))
+    counter = np.arange(len(order), dtype=np.int64)
     positions = np.empty(len(order), np.int64)
     positions[order] = counter - np.maximum.accumulate(np.where(starts, counter, 0))
     return positions
