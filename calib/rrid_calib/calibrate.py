@@ -239,7 +239,7 @@ def _prove(path: Path, measured: CalibrationImages, reference: Engine) -> Parity
         pixels, labels = measured.pixels, measured.labels
         goldens = Goldens(pixels, reference.run(pixels), names, reference.spec.fingerprint, labels)
         report = check_parity(engine, goldens, reference_name=reference.runtime)
-    if not report.passed:
+    if report.failures:
         raise CheckFailedError(
             f"the int8 model differs from {reference.runtime}: {'; '.join(report.failures)}; nothing was written; "
             "give more crops, like those of the deployment, or leave more layers in float32",

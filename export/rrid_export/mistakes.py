@@ -48,17 +48,26 @@ def mistaken_networks(path: Path) -> dict[str, Callable[[NDArray[np.uint8]], NDA
     Raises:
         ModelFileError: the file cannot be read.
     """
-    read_model_header(path)  # refuses weights outside the folder, which onnx would open
-    try:
-        model = onnx.load_model(str(path))
-    except Exception as error:  # protobuf's and the system's own classes
-        raise ModelFileError(
-            f"{printable(path)}: not an ONNX file, or damaged; export it again with: rrid-edge export CHECKPOINT"
-        ) from error
+    model = read_network(path)
     networks = {name: _runner(_with_scaling(model, *SCALINGS[name])) for name in SCALINGS}
     if any(_is_mirror(model, node) for node in model.graph.node):
         networks["missing-mirror"] = _runner(_without_mirror(model))
     return networks
+
+
+def read_network(path: Path) -> Any:  # noqa: ANN401 - a protobuf message
+    """Read an ONNX file with its weights.
+
+    Raises:
+        ModelFileError: the file cannot be read.
+    """
+    read_model_header(path)  # refuses weights outside the folder, which onnx would open
+    try:
+        return onnx.load_model(str(path))
+    except Exception as error:  # protobuf's and the system's own classes
+        raise ModelFileError(
+            f"{printable(path)}: not an ONNX file, or damaged; export it again with: rrid-edge export CHECKPOINT"
+        ) from error
 
 
 def _with_scaling(model: Any, factor: NDArray[np.float32], summand: NDArray[np.float32]) -> Any:  # noqa: ANN401

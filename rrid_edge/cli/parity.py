@@ -15,18 +15,22 @@ from rrid_edge.cli.steps import open_model, open_network, refuse_weights, say_fi
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from rrid_edge.parity.check import ParityReport
-    from rrid_edge.parity.diagnosis import Diagnosis, Run
-    from rrid_edge.ranking.sampling import PeopleSample
+    from rrid_edge.parity.diagnosis import Run
+    from rrid_edge.parity.run import ParityRun
 
 
 @app.command(
     epilog="Example: rrid-edge parity demo/models/rrid.onnx --reference runs/demo/best.safetensors "
     "--images demo/gallery",
-    help="Check that an engine agrees with its reference. It exits with code 1 if it does not. The reference is a "
-    "checkpoint (runs in PyTorch), another model file, or goldens that export saved (no PyTorch needed).",
+    help="Check that an engine agrees with its reference. It exits with code 1 if it does not, and with 0 and a "
+    "warning if the crops are too few to decide. The reference is a checkpoint (runs in PyTorch), another model file, "
+    "or goldens that export saved (no PyTorch needed).",
 )
 def parity(
     model: Annotated[
@@ -49,6 +53,7 @@ def parity(
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 also if so few crops decide nothing.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(help="Report to write; default: parity.json for rrid.onnx, else MODEL.parity.json."),
@@ -58,7 +63,7 @@ def parity(
     from rrid_edge.model.names import Kind, goldens_path, is_engine, kind_of, parity_report_path
     from rrid_edge.model.weights import has_sum
     from rrid_edge.parity.reference import ReferenceSettings
-    from rrid_edge.parity.run import run_parity
+    from rrid_edge.parity.run import GraphTools, run_parity
 
     if reference is None or kind_of(reference) is not Kind.CHECKPOINT:
         refuse_weights(weights, reference)
@@ -66,7 +71,9 @@ def parity(
     settings = ReferenceSettings(reference, images, count, seed, follow_links)
     with engine:
         network = functools.partial(open_network, weights=weights)
-        run = run_parity(engine, path, settings, open_network=network, mistaken_networks=_mistaken_networks)
+        run = run_parity(
+            engine, path, settings, open_network=network, graph_tools=GraphTools(_mistaken_networks, _layer_directions)
+        )
     if not is_engine(path) and not has_sum(path):
         say(f"nothing vouches for the weights of {printable(path)} (the file has format 1): export it again")
     if kind_of(reference or goldens_path(path)) is Kind.GOLDENS:
@@ -86,8 +93,10 @@ def parity(
     if as_json:
         print_json(run.to_dict())
     else:
-        _print(run.report, report_path, run.diagnosis, run.reference.sample)
-    run.refuse_failure()
+        _print(run, report_path)
+    for line in run.report.undecided:
+        say(f"not decided: {line}")
+    run.refuse_failure(strict=strict)
 
 
 def _mistaken_networks(graph: Path) -> Mapping[str, Run]:
@@ -96,30 +105,77 @@ def _mistaken_networks(graph: Path) -> Mapping[str, Run]:
     return mistaken_networks(graph)
 
 
-def _print(report: ParityReport, path: Path, diagnosis: Diagnosis | None, sample: PeopleSample) -> None:
-    agreement, tolerance = report.agreement, report.tolerance
-    rows = [
-        ("minimum cosine", f"{agreement.min_cosine:.7f}", f">= {tolerance.min_cosine}"),
-        ("1st percentile", f"{agreement.p1_cosine:.7f}", ""),
-        ("mean cosine", f"{agreement.mean_cosine:.7f}", ""),
-        ("largest difference", f"{agreement.max_abs_difference:.2e}", ""),
-        ("worst block", f"{agreement.worst_block_cosine:.7f}", agreement.worst_block),
-        ("top-1 agreement", f"{agreement.top1_agreement:.2%}", f">= {tolerance.top1:.1%}"),
-        ("top-10 agreement", f"{agreement.top10_agreement:.2%}", "identical" if tolerance.top10_identical else ""),
-        ("Kendall tau", f"{agreement.kendall_tau:.6f}", ""),
-        ("batch invariance", f"{report.batch_min_cosine:.7f}", f">= {tolerance.min_cosine}"),
-    ]
-    if report.map_change is not None and report.rank1_change is not None:
-        rows.append(("mAP change", f"{report.map_change:+.4f}", f">= -{tolerance.max_map_loss}"))
-        rows.append(("rank-1 change", f"{report.rank1_change:+.4f}", ""))
+def _layer_directions(
+    graph: Path, images: NDArray[np.uint8], only: Collection[str] | None
+) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    from rrid_export.layer_scales import layer_directions
+
+    return layer_directions(graph, images, only)
+
+
+def _print(run: ParityRun, path: Path) -> None:
+    report = run.report
     show(f"engine     {report.engine} ({report.arithmetic})")
-    show(f"reference  {report.reference}, {agreement.images} images")
-    show(f"sample     {sample.describe()}")
-    for name, value, limit in rows:
-        show(f"{name:<20}{value:>12}  {limit}")
-    if diagnosis is not None:
-        show(f"cause      {diagnosis.sentence()}")
-        for finding in diagnosis.tried[:3]:
-            cosines = f"mean cosine {finding.mean_cosine:.7f}, minimum {finding.min_cosine:.7f}"
-            show(f"  with {finding.mistake:<24}{cosines}")
-    show(f"{'PASSED' if report.passed else 'FAILED'}  ({printable(path)})")
+    show(f"reference  {report.reference}, {report.agreement.images:,} images")
+    show(f"sample     {run.reference.sample.describe()}")
+    for name, value, limit in (
+        *_vector_rows(report),
+        *_answer_rows(report),
+        *_retrieval_rows(report),
+        *_layer_rows(run),
+    ):
+        show(f"{name:<20}{value:>15}  {limit}".rstrip())
+    if run.cause() is not None:
+        show(f"cause      {run.cause()}")
+    for finding in run.diagnosis.tried[:3] if run.diagnosis is not None else ():
+        cosines = f"mean cosine {finding.mean_cosine:.7f}, minimum {finding.min_cosine:.7f}"
+        show(f"  with {finding.mistake:<24}{cosines}")
+    show(f"{run.outcome.value.upper()}  ({printable(path)})")
+
+
+def _vector_rows(report: ParityReport) -> Iterator[tuple[str, str, str]]:
+    """Name, value and limit of each measure of the descriptors as vectors."""
+    agreement, tolerance = report.agreement, report.tolerance
+    yield "1 - minimum cosine", f"{1 - agreement.min_cosine:.1e}", f"<= {1 - tolerance.min_cosine:.0e}"
+    yield "1 - mean cosine", f"{1 - agreement.mean_cosine:.1e}", f"<= {1 - tolerance.mean_cosine:.0e}"
+    yield "worst block", f"{1 - agreement.worst_block_cosine:.1e}", f"{agreement.worst_block}, 1 - mean cosine"
+    yield "largest difference", f"{agreement.max_abs_difference:.1e}", "of one value"
+    yield "error of a score", f"{agreement.pair_error:.1e}", "root mean square over pairs"
+    yield "batch invariance", f"{1 - report.batch_min_cosine:.1e}", f"<= {1 - tolerance.min_cosine:.0e}"
+
+
+def _answer_rows(report: ParityReport) -> Iterator[tuple[str, str, str]]:
+    """Name, value and limit of each measure of the rankings of all images."""
+    from rrid_edge.parity.confidence import share_bounds
+
+    agreement, tolerance = report.agreement, report.tolerance
+    if not agreement.answers:
+        return
+    labelled = report.map_interval is not None
+    labels = f", right to wrong {agreement.right_to_wrong}, wrong to right {agreement.wrong_to_right}"
+    changed = f"of {agreement.answers:,} first answers: unexplained {agreement.unexplained}{labels if labelled else ''}"
+    yield "changed", f"{agreement.changed:,}", changed
+    upper = share_bounds(agreement.counted, agreement.answers)[1]
+    limit = "" if tolerance.exact else f", with 95 % confidence <= {tolerance.changed:.1%}"
+    yield "counted", f"{agreement.counted:,}", f"unexplained or right to wrong: up to {upper:.2%}{limit}"
+    yield "top-10 agreement", f"{agreement.top10_agreement:.2%}", ""
+    yield "Kendall tau", f"{agreement.kendall_tau:.6f}", ""
+
+
+def _retrieval_rows(report: ParityReport) -> Iterator[tuple[str, str, str]]:
+    """Name, value and limit of the changes of mAP and rank-1, if the labels are known."""
+    limits = (f"; lower end >= {-report.tolerance.max_map_loss}", "")
+    changes = (report.map_interval, report.rank1_interval)
+    for name, change, limit in zip(("mAP change", "rank-1 change"), changes, limits, strict=True):
+        if change is not None:
+            interval = f"95 % interval {change.low:+.4f} to {change.high:+.4f}, {change.queries:,} queries"
+            yield name, f"{change.mean:+.4f}", interval + limit
+
+
+def _layer_rows(run: ParityRun) -> Iterator[tuple[str, str, str]]:
+    """Name, value and limit of the largest error of a layer's scale, if it was checked."""
+    from rrid_edge.parity.layers import LARGEST_SCALE_ERROR
+
+    if run.layers:
+        worst = max(run.layers, key=lambda scale: abs(scale.error))
+        yield "layer scales", f"{worst.error:+.2%}", f"largest error, {worst.layer}; <= {LARGEST_SCALE_ERROR:.2%}"

@@ -40,8 +40,7 @@ def write_parity_chart(
     """
     image = Image.new("RGB", _SIZE, PAPER)
     draw = ImageDraw.Draw(image)
-    verdict = "passed" if report.passed else "FAILED"
-    head = f"{report.engine} ({report.arithmetic}) against {report.reference}: {verdict}"
+    head = f"{report.engine} ({report.arithmetic}) against {report.reference}: {report.outcome.value.upper()}"
     draw.text((_LEFT[0], 20), head[:130], fill=INK, font=font(16))
     _cosines(draw, report, row_cosines(reference, descriptors))
     _scores(draw, unit_rows(reference), unit_rows(descriptors))
@@ -68,9 +67,7 @@ def _cosines(draw: ImageDraw.ImageDraw, report: ParityReport, cosines: NDArray[n
 
 
 def _scores(draw: ImageDraw.ImageDraw, reference: NDArray[np.float64], descriptors: NDArray[np.float64]) -> None:
-    first, second = np.triu_indices(len(reference), 1)
-    taken = np.linspace(0, len(first) - 1, min(len(first), _PAIRS)).astype(np.int64)
-    first, second = first[taken], second[taken]
+    first, second = _pairs(len(reference))
     expected = np.einsum("nd,nd->n", reference[first], reference[second])
     found = np.einsum("nd,nd->n", descriptors[first], descriptors[second])
     low = min(expected.min(), found.min())
@@ -82,3 +79,12 @@ def _scores(draw: ImageDraw.ImageDraw, reference: NDArray[np.float64], descripto
     )
     panel.line((low, low), (high, high), ORANGE)
     panel.points(zip(expected.tolist(), found.tolist(), strict=True), BLUE, 1.6)
+
+
+def _pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Evenly spaced pairs of different images, in the order of a list of all pairs."""
+    total = count * (count - 1) // 2
+    taken = np.linspace(0, total - 1, min(total, _PAIRS)).astype(np.int64)
+    ends = np.cumsum(np.arange(count - 1, 0, -1))
+    first = np.searchsorted(ends, taken, side="right")
+    return first, taken - np.concatenate([[0], ends])[first] + first + 1

@@ -13,40 +13,21 @@ from rrid_edge.engines.base import Engine
 from rrid_edge.errors import FingerprintMismatchError, UsageError
 from rrid_edge.parity.agreement import Agreement, compare, row_cosines, unit_rows
 from rrid_edge.parity.goldens import Goldens
-from rrid_edge.ranking.labels import JUNK_PERSON, Labels
-from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
+from rrid_edge.parity.verdict import (
+    TOLERANCES,
+    Change,
+    Criterion,
+    Outcome,
+    Tolerance,
+    judge_batches,
+    judge_changes,
+    judge_cosines,
+    judge_map,
+    overall,
+)
+from rrid_edge.ranking.labels import LabelledCrops, Labels
+from rrid_edge.ranking.metrics import RankingMetrics, evaluate_descriptors
 from rrid_edge.ranking.sampling import has_answer
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Limits for one arithmetic.
-
-    Attributes:
-        min_cosine: lowest allowed cosine of an image's descriptor with the reference.
-        top1: lowest allowed share of images with the reference's nearest neighbour, in [0, 1].
-        top10_identical: True if the first ten positions of every ranking must be the reference's.
-        max_map_loss: largest allowed loss of mean average precision (mAP) on labelled crops, in [0, 1].
-        source: origin of these limits.
-    """
-
-    min_cosine: float
-    top1: float
-    top10_identical: bool
-    max_map_loss: float
-    source: str
-
-
-TOLERANCES = {
-    "fp32": Tolerance(0.99999, 1.0, True, 0.0005, "float32 rounding through 53 convolutions is below 1e-6 per value"),
-    "fp16": Tolerance(0.999, 0.995, False, 0.001, "11-bit significands; measured 0.99998 on a folded ResNet-50"),
-    "bf16": Tolerance(
-        0.999, 0.995, False, 0.001, "8-bit significands with float32 sums; measured 0.99998 on ResNet-50"
-    ),
-    "int8": Tolerance(0.98, 0.98, False, 0.005, "8-bit weights and activations after calibration"),
-}
-"""Arithmetic of the engine -> limits."""
-
 
 UNIT_LENGTH_SLACK = 1e-3
 """Largest allowed difference of a descriptor's length from 1."""
@@ -64,13 +45,15 @@ class ParityReport:
         agreement: agreement over all images.
         batch_min_cosine: lowest cosine between an image's descriptor alone and in a batch.
         tolerance: the limits.
-        failures: one line per limit that was missed.
+        criteria: what was judged.
         reference_lengths: shortest and longest length of the reference's descriptors; both 1 if normalised.
         engine_lengths: shortest and longest length of the engine's descriptors.
         map_reference: mean average precision (mAP) of the reference on labelled crops; None without labels.
         map_engine: mAP of the engine; None without labels.
+        map_interval: change of mAP with its interval; None without labels.
         rank1_reference: rank-1 of the reference across cameras, in [0, 1]; None without labels.
         rank1_engine: rank-1 of the engine; None without labels.
+        rank1_interval: change of rank-1 with its interval; None without labels.
     """
 
     engine: str
@@ -80,40 +63,64 @@ class ParityReport:
     agreement: Agreement
     batch_min_cosine: float
     tolerance: Tolerance
-    failures: tuple[str, ...]
+    criteria: tuple[Criterion, ...]
     reference_lengths: tuple[float, float]
     engine_lengths: tuple[float, float]
     map_reference: float | None = None
     map_engine: float | None = None
+    map_interval: Change | None = None
     rank1_reference: float | None = None
     rank1_engine: float | None = None
+    rank1_interval: Change | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Failed if any criterion failed, else not decided if any is not, else passed."""
+        return overall(self.criteria)
 
     @property
     def passed(self) -> bool:
-        """True if no limit was missed."""
-        return not self.failures
+        """True if every criterion passed."""
+        return self.outcome is Outcome.PASSED
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One line per criterion that failed."""
+        return self._reasons(Outcome.FAILED)
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """One line per criterion that so few crops cannot decide, with the number that can."""
+        return self._reasons(Outcome.UNDECIDED)
+
+    def _reasons(self, outcome: Outcome) -> tuple[str, ...]:
+        return tuple(criterion.reason for criterion in self.criteria if criterion.outcome is outcome)
 
     @property
     def map_change(self) -> float | None:
         """mAP of the engine minus mAP of the reference; None without labels."""
-        if self.map_reference is None or self.map_engine is None:
-            return None
-        return self.map_engine - self.map_reference
+        return None if self.map_interval is None else self.map_interval.mean
 
     @property
     def rank1_change(self) -> float | None:
         """Rank-1 of the engine minus rank-1 of the reference; None without labels."""
-        if self.rank1_reference is None or self.rank1_engine is None:
-            return None
-        return self.rank1_engine - self.rank1_reference
+        return None if self.rank1_interval is None else self.rank1_interval.mean
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-serialisable values, with ``passed``."""
-        return {"passed": self.passed, **asdict(self)}
+        """The report as JSON-serialisable values, with the verdict."""
+        return {
+            "verdict": self.outcome.value,
+            "passed": self.passed,
+            "failures": list(self.failures),
+            "undecided": list(self.undecided),
+            **asdict(self),
+            "criteria": [asdict(criterion) | {"outcome": criterion.outcome.value} for criterion in self.criteria],
+        }
 
 
 INVARIANCE_BATCHES = (2, 3, 5)
 """Batch sizes in which an image must have the same descriptor as alone."""
+_MOST_FLOAT64 = 5000
 
 
 def check_parity(
@@ -143,8 +150,8 @@ def check_parity(
         raise UsageError(f"{len(images)} image(s) are too few: expected at least 2 crops; give 100 or more")
     if descriptors is None:
         descriptors = engine.run(images)
-    agreement = compare(reference, descriptors, engine.spec.blocks)
     tolerance = TOLERANCES[engine.arithmetic]
+    agreement = compare(reference, descriptors, engine.spec.blocks, goldens.labels, least_cosine=tolerance.mean_cosine)
     before, after = _ranking(reference, goldens.labels), _ranking(descriptors, goldens.labels)
     report = ParityReport(
         engine=engine.runtime,
@@ -154,15 +161,25 @@ def check_parity(
         agreement=agreement,
         batch_min_cosine=batch_invariance(engine, images, batches=batches),
         tolerance=tolerance,
-        failures=(),
+        criteria=(),
         reference_lengths=lengths_of(reference),
         engine_lengths=lengths_of(descriptors),
-        map_reference=before.mean_ap if before else None,
-        map_engine=after.mean_ap if after else None,
-        rank1_reference=before.cmc[1] if before else None,
-        rank1_engine=after.cmc[1] if after else None,
     )
-    return replace(report, failures=tuple(_failures(report)))
+    if before is not None and after is not None:
+        report = replace(
+            report,
+            map_reference=before.mean_ap,
+            map_engine=after.mean_ap,
+            map_interval=Change.of(*(_valid(found, found.query_ap) for found in (before, after))),
+            rank1_reference=before.cmc[1],
+            rank1_engine=after.cmc[1],
+            rank1_interval=Change.of(*(_valid(found, found.query_first_rank == 1) for found in (before, after))),
+        )
+    return replace(report, criteria=_judged(report))
+
+
+def _valid(metrics: RankingMetrics, values: NDArray[Any]) -> NDArray[np.float64]:
+    return values[metrics.query_first_rank > 0].astype(np.float64)
 
 
 def refuse_other_network(engine: Engine, fingerprint: str, reference_name: str) -> None:
@@ -199,25 +216,19 @@ def batch_invariance(
     return lowest
 
 
-def _failures(report: ParityReport) -> list[str]:
-    agreement, tolerance, invariance = report.agreement, report.tolerance, report.batch_min_cosine
-    failures = []
-    if agreement.min_cosine < tolerance.min_cosine:
-        failures.append(f"minimum cosine {agreement.min_cosine:.6f} is below {tolerance.min_cosine}")
-    if agreement.top1_agreement < tolerance.top1:
-        failures.append(f"top-1 agreement {agreement.top1_agreement:.2%} is below {tolerance.top1:.1%}")
-    if tolerance.top10_identical and not agreement.top10_identical:
-        failures.append("the first ten positions of a ranking differ")
-    if invariance < tolerance.min_cosine:
-        failures.append(f"descriptors change with the batch: cosine {invariance:.6f} is below {tolerance.min_cosine}")
-    for name, (shortest, longest) in (("reference", report.reference_lengths), ("engine", report.engine_lengths)):
-        if not are_unit_lengths(shortest, longest):
-            failures.append(f"descriptors of the {name} have lengths {shortest:.4g} to {longest:.4g}, not 1")
-    change = report.map_change
-    if change is not None and change < -tolerance.max_map_loss:
-        values = f"from {report.map_reference:.4f} to {report.map_engine:.4f}"
-        failures.append(f"mAP falls {values}, by more than {tolerance.max_map_loss}")
-    return failures
+def _judged(report: ParityReport) -> tuple[Criterion, ...]:
+    lengths = [
+        f"descriptors of the {name} have lengths {shortest:.4g} to {longest:.4g}, not 1"
+        for name, (shortest, longest) in (("reference", report.reference_lengths), ("engine", report.engine_lengths))
+        if not are_unit_lengths(shortest, longest)
+    ]
+    return (
+        judge_cosines(report.agreement, report.tolerance),
+        judge_batches(report.batch_min_cosine, report.tolerance),
+        Criterion("lengths", Outcome.FAILED if lengths else Outcome.PASSED, "; ".join(lengths)),
+        judge_changes(report.agreement, report.tolerance),
+        judge_map(report.map_interval, report.tolerance),
+    )
 
 
 def lengths_of(descriptors: NDArray[np.float32]) -> tuple[float, float]:
@@ -232,14 +243,18 @@ def are_unit_lengths(shortest: float, longest: float) -> bool:
 
 
 def _ranking(descriptors: NDArray[np.float32], labels: Labels) -> RankingMetrics | None:
-    """Metrics with each image as a query against all others; None if no person has crops of two cameras.
+    """Metrics with each image of a known person as a query against all others, distractors included.
 
-    Distractors (person 0) are wrong answers and no queries. Images of unknown person or camera are left out.
+    None if no image has a right answer in another camera.
     """
-    known = (labels.persons > JUNK_PERSON) & (labels.cameras >= 0)
-    usable = labels[known]
-    asked = has_answer(usable)
-    if not asked.any():
+    known = labels.known
+    gallery = LabelledCrops(unit_rows(descriptors[known]).astype(_precision(len(descriptors))), labels[known])
+    asking = has_answer(gallery.labels)
+    if not asking.any():
         return None
-    values = unit_rows(descriptors[known])
-    return evaluate_ranking(2 - 2 * (values[asked] @ values.T), usable[asked], usable)
+    return evaluate_descriptors(LabelledCrops(gallery.descriptors[asking], gallery.labels[asking]), gallery)
+
+
+def _precision(images: int) -> type[np.floating[Any]]:
+    """float64, but float32 where it would take a minute."""
+    return np.float64 if images <= _MOST_FLOAT64 else np.float32

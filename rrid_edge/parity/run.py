@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,28 @@ from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity, refuse_other_network
 from rrid_edge.parity.diagnosis import Diagnosis, Run, diagnose, pixel_mistake
+from rrid_edge.parity.layers import FIRST_IMAGES, MORE_IMAGES, LayerScale, judge_layers, scale_errors
 from rrid_edge.parity.reference import OpenNetwork, Reference, ReferenceSettings, find_reference, read_sources
+from rrid_edge.parity.verdict import Outcome
 
-MistakenNetworks = Callable[[Path], Mapping[str, Run]]
-"""From an ONNX file to copies with one mistake each, by its name; see ``rrid_export.mistakes.mistaken_networks``."""
+LAYER_EXPLAINS = 0.5
+"""Share of the difference that a layer must explain to be named as the cause of a failed check."""
+_TOLD_LAYERS = 5
+
+
+@dataclass(frozen=True)
+class GraphTools:
+    """What changes an ONNX file and runs the result. Both need the package onnx.
+
+    Attributes:
+        mistakes: from an ONNX file to copies with one mistake each, by its name; see
+            ``rrid_export.mistakes.mistaken_networks``.
+        layers: from an ONNX file, N images and names (None means all layers) to names of L layers and the directions
+            of their scales, float32 (L, N, D); see ``rrid_export.layer_scales.layer_directions``.
+    """
+
+    mistakes: Callable[[Path], Mapping[str, Run]]
+    layers: Callable[[Path, NDArray[np.uint8], Collection[str] | None], tuple[tuple[str, ...], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,7 @@ class ParityRun:
         descriptors: the engine's descriptors of the reference's images, float32 (N, D).
         wrong_pixels: what is wrong with the pixels of the goldens; None if they are right or could not be checked.
         diagnosis: the mistake that explains the difference; None if the report passed.
+        layers: layers whose scale the engine's error was projected on, most explained first; empty if not checked.
         untried: one line per group of mistakes that could not be imitated, with what it needs.
     """
 
@@ -47,20 +66,36 @@ class ParityRun:
     descriptors: NDArray[np.float32]
     wrong_pixels: str | None = None
     diagnosis: Diagnosis | None = None
+    layers: tuple[LayerScale, ...] = ()
     untried: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether the engine agrees with the reference, and the goldens have the right pixels."""
-        return self.report.passed and self.wrong_pixels is None
+        return self.outcome is Outcome.PASSED
+
+    @property
+    def outcome(self) -> Outcome:
+        """The verdict; goldens with wrong pixels fail."""
+        return Outcome.FAILED if self.wrong_pixels is not None else self.report.outcome
+
+    def cause(self) -> str | None:
+        """Why the check failed, in one line: a layer of a wrong scale, or a mistake; None if it was not looked for."""
+        explaining = [scale for scale in self.layers if scale.is_wrong and scale.explained >= LAYER_EXPLAINS]
+        if explaining and not (self.diagnosis is not None and self.diagnosis.causes):
+            return explaining[0].describe()
+        return self.diagnosis.sentence() if self.diagnosis is not None else None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the parity report beside the model, as JSON-serialisable values."""
         return self.report.to_dict() | {
+            "verdict": self.outcome.value,
             "passed": self.passed,
             "sample": self.reference.sample.to_dict(),
+            "cause": self.cause(),
             "pixels": self.wrong_pixels,
             "diagnosis": self.diagnosis.to_dict() if self.diagnosis is not None else None,
+            "layers": [asdict(scale) for scale in self.layers[:_TOLD_LAYERS]],
         }
 
     def write(self, path: Path) -> None:
@@ -72,14 +107,18 @@ class ParityRun:
         write_json(path, self.to_dict())
         write_parity_chart(chart_path(path), self.report, self.reference.goldens.descriptors, self.descriptors)
 
-    def refuse_failure(self) -> None:
-        """Raise an error if the run did not pass.
+    def refuse_failure(self, *, strict: bool = False) -> None:
+        """Raise an error if the check failed.
+
+        Args:
+            strict: also raise one if the check is not decided.
 
         Raises:
-            CheckFailedError: the engine differs from the reference, or the goldens have wrong pixels.
+            CheckFailedError: the engine differs from the reference, the goldens have wrong pixels, or ``strict`` is set
+                and so few crops decide nothing.
         """
-        if not self.report.passed:
-            cause = f" ({self.diagnosis.sentence()})" if self.diagnosis is not None else ""
+        if self.report.outcome is Outcome.FAILED:
+            cause = f" ({self.cause()})" if self.cause() else ""
             raise CheckFailedError(
                 f"parity failed: {'; '.join(self.report.failures)}{cause}; do not deploy {printable(self.model)} on "
                 f"this runtime ({self.report.engine})"
@@ -89,6 +128,8 @@ class ParityRun:
                 f"the goldens do not belong to {printable(self.images or '')}: {self.wrong_pixels}; read images with "
                 "rrid_edge.crops.images, or make the goldens with: rrid-edge export CHECKPOINT --crops FOLDER"
             )
+        if strict and self.outcome is Outcome.UNDECIDED:
+            raise CheckFailedError(f"parity is not decided: {'; '.join(self.report.undecided)}")
 
 
 def run_parity(
@@ -97,7 +138,7 @@ def run_parity(
     settings: ReferenceSettings,
     *,
     open_network: OpenNetwork | None = None,
-    mistaken_networks: MistakenNetworks | None = None,
+    graph_tools: GraphTools | None = None,
 ) -> ParityRun:
     """Compare an engine with its reference. If they differ, look for the mistake.
 
@@ -106,8 +147,8 @@ def run_parity(
         model: its model file.
         settings: what to compare it with.
         open_network: opens a checkpoint; None refuses a checkpoint as the reference.
-        mistaken_networks: makes networks with mistakes of scaling and mirroring. These mistakes are not tried if it is
-            None or raises ModuleNotFoundError.
+        graph_tools: checks the scales of layers and makes networks with mistakes. This is left out, and told in
+            ``untried``, if it is None or raises ModuleNotFoundError.
 
     Raises:
         UsageError: the reference or its crops are missing, or there are too few crops.
@@ -124,25 +165,61 @@ def run_parity(
     report = check_parity(engine, goldens, reference_name=reference.name, descriptors=descriptors)
     wrong_pixels = pixel_mistake(goldens.images, sources) if sources is not None else None
     run = ParityRun(model, settings.images, reference, report, descriptors, wrong_pixels)
-    return run if report.passed else _diagnosed(run, engine, sources, mistaken_networks)
+    if not (report.passed and report.tolerance.exact):
+        run = _with_layers(run, engine, graph_tools)
+    return run if run.report.outcome is not Outcome.FAILED else _diagnosed(run, engine, sources, graph_tools)
+
+
+def _with_layers(run: ParityRun, engine: Engine, tools: GraphTools | None) -> ParityRun:
+    """Check the scale of every layer. A wrong one fails a check that nothing else failed."""
+    graph = _float_graph(run.model, engine)
+    if graph is None:
+        return replace(run, untried=("scales of layers (they need the float32 ONNX file of this network)",))
+    try:
+        if tools is None:
+            raise ModuleNotFoundError(name="'rrid-edge[export]'")
+        scales = _layer_scales(run, graph, tools)
+    except ModuleNotFoundError as error:
+        return replace(run, untried=(f"scales of layers (pip install {error.name})",))
+    run = replace(run, layers=scales)
+    if run.report.outcome is Outcome.FAILED:
+        return run
+    return replace(run, report=replace(run.report, criteria=(*run.report.criteria, judge_layers(scales))))
+
+
+def _layer_scales(run: ParityRun, graph: Path, tools: GraphTools) -> tuple[LayerScale, ...]:
+    """Errors of all layers' scales on few images; those that look wrong on more. The most explained come first."""
+    goldens = run.reference.goldens
+
+    def measured(count: int, only: Collection[str] | None = None) -> tuple[LayerScale, ...]:
+        rows = np.linspace(0, len(goldens.images) - 1, min(count, len(goldens.images))).astype(np.int64)
+        names, directions = tools.layers(graph, goldens.images[rows], only)
+        return scale_errors(names, directions, goldens.descriptors[rows], run.descriptors[rows])
+
+    first = measured(FIRST_IMAGES)
+    suspects = {scale.layer for scale in first if scale.is_suspect}
+    if not suspects or len(goldens.images) <= FIRST_IMAGES:
+        return first
+    kept = [scale for scale in first if scale.layer not in suspects]
+    return tuple(sorted([*measured(MORE_IMAGES, suspects), *kept], key=lambda scale: -scale.explained))
 
 
 def _diagnosed(
-    run: ParityRun, engine: Engine, sources: list[Image.Image] | None, mistaken_networks: MistakenNetworks | None
+    run: ParityRun, engine: Engine, sources: list[Image.Image] | None, tools: GraphTools | None
 ) -> ParityRun:
     """Add the diagnosis to a run, and the mistakes that could not be tried."""
-    untried = []
+    untried = list(run.untried)
     if sources is None:
         untried.append("resize mistakes (they need goldens and the folder of their source images)")
     networks: Mapping[str, Run] = {}
     graph = _graph_beside(run.model, engine)
     if graph is None:
         untried.append("mistakes of scaling and mirroring (they need the ONNX file of this network beside the engine)")
-    elif mistaken_networks is None:
+    elif tools is None:
         untried.append("mistakes of scaling and mirroring (pip install 'rrid-edge[export]')")
     else:
         try:
-            networks = mistaken_networks(graph)
+            networks = tools.mistakes(graph)
         except ModuleNotFoundError as error:
             untried.append(f"mistakes of scaling and mirroring (pip install {error.name})")
     goldens = run.reference.goldens
@@ -155,6 +232,14 @@ def _diagnosed(
         descriptors=run.descriptors,
     )
     return replace(run, diagnosis=diagnosis, untried=tuple(untried))
+
+
+def _float_graph(model: Path, engine: Engine) -> Path | None:
+    """The float32 ONNX file of the engine's network, or the model itself if its weights are floats; None without."""
+    beside = onnx_beside(model, "fp32")
+    if beside.is_file() and read_spec(beside).fingerprint == engine.spec.fingerprint:
+        return beside
+    return model if not is_engine(model) and engine.spec.precision in ("fp32", "fp16") else None
 
 
 def _graph_beside(model: Path, engine: Engine) -> Path | None:

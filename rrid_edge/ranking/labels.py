@@ -78,6 +78,11 @@ class Labels:
         return Labels(self.persons[rows], self.cameras[rows], sequences)
 
     @property
+    def known(self) -> NDArray[np.bool_]:
+        """Whether person (0 included) and camera of each crop are known: bool (N,)."""
+        return (self.persons > JUNK_PERSON) & (self.cameras >= 0)
+
+    @property
     def people(self) -> int:
         """Number of different people. Junk and distractors are no people."""
         return len(np.unique(self.persons[self.persons > DISTRACTOR_PERSON]))

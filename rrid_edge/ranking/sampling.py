@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from rrid_edge.errors import UsageError
-from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON, Labels
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, Labels
 
 DISTRACTOR_SHARE = 0.2
 """Share of distractors in a sample. In Market-1501's gallery it is 18 %."""
@@ -63,7 +63,7 @@ class PeopleSample:
         """
         taken = np.arange(len(labels), dtype=np.int64) if rows is None else np.asarray(rows, np.int64)
         chosen = labels[taken]
-        known = _is_known(chosen)
+        known = chosen.known
         answered = has_answer(chosen)
         queries = int(np.count_nonzero(answered))
         return cls(
@@ -147,7 +147,7 @@ def sample_people(
         UsageError: an argument is out of range.
     """
     _check(count, seed, distractor_share)
-    usable = np.flatnonzero(_is_known(labels))
+    usable = np.flatnonzero(labels.known)
     answered = has_answer(labels)
     if not answered.any():
         taken = min(count, len(labels))
@@ -167,7 +167,7 @@ def sample_people(
 
 def has_answer(labels: Labels) -> NDArray[np.bool_]:
     """Whether each crop has a right answer among the others, in another camera: bool (N,). Person 0 has none."""
-    rows = np.flatnonzero(_is_known(labels) & (labels.persons > DISTRACTOR_PERSON))
+    rows = np.flatnonzero(labels.known & (labels.persons > DISTRACTOR_PERSON))
     cameras = labels.cameras[rows]
     _, numbers = np.unique(labels.persons[rows], return_inverse=True)
     size = int(numbers.max()) + 1 if len(rows) else 0
@@ -190,11 +190,6 @@ def _check(count: int, seed: int, distractor_share: float) -> None:
             f"{DISTRACTOR_SHARE}",
             parameter="distractor_share",
         )
-
-
-def _is_known(labels: Labels) -> NDArray[np.bool_]:
-    """Whether person (0 included) and camera of each crop are known."""
-    return (labels.persons > JUNK_PERSON) & (labels.cameras >= 0)
 
 
 def _people_rows(labels: Labels, rows: NDArray[np.int64], budget: int, seed: int, *, spare: bool) -> NDArray[np.int64]:

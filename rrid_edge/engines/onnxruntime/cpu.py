@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,25 @@ class MemorySession:
         options.log_severity_level = 4
         self._session: Any = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def values(self, names: Sequence[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """The named outputs for one batch of images, uint8 (B, height, width, 3)."""
-        outputs: list[NDArray[np.float32]] = self._session.run(list(names), {INPUT_NAME: images})
+    def values(
+        self, names: Sequence[str], images: NDArray[np.uint8], constants: Mapping[str, NDArray[Any]] | None = None
+    ) -> list[NDArray[np.float32]]:
+        """The named outputs for one batch of images, uint8 (B, height, width, 3).
+
+        Args:
+            names: names of the outputs.
+            images: the batch.
+            constants: values that replace constants of the graph, which must be inputs too.
+        """
+        outputs: list[NDArray[np.float32]] = self._session.run(list(names), {INPUT_NAME: images, **(constants or {})})
         return outputs
 
-    def run(self, images: NDArray[np.uint8], *, batch: int = 8) -> NDArray[np.float32]:
+    def run(
+        self, images: NDArray[np.uint8], *, batch: int = 8, constants: Mapping[str, NDArray[Any]] | None = None
+    ) -> NDArray[np.float32]:
         """Descriptors float32 (N, D) of images uint8 (N, height, width, 3), in batches of ``batch``."""
-        starts = range(0, len(images), batch)
-        return np.concatenate([self.values([OUTPUT_NAME], images[start : start + batch])[0] for start in starts])
+        batches = (images[start : start + batch] for start in range(0, len(images), batch))
+        return np.concatenate([self.values([OUTPUT_NAME], pixels, constants)[0] for pixels in batches])
 
 
 def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types
