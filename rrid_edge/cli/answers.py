@@ -104,7 +104,8 @@ def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
     labels = (("person", result.person), ("camera", result.camera))
     show(f"query {files}" + "".join(f", {name} {printable(value)}" for name, value in labels if value is not None))
     if not result.matches:
-        limit = f" (no score reaches {result.threshold})" if result.threshold is not None and result.searched else ""
+        has_limit = result.threshold is not None and result.searched
+        limit = f" (no score reaches {result.threshold:.5g})" if has_limit else ""
         show(f"no match in the gallery{limit}")
         return
     columns = _columns(result)

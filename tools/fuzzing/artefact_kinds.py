@@ -197,7 +197,7 @@ KINDS: Final[dict[str, ArtefactKind]] = {
         _in("rrid.thresholds.json", by=damaged_json),
         (
             "match query.jpg crops --fpr 0.2 --model rrid.onnx --runtime onnxruntime",
-            "match query.jpg crops --fpr 0.2 --model rrid.onnx --runtime onnxruntime --json",
+            "match query.jpg crops --fpir 0.3 --model rrid.onnx --runtime onnxruntime --json",
         ),
     ),
     "goldens": ArtefactKind(
