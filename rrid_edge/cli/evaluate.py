@@ -11,7 +11,7 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
 from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
-from rrid_edge.cli.thresholds import check_file, keep_thresholds, print_thresholds
+from rrid_edge.cli.thresholds import Keeping, keep_thresholds, print_thresholds
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Example: rrid-edge evaluate runs/demo/best.safetensors --dataset demo --sheets runs/demo/sheets",
-    help="Measure a checkpoint or a model on a dataset's test split. It prints mAP, mINP, CMC and score thresholds for "
-    "match --fpr. The thresholds are saved beside the model.",
+    help="Measure a checkpoint or a model on a dataset's test split. It prints mAP, mINP, CMC and thresholds for "
+    "match --fpir and --fpr. The thresholds are saved beside the model.",
 )
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint (runs in PyTorch) or model file.")],
@@ -59,6 +59,9 @@ def evaluate(
     thresholds: Annotated[
         bool, typer.Option("--thresholds/--no-thresholds", help="Save the thresholds beside the model.")
     ] = True,
+    thresholds_as: Annotated[
+        str | None, typer.Option(help="Name to keep the thresholds under. [default: the dataset's name]")
+    ] = None,
     use_thresholds: Annotated[
         bool, typer.Option("--use-thresholds", help="Let match use these thresholds, not those of an earlier dataset.")
     ] = False,
@@ -82,7 +85,7 @@ def evaluate(
         expand,
         tuple(fpr or FALSE_POSITIVE_RATES),
     )
-    drawn, kept = evaluation.SheetSettings(sheets, sheet_queries), thresholds_path(model)
+    drawn = evaluation.SheetSettings(sheets, sheet_queries)
     data = load_dataset(
         dataset,
         dataset_type=dataset_type,
@@ -92,17 +95,18 @@ def evaluate(
     )
     _say_data(data, same_camera)
     data = data.scored()
+    keeping = Keeping(thresholds_path(model), thresholds_as or data.name, use_thresholds)
     with _open(model, weights, runtime, precision, threads) as engine, ProgressBar("embedding") as bar:
         say(f"{printable(model)}: {engine.runtime}; {len(data.query)} queries, {len(data.gallery)} gallery images")
         if thresholds:
-            check_file(kept, engine.spec.fingerprint)
+            keeping.check(engine.spec.fingerprint, data, same_camera=same_camera)
         result = evaluation.evaluate(engine, data, settings, progress=bar)
     if as_json:
         print_json({"model": str(model), **result.to_dict()})
     else:
         _print(", ".join(filter(None, (data.name, settings.describe()))), result.metrics, result.thresholds)
     if thresholds and result.thresholds is not None:
-        keep_thresholds(kept, result.spec.fingerprint, result.thresholds, use=use_thresholds)
+        keep_thresholds(keeping, result.spec.fingerprint, result.thresholds)
     for written in evaluation.draw_sheets(result, drawn):
         say(f"written: {printable(written)}")
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rrid_edge.cli.common import say, show
-from rrid_edge.errors import printable
+from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.ranking.search_thresholds import OpenSet
     from rrid_edge.ranking.threshold_file import Thresholds
     from rrid_edge.ranking.thresholds import PairThresholds
+    from rrid_train.data.layout import Dataset
 
 
 _CERTAIN_PEOPLE: Final = 20
@@ -26,25 +28,58 @@ def print_thresholds(thresholds: Thresholds) -> None:
     _print_searches(thresholds.searches)
 
 
-def check_file(path: Path, fingerprint: str) -> None:
-    """Refuse a file of thresholds that a newer version wrote, before hours of measuring.
+@dataclass(frozen=True)
+class Keeping:
+    """Where thresholds are kept, and under which name.
 
-    Raises:
-        ModelFileError: as said.
+    Attributes:
+        path: the file beside the model.
+        name: name of the record.
+        use: use these thresholds from now on; they may also replace those of other data.
     """
-    from rrid_edge.ranking.threshold_file import replaceable_at
 
-    replaceable_at(path, fingerprint)
+    path: Path
+    name: str
+    use: bool
+
+    def check(self, fingerprint: str, data: Dataset, *, same_camera: bool) -> None:
+        """Refuse, before anything is measured, to replace thresholds of other data.
+
+        Args:
+            fingerprint: fingerprint of the network.
+            data: what will be measured, without what is not scored.
+            same_camera: as in the settings of the evaluation.
+
+        Raises:
+            UsageError: the file has thresholds of other data under this name.
+            ModelFileError: a newer version wrote the file.
+        """
+        from rrid_edge.ranking.threshold_file import replaceable_at
+        from rrid_edge.ranking.thresholds import count_pairs
+        from rrid_train.data.samples import paired_labels
+
+        stored, _ = replaceable_at(self.path, fingerprint)
+        known = None if stored is None else stored.of(self.name)
+        can = data.measurable(same_camera=same_camera)
+        if known is None or self.use or not can.thresholds:
+            return
+        pairs = count_pairs(*paired_labels(data.query, data.gallery), same_camera=same_camera)
+        here = (can.persons, same_camera, pairs)
+        if here != (known.people, known.same_camera, (known.pairs.genuine_pairs, known.pairs.impostor_pairs)):
+            raise UsageError(
+                f"{printable(self.path)}: the {known.describe()}, were measured on other data or by another protocol; "
+                "keep both with --thresholds-as NAME, replace them with --use-thresholds, or measure with "
+                "--no-thresholds"
+            )
 
 
-def keep_thresholds(path: Path, fingerprint: str, thresholds: Thresholds, *, use: bool) -> None:
+def keep_thresholds(keeping: Keeping, fingerprint: str, thresholds: Thresholds) -> None:
     """Add thresholds to the file beside the model, and say whose are in use.
 
     Args:
-        path: the file.
+        keeping: where and how.
         fingerprint: fingerprint of the network.
         thresholds: what was measured.
-        use: use these from now on.
 
     Raises:
         ModelFileError: a newer version wrote the file.
@@ -52,13 +87,14 @@ def keep_thresholds(path: Path, fingerprint: str, thresholds: Thresholds, *, use
     """
     from rrid_edge.ranking.threshold_file import merged, replaceable_at, save_thresholds
 
+    path = keeping.path
     stored, damage = replaceable_at(path, fingerprint)
     if damage:
         say(f"replaced: {damage}")
-    kept = merged(stored, fingerprint, [thresholds], use=use)
+    kept = merged(stored, fingerprint, [replace(thresholds, dataset=keeping.name)], use=keeping.use)
     save_thresholds(path, kept)
-    name, where = printable(thresholds.dataset), printable(path)
-    if kept.in_use == thresholds.dataset:
+    name, where = printable(keeping.name), printable(path)
+    if kept.in_use == keeping.name:
         say(f"thresholds for match --fpir and --fpr: {where} ({name})")
     else:
         say(

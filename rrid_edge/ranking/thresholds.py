@@ -21,7 +21,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
-from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops
+from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops, Labels
 
 FALSE_POSITIVE_RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 _PAIRS_AT_LEAST = 10
@@ -92,6 +92,22 @@ class PairThresholds:
 def needed_pairs(fpr: float) -> int:
     """Impostor pairs that a false-positive rate needs: ten of them reach its threshold."""
     return math.ceil(_PAIRS_AT_LEAST / fpr - 1e-6)
+
+
+def count_pairs(query: Labels, gallery: Labels, *, same_camera: bool = False) -> tuple[int, int]:
+    """Genuine and impostor pairs of labels, as :func:`measure_thresholds` counts them.
+
+    Raises:
+        UsageError: ``same_camera`` is set, but the labels have no sequences.
+    """
+    kept = gallery[gallery.persons != JUNK_PERSON]
+    views, known = kept.views(same_camera), query.persons != JUNK_PERSON
+    genuine = impostors = 0
+    for person, view in zip(query.persons[known], query.views(same_camera)[known], strict=True):
+        same = kept.persons == person
+        impostors += len(kept) - int(np.count_nonzero(same))
+        genuine += int(np.count_nonzero(views[same] != view))
+    return genuine, impostors
 
 
 def measure_thresholds(

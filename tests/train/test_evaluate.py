@@ -245,6 +245,19 @@ def test_another_dataset_comes_into_use_only_if_asked(setting, tmp_path):
     assert (both["in_use"], both["datasets"][0]) == ("tiny", first["datasets"][0])
     assert "thresholds for match --fpir and --fpr" in _evaluate(model, other, "--fpr", "0.2", "--use-thresholds").err
     assert json.loads(path.read_text()) == {**both, "in_use": "other"}
+    # Other data of the same name, and the same data by another protocol, replace nothing unless asked.
+    (other / "meta.json").write_text((other / "meta.json").read_text().replace('"other"', '"tiny"'))
+    before = path.read_text()
+    told = "the thresholds of tiny, 8 people, were measured on other data or by another protocol; keep both with"
+    refused(_evaluate(model, other, "--fpr", "0.2"), 2, f"{path}: {told}")
+    refused(_evaluate(model, setting[1], "--fpr", "0.2", "--same-camera"), 2, told)
+    assert path.read_text() == before
+    assert _evaluate(model, other, "--fpr", "0.2", "--thresholds-as", "yard").code == 0
+    assert _evaluate(model, other, "--fpr", "0.2", "--use-thresholds").code == 0
+    kept = json.loads(path.read_text())
+    assert (kept["in_use"], {one["dataset"]: one["people"] for one in kept["datasets"]}) == (
+        "tiny", {"other": 5, "yard": 5, "tiny": 5},
+    )  # fmt: skip
     path.write_text("{")
     replaced = _evaluate(model, other, "--fpr", "0.2")
     assert f"replaced: {path}: damaged thresholds" in replaced.err

@@ -7,7 +7,7 @@ import pytest
 
 from rrid_edge.errors import UsageError
 from rrid_edge.ranking.labels import LabelledCrops, Labels
-from rrid_edge.ranking.thresholds import PairThresholds, measure_thresholds
+from rrid_edge.ranking.thresholds import PairThresholds, count_pairs, measure_thresholds
 
 
 def _crops(seed=3, people=12, each=6, dimensions=16, noise=1.2):
@@ -53,6 +53,7 @@ def test_operating_point_equals_a_count_over_all_pairs(rate):
     )
     genuine, impostors, tpr, scores = _slow(query, rows, *labels, rate)
     assert (measured.genuine_pairs, measured.impostor_pairs) == (genuine, impostors)
+    assert count_pairs(Labels(persons[::3], cameras[::3]), Labels(persons, cameras)) == (genuine, impostors)
     point = measured.points[0]
     assert point.tpr == pytest.approx(tpr, abs=1.01 / genuine)  # products of different shapes round differently
     assert point.score is not None
