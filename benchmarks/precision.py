@@ -49,25 +49,26 @@ Pixels = NDArray[np.uint8]
 Descriptors = NDArray[np.float32]
 
 
-class RoundToHalf(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Rounds every float32 result to float16. Values beyond float16's range overflow.
+class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Rounds every float32 result to a narrower type. Values beyond the range of float16 overflow.
 
-    Sums inside an operation are in float32, as in a GPU's matrix units.
+    Sums inside an operation are in float32, as in the matrix units of GPUs and CPUs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._dtype = dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         result = func(*args, **(kwargs or {}))
         if not isinstance(result, Tensor) or result.dtype != torch.float32:
             return result
-        rounded = result.half().float()
+        rounded = result.to(self._dtype).float()
         return result.copy_(rounded) if func._schema.is_mutable else rounded
 
 
 class Half(InferenceBranch):
-    """The inference branch with float16 rounding in all but some parts.
+    """The inference branch with every result rounded to float16 in all but some parts.
 
     Args:
         model: the trained network.
@@ -77,6 +78,8 @@ class Half(InferenceBranch):
         head: keep pooling and projections in float32.
         gain: factor of the features before the norm. Exact descriptors do not depend on it; float16 may overflow.
     """
+
+    dtype = torch.float16
 
     def __init__(
         self,
@@ -96,16 +99,16 @@ class Half(InferenceBranch):
         for kind in ("part", "rest", "relation"):
             weights += [] if head else [getattr(self, f"{kind}_weight"), getattr(self, f"{kind}_bias")]
         for tensor in weights:
-            tensor.data = tensor.data.half().float()
+            tensor.data = tensor.data.to(self.dtype).float()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the descriptors, float32 (B, D), of uint8 images (B, height, width, 3)."""
         with self._part("scaling"):
             pixels = images.float().permute(0, 3, 1, 2) * self.scale + self.shift
-        views = torch.stack([pixels, pixels.flip(3)], dim=1).flatten(0, 1).half().float()
+        views = torch.stack([pixels, pixels.flip(3)], dim=1).flatten(0, 1).to(self.dtype).float()
         with self._part("stem"):
             values = self.backbone[0](views)
-        with RoundToHalf():
+        with Rounded(self.dtype):
             features = self.backbone[1:](values)
         with self._part("head"):
             blocks = self.head(features)
@@ -115,7 +118,13 @@ class Half(InferenceBranch):
             return total / total.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
 
     def _part(self, name: str) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext() if self._wide[name] else RoundToHalf()
+        return contextlib.nullcontext() if self._wide[name] else Rounded(self.dtype)
+
+
+class Brain(Half):
+    """The same with bfloat16."""
+
+    dtype = torch.bfloat16
 
 
 ISLANDS: dict[str, dict[str, float]] = {
