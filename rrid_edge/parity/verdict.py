@@ -54,7 +54,11 @@ TOLERANCES: Final = {
     "fp16": Tolerance(0.999, 1 - 5e-5, 0.05, 0.005, "11-bit significands; 1 - mean cosine measured 4e-7 to 2e-5"),
     "bf16": Tolerance(0.999, 1 - 1e-4, 0.05, 0.005, "8-bit significands, float32 sums; measured 1e-6 to 2e-5"),
     "int8": Tolerance(
-        0.98, 1 - 2.5e-3, 0.05, 0.01, "8-bit weights and activations; measured 2e-5 to 2e-4, 1.3e-3 on CPUs without VNNI"
+        0.98,
+        1 - 2.5e-3,
+        0.05,
+        0.01,
+        "8-bit weights and activations; measured 2e-5 to 2e-4, 1.3e-3 on CPUs without VNNI",
     ),
 }
 """Arithmetic of the engine -> limits. docs/decisions/parity.md has the measurements."""

@@ -25,7 +25,7 @@ from rrid_edge.engines import open_engine
 from rrid_edge.errors import ArtefactError, CheckFailedError, DatasetError, ModelFileError, UsageError
 from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.onnx_header import read_spec
-from rrid_edge.parity import check as parity
+from rrid_edge.parity import verdict as parity
 from rrid_edge.parity.agreement import row_cosines
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset

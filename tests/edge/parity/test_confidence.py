@@ -22,19 +22,17 @@ def test_bounds_are_the_shares_with_tails_of_5_percent(count, total):
 
 
 def test_bounds_of_none_and_of_all_are_known_in_closed_form():
-    assert share_bounds(0, 200) == (0.0, pytest.approx(1 - 0.05 ** (1 / 200)))
-    assert share_bounds(7, 7) == (pytest.approx(0.05 ** (1 / 7)), 1.0)
+    assert share_bounds(0, 200) == pytest.approx((0, 1 - 0.05 ** (1 / 200)))
+    assert share_bounds(7, 7) == pytest.approx((0.05 ** (1 / 7), 1))
     lower, upper = share_bounds(8, 3368)  # Table values: Poisson limits 3.98 and 14.43 for a count of 8.
-    assert (lower * 3368, upper * 3368) == (pytest.approx(3.98, abs=0.01), pytest.approx(14.43, abs=0.03))
+    assert (lower * 3368, upper * 3368) == pytest.approx((3.98, 14.43), abs=0.03)
 
 
 def test_the_number_of_crops_that_would_decide_decides():
-    needed = crops_needed(0, 0.05)
-    assert needed == 59  # the rule of three: 3 / 0.05 = 60
-    assert share_bounds(0, needed)[1] <= 0.05 < share_bounds(0, needed - 1)[1]
-    needed = crops_needed(0.02, 0.05)
-    assert share_bounds(round(0.02 * needed * 1.2), round(needed * 1.2))[1] <= 0.05
-    assert share_bounds(round(0.02 * needed * 0.6), round(needed * 0.6))[1] > 0.05
+    assert crops_needed(0, 0.05) == 59  # the rule of three: 3 / 0.05 = 60
+    assert share_bounds(0, 59)[1] <= 0.05 < share_bounds(0, 58)[1]
+    assert crops_needed(0.02, 0.05) == 143
+    assert share_bounds(4, 200)[1] <= 0.05 < share_bounds(2, 100)[1]  # 2 % each
     assert crops_needed(0.05, 0.05) is None
 
 
@@ -44,7 +42,7 @@ def test_the_interval_equals_resampling_in_a_loop():
     generator = np.random.default_rng(9)
     means = [np.mean([values[generator.integers(40)] for _ in range(40)]) for _ in range(4000)]
     slow = np.percentile(means, [2.5, 97.5])
-    assert (low, high) == (pytest.approx(slow[0], abs=0.03), pytest.approx(slow[1], abs=0.03))
+    assert (low, high) == pytest.approx(tuple(slow), abs=0.03)
     assert mean_interval(values, seed=3) == (low, high)
     assert mean_interval(np.full(5, 0.25)) == (0.25, 0.25)
 

@@ -57,10 +57,10 @@ def test_rankings_equal_a_loop_over_all_images(monkeypatch, block):
         before = {other: one[image] @ one[other] for other in candidates}
         after = {other: two[image] @ two[other] for other in candidates}
         errors += [after[other] - before[other] for other in candidates]
-        first, second = max(candidates, key=before.get), max(candidates, key=after.get)
+        first, second = max(candidates, key=before.__getitem__), max(candidates, key=after.__getitem__)
         assert (found.first_reference[image], found.first_engine[image]) == (first, second)
         assert found.lost[image] == pytest.approx(before[first] - before[second], abs=1e-6)
-        tens = [set(sorted(candidates, key=scores.get)[-10:]) for scores in (before, after)]
+        tens = [set(sorted(candidates, key=scores.__getitem__)[-10:]) for scores in (before, after)]
         assert found.top10[image] == pytest.approx(len(tens[0] & tens[1]) / min(10, len(candidates)))
     assert found.squared_error == pytest.approx(np.mean(np.square(errors)), rel=1e-4)
 
