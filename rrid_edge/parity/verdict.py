@@ -58,7 +58,7 @@ TOLERANCES: Final = {
         1 - 2.5e-3,
         0.05,
         0.01,
-        "8-bit weights and activations; measured 2e-5 to 2e-4, 1.3e-3 on CPUs without VNNI",
+        "8-bit values after calibration; measured 2e-5 to 2e-4, 1.3e-3 on CPUs without VNNI",
     ),
 }
 """Arithmetic of the engine -> limits. docs/decisions/parity.md has the measurements."""
