@@ -51,7 +51,7 @@ Run = Callable[[Pixels], Descriptors]
 
 SIZES = (200, 500, 1000, 2000)
 SCALE = 1.02
-LAYER_ROWS = 160
+LAYER_ROWS = 96
 """Crops whose layer directions are computed; each sample checks the layers on some of them."""
 
 

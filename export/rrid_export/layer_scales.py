@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from onnx.helper import make_tensor_value_info
+from onnx.helper import make_node, make_tensor_value_info, tensor_dtype_to_np_dtype
 
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_export.mistakes import read_network
 
 STEP = 0.02
 """Relative change of a layer's weights: small enough to be linear, 1e4 times the rounding of float32."""
+_PREFIX = "scale of "
 
 
 def layer_directions(
     path: Path, images: NDArray[np.uint8], only: Collection[str] | None = None
 ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
     """Change of the descriptors per unit of each layer's scale.
+
+    A layer is linear in its input, so a factor before the layer has the effect of scaled weights. One session with
+    these factors as inputs serves all layers, and its weights stay prepared for the kernels.
 
     Args:
         path: float32 or float16 ONNX file of this package.
@@ -36,37 +40,52 @@ def layer_directions(
         ModelFileError: the file cannot be read.
     """
     model = read_network(path)
-    layers = _layer_weights(model)
-    for weights in layers:  # constants that are inputs too can be fed: one session serves all layers
-        model.graph.input.append(make_tensor_value_info(weights.name, weights.data_type, list(weights.dims)))
+    factors = _add_factors(model)
     session = MemorySession(model.SerializeToString())
     exact = session.run(images)
     names, directions = [], []
-    for weights in layers:
-        for name, values in _scaled(weights):
+    for weights, neutral in factors.items():
+        for name, factor in _scaled(weights, neutral):
             if only is None or name in only:
                 names.append(name)
-                directions.append((session.run(images, constants={weights.name: values}) - exact) / STEP)
+                directions.append((session.run(images, constants={_PREFIX + weights: factor}) - exact) / STEP)
     return tuple(names), np.stack(directions) if directions else np.empty((0, *exact.shape), np.float32)
 
 
-def _scaled(weights: Any) -> Iterator[tuple[str, NDArray[Any]]]:  # noqa: ANN401 - a protobuf message
-    """Name and scaled weights of each layer in a tensor: stacked matrices (layers, in, out) are a layer each."""
-    values = numpy_helper.to_array(weights)
-    if values.ndim != 3:
-        yield weights.name, (values * (1 + STEP)).astype(values.dtype)
-        return
-    for index in range(len(values)):
-        changed = values.copy()
-        changed[index] = (values[index] * (1 + STEP)).astype(values.dtype)
-        yield f"{weights.name}[{index}]", changed
+def _scaled(weights: str, neutral: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name and factors of each layer of a tensor: stacked matrices are a layer each."""
+    for index in range(len(neutral)):
+        factor = neutral.copy()
+        factor[index] *= 1 + STEP
+        yield (f"{weights}[{index}]" if len(neutral) > 1 else weights), factor
 
 
-def _layer_weights(model: Any) -> list[Any]:  # noqa: ANN401 - protobuf messages
-    """Constant weights of all convolutions and matrix products, in the order of the graph."""
+def _add_factors(model: Any) -> dict[str, NDArray[Any]]:  # noqa: ANN401 - a protobuf message
+    """Multiply the input of every layer by a constant 1 that can be fed; return these constants by weights.
+
+    Layers are convolutions and matrix products with constant float weights, in the order of the graph. The constant has
+    one value, or one per matrix, as (matrices, 1, 1).
+    """
+    graph = model.graph
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
-    constants = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type in floats}
-    names = dict.fromkeys(
-        name for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm") for name in node.input[:2]
-    )
-    return [constants[name] for name in names if name in constants]
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type in floats}
+    factors: dict[str, NDArray[Any]] = {}
+    nodes = []
+    for node in graph.node:
+        weights = next((name for name in node.input[:2] if name in constants), None)
+        if node.op_type in ("Conv", "MatMul", "Gemm") and weights is not None and weights not in factors:
+            tensor = constants[weights]
+            stacked = len(tensor.dims) == 3
+            neutral = np.ones((tensor.dims[0], 1, 1) if stacked else (1,), tensor_dtype_to_np_dtype(tensor.data_type))
+            place = 1 - list(node.input[:2]).index(weights)
+            scaled = f"{node.input[place]} for {weights}"
+            nodes.append(make_node("Mul", [node.input[place], _PREFIX + weights], [scaled]))
+            node.input[place] = scaled
+            graph.initializer.append(numpy_helper.from_array(neutral, _PREFIX + weights))
+            graph.input.append(make_tensor_value_info(_PREFIX + weights, tensor.data_type, neutral.shape))
+            factors[weights] = neutral
+        nodes.append(node)
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+    return factors
