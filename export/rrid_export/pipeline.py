@@ -24,7 +24,7 @@ from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import save_goldens
 from rrid_edge.parity.reference import Reference
 from rrid_edge.ranking.sampling import PeopleSample
-from rrid_edge.ranking.threshold_file import carry_thresholds
+from rrid_edge.ranking.threshold_file import carry_thresholds, find_thresholds
 from rrid_export.branch import InferenceBranch
 from rrid_export.goldens import make_goldens
 from rrid_export.onnx import export_onnx
@@ -84,8 +84,10 @@ def export_network(source: SourceNetwork, output: Path, settings: ExportSettings
 
     Raises:
         CheckFailedError: a file breaks the model contract or fails parity with PyTorch; this file is not written.
+        ModelFileError: the thresholds of the checkpoint are damaged; nothing is written.
         OutputError: the folder cannot be written.
     """
+    find_thresholds(thresholds_candidates(source.path), source.spec(flip=settings.flip).fingerprint)  # before the work
     reference = make_goldens(source, flip=settings.flip, crops=settings.crops, count=settings.golden_crops)
     precisions = (False, True) if settings.fp16 else (False,)
     return tuple(_export(source, output, settings.flip, reference, half=half) for half in precisions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -13,11 +14,13 @@ import torch
 from torch.nn import functional as F
 
 from rrid_edge.engines import open_engine
-from rrid_edge.errors import CheckFailedError
+from rrid_edge.errors import CheckFailedError, ModelFileError
+from rrid_edge.model.names import thresholds_path
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import _take_weights, check_onnx, export_onnx, run_branch
+from rrid_export.pipeline import ExportSettings, export_network
 from rrid_export.source import SourceNetwork, load_source
 from rrid_export.torch_engine import TorchEngine
 from rrid_train.model import RRID
@@ -276,3 +279,12 @@ def test_export_command_refuses_bad_checkpoints_sizes_and_folders(tmp_path):
     output = ("-o", tmp_path / "file" / "models")
     refused(rrid_edge("export", tmp_path / "tiny.pth", *size, *output), 2, "cannot be written")
     refused(rrid_edge("export", tmp_path / "tiny.pth", *size, "--crops", tmp_path / "file"), 2, "this is a file")
+
+
+def test_damaged_thresholds_of_the_checkpoint_are_refused_before_the_work(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("rrid_export.pipeline.make_goldens", lambda *_args, **_settings: pytest.fail("too late"))
+    source = dataclasses.replace(tiny, path=tmp_path / "best.safetensors")
+    thresholds_path(source.path).write_text("{")
+    with pytest.raises(ModelFileError, match=r"best\.thresholds\.json: .*measure them again"):
+        export_network(source, tmp_path / "models", ExportSettings())
+    assert not (tmp_path / "models").exists()
