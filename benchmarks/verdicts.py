@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from precision import Brain, Half
+from emulation import Brain, Half
 from rrid_edge.crops.images import load_rgb, read_image
 from rrid_edge.engines import FakeEngine, open_engine
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
