@@ -143,6 +143,8 @@ def calibrate(
         partial.write_bytes(contract_file(result.SerializeToString(), spec.with_precision("int8")))
         onnx.checker.check_model(str(partial), full_check=True)
         report = _prove(partial, measured, reference or OnnxRuntimeEngine(source))
+    for line in report.undecided:
+        say(f"parity is not decided: {line}")
     calibration = _calibration(choice, ranged, measured)
     listing, report_path = calibration_path(path), parity_report_path(path)
     write_json(listing, {"fingerprint": spec.fingerprint, "settings": asdict(settings), **asdict(calibration)})

@@ -170,6 +170,8 @@ def _export_network(
                 f"parity with PyTorch over {result.parity.agreement.images} images: minimum cosine "
                 f"{result.parity.agreement.min_cosine:.7f} ({result.report})"
             )
+        for line in result.parity.undecided:
+            say(f"{printable(result.model)}: parity is not decided: {line}")
     for line in result.left_out:
         say(f"left out {line}")
     facts["sample"] = result.sample.to_dict()

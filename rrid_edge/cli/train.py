@@ -13,7 +13,6 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import require, say, show
 from rrid_edge.errors import UsageError, printable
-from rrid_train.pace import Waiting
 from rrid_train.settings import PRESETS, TrainConfig, declarations, resume_settings
 
 
@@ -78,6 +77,9 @@ def train(
     for name, value in given.items():
         if value is not None and get_origin(declarations()[name].kind) is tuple:
             given[name] = _whole_numbers(name, str(value))
+    require("rrid_train.pace", "train", "training")
+    from rrid_train.pace import Waiting
+
     is_main = os.environ.get("RANK", "0") == "0"  # torchrun starts several processes
     with Waiting(enabled=is_main) as waiting:
         waiting.what = "importing PyTorch"

@@ -249,7 +249,8 @@ def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(narrow_export,
     types = {node.op_type: node for node in onnx.load(half).graph.node}
     assert next(iter(onnx.load(half).graph.node)).op_type == "Cast"  # the first node casts the uint8 pixels
     assert "Conv" in types
-    assert json.loads((tmp_path / "m" / "rrid.fp16.onnx.parity.json").read_text())["passed"]
+    report = json.loads((tmp_path / "m" / "rrid.fp16.onnx.parity.json").read_text())
+    assert (report["verdict"], report["failures"]) == ("not decided", [])  # 16 patterns are too few crops
     assert {path.name for path in (tmp_path / "m").glob("*.png")} == {"parity.png", "rrid.fp16.onnx.parity.png"}
     assert (tmp_path / "t").is_dir()
     refused(rrid_edge("export", half), 3, "TensorRT")

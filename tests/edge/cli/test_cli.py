@@ -120,7 +120,7 @@ def test_runtime_modules_import_without_torch_and_onnx():
 
         class Blocker:
             def find_spec(self, name, path=None, target=None):
-                if name in {"rrid_train", "rrid_train.settings"}:
+                if name in {"rrid_train", "rrid_train.setting", "rrid_train.settings"}:
                     return None  # settings behind the options of train
                 if name.split(".")[0] in {"torch", "torchvision", "onnx", "rrid_train", "rrid_export", "rrid_calib"}:
                     raise ModuleNotFoundError(f"blocked: {name}", name=name)
