@@ -14,6 +14,7 @@ from PIL import Image
 from rrid_edge.engines import Engine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import write_json
+from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.names import Kind, chart_path, goldens_path, is_engine, kind_of, onnx_beside
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.chart import write_parity_chart
@@ -26,6 +27,10 @@ from rrid_edge.parity.verdict import Outcome
 LAYER_EXPLAINS = 0.5
 """Share of the difference that a layer must explain to be named as the cause of a failed check."""
 _TOLD_LAYERS = 5
+_SATURATION = (
+    "this CPU has no VNNI instructions, so OpenVINO's int8 sums saturate at 16 bits; take the runtime onnxruntime, or "
+    "the float32 file"
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class ParityRun:
 
     def cause(self) -> str | None:
         """Why the check failed, in one line: a layer of a wrong scale, or a mistake; None if it was not looked for."""
+        if self.outcome is not Outcome.FAILED:
+            return None
+        if self.report.arithmetic == "int8" and self.report.engine.startswith("openvino") and _int8_saturates():
+            return _SATURATION
         explaining = [scale for scale in self.layers if scale.is_wrong and scale.explained >= LAYER_EXPLAINS]
         if explaining and not (self.diagnosis is not None and self.diagnosis.causes):
             return explaining[0].describe()
@@ -202,6 +211,12 @@ def _layer_scales(run: ParityRun, graph: Path, tools: GraphTools) -> tuple[Layer
         return first
     kept = [scale for scale in first if scale.layer not in suspects]
     return tuple(sorted([*measured(MORE_IMAGES, suspects), *kept], key=lambda scale: -scale.explained))
+
+
+def _int8_saturates() -> bool:
+    """Whether int8 products of this CPU go through 16-bit sums (AVX2's ``vpmaddubsw``)."""
+    flags = cpu_flags()
+    return "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def _diagnosed(

@@ -173,3 +173,14 @@ def test_too_few_crops_end_with_0_and_a_warning_or_with_1_if_asked(int8_model):
     report = json.loads((int8_model.parent / "p.json").read_text())
     assert (report["verdict"], report["passed"], report["failures"]) == ("not decided", False, [])
     refused(rrid_edge(*arguments, "--strict"), 1, "parity is not decided: 0 of 12 first answers")
+
+
+def test_int8_that_saturates_is_named_as_the_cause(int8_model, monkeypatch):
+    save_tiny_model(int8_model, fake_spec().with_precision("int8"), seed=5)  # other weights
+    arguments = ("parity", int8_model, "--reference", "g.npz", "--runtime", "openvino", "--output", "p.json")
+    monkeypatch.setattr("rrid_edge.parity.run.cpu_flags", lambda: {"avx", "avx2"})
+    refused(rrid_edge(*arguments), 1, "this CPU has no VNNI instructions", "take the runtime onnxruntime")
+    monkeypatch.setattr("rrid_edge.parity.run.cpu_flags", lambda: {"avx2", "avx512_vnni"})
+    outcome = rrid_edge(*arguments)
+    refused(outcome, 1, "parity failed")
+    assert "VNNI" not in outcome.err
