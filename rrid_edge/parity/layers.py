@@ -22,6 +22,8 @@ SUSPECT_SCALE_ERROR: Final = 0.006
 """Error in a first estimate on few images that is estimated again on more."""
 FIRST_IMAGES: Final = 8
 MORE_IMAGES: Final = 32
+LEAST_EXPLAINED: Final = 0.003
+"""Least share of the squared error that a wrong scale explains. Below it, the layer hardly changes descriptors."""
 _DEVIATIONS: Final = 3.0
 
 
@@ -48,9 +50,10 @@ class LayerScale:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the scale is off by more than :data:`LARGEST_SCALE_ERROR`, and not by chance."""
+        """Whether the scale is off by more than :data:`LARGEST_SCALE_ERROR`, not by chance, and matters."""
         size = abs(self.error)
-        return size > LARGEST_SCALE_ERROR and size > _DEVIATIONS * self.uncertainty
+        is_large = size > LARGEST_SCALE_ERROR and size > _DEVIATIONS * self.uncertainty
+        return is_large and self.explained >= LEAST_EXPLAINED
 
     def describe(self) -> str:
         """The error in words."""

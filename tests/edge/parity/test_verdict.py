@@ -184,3 +184,12 @@ def test_int8_that_saturates_is_named_as_the_cause(int8_model, monkeypatch):
     outcome = rrid_edge(*arguments)
     refused(outcome, 1, "parity failed")
     assert "VNNI" not in outcome.err
+
+
+def test_a_layer_that_hardly_changes_descriptors_is_not_wrong():
+    """Its scale cannot be told from the rounding, and does no harm."""
+    _, exact, directions, generator = _linear_network(images=32)
+    idle = 1e-3 * directions[:1]
+    rounding = 0.02 * generator.standard_normal(exact.shape) / np.sqrt(exact.shape[1])
+    engine = (exact + rounding + 0.02 * idle[0]).astype(np.float32)
+    assert judge_layers(scale_errors(["idle"], idle, exact, engine)).outcome is Outcome.PASSED
