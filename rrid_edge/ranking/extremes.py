@@ -21,7 +21,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 _SHAPES: Final = np.round(np.arange(-1.0, 0.301, 0.01), 2)
-_LEAST_SIZES: Final = 3
+LEAST_SIZES: Final = 3
 """Sizes that a shape needs; with two, it is 0."""
 _GUMBEL: Final = 1e-6
 
@@ -60,7 +60,7 @@ def fit_extremes(sizes: Sequence[int], scores: Sequence[float], weights: Sequenc
     target, weight = np.array(scores, np.float64), np.array(weights, np.float64)
     weight = weight / weight.sum()
     best: tuple[float, ExtremeFit] | None = None
-    for shape in _SHAPES if len(sizes) >= _LEAST_SIZES else (0.0,):
+    for shape in _SHAPES if len(sizes) >= LEAST_SIZES else (0.0,):
         growth = _growth(ratios, float(shape))
         centred = growth - weight @ growth
         scale = max(0.0, float(weight @ (centred * target)) / float(weight @ centred**2))

@@ -22,10 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
-from rrid_edge.ranking.searches import SearchScores
-
-_DRAWS_THAT_MATTER = 8.0
-"""Scores below the ones that a gallery of N draws 8 of on average are hardly ever the highest one: exp(-8)."""
+from rrid_edge.ranking.searches import EXACT_DRAWS, SearchScores
 
 
 class OpenSetRates:
@@ -52,7 +49,7 @@ class OpenSetRates:
         self.size = size
         self._scores = scores
         counts, self._kind = np.unique(scores.impostors, return_inverse=True)
-        kept = min(scores.highest.shape[1], math.ceil(_DRAWS_THAT_MATTER * int(counts.max()) / size))
+        kept = min(scores.highest.shape[1], math.ceil(EXACT_DRAWS * int(counts.max()) / size))
         self._highest = scores.highest[:, :kept]
         self._clean = np.stack([_no_hit(int(count), size, kept) for count in counts])
         self._ordered: tuple[NDArray[np.float32], NDArray[np.float64]] | None = None

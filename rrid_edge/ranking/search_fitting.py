@@ -8,14 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from rrid_edge.ranking.extremes import fit_extremes
+from rrid_edge.ranking.extremes import LEAST_SIZES, fit_extremes
 from rrid_edge.ranking.labels import LabelledCrops
 from rrid_edge.ranking.open_set import OpenSetRates, true_positive
 from rrid_edge.ranking.search_thresholds import SEARCH_RATES, HeldOut, OpenSet, SearchPoint, SearchRate, needed
 from rrid_edge.ranking.searches import SearchScores, measure_searches, split_people
 
 _LEAST_SIZE: Final = 5
-_LEAST_SIZES: Final = 3
 _GROWTH_SPAN: Final = 10
 """The growth beyond the largest size is that of the sizes down to a tenth of it."""
 _LEAST_STEP: Final = 1.2
@@ -80,7 +79,7 @@ def _rate(scores: SearchScores, sizes: tuple[int, ...], rate: float, measured: l
         for size, (score, people) in zip(sizes, measured, strict=True)
     )
     count = sum(point.size * _GROWTH_SPAN >= points[-1].size for point in points)
-    last = points[-max(count, _LEAST_SIZES) :]
+    last = points[-max(count, LEAST_SIZES) :]
     # A threshold that nobody reaches is known least of all.
     weights = [max(point.people_behind, 1.0) for point in last]
     growth = fit_extremes([point.size for point in last], [point.score for point in last], weights)

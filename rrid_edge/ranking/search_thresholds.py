@@ -18,12 +18,12 @@ from msgspec import Meta
 
 from rrid_edge.errors import UsageError
 from rrid_edge.ranking.extremes import ExtremeFit
+from rrid_edge.ranking.thresholds import MOST_COSINE
 
 SEARCH_RATES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 MOST_GROWTH: Final = 10
 """A gallery may have this many times the crops of the largest measured one."""
 _SEARCHES_PER_EVENT: Final = 3
-_MOST_COSINE: Final = 1.001
 
 _Rate = Annotated[float, Meta(gt=0, lt=1)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
@@ -42,7 +42,7 @@ class SearchPoint:
     """
 
     size: Annotated[int, Meta(ge=1)]
-    score: Annotated[float, Meta(ge=-_MOST_COSINE, le=_MOST_COSINE)]
+    score: Annotated[float, Meta(ge=-MOST_COSINE, le=MOST_COSINE)]
     tpir: _Share | None
     people_behind: Annotated[float, Meta(ge=0)]
 

@@ -19,9 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON, LabelledCrops
 
-DISTRACTOR_PERSON: Final = 0
 MOST_SEARCHES: Final = 4000
 """Searches that are measured, chosen evenly over people. More of one person say little that is new."""
 _BLOCK: Final = 256
@@ -29,8 +28,8 @@ _MOST_KEPT: Final = 1 << 24
 """Impostor scores that are kept, of all searches together: 64 MiB."""
 _LEAST_KEPT: Final = 2048
 _KEPT_SHARE: Final = 0.08
-_EXACT_DRAWS: Final = 8.0
-"""Kept crops of a search that a gallery draws on average. It draws none of them with a probability of exp(-8)."""
+EXACT_DRAWS: Final = 8.0
+"""Highest crops of a search that a gallery draws on average. It draws none of them with a probability of exp(-8)."""
 _NO_SCORE: Final = -2.0
 
 
@@ -67,7 +66,7 @@ class SearchScores:
     def least_size(self) -> int:
         """Crops of the smallest gallery that the kept scores describe, to a relative error below 4e-4."""
         most, kept = int(self.impostors.max(initial=0)), self.highest.shape[1]
-        return 1 if kept >= most else math.ceil(_EXACT_DRAWS * most / kept)
+        return 1 if kept >= most else math.ceil(EXACT_DRAWS * most / kept)
 
 
 def measure_searches(

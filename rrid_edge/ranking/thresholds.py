@@ -28,7 +28,7 @@ _PAIRS_AT_LEAST = 10
 """Impostor pairs that reach a threshold. Fewer say little about its rate."""
 _QUERY_BLOCK = 256
 _KEPT_FACTOR = 4
-_MOST_COSINE = 1.001
+MOST_COSINE = 1.001
 """Largest cosine, with the rounding of float32."""
 
 
@@ -43,7 +43,7 @@ class Threshold:
     """
 
     fpr: Annotated[float, Meta(gt=0, lt=1)]
-    score: Annotated[float, Meta(ge=-_MOST_COSINE, le=_MOST_COSINE)] | None
+    score: Annotated[float, Meta(ge=-MOST_COSINE, le=MOST_COSINE)] | None
     tpr: Annotated[float, Meta(ge=0, le=1)] | None
 
 

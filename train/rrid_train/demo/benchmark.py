@@ -11,14 +11,15 @@ from typing import Final
 
 import numpy as np
 
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON
 from rrid_train.demo.config import DemoConfig
 from rrid_train.demo.pedestrian import pick
-from rrid_train.demo.shots import DISTRACTOR, JUNK, Kind, Shot
+from rrid_train.demo.shots import Kind, Shot
 
 _PRESENCE_STREAM, _JUNK_STREAM, _DISTRACTOR_STREAM = 7, 8, 9
 _ABSENT: Final = 0.25
 """Probability that a person misses a camera; each person is in two or more."""
-_PER_ANSWER: Final = {JUNK: 3819 / 13115, DISTRACTOR: 2798 / 13115}
+_PER_ANSWER: Final = {JUNK_PERSON: 3819 / 13115, DISTRACTOR_PERSON: 2798 / 13115}
 """Crops of each kind per gallery crop of a test person: 19,732 - 3,819 - 2,798 = 13,115."""
 _BAD_BOXES: Final[tuple[Kind, ...]] = ("cut", "cut", "two", "two", "shifted", "shifted", "wide", "background")
 _FALSE_DETECTIONS: Final[tuple[Kind, ...]] = ("background", "background", "cut", "shifted")
@@ -46,9 +47,9 @@ def extra_crops(config: DemoConfig, answers: int, start: int = 0) -> list[Shot]:
     """
     shots: list[Shot] = []
     if config.junk:
-        shots += [_junk(config, start + index) for index in range(round(_PER_ANSWER[JUNK] * answers))]
+        shots += [_junk(config, start + index) for index in range(round(_PER_ANSWER[JUNK_PERSON] * answers))]
     if config.distractors:
-        count = round(_PER_ANSWER[DISTRACTOR] * answers)
+        count = round(_PER_ANSWER[DISTRACTOR_PERSON] * answers)
         shots += [
             _distractor(config, config.people + index // (2 * _CROPS_PER_STRANGER), start + index)
             for index in range(count)
@@ -66,7 +67,7 @@ def _junk(config: DemoConfig, number: int) -> Shot:
     generator = np.random.default_rng([config.seed, _JUNK_STREAM, number])
     person = int(generator.integers(config.training_people, config.people))
     camera = pick(generator, tuple(counts_of(config, person)))
-    return Shot("", person, camera, number, (JUNK, camera), pick(generator, _BAD_BOXES))
+    return Shot("", person, camera, number, (JUNK_PERSON, camera), pick(generator, _BAD_BOXES))
 
 
 def _distractor(config: DemoConfig, stranger: int, number: int) -> Shot:
@@ -74,4 +75,4 @@ def _distractor(config: DemoConfig, stranger: int, number: int) -> Shot:
     generator = np.random.default_rng([config.seed, _DISTRACTOR_STREAM, number])
     camera = int(generator.integers(config.cameras))
     kind = "person" if number % 2 == 0 else pick(generator, _FALSE_DETECTIONS)
-    return Shot("", stranger, camera, number, (DISTRACTOR, camera), kind)
+    return Shot("", stranger, camera, number, (DISTRACTOR_PERSON, camera), kind)

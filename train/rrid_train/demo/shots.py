@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
-JUNK: Final = -1
-DISTRACTOR: Final = 0
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON
+
 Kind = Literal["person", "cut", "two", "shifted", "wide", "background"]
 """What a crop shows: a person in a usual box, a part of a person, two people, a box beside or far around a person, or
 nobody."""
@@ -37,14 +37,14 @@ class Shot:
 
 def image_name(label: tuple[int, int], count: int) -> str:
     """Path of the image number ``count`` with this label in the RRID layout."""
-    person = "junk" if label[0] == JUNK else f"{label[0]:08d}"
+    person = "junk" if label[0] == JUNK_PERSON else f"{label[0]:08d}"
     return f"images/{person}_{label[1]:02d}_{count:04d}.jpg"
 
 
 def market_name(label: tuple[int, int], number: int) -> str:
     """A Market-1501-style file name: person, camera and sequence (from 1), frame, box."""
     person, camera = label
-    if person in (JUNK, DISTRACTOR):
+    if person in (JUNK_PERSON, DISTRACTOR_PERSON):
         return f"{person_name(person)}_c{camera + 1}s1_{number:06d}_00.jpg"
     frame = (person * 131 + camera * 17 + number * 7) % 1_000_000
     return f"{person_name(person)}_c{camera + 1}s1_{frame:06d}_00.jpg"
@@ -52,4 +52,4 @@ def market_name(label: tuple[int, int], number: int) -> str:
 
 def person_name(person: int) -> str:
     """A person's number as in the names of gallery files."""
-    return "junk" if person == JUNK else f"{person:04d}"
+    return "junk" if person == JUNK_PERSON else f"{person:04d}"

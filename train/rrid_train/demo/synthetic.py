@@ -23,10 +23,11 @@ from rrid_edge.artefacts import LARGE_BYTES, Artefact
 from rrid_edge.errors import ArtefactError, OutputError, item_at_work, printable
 from rrid_edge.files import write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON
 from rrid_train.demo.config import DemoConfig
 from rrid_train.demo.people import UNIFORM_PARTS
 from rrid_train.demo.plan import DemoPlan, is_test, plan_demo
-from rrid_train.demo.shots import DISTRACTOR, JUNK, Shot, person_name
+from rrid_train.demo.shots import Shot, person_name
 
 __all__ = ["DemoConfig", "DemoSummary", "count_files", "write_demo_data"]
 
@@ -111,8 +112,8 @@ def _summary(out: Path, plan: DemoPlan) -> DemoSummary:
         training_people=plan.config.training_people,
         test_people=plan.config.test_people,
         images=len(labels),
-        junk=labels.count(JUNK),
-        distractors=labels.count(DISTRACTOR) if plan.config.benchmark else 0,
+        junk=labels.count(JUNK_PERSON),
+        distractors=labels.count(DISTRACTOR_PERSON) if plan.config.benchmark else 0,
         wrong_labels=len(_wrong_labels(plan)),
         gallery_images=len(plan.gallery),
         twins=len(plan.crowd.twins),
@@ -159,7 +160,7 @@ def _meta(plan: DemoPlan) -> dict[str, object]:
     identities: list[list[list[str]]] = [[[] for _ in range(shape.cameras)] for _ in range(numbers)]
     for shot in plan.images:
         person, camera = shot.label
-        if person != JUNK:
+        if person != JUNK_PERSON:
             identities[person][camera].append(_file(shot))
     return {"name": f"demo-seed-{shape.seed}", "num_cameras": shape.cameras, "identities": identities}
 
@@ -167,7 +168,7 @@ def _meta(plan: DemoPlan) -> dict[str, object]:
 def _split(plan: DemoPlan) -> dict[str, list[int]]:
     first, training = plan.config.first_number, plan.config.training_people
     test = list(range(first + training, first + plan.config.people))
-    known = [DISTRACTOR] if plan.config.distractors else []
+    known = [DISTRACTOR_PERSON] if plan.config.distractors else []
     return {"trainval": list(range(first, first + training)), "query": test, "gallery": [*known, *test]}
 
 
@@ -201,8 +202,8 @@ def _description(plan: DemoPlan) -> dict[str, object]:
         ],
         "groups": [{"people": [person + first for person in group], "wear": UNIFORM_PARTS} for group in crowd.groups],
         "wrong_labels": _wrong_labels(plan),
-        "junk": _shown(plan, JUNK),
-        "distractors": _shown(plan, DISTRACTOR) if plan.config.distractors else [],
+        "junk": _shown(plan, JUNK_PERSON),
+        "distractors": _shown(plan, DISTRACTOR_PERSON) if plan.config.distractors else [],
         "cameras": [asdict(camera) for camera in plan.cameras],
         "people": [asdict(person) for person in crowd.people],
         "strangers": [asdict(person) for person in crowd.strangers],
@@ -215,7 +216,7 @@ def _wrong_labels(plan: DemoPlan) -> list[dict[str, object]]:
     return [
         {"file": shot.name, "true_person": shot.person + first, "true_camera": shot.camera}
         for shot in plan.images
-        if shot.label[0] not in (JUNK, DISTRACTOR) or not plan.config.benchmark
+        if shot.label[0] not in (JUNK_PERSON, DISTRACTOR_PERSON) or not plan.config.benchmark
         if shot.label != (shot.person + first, shot.camera)
     ]
 
