@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.agreement import compare
 from rrid_edge.parity.check import check_parity
 from rrid_edge.parity.goldens import Goldens
-from rrid_edge.parity.layers import FIRST_IMAGES, MORE_IMAGES, LayerScale, judge_layers, scale_errors
+from rrid_edge.parity.layers import MORE_IMAGES, LayerScale, estimate_scales, judge_layers, scale_errors
 from rrid_edge.parity.verdict import TOLERANCES, Outcome, judge_cosines
 from rrid_edge.parity.wrong_resizes import WRONG_RESIZES
 from rrid_edge.ranking.labels import Labels
@@ -170,14 +170,13 @@ def verdict(truth: Truth, candidate: Candidate, rows: NDArray[np.int64], seed: i
 def _layers(truth: Truth, candidate: Candidate, seed: int) -> tuple[LayerScale, ...]:
     chosen = np.random.default_rng([seed, 7]).permutation(len(truth.layer_rows))[:MORE_IMAGES]
 
-    def measured(places: NDArray[np.int64]) -> tuple[LayerScale, ...]:
-        rows = truth.layer_rows[places]
-        values = truth.directions[:, places]
-        return scale_errors(truth.layers, values, truth.reference[rows], candidate.descriptors[rows])
+    def measured(count: int, only: Collection[str] | None) -> list[LayerScale]:
+        places = chosen[:count]
+        rows, values = truth.layer_rows[places], truth.directions[:, places]
+        scales = scale_errors(truth.layers, values, truth.reference[rows], candidate.descriptors[rows])
+        return [scale for scale in scales if only is None or scale.layer in only]
 
-    first = measured(chosen[:FIRST_IMAGES])
-    suspects = {scale.layer for scale in first if scale.is_suspect}
-    return tuple(scale for scale in measured(chosen) if scale.layer in suspects)
+    return estimate_scales(measured, len(chosen))
 
 
 def print_table(truth: Truth, candidates: dict[str, Candidate], seeds: int, sizes: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ finds a scale that is off by 2 % below the rounding of int8, which the cosines a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,6 +96,26 @@ def scale_errors(
         explained = slope**2 * float(squares.sum()) / total if total else 0.0
         found.append(LayerScale(layer, slope, float(spread), min(explained, 1.0)))
     return tuple(sorted(found, key=lambda scale: -scale.explained))
+
+
+def estimate_scales(
+    measure: Callable[[int, Collection[str] | None], Sequence[LayerScale]], images: int
+) -> tuple[LayerScale, ...]:
+    """Errors of all layers' scales on few images; those that look wrong on more.
+
+    Args:
+        measure: estimates on at most so many images, for the named layers or for all.
+        images: images that there are.
+
+    Returns:
+        One per layer that changes descriptors, the largest explained share first.
+    """
+    first = tuple(measure(FIRST_IMAGES, None))
+    suspects = {scale.layer for scale in first if scale.is_suspect}
+    if not suspects or images <= FIRST_IMAGES:
+        return first
+    kept = [scale for scale in first if scale.layer not in suspects]
+    return tuple(sorted([*measure(MORE_IMAGES, suspects), *kept], key=lambda scale: -scale.explained))
 
 
 def judge_layers(scales: Sequence[LayerScale]) -> Criterion:

@@ -20,7 +20,7 @@ from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity, refuse_other_network
 from rrid_edge.parity.diagnosis import Diagnosis, Run, diagnose, pixel_mistake
-from rrid_edge.parity.layers import FIRST_IMAGES, MORE_IMAGES, LayerScale, judge_layers, scale_errors
+from rrid_edge.parity.layers import LayerScale, estimate_scales, judge_layers, scale_errors
 from rrid_edge.parity.reference import OpenNetwork, Reference, ReferenceSettings, find_reference, read_sources
 from rrid_edge.parity.verdict import Outcome
 
@@ -85,7 +85,10 @@ class ParityRun:
         return Outcome.FAILED if self.wrong_pixels is not None else self.report.outcome
 
     def cause(self) -> str | None:
-        """Why the check failed, in one line: a layer of a wrong scale, or a mistake; None if it was not looked for."""
+        """Why the check failed, in one line: a saturating CPU, a layer of a wrong scale, or a usual mistake.
+
+        None if it did not fail, or nothing was looked for.
+        """
         if self.outcome is not Outcome.FAILED:
             return None
         if self.report.arithmetic == "int8" and self.report.engine.startswith("openvino") and _int8_saturates():
@@ -197,20 +200,15 @@ def _with_layers(run: ParityRun, engine: Engine, tools: GraphTools | None) -> Pa
 
 
 def _layer_scales(run: ParityRun, graph: Path, tools: GraphTools) -> tuple[LayerScale, ...]:
-    """Errors of all layers' scales on few images; those that look wrong on more. The most explained come first."""
+    """Errors of all layers' scales on the images of the goldens; the most explained come first."""
     goldens = run.reference.goldens
 
-    def measured(count: int, only: Collection[str] | None = None) -> tuple[LayerScale, ...]:
+    def measured(count: int, only: Collection[str] | None) -> tuple[LayerScale, ...]:
         rows = np.linspace(0, len(goldens.images) - 1, min(count, len(goldens.images))).astype(np.int64)
         names, directions = tools.layers(graph, goldens.images[rows], only)
         return scale_errors(names, directions, goldens.descriptors[rows], run.descriptors[rows])
 
-    first = measured(FIRST_IMAGES)
-    suspects = {scale.layer for scale in first if scale.is_suspect}
-    if not suspects or len(goldens.images) <= FIRST_IMAGES:
-        return first
-    kept = [scale for scale in first if scale.layer not in suspects]
-    return tuple(sorted([*measured(MORE_IMAGES, suspects), *kept], key=lambda scale: -scale.explained))
+    return estimate_scales(measured, len(goldens.images))
 
 
 def _int8_saturates() -> bool:

@@ -50,8 +50,8 @@ def test_directions_are_those_of_scaled_weights(tiny_export):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_parity_names_the_layer_that_is_off_by_2_percent(tiny_export, tmp_path, monkeypatch, precision):
-    monkeypatch.setattr("rrid_edge.parity.run.FIRST_IMAGES", 2)
-    monkeypatch.setattr("rrid_edge.parity.run.MORE_IMAGES", 4)
+    monkeypatch.setattr("rrid_edge.parity.layers.FIRST_IMAGES", 2)
+    monkeypatch.setattr("rrid_edge.parity.layers.MORE_IMAGES", 4)
     original = tiny_export / "rrid.onnx"
     spec = read_checked_spec(original)
     name = [node.input[1] for node in onnx.load(str(original)).graph.node if node.op_type == "Conv"][5]
