@@ -95,11 +95,12 @@ def compare(
         )
     if not (np.isfinite(reference).all() and np.isfinite(other).all()):
         raise UsageError("a descriptor holds NaN or infinity; expected finite values: the model is damaged")
-    cosines = row_cosines(reference, other)
+    one, two = unit_rows(reference), unit_rows(other)
+    cosines: NDArray[np.float64] = np.einsum("nd,nd->n", one, two)
     by_block = _block_cosines(reference, other, len(blocks))
     worst = int(by_block.argmin())
     known = labels if labels is not None and labels.known.any() else None
-    ranked = compare_rankings(unit_rows(reference).astype(np.float32), unit_rows(other).astype(np.float32), known)
+    ranked = compare_rankings(one.astype(np.float32), two.astype(np.float32), known)
     changes = _changes(ranked, cosines, known, least_cosine)
     asked = ranked.first_reference >= 0
     return Agreement(
