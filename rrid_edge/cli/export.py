@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
+from rrid_edge.cli.common import JsonOption, print_json, require, say, show
+from rrid_edge.cli.engine_options import (
+    HardwareCompatibleOption,
+    MaxBatchOption,
+    MinBatchOption,
+    OptBatchOption,
+    StripWeightsOption,
+    VersionCompatibleOption,
+    WorkspaceOption,
+)
+from rrid_edge.cli.engine_steps import build, build_here
 from rrid_edge.cli.options import WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
-from rrid_edge.errors import MissingDependencyError, UsageError, printable
+from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from rrid_edge.model.names import Kind
     from rrid_export.pipeline import ExportSettings
     from rrid_export.source import SourceNetwork
-    from rrid_export.tensorrt.build import BuildSettings
 
 
 @app.command(
@@ -60,21 +69,17 @@ def export(
         int, typer.Option(min=2, max=10_000, help="Largest number of crops for the goldens.")
     ] = 256,
     triton: Annotated[Path | None, typer.Option(help="Also write a Triton model repository into this folder.")] = None,
-    min_batch: Annotated[int, typer.Option(min=1, help="Engine: smallest batch size.")] = 1,
-    opt_batch: Annotated[int, typer.Option(min=1, help="Engine: batch size to tune for.")] = 8,
-    max_batch: Annotated[int, typer.Option(min=1, help="Engine: largest batch size.")] = 32,
-    workspace: Annotated[int, typer.Option(min=1, help="Engine: scratch memory of the builder, in MiB.")] = 1024,
-    version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Engine: also run on newer TensorRT versions.")
-    ] = False,
-    hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="Engine: also run on other GPUs (not on Jetson).")
-    ] = False,
-    strip_weights: Annotated[bool, typer.Option("--strip-weights", help="Engine: leave out its weights.")] = False,
+    min_batch: MinBatchOption = 1,
+    opt_batch: OptBatchOption = 8,
+    max_batch: MaxBatchOption = 32,
+    workspace: WorkspaceOption = 1024,
+    version_compatible: VersionCompatibleOption = False,
+    hardware_compatible: HardwareCompatibleOption = False,
+    strip_weights: StripWeightsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.model.names import Kind
-    from rrid_export.tensorrt.build import BuildSettings
+    from rrid_export.tensorrt.settings import BuildSettings
 
     settings = BuildSettings(
         min_batch=min_batch,
@@ -88,7 +93,7 @@ def export(
     to_build: list[Path] = []
     if _checked_kind(checkpoint, int8, calib) is Kind.ONNX:
         refuse_weights(weights, checkpoint)
-        written = _build(checkpoint, settings)
+        written = build(checkpoint, settings)
         facts: dict[str, object] = {"engine": str(written)}
     else:
         source = _load(checkpoint, height, width, weights)
@@ -110,7 +115,7 @@ def export(
     if as_json:
         print_json(facts)
     if to_build:
-        _build_here(to_build, settings, required=fp16)
+        build_here(to_build, settings, required=fp16)
 
 
 def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None) -> Kind:
@@ -200,33 +205,3 @@ def _calibrate(source: SourceNetwork, model: Path, images: Path, flip: bool, *, 
     if not quiet:
         print(result.describe())
     return result.to_dict()
-
-
-def _build(onnx: Path, settings: BuildSettings) -> Path:
-    """Build the TensorRT engine of an ONNX file, beside it; returns the engine file."""
-    from rrid_edge.model.names import engine_path
-    from rrid_edge.model.onnx_header import read_spec
-    from rrid_export.tensorrt.build import build_engine
-
-    engine = engine_path(onnx, read_spec(onnx).precision)
-    with ProgressBar("building the engine") as bar:
-        sidecar = build_engine(onnx, engine, settings, progress=bar)
-    show(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s:.0f} s")
-    return engine
-
-
-def _build_here(models: list[Path], settings: BuildSettings, *, required: bool) -> None:
-    """Build engines on this machine. If it cannot, say what to run on the device.
-
-    Raises:
-        MissingDependencyError: TensorRT or a GPU is missing, and ``required`` is True.
-    """
-    try:
-        for onnx in models:
-            _build(onnx, settings)
-    except MissingDependencyError as error:
-        names, commands = " and ".join(map(str, models)), "; ".join(f"rrid-edge export {onnx}" for onnx in models)
-        line = f"{names}: written, but no TensorRT engine was built ({error.message}); on the device run: {commands}"
-        if required:
-            raise MissingDependencyError(line) from error
-        say(line)  # not an error for int8 alone: OpenVINO runs the ONNX file on the CPU

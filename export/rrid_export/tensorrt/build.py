@@ -27,14 +27,13 @@ from rrid_edge.model.names import sidecar_path, timing_cache_name
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import read_checked_spec
 from rrid_edge.progress import NO_PROGRESS, Progress
-from rrid_export.tensorrt.network import BuildSettings, check_settings, configure, is_strongly_typed, parse_network
+from rrid_export.tensorrt.network import configure, parse_network
 from rrid_export.tensorrt.progress import BuildProgress, watch_trt10_11
 from rrid_export.tensorrt.proof import check_precision, count_layers, inspect_engine
+from rrid_export.tensorrt.settings import BuildSettings, check_settings, is_strongly_typed
 
 if TYPE_CHECKING:
     import tensorrt as trt
-
-__all__ = ["BuildSettings", "build_engine", "timing_cache_path"]
 
 _MOST_CACHE_BYTES = 256 << 20
 """Larger timing caches are not read. Real ones have some MB."""

@@ -15,7 +15,8 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import ClosedError
-from rrid_export.tensorrt.build import BuildSettings, build_engine
+from rrid_export.tensorrt.build import build_engine
+from rrid_export.tensorrt.settings import BuildSettings
 from support.onnx_models import save_tiny_model
 from support.onnxruntime_standin import install_onnxruntime
 from support.tensorrt_behaviour import install

@@ -14,7 +14,8 @@ from rrid_edge.model.external import external_files
 from rrid_edge.model.onnx_header import read_model_header, read_spec
 from rrid_edge.model.weights import check_weights, contract_file
 from rrid_export.mistakes import mistaken_networks
-from rrid_export.tensorrt.build import BuildSettings, build_engine
+from rrid_export.tensorrt.build import build_engine
+from rrid_export.tensorrt.settings import BuildSettings
 from rrid_export.triton import write_triton_repository
 from support.commands import refused, rrid_edge
 from support.onnx_models import of_format_1, tiny_model

@@ -20,10 +20,11 @@ from rrid_edge.errors import (
 )
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar, PrecisionProof
-from rrid_export.tensorrt.build import BuildSettings, build_engine
+from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.network import configure, parse_network
 from rrid_export.tensorrt.progress import PROGRESS_TOTAL, BuildProgress
 from rrid_export.tensorrt.proof import check_precision, count_layers
+from rrid_export.tensorrt.settings import BuildSettings
 from support.onnx_models import save_tiny_model
 from support.progress import CountedProgress
 from support.tensorrt_behaviour import install

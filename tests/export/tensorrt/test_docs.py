@@ -13,7 +13,8 @@ import pytest
 
 from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.fake import fake_spec
-from rrid_export.tensorrt.build import BuildSettings, build_engine
+from rrid_export.tensorrt.build import build_engine
+from rrid_export.tensorrt.settings import BuildSettings
 from support.onnx_models import save_tiny_model
 from support.tensorrt_behaviour import install
 from support.tensorrt_standin import VERSIONS

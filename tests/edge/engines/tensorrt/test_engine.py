@@ -15,7 +15,8 @@ from rrid_edge.engines.tensorrt.api import generation, load_tensorrt
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import GpuFaultError, MissingDependencyError, ModelFileError, UsageError
 from rrid_edge.model.names import sidecar_path
-from rrid_export.tensorrt.build import BuildSettings, build_engine
+from rrid_export.tensorrt.build import build_engine
+from rrid_export.tensorrt.settings import BuildSettings
 from support.onnx_models import save_tiny_model
 from support.tensorrt_behaviour import install
 from support.tensorrt_standin import VERSIONS, build_module

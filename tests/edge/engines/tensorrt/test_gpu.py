@@ -13,7 +13,8 @@ from rrid_edge.engines.tensorrt.api import load_tensorrt
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import MissingDependencyError, ModelFileError
 from rrid_edge.model.names import sidecar_path
-from rrid_export.tensorrt.build import BuildSettings, build_engine
+from rrid_export.tensorrt.build import build_engine
+from rrid_export.tensorrt.settings import BuildSettings
 from support.half_model import half_reference, half_spec, save_half_model, smooth_images
 
 pytestmark = pytest.mark.gpu
