@@ -77,7 +77,7 @@ def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
     machine, profile, proof = sidecar.machine, sidecar.profile, sidecar.proof
     chosen = [name.replace("_", " ") for name, value in asdict(sidecar.flags).items() if value is True]
     return [
-        ("built from", f"{printable(sidecar.onnx_name)}, sha256 {sidecar.onnx_sha256}, in {sidecar.build_s:.0f} s"),
+        ("built from", f"{printable(sidecar.onnx_name)}, sha256 {sidecar.onnx_sha256}, {_built(sidecar)}"),
         ("runs on", f"TensorRT {machine.tensorrt}, {machine.gpu}, compute capability {machine.compute_capability}"),
         ("batches", f"{profile.min_batch} to {profile.max_batch} images, tuned for {profile.opt_batch}"),
         (
@@ -90,11 +90,16 @@ def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
     ]
 
 
+def _built(sidecar: EngineSidecar) -> str:
+    """How long the build took, or which other program built the plan."""
+    return f"by {printable(sidecar.built_by)}" if sidecar.build_s is None else f"in {sidecar.build_s:.0f} s"
+
+
 def _engine_facts(sidecar: EngineSidecar) -> dict[str, object]:
     """The entries of the sidecar that are not in the spec."""
     names = ("tensorrt", "gpu", "compute_capability", "profile", "source_onnx", "plan", "build_s", "flags")
     values = sidecar.to_json()
-    return {name: values[name] for name in (*names, "precision_proof")}
+    return {name: values[name] for name in (*names, "precision_proof", "built_by")}
 
 
 @app.command(

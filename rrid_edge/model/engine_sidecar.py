@@ -21,6 +21,7 @@ from rrid_edge.model.names import onnx_beside, sidecar_path
 from rrid_edge.model.spec import HEX64, INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1
+OWN_BUILDER = "rrid-edge"
 # Major versions that run version-compatible plans of earlier ones (NVIDIA's support matrix); there was no TensorRT 9.
 _COMPATIBLE_MAJORS = (8, 10, 11)
 _AMPERE = (8, 0)
@@ -28,6 +29,7 @@ _VERSION = r"[0-9]+(?:\.[0-9]+)*"
 Version = Annotated[str, Meta(pattern=rf"\A{_VERSION}", max_length=64)]
 Sha256 = Annotated[str, Meta(pattern=HEX64)]
 Count = Annotated[int, Meta(ge=0)]
+Builder = Annotated[str, Meta(min_length=1, max_length=64)]
 BatchSize = Annotated[int, Meta(ge=1, le=1 << 20)]
 
 
@@ -59,6 +61,8 @@ class Profile:
 class BuildFlags:
     """Build settings that change what a plan needs or computes.
 
+    A plan of another program does not tell all of them. Those that it does not tell are None.
+
     Attributes:
         strongly_typed: True if the ONNX file set the types (TensorRT 10 and later); False if builder flags did.
         version_compatible: the plan also runs on later TensorRT versions.
@@ -66,15 +70,15 @@ class BuildFlags:
         strip_weights: the plan has no weights; they are read from the ONNX file at load time.
         tf32: products of float32 values may be rounded to TF32.
         workspace_mib: limit of the builder's scratch memory.
-        optimization_level: effort of the builder, 0 to 5; None is TensorRT's default.
+        optimization_level: effort of the builder, 0 to 5; None is TensorRT's default, or not known.
     """
 
-    strongly_typed: bool
+    strongly_typed: bool | None
     version_compatible: bool
     hardware_compatible: bool
     strip_weights: bool
-    tf32: bool
-    workspace_mib: Count
+    tf32: bool | None
+    workspace_mib: Count | None
     optimization_level: Annotated[int, Meta(ge=0, le=5)] | None
 
 
@@ -118,10 +122,11 @@ class _Stored(Machine):
     profile: Profile
     source_onnx: _Source
     plan: _Plan
-    build_s: Annotated[float, Meta(ge=0)]
+    build_s: Annotated[float, Meta(ge=0)] | None
     flags: BuildFlags
     precision_proof: PrecisionProof
     metadata: dict[str, str]
+    built_by: Builder = OWN_BUILDER
 
     def __post_init__(self) -> None:
         if not self.profile.min_batch <= self.profile.opt_batch <= self.profile.max_batch:
@@ -143,9 +148,10 @@ class EngineSidecar:
         onnx_sha256: sha256 (hex) of the source ONNX file.
         plan_sha256: sha256 (hex) of the plan.
         plan_bytes: size of the plan.
-        build_s: duration of the build.
+        build_s: duration of the build; None if it is not known.
         flags: build settings.
         proof: layers per type.
+        built_by: program that built the plan: this package, or another one such as ``trtexec``.
     """
 
     spec: ModelSpec
@@ -155,9 +161,10 @@ class EngineSidecar:
     onnx_sha256: str
     plan_sha256: str
     plan_bytes: int
-    build_s: float
+    build_s: float | None
     flags: BuildFlags
     proof: PrecisionProof
+    built_by: str = OWN_BUILDER
 
     def to_json(self) -> dict[str, object]:
         """The sidecar as JSON values, with names, dtypes and shapes for readers without this package."""
@@ -173,7 +180,8 @@ class EngineSidecar:
             "profile": asdict(self.profile),
             "source_onnx": {"name": self.onnx_name, "sha256": self.onnx_sha256},
             "plan": {"sha256": self.plan_sha256, "bytes": self.plan_bytes},
-            "build_s": round(self.build_s, 3),
+            "built_by": self.built_by,
+            "build_s": None if self.build_s is None else round(self.build_s, 3),
             "flags": asdict(self.flags),
             "precision_proof": asdict(self.proof),
             "metadata": spec.to_metadata(),
@@ -222,6 +230,7 @@ class EngineSidecar:
             build_s=stored.build_s,
             flags=stored.flags,
             proof=stored.precision_proof,
+            built_by=stored.built_by,
         )
 
     def check_fits(self, machine: Machine, engine_path: Path) -> None:

@@ -55,6 +55,22 @@ def test_a_sidecar_is_read_as_written(engine):
     assert sidecar_path(engine).name == "rrid.fp16.engine.json"
 
 
+def test_what_another_programs_plan_does_not_tell_is_unknown(engine):
+    unknown = replace(FLAGS, strongly_typed=None, tf32=None, workspace_mib=None)
+    adopted = replace(SIDECAR, built_by="trtexec", build_s=None, flags=unknown)
+    adopted.write(engine)
+    assert EngineSidecar.read(engine) == adopted
+    values = json.loads(sidecar_path(engine).read_text())
+    assert (values["built_by"], values["build_s"], values["flags"]["tf32"]) == ("trtexec", None, None)
+
+
+def test_a_sidecar_without_a_builder_is_of_this_package(engine):
+    values = json.loads(sidecar_path(engine).read_text())
+    assert values.pop("built_by") == "rrid-edge"
+    sidecar_path(engine).write_text(json.dumps(values))
+    assert EngineSidecar.read(engine) == SIDECAR
+
+
 def test_the_json_has_names_dtypes_and_shapes(engine):
     values = json.loads(sidecar_path(engine).read_text())
     assert values["input"] == {"name": "images", "dtype": "uint8", "shape": ["batch", 192, 64, 3]}
@@ -162,7 +178,7 @@ def _remove(*keys: str):
         (_change("format", value=0), "int >= 1 at format"),
         (_remove("plan"), "missing required field plan"),
         (_remove("flags", "tf32"), "missing required field tf32 at flags"),
-        (_change("flags", "tf32", value=1), "Expected bool, got int at flags.tf32"),
+        (_change("flags", "tf32", value=1), r"Expected bool \| null, got int at flags.tf32"),
         (_change("flags", "optimization_level", value="high"), r"Expected int \| null, got str"),
         (_change("flags", "optimization_level", value=6), "int <= 5"),
         (_change("flags", "workspace_mib", value=-1), "int >= 0 at flags.workspace_mib"),
@@ -188,7 +204,7 @@ def _remove(*keys: str):
         (_change("metadata", value=[]), "Expected object, got array at metadata"),
         (_change("metadata", "rrid.height_px", value=192), "Expected str, got int at metadata"),
         (_remove("metadata", "rrid.flip"), "damaged metadata of the model .*flip"),
-        (_change("build_s", value="long"), "Expected float, got str at build_s"),
+        (_change("build_s", value="long"), r"Expected float \| null, got str at build_s"),
         (_change("build_s", value=float("inf")), "malformed"),
         (_change("build_s", value=-1), "float >= 0.0 at build_s"),
         (_change("precision_proof", value=3), "Expected object, got int at precision_proof"),
