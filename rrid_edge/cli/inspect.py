@@ -76,9 +76,12 @@ def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
     """Facts of an engine only: machine, batch sizes, layers and build."""
     machine, profile, proof = sidecar.machine, sidecar.profile, sidecar.proof
     chosen = [name.replace("_", " ") for name, value in asdict(sidecar.flags).items() if value is True]
+    gpu = f"{machine.gpu}, compute capability {machine.compute_capability}"
+    if machine.multiprocessors is not None:
+        gpu += f", {machine.multiprocessors} multiprocessors"
     return [
         ("built from", f"{printable(sidecar.onnx_name)}, sha256 {sidecar.onnx_sha256}, {_built(sidecar)}"),
-        ("runs on", f"TensorRT {machine.tensorrt}, {machine.gpu}, compute capability {machine.compute_capability}"),
+        ("runs on", f"TensorRT {machine.tensorrt}, {gpu}"),
         ("batches", f"{profile.min_batch} to {profile.max_batch} images, tuned for {profile.opt_batch}"),
         (
             "layers",
@@ -97,9 +100,9 @@ def _built(sidecar: EngineSidecar) -> str:
 
 def _engine_facts(sidecar: EngineSidecar) -> dict[str, object]:
     """The entries of the sidecar that are not in the spec."""
-    names = ("tensorrt", "gpu", "compute_capability", "profile", "source_onnx", "plan", "build_s", "flags")
+    names = ("tensorrt", "gpu", "compute_capability", "multiprocessors", "profile", "source_onnx", "plan", "build_s")
     values = sidecar.to_json()
-    return {name: values[name] for name in (*names, "precision_proof", "built_by")}
+    return {name: values[name] for name in (*names, "flags", "precision_proof", "built_by")}
 
 
 @app.command(

@@ -30,10 +30,12 @@ class Device:
     Attributes:
         name: name reported by CUDA.
         compute_capability: for example ``8.7``.
+        multiprocessors: number of multiprocessors that are on. A Jetson's power mode can switch some off.
     """
 
     name: str
     compute_capability: str
+    multiprocessors: int
 
 
 def import_cuda_runtime() -> Any:  # noqa: ANN401 - the package has no types
@@ -75,10 +77,10 @@ class Cuda:
             raise _no_gpu("0 devices")
 
     def device(self) -> Device:
-        """Name and compute capability of device 0."""
+        """Name, compute capability and size of device 0."""
         properties = self._take("reading the GPU's properties", self._runtime.cudaGetDeviceProperties(0))
         name = properties.name.split(b"\0", 1)[0].decode("utf-8", "replace")
-        return Device(name, f"{properties.major}.{properties.minor}")
+        return Device(name, f"{properties.major}.{properties.minor}", int(properties.multiProcessorCount))
 
     def select_device(self) -> None:
         """Make device 0 the device of the calling thread. Each thread calls this once before it uses CUDA."""

@@ -41,11 +41,14 @@ class Machine:
         tensorrt: full version of TensorRT, for example ``10.3.0``.
         gpu: name of the GPU in CUDA.
         compute_capability: compute capability of the GPU, for example ``8.7``.
+        multiprocessors: number of its multiprocessors; None if the sidecar does not say. CUDA calls AGX Orin and
+            Orin NX both ``Orin``; this number tells them apart.
     """
 
     tensorrt: Version
     gpu: Annotated[str, Meta(max_length=256)]
     compute_capability: Version
+    multiprocessors: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class _Plan:
     bytes: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Stored(Machine):
     """The content of a sidecar file."""
 
@@ -221,7 +224,7 @@ class EngineSidecar:
             raise kind.damaged(printable(path), "fingerprint or precision contradicts the metadata")
         return cls(
             spec=spec,
-            machine=Machine(stored.tensorrt, stored.gpu, stored.compute_capability),
+            machine=Machine(stored.tensorrt, stored.gpu, stored.compute_capability, stored.multiprocessors),
             profile=stored.profile,
             onnx_name=stored.source_onnx.name,
             onnx_sha256=stored.source_onnx.sha256,
@@ -246,6 +249,11 @@ class EngineSidecar:
             wrong.append(
                 f"{self.machine.gpu}, compute capability {self.machine.compute_capability} "
                 f"(here {machine.gpu}, {machine.compute_capability})"
+            )
+        elif not self._fits_size(machine):
+            wrong.append(
+                f"{self.machine.gpu} with {self.machine.multiprocessors} multiprocessors (here "
+                f"{machine.multiprocessors}: another model, or a power mode that switches some off)"
             )
         if wrong:
             raise ModelFileError(
@@ -290,6 +298,10 @@ class EngineSidecar:
         if self.flags.hardware_compatible:
             return version_numbers(machine.compute_capability) >= _AMPERE
         return (machine.gpu, machine.compute_capability) == (self.machine.gpu, self.machine.compute_capability)
+
+    def _fits_size(self, machine: Machine) -> bool:
+        sizes = (self.machine.multiprocessors, machine.multiprocessors)
+        return self.flags.hardware_compatible or None in sizes or sizes[0] == sizes[1]
 
 
 def rebuild_command(engine_path: Path, onnx_name: str | None) -> str:

@@ -82,6 +82,7 @@ class CudaStandin:
     def __init__(self) -> None:
         self.name = "Orin"
         self.capability = (8, 7)
+        self.multiprocessors = 16
         self.memory = 1 << 33
         self.devices = 1
         self.greedy = False
@@ -137,7 +138,7 @@ class CudaStandin:
     def cudaGetDeviceProperties(self, device):
         major, minor = self.capability
         name = self.name.encode() + bytes(256 - len(self.name))
-        return OK, SimpleNamespace(name=name, major=major, minor=minor)
+        return OK, SimpleNamespace(name=name, major=major, minor=minor, multiProcessorCount=self.multiprocessors)
 
     def cudaMemGetInfo(self):
         return OK, self.memory - self._used(), self.memory

@@ -65,7 +65,7 @@ def generation(trt: ModuleType) -> int:
 def this_machine(trt: ModuleType, cuda: Cuda) -> Machine:
     """The TensorRT version and GPU that a plan built here needs."""
     device = cuda.device()
-    return Machine(str(trt.__version__), device.name, device.compute_capability)
+    return Machine(str(trt.__version__), device.name, device.compute_capability, device.multiprocessors)
 
 
 def make_logger(trt: ModuleType, errors: list[str]) -> trt.ILogger:

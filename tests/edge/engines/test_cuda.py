@@ -97,6 +97,7 @@ def test_the_real_package_takes_plain_integers_and_answers_tuples():
 def test_a_device_says_its_name(standin):
     device = Cuda().device()
     assert (device.name, device.compute_capability) == ("Orin", "8.7")
+    assert device.multiprocessors == 16
     assert Cuda().free_memory_bytes() == 1 << 33
 
 

@@ -28,7 +28,7 @@ FLAGS = BuildFlags(
     workspace_mib=512,
     optimization_level=None,
 )
-HERE = Machine("10.3.0", "Orin", "8.7")
+HERE = Machine("10.3.0", "Orin", "8.7", 16)
 SIDECAR = EngineSidecar(
     spec=fake_spec().with_precision("fp16"),
     machine=HERE,
@@ -110,6 +110,9 @@ def test_a_huge_or_missing_plan_is_refused_unread(engine):
         (Machine("10.3.0", "Xavier", "7.2"), r"Orin, compute capability 8\.7 \(here Xavier, 7\.2\);"),
         (Machine("10.3.0", "Thor", "8.7"), "here Thor"),
         (Machine("8.6.2", "Xavier", "7.2"), "TensorRT .* and Orin"),
+        (Machine("10.3.0", "Orin", "8.7", 8), r"Orin with 16 multiprocessors \(here 8: "),
+        (Machine("10.3.1", "Orin", "8.7", 8), r"TensorRT 10\.3\.0 .* and Orin with 16 multiprocessors"),
+        (Machine("10.3.0", "Thor", "8.7", 8), r"Orin, compute capability 8\.7 \(here Thor, 8\.7\);"),
     ],
 )
 def test_another_machine_is_refused_with_the_command_to_rebuild(engine, here, complaint):
@@ -152,6 +155,24 @@ def test_hardware_compatible_plans_run_from_ampere_on(engine, capability, fits):
             sidecar.check_fits(machine, engine)
 
 
+@pytest.mark.parametrize(("built", "here"), [(None, 8), (16, None), (None, None), (16, 16)])
+def test_a_number_of_multiprocessors_that_is_not_known_is_not_checked(engine, built, here):
+    sidecar = replace(SIDECAR, machine=replace(HERE, multiprocessors=built))
+    sidecar.check_fits(replace(HERE, multiprocessors=here), engine)
+
+
+def test_hardware_compatible_plans_run_on_smaller_models(engine):
+    sidecar = replace(SIDECAR, flags=replace(FLAGS, hardware_compatible=True))
+    sidecar.check_fits(replace(HERE, multiprocessors=4), engine)
+
+
+def test_a_sidecar_without_the_number_of_multiprocessors_is_read(engine):
+    values = json.loads(sidecar_path(engine).read_text())
+    assert values.pop("multiprocessors") == 16
+    sidecar_path(engine).write_text(json.dumps(values))
+    assert EngineSidecar.read(engine) == replace(SIDECAR, machine=replace(HERE, multiprocessors=None))
+
+
 def _change(*keys: str, value: object):
     def change(values):
         for key in keys[:-1]:
@@ -190,6 +211,8 @@ def _remove(*keys: str):
         (_change("gpu", value=None), "Expected str, got null at gpu"),
         (_change("compute_capability", value="x"), "matching regex .* at compute_capability"),
         (_change("compute_capability", value="\u0668.0"), "at compute_capability"),
+        (_change("multiprocessors", value=0), "int >= 1 at multiprocessors"),
+        (_change("multiprocessors", value="16"), r"Expected int \| null, got str at multiprocessors"),
         (_change("profile", "max_batch", value=4), "min <= opt <= max"),
         (_change("profile", "min_batch", value=0), "int >= 1 at profile.min_batch"),
         (_change("profile", "max_batch", value=10**30), "at profile.max_batch"),

@@ -59,6 +59,7 @@ def test_build_writes_plan_and_sidecar(world, onnx_path, engine_path):
     assert sidecar.spec == fake_spec().with_precision("fp16")
     assert sidecar.machine.tensorrt == world.version
     assert (sidecar.machine.gpu, sidecar.machine.compute_capability) == ("Orin", "8.7")
+    assert sidecar.machine.multiprocessors == 16
     assert sidecar.plan_bytes == engine_path.stat().st_size
     assert sidecar.plan_sha256 == sha256_of_file(engine_path)
     assert (sidecar.onnx_name, sidecar.onnx_sha256) == ("rrid.fp16.onnx", sha256_of_file(onnx_path))

@@ -75,7 +75,7 @@ def test_info_prints_an_engine(models):
             "precision     fp16",
             fake_spec().fingerprint,
             f"rrid.fp16.onnx, sha256 {sha256_of_file(onnx)}",
-            "TensorRT 10.13.3.9, Orin, compute capability 8.7",
+            "TensorRT 10.13.3.9, Orin, compute capability 8.7, 16 multiprocessors",
             "1 to 32 images, tuned for 8",
         ):
             assert words in outcome.out
@@ -83,6 +83,7 @@ def test_info_prints_an_engine(models):
     assert (facts["kind"], facts["precision"], facts["fingerprint"]) == ("engine", "fp16", fake_spec().fingerprint)
     assert facts["engine"]["tensorrt"] == "10.13.3.9"
     assert facts["engine"]["gpu"] == "Orin"
+    assert facts["engine"]["multiprocessors"] == 16
     assert facts["engine"]["profile"] == {"min_batch": 1, "opt_batch": 8, "max_batch": 32}
     assert facts["engine"]["source_onnx"] == {"name": "rrid.fp16.onnx", "sha256": sha256_of_file(onnx)}
     assert json.loads(rrid_edge("info", onnx, "--json").out)["kind"] == "onnx"

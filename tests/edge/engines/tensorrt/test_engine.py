@@ -263,6 +263,15 @@ def test_an_engine_of_another_gpu_is_refused_before_tensorrt_sees_it(world, tmp_
     assert world.log == []
 
 
+def test_a_smaller_model_of_the_same_gpu_is_refused_before_tensorrt_sees_it(world, tmp_path):
+    path = _build(tmp_path)
+    world.log.clear()
+    world.cuda.multiprocessors = 8  # an Orin NX: name and compute capability are those of the AGX Orin
+    with pytest.raises(ModelFileError, match=r"Orin with 16 multiprocessors \(here 8: .*power mode"):
+        TensorRTEngine(path)
+    assert world.log == []
+
+
 def test_an_engine_of_another_version_is_refused(monkeypatch, tmp_path):
     install(monkeypatch, "10.3.0")
     path = _build(tmp_path)
