@@ -1,5 +1,8 @@
 """TensorRT calls shared by building and running: import, API generation, log, check of tensors.
 
+TensorRT for RTX is a package of its own with the same classes. Versions 1.4 and 1.7 of it were tried: the first has the
+API of TensorRT 10, the second that of 11.
+
 The APIs of TensorRT 8.6, 10.x and 11.x differ. A function that needs a call missing from one of them names the
 generations it runs on (``..._trt8``, ``..._trt8_10``, ``..._trt10_11``, ``..._trt11``). Functions without such a suffix
 run on all. Tests check each function against those APIs.
@@ -7,6 +10,7 @@ run on all. Tests check each function against those APIs.
 
 from __future__ import annotations
 
+import importlib
 import platform
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 GENERATIONS = (8, 10, 11)
+RTX_MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")
+"""Import names of TensorRT for RTX. The second one is there where only its libraries and bindings are installed."""
 
 
 def load_tensorrt() -> ModuleType:
@@ -48,18 +54,61 @@ def load_tensorrt() -> ModuleType:
     return module
 
 
+def load_tensorrt_rtx() -> ModuleType:
+    """NVIDIA's TensorRT for RTX. Building with it needs no GPU and no driver; running does.
+
+    Raises:
+        MissingDependencyError: it is not installed, or its API is not supported.
+    """
+    for name in RTX_MODULES:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            missing = error
+        else:
+            generation(module)
+            return module
+    raise MissingDependencyError(
+        f"engines for RTX need TensorRT for RTX, which cannot be imported ({missing}): pip install "
+        "'rrid-edge[gpu-rtx-cu12]' (Linux, x86-64; with a driver for CUDA 13 'rrid-edge[gpu-rtx-cu13]')"
+    ) from missing
+
+
+def is_rtx(module: ModuleType) -> bool:
+    """Whether the module is TensorRT for RTX."""
+    return module.__name__ in RTX_MODULES
+
+
+def titled(trt: ModuleType) -> str:
+    """Name and version of the installed library, for messages."""
+    return f"TensorRT{' for RTX' if is_rtx(trt) else ''} {trt.__version__}"
+
+
 def generation(trt: ModuleType) -> int:
-    """The API generation of an installed TensorRT: 8, 10 or 11.
+    """The API generation of an installed TensorRT: 8, 10 or 11. For RTX it is 10 or 11.
 
     Raises:
         MissingDependencyError: the version is not supported.
     """
+    if is_rtx(trt):
+        return _generation_of_rtx(trt)
     version = version_numbers(trt.__version__)
     if version[0] not in GENERATIONS or version[:2] < (8, 6):
         raise MissingDependencyError(
             f"TensorRT {trt.__version__} is installed, which this package does not know: expected 8.6, 10.x or 11.x"
         )
     return version[0]
+
+
+def _generation_of_rtx(trt: ModuleType) -> int:
+    # Versions of RTX (1.4, 1.7) say nothing of the API. Generation 11 dropped a flag that 10 still has.
+    flags = getattr(trt, "NetworkDefinitionCreationFlag", None)
+    if not hasattr(flags, "STRONGLY_TYPED") or not hasattr(trt, "ComputeCapability"):
+        raise MissingDependencyError(
+            f"{titled(trt)} is installed, whose API this package does not know: expected that of 1.4 to 1.7 "
+            "(1.4.0.76 and 1.7.1.116 were tried)"
+        )
+    return 10 if hasattr(flags, "EXPLICIT_BATCH") else 11
 
 
 def this_machine(trt: ModuleType, cuda: Cuda) -> Machine:
