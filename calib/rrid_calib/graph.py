@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from rrid_calib.kernels import name_kernels, products_to_convolutions, set_nodes
 from rrid_calib.weights import LARGEST, quantised_weights, weight_steps
 from rrid_edge.errors import ModelFileError, printable
 from rrid_edge.model.onnx_header import read_model_header
@@ -62,7 +63,7 @@ def read_graph(path: Path) -> Any:  # noqa: ANN401 - a protobuf message
             f"{printable(path)}: not an ONNX file, or damaged ({str(error).splitlines()[0]}); export it again with: "
             "rrid-edge export CHECKPOINT"
         ) from error
-    _products_to_convolutions(model.graph)
+    products_to_convolutions(model.graph)
     return model
 
 
@@ -124,6 +125,7 @@ def quantised(
         The int8 model.
     """
     result = copy.deepcopy(model)
+    name_kernels(result.graph)
     layers = [layer for layer in int8_layers(result) if layer.name not in float_layers]
     if float_residuals:
         layers = [replace(layer, residual=None) for layer in layers]
@@ -176,7 +178,7 @@ class _Rewriter:
         kept = [tensor for tensor in self._graph.initializer if tensor.name not in self._quantised_weights]
         del self._graph.initializer[:]
         self._graph.initializer.extend([*kept, *self._new_tensors])
-        _set_nodes(self._graph, [*self._graph.node, *self._new_nodes])
+        set_nodes(self._graph, [*self._graph.node, *self._new_nodes])
 
     def _quantise_activation(self, tensor: str) -> None:
         if tensor not in self._quantised_activations:
@@ -245,51 +247,3 @@ def _quantise_dequantise(tensor: str, scale: str) -> list[Any]:
 
 def _scalar(name: str, value: float) -> Any:  # noqa: ANN401
     return numpy_helper.from_array(np.array(value, np.float32), name)
-
-
-def _products_to_convolutions(graph: Any) -> None:  # noqa: ANN401
-    """Replace each MatMul (G, N, C) x constant (G, C, O) by a 1x1 convolution with G groups."""
-    # int8 kernels exist for convolutions.
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    nodes: list[Any] = []
-    make = onnx.helper.make_node
-    for node in graph.node:
-        constant = weights.get(node.input[1]) if node.op_type == "MatMul" else None
-        if constant is None or len(constant.dims) != 3:
-            nodes.append(node)
-            continue
-        groups, inputs, outputs = constant.dims
-        name, values = node.output[0], numpy_helper.to_array(constant)
-        flat = values.transpose(0, 2, 1).reshape(groups * outputs, inputs, 1, 1)
-        graph.initializer.remove(constant)
-        graph.initializer.extend(
-            [
-                numpy_helper.from_array(np.ascontiguousarray(flat), node.input[1]),
-                numpy_helper.from_array(np.array([0, groups * inputs, 1, 1], np.int64), f"{name}_as_channels"),
-                numpy_helper.from_array(np.array([0, groups, outputs], np.int64), f"{name}_as_groups"),
-            ]
-        )
-        nodes += [
-            make("Transpose", [node.input[0]], [f"{name}_turned"], f"{name}_turn", perm=[1, 0, 2]),
-            make("Reshape", [f"{name}_turned", f"{name}_as_channels"], [f"{name}_channels"], f"{name}_to_channels"),
-            make("Conv", [f"{name}_channels", node.input[1]], [f"{name}_convolved"], node.name, group=groups),
-            make("Reshape", [f"{name}_convolved", f"{name}_as_groups"], [f"{name}_grouped"], f"{name}_to_groups"),
-            make("Transpose", [f"{name}_grouped"], [name], f"{name}_turn_back", perm=[1, 0, 2]),
-        ]
-    _set_nodes(graph, nodes)
-
-
-def _set_nodes(graph: Any, nodes: list[Any]) -> None:  # noqa: ANN401
-    """Replace the graph's nodes by ``nodes``, each one after the nodes that compute its inputs."""
-    known = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input} | {""}
-    pending, ordered = [copy.deepcopy(node) for node in nodes], []
-    while pending:
-        ready = [node for node in pending if known.issuperset(node.input)]
-        assert ready, "the graph has a cycle"
-        for node in ready:
-            known.update(node.output)
-        ordered += ready
-        pending = [node for node in pending if not known.issuperset(node.output)]
-    del graph.node[:]
-    graph.node.extend(ordered)
-    del graph.value_info[:]
