@@ -17,3 +17,13 @@ HardwareCompatibleOption = Annotated[
     bool, typer.Option("--hardware-compatible", help="Engine: also run on other GPUs (not on Jetson).")
 ]
 StripWeightsOption = Annotated[bool, typer.Option("--strip-weights", help="Engine: leave out its weights.")]
+PrintTrtexecOption = Annotated[
+    bool, typer.Option("--print-trtexec", help="Print the trtexec command that builds MODEL.onnx; build nothing.")
+]
+TrtexecVersionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--trtexec-version",
+        help="For --print-trtexec: version of TensorRT: 8.6, 10 or 11. [default: the installed one, else 10]",
+    ),
+]

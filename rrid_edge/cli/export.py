@@ -14,13 +14,16 @@ from rrid_edge.cli.engine_options import (
     MaxBatchOption,
     MinBatchOption,
     OptBatchOption,
+    PrintTrtexecOption,
     StripWeightsOption,
+    TrtexecVersionOption,
     VersionCompatibleOption,
     WorkspaceOption,
 )
 from rrid_edge.cli.engine_steps import build, build_here
 from rrid_edge.cli.options import WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
+from rrid_edge.cli.trtexec_steps import print_trtexec as print_command
 from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -76,6 +79,8 @@ def export(
     version_compatible: VersionCompatibleOption = False,
     hardware_compatible: HardwareCompatibleOption = False,
     strip_weights: StripWeightsOption = False,
+    print_trtexec: PrintTrtexecOption = False,
+    trtexec_version: TrtexecVersionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.model.names import Kind
@@ -91,7 +96,11 @@ def export(
         strip_weights=strip_weights,
     )
     to_build: list[Path] = []
-    if _checked_kind(checkpoint, int8, calib) is Kind.ONNX:
+    kind = _checked_kind(checkpoint, int8, calib)
+    if print_trtexec:
+        print_command(checkpoint, settings, trtexec_version, as_json=as_json)
+        return
+    if kind is Kind.ONNX:
         refuse_weights(weights, checkpoint)
         written = build(checkpoint, settings)
         facts: dict[str, object] = {"engine": str(written)}

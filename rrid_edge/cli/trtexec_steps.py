@@ -1,0 +1,60 @@
+"""The step of ``rrid-edge export --print-trtexec``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rrid_edge.cli.common import print_json, say, show
+from rrid_edge.errors import MissingDependencyError, UsageError, printable
+
+if TYPE_CHECKING:
+    from rrid_export.tensorrt.settings import BuildSettings
+
+_DEFAULT_VERSION = "10"
+
+
+def print_trtexec(model: Path, settings: BuildSettings, version: str | None, *, as_json: bool) -> None:
+    """Print the trtexec command that builds the engine of an ONNX file. Nothing is built or written.
+
+    Args:
+        model: the ONNX file.
+        settings: settings of the build.
+        version: version of TensorRT; None takes the installed one, or 10 if there is none.
+        as_json: print the arguments and remarks as JSON.
+
+    Raises:
+        UsageError: the model is no ONNX file, or the version lacks a setting.
+    """
+    from rrid_edge.model.names import Kind, engine_path, kind_of
+    from rrid_edge.model.onnx_header import read_spec
+    from rrid_export.trtexec import trtexec_command
+
+    if kind_of(model) is not Kind.ONNX:
+        raise UsageError(
+            f"{printable(model)}: trtexec builds from an ONNX file; export this one first, then give the file it wrote"
+        )
+    if version is None:
+        version = _installed_version()
+    engine = engine_path(model, read_spec(model).precision)
+    command = trtexec_command(model, engine, settings, version=version)
+    if as_json:
+        print_json({"tensorrt": version, "command": command.arguments, "remarks": command.remarks})
+    else:
+        for line in command.lines():
+            show(line)
+    for line in command.remarks:
+        say(line)
+
+
+def _installed_version() -> str:
+    from rrid_edge.engines.tensorrt.api import load_tensorrt
+
+    try:
+        return str(load_tensorrt().__version__)
+    except MissingDependencyError:
+        say(
+            f"no TensorRT is installed here: this is the command for TensorRT {_DEFAULT_VERSION}; for another one: "
+            "option --trtexec-version"
+        )
+        return _DEFAULT_VERSION

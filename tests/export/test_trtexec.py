@@ -1,0 +1,228 @@
+"""The trtexec command: every setting has its flag, for each version of TensorRT."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
+from rrid_export.tail import tail_nodes
+from rrid_export.tensorrt.settings import BuildSettings
+from rrid_export.trtexec import SETTINGS, trtexec_command
+from support.commands import refused, rrid_edge
+from support.onnx_models import save_changed_model, save_tiny_model, tiny_model
+from support.tensorrt_behaviour import install
+
+TAIL = "norm:fp32,squares:fp32"
+
+
+@pytest.fixture
+def onnx_path(tmp_path):
+    return save_tiny_model(tmp_path / "rrid.fp16.onnx", fake_spec().with_precision("fp16"))
+
+
+def _command(onnx_path: Path, version: str = "10", **settings):
+    engine = onnx_path.with_name("rrid.fp16.engine")
+    return trtexec_command(onnx_path, engine, BuildSettings(**settings), version=version)
+
+
+def _flags(onnx_path: Path, version: str = "10", **settings) -> set[str]:
+    return set(_command(onnx_path, version, **settings).arguments)
+
+
+def _half_model(path: Path, precision: str = "fp16", names=("norm", "squares")) -> Path:
+    """An ONNX file whose tail, after the cast back to float32, are two nodes of these names."""
+    spec = fake_spec().with_precision(precision)
+    model = tiny_model(spec)
+    graph = model.graph
+    norm, square = (next(node for node in graph.node if node.op_type == kind) for kind in ("Div", "ReduceL2"))
+    larger = next(node for node in graph.node if node.op_type == "Max")
+    back = helper.make_node("Cast", ["features"], ["features32"], name="back", to=TensorProto.FLOAT)
+    graph.node.insert(list(graph.node).index(square), back)
+    for node in (norm, square):
+        node.input[:] = ["features32" if name == "features" else name for name in node.input]
+    norm.name, square.name, larger.name = names[0], names[1], ""
+    norm.input[1] = "norm"
+    graph.node.remove(larger)
+    return save_changed_model(path, model, spec)
+
+
+def test_the_whole_command(onnx_path):
+    folder = onnx_path.parent
+    assert _command(onnx_path).arguments == (
+        "trtexec",
+        f"--onnx={onnx_path}",
+        f"--saveEngine={folder / 'rrid.fp16.engine'}",
+        "--minShapes=images:1x192x64x3",
+        "--optShapes=images:8x192x64x3",
+        "--maxShapes=images:32x192x64x3",
+        "--memPoolSize=workspace:1024",
+        "--stronglyTyped",
+        "--noTF32",
+        f"--timingCacheFile={folder / 'trtexec-10.timing'}",
+        "--profilingVerbosity=detailed",
+        "--skipInference",
+    )
+
+
+def test_the_printed_lines_are_the_command(tmp_path):
+    path = save_tiny_model(tmp_path / "a model's.onnx")
+    command = trtexec_command(path, tmp_path / "a model's.fp32.engine", version="11")
+    lines = command.lines()
+    assert tuple(shlex.split("\n".join(lines).replace("\\\n", ""))) == command.arguments
+    assert all(line.endswith(" \\") for line in lines[:-1])
+
+
+CHANGES = {
+    "min_batch": (2, {"--minShapes=images:2x192x64x3"}, {"--minShapes=images:1x192x64x3"}),
+    "opt_batch": (4, {"--optShapes=images:4x192x64x3"}, {"--optShapes=images:8x192x64x3"}),
+    "max_batch": (16, {"--maxShapes=images:16x192x64x3"}, {"--maxShapes=images:32x192x64x3"}),
+    "workspace_mib": (64, {"--memPoolSize=workspace:64"}, {"--memPoolSize=workspace:1024"}),
+    "precision": ("fp16", set(), set()),
+    "timing_cache_folder": (Path("cache"), {"--timingCacheFile=cache/trtexec-10.timing"}, None),
+    "optimization_level": (5, {"--builderOptimizationLevel=5"}, set()),
+    "strongly_typed": (False, {"--fp16", "--precisionConstraints=obey"}, {"--stronglyTyped"}),
+    "version_compatible": (True, {"--versionCompatible"}, set()),
+    "hardware_compatible": (True, {"--hardwareCompatibilityLevel=ampere+"}, set()),
+    "strip_weights": (True, {"--stripWeights"}, set()),
+    "tf32": (True, set(), {"--noTF32"}),
+}
+"""Setting -> another value, the flags that it adds, and those that it takes away (None: the cache's other place)."""
+
+
+def test_every_setting_has_a_decision():
+    names = {item.name for item in fields(BuildSettings)}
+    assert set(SETTINGS) == names
+    assert set(CHANGES) == names
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_setting_changes_its_flags_only(onnx_path, name):
+    value, added, removed = CHANGES[name]
+    plain, changed = _flags(onnx_path), _flags(onnx_path, "10", **{name: value})
+    if name == "strongly_typed":
+        changed = {flag for flag in changed if not flag.startswith("--layer")}
+    assert changed - plain == added
+    if removed is not None:
+        assert plain - changed == removed
+
+
+def test_the_types_come_from_the_file_where_the_version_takes_them(onnx_path):
+    assert "--stronglyTyped" in _flags(onnx_path, "10.3.0")
+    for version in ("8.6", "11", "11.4.0.106"):
+        assert "--stronglyTyped" not in _flags(onnx_path, version)
+    assert not {"--fp16", "--int8"} & (_flags(onnx_path, "10") | _flags(onnx_path, "11"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [
+        ("fp16", ["--fp16", "--precisionConstraints=obey"]),
+        ("int8", ["--fp16", "--int8", "--precisionConstraints=prefer"]),
+    ],
+)
+def test_flags_choose_the_precision_in_8_6_and_hold_the_tail(tmp_path, precision, expected):
+    path = _half_model(tmp_path / "m.onnx", precision)
+    command = _command(path, "8.6")
+    start = command.arguments.index("--fp16")
+    held = [f"--layerPrecisions={TAIL}", f"--layerOutputTypes={TAIL}"]
+    assert list(command.arguments[start : start + len(expected) + 2]) == expected + held
+    (remark,) = command.remarks
+    assert "names some layers by itself" in remark
+    assert _command(path, "10").remarks == ()
+
+
+def test_a_float32_model_needs_no_flags_of_types_in_8_6(tmp_path):
+    path = save_tiny_model(tmp_path / "rrid.onnx")
+    command = _command(path, "8.6")
+    assert not any("fp16" in flag.removeprefix("--saveEngine") for flag in command.arguments[3:])
+    assert not any(flag.startswith(("--layer", "--precision")) for flag in command.arguments)
+    assert command.remarks == ()
+
+
+def test_names_that_trtexec_cannot_take_are_told(tmp_path):
+    path = _half_model(tmp_path / "m.onnx", names=("norm", "a,b:c"))
+    command = _command(path, "8.6")
+    assert "--layerPrecisions=norm:fp32" in command.arguments
+    assert "1 nodes of the tail have no name that trtexec takes" in command.remarks
+
+
+def test_the_tail_ends_at_casts_and_convolutions(tmp_path):
+    assert sorted(tail_nodes(_half_model(tmp_path / "a.onnx"))) == ["norm", "squares"]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["d"], name="dequantise"),
+        helper.make_node("Add", ["c", "d"], ["sum"], name="add"),
+        helper.make_node("Split", ["sum"], ["left", "right"], name="split"),
+        helper.make_node("Mul", ["left", "right"], [OUTPUT_NAME], name="mul"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (INPUT_NAME, OUTPUT_NAME)]
+    model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:]))
+    onnx.save_model(model, str(tmp_path / "b.onnx"))
+    assert sorted(tail_nodes(tmp_path / "b.onnx")) == ["add", "mul", "split"]
+
+
+def test_a_damaged_file_is_refused(tmp_path, onnx_path):
+    with pytest.raises(UsageError, match=r"no\.onnx: cannot be read"):
+        tail_nodes(tmp_path / "no.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"\x3a\xff\xff\x01abc")
+    with pytest.raises(ModelFileError, match="not an ONNX file, or damaged"):
+        tail_nodes(tmp_path / "bad.onnx")
+    onnx_path.write_bytes(onnx_path.read_bytes()[:-40])
+    with pytest.raises(ModelFileError):
+        _command(onnx_path)
+
+
+@pytest.mark.parametrize(
+    ("version", "settings", "complaint"),
+    [
+        ("8.5", {}, "expected 8.6, 10 or 11"),
+        ("9", {}, "expected 8.6, 10 or 11"),
+        ("new", {}, "TensorRT 'new' is not a version"),
+        ("8.6", {"strip_weights": True}, "expected 10 or later"),
+        ("11", {"strongly_typed": False}, "leave strong typing on"),
+        ("10", {"precision": "int8"}, "stored in fp16, not in int8"),
+    ],
+)
+def test_what_a_version_lacks_is_refused(onnx_path, version, settings, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        _command(onnx_path, version, **settings)
+
+
+def test_the_command_line_prints_the_command_and_writes_nothing(onnx_path):
+    before = sorted(onnx_path.parent.iterdir())
+    outcome = rrid_edge("export", onnx_path, "--print-trtexec", "--trtexec-version", "8.6", "--max-batch", 16)
+    assert outcome.code == 0, outcome
+    words = shlex.split(outcome.out.replace("\\\n", ""))
+    assert tuple(words) == _command(onnx_path, "8.6", max_batch=16).arguments
+    assert "names some layers by itself" in outcome.err
+    assert sorted(onnx_path.parent.iterdir()) == before
+
+
+def test_the_command_is_that_of_the_installed_version(onnx_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    outcome = rrid_edge("export", onnx_path, "--print-trtexec", "--json")
+    facts = json.loads(outcome.out)
+    assert (facts["tensorrt"], facts["command"]) == ("10", list(_command(onnx_path).arguments))
+    assert "no TensorRT is installed here" in outcome.err
+    world = install(monkeypatch, "11.4.0.106")
+    outcome = rrid_edge("export", onnx_path, "--print-trtexec", "--json")
+    facts = json.loads(outcome.out)
+    assert (facts["tensorrt"], facts["command"]) == ("11.4.0.106", list(_command(onnx_path, "11").arguments))
+    assert world.configs == []
+
+
+def test_only_an_onnx_file_has_a_command(tmp_path):
+    refused(rrid_edge("export", tmp_path / "a.pth", "--print-trtexec"), 2, "trtexec builds from an ONNX file")
+    path = save_tiny_model(tmp_path / "rrid.onnx")
+    outcome = rrid_edge("export", path, "--print-trtexec", "--trtexec-version", "7")
+    refused(outcome, 2, "expected 8.6, 10 or 11", "--trtexec-version")
