@@ -21,7 +21,7 @@ def build(onnx: Path, settings: BuildSettings) -> Path:
     engine = engine_path(onnx, read_spec(onnx).precision)
     with ProgressBar("building the engine") as bar:
         sidecar = build_engine(onnx, engine, settings, progress=bar)
-    show(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s or 0:.0f} s")
+    show(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s or 0:.0f} s; {sidecar.proof.in_words()}")
     return engine
 
 

@@ -83,10 +83,7 @@ def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
         ("built from", f"{printable(sidecar.onnx_name)}, sha256 {sidecar.onnx_sha256}, {_built(sidecar)}"),
         ("runs on", f"TensorRT {machine.tensorrt}, {gpu}"),
         ("batches", f"{profile.min_batch} to {profile.max_batch} images, tuned for {profile.opt_batch}"),
-        (
-            "layers",
-            f"{proof.half} in fp16, {proof.int8} in int8, {proof.single} in fp32, {proof.other} other",
-        ),
+        ("layers", proof.in_words()),
         ("built as", ", ".join(chosen) or "plain"),
         ("plan", f"{sidecar.plan_bytes / 1e6:.1f} MB, sha256 {sidecar.plan_sha256}"),
         ("written by", f"rrid-edge {sidecar.spec.version}"),

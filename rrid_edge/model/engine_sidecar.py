@@ -86,6 +86,28 @@ class BuildFlags:
 
 
 @dataclass(frozen=True)
+class Products:
+    """Number of convolutions and matrix products of the built engine per type that they multiply in.
+
+    Attributes:
+        half: those in float16.
+        int8: those in int8.
+        single: those in float32.
+        other: those whose type TensorRT's inspector does not tell.
+    """
+
+    half: Count
+    int8: Count
+    single: Count
+    other: Count
+
+    @property
+    def total(self) -> int:
+        """Number of all convolutions and matrix products."""
+        return self.half + self.int8 + self.single + self.other
+
+
+@dataclass(frozen=True)
 class PrecisionProof:
     """Number of layers of the built engine per type, from TensorRT's inspector.
 
@@ -94,12 +116,32 @@ class PrecisionProof:
         int8: layers with int8 tensors.
         single: layers with float32 tensors only.
         other: layers without floating-point tensors (shape arithmetic, uint8 copies).
+        products: the convolutions and matrix products among them, which prove the precision; None if the engine was
+            built before they were counted.
     """
 
     half: Count
     int8: Count
     single: Count
     other: Count
+    products: Products | None = None
+
+    @property
+    def layers(self) -> int:
+        """Number of all layers."""
+        return self.half + self.int8 + self.single + self.other
+
+    def in_words(self) -> str:
+        """The counts of the convolutions and matrix products per type, as a phrase."""
+        counted, what = self.products, "convolutions and matrix products"
+        if counted is None:
+            counted, what = Products(self.half, self.int8, self.single, self.other), "layers"
+        of_all = f" of {self.layers} layers" if self.products else ""
+        unknown = f", {counted.other} of another or unknown type" if counted.other else ""
+        return (
+            f"{counted.total} {what}{of_all}: {counted.half} in float16, {counted.int8} in int8, {counted.single} in "
+            f"float32{unknown}"
+        )
 
 
 @dataclass(frozen=True)

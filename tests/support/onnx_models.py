@@ -14,7 +14,10 @@ from rrid_edge.model.weights import WEIGHTS_KEY, contract_file
 
 
 def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelProto:
-    """uint8 images -> mean colours of 6 x 2 cells -> random projection -> unit descriptors."""
+    """uint8 images -> mean colours of 6 x 2 cells -> random projection -> unit descriptors.
+
+    The nodes have names of the demo network, whose engines' layers the TensorRT stand-in lists.
+    """
     spec = spec or fake_spec()
     cells = (spec.height_px // 6, spec.width_px // 2)
     weight = np.random.default_rng(seed).standard_normal((36, spec.dimension)).astype(np.float32)
@@ -25,15 +28,17 @@ def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelPro
         "small": np.float32(1e-6),
     }
     nodes = [
-        helper.make_node("Cast", [INPUT_NAME], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["float"], ["channels"], perm=[0, 3, 1, 2]),
-        helper.make_node("Sub", ["channels", "half"], ["centred"]),
-        helper.make_node("AveragePool", ["centred"], ["pooled"], kernel_shape=cells, strides=cells),
-        helper.make_node("Reshape", ["pooled", "flat"], ["rows"]),
-        helper.make_node("MatMul", ["rows", "weight"], ["features"]),
-        helper.make_node("ReduceL2", ["features"], ["norm"], axes=[1], keepdims=1),
-        helper.make_node("Max", ["norm", "small"], ["length"]),
-        helper.make_node("Div", ["features", "length"], [OUTPUT_NAME]),
+        helper.make_node("Cast", [INPUT_NAME], ["float"], name="node__to_copy", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["channels"], name="node_permute", perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["channels", "half"], ["centred"], name="node_add"),
+        helper.make_node(
+            "AveragePool", ["centred"], ["pooled"], name="node_max_pool2d", kernel_shape=cells, strides=cells
+        ),
+        helper.make_node("Reshape", ["pooled", "flat"], ["rows"], name="node_Reshape_62"),
+        helper.make_node("MatMul", ["rows", "weight"], ["features"], name="node_matmul"),
+        helper.make_node("ReduceL2", ["features"], ["norm"], name="node_sum_5", axes=[1], keepdims=1),
+        helper.make_node("Max", ["norm", "small"], ["length"], name="node_clamp_min"),
+        helper.make_node("Div", ["features", "length"], [OUTPUT_NAME], name="node_div"),
     ]
     graph = helper.make_graph(
         nodes,

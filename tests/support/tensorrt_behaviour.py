@@ -1,7 +1,7 @@
 """The behaviour of the TensorRT stand-in: it parses, "builds" a plan of JSON, and runs it on the CUDA stand-in.
 
 The behaviour follows NVIDIA's documentation where wrong code would go unnoticed. Methods return None or False instead
-of raising. The inspector hides types until it gets a context with shapes. The lean runtime needs permission.
+of raising. The inspector hides types until the shapes of its context are resolved. The lean runtime needs permission.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rrid_edge.engines.fake import FakeEngine
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from support.cuda_standin import CudaStandin, install_cuda
+from support.tensorrt_layers import answer
 from support.tensorrt_standin import build_module
 
 MAGIC = b"ftrt"
-NO_SHAPES = "N/A due to dynamic shapes"
 
 
 class TensorRTStandin:
@@ -42,6 +42,7 @@ class TensorRTStandin:
         self.enqueue_error: str | None = None
         self.built_precision: str | None = None  # overrides the precision that was asked for
         self.cuts_names = False  # the inspector gives only names
+        self.half_tail = False  # the engine computes the norm in float16
         self.cache_fits = True
         self.progress: list[tuple[str, ...]] = []
         self.configs: list[Any] = []
@@ -318,37 +319,11 @@ def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
 def _information(world: TensorRTStandin, inspector: Any, form: Any) -> str:
     assert form.name == "JSON"
     plan = inspector.fake_engine.fake_plan
-    kinds = {
-        "fp32": ["single"] * 6,
-        "fp16": ["uint8", *["half"] * 4, "single"],
-        "int8": ["uint8", *["int8"] * 3, "half", "single"],
-    }
-    shaped = getattr(inspector, "fake_execution_context", None) is not None and hasattr(
-        inspector.fake_execution_context, "fake_batch"
-    )
     if world.cuts_names or not plan["detailed"]:
         return json.dumps({"Layers": [f"layer {index}" for index in range(6)]})
-    layers = [
-        _layer_json(world, index, kind if shaped else "hidden") for index, kind in enumerate(kinds[plan["precision"]])
-    ]
-    rest = "I/O Tensors" if world.generation == 11 else "Bindings"
-    return json.dumps({"Layers": layers, rest: [INPUT_NAME, OUTPUT_NAME]})
-
-
-def _layer_json(world: TensorRTStandin, index: int, kind: str) -> dict[str, object]:
-    old = {
-        "single": "Row major linear FP32",
-        "half": "Channel major FP16 format where channel % 8 == 0",
-        "int8": "Thirty-two wide channel vectorized row major Int8 format",
-        "uint8": "Row major linear UInt8 format",
-        "hidden": NO_SHAPES,
-    }
-    new = {"single": "Float", "half": "Half", "int8": "Int8", "uint8": "UInt8", "hidden": NO_SHAPES}
-    if world.generation == 11:
-        tensor = {"Name": f"t{index}", "Format": "Linear", "Datatype": new[kind]}
-    else:
-        tensor = {"Name": f"t{index}", "Format/Datatype": (old if world.generation == 8 else new)[kind]}
-    return {"Name": f"layer {index}", "LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor]}
+    context = getattr(inspector, "fake_execution_context", None)
+    shaped = getattr(context, "fake_inferred", None) is not None
+    return answer(world.generation, plan["precision"], shaped=shaped, tail="half" if world.half_tail else "single")
 
 
 def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
@@ -369,8 +344,12 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         low, _best, high = self.fake_engine.fake_plan["profile"]
         if name != INPUT_NAME or not low[0] <= shape[0] <= high[0] or list(shape)[1:] != low[1:]:
             return False
-        self.fake_batch = shape[0]
+        self.fake_batch, self.fake_inferred = shape[0], None
         return True
+
+    def infer_shapes(self: Any) -> list[str]:
+        self.fake_inferred = getattr(self, "fake_batch", None)
+        return [INPUT_NAME] if self.fake_inferred is None else []
 
     def execute(self: Any, stream_handle: int) -> bool:
         stream = world.cuda.streams[stream_handle]
@@ -401,7 +380,7 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         "ICudaEngine.get_tensor_profile_shape": profile_shape,
         "ICudaEngine.create_execution_context": new_context,
         "IExecutionContext.set_input_shape": set_input_shape,
-        "IExecutionContext.infer_shapes": lambda self: [] if hasattr(self, "fake_batch") else [INPUT_NAME],
+        "IExecutionContext.infer_shapes": infer_shapes,
         "IExecutionContext.get_tensor_shape": lambda self, name: world.dims(
             *shape_of(self.fake_engine.fake_spec, name, self.fake_batch)
         ),

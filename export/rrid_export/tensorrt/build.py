@@ -28,8 +28,9 @@ from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import read_checked_spec
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_export.tensorrt.network import configure, parse_network
+from rrid_export.tensorrt.nodes import read_node_names
 from rrid_export.tensorrt.progress import BuildProgress, watch_trt10_11
-from rrid_export.tensorrt.proof import check_precision, count_layers, inspect_engine
+from rrid_export.tensorrt.proof import check_precision, check_tail, count_layers, inspect_engine
 from rrid_export.tensorrt.settings import BuildSettings, check_settings, is_strongly_typed
 
 if TYPE_CHECKING:
@@ -141,8 +142,11 @@ class _Build:
         if context is None:
             raise self._refused("making a context of the engine it just built")
         information = inspect_engine(self.trt, engine, context, self.spec, self.settings.opt_batch)
-        proof = count_layers(information)
-        check_precision(proof, self.spec.precision)
+        nodes = read_node_names(self.onnx_path)
+        proof = count_layers(information, nodes)
+        check_precision(proof, self.spec.precision, nodes)
+        if self.spec.precision != "fp32" and not is_strongly_typed(self.trt, self.settings):
+            check_tail(information, nodes)
         return proof
 
     def describe(self, plan: bytes, proof: PrecisionProof, build_s: float) -> EngineSidecar:

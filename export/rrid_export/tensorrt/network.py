@@ -115,7 +115,11 @@ def _choose_precision_trt8_10(
     config.set_flag(trt.BuilderFlag.FP16)
     if precision == "int8":
         config.set_flag(trt.BuilderFlag.INT8)
-    config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+        # 8.6 cannot obey: with constraints that it must keep, it finds no kernel for any int8 layer. So the types of
+        # the tail are a wish here, and proof.check_tail looks at what came of it.
+        config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+    else:
+        config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     _constrain_tail_trt8_10(trt, network)
 
 
