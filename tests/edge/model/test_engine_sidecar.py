@@ -14,6 +14,7 @@ from rrid_edge.model.engine_sidecar import (
     EngineSidecar,
     Machine,
     PrecisionProof,
+    Products,
     Profile,
     version_numbers,
 )
@@ -39,7 +40,7 @@ SIDECAR = EngineSidecar(
     plan_bytes=3,
     build_s=12.5,
     flags=FLAGS,
-    proof=PrecisionProof(half=50, int8=0, single=6, other=2),
+    proof=PrecisionProof(half=50, int8=0, single=6, other=2, products=Products(half=20, int8=0, single=3, other=0)),
 )
 
 
@@ -166,6 +167,17 @@ def test_hardware_compatible_plans_run_on_smaller_models(engine):
     sidecar.check_fits(replace(HERE, multiprocessors=4), engine)
 
 
+def test_a_sidecar_without_counts_of_products_is_read(engine):
+    values = json.loads(sidecar_path(engine).read_text())
+    assert values["precision_proof"].pop("products") == {"half": 20, "int8": 0, "single": 3, "other": 0}
+    sidecar_path(engine).write_text(json.dumps(values))
+    proof = EngineSidecar.read(engine).proof
+    assert proof == PrecisionProof(half=50, int8=0, single=6, other=2)
+    assert proof.in_words() == "58 layers: 50 in float16, 0 in int8, 6 in float32, 2 of another or unknown type"
+    told = "23 convolutions and matrix products of 58 layers: 20 in float16, 0 in int8, 3 in float32"
+    assert SIDECAR.proof.in_words() == told
+
+
 def test_a_sidecar_without_the_number_of_multiprocessors_is_read(engine):
     values = json.loads(sidecar_path(engine).read_text())
     assert values.pop("multiprocessors") == 16
@@ -232,6 +244,8 @@ def _remove(*keys: str):
         (_change("build_s", value=-1), "float >= 0.0 at build_s"),
         (_change("precision_proof", value=3), "Expected object, got int at precision_proof"),
         (_change("precision_proof", "half", value=-1), "int >= 0 at precision_proof.half"),
+        (_change("precision_proof", "products", "int8", value=-1), "int >= 0 at precision_proof.products.int8"),
+        (_change("precision_proof", "products", value=3), r"Expected .*object.*, got int at precision_proof.products"),
     ],
 )
 def test_a_damaged_sidecar_is_refused_in_one_line(engine, change, complaint):
