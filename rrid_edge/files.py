@@ -167,6 +167,19 @@ def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
         raise _refusal(path, error.strerror or str(error)) from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that :func:`atomic_output` could not write to, before long work. Nothing is created.
+
+    Raises:
+        OutputError: the folder, or the nearest one above it that exists, is no folder or denies writing.
+    """
+    nearest = next((place for place in (folder, *folder.absolute().parents) if os.path.lexists(place)), folder)
+    if not nearest.is_dir():
+        raise _refusal(folder, os.strerror(errno.ENOTDIR))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _refusal(folder, os.strerror(errno.EACCES))
+
+
 def _default_mode(place: Path) -> int:
     """Permissions of a new file in ``place``. Reading the process's umask itself would change it for other threads."""
     plain = place / ".plain"

@@ -65,7 +65,10 @@ class _Writer:
         """Flags that give the engine the precision of the ONNX file."""
         if self.generation == 11:
             if not self.settings.strongly_typed:
-                raise UsageError("builder flags do not choose precisions in TensorRT 11: leave strong typing on")
+                raise UsageError(
+                    "builder flags do not choose precisions in TensorRT 11: leave strong typing on",
+                    parameter="strongly_typed",
+                )
             return []
         if self.generation == 10 and self.settings.strongly_typed:
             return ["--stronglyTyped"]
@@ -110,6 +113,7 @@ SETTINGS: Mapping[str, Callable[[_Writer], list[str]]] = {
     "tf32": lambda writer: [] if writer.settings.tf32 else ["--noTF32"],
     "optimization_level": lambda writer: _option("--builderOptimizationLevel", writer.settings.optimization_level),
     "version_compatible": lambda writer: ["--versionCompatible"] if writer.settings.version_compatible else [],
+    "exclude_lean_runtime": lambda writer: ["--excludeLeanRuntime"] if writer.settings.exclude_lean_runtime else [],
     "hardware_compatible": lambda writer: (
         ["--hardwareCompatibilityLevel=ampere+"] if writer.settings.hardware_compatible else []
     ),

@@ -1,7 +1,12 @@
-"""Options of a TensorRT engine's build."""
+"""Options of a TensorRT engine's build.
+
+The help of an option that only shapes an engine begins with ``Engine:``. Such an option is refused where no engine is
+built.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,12 +16,33 @@ OptBatchOption = Annotated[int, typer.Option(min=1, help="Engine: batch size to 
 MaxBatchOption = Annotated[int, typer.Option(min=1, help="Engine: largest batch size.")]
 WorkspaceOption = Annotated[int, typer.Option(min=1, help="Engine: scratch memory of the builder, in MiB.")]
 VersionCompatibleOption = Annotated[
-    bool, typer.Option("--version-compatible", help="Engine: also run on newer TensorRT versions.")
+    bool,
+    typer.Option("--version-compatible", help="Engine: also run on newer TensorRT versions. Needs libnvinfer_lean.so."),
+]
+ExcludeLeanRuntimeOption = Annotated[
+    bool,
+    typer.Option(
+        "--exclude-lean-runtime", help="Engine: with --version-compatible, leave libnvinfer_lean.so out of the plan."
+    ),
 ]
 HardwareCompatibleOption = Annotated[
     bool, typer.Option("--hardware-compatible", help="Engine: also run on other GPUs (not on Jetson).")
 ]
 StripWeightsOption = Annotated[bool, typer.Option("--strip-weights", help="Engine: leave out its weights.")]
+StrongTypingOption = Annotated[
+    bool,
+    typer.Option(
+        "--strong-typing/--weak-typing",
+        help="Engine: take types from the ONNX file. --weak-typing lets TensorRT 10 choose by builder flags.",
+    ),
+]
+OptimizationLevelOption = Annotated[
+    int | None, typer.Option(min=0, max=5, help="Engine: effort of the builder; default: TensorRT's own.")
+]
+Tf32Option = Annotated[bool, typer.Option("--tf32", help="Engine: allow TF32 rounding of float32 products.")]
+TimingCacheOption = Annotated[
+    Path | None, typer.Option("--timing-cache", help="Engine: folder of kernel times; default: the engine's own.")
+]
 PrintTrtexecOption = Annotated[
     bool, typer.Option("--print-trtexec", help="Print the trtexec command that builds MODEL.onnx; build nothing.")
 ]

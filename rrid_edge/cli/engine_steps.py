@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rrid_edge.cli.common import ProgressBar, say, show
-from rrid_edge.errors import MissingDependencyError
+from rrid_edge.errors import MissingDependencyError, printable
 
 if TYPE_CHECKING:
     from rrid_export.tensorrt.settings import BuildSettings
 
 
-def build(onnx: Path, settings: BuildSettings) -> Path:
-    """Build the TensorRT engine of an ONNX file, beside it; returns the engine file."""
+_SPELLINGS = {"workspace_mib": "workspace"}
+"""Settings of a build whose option has another name."""
+
+
+def settings_of(parameters: Mapping[str, Any]) -> BuildSettings:
+    """The settings of a build from the parameters of a command: each setting has the parameter of its name."""
+    from rrid_export.tensorrt.settings import BuildSettings
+
+    names = {item.name: _SPELLINGS.get(item.name, item.name) for item in fields(BuildSettings)}
+    return BuildSettings(**{name: parameters[given] for name, given in names.items() if given in parameters})
+
+
+def build(onnx: Path, settings: BuildSettings, folder: Path | None = None, *, quiet: bool = False) -> Path:
+    """Build the TensorRT engine of an ONNX file, in ``folder`` or beside it; returns the engine file.
+
+    With ``quiet``, stdout is kept for JSON.
+    """
     from rrid_edge.model.names import engine_path
     from rrid_edge.model.onnx_header import read_spec
     from rrid_export.tensorrt.build import build_engine
 
-    engine = engine_path(onnx, read_spec(onnx).precision)
+    engine = engine_path(onnx if folder is None else folder / onnx.name, read_spec(onnx).precision)
     with ProgressBar("building the engine") as bar:
         sidecar = build_engine(onnx, engine, settings, progress=bar)
-    show(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s or 0:.0f} s; {sidecar.proof.in_words()}")
+    tell = say if quiet else show
+    tell(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s or 0:.0f} s; {sidecar.proof.in_words()}")
     return engine
 
 
-def build_here(models: list[Path], settings: BuildSettings, *, required: bool) -> None:
+def build_here(models: list[Path], settings: BuildSettings, options: list[str], *, required: bool, quiet: bool) -> None:
     """Build engines on this machine. If it cannot, say what to run on the device.
+
+    Args:
+        models: the ONNX files.
+        settings: how to build.
+        options: the options that gave the settings.
+        required: an engine is expected.
+        quiet: keep stdout for JSON.
 
     Raises:
         MissingDependencyError: TensorRT or a GPU is missing, and ``required`` is True.
     """
     try:
         for onnx in models:
-            build(onnx, settings)
+            build(onnx, settings, quiet=quiet)
     except MissingDependencyError as error:
-        names, commands = " and ".join(map(str, models)), "; ".join(f"rrid-edge export {onnx}" for onnx in models)
+        names, commands = " and ".join(map(str, models)), "; ".join(_command(onnx, options) for onnx in models)
         line = f"{names}: written, but no TensorRT engine was built ({error.message}); on the device run: {commands}"
         if required:
             raise MissingDependencyError(line) from error
         say(line)  # not an error for int8 alone: OpenVINO runs the ONNX file on the CPU
+
+
+def _command(onnx: Path, options: list[str]) -> str:
+    return " ".join(["rrid-edge export", printable(onnx), *map(shlex.quote, options)])

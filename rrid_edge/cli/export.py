@@ -10,17 +10,23 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, require, say, show
 from rrid_edge.cli.engine_options import (
+    ExcludeLeanRuntimeOption,
     HardwareCompatibleOption,
     MaxBatchOption,
     MinBatchOption,
     OptBatchOption,
+    OptimizationLevelOption,
     PrintTrtexecOption,
     StripWeightsOption,
+    StrongTypingOption,
+    Tf32Option,
+    TimingCacheOption,
     TrtexecVersionOption,
     VersionCompatibleOption,
     WorkspaceOption,
 )
-from rrid_edge.cli.engine_steps import build, build_here
+from rrid_edge.cli.engine_steps import build, build_here, settings_of
+from rrid_edge.cli.given import given_engine_options, refuse_engine_options, refuse_network_options
 from rrid_edge.cli.options import WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
 from rrid_edge.cli.trtexec_steps import print_trtexec as print_command
@@ -39,11 +45,15 @@ if TYPE_CHECKING:
     "argument is an exported ONNX file, only its engine is built.",
 )
 def export(
+    context: typer.Context,
     checkpoint: Annotated[
         Path,
         typer.Argument(help="Checkpoint of rrid-edge train, published weights, or exported ONNX file."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("models"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write to; default: models, or that of the ONNX file."),
+    ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Also write the float16 model and its TensorRT engine.")] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write the int8 model and its TensorRT engine; needs --calib.")
@@ -77,34 +87,35 @@ def export(
     max_batch: MaxBatchOption = 32,
     workspace: WorkspaceOption = 1024,
     version_compatible: VersionCompatibleOption = False,
+    exclude_lean_runtime: ExcludeLeanRuntimeOption = False,
     hardware_compatible: HardwareCompatibleOption = False,
     strip_weights: StripWeightsOption = False,
+    strongly_typed: StrongTypingOption = True,
+    optimization_level: OptimizationLevelOption = None,
+    tf32: Tf32Option = False,
+    timing_cache_folder: TimingCacheOption = None,
     print_trtexec: PrintTrtexecOption = False,
     trtexec_version: TrtexecVersionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.model.names import Kind
-    from rrid_export.tensorrt.settings import BuildSettings
 
-    settings = BuildSettings(
-        min_batch=min_batch,
-        opt_batch=opt_batch,
-        max_batch=max_batch,
-        workspace_mib=workspace,
-        version_compatible=version_compatible,
-        hardware_compatible=hardware_compatible,
-        strip_weights=strip_weights,
-    )
+    settings = settings_of(context.params)
     to_build: list[Path] = []
     kind = _checked_kind(checkpoint, int8, calib)
+    if kind is Kind.ONNX:
+        refuse_network_options(context)
     if print_trtexec:
-        print_command(checkpoint, settings, trtexec_version, as_json=as_json)
+        print_command(checkpoint, settings, trtexec_version, output, as_json=as_json)
         return
     if kind is Kind.ONNX:
         refuse_weights(weights, checkpoint)
-        written = build(checkpoint, settings)
+        written = build(checkpoint, settings, output, quiet=as_json)
         facts: dict[str, object] = {"engine": str(written)}
     else:
+        if not (fp16 or int8):
+            refuse_engine_options(context)
+        output = output or Path("models")
         source = _load(checkpoint, height, width, weights)
         say(f"{source.describe()}; writing to {output}")
         from rrid_edge.crops.folder import find_images
@@ -124,7 +135,7 @@ def export(
     if as_json:
         print_json(facts)
     if to_build:
-        build_here(to_build, settings, required=fp16)
+        build_here(to_build, settings, given_engine_options(context), required=fp16, quiet=as_json)
 
 
 def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None) -> Kind:

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 _DEFAULT_VERSION = "10"
 
 
-def print_trtexec(model: Path, settings: BuildSettings, version: str | None, *, as_json: bool) -> None:
+def print_trtexec(
+    model: Path, settings: BuildSettings, version: str | None, folder: Path | None, *, as_json: bool
+) -> None:
     """Print the trtexec command that builds the engine of an ONNX file. Nothing is built or written.
 
     Args:
         model: the ONNX file.
         settings: settings of the build.
         version: version of TensorRT; None takes the installed one, or 10 if there is none.
+        folder: folder of the engine; None: that of the ONNX file.
         as_json: print the arguments and remarks as JSON.
 
     Raises:
@@ -36,7 +39,7 @@ def print_trtexec(model: Path, settings: BuildSettings, version: str | None, *, 
         )
     if version is None:
         version = _installed_version()
-    engine = engine_path(model, read_spec(model).precision)
+    engine = engine_path(model if folder is None else folder / model.name, read_spec(model).precision)
     command = trtexec_command(model, engine, settings, version=version)
     if as_json:
         print_json({"tensorrt": version, "command": command.arguments, "remarks": command.remarks})

@@ -69,6 +69,7 @@ class BuildFlags:
     Attributes:
         strongly_typed: True if the ONNX file set the types (TensorRT 10 and later); False if builder flags did.
         version_compatible: the plan also runs on later TensorRT versions.
+        exclude_lean_runtime: on these versions it needs the lean runtime of the version that built it.
         hardware_compatible: the plan runs on every GPU from compute capability 8.0 on.
         strip_weights: the plan has no weights; they are read from the ONNX file at load time.
         tf32: products of float32 values may be rounded to TF32.
@@ -83,6 +84,7 @@ class BuildFlags:
     tf32: bool | None
     workspace_mib: Count | None
     optimization_level: Annotated[int, Meta(ge=0, le=5)] | None
+    exclude_lean_runtime: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class _Source:
     # The name becomes part of a path that is read, so it must not leave the engine's folder.
     name: Annotated[str, Meta(pattern=r"\A(?!\.\.?\Z)[^/\x00]+\Z", max_length=255)]
     sha256: Sha256
+    beside: bool = True
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ class EngineSidecar:
         profile: batch sizes that the plan accepts.
         onnx_name: file name of the source ONNX file.
         onnx_sha256: sha256 (hex) of the source ONNX file.
+        onnx_beside: the source ONNX file was in the engine's folder when the engine was built.
         plan_sha256: sha256 (hex) of the plan.
         plan_bytes: size of the plan.
         build_s: duration of the build; None if it is not known.
@@ -210,6 +214,7 @@ class EngineSidecar:
     flags: BuildFlags
     proof: PrecisionProof
     built_by: str = OWN_BUILDER
+    onnx_beside: bool = True
 
     def to_json(self) -> dict[str, object]:
         """The sidecar as JSON values, with names, dtypes and shapes for readers without this package."""
@@ -223,7 +228,7 @@ class EngineSidecar:
             "input": {"name": INPUT_NAME, "dtype": "uint8", "shape": ["batch", spec.height_px, spec.width_px, 3]},
             "output": {"name": OUTPUT_NAME, "dtype": "float32", "shape": ["batch", spec.dimension]},
             "profile": asdict(self.profile),
-            "source_onnx": {"name": self.onnx_name, "sha256": self.onnx_sha256},
+            "source_onnx": {"name": self.onnx_name, "sha256": self.onnx_sha256, "beside": self.onnx_beside},
             "plan": {"sha256": self.plan_sha256, "bytes": self.plan_bytes},
             "built_by": self.built_by,
             "build_s": None if self.build_s is None else round(self.build_s, 3),
@@ -276,6 +281,7 @@ class EngineSidecar:
             flags=stored.flags,
             proof=stored.precision_proof,
             built_by=stored.built_by,
+            onnx_beside=stored.source_onnx.beside,
         )
 
     def check_fits(self, machine: Machine, engine_path: Path) -> None:
@@ -300,7 +306,7 @@ class EngineSidecar:
         if wrong:
             raise ModelFileError(
                 f"{printable(engine_path)}: this engine was built for {' and '.join(wrong)}; build it for this machine "
-                f"with: {rebuild_command(engine_path, self.onnx_name)}"
+                f"with: {self.rebuild_command(engine_path)}"
             )
 
     def read_plan(self, engine_path: Path) -> bytes:
@@ -327,8 +333,14 @@ class EngineSidecar:
             return plan
         raise ModelFileError(
             f"{printable(engine_path)}: the engine file is damaged or was replaced ({found}); rebuild it with: "
-            f"{rebuild_command(engine_path, self.onnx_name)}"
+            f"{self.rebuild_command(engine_path)}"
         )
+
+    def rebuild_command(self, engine_path: Path) -> str:
+        """The command that rebuilds the engine on this machine. Dots stand for a folder that is not known."""
+        if self.onnx_beside:
+            return rebuild_command(engine_path, self.onnx_name)
+        return f"rrid-edge export .../{printable(self.onnx_name)} --output {printable(engine_path.parent)}"
 
     def _fits_version(self, version: str) -> bool:
         if version == self.machine.tensorrt:

@@ -92,6 +92,7 @@ CHANGES = {
     "optimization_level": (5, {"--builderOptimizationLevel=5"}, set()),
     "strongly_typed": (False, {"--fp16", "--precisionConstraints=obey"}, {"--stronglyTyped"}),
     "version_compatible": (True, {"--versionCompatible"}, set()),
+    "exclude_lean_runtime": (True, {"--excludeLeanRuntime"}, set()),
     "hardware_compatible": (True, {"--hardwareCompatibilityLevel=ampere+"}, set()),
     "strip_weights": (True, {"--stripWeights"}, set()),
     "tf32": (True, set(), {"--noTF32"}),
@@ -108,7 +109,8 @@ def test_every_setting_has_a_decision():
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_setting_changes_its_flags_only(onnx_path, name):
     value, added, removed = CHANGES[name]
-    plain, changed = _flags(onnx_path), _flags(onnx_path, "10", **{name: value})
+    needed = {"version_compatible": True} if name == "exclude_lean_runtime" else {}
+    plain, changed = _flags(onnx_path, "10", **needed), _flags(onnx_path, "10", **needed, **{name: value})
     if name == "strongly_typed":
         changed = {flag for flag in changed if not flag.startswith("--layer")}
     assert changed - plain == added

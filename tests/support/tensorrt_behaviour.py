@@ -44,6 +44,7 @@ class TensorRTStandin:
         self.cuts_names = False  # the inspector gives only names
         self.half_tail = False  # the engine computes the norm in float16
         self.cache_fits = True
+        self.lean_runtimes = {f"libnvinfer_lean.so.{self.generation}": version}  # library -> its version
         self.progress: list[tuple[str, ...]] = []
         self.configs: list[Any] = []
         self.networks: list[Any] = []
@@ -70,6 +71,10 @@ class TensorRTStandin:
             found |= part
         return found
 
+    def load_library(self, library: str) -> None:
+        if library not in self.lean_runtimes:
+            raise OSError(f"{library}: cannot open shared object file")
+
     def need_gpu(self) -> None:
         if not self.cuda.asked or self.cuda.devices < 1:
             raise SystemError("the real TensorRT would crash the process here: nobody asked CUDA for a device")
@@ -84,6 +89,7 @@ class TensorRTStandin:
 def install(monkeypatch: pytest.MonkeyPatch, version: str) -> TensorRTStandin:
     """Replace CUDA and TensorRT by stand-ins for one test."""
     standin = TensorRTStandin(version, install_cuda(monkeypatch))
+    monkeypatch.setattr("rrid_edge.engines.tensorrt.lean.load_library", standin.load_library)
     monkeypatch.setitem(sys.modules, "tensorrt", standin.module)
     return standin
 
@@ -177,7 +183,7 @@ def _build(world: TensorRTStandin, builder: Any, network: Any, config: Any) -> A
         "profile": config.fake_profiles[0],
         "precision": world.built_precision or (spec.precision if allowed else "fp32"),
         "detailed": config.fake_profiling_verbosity.name == "DETAILED",
-        "lean_runtime": "VERSION_COMPATIBLE" in flags,
+        "lean_runtime": "VERSION_COMPATIBLE" in flags and "EXCLUDE_LEAN_RUNTIME" not in flags,
         "stripped": "STRIP_PLAN" in flags,
     }
     return world.host_memory(MAGIC + json.dumps(plan).encode())
@@ -274,6 +280,14 @@ def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         world.need_gpu()
         self.fake_logger = logger
         self.fake_engine_host_code_allowed = False
+        self.fake_version = world.version
+
+    def load_runtime(self: Any, path: str) -> Any:
+        if path not in world.lean_runtimes:
+            world.error(self.fake_logger, f"cannot load {path}")
+            return None
+        version = world.lean_runtimes[path]
+        return world.make("Runtime", logger=self.fake_logger, engine_host_code_allowed=False, version=version)
 
     def load(self: Any, serialized_engine: bytes) -> Any:
         content = bytes(serialized_engine)
@@ -283,6 +297,8 @@ def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         plan: dict[str, Any] = {} if reason else json.loads(content[len(MAGIC) :])
         if plan and plan["lean_runtime"] and not self.fake_engine_host_code_allowed:
             reason = "host code is not allowed"
+        elif plan and not plan["lean_runtime"] and plan["version"] != self.fake_version:
+            reason = f"the plan was built by {plan['version']}, this is {self.fake_version}"
         if reason:
             world.error(self.fake_logger, reason)
             return None
@@ -290,6 +306,17 @@ def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         # The engine keeps the runtime alive here. The real engine only refers to it.
         return world.make("ICudaEngine", plan=plan, spec=spec, runtime=self, weights=not plan["stripped"])
 
+    return {
+        "Runtime.__init__": new_runtime,
+        "Runtime.deserialize_cuda_engine": load,
+        "Runtime.load_runtime": load_runtime,
+        **_refitting(),
+        "ICudaEngine.create_engine_inspector": lambda self: world.make("EngineInspector", engine=self),
+        "EngineInspector.get_engine_information": lambda self, format: _information(world, self, format),  # noqa: A006
+    }
+
+
+def _refitting() -> dict[str, Callable[..., Any]]:
     def refit(self: Any, model: str) -> bool:
         self.fake_refitter.fake_source = read_spec(Path(model))
         return True
@@ -305,14 +332,10 @@ def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         self.fake_refitter = refitter
 
     return {
-        "Runtime.__init__": new_runtime,
-        "Runtime.deserialize_cuda_engine": load,
         "Refitter.__init__": new_refitter,
         "Refitter.refit_cuda_engine": refit_engine,
         "OnnxParserRefitter.__init__": new_parser_refitter,
         "OnnxParserRefitter.refit_from_file": refit,
-        "ICudaEngine.create_engine_inspector": lambda self: world.make("EngineInspector", engine=self),
-        "EngineInspector.get_engine_information": lambda self, format: _information(world, self, format),  # noqa: A006
     }
 
 

@@ -27,6 +27,7 @@ from rrid_edge.model.names import sidecar_path, timing_cache_name
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import read_checked_spec
 from rrid_edge.progress import NO_PROGRESS, Progress
+from rrid_export.tensorrt.folders import check_folders, is_beside
 from rrid_export.tensorrt.network import configure, parse_network
 from rrid_export.tensorrt.nodes import read_node_names
 from rrid_export.tensorrt.progress import BuildProgress, watch_trt10_11
@@ -63,7 +64,7 @@ def build_engine(
         ModelFileError: the ONNX file is damaged, its weights changed, it is not of this package, or TensorRT's parser
             refuses it.
         UsageError: this TensorRT version or GPU lacks a setting; ``settings.precision`` is not the file's; the GPU's
-            memory is too small.
+            memory is too small; an engine without weights is to be written to another folder than the ONNX file's.
         ArtefactError: TensorRT could not build the engine.
         CheckFailedError: the engine that was built has another precision.
         OutputError: the files cannot be written.
@@ -75,6 +76,7 @@ def build_engine(
             f"{printable(onnx_path)}: this model is stored in {spec.precision}, and an engine takes its precision from "
             f"there: make the {settings.precision} file first, with: rrid-edge export CHECKPOINT --{settings.precision}"
         )
+    check_folders(onnx_path, engine_path, settings)
     cuda = Cuda()  # first: without a GPU, TensorRT's Builder and Runtime crash or give no reason
     cuda.select_device()
     trt = load_tensorrt()
@@ -84,7 +86,7 @@ def build_engine(
     plan, timing_cache = build.make_plan(engine_path)
     build_s = time.perf_counter() - started
     proof = build.prove(plan, engine_path)
-    sidecar = build.describe(plan, proof, build_s)
+    sidecar = build.describe(plan, engine_path, proof, build_s)
     _write(engine_path, plan, sidecar)
     if timing_cache:
         _write_bytes(timing_cache_path(settings, engine_path, build.machine), timing_cache)
@@ -149,7 +151,7 @@ class _Build:
             check_tail(information, nodes)
         return proof
 
-    def describe(self, plan: bytes, proof: PrecisionProof, build_s: float) -> EngineSidecar:
+    def describe(self, plan: bytes, engine_path: Path, proof: PrecisionProof, build_s: float) -> EngineSidecar:
         """The sidecar of the plan."""
         settings = self.settings
         return EngineSidecar(
@@ -158,12 +160,14 @@ class _Build:
             profile=settings.profile,
             onnx_name=self.onnx_path.name,
             onnx_sha256=sha256_of_file(self.onnx_path),
+            onnx_beside=is_beside(self.onnx_path, engine_path),
             plan_sha256=hashlib.sha256(plan).hexdigest(),
             plan_bytes=len(plan),
             build_s=build_s,
             flags=BuildFlags(
                 strongly_typed=is_strongly_typed(self.trt, settings),
                 version_compatible=settings.version_compatible,
+                exclude_lean_runtime=settings.exclude_lean_runtime,
                 hardware_compatible=settings.hardware_compatible,
                 strip_weights=settings.strip_weights,
                 tf32=settings.tf32,

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import out_of_memory
 from rrid_edge.engines.tensorrt.api import generation, is_out_of_memory, last_error, make_logger
+from rrid_edge.engines.tensorrt.lean import (
+    LEAN_RUNTIME_VARIABLE,
+    load_lean_runtime,
+    missing_lean_runtime,
+    named_lean_runtime,
+)
 from rrid_edge.errors import ModelFileError, RridEdgeError, printable
 from rrid_edge.files import sha256_of_file
-from rrid_edge.model.engine_sidecar import EngineSidecar, rebuild_command
+from rrid_edge.model.engine_sidecar import EngineSidecar
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -21,7 +27,8 @@ if TYPE_CHECKING:
 class LoadedPlan:
     """A deserialised plan with the logger and runtime that the engine uses.
 
-    :meth:`release` frees the three in the order of their dependencies.
+    The lean runtime is None unless the plan was built by another TensorRT and does not contain it.
+    :meth:`release` frees them in the order of their dependencies.
     """
 
     path: Path
@@ -29,6 +36,7 @@ class LoadedPlan:
     errors: list[str] = field(default_factory=list)
     logger: trt.ILogger = None
     runtime: trt.Runtime = None
+    lean_runtime: trt.Runtime = None
     engine: trt.ICudaEngine = None
 
     def refused(self, doing: str) -> RridEdgeError:
@@ -39,12 +47,13 @@ class LoadedPlan:
             return out_of_memory(doing, reason)
         return ModelFileError(
             f"{printable(self.path)}: TensorRT refused {doing} ({reason}); rebuild the engine with: "
-            f"{rebuild_command(self.path, self.sidecar.onnx_name)}"
+            f"{self.sidecar.rebuild_command(self.path)}"
         )
 
     def release(self) -> None:
-        """Free engine, runtime and logger."""
+        """Free engine, runtimes and logger."""
         self.engine = None
+        self.lean_runtime = None
         self.runtime = None
         self.logger = None
 
@@ -57,6 +66,7 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
     Raises:
         UsageError: the file cannot be read, or the device memory is too small.
         ModelFileError: damaged bytes, a plan that TensorRT refuses, or the source ONNX of a stripped plan is missing.
+        MissingDependencyError: the plan needs a lean runtime that is not installed.
     """
     content = sidecar.read_plan(path)
     plan = LoadedPlan(path, sidecar)
@@ -64,7 +74,7 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
     plan.runtime = trt.Runtime(plan.logger)
     if sidecar.flags.version_compatible:
         plan.runtime.engine_host_code_allowed = True  # such a plan contains runtime code; its sha256 was checked
-    plan.engine = plan.runtime.deserialize_cuda_engine(content)
+    plan.engine = _runtime_for(trt, plan).deserialize_cuda_engine(content)
     if plan.engine is None:
         raise plan.refused("loading the engine")
     if sidecar.flags.strip_weights:
@@ -73,6 +83,24 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
         if generation(trt) < 10 or not _refit_trt10_11(trt, plan.engine, plan.logger, onnx_path):
             raise plan.refused(f"the weights of {printable(onnx_path)}")
     return plan
+
+
+def _runtime_for(trt: ModuleType, plan: LoadedPlan) -> trt.Runtime:
+    """The runtime that reads the plan: TensorRT's own, or the lean one of the TensorRT that built the plan."""
+    built = plan.sidecar.machine.tensorrt
+    if not plan.sidecar.flags.exclude_lean_runtime or built == trt.__version__:
+        return plan.runtime
+    library = named_lean_runtime() or load_lean_runtime(built)
+    if library is None:
+        raise missing_lean_runtime(
+            built,
+            f"{printable(plan.path)}: this engine was built without a lean runtime and",
+            f"name the library's path in the environment variable {LEAN_RUNTIME_VARIABLE}",
+        )
+    plan.lean_runtime = plan.runtime.load_runtime(library)
+    if plan.lean_runtime is None:
+        raise plan.refused(f"loading the lean runtime {printable(library)}")
+    return plan.lean_runtime
 
 
 def _check_source(onnx_path: Path, plan: LoadedPlan) -> None:

@@ -305,8 +305,8 @@ def test_hardware_compatible_is_refused_on_jetson_and_old_gpus(recent, onnx_path
         build_engine(onnx_path, engine_path, settings)
 
 
-def test_strip_weights_needs_tensorrt_10(world, onnx_path, engine_path):
-    settings = BuildSettings(strip_weights=True)
+def test_strip_weights_needs_tensorrt_10(world, onnx_path):
+    engine_path, settings = onnx_path.with_name("rrid.fp16.engine"), BuildSettings(strip_weights=True)
     if world.generation == 8:
         with pytest.raises(UsageError, match=r"strip_weights does not work with TensorRT 8\.6\.0"):
             build_engine(onnx_path, engine_path, settings)

@@ -85,7 +85,7 @@ def test_info_prints_an_engine(models):
     assert facts["engine"]["gpu"] == "Orin"
     assert facts["engine"]["multiprocessors"] == 16
     assert facts["engine"]["profile"] == {"min_batch": 1, "opt_batch": 8, "max_batch": 32}
-    assert facts["engine"]["source_onnx"] == {"name": "rrid.fp16.onnx", "sha256": sha256_of_file(onnx)}
+    assert facts["engine"]["source_onnx"] == {"name": "rrid.fp16.onnx", "sha256": sha256_of_file(onnx), "beside": True}
     assert json.loads(rrid_edge("info", onnx, "--json").out)["kind"] == "onnx"
     assert read_any_spec(path) == EngineSidecar.read(path).spec
 
