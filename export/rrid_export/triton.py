@@ -16,7 +16,7 @@ from pathlib import Path
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import atomic_output, write_text
 from rrid_edge.model.engine_sidecar import EngineSidecar
-from rrid_edge.model.names import is_engine
+from rrid_edge.model.names import is_engine, is_rtx_engine
 from rrid_edge.model.onnx_header import read_model_header
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import read_checked_spec
@@ -92,6 +92,11 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
     if is_engine(model):
         if not model.is_file():
             raise UsageError(f"{printable(model)}: no such engine file; build one with: rrid-edge export MODEL.onnx")
+        if is_rtx_engine(model):
+            raise UsageError(
+                f"{printable(model)}: Triton does not serve engines of TensorRT for RTX; give an ONNX file or an "
+                "engine of TensorRT"
+            )
         sidecar = EngineSidecar.read(model)
         sidecar.read_plan(model)
         config = _plan_config(model, sidecar, settings)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rrid_edge.errors import ArtefactError
+from rrid_edge.model.rtx_target import RTX_RUNTIME
 
 _TIMEOUT_S = 600
 
@@ -114,7 +115,7 @@ def _in_process(request: LoadRequest, cache: str) -> _Printed | None:
 
 def _load_once(request: LoadRequest) -> dict[str, float | None]:
     """Open the engine and run one image: seconds, and memory in MiB while it is open."""
-    gpu = _Gpu() if request.runtime in ("tensorrt", "onnxruntime-cuda") else None
+    gpu = _Gpu() if request.runtime in ("tensorrt", RTX_RUNTIME, "onnxruntime-cuda") else None
     start = time.perf_counter()
     import numpy as np
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.engines.base import Engine
-from rrid_edge.engines.opening import open_engine
+from rrid_edge.engines.opening import engine_runtime, open_engine
 from rrid_edge.errors import RridEdgeError
-from rrid_edge.model.names import is_engine, is_model, stem_of
+from rrid_edge.model.names import is_model, stem_of
 from rrid_edge.model.reading import read_any_spec
 from rrid_edge.model.spec import ModelSpec
 
@@ -80,8 +80,8 @@ def find_variants(
 
 
 def _candidates(path: Path, spec: ModelSpec, passed_over: list[str]) -> list[tuple[str, str | None]]:
-    if is_engine(path):
-        return [("tensorrt", None)]
+    if (runtime := engine_runtime(path)) is not None:
+        return [(runtime, None)]
     candidates: list[tuple[str, str | None]] = []
     if importlib.util.find_spec("onnxruntime") is not None:
         candidates.append(("onnxruntime", None))

@@ -151,7 +151,7 @@ def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None) -> Kind:
             "--int8 and --calib DIR go together: give both, with DIR a dataset or folder of training crops, or neither"
         )
     kind = kind_of(checkpoint)
-    if kind is Kind.ENGINE:
+    if kind in (Kind.ENGINE, Kind.RTX_ENGINE):
         raise UsageError(
             f"{printable(checkpoint)}: this is an engine already; give a checkpoint or the engine's ONNX file"
         )

@@ -31,7 +31,7 @@ def info(
 ) -> None:
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.engine_sidecar import EngineSidecar
-    from rrid_edge.model.names import Kind, is_engine
+    from rrid_edge.model.names import Kind, is_engine, kind_of
     from rrid_edge.model.onnx_header import read_model_header, read_spec
     from rrid_edge.model.weights import check_weights
 
@@ -39,7 +39,7 @@ def info(
     if is_engine(path):
         sidecar = EngineSidecar.read(path)
         sidecar.read_plan(path)  # otherwise these facts could be of another plan
-        spec, kind = sidecar.spec, Kind.ENGINE
+        spec, kind = sidecar.spec, kind_of(path)
         rows = _engine_rows(sidecar)
         facts: dict[str, object] = {"engine": _engine_facts(sidecar)}
     else:
@@ -74,20 +74,28 @@ def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
 
 def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
     """Facts of an engine only: machine, batch sizes, layers and build."""
-    machine, profile, proof = sidecar.machine, sidecar.profile, sidecar.proof
+    profile, proof = sidecar.profile, sidecar.proof
     chosen = [name.replace("_", " ") for name, value in asdict(sidecar.flags).items() if value is True]
-    gpu = f"{machine.gpu}, compute capability {machine.compute_capability}"
-    if machine.multiprocessors is not None:
-        gpu += f", {machine.multiprocessors} multiprocessors"
     return [
         ("built from", f"{printable(sidecar.onnx_name)}, sha256 {sidecar.onnx_sha256}, {_built(sidecar)}"),
-        ("runs on", f"TensorRT {machine.tensorrt}, {gpu}"),
+        ("runs on", _where(sidecar)),
         ("batches", f"{profile.min_batch} to {profile.max_batch} images, tuned for {profile.opt_batch}"),
         ("layers", proof.in_words()),
         ("built as", ", ".join(chosen) or "plain"),
         ("plan", f"{sidecar.plan_bytes / 1e6:.1f} MB, sha256 {sidecar.plan_sha256}"),
         ("written by", f"rrid-edge {sidecar.spec.version}"),
     ]
+
+
+def _where(sidecar: EngineSidecar) -> str:
+    """The version of TensorRT and the GPU that the engine needs."""
+    machine = sidecar.machine
+    if sidecar.rtx is not None:
+        return f"TensorRT for RTX {machine.tensorrt}, {sidecar.rtx.target.describe()}; {sidecar.rtx.note}"
+    gpu = f"{machine.gpu}, compute capability {machine.compute_capability}"
+    if machine.multiprocessors is not None:
+        gpu += f", {machine.multiprocessors} multiprocessors"
+    return f"TensorRT {machine.tensorrt}, {gpu}"
 
 
 def _built(sidecar: EngineSidecar) -> str:
@@ -99,7 +107,7 @@ def _engine_facts(sidecar: EngineSidecar) -> dict[str, object]:
     """The entries of the sidecar that are not in the spec."""
     names = ("tensorrt", "gpu", "compute_capability", "multiprocessors", "profile", "source_onnx", "plan", "build_s")
     values = sidecar.to_json()
-    return {name: values[name] for name in (*names, "flags", "precision_proof", "built_by")}
+    return {name: values[name] for name in (*names, "flags", "precision_proof", "built_by", "runtime", "rtx")}
 
 
 @app.command(

@@ -13,7 +13,10 @@ ModelOption = Annotated[
 ]
 RuntimeOption = Annotated[
     str,
-    typer.Option(help="Run on: auto, tensorrt, onnxruntime-cuda, openvino, openvino-gpu, openvino-npu, onnxruntime."),
+    typer.Option(
+        help="Run on: auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino, openvino-gpu, openvino-npu, "
+        "onnxruntime."
+    ),
 ]
 PrecisionOption = Annotated[
     str | None, typer.Option(help="Force OpenVINO's arithmetic: fp32, bf16 or fp16. [default: OpenVINO's choice]")

@@ -9,9 +9,15 @@ from pathlib import Path
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.model.names import is_engine
+from rrid_edge.model.names import Kind, kind_of
+from rrid_edge.model.rtx_target import RTX_RUNTIME
 
-RUNTIMES = ("auto", "tensorrt", "onnxruntime-cuda", "openvino", "openvino-gpu", "openvino-npu", "onnxruntime")
+RUNTIMES = (
+    *("auto", "tensorrt", RTX_RUNTIME, "onnxruntime-cuda"),
+    *("openvino", "openvino-gpu", "openvino-npu", "onnxruntime"),
+)
+_ENGINE_RUNTIMES = {Kind.ENGINE: "tensorrt", Kind.RTX_ENGINE: RTX_RUNTIME}
+_ENGINE_FILES = {"tensorrt": "an engine file (.engine)", RTX_RUNTIME: "an engine file for RTX (.rtx)"}
 _OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU", "openvino-npu": "NPU"}
 
 
@@ -26,10 +32,10 @@ def open_engine(
     """Open a model file on a runtime.
 
     Args:
-        path: an ONNX file, or a TensorRT engine (``.engine``, ``.plan``).
-        runtime: one of :data:`RUNTIMES`. ``auto`` takes the first available: TensorRT for an engine file; ONNX Runtime
-            CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. It never takes Intel's integrated
-            graphics or NPU.
+        path: an ONNX file, a TensorRT engine (``.engine``, ``.plan``), or one of TensorRT for RTX (``.rtx``).
+        runtime: one of :data:`RUNTIMES`. ``auto`` takes the first available: the TensorRT of an engine file; ONNX
+            Runtime CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. It never takes Intel's
+            integrated graphics or NPU.
         precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``). Other runtimes use the file's own.
         threads: CPU threads; 0 lets the runtime choose, within the cores that this process may use.
         max_batch: images per call; a TensorRT engine uses the limit of its profile.
@@ -54,6 +60,11 @@ def _refuse_name_without_utf8(path: Path) -> None:
             f"{printable(path)}: the name is not UTF-8, which no runtime opens; rename the file or its folder",
             parameter="model",
         ) from error
+
+
+def engine_runtime(path: Path) -> str | None:
+    """The runtime of an engine file, by its name; None for other files."""
+    return _ENGINE_RUNTIMES.get(kind_of(path))
 
 
 @dataclass(frozen=True)
@@ -92,16 +103,17 @@ def choose_runtime(path: str | Path, runtime: str = "auto", *, precision: str | 
             f"{printable(path)}: no such model file; give another one, or make one with: rrid-edge export CHECKPOINT",
             parameter="model",
         )
-    if is_engine(path) != (runtime == "tensorrt") and runtime != "auto":
-        wanted = "an engine file (.engine)" if runtime == "tensorrt" else "an ONNX file"
+    own = engine_runtime(path)
+    if runtime != "auto" and own != (runtime if runtime in _ENGINE_FILES else None):
+        wanted = _ENGINE_FILES.get(runtime, "an ONNX file")
         raise UsageError(
             f"{printable(path)}: runtime {runtime} needs {wanted}; choose the runtime auto, or another file",
             parameter="runtime",
         )
     if runtime != "auto":
         return RuntimeChoice(runtime, asked=True)
-    if is_engine(path):
-        return RuntimeChoice("tensorrt", asked=False)
+    if own is not None:
+        return RuntimeChoice(own, asked=False)
     chosen, reasons = _best_for_onnx(precision)
     return RuntimeChoice(chosen, asked=False, passed_over=tuple(reasons))
 

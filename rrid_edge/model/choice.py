@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
-from rrid_edge.model.names import is_engine, preferred_names
+from rrid_edge.machine.rtx import rtx_machine
+from rrid_edge.model.engine_sidecar import EngineSidecar
+from rrid_edge.model.names import is_engine, is_rtx_engine, preferred_names
 
 ENVIRONMENT_VARIABLE = "RRID_EDGE_MODEL"
 MODELS_FOLDER = Path("models")
@@ -30,6 +32,7 @@ def choose_model(
 
     Raises:
         UsageError: there is no model, or the named file does not exist.
+        ModelFileError: this machine runs engines for RTX, and the sidecar of the one in ``folder`` is damaged.
     """
     if model is not None:
         return _existing(model, "given"), "given"
@@ -39,7 +42,7 @@ def choose_model(
         return gallery_model, "the gallery was indexed with it"
     for name in preferred_names():
         candidate = folder / name
-        if candidate.is_file() and (not is_engine(candidate) or _engine_usable()):
+        if candidate.is_file() and _usable(candidate):
             return candidate, f"the best in {printable(folder)}/"
     raise UsageError(
         f"no model: none was given, and {printable(folder)}/ holds no exported model; give a model file, set "
@@ -55,6 +58,14 @@ def _existing(path: Path, source: str) -> Path:
             parameter="model",
         )
     return path
+
+
+def _usable(candidate: Path) -> bool:
+    """Whether this machine can run a file. Of an engine for RTX it is the GPU that decides."""
+    if not is_rtx_engine(candidate):
+        return not is_engine(candidate) or _engine_usable()
+    machine = rtx_machine()
+    return machine is not None and EngineSidecar.read(candidate).serves_rtx(machine)
 
 
 def _engine_usable() -> bool:

@@ -10,14 +10,16 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import write_text
-from rrid_edge.model.names import onnx_beside, sidecar_path
+from rrid_edge.machine.rtx import RtxMachine
+from rrid_edge.model.names import is_rtx_engine, onnx_beside, sidecar_path
+from rrid_edge.model.rtx_target import RTX_RUNTIME, RtxBuild
 from rrid_edge.model.spec import HEX64, INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1
@@ -36,6 +38,8 @@ BatchSize = Annotated[int, Meta(ge=1, le=1 << 20)]
 @dataclass(frozen=True)
 class Machine:
     """The machine that a plan is bound to.
+
+    A plan of TensorRT for RTX is bound to its version, and to the GPUs of :class:`RtxTarget` instead of one GPU.
 
     Attributes:
         tensorrt: full version of TensorRT, for example ``10.3.0``.
@@ -175,8 +179,12 @@ class _Stored(Machine):
     precision_proof: PrecisionProof
     metadata: dict[str, str]
     built_by: Builder = OWN_BUILDER
+    runtime: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt"
+    rtx: RtxBuild | None = None
 
     def __post_init__(self) -> None:
+        if (self.runtime == RTX_RUNTIME) != (self.rtx is not None):
+            raise ValueError("the runtime contradicts the facts of a build for RTX")
         if not self.profile.min_batch <= self.profile.opt_batch <= self.profile.max_batch:
             raise ValueError("the profile does not satisfy 1 <= min <= opt <= max")
 
@@ -201,6 +209,7 @@ class EngineSidecar:
         flags: build settings.
         proof: layers per type.
         built_by: program that built the plan: this package, or another one such as ``trtexec``.
+        rtx: facts of an engine of TensorRT for RTX; None for an engine of TensorRT.
     """
 
     spec: ModelSpec
@@ -215,12 +224,19 @@ class EngineSidecar:
     proof: PrecisionProof
     built_by: str = OWN_BUILDER
     onnx_beside: bool = True
+    rtx: RtxBuild | None = None
+
+    @property
+    def runtime(self) -> str:
+        """The runtime that runs the engine: ``tensorrt`` or ``tensorrt-rtx``."""
+        return "tensorrt" if self.rtx is None else RTX_RUNTIME
 
     def to_json(self) -> dict[str, object]:
         """The sidecar as JSON values, with names, dtypes and shapes for readers without this package."""
         spec = self.spec
         return {
             "format": SIDECAR_FORMAT,
+            "runtime": self.runtime,
             **asdict(self.machine),
             "precision": spec.precision,
             "fingerprint": spec.fingerprint,
@@ -234,6 +250,7 @@ class EngineSidecar:
             "build_s": None if self.build_s is None else round(self.build_s, 3),
             "flags": asdict(self.flags),
             "precision_proof": asdict(self.proof),
+            "rtx": None if self.rtx is None else asdict(self.rtx),
             "metadata": spec.to_metadata(),
         }
 
@@ -269,6 +286,8 @@ class EngineSidecar:
         spec = ModelSpec.from_metadata(stored.metadata, where=printable(path))
         if (stored.fingerprint, stored.precision) != (spec.fingerprint, spec.precision):
             raise kind.damaged(printable(path), "fingerprint or precision contradicts the metadata")
+        if (stored.rtx is not None) != is_rtx_engine(engine_path):
+            raise kind.damaged(printable(path), f"runtime {stored.runtime} contradicts the name of the engine")
         return cls(
             spec=spec,
             machine=Machine(stored.tensorrt, stored.gpu, stored.compute_capability, stored.multiprocessors),
@@ -282,6 +301,7 @@ class EngineSidecar:
             proof=stored.precision_proof,
             built_by=stored.built_by,
             onnx_beside=stored.source_onnx.beside,
+            rtx=stored.rtx,
         )
 
     def check_fits(self, machine: Machine, engine_path: Path) -> None:
@@ -292,8 +312,12 @@ class EngineSidecar:
         """
         wrong: list[str] = []
         if not self._fits_version(machine.tensorrt):
-            wrong.append(f"TensorRT {self.machine.tensorrt} (here {machine.tensorrt})")
-        if not self._fits_gpu(machine):
+            title = f"TensorRT{' for RTX' if self.rtx is not None else ''}"
+            wrong.append(f"{title} {self.machine.tensorrt} (here {machine.tensorrt})")
+        if self.rtx is not None:
+            if not self.rtx.target.serves(machine.compute_capability):
+                wrong.append(f"{self.rtx.target.describe()} (here {machine.gpu}, {machine.compute_capability})")
+        elif not self._fits_gpu(machine):
             wrong.append(
                 f"{self.machine.gpu}, compute capability {self.machine.compute_capability} "
                 f"(here {machine.gpu}, {machine.compute_capability})"
@@ -308,6 +332,11 @@ class EngineSidecar:
                 f"{printable(engine_path)}: this engine was built for {' and '.join(wrong)}; build it for this machine "
                 f"with: {self.rebuild_command(engine_path)}"
             )
+
+    def serves_rtx(self, machine: RtxMachine) -> bool:
+        """Whether this is an engine for RTX that a machine with these facts runs."""
+        fits = machine.version in (None, self.machine.tensorrt)
+        return self.rtx is not None and fits and self.rtx.target.serves(machine.compute_capability)
 
     def read_plan(self, engine_path: Path) -> bytes:
         """Read a plan whose bytes are those of the build.
@@ -340,7 +369,8 @@ class EngineSidecar:
         """The command that rebuilds the engine on this machine. Dots stand for a folder that is not known."""
         if self.onnx_beside:
             return rebuild_command(engine_path, self.onnx_name)
-        return f"rrid-edge export .../{printable(self.onnx_name)} --output {printable(engine_path.parent)}"
+        rest = f"{printable(self.onnx_name)} --output {printable(engine_path.parent)}{_for_rtx(engine_path)}"
+        return f"rrid-edge export .../{rest}"
 
     def _fits_version(self, version: str) -> bool:
         if version == self.machine.tensorrt:
@@ -366,7 +396,11 @@ def rebuild_command(engine_path: Path, onnx_name: str | None) -> str:
         onnx_name: file name of its source ONNX file; None if there is no sidecar to read it from.
     """
     source = engine_path.with_name(onnx_name) if onnx_name else onnx_beside(engine_path)
-    return f"rrid-edge export {printable(source)}"
+    return f"rrid-edge export {printable(source)}{_for_rtx(engine_path)}"
+
+
+def _for_rtx(engine_path: Path) -> str:
+    return " --for rtx" if is_rtx_engine(engine_path) else ""
 
 
 def version_numbers(text: str) -> tuple[int, ...]:

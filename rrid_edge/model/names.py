@@ -1,8 +1,8 @@
 """File names and kinds of all artefacts. Only this module makes file names and decides what a name means.
 
-A model file is ``<stem>[.<precision>].onnx``, ``<stem>[.<precision>].engine`` or ``<stem>[.<precision>].plan``. The
-precision is ``fp32``, ``fp16`` or ``int8``. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem
-``person.v2``. A name without a precision means fp32 for an ONNX file. ``export`` writes the stem ``rrid``.
+A model file is ``<stem>[.<precision>]`` with the suffix ``.onnx``, ``.engine``, ``.plan`` or ``.rtx``. The precision
+is ``fp32``, ``fp16`` or ``int8``. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem ``person.v2``. A name
+without a precision means fp32 for an ONNX file. ``export`` writes the stem ``rrid``.
 
 =================  ==============  =============================================  ====================================
 artefact           belongs to      name                                           for ``person.v2.fp16.engine``
@@ -11,6 +11,7 @@ goldens            the network     ``<stem>.goldens.npz``                       
 calibration        the network     ``<stem>.calibration.json`` (int8 only)        ``person.v2.calibration.json``
 ONNX file          one precision   ``<stem>.onnx``, ``<stem>.<precision>.onnx``   ``person.v2.fp16.onnx``
 engine             one precision   ``<stem>.<precision>.engine``                  ``person.v2.fp16.engine``
+engine for RTX     one precision   ``<stem>.<precision>.rtx``                     ``person.v2.fp16.rtx``
 thresholds         one precision   ``<stem>[.<precision>].thresholds.json``       ``person.v2.fp16.thresholds.json``
 engine's sidecar   one file        ``<file>.json``                                ``person.v2.fp16.engine.json``
 parity report      one file        ``<file>.parity.json``                         ``person.v2.fp16.engine.parity.json``
@@ -34,6 +35,7 @@ from rrid_edge.model.spec import PRECISIONS
 DEFAULT_STEM = "rrid"
 ONNX_SUFFIX = ".onnx"
 ENGINE_SUFFIXES = (".engine", ".plan")
+RTX_SUFFIX = ".rtx"
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".pickle", ".th")
 _THRESHOLDS_ENDING = ".thresholds.json"
 _GOLDENS_SUFFIX = ".npz"
@@ -52,6 +54,7 @@ class Kind(Enum):
 
     ONNX = "an ONNX file"
     ENGINE = "a TensorRT engine"
+    RTX_ENGINE = "an engine of TensorRT for RTX"
     CHECKPOINT = "a checkpoint"
     GOLDENS = "goldens"
     THRESHOLDS = "thresholds"
@@ -66,9 +69,10 @@ _KINDS = (
     (_THRESHOLDS_ENDING, Kind.THRESHOLDS),
     (_CALIBRATION_ENDING, Kind.CALIBRATION),
     (_PARITY_ENDING, Kind.PARITY),
-    *((suffix + _SIDECAR_ENDING, Kind.SIDECAR) for suffix in ENGINE_SUFFIXES),
+    *((suffix + _SIDECAR_ENDING, Kind.SIDECAR) for suffix in (*ENGINE_SUFFIXES, RTX_SUFFIX)),
     (ONNX_SUFFIX, Kind.ONNX),
     *((suffix, Kind.ENGINE) for suffix in ENGINE_SUFFIXES),
+    (RTX_SUFFIX, Kind.RTX_ENGINE),
     *((suffix, Kind.CHECKPOINT) for suffix in CHECKPOINT_SUFFIXES),
     (_GOLDENS_SUFFIX, Kind.GOLDENS),
 )
@@ -83,13 +87,18 @@ def kind_of(path: Path) -> Kind:
 
 
 def is_engine(path: Path) -> bool:
-    """Whether the name is that of a TensorRT engine."""
-    return kind_of(path) is Kind.ENGINE
+    """Whether the name is that of an engine of TensorRT, or of TensorRT for RTX."""
+    return kind_of(path) in (Kind.ENGINE, Kind.RTX_ENGINE)
+
+
+def is_rtx_engine(path: Path) -> bool:
+    """Whether the name is that of an engine of TensorRT for RTX."""
+    return kind_of(path) is Kind.RTX_ENGINE
 
 
 def is_model(path: Path) -> bool:
-    """Whether the name is that of a model file: ONNX or a TensorRT engine."""
-    return kind_of(path) in (Kind.ONNX, Kind.ENGINE)
+    """Whether the name is that of a model file: ONNX or an engine."""
+    return kind_of(path) is Kind.ONNX or is_engine(path)
 
 
 def stem_of(path: Path) -> str:
@@ -116,14 +125,15 @@ def onnx_beside(model: Path, precision: str | None = None) -> Path:
     return onnx_path(model.parent, precision or named or _PLAIN_PRECISION, stem)
 
 
-def engine_path(onnx: Path, precision: str) -> Path:
+def engine_path(onnx: Path, precision: str, *, rtx: bool = False) -> Path:
     """The engine of an ONNX file, beside it. Its name always has a precision: ``rrid.fp32.engine``.
 
     Args:
         onnx: the ONNX file.
         precision: precision in its metadata. Its name may lack it.
+        rtx: the engine of TensorRT for RTX: ``rrid.fp32.rtx``.
     """
-    return onnx.with_name(f"{stem_of(onnx)}.{precision}{ENGINE_SUFFIXES[0]}")
+    return onnx.with_name(f"{stem_of(onnx)}.{precision}{RTX_SUFFIX if rtx else ENGINE_SUFFIXES[0]}")
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -178,9 +188,13 @@ def timing_cache_name(tensorrt: str, compute_capability: str) -> str:
 
 
 def preferred_names() -> tuple[str, ...]:
-    """File names that commands look for if no model is named, best first: engines before ONNX files."""
+    """File names that commands look for if no model is named, best first.
+
+    Engines come before ONNX files, and engines of this machine before those for RTX, which are compiled when loaded.
+    """
     engines = [f"{DEFAULT_STEM}.{precision}{suffix}" for precision in _ENGINE_ORDER for suffix in ENGINE_SUFFIXES]
-    return (*engines, *(onnx_path(Path(), precision).name for precision in _ONNX_ORDER))
+    rtx = [f"{DEFAULT_STEM}.{precision}{RTX_SUFFIX}" for precision in _ENGINE_ORDER]
+    return (*engines, *rtx, *(onnx_path(Path(), precision).name for precision in _ONNX_ORDER))
 
 
 def _split(path: Path) -> tuple[str, str | None]:

@@ -17,6 +17,8 @@ from typing import Any
 
 DATA = Path(__file__).parents[1] / "data" / "tensorrt"
 VERSIONS = ("8.6.0", "10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
+RTX_VERSIONS = ("rtx_1.4.0.76", "rtx_1.7.1.116")
+"""TensorRT for RTX: the first has the API of TensorRT 10, the second that of 11."""
 Api = Mapping[str, Mapping[str, str]]
 Behaviour = Callable[..., Any]
 
@@ -98,15 +100,16 @@ def build_module(version: str, behaviour: Mapping[str, Behaviour], log: list[str
     """Build the stand-in module.
 
     Args:
-        version: one of :data:`VERSIONS`.
+        version: one of :data:`VERSIONS` or :data:`RTX_VERSIONS`.
         behaviour: ``"Class.member"`` -> function of the object and the bound arguments. ``"Class.member="`` sets a
             property. A property without a function keeps the value that was set.
         log: gets ``"Class.member"`` for each use.
     """
     api = read_api(version)
-    module = ModuleType("tensorrt")
-    module.__dict__["__version__"] = version
-    module.__spec__ = ModuleSpec("tensorrt", None)  # importlib.util.find_spec asks for it
+    name = "tensorrt_rtx" if version in RTX_VERSIONS else "tensorrt"
+    module = ModuleType(name)
+    module.__dict__["__version__"] = version.removeprefix("rtx_")
+    module.__spec__ = ModuleSpec(name, None)  # importlib.util.find_spec asks for it
     for name, members in api.items():
         if name != "__top_level__":
             made = _enum(name, members) if is_enum(members) else _class(module, name, api, behaviour, log)

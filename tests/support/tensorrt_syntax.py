@@ -12,9 +12,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.tensorrt_standin import Api, Signature, class_of, is_enum, parse_signatures, property_type, read_api
+from support.tensorrt_standin import (
+    RTX_VERSIONS,
+    Api,
+    Signature,
+    class_of,
+    is_enum,
+    parse_signatures,
+    property_type,
+    read_api,
+)
 
-GENERATIONS = {"8": ("8.6.0",), "10": ("10.3.0", "10.13.3.9", "10.16.1.11"), "11": ("11.4.0.106",)}
+GENERATIONS = {
+    "8": ("8.6.0",),
+    "10": ("10.3.0", "10.13.3.9", "10.16.1.11", "rtx_1.4.0.76"),
+    "11": ("11.4.0.106", "rtx_1.7.1.116"),
+}
 # Names of TensorRT's members that are common in Python too. On an untyped object they are not reported.
 ORDINARY = frozenset(
     {"run", "name", "shape", "dtype", "path", "log", "clear", "reset", "type", "node", "size", "value", "line", "file"}
@@ -32,7 +45,9 @@ class Report:
 
 
 def versions_of(function: str) -> tuple[str, ...]:
-    """Return the versions that a function may run on: those of its ``_trt...`` ending, or all."""
+    """Return the versions that a function may run on: those of its ``_trt...`` or ``_rtx`` ending, or all."""
+    if function.endswith("_rtx"):
+        return RTX_VERSIONS
     found = re.search(r"_trt(\d+(?:_\d+)*)$", function)
     names = found.group(1).split("_") if found else list(GENERATIONS)
     return tuple(version for name in names for version in GENERATIONS[name])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
+from rrid_edge.machine.rtx import RTX_MODULES
 from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 GENERATIONS = (8, 10, 11)
-RTX_MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")
-"""Import names of TensorRT for RTX. The second one is there where only its libraries and bindings are installed."""
 
 
 def load_tensorrt() -> ModuleType:

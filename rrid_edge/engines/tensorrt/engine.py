@@ -8,15 +8,16 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.cuda import Cuda, host_array
-from rrid_edge.engines.tensorrt.api import check_tensors, load_tensorrt, this_machine
+from rrid_edge.engines.tensorrt.api import check_tensors, load_tensorrt, load_tensorrt_rtx, this_machine
 from rrid_edge.engines.tensorrt.plan import load_plan
+from rrid_edge.engines.tensorrt.rtx import KernelCache, keep_kernels_rtx, make_context_rtx
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
@@ -47,13 +48,14 @@ class _Slot:
 
 
 class TensorRTEngine(BatchEngine):
-    """Runs a plan on TensorRT 8.6, 10.x or 11.x.
+    """Runs a plan on TensorRT 8.6, 10.x or 11.x, or on TensorRT for RTX.
 
     Two slots of pinned and device buffers are allocated once for the largest batch. A larger batch is split; copies
-    overlap with compute. A batch size is replayed as a CUDA graph from its third use, if it can be captured.
+    overlap with compute. A batch size is replayed as a CUDA graph from its third use, if it can be captured. For RTX
+    no graphs are captured: there a new batch size first compiles its kernels.
 
     Args:
-        path: the plan; its sidecar is ``<path>.json``.
+        path: the plan; its sidecar is ``<path>.json``, and says which of the two runs it.
         max_batch: images per call of TensorRT; None or a larger number means the limit of the plan's profile.
         graphs: False never captures CUDA graphs.
 
@@ -67,7 +69,8 @@ class TensorRTEngine(BatchEngine):
         self.sidecar = EngineSidecar.read(path)
         self._cuda = Cuda()  # first: TensorRT crashes the process where no GPU is usable
         self._cuda.select_device()
-        self._trt: ModuleType = load_tensorrt()
+        rtx = self.sidecar.rtx is not None
+        self._trt: ModuleType = load_tensorrt_rtx() if rtx else load_tensorrt()
         machine = this_machine(self._trt, self._cuda)
         self.sidecar.check_fits(machine, path)
         self._plan = load_plan(self._trt, path, self.sidecar)
@@ -79,9 +82,11 @@ class TensorRTEngine(BatchEngine):
                 f"{profile.max_batch} images per call"
             )
         version = ".".join(machine.tensorrt.split(".")[:2])
-        super().__init__(self.sidecar.spec, f"tensorrt {version} · {machine.gpu}", largest, path=path)
+        super().__init__(self.sidecar.spec, f"{self.sidecar.runtime} {version} · {machine.gpu}", largest, path=path)
         self._min_batch = profile.min_batch
-        self._graphs_wanted = graphs
+        self._graphs_wanted = graphs and not rtx
+        self._kernels = KernelCache(path, machine) if rtx else None
+        self._runtime_cache: Any = None
         self._owned = ExitStack()
         self._slots: tuple[_Slot, ...] = ()
         self._context_batch = 0
@@ -102,7 +107,10 @@ class TensorRTEngine(BatchEngine):
         with suppress(RridEdgeError):
             self._owned.close()
         self._slots = ()
+        if self._kernels is not None and self._runtime_cache is not None:
+            keep_kernels_rtx(self._runtime_cache, self._kernels)
         self._context = None  # before its engine
+        self._runtime_cache = None
         self._plan.release()
 
     @property
@@ -206,7 +214,10 @@ class TensorRTEngine(BatchEngine):
                 self._cuda.synchronize(slot.stream)
 
     def _create_context(self) -> trt.IExecutionContext:
-        context = self._plan.engine.create_execution_context()
+        if self._kernels is not None:
+            context, self._runtime_cache = make_context_rtx(self._trt, self._plan.engine, self._kernels)
+        else:
+            context = self._plan.engine.create_execution_context()
         if context is None:
             raise self._plan.refused("making an execution context")
         return context

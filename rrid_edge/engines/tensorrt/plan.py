@@ -15,6 +15,7 @@ from rrid_edge.engines.tensorrt.lean import (
     missing_lean_runtime,
     named_lean_runtime,
 )
+from rrid_edge.engines.tensorrt.rtx import is_valid_rtx
 from rrid_edge.errors import ModelFileError, RridEdgeError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar
@@ -74,6 +75,8 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
     plan.runtime = trt.Runtime(plan.logger)
     if sidecar.flags.version_compatible:
         plan.runtime.engine_host_code_allowed = True  # such a plan contains runtime code; its sha256 was checked
+    if sidecar.rtx is not None and not is_valid_rtx(trt, plan.runtime, content):
+        raise plan.refused("this engine on this GPU")
     plan.engine = _runtime_for(trt, plan).deserialize_cuda_engine(content)
     if plan.engine is None:
         raise plan.refused("loading the engine")

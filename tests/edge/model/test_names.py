@@ -44,6 +44,8 @@ def test_the_stem_is_the_name_without_precision_and_suffix(name, stem):
         ("RRID.ONNX", Kind.ONNX),
         ("rrid.fp16.engine", Kind.ENGINE),
         ("rrid.plan", Kind.ENGINE),
+        ("rrid.fp16.rtx", Kind.RTX_ENGINE),
+        ("rrid.fp16.rtx.json", Kind.SIDECAR),
         ("best.safetensors", Kind.CHECKPOINT),
         ("net.pth.tar", Kind.CHECKPOINT),
         ("rrid.goldens.npz", Kind.GOLDENS),
@@ -68,6 +70,7 @@ def test_names_equal_the_table_in_the_docstring():
         names.calibration_path(engine),
         names.onnx_beside(engine),
         names.engine_path(names.onnx_beside(engine), "fp16"),
+        names.engine_path(names.onnx_beside(engine), "fp16", rtx=True),
         names.thresholds_path(engine),
         names.sidecar_path(engine),
         names.parity_report_path(engine),
@@ -87,6 +90,8 @@ def test_default_names_are_those_of_the_documentation():
     ]
     assert names.engine_path(M / "rrid.onnx", "fp32") == M / "rrid.fp32.engine"
     assert names.engine_path(M / "rrid.int8.onnx", "int8") == M / "rrid.int8.engine"
+    assert names.engine_path(M / "rrid.onnx", "fp32", rtx=True) == M / "rrid.fp32.rtx"
+    assert names.onnx_beside(M / "rrid.fp16.rtx") == M / "rrid.fp16.onnx"
     assert names.parity_report_path(M / "rrid.onnx") == M / "parity.json"
     assert names.chart_path(M / "parity.json") == M / "parity.png"
     assert names.thresholds_path(M / "rrid.fp32.engine") == M / "rrid.thresholds.json"
@@ -99,7 +104,7 @@ def test_every_model_file_has_its_own_report_and_sidecar():
         M / f"{stem}{precision}{suffix}"
         for stem in stems
         for precision in ("", ".fp32", ".fp16", ".int8")
-        for suffix in (".onnx", ".engine", ".plan")
+        for suffix in (".onnx", ".engine", ".plan", ".rtx")
     ]
     made = [names.parity_report_path(path) for path in files]
     made += [names.chart_path(path) for path in made] + [names.sidecar_path(path) for path in files]
@@ -115,7 +120,7 @@ def test_a_chart_never_replaces_its_report():
 
 def test_no_other_module_makes_names():
     """No other module contains an ending of a name, except for Triton's fixed names."""
-    ending = re.compile(r"\.(onnx|engine|plan|timing)$|(goldens|thresholds|calibration|parity)\.(json|npz|png)$")
+    ending = re.compile(r"\.(onnx|engine|plan|rtx|timing)$|(goldens|thresholds|calibration|parity)\.(json|npz|png)$")
     module = re.compile(r"(torch|rrid_export)\.onnx")
     tritons = {("triton.py", "model.onnx"), ("triton.py", "model.plan")}
     found = set()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.tensorrt_standin import VERSIONS, build_module, parse_signatures, read_api
+from support.tensorrt_standin import RTX_VERSIONS, VERSIONS, build_module, parse_signatures, read_api
 from support.tensorrt_syntax import check_modules, versions_of
 
 ROOT = Path(__file__).parents[4]
@@ -28,7 +28,7 @@ def test_the_modules_are_found():
     }
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [*VERSIONS, *RTX_VERSIONS])
 def test_every_use_fits_the_version(version):
     report = check_modules(_modules(), version)
     assert report.problems == []
@@ -79,8 +79,10 @@ def test_the_check_sees_mistakes(tmp_path, code, version, complaint):
 
 def test_function_names_carry_their_generations():
     assert versions_of("_flags_trt8") == ("8.6.0",)
-    assert versions_of("watch_trt10_11") == ("10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
-    assert versions_of("configure") == VERSIONS
+    on_rtx = ("rtx_1.4.0.76", "rtx_1.7.1.116")
+    assert versions_of("watch_trt10_11") == (*VERSIONS[1:4], on_rtx[0], VERSIONS[4], on_rtx[1])
+    assert versions_of("make_context_rtx") == on_rtx
+    assert set(versions_of("configure")) == {*VERSIONS, *RTX_VERSIONS}
 
 
 def test_no_bit_of_a_flag_is_written_as_a_number():

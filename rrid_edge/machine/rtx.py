@@ -1,0 +1,58 @@
+"""What this machine has to run engines of TensorRT for RTX."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from dataclasses import dataclass
+
+RTX_MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")
+"""Import names of TensorRT for RTX. The second one is there where only its libraries and bindings are installed."""
+_PACKAGES = ("tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx")
+
+
+@dataclass(frozen=True)
+class RtxMachine:
+    """A machine with TensorRT for RTX and a GPU.
+
+    Attributes:
+        version: version of TensorRT for RTX; None if its package does not tell.
+        compute_capability: compute capability of the GPU, for example ``8.9``.
+    """
+
+    version: str | None
+    compute_capability: str
+
+
+def rtx_machine() -> RtxMachine | None:
+    """What this machine has; None without TensorRT for RTX, or without a GPU that answers.
+
+    TensorRT is not imported, and the GPU is only asked for its properties.
+    """
+    if not any(importlib.util.find_spec(name) is not None for name in RTX_MODULES):
+        return None
+    capability = _compute_capability()
+    return RtxMachine(_version(), capability) if capability is not None else None
+
+
+def _version() -> str | None:
+    for package in _PACKAGES:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _compute_capability() -> str | None:
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # CUDA reads this at its start
+    try:
+        from cuda.bindings import runtime
+
+        error, properties = runtime.cudaGetDeviceProperties(0)
+    except (ImportError, RuntimeError):  # RuntimeError: cuda-bindings 12 without a driver
+        return None
+    if error != runtime.cudaError_t.cudaSuccess:
+        return None
+    return f"{properties.major}.{properties.minor}"
