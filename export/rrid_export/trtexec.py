@@ -15,11 +15,13 @@ from pathlib import Path
 from rrid_edge.engines.tensorrt.api import GENERATIONS
 from rrid_edge.errors import UsageError
 from rrid_edge.model.engine_sidecar import version_numbers
-from rrid_edge.model.spec import INPUT_NAME, ModelSpec
+from rrid_edge.model.onnx_header import no_onnx
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import read_checked_spec
-from rrid_export.tail import tail_nodes
+from rrid_export.tensorrt.nodes import read_nodes
 from rrid_export.tensorrt.settings import BuildSettings
 
+_TAIL_ENDS = ("Cast", "Constant", "Shape", "Conv", "QuantizeLinear", "DequantizeLinear")
 _PLAIN_NAME = re.compile(r"[^\s,:'\"*]+")
 """Names of layers that trtexec's lists can hold."""
 _FREE_LAYERS = (
@@ -154,6 +156,36 @@ def trtexec_command(
         "--skipInference",
     )
     return TrtexecCommand(arguments, tuple(writer.remarks))
+
+
+def tail_nodes(path: Path) -> tuple[str, ...]:
+    """Names of the nodes whose layers the build holds in float32, from the output back; empty where a node has none.
+
+    As in :mod:`rrid_export.tensorrt.network`, they end at the cast back to float32 (fp16), or at the last convolutions
+    and dequantisations (int8).
+
+    Args:
+        path: an ONNX file of this package.
+
+    Raises:
+        ModelFileError: the file is damaged.
+    """
+    try:
+        nodes = read_nodes(path)
+    except ValueError as error:
+        raise no_onnx(path, error) from error
+    producers = {output: node for node in nodes for output in node.outputs}
+    found: list[str] = []
+    pending = [OUTPUT_NAME]
+    while pending:
+        node = producers.get(pending.pop())
+        if node is None or node.operator in _TAIL_ENDS:
+            continue
+        for output in node.outputs:
+            del producers[output]
+        found.append(node.name)
+        pending += node.inputs
+    return tuple(found)
 
 
 def _generation(version: str) -> int:

@@ -48,6 +48,7 @@ def print_trtexec(
             show(line)
     for line in command.remarks:
         say(line)
+    say(f"then give the plan its sidecar: rrid-edge engine adopt {printable(engine)} --onnx {printable(model)}")
 
 
 def _installed_version() -> str:

@@ -109,6 +109,11 @@ def stem_of(path: Path) -> str:
     return _split(path)[0]
 
 
+def named_precision(path: Path) -> str | None:
+    """The precision in a model's name: ``fp16`` for ``rrid.fp16.engine``; None if there is none."""
+    return _split(path)[1]
+
+
 def onnx_path(folder: Path, precision: str, stem: str = DEFAULT_STEM) -> Path:
     """The ONNX file of a network in a precision: ``rrid.onnx`` for fp32, else ``rrid.<precision>.onnx``."""
     return folder / (_variant(stem, precision) + ONNX_SUFFIX)

@@ -15,9 +15,8 @@ from onnx import TensorProto, helper
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ModelFileError, UsageError
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
-from rrid_export.tail import tail_nodes
 from rrid_export.tensorrt.settings import BuildSettings
-from rrid_export.trtexec import SETTINGS, trtexec_command
+from rrid_export.trtexec import SETTINGS, tail_nodes, trtexec_command
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_changed_model, save_tiny_model, tiny_model
 from support.tensorrt_behaviour import install
@@ -174,8 +173,6 @@ def test_the_tail_ends_at_casts_and_convolutions(tmp_path):
 
 
 def test_a_damaged_file_is_refused(tmp_path, onnx_path):
-    with pytest.raises(UsageError, match=r"no\.onnx: cannot be read"):
-        tail_nodes(tmp_path / "no.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"\x3a\xff\xff\x01abc")
     with pytest.raises(ModelFileError, match="not an ONNX file, or damaged"):
         tail_nodes(tmp_path / "bad.onnx")
@@ -207,6 +204,7 @@ def test_the_command_line_prints_the_command_and_writes_nothing(onnx_path):
     words = shlex.split(outcome.out.replace("\\\n", ""))
     assert tuple(words) == _command(onnx_path, "8.6", max_batch=16).arguments
     assert "names some layers by itself" in outcome.err
+    assert f"rrid-edge engine adopt {onnx_path.with_name('rrid.fp16.engine')} --onnx {onnx_path}" in outcome.err
     assert sorted(onnx_path.parent.iterdir()) == before
 
 

@@ -117,7 +117,9 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
 
     def new_config(self: Any) -> Any:
         flags = {"TF32"}
-        config = world.make("IBuilderConfig", flag_names=flags, pools={}, profiles=[], cache=None, given=[])
+        level = world.module.HardwareCompatibilityLevel.NONE
+        state = {"flag_names": flags, "pools": {}, "profiles": [], "cache": None, "given": []}
+        config = world.make("IBuilderConfig", hardware_compatibility_level=level, **state)
         world.configs.append(config)
         return config
 
@@ -185,6 +187,7 @@ def _build(world: TensorRTStandin, builder: Any, network: Any, config: Any) -> A
         "detailed": config.fake_profiling_verbosity.name == "DETAILED",
         "lean_runtime": "VERSION_COMPATIBLE" in flags and "EXCLUDE_LEAN_RUNTIME" not in flags,
         "stripped": "STRIP_PLAN" in flags,
+        "compatibility": config.fake_hardware_compatibility_level.name,
     }
     return world.host_memory(MAGIC + json.dumps(plan).encode())
 
@@ -311,6 +314,12 @@ def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         "Runtime.deserialize_cuda_engine": load,
         "Runtime.load_runtime": load_runtime,
         **_refitting(),
+        "ICudaEngine.profiling_verbosity": lambda self: getattr(
+            world.module.ProfilingVerbosity, "DETAILED" if self.fake_plan["detailed"] else "LAYER_NAMES_ONLY"
+        ),
+        "ICudaEngine.hardware_compatibility_level": lambda self: getattr(
+            world.module.HardwareCompatibilityLevel, self.fake_plan["compatibility"]
+        ),
         "ICudaEngine.create_engine_inspector": lambda self: world.make("EngineInspector", engine=self),
         "EngineInspector.get_engine_information": lambda self, format: _information(world, self, format),  # noqa: A006
     }

@@ -126,7 +126,7 @@ def check_precision(proof: PrecisionProof, precision: str, nodes: NodeNames | No
         )
 
 
-def check_tail(information: str | bytes, nodes: NodeNames) -> None:
+def check_tail(information: str | bytes, nodes: NodeNames, *, must_show: bool = True) -> None:
     """Refuse an engine whose tail, which contains the L2 norm, does not compute in float32.
 
     Builder flags (TensorRT 8.6, or weak typing) let TensorRT choose, and PREFER_PRECISION_CONSTRAINTS is only a wish.
@@ -135,6 +135,8 @@ def check_tail(information: str | bytes, nodes: NodeNames) -> None:
     Args:
         information: the inspector's JSON.
         nodes: names of the ONNX file's nodes.
+        must_show: refuse an engine whose inspector does not show the tail's types. False suits an engine that may be
+            strongly typed.
 
     Raises:
         CheckFailedError: a layer of the tail uses float16 or int8, or the inspector does not show the tail's types.
@@ -158,7 +160,7 @@ def check_tail(information: str | bytes, nodes: NodeNames) -> None:
                 "nothing was written; use the fp16 model, or the ONNX file with the runtime onnxruntime-cuda"
             )
         seen += "single" in types
-    if not seen:
+    if must_show and not seen:
         raise CheckFailedError(
             "the engine's float32 norm cannot be proved: the inspector shows no types of the layers after the last "
             "convolution or matrix product; nothing was written; use the fp16 model, or the ONNX file with the runtime "

@@ -169,7 +169,8 @@ def check_tensors(trt: ModuleType, engine: trt.ICudaEngine, spec: ModelSpec, whe
         raise ModelFileError(
             f"{printable(where)}: this engine is not one of rrid-edge: expected {INPUT_NAME} uint8 "
             f"[batch, {spec.height_px}, {spec.width_px}, 3] and {OUTPUT_NAME} float32 [batch, {spec.dimension}] on the "
-            f"device with one profile, found {seen}; build it with: rrid-edge export MODEL.onnx"
+            f"device with one profile, found {seen}, profiles: {engine.num_optimization_profiles}; build it with: "
+            "rrid-edge export MODEL.onnx"
         )
     low, best, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(INPUT_NAME, 0))
     return Profile(int(low[0]), int(best[0]), int(high[0]))

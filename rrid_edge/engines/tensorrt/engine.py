@@ -58,6 +58,7 @@ class TensorRTEngine(BatchEngine):
         path: the plan; its sidecar is ``<path>.json``, and says which of the two runs it.
         max_batch: images per call of TensorRT; None or a larger number means the limit of the plan's profile.
         graphs: False never captures CUDA graphs.
+        sidecar: the sidecar, if it was not written yet; None reads it.
 
     Raises:
         MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT.
@@ -65,8 +66,10 @@ class TensorRTEngine(BatchEngine):
         UsageError: the device memory is too small, or ``max_batch`` is below the profile.
     """
 
-    def __init__(self, path: Path, *, max_batch: int | None = None, graphs: bool = True) -> None:
-        self.sidecar = EngineSidecar.read(path)
+    def __init__(
+        self, path: Path, *, max_batch: int | None = None, graphs: bool = True, sidecar: EngineSidecar | None = None
+    ) -> None:
+        self.sidecar = sidecar or EngineSidecar.read(path)
         self._cuda = Cuda()  # first: TensorRT crashes the process where no GPU is usable
         self._cuda.select_device()
         rtx = self.sidecar.rtx is not None
