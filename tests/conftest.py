@@ -19,6 +19,7 @@ import onnxruntime
 import pytest
 
 from rrid_edge.model.names import onnx_path
+from rrid_edge.model.spec import FLOAT32_NCHW
 from support.milvus_server import TOKEN, MilvusServer, server_python
 from support.sharing import made_once
 
@@ -115,6 +116,12 @@ def narrow_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "narrow-export", _export_narrow_network)
 
 
+@pytest.fixture(scope="session")
+def planes_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the narrow network as ``rrid.nchw.onnx``, written by the pipeline. All workers share it."""
+    return made_once(tmp_path_factory, "planes-export", _export_narrow_network_for_planes)
+
+
 def _export_tiny_network(folder: Path, *options: str) -> None:
     import torch  # only tests that need PyTorch wait for it
 
@@ -129,6 +136,13 @@ def _export_tiny_network(folder: Path, *options: str) -> None:
     outcome = rrid_edge("export", folder / "tiny.pth", *size, *where, *options)
     assert outcome.code == 0, outcome
     (folder / "export.json").write_text(outcome.out)
+
+
+def _export_narrow_network_for_planes(folder: Path) -> None:
+    from rrid_export.pipeline import ExportSettings, export_network
+    from support.networks import narrow_source
+
+    export_network(narrow_source(), folder, ExportSettings(form=FLOAT32_NCHW))
 
 
 def _export_narrow_network(folder: Path) -> None:

@@ -22,21 +22,22 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rrid_edge.errors import CheckFailedError
-from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD
+from rrid_edge.model.spec import FLOAT32_NCHW, IMAGENET_MEAN, IMAGENET_STD, UINT8_NHWC
 from rrid_train.model import RRID
 
 _FLOAT16_MAX = 65504.0
 
 
 class InferenceBranch(nn.Module):
-    """uint8 images to unit descriptors.
+    """Images to unit descriptors.
 
     Args:
         model: the trained network; it is copied and not changed.
         flip: True averages each image with its mirror (published evaluation); False uses the image alone.
+        form: form of the input, one of :data:`rrid_edge.model.spec.INPUT_FORMS`. It does not change the descriptors.
 
     Shapes:
-        input: uint8 (B, height, width, 3), RGB.
+        input: uint8 (B, height, width, 3), RGB; float32 (B, 3, height, width) of 0 to 255 for ``float32-nchw``.
         output: float32 (B, blocks * block_width), rows of unit length.
     """
 
@@ -49,11 +50,12 @@ class InferenceBranch(nn.Module):
     relation_weight: Tensor
     relation_bias: Tensor
 
-    def __init__(self, model: RRID, *, flip: bool = True) -> None:
+    def __init__(self, model: RRID, *, flip: bool = True, form: str = UINT8_NHWC) -> None:
         super().__init__()
         self.config = model.config
         self.compute_dtype = torch.float32
         self.flip = flip
+        self.form = form
         self.backbone = _folded_backbone(model)
         self.strip_rows = math.lcm(*model.config.stripes)
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
@@ -69,8 +71,9 @@ class InferenceBranch(nn.Module):
             self.register_buffer(f"{name}_bias", bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Unit descriptors of uint8 images; see the class."""
-        pixels = (images.float().permute(0, 3, 1, 2) * self.scale + self.shift).to(self.compute_dtype)
+        """Unit descriptors of images; see the class."""
+        planes = images if self.form == FLOAT32_NCHW else images.float().permute(0, 3, 1, 2)
+        pixels = (planes * self.scale + self.shift).to(self.compute_dtype)
         if not self.flip:
             return _unit_length(self.blocks(pixels).flatten(1))
         # stack and flatten keep the batch size symbolic; chunk and cat froze it in the exported graph.

@@ -73,16 +73,23 @@ def read_network(path: Path) -> Any:  # noqa: ANN401 - a protobuf message
 def _with_scaling(model: Any, factor: NDArray[np.float32], summand: NDArray[np.float32]) -> Any:  # noqa: ANN401
     result = copy.deepcopy(model)
     graph = result.graph
-    position, cast = next((position, node) for position, node in enumerate(graph.node) if INPUT_NAME in node.input)
-    cast_output = cast.output[0]
-    cast.output[0] = "mistake_pixels"
-    graph.initializer.extend(
-        [numpy_helper.from_array(factor, "mistake_factor"), numpy_helper.from_array(summand, "mistake_summand")]
+    position, first = next((position, node) for position, node in enumerate(graph.node) if INPUT_NAME in node.input)
+    shape: tuple[int, ...]
+    if first.op_type == "Cast":  # of uint8 pixels, whose last axis has the colours
+        pixels, scaled, shape = "mistake_pixels", first.output[0], (3,)
+        first.output[0] = pixels
+        position += 1
+    else:  # float32 planes
+        pixels, scaled, shape = INPUT_NAME, "mistake_pixels", (3, 1, 1)
+        first.input[list(first.input).index(INPUT_NAME)] = scaled
+    values = {"mistake_factor": factor.reshape(shape), "mistake_summand": summand.reshape(shape)}
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    product, total = (
+        onnx.helper.make_node("Mul", [pixels, "mistake_factor"], ["mistake_scaled"]),
+        onnx.helper.make_node("Add", ["mistake_scaled", "mistake_summand"], [scaled]),
     )
-    graph.node.insert(
-        position + 1, onnx.helper.make_node("Mul", ["mistake_pixels", "mistake_factor"], ["mistake_scaled"])
-    )
-    graph.node.insert(position + 2, onnx.helper.make_node("Add", ["mistake_scaled", "mistake_summand"], [cast_output]))
+    graph.node.insert(position, product)
+    graph.node.insert(position + 1, total)
     return result
 
 

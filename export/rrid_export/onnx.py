@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, version_converter
 
+from rrid_edge.engines.base import model_input
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import atomic_output
@@ -31,6 +32,7 @@ _TRACED_BATCH = 2
 _CHECKED_BATCHES = (1, 3, 5)
 _LARGE_BYTES = 1024
 """Larger tensors are weights. Smaller ones may be shapes, which the converter and shape inference read."""
+_ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 _FLOAT32_TOLERANCE = 1e-5
 _FLOAT16_MIN_COSINE = 0.999
 
@@ -54,7 +56,7 @@ def export_onnx(
     """Write ``branch`` as an ONNX file that keeps the model contract, and check it.
 
     Args:
-        branch: the branch in evaluation mode, in the precision of ``spec``.
+        branch: the branch in evaluation mode, in the precision and the form of input of ``spec``.
         spec: facts of the model; they become the file's metadata.
         path: the file to write. It appears only if every check passes.
         accept: another check of the written file; it gets the temporary path and raises if it fails.
@@ -95,7 +97,7 @@ def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
     _check("dynamic batch axes", axes, [True, True])
     shapes = [_shape(value) for value in (inputs[0], graph.output[0])]
     expected = [
-        (TensorProto.UINT8, [spec.height_px, spec.width_px, 3]),
+        (_ELEMENT_TYPES[spec.input_dtype], list(spec.input_shape)),
         (TensorProto.FLOAT, [spec.dimension]),
     ]
     _check("types and shapes", shapes, expected)
@@ -126,7 +128,7 @@ def _check_values(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
 def run_branch(branch: InferenceBranch, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Run ``branch`` in PyTorch: uint8 images (B, height, width, 3) to float32 descriptors (B, D)."""
     with torch.inference_mode():
-        result: NDArray[np.float32] = branch(torch.from_numpy(images)).numpy()
+        result: NDArray[np.float32] = branch(torch.from_numpy(model_input(images, branch.form))).numpy()
     return result
 
 
@@ -146,7 +148,8 @@ def _shape(value: Any) -> tuple[int, list[int]]:  # noqa: ANN401 - a protobuf me
 def _trace(branch: InferenceBranch) -> Any:  # noqa: ANN401 - a protobuf message
     """Trace the branch to an ONNX model in :data:`OPSET`."""
     config = branch.config
-    images = torch.zeros(_TRACED_BATCH, config.height_px, config.width_px, 3, dtype=torch.uint8)
+    pixels = np.zeros((_TRACED_BATCH, config.height_px, config.width_px, 3), np.uint8)
+    images = torch.from_numpy(model_input(pixels, branch.form))
     with _quiet_exporter():
         program = torch.onnx.export(
             branch,

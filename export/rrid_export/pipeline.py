@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
-from rrid_edge.errors import CheckFailedError, item_at_work
+from rrid_edge.errors import CheckFailedError, UsageError, item_at_work
 from rrid_edge.files import write_json
 from rrid_edge.model.names import (
     chart_path,
@@ -19,6 +19,7 @@ from rrid_edge.model.names import (
     thresholds_candidates,
     thresholds_path,
 )
+from rrid_edge.model.spec import INPUT_FORMS, UINT8_NHWC
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import save_goldens
@@ -42,6 +43,7 @@ class ExportSettings:
         flip: average each image with its mirror. False gives a different model with another fingerprint.
         crops: folder of real crops for the goldens, or None for drawn patterns.
         golden_crops: largest number of crops of the goldens.
+        form: form of the files' input, one of :data:`rrid_edge.model.spec.INPUT_FORMS`.
         fp16: also write the float16 model. A CPU computes float16 operations in float32, so parity on a CPU proves the
             file but not the device's arithmetic. Run ``rrid-edge parity`` on the device too.
     """
@@ -50,6 +52,13 @@ class ExportSettings:
     crops: Path | None = None
     fp16: bool = False
     golden_crops: int = GOLDEN_CROPS
+    form: str = UINT8_NHWC
+
+    def __post_init__(self) -> None:
+        if self.form not in INPUT_FORMS:
+            raise UsageError(
+                f"input {self.form!r} is unknown: expected one of {', '.join(INPUT_FORMS)}", parameter="form"
+            )
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ class ExportResult:
 def export_network(source: SourceNetwork, output: Path, settings: ExportSettings) -> tuple[ExportResult, ...]:
     """Export ``source`` to ``output/rrid.onnx`` (and ``rrid.fp16.onnx``) with goldens and parity reports beside them.
 
+    Files that take float32 planes are ``rrid.nchw.onnx`` and ``rrid.nchw.fp16.onnx``.
+
     The trained network in PyTorch runs once, with image and mirrored image in two passes. Each ONNX file must reach
     parity with it before the file gets its name. Score thresholds measured for the checkpoint are copied.
 
@@ -90,14 +101,17 @@ def export_network(source: SourceNetwork, output: Path, settings: ExportSettings
     find_thresholds(thresholds_candidates(source.path), source.spec(flip=settings.flip).fingerprint)  # before the work
     reference = make_goldens(source, flip=settings.flip, crops=settings.crops, count=settings.golden_crops)
     precisions = (False, True) if settings.fp16 else (False,)
-    return tuple(_export(source, output, settings.flip, reference, half=half) for half in precisions)
+    return tuple(_export(source, output, settings, reference, half=half) for half in precisions)
 
 
-def _export(source: SourceNetwork, output: Path, flip: bool, reference: Reference, *, half: bool) -> ExportResult:
+def _export(
+    source: SourceNetwork, output: Path, settings: ExportSettings, reference: Reference, *, half: bool
+) -> ExportResult:
     """Write one ONNX file, its parity report with chart, its goldens, and its thresholds if there are any."""
-    spec, goldens = source.spec(flip=flip).with_precision("fp16" if half else "fp32"), reference.goldens
-    branch = InferenceBranch(source.model, flip=flip).eval()
-    model = onnx_path(output, spec.precision)
+    flip, goldens = settings.flip, reference.goldens
+    spec = source.spec(flip=flip).with_precision("fp16" if half else "fp32").with_input(settings.form)
+    branch = InferenceBranch(source.model, flip=flip, form=settings.form).eval()
+    model = onnx_path(output, spec.precision, settings.form)
     with item_at_work(model):
         report, descriptors = export_onnx(
             branch.to_half() if half else branch, spec, model, accept=lambda path: _prove(path, reference)

@@ -23,6 +23,7 @@ from rrid_edge.model.weights import read_checked_spec
 
 KINDS = ("auto", "gpu", "cpu")
 _ONNX_MAX_BATCH = 32
+_DATA_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -194,8 +195,8 @@ def _config(spec: ModelSpec, settings: TritonSettings, backend: _Backend) -> str
         f"backend: {_quoted(backend.name)}",
         f"platform: {_quoted(backend.platform)}",
         f"max_batch_size: {backend.max_batch}",
-        f"input [ {{ name: {_quoted(INPUT_NAME)} data_type: TYPE_UINT8 "
-        f"dims: [ {spec.height_px}, {spec.width_px}, 3 ] }} ]",
+        f"input [ {{ name: {_quoted(INPUT_NAME)} data_type: {_DATA_TYPES[spec.input_dtype]} "
+        f"dims: [ {_numbers(spec.input_shape)} ] }} ]",
         f"output [ {{ name: {_quoted(OUTPUT_NAME)} data_type: TYPE_FP32 dims: [ {spec.dimension} ] }} ]",
         f"instance_group [ {{ {' '.join(group)} }} ]",
         f"dynamic_batching {{ {' '.join(batching)} }}",

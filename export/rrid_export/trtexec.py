@@ -60,7 +60,7 @@ class _Writer:
     remarks: list[str] = field(default_factory=list)
 
     def shapes(self, which: str, batch: int) -> list[str]:
-        sizes = (batch, self.spec.height_px, self.spec.width_px, 3)
+        sizes = (batch, *self.spec.input_shape)
         return [f"--{which}Shapes={INPUT_NAME}:{'x'.join(map(str, sizes))}"]
 
     def typing(self) -> list[str]:

@@ -26,6 +26,7 @@ from rrid_edge.cli.engine_options import (
     WorkspaceOption,
 )
 from rrid_edge.cli.engine_steps import build, build_here, settings_of
+from rrid_edge.cli.feed_options import DEFAULT_INPUT, InputOption, input_form
 from rrid_edge.cli.given import given_engine_options, refuse_engine_options, refuse_network_options
 from rrid_edge.cli.options import WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
@@ -81,6 +82,7 @@ def export(
     golden_crops: Annotated[
         int, typer.Option(min=2, max=10_000, help="Largest number of crops for the goldens.")
     ] = 256,
+    input_: InputOption = DEFAULT_INPUT,
     triton: Annotated[Path | None, typer.Option(help="Also write a Triton model repository into this folder.")] = None,
     min_batch: MinBatchOption = 1,
     opt_batch: OptBatchOption = 8,
@@ -105,6 +107,7 @@ def export(
     kind = _checked_kind(checkpoint, int8, calib)
     if kind is Kind.ONNX:
         refuse_network_options(context)
+    form = input_form(input_)
     if print_trtexec:
         print_command(checkpoint, settings, trtexec_version, output, as_json=as_json)
         return
@@ -124,7 +127,7 @@ def export(
         for line in find_images(crops).remarks if crops is not None else ():
             say(line)
         facts, to_build = _export_network(
-            source, output, ExportSettings(flip, crops, fp16, golden_crops), calib, quiet=as_json
+            source, output, ExportSettings(flip, crops, fp16, golden_crops, form), calib, quiet=as_json
         )
         written = Path(str(facts["model_fp16" if fp16 else "model"]))
     if triton is not None:
@@ -208,10 +211,11 @@ def _export_network(
         show(f"goldens {result.goldens}, {size_mb:.1f} MB: {what}")
         fingerprint = source.spec(flip=settings.flip).fingerprint[:12]
         show(f"fingerprint {fingerprint}; next: rrid-edge match query.jpg gallery/ --model {result.model}")
-    to_build = [onnx_path(output, "fp16")] if settings.fp16 else []
+    to_build = [onnx_path(output, "fp16", settings.form)] if settings.fp16 else []
     if calib is not None:
-        facts["int8"] = _calibrate(source, onnx_path(output, "fp32"), calib, settings.flip, quiet=quiet)
-        to_build.append(onnx_path(output, "int8"))
+        exact = onnx_path(output, "fp32", settings.form)
+        facts["int8"] = _calibrate(source, exact, calib, settings.flip, quiet=quiet)
+        to_build.append(onnx_path(output, "int8", settings.form))
     return facts, to_build
 
 

@@ -12,7 +12,7 @@ from rrid_edge.errors import UsageError
 _ENGINE = "Engine: "
 """Help texts of options that only shape an engine begin with this."""
 # Options of export that only the export of a checkpoint obeys.
-_NETWORK = frozenset({"fp16", "flip", "height", "width", "crops", "golden_crops"})
+_NETWORK = frozenset({"fp16", "flip", "height", "width", "crops", "golden_crops", "input_"})
 
 
 def given_engine_options(context: typer.Context) -> list[str]:

@@ -60,7 +60,7 @@ def info(
 def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
     """Facts that an ONNX file and its engine share."""
     return [
-        ("input", f"images, uint8 (batch, {spec.height_px}, {spec.width_px}, 3), RGB"),
+        ("input", f"images, {spec.input_dtype} (batch, {', '.join(map(str, spec.input_shape))}), RGB, 0 to 255"),
         ("output", f"descriptors, float32 (batch, {spec.dimension}), unit length"),
         ("blocks", f"{len(spec.blocks)} x {spec.block_width}, stripes {', '.join(map(str, spec.stripes))}"),
         ("mirrored", "mean with the mirrored image" if spec.flip else "no"),

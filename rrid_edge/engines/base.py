@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from rrid_edge.closable import Closable
 from rrid_edge.errors import ClosedError, UsageError, printable
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.spec import FLOAT32_NCHW, ModelSpec
 
 
 @runtime_checkable
@@ -112,15 +112,35 @@ class BatchEngine(Closable, ABC):
     def _run_split(self, images: NDArray[np.uint8], descriptors: NDArray[np.float32]) -> None:
         """Write the descriptors of any number of checked images. Only one thread at a time is in here."""
         for start in range(0, len(images), self.max_batch):
-            chunk = np.ascontiguousarray(images[start : start + self.max_batch])
+            chunk = model_input(images[start : start + self.max_batch], self.spec.input)
             descriptors[start : start + len(chunk)] = self._run_batch(chunk)
 
     @abstractmethod
-    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Descriptors of 1 to ``max_batch`` images, contiguous and checked."""
+    def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Descriptors of 1 to ``max_batch`` images: the model's input as :func:`model_input` makes it."""
 
     def _release(self) -> None:
         """Free the runtime's resources. It is called once, and no call runs."""
+
+
+def arranged(images: NDArray[np.uint8], form: str) -> NDArray[np.uint8]:
+    """A view of a batch with the axes in the order of the model's input. Its values have yet to be cast.
+
+    Args:
+        images: uint8 (B, height, width, 3), RGB.
+        form: one of :data:`rrid_edge.model.spec.INPUT_FORMS`.
+    """
+    return images.transpose(0, 3, 1, 2) if form == FLOAT32_NCHW else images
+
+
+def model_input(images: NDArray[np.uint8], form: str) -> NDArray[Any]:
+    """A batch as the model takes it, contiguous: uint8 (B, height, width, 3) or float32 (B, 3, height, width).
+
+    Args:
+        images: uint8 (B, height, width, 3), RGB.
+        form: one of :data:`rrid_edge.model.spec.INPUT_FORMS`.
+    """
+    return np.ascontiguousarray(arranged(images, form), np.float32 if form == FLOAT32_NCHW else np.uint8)
 
 
 def check_images(images: NDArray[np.uint8], spec: ModelSpec) -> None:

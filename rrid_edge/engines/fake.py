@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.spec import FLOAT32_NCHW, ModelSpec
 
 
 class FakeEngine(BatchEngine):
@@ -28,7 +29,9 @@ class FakeEngine(BatchEngine):
         generator = np.random.default_rng(int(spec.fingerprint[:16], 16))
         self._projection = generator.standard_normal((8 * 4 * 3, spec.dimension)).astype(np.float32)
 
-    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        if self.spec.input == FLOAT32_NCHW:
+            images = images.transpose(0, 2, 3, 1)
         views = [images, images[:, :, ::-1]] if self.spec.flip else [images]
         total = np.zeros((len(images), self.spec.dimension), np.float32)
         for view in views:
@@ -53,7 +56,7 @@ def fake_spec(name: str = "fake", *, height_px: int = 192, width_px: int = 64, b
     )
 
 
-def _mean_colours(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _mean_colours(images: NDArray[Any]) -> NDArray[np.float32]:
     batch, height, width, _ = images.shape
     rows = np.add.reduceat(images.astype(np.float32), np.arange(8) * height // 8, axis=1)
     cells = np.add.reduceat(rows, np.arange(4) * width // 4, axis=2)

@@ -241,7 +241,7 @@ class EngineSidecar:
             "precision": spec.precision,
             "fingerprint": spec.fingerprint,
             "blocks": list(spec.blocks),
-            "input": {"name": INPUT_NAME, "dtype": "uint8", "shape": ["batch", spec.height_px, spec.width_px, 3]},
+            "input": {"name": INPUT_NAME, "dtype": spec.input_dtype, "shape": ["batch", *spec.input_shape]},
             "output": {"name": OUTPUT_NAME, "dtype": "float32", "shape": ["batch", spec.dimension]},
             "profile": asdict(self.profile),
             "source_onnx": {"name": self.onnx_name, "sha256": self.onnx_sha256, "beside": self.onnx_beside},

@@ -1,14 +1,15 @@
 """File names and kinds of all artefacts. Only this module makes file names and decides what a name means.
 
-A model file is ``<stem>[.<precision>]`` with the suffix ``.onnx``, ``.engine``, ``.plan`` or ``.rtx``. The precision
-is ``fp32``, ``fp16`` or ``int8``. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem ``person.v2``. A name
-without a precision means fp32 for an ONNX file. ``export`` writes the stem ``rrid``.
+A model file is ``<stem>[.nchw][.<precision>]`` with the suffix ``.onnx``, ``.engine``, ``.plan`` or ``.rtx``. The
+precision is ``fp32``, ``fp16`` or ``int8``. ``nchw`` is for files whose input is float32 planes; their goldens and
+thresholds are those of the network. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem ``person.v2``. A
+name without a precision means fp32 for an ONNX file. ``export`` writes the stem ``rrid``.
 
 =================  ==============  =============================================  ====================================
 artefact           belongs to      name                                           for ``person.v2.fp16.engine``
 =================  ==============  =============================================  ====================================
 goldens            the network     ``<stem>.goldens.npz``                         ``person.v2.goldens.npz``
-calibration        the network     ``<stem>.calibration.json`` (int8 only)        ``person.v2.calibration.json``
+calibration        one input form  ``<stem>[.nchw].calibration.json`` (int8)      ``person.v2.calibration.json``
 ONNX file          one precision   ``<stem>.onnx``, ``<stem>.<precision>.onnx``   ``person.v2.fp16.onnx``
 engine             one precision   ``<stem>.<precision>.engine``                  ``person.v2.fp16.engine``
 engine for RTX     one precision   ``<stem>.<precision>.rtx``                     ``person.v2.fp16.rtx``
@@ -30,7 +31,7 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from rrid_edge.model.spec import PRECISIONS
+from rrid_edge.model.spec import FLOAT32_NCHW, PRECISIONS, UINT8_NHWC
 
 DEFAULT_STEM = "rrid"
 ONNX_SUFFIX = ".onnx"
@@ -45,6 +46,7 @@ _SIDECAR_ENDING = ".json"
 _PARITY_ENDING = ".parity.json"
 _DEFAULT_PARITY_NAME = "parity.json"
 _PLAIN_PRECISION = "fp32"
+_PLANES = "nchw"
 _ENGINE_ORDER = ("fp16", "int8", "fp32")
 _ONNX_ORDER = ("fp32", "int8", "fp16")
 
@@ -102,11 +104,12 @@ def is_model(path: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """The stem of a model's name, shared by all its precisions: ``person.v2`` for ``person.v2.fp16.onnx``.
+    """The stem of a model's name, shared by all precisions and forms: ``person.v2`` for ``person.v2.nchw.fp16.onnx``.
 
     For any other file, for example a checkpoint, it is the name without its last suffix.
     """
-    return _split(path)[0]
+    stem, _precision = _split(path)
+    return _without_form(stem) if is_model(path) else stem
 
 
 def named_precision(path: Path) -> str | None:
@@ -114,20 +117,27 @@ def named_precision(path: Path) -> str | None:
     return _split(path)[1]
 
 
-def onnx_path(folder: Path, precision: str, stem: str = DEFAULT_STEM) -> Path:
-    """The ONNX file of a network in a precision: ``rrid.onnx`` for fp32, else ``rrid.<precision>.onnx``."""
+def onnx_path(folder: Path, precision: str, form: str = UINT8_NHWC) -> Path:
+    """The ONNX file that ``export`` writes: ``rrid.onnx`` for fp32, else ``rrid.<precision>.onnx``.
+
+    Args:
+        folder: its folder.
+        precision: its precision.
+        form: form of its input; ``rrid.nchw.onnx`` and ``rrid.nchw.<precision>.onnx`` take float32 planes.
+    """
+    stem = f"{DEFAULT_STEM}.{_PLANES}" if form == FLOAT32_NCHW else DEFAULT_STEM
     return folder / (_variant(stem, precision) + ONNX_SUFFIX)
 
 
 def onnx_beside(model: Path, precision: str | None = None) -> Path:
-    """The ONNX file of the same network in the same folder.
+    """The ONNX file of the same network and form of input in the same folder.
 
     Args:
         model: any model file.
         precision: precision of the ONNX file; None uses the precision in the model's name.
     """
     stem, named = _split(model)
-    return onnx_path(model.parent, precision or named or _PLAIN_PRECISION, stem)
+    return model.with_name(_variant(stem, precision or named or _PLAIN_PRECISION) + ONNX_SUFFIX)
 
 
 def engine_path(onnx: Path, precision: str, *, rtx: bool = False) -> Path:
@@ -138,7 +148,7 @@ def engine_path(onnx: Path, precision: str, *, rtx: bool = False) -> Path:
         precision: precision in its metadata. Its name may lack it.
         rtx: the engine of TensorRT for RTX: ``rrid.fp32.rtx``.
     """
-    return onnx.with_name(f"{stem_of(onnx)}.{precision}{RTX_SUFFIX if rtx else ENGINE_SUFFIXES[0]}")
+    return onnx.with_name(f"{_split(onnx)[0]}.{precision}{RTX_SUFFIX if rtx else ENGINE_SUFFIXES[0]}")
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -147,13 +157,13 @@ def sidecar_path(engine: Path) -> Path:
 
 
 def goldens_path(model: Path) -> Path:
-    """The goldens of a model's network: ``rrid.goldens.npz`` for every precision of ``rrid``."""
+    """The goldens of a model's network: ``rrid.goldens.npz`` for every precision and form of ``rrid``."""
     return model.with_name(stem_of(model) + _GOLDENS_ENDING)
 
 
 def calibration_path(model: Path) -> Path:
     """The list of calibration crops of an int8 model: ``rrid.calibration.json`` for ``rrid.int8.onnx``."""
-    return model.with_name(stem_of(model) + _CALIBRATION_ENDING)
+    return model.with_name(_split(model)[0] + _CALIBRATION_ENDING)
 
 
 def thresholds_path(model: Path, precision: str | None = None) -> Path:
@@ -165,8 +175,8 @@ def thresholds_path(model: Path, precision: str | None = None) -> Path:
         model: a model file or a checkpoint.
         precision: precision of the thresholds; None uses the precision in the model's name.
     """
-    stem, named = _split(model)
-    return model.with_name(_variant(stem, precision or named or _PLAIN_PRECISION) + _THRESHOLDS_ENDING)
+    named = _split(model)[1]
+    return model.with_name(_variant(stem_of(model), precision or named or _PLAIN_PRECISION) + _THRESHOLDS_ENDING)
 
 
 def thresholds_candidates(model: Path) -> list[Path]:
@@ -196,16 +206,25 @@ def preferred_names() -> tuple[str, ...]:
     """File names that commands look for if no model is named, best first.
 
     Engines come before ONNX files, and engines of this machine before those for RTX, which are compiled when loaded.
+    Files that take float32 planes come last: their input has four times the bytes.
     """
-    engines = [f"{DEFAULT_STEM}.{precision}{suffix}" for precision in _ENGINE_ORDER for suffix in ENGINE_SUFFIXES]
-    rtx = [f"{DEFAULT_STEM}.{precision}{RTX_SUFFIX}" for precision in _ENGINE_ORDER]
-    return (*engines, *rtx, *(onnx_path(Path(), precision).name for precision in _ONNX_ORDER))
+    names: list[str] = []
+    for stem, form in ((DEFAULT_STEM, UINT8_NHWC), (f"{DEFAULT_STEM}.{_PLANES}", FLOAT32_NCHW)):
+        names += [f"{stem}.{precision}{suffix}" for precision in _ENGINE_ORDER for suffix in ENGINE_SUFFIXES]
+        names += [f"{stem}.{precision}{RTX_SUFFIX}" for precision in _ENGINE_ORDER]
+        names += [onnx_path(Path(), precision, form).name for precision in _ONNX_ORDER]
+    return tuple(names)
 
 
 def _split(path: Path) -> tuple[str, str | None]:
-    """The stem, and the precision in a model's name; None if there is none."""
+    """The stem with the form of the input, and the precision in a model's name; None if there is none."""
     stem, dot, last = path.stem.rpartition(".")
     return (stem, last) if dot and stem and last in PRECISIONS and is_model(path) else (path.stem, None)
+
+
+def _without_form(stem: str) -> str:
+    named = stem.removesuffix(f".{_PLANES}")
+    return named or stem
 
 
 def _variant(stem: str, precision: str) -> str:

@@ -132,7 +132,7 @@ def no_onnx(path: Path, error: Exception) -> ModelFileError:
 
 def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:
     expected = (
-        (header.inputs, INPUT_NAME, "uint8", (spec.height_px, spec.width_px, 3)),
+        (header.inputs, INPUT_NAME, spec.input_dtype, spec.input_shape),
         (header.outputs, OUTPUT_NAME, "float32", (spec.dimension,)),
     )
     for tensors, name, dtype, shape in expected:

@@ -27,6 +27,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Normalisation in the graph: mean and standard deviation of red, green and blue, for pixels of 0 .. 1."""
 PRECISIONS = ("fp32", "fp16", "int8")
+UINT8_NHWC: Final = "uint8-nhwc"
+FLOAT32_NCHW: Final = "float32-nchw"
+INPUT_FORMS: Final = (UINT8_NHWC, FLOAT32_NCHW)
+"""Forms of a model's input: RGB pixels of 0 to 255, as uint8 (B, height, width, 3) or as float32 (B, 3, height, width).
+The network and its descriptors are the same."""
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_STRIPES = (6, 4, 2)
 _PREFIX = "rrid."
@@ -101,6 +106,7 @@ class ModelSpec:
         source_sha256: sha256 (hex) of the exported checkpoint file.
         training_data: name of the training data, or ``unknown``.
         version: rrid-edge version that wrote the model.
+        input: form of the input, one of :data:`INPUT_FORMS`. It changes no descriptor, and not the fingerprint.
     """
 
     height_px: int
@@ -114,6 +120,24 @@ class ModelSpec:
     source_sha256: str = ""
     training_data: str = "unknown"
     version: str = ""
+    input: str = UINT8_NHWC
+
+    @property
+    def input_dtype(self) -> str:
+        """Element type of the model's input, as NumPy names it."""
+        return "float32" if self.input == FLOAT32_NCHW else "uint8"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one image in the model's input."""
+        if self.input == FLOAT32_NCHW:
+            return (3, self.height_px, self.width_px)
+        return (self.height_px, self.width_px, 3)
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of one image in the model's input."""
+        return 3 * self.height_px * self.width_px * (4 if self.input == FLOAT32_NCHW else 1)
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -128,6 +152,10 @@ class ModelSpec:
     def with_precision(self, precision: str) -> ModelSpec:
         """The same network in another precision."""
         return replace(self, precision=precision)
+
+    def with_input(self, form: str) -> ModelSpec:
+        """The same network with another form of input, one of :data:`INPUT_FORMS`."""
+        return replace(self, input=form)
 
     def to_metadata(self) -> dict[str, str]:
         """The spec as the ``rrid.*`` entries of an ONNX file's ``metadata_props``."""
@@ -160,7 +188,10 @@ _Stripes = Annotated[int, Meta(ge=2, le=_MOST_STRIPES)]
 
 @dataclass(frozen=True)
 class _Metadata:
-    """The ``rrid.*`` entries of a file, without the prefix. None has a default: a missing fact is not guessed."""
+    """The ``rrid.*`` entries of a file, without the prefix.
+
+    A missing fact is not guessed. Only the form of the input has a default: files without it take uint8.
+    """
 
     format: Annotated[int, Meta(ge=1)]
     height_px: Annotated[int, Meta(ge=1, le=_MOST_SIDE_PX)]
@@ -175,6 +206,7 @@ class _Metadata:
     source_sha256: str
     training_data: str
     version: str
+    input: Literal["uint8-nhwc", "float32-nchw"] = "uint8-nhwc"
 
     def __post_init__(self) -> None:
         try:

@@ -9,14 +9,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import FLOAT32_NCHW, INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import WEIGHTS_KEY, contract_file
 
 
 def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelProto:
-    """uint8 images -> mean colours of 6 x 2 cells -> random projection -> unit descriptors.
+    """Images -> mean colours of 6 x 2 cells -> random projection -> unit descriptors.
 
-    The nodes have names of the demo network, whose engines' layers the TensorRT stand-in lists.
+    The graph takes the form of input that ``spec`` names. The nodes have names of the demo network, whose engines'
+    layers the TensorRT stand-in lists.
     """
     spec = spec or fake_spec()
     cells = (spec.height_px // 6, spec.width_px // 2)
@@ -27,10 +28,14 @@ def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelPro
         "flat": np.array([0, 36], np.int64),
         "small": np.float32(1e-6),
     }
-    nodes = [
+    takes_planes = spec.input == FLOAT32_NCHW
+    first = [
         helper.make_node("Cast", [INPUT_NAME], ["float"], name="node__to_copy", to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["float"], ["channels"], name="node_permute", perm=[0, 3, 1, 2]),
-        helper.make_node("Sub", ["channels", "half"], ["centred"], name="node_add"),
+    ]
+    nodes = [
+        *([] if takes_planes else first),
+        helper.make_node("Sub", [INPUT_NAME if takes_planes else "channels", "half"], ["centred"], name="node_add"),
         helper.make_node(
             "AveragePool", ["centred"], ["pooled"], name="node_max_pool2d", kernel_shape=cells, strides=cells
         ),
@@ -40,10 +45,11 @@ def tiny_model(spec: ModelSpec | None = None, *, seed: int = 0) -> onnx.ModelPro
         helper.make_node("Max", ["norm", "small"], ["length"], name="node_clamp_min"),
         helper.make_node("Div", ["features", "length"], [OUTPUT_NAME], name="node_div"),
     ]
+    pixels = TensorProto.FLOAT if takes_planes else TensorProto.UINT8
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["batch", spec.height_px, spec.width_px, 3])],
+        [helper.make_tensor_value_info(INPUT_NAME, pixels, ["batch", *spec.input_shape])],
         [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", spec.dimension])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )

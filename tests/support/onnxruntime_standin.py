@@ -72,12 +72,15 @@ class OnnxRuntimeWorld:
     def run(self, stream, binding: Binding) -> None:
         shape, kind, address = binding.bound["images"]
         out_shape, out_kind, out_address = binding.bound["descriptors"]
-        assert (kind, out_kind) == (np.uint8, np.float32)
+        dtype = np.dtype(self.spec.input_dtype)
+        assert (kind, out_kind) == (dtype.type, np.float32)
         assert out_shape == (shape[0], self.spec.dimension)
 
         def work() -> None:
-            source = self.cuda.device_buffer(address, int(np.prod(shape)))
-            images = np.frombuffer(memoryview(source), np.uint8, int(np.prod(shape))).reshape(shape)
+            source = self.cuda.device_buffer(address, dtype.itemsize * int(np.prod(shape)))
+            images = np.frombuffer(memoryview(source), dtype, int(np.prod(shape))).reshape(shape)
+            if dtype == np.float32:
+                images = images.transpose(0, 2, 3, 1).astype(np.uint8)
             content = FakeEngine(self.spec).run(images).tobytes()
             ctypes.memmove(self.cuda.device_buffer(out_address, len(content)), content, len(content))
 

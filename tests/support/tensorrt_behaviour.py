@@ -363,7 +363,7 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         return {INPUT_NAME: world.module.TensorIOMode.INPUT, OUTPUT_NAME: world.module.TensorIOMode.OUTPUT}
 
     def shape_of(spec: ModelSpec, name: str, batch: int) -> tuple[int, ...]:
-        tail = (spec.height_px, spec.width_px, 3) if name == INPUT_NAME else (spec.dimension,)
+        tail = spec.input_shape if name == INPUT_NAME else (spec.dimension,)
         return (batch, *tail)
 
     def new_context(self: Any, strategy: Any = None) -> Any:
@@ -395,7 +395,9 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         return True
 
     def dtype(self: Any, name: str) -> Any:
-        return {INPUT_NAME: world.module.DataType.UINT8, OUTPUT_NAME: world.module.DataType.FLOAT}[name]
+        types = world.module.DataType
+        pixels = {"uint8": types.UINT8, "float32": types.FLOAT}[self.fake_spec.input_dtype]
+        return {INPUT_NAME: pixels, OUTPUT_NAME: types.FLOAT}[name]
 
     def profile_shape(self: Any, name: str, profile_index: int) -> list[Any]:
         assert (name, profile_index) == (INPUT_NAME, 0)
@@ -426,11 +428,13 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
 def _kernel(world: TensorRTStandin, engine: Any, batch: int, addresses: dict[str, int]) -> Callable[[], None]:
     """Return the work of one enqueue, with the shape and the addresses at the time of the enqueue."""
     spec = engine.fake_spec
-    shape = (batch, spec.height_px, spec.width_px, 3)
+    shape, dtype = (batch, *spec.input_shape), np.dtype(spec.input_dtype)
 
     def run() -> None:
-        source = world.cuda.device_buffer(addresses[INPUT_NAME], int(np.prod(shape)))
-        images = np.frombuffer(memoryview(source), np.uint8, int(np.prod(shape))).reshape(shape)
+        source = world.cuda.device_buffer(addresses[INPUT_NAME], dtype.itemsize * int(np.prod(shape)))
+        images = np.frombuffer(memoryview(source), dtype, int(np.prod(shape))).reshape(shape)
+        if dtype == np.float32:  # the compute below takes the pixels of the image contract
+            images = images.transpose(0, 2, 3, 1).astype(np.uint8)
         values = world.compute(spec, images) if engine.fake_weights else np.zeros((batch, spec.dimension))
         content = np.ascontiguousarray(values, np.float32).tobytes()
         memoryview(world.cuda.device_buffer(addresses[OUTPUT_NAME], len(content))).cast("B")[: len(content)] = content

@@ -72,8 +72,7 @@ def configure(
         _choose_precision_trt8_10(trt, config, network, spec.precision)
     profile = builder.create_optimization_profile()
     smallest, optimal, largest = (
-        trt.Dims([batch, spec.height_px, spec.width_px, 3])
-        for batch in (settings.min_batch, settings.opt_batch, settings.max_batch)
+        trt.Dims([batch, *spec.input_shape]) for batch in (settings.min_batch, settings.opt_batch, settings.max_batch)
     )
     profile.set_shape(INPUT_NAME, smallest, optimal, largest)
     if config.add_optimization_profile(profile) < 0:

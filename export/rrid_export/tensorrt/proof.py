@@ -61,7 +61,7 @@ def inspect_engine(
     """
     # Without resolved shapes the inspector writes "N/A due to dynamic shapes" instead of types. TensorRT 8.6 resolves
     # them only in infer_shapes.
-    context.set_input_shape(INPUT_NAME, trt.Dims([batch, spec.height_px, spec.width_px, 3]))
+    context.set_input_shape(INPUT_NAME, trt.Dims([batch, *spec.input_shape]))
     context.infer_shapes()
     inspector = engine.create_engine_inspector()
     inspector.execution_context = context

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.engines.base import BatchEngine
+from rrid_edge.engines.base import BatchEngine, model_input
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable, unforeseen
 from rrid_edge.machine.processor import threads_for
-from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
+from rrid_edge.model.spec import FLOAT32_NCHW, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
 from rrid_edge.model.weights import read_checked_spec
 
 
@@ -38,7 +38,7 @@ class OnnxRuntimeEngine(BatchEngine):
         self._file, self._session = path, open_session(path, options, ["CPUExecutionProvider"], enable_fallback=0)
         super().__init__(spec, f"onnxruntime CPU {spec.precision}", max_batch, path=path)
 
-    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32]:
         try:
             result: NDArray[np.float32] = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
         except Exception as error:  # the runtime's own exception classes are not public
@@ -66,6 +66,8 @@ class MemorySession:
         options.intra_op_num_threads = threads_for(0)
         options.log_severity_level = 4
         self._session: Any = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        kinds = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
+        self._form = FLOAT32_NCHW if kinds[INPUT_NAME] == "tensor(float)" else UINT8_NHWC
 
     def values(
         self, names: Sequence[str], images: NDArray[np.uint8], constants: Mapping[str, NDArray[Any]] | None = None
@@ -77,7 +79,8 @@ class MemorySession:
             images: the batch.
             constants: values that replace constants of the graph, which must be inputs too.
         """
-        outputs: list[NDArray[np.float32]] = self._session.run(list(names), {INPUT_NAME: images, **(constants or {})})
+        feeds = {INPUT_NAME: model_input(images, self._form), **(constants or {})}
+        outputs: list[NDArray[np.float32]] = self._session.run(list(names), feeds)
         return outputs
 
     def run(

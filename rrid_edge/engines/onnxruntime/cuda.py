@@ -71,7 +71,7 @@ class OnnxRuntimeCudaEngine(BatchEngine):
             self._owned.close()
         self._stream = None
 
-    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32]:
         assert self._stream is not None
         count, cuda, stream = len(images), self._cuda, self._stream
         cuda.select_device()
@@ -101,8 +101,9 @@ class OnnxRuntimeCudaEngine(BatchEngine):
         """The binding of the device buffers for one batch size."""
         if count not in self._bindings:
             binding = self._session.io_binding()
-            shape = (count, self.spec.height_px, self.spec.width_px, 3)
-            binding.bind_input(INPUT_NAME, "cuda", 0, np.uint8, shape, self._device_input)
+            images = (count, *self.spec.input_shape)
+            dtype = np.dtype(self.spec.input_dtype).type
+            binding.bind_input(INPUT_NAME, "cuda", 0, dtype, images, self._device_input)
             descriptors = (count, self.spec.dimension)
             binding.bind_output(OUTPUT_NAME, "cuda", 0, np.float32, descriptors, self._device_output)
             self._bindings[count] = binding
@@ -110,14 +111,14 @@ class OnnxRuntimeCudaEngine(BatchEngine):
 
     def _make_buffers(self) -> None:
         cuda = self._cuda
-        image_shape = (self.max_batch, self.spec.height_px, self.spec.width_px, 3)
+        image_shape = (self.max_batch, *self.spec.input_shape)
         descriptor_shape = (self.max_batch, self.spec.dimension)
-        image_bytes, descriptor_bytes = math.prod(image_shape), 4 * math.prod(descriptor_shape)
+        image_bytes, descriptor_bytes = self.max_batch * self.spec.input_bytes, 4 * math.prod(descriptor_shape)
         self._pinned_input = self._own(cuda.allocate_host(image_bytes), cuda.free_host)
         self._pinned_output = self._own(cuda.allocate_host(descriptor_bytes), cuda.free_host)
         self._device_input = self._own(cuda.allocate(image_bytes), cuda.free)
         self._device_output = self._own(cuda.allocate(descriptor_bytes), cuda.free)
-        self._host_images = host_array(self._pinned_input, image_shape, np.uint8)
+        self._host_images = host_array(self._pinned_input, image_shape, self.spec.input_dtype)
         self._host_descriptors = host_array(self._pinned_output, descriptor_shape, np.float32)
 
     def _own(self, handle: int, release: Callable[[int], None]) -> int:

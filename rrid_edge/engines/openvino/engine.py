@@ -71,7 +71,7 @@ class OpenVinoEngine(BatchEngine):
         self._requests: list[Any] = [part.compiled.create_infer_request() for part in parts]
         self._mapped: list[Any] = [part.memory for part in parts]
 
-    def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32]:
         values: NDArray[Any] = images
         try:
             for request in self._requests:

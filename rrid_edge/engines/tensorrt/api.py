@@ -153,8 +153,9 @@ def check_tensors(trt: ModuleType, engine: trt.ICudaEngine, spec: ModelSpec, whe
     Raises:
         ModelFileError: wrong names, types, shapes or memory locations, or not exactly one profile.
     """
+    pixels = trt.DataType.FLOAT if spec.input_dtype == "float32" else trt.DataType.UINT8
     expected = {
-        INPUT_NAME: (trt.TensorIOMode.INPUT, trt.DataType.UINT8, (-1, spec.height_px, spec.width_px, 3)),
+        INPUT_NAME: (trt.TensorIOMode.INPUT, pixels, (-1, *spec.input_shape)),
         OUTPUT_NAME: (trt.TensorIOMode.OUTPUT, trt.DataType.FLOAT, (-1, spec.dimension)),
     }
     found: dict[str, tuple[object, object, tuple[int, ...]]] = {}
@@ -166,11 +167,11 @@ def check_tensors(trt: ModuleType, engine: trt.ICudaEngine, spec: ModelSpec, whe
         on_device = on_device and engine.get_tensor_location(name) == trt.TensorLocation.DEVICE
     if found != expected or not on_device or engine.num_optimization_profiles != 1:
         seen = ", ".join(f"{name} {kind} {list(shape)}" for name, (_mode, kind, shape) in found.items()) or "nothing"
+        sizes = ", ".join(map(str, spec.input_shape))
         raise ModelFileError(
-            f"{printable(where)}: this engine is not one of rrid-edge: expected {INPUT_NAME} uint8 "
-            f"[batch, {spec.height_px}, {spec.width_px}, 3] and {OUTPUT_NAME} float32 [batch, {spec.dimension}] on the "
-            f"device with one profile, found {seen}, profiles: {engine.num_optimization_profiles}; build it with: "
-            "rrid-edge export MODEL.onnx"
+            f"{printable(where)}: this engine is not one of rrid-edge: expected {INPUT_NAME} {spec.input_dtype} "
+            f"[batch, {sizes}] and {OUTPUT_NAME} float32 [batch, {spec.dimension}] on the device with one profile, "
+            f"found {seen}, profiles: {engine.num_optimization_profiles}; build it with: rrid-edge export MODEL.onnx"
         )
     low, best, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(INPUT_NAME, 0))
     return Profile(int(low[0]), int(best[0]), int(high[0]))

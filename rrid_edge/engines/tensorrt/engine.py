@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.engines.base import BatchEngine
+from rrid_edge.engines.base import BatchEngine, arranged
 from rrid_edge.engines.cuda import Cuda, host_array
 from rrid_edge.engines.tensorrt.api import check_tensors, load_tensorrt, load_tensorrt_rtx, this_machine
 from rrid_edge.engines.tensorrt.plan import load_plan
@@ -40,7 +40,7 @@ class _Slot:
     host_descriptors: int
     device_images: int
     device_descriptors: int
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     descriptors: NDArray[np.float32]
     result: NDArray[np.float32] | None = None
     uses: Counter[int] = field(default_factory=Counter)
@@ -147,7 +147,7 @@ class TensorRTEngine(BatchEngine):
         """Submit copy in, compute and copy out of one part, without waiting."""
         count = len(images)
         batch = max(count, self._min_batch)
-        slot.images[:count] = images
+        slot.images[:count] = arranged(images, self.spec.input)
         slot.images[count:batch] = 0
         input_bytes, output_bytes = slot.images[:batch].nbytes, slot.descriptors[:count].nbytes
         self._cuda.copy_to_device(slot.device_images, slot.host_images, input_bytes, slot.stream)
@@ -194,7 +194,7 @@ class TensorRTEngine(BatchEngine):
         # Work in flight can still read the shapes of the context.
         self._cuda.synchronize(self._stream)
         self._context_batch = 0
-        shape = self._trt.Dims([batch, self.spec.height_px, self.spec.width_px, 3])
+        shape = self._trt.Dims([batch, *self.spec.input_shape])
         if not self._context.set_input_shape(INPUT_NAME, shape) or self._context.infer_shapes():
             raise self._plan.refused(f"a batch of {batch}")
         if tuple(self._context.get_tensor_shape(OUTPUT_NAME)) != (batch, self.spec.dimension):
@@ -227,9 +227,9 @@ class TensorRTEngine(BatchEngine):
 
     def _make_slot(self) -> _Slot:
         cuda = self._cuda
-        image_shape = (self.max_batch, self.spec.height_px, self.spec.width_px, 3)
+        image_shape = (self.max_batch, *self.spec.input_shape)
         descriptor_shape = (self.max_batch, self.spec.dimension)
-        image_bytes, descriptor_bytes = int(np.prod(image_shape)), 4 * int(np.prod(descriptor_shape))
+        image_bytes, descriptor_bytes = self.max_batch * self.spec.input_bytes, 4 * int(np.prod(descriptor_shape))
         host_images = self._own(cuda.allocate_host(image_bytes), cuda.free_host)
         host_descriptors = self._own(cuda.allocate_host(descriptor_bytes), cuda.free_host)
         return _Slot(
@@ -240,7 +240,7 @@ class TensorRTEngine(BatchEngine):
             host_descriptors=host_descriptors,
             device_images=self._own(cuda.allocate(image_bytes), cuda.free),
             device_descriptors=self._own(cuda.allocate(descriptor_bytes), cuda.free),
-            images=host_array(host_images, image_shape, np.uint8),
+            images=host_array(host_images, image_shape, self.spec.input_dtype),
             descriptors=host_array(host_descriptors, descriptor_shape, np.float32),
         )
 

@@ -13,7 +13,8 @@ from rrid_edge.model.choice import choose_model
 from rrid_edge.model.reading import read_any_spec
 from support.onnx_models import save_tiny_model
 
-ORDER = ["rrid.fp16.engine", "rrid.int8.engine", "rrid.fp32.engine", "rrid.onnx", "rrid.int8.onnx", "rrid.fp16.onnx"]
+ENGINES = ["rrid.fp16.engine", "rrid.int8.engine", "rrid.fp32.engine"]
+ORDER = [*ENGINES, "rrid.onnx", "rrid.int8.onnx", "rrid.fp16.onnx", "rrid.nchw.fp16.engine", "rrid.nchw.onnx"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def test_the_best_usable_file_of_the_folder_is_chosen(tmp_path, monkeypatch, usa
     monkeypatch.setattr(choice, "_engine_usable", lambda: usable)
     for name in (*ORDER, "person.v2.onnx"):
         (tmp_path / name).write_bytes(b"")
-    for name in ORDER if usable else ORDER[3:]:
+    for name in [name for name in ORDER if usable or not name.endswith(".engine")]:
         assert choose_model(None, folder=tmp_path)[0] == tmp_path / name
         (tmp_path / name).unlink()
     with pytest.raises(UsageError, match="no model: none was given") as caught:

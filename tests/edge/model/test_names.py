@@ -10,6 +10,7 @@ import pytest
 
 from rrid_edge.model import names
 from rrid_edge.model.names import Kind, kind_of, stem_of
+from rrid_edge.model.spec import FLOAT32_NCHW
 
 ROOT = Path(__file__).parents[3]
 M = Path("models")
@@ -26,6 +27,11 @@ M = Path("models")
         ("person.v2.onnx", "person.v2"),
         ("person.v2.int8.onnx", "person.v2"),
         ("person.v2.fp32.onnx", "person.v2"),
+        ("rrid.nchw.onnx", "rrid"),  # takes float32 planes
+        ("person.v2.nchw.int8.engine", "person.v2"),
+        ("nchw.onnx", "nchw"),  # a stem only
+        ("a.fp16.nchw.onnx", "a.fp16"),
+        ("best.nchw.pth", "best.nchw"),  # only model names have a form
         ("fp16.onnx", "fp16"),  # a stem only
         ("a.fp16.fp16.onnx", "a.fp16"),
         ("a.fp8.onnx", "a.fp8"),  # not a known precision
@@ -98,19 +104,35 @@ def test_default_names_are_those_of_the_documentation():
     assert names.onnx_beside(M / "rrid.fp32.engine") == M / "rrid.onnx"
 
 
+def test_both_forms_of_input_lie_in_one_folder():
+    """Goldens and thresholds are of the network. Engines, reports and the calibration are of one file."""
+    planes = [names.onnx_path(M, precision, FLOAT32_NCHW) for precision in ("fp32", "fp16", "int8")]
+    assert [path.name for path in planes] == ["rrid.nchw.onnx", "rrid.nchw.fp16.onnx", "rrid.nchw.int8.onnx"]
+    for path in planes:
+        assert names.goldens_path(path) == M / "rrid.goldens.npz"
+        assert names.calibration_path(path) == M / "rrid.nchw.calibration.json"
+        assert names.onnx_beside(path, "int8") == planes[2]
+    engine = names.engine_path(planes[1], "fp16")
+    assert engine == M / "rrid.nchw.fp16.engine"
+    assert names.onnx_beside(engine) == planes[1]
+    assert names.thresholds_path(engine) == names.thresholds_path(M / "rrid.fp16.engine")
+    assert names.parity_report_path(planes[0]) == M / "rrid.nchw.onnx.parity.json"
+
+
 def test_every_model_file_has_its_own_report_and_sidecar():
     stems = ("rrid", "person", "person.v2", "person.v3")
     files = [
-        M / f"{stem}{precision}{suffix}"
+        M / f"{stem}{form}{precision}{suffix}"
         for stem in stems
+        for form in ("", ".nchw")
         for precision in ("", ".fp32", ".fp16", ".int8")
         for suffix in (".onnx", ".engine", ".plan", ".rtx")
     ]
     made = [names.parity_report_path(path) for path in files]
     made += [names.chart_path(path) for path in made] + [names.sidecar_path(path) for path in files]
     assert len(set(made) | set(files)) == len(made) + len(files)
-    for of_the_network in (names.goldens_path, names.calibration_path):
-        assert len({of_the_network(path) for path in files}) == len(stems)
+    assert len({names.goldens_path(path) for path in files}) == len(stems)
+    assert len({names.calibration_path(path) for path in files}) == 2 * len(stems)
 
 
 def test_a_chart_never_replaces_its_report():
