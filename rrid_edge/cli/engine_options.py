@@ -6,11 +6,37 @@ built.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+
+def _keep_tensorrt_log(context: typer.Context, log: Path | None) -> Path | None:
+    """Let this command and its child processes keep TensorRT's log.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if log is not None:
+        from rrid_edge.engines.tensorrt.log import LOG_VARIABLE, check_log
+
+        check_log(log)
+        earlier = os.environ.get(LOG_VARIABLE, "")  # empty: no log
+        os.environ[LOG_VARIABLE] = str(log.absolute())
+        context.call_on_close(lambda: os.environ.update({LOG_VARIABLE: earlier}))
+    return log
+
+
+TensorRTLogOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tensorrt-log",
+        callback=_keep_tensorrt_log,
+        help="Append all that TensorRT says to this file. [default: RRID_EDGE_TENSORRT_LOG, or none]",
+    ),
+]
 MinBatchOption = Annotated[int, typer.Option(min=1, help="Engine: smallest batch size.")]
 OptBatchOption = Annotated[int, typer.Option(min=1, help="Engine: batch size to tune for.")]
 MaxBatchOption = Annotated[int, typer.Option(min=1, help="Engine: largest batch size.")]

@@ -19,6 +19,7 @@ from rrid_edge.cli.engine_options import (
     PrintTrtexecOption,
     StripWeightsOption,
     StrongTypingOption,
+    TensorRTLogOption,
     Tf32Option,
     TimingCacheOption,
     TrtexecVersionOption,
@@ -98,6 +99,7 @@ def export(
     timing_cache_folder: TimingCacheOption = None,
     print_trtexec: PrintTrtexecOption = False,
     trtexec_version: TrtexecVersionOption = None,
+    tensorrt_log: TensorRTLogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.model.names import Kind

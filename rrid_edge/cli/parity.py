@@ -10,6 +10,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say, show
+from rrid_edge.cli.engine_options import TensorRTLogOption
 from rrid_edge.cli.options import FollowLinksOption, PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
 from rrid_edge.cli.steps import open_model, open_network, refuse_weights, say_files_left_out
 from rrid_edge.errors import printable
@@ -58,6 +59,7 @@ def parity(
         Path | None,
         typer.Option(help="Report to write; default: parity.json for rrid.onnx, else MODEL.parity.json."),
     ] = None,
+    tensorrt_log: TensorRTLogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.model.names import Kind, goldens_path, is_engine, kind_of, parity_report_path

@@ -24,6 +24,13 @@ from support.tensorrt_layers import answer
 from support.tensorrt_standin import build_module
 
 MAGIC = b"ftrt"
+EMPTY_ERROR = "1: [defaultAllocator.cpp::deallocate::61] Error Code 1: Cuda Runtime ()"
+NO_ENGINE = (
+    "2: [builder.cpp::buildSerializedNetwork::751] Error Code 2: Internal Error (Assertion engine != nullptr failed. )"
+)
+NO_KERNEL = (
+    "10: [optimizer.cpp::computeCosts::3728] Error Code 10: Internal Error (Could not find any implementation for node"
+)
 
 
 class TensorRTStandin:
@@ -36,6 +43,8 @@ class TensorRTStandin:
         self.log: list[str] = []
         self.compute: Callable[[ModelSpec, np.ndarray], np.ndarray] = lambda spec, images: FakeEngine(spec).run(images)
         self.parser_errors: list[str] = []
+        self.parser_logger: Any = None
+        self.builder_error: str | None = None
         self.build_error: str | None = None
         self.load_error: str | None = None
         self.context_error: str | None = None
@@ -79,11 +88,16 @@ class TensorRTStandin:
         if not self.cuda.asked or self.cuda.devices < 1:
             raise SystemError("the real TensorRT would crash the process here: nobody asked CUDA for a device")
 
-    def error(self, logger: Any, message: str) -> None:
-        if type(logger) is self.module.Logger:
-            return  # NVIDIA's own logger prints
-        logger.log(self.module.ILogger.WARNING, "a warning that must not be taken for the reason")
-        logger.log(self.module.ILogger.ERROR, message)
+    def say(self, logger: Any, severity: str, message: str) -> None:
+        """Send a message to the log. NVIDIA's own logger prints."""
+        if type(logger) is not self.module.Logger:
+            logger.log(getattr(self.module.ILogger, severity), message)
+
+    def error(self, logger: Any, *messages: str) -> None:
+        """Log errors as the real libraries do: warnings stand between them, and the last one is empty."""
+        self.say(logger, "WARNING", "a warning that must not be taken for the reason")
+        for message in (*messages, EMPTY_ERROR):
+            self.say(logger, "ERROR", message)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, version: str) -> TensorRTStandin:
@@ -102,6 +116,9 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
     def new_builder(self: Any, logger: Any) -> None:
         world.need_gpu()
         check_logger(logger)
+        if world.builder_error is not None:
+            world.error(logger, world.builder_error)
+            raise TypeError("pybind11::init(): factory function returned nullptr")
         self.fake_logger = logger
 
     def new_network(self: Any, flags: int = 0) -> Any:
@@ -120,6 +137,7 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         level = world.module.HardwareCompatibilityLevel.NONE
         state = {"flag_names": flags, "pools": {}, "profiles": [], "cache": None, "given": []}
         config = world.make("IBuilderConfig", hardware_compatibility_level=level, **state)
+        config.fake_logger = self.fake_logger
         world.configs.append(config)
         return config
 
@@ -140,6 +158,7 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
     def set_cache(self: Any, cache: Any, ignore_mismatch: bool) -> bool:
         assert not ignore_mismatch
         if cache.fake_content and not world.cache_fits:
+            world.error(self.fake_logger, "The timing cache was made on another GPU")
             return False
         self.fake_cache = cache
         return True
@@ -172,10 +191,19 @@ def _build(world: TensorRTStandin, builder: Any, network: Any, config: Any) -> A
     monitor = getattr(config, "fake_progress_monitor", None)
     if monitor is not None and not _report_progress(world, monitor):
         return None
-    if world.build_error is not None:
-        world.error(builder.fake_logger, world.build_error)
-        return None
     flags, spec = config.fake_flag_names, network.fake_spec
+    build_error = world.build_error
+    if world.generation == 8 and {"INT8", "OBEY_PRECISION_CONSTRAINTS"} <= flags:
+        build_error = f"{NO_KERNEL} node_conv2d + node_relu.)"
+    world.say(builder.fake_logger, "VERBOSE", "Original: 102 layers\nAfter dead-layer removal: 101 layers")
+    lean = f"libnvinfer_lean.so.{world.generation}"
+    if "VERSION_COMPATIBLE" in flags and "EXCLUDE_LEAN_RUNTIME" not in flags and lean not in world.lean_runtimes:
+        build_error = (
+            f"Unable to load library: {lean}: {lean}: cannot open shared object file: No such file or directory"
+        )
+    if build_error is not None:
+        world.error(builder.fake_logger, build_error, NO_ENGINE)
+        return None
     allowed = (
         network.fake_typed or spec.precision == "fp32" or {"fp16": "FP16", "int8": "INT8"}[spec.precision] in flags
     )
@@ -211,6 +239,7 @@ def _report_progress(world: TensorRTStandin, monitor: Any) -> bool:
 def _parsing(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
     def new_parser(self: Any, network: Any, logger: Any) -> None:
         self.fake_network = network
+        world.parser_logger = logger
 
     def parse(self: Any, model: str) -> bool:
         if world.parser_errors:

@@ -10,17 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rrid_edge.engines.cuda import Cuda, out_of_memory
-from rrid_edge.engines.tensorrt.api import (
-    check_tensors,
-    generation,
-    is_out_of_memory,
-    last_error,
-    load_tensorrt,
-    make_logger,
-    this_machine,
-)
-from rrid_edge.errors import ArtefactError, RridEdgeError, UsageError, printable
+from rrid_edge.engines.cuda import Cuda
+from rrid_edge.engines.tensorrt.api import check_tensors, generation, load_tensorrt, this_machine
+from rrid_edge.engines.tensorrt.log import make_logger
+from rrid_edge.engines.tensorrt.refusal import Refusal
+from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.files import atomic_output, sha256_of_file
 from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof
 from rrid_edge.model.names import sidecar_path, timing_cache_name
@@ -115,12 +109,16 @@ class _Build:
     def make_plan(self, engine_path: Path) -> tuple[bytes, bytes]:
         """Build the engine: the serialised plan, and the timing cache (empty if TensorRT gives none)."""
         logger = make_logger(self.trt, self.errors)
-        builder = self.trt.Builder(logger)
+        try:
+            builder = self.trt.Builder(logger)
+        except TypeError as error:  # Python's bindings answer so if the library gives no builder
+            raise self._refused("starting its builder") from error
         network, _parser = parse_network(self.trt, builder, logger, self.onnx_path, self.settings)
         config = configure(self.trt, builder, network, self.spec, self.settings)
         _load_timing_cache(self.trt, config, timing_cache_path(self.settings, engine_path, self.machine))
         if generation(self.trt) >= 10:
             watch_trt10_11(self.trt, config, self.progress)
+        self.errors.clear()  # a timing cache that does not fit is an error in the log, but not the reason of a failure
         plan = builder.build_serialized_network(network, config)
         if self.progress.interrupted:
             raise KeyboardInterrupt
@@ -178,14 +176,13 @@ class _Build:
         )
 
     def _refused(self, doing: str) -> RridEdgeError:
-        reason = last_error(self.errors)
-        if is_out_of_memory(self.errors):
-            return out_of_memory(doing, reason)
-        return ArtefactError(
-            f"{printable(self.onnx_path)}: TensorRT {self.trt.__version__} refused {doing} ({reason}); nothing was "
-            "written; try more workspace, or use the ONNX file with the runtime onnxruntime-cuda",
-            parameter="workspace_mib",
-        )
+        return Refusal(
+            self.trt,
+            self.onnx_path,
+            doing,
+            otherwise="use the ONNX file with the runtime onnxruntime-cuda",
+            written="nothing was written",
+        ).error(self.errors)
 
 
 def _load_timing_cache(trt: ModuleType, config: trt.IBuilderConfig, path: Path) -> None:

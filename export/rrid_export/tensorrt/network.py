@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rrid_edge.engines.tensorrt.api import generation
+from rrid_edge.engines.tensorrt.api import generation, titled
+from rrid_edge.engines.tensorrt.log import logged_errors
+from rrid_edge.engines.tensorrt.refusal import reason_of
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.spec import INPUT_NAME, ModelSpec
 from rrid_export.tensorrt.settings import BuildSettings, is_strongly_typed
@@ -28,20 +30,29 @@ def parse_network(
         The network, and the parser. The parser owns the weights: keep it until the build is done.
 
     Raises:
-        ModelFileError: TensorRT's parser refuses the file. The message lists each error with its node.
+        ModelFileError: TensorRT's parser refuses the file. The message has the first and the last error, with node.
     """
     flags = {8: _network_flags_trt8, 10: _network_flags_trt10, 11: _network_flags_trt11}[generation(trt)](trt, settings)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
     # Parse the file, not its bytes: TensorRT finds external weights relative to the file.
     if not parser.parse_from_file(str(onnx_path)):
-        describe = _describe_error_trt8 if generation(trt) == 8 else _describe_error_trt10_11
-        lines = [describe(parser.get_error(index)) for index in range(parser.num_errors)]
         raise ModelFileError(
-            f"{printable(onnx_path)}: TensorRT {trt.__version__} cannot read this model: "
-            f"{'; '.join(lines) or 'it gave no reason'}; export it again with: rrid-edge export CHECKPOINT"
+            f"{printable(onnx_path)}: {titled(trt)} cannot read this model: {_parser_errors(trt, parser, logger)}; "
+            "export it again with: rrid-edge export CHECKPOINT, or use the file with the runtime onnxruntime-cuda"
         )
     return network, parser
+
+
+def _parser_errors(trt: ModuleType, parser: trt.OnnxParser, logger: trt.ILogger) -> str:
+    """The first and the last error of the parser, each with its node; those in the log if the parser has none."""
+    describe = _describe_error_trt8 if generation(trt) == 8 else _describe_error_trt10_11
+    found = [parser.get_error(index) for index in range(parser.num_errors)]
+    lines = [describe(error) for error in found if error.desc().strip()]
+    if not lines:
+        return reason_of(logged_errors(logger))
+    between = [f"{len(lines) - 2} more"] if len(lines) > 2 else []
+    return "; ".join([lines[0], *between, *lines[1:][-1:]])
 
 
 def configure(

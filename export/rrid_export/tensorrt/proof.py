@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+from rrid_edge.engines.tensorrt.log import keep_inspector
 from rrid_edge.errors import ArtefactError, CheckFailedError
 from rrid_edge.model.engine_sidecar import PrecisionProof, Products
 from rrid_edge.model.spec import INPUT_NAME, ModelSpec
@@ -50,7 +51,7 @@ _MIN_INT8_SHARE: Final = 0.25
 def inspect_engine(
     trt: ModuleType, engine: trt.ICudaEngine, context: trt.IExecutionContext, spec: ModelSpec, batch: int
 ) -> str:
-    """Inspect an engine: the inspector's JSON.
+    """Inspect an engine: the inspector's JSON. It is kept beside TensorRT's log, if that is kept.
 
     Args:
         trt: the tensorrt module.
@@ -58,6 +59,9 @@ def inspect_engine(
         context: an execution context of the engine; its input shape is set.
         spec: facts of the model.
         batch: a batch size of the profile.
+
+    Raises:
+        OutputError: the answer cannot be kept beside the log.
     """
     # Without resolved shapes the inspector writes "N/A due to dynamic shapes" instead of types. TensorRT 8.6 resolves
     # them only in infer_shapes.
@@ -66,9 +70,12 @@ def inspect_engine(
     inspector = engine.create_engine_inspector()
     inspector.execution_context = context
     try:
-        return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        told = str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     except UnicodeDecodeError as error:  # Python's bindings refuse text that is no UTF-8
+        keep_inspector(error.object)
         return error.object.decode("utf-8", "replace")
+    keep_inspector(told)
+    return told
 
 
 def count_layers(information: str | bytes, nodes: NodeNames | None = None) -> PrecisionProof:
@@ -157,14 +164,15 @@ def check_tail(information: str | bytes, nodes: NodeNames, *, must_show: bool = 
             raise CheckFailedError(
                 f"the engine that TensorRT built computes the descriptor's norm in {word} (layer "
                 f"{str(layer.get('Name', ''))[:80]!r}), expected float32, because the norm overflows in {word}; "
-                "nothing was written; use the fp16 model, or the ONNX file with the runtime onnxruntime-cuda"
+                "nothing was written; try another TensorRT version, or use the ONNX file with the runtime "
+                "onnxruntime-cuda"
             )
         seen += "single" in types
     if must_show and not seen:
         raise CheckFailedError(
             "the engine's float32 norm cannot be proved: the inspector shows no types of the layers after the last "
-            "convolution or matrix product; nothing was written; use the fp16 model, or the ONNX file with the runtime "
-            "onnxruntime-cuda"
+            "convolution or matrix product; nothing was written; try another TensorRT version, or use the ONNX file "
+            "with the runtime onnxruntime-cuda"
         )
 
 

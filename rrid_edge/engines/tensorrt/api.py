@@ -1,4 +1,4 @@
-"""TensorRT calls shared by building and running: import, API generation, log, check of tensors.
+"""TensorRT calls shared by building and running: import, API generation, check of tensors.
 
 TensorRT for RTX is a package of its own with the same classes. Versions 1.4 and 1.7 of it were tried: the first has the
 API of TensorRT 10, the second that of 11.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import platform
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
@@ -114,34 +114,6 @@ def this_machine(trt: ModuleType, cuda: Cuda) -> Machine:
     """The TensorRT version and GPU that a plan built here needs."""
     device = cuda.device()
     return Machine(str(trt.__version__), device.name, device.compute_capability, device.multiprocessors)
-
-
-def make_logger(trt: ModuleType, errors: list[str]) -> trt.ILogger:
-    """A logger that appends TensorRT's errors to ``errors``.
-
-    On failure TensorRT returns None or False; only the log has the reason.
-    """
-
-    class ErrorKeeper(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, msg: str) -> None:  # noqa: ANN401 - an enum of TensorRT
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                errors.append(" ".join(msg.split()))
-
-    return ErrorKeeper()
-
-
-def last_error(errors: list[str]) -> str:
-    """The last error of the log, for an error message."""
-    return errors[-1] if errors else "TensorRT gave no reason"
-
-
-def is_out_of_memory(errors: list[str]) -> bool:
-    """Whether the log says that memory ran out."""
-    words = ("out of memory", "outofmemory", "insufficient memory", "memory allocation", "cudaerrormemoryallocation")
-    return any(word in line.lower() for line in errors for word in words)
 
 
 def check_tensors(trt: ModuleType, engine: trt.ICudaEngine, spec: ModelSpec, where: Path) -> Profile:

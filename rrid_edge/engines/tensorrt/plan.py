@@ -7,14 +7,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rrid_edge.engines.cuda import out_of_memory
-from rrid_edge.engines.tensorrt.api import generation, is_out_of_memory, last_error, make_logger
+from rrid_edge.engines.tensorrt.api import generation
 from rrid_edge.engines.tensorrt.lean import (
     LEAN_RUNTIME_VARIABLE,
     load_lean_runtime,
     missing_lean_runtime,
     named_lean_runtime,
 )
+from rrid_edge.engines.tensorrt.log import make_logger
+from rrid_edge.engines.tensorrt.refusal import Refusal
 from rrid_edge.engines.tensorrt.rtx import is_valid_rtx
 from rrid_edge.errors import ModelFileError, RridEdgeError, printable
 from rrid_edge.files import sha256_of_file
@@ -32,6 +33,7 @@ class LoadedPlan:
     :meth:`release` frees them in the order of their dependencies.
     """
 
+    module: ModuleType
     path: Path
     sidecar: EngineSidecar
     errors: list[str] = field(default_factory=list)
@@ -42,14 +44,16 @@ class LoadedPlan:
 
     def refused(self, doing: str) -> RridEdgeError:
         """The error for a call that returned None or False, with the reason from TensorRT's log."""
-        reason, full = last_error(self.errors), is_out_of_memory(self.errors)
-        self.errors.clear()
-        if full:
-            return out_of_memory(doing, reason)
-        return ModelFileError(
-            f"{printable(self.path)}: TensorRT refused {doing} ({reason}); rebuild the engine with: "
-            f"{self.sidecar.rebuild_command(self.path)}"
+        refusal = Refusal(
+            self.module,
+            self.path,
+            doing,
+            otherwise=f"rebuild the engine with: {self.sidecar.rebuild_command(self.path)}",
+            kind=ModelFileError,
         )
+        error = refusal.error(self.errors)
+        self.errors.clear()
+        return error
 
     def release(self) -> None:
         """Free engine, runtimes and logger."""
@@ -70,7 +74,7 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
         MissingDependencyError: the plan needs a lean runtime that is not installed.
     """
     content = sidecar.read_plan(path)
-    plan = LoadedPlan(path, sidecar)
+    plan = LoadedPlan(trt, path, sidecar)
     plan.logger = make_logger(trt, plan.errors)
     plan.runtime = trt.Runtime(plan.logger)
     if sidecar.flags.version_compatible:
@@ -85,6 +89,7 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
         _check_source(onnx_path, plan)
         if generation(trt) < 10 or not _refit_trt10_11(trt, plan.engine, plan.logger, onnx_path):
             raise plan.refused(f"the weights of {printable(onnx_path)}")
+    plan.errors.clear()  # those of calls that succeeded are no reason for a later failure
     return plan
 
 

@@ -151,44 +151,6 @@ def test_layer_names_without_types_are_refused(world, onnx_path, engine_path):
     assert not engine_path.exists()
 
 
-def test_parser_errors_name_their_nodes(world, onnx_path, engine_path):
-    world.parser_errors = ["cannot  resize\nthat", "nor this"]
-    with pytest.raises(ModelFileError) as caught:
-        build_engine(onnx_path, engine_path)
-    nodes = (
-        ("node 40: cannot resize that", "node 41: nor this")
-        if world.generation == 8
-        else ("node '/layer0/Resize' (Resize): cannot resize that", "node '/layer1/Resize' (Resize): nor this")
-    )
-    assert "; ".join(nodes) in caught.value.message
-    assert "\n" not in caught.value.message
-    assert not engine_path.parent.exists()
-
-
-def test_a_failed_build_gives_the_reason_and_writes_nothing(world, onnx_path, engine_path):
-    world.build_error = "Could not find any implementation for node\n conv"
-    with pytest.raises(ArtefactError, match="Could not find any implementation for node conv") as caught:
-        build_engine(onnx_path, engine_path)
-    assert caught.value.exit_code == 4
-    assert not engine_path.parent.exists()
-
-
-def test_too_little_gpu_memory_is_reported_in_one_line(world, onnx_path, engine_path):
-    world.build_error = "[virtualMemoryBuffer.cpp] Cuda Runtime (out of memory)"
-    with pytest.raises(UsageError, match="memory does not suffice") as caught:
-        build_engine(onnx_path, engine_path)
-    assert "\n" not in caught.value.message
-    assert not engine_path.parent.exists()
-
-
-@pytest.mark.parametrize("knob", ["load_error", "context_error"])
-def test_an_engine_that_cannot_be_loaded_is_not_written(world, onnx_path, engine_path, knob):
-    setattr(world, knob, "some reason")
-    with pytest.raises(ArtefactError, match="some reason"):
-        build_engine(onnx_path, engine_path)
-    assert not engine_path.exists()
-
-
 def test_a_failed_build_keeps_the_old_engine(world, onnx_path, engine_path):
     build_engine(onnx_path, engine_path)
     before = {path.name: path.read_bytes() for path in engine_path.parent.iterdir()}

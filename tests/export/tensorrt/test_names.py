@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,3 +108,20 @@ def test_an_engine_in_the_place_of_an_onnx_file_is_called_an_engine(models):
     refused(rrid_edge("calibrate", path, "--images", models / "crops"), 4, "this is a TensorRT engine, not an ONNX")
     with open_engine(path) as engine:
         assert engine.runtime.startswith("tensorrt")
+
+
+def test_the_log_of_a_build_and_of_parity_is_kept(models, monkeypatch):
+    monkeypatch.setenv("RRID_EDGE_TENSORRT_LOG", "")
+    onnx = save_tiny_model(models / "rrid.onnx", fake_spec())
+    outcome = rrid_edge("export", onnx, "--tensorrt-log", "logs/build.log")
+    assert outcome.code == 0, outcome
+    assert "23 convolutions and matrix products of 38 layers: 0 in float16, 0 in int8, 23 in float32" in outcome.out
+    assert "VERBOSE" in Path("logs/build.log").read_text()
+    assert Path("logs/build.log.inspector.json").is_file()
+    _save_goldens(models / "rrid.goldens.npz", fake_spec())
+    assert rrid_edge("parity", "--tensorrt-log", "parity.log").code == 0
+    assert Path("parity.log").is_file()
+    before = Path("parity.log").read_bytes()
+    assert rrid_edge("parity").code == 0  # the option was for one command only
+    assert Path("parity.log").read_bytes() == before
+    refused(rrid_edge("export", onnx, "--tensorrt-log", onnx / "x.log"), 2, "x.log: TensorRT's log cannot be written")

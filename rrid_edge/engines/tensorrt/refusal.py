@@ -1,0 +1,165 @@
+"""Why TensorRT refused something, and what helps: one line from the errors in its log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from rrid_edge.engines.cuda import out_of_memory
+from rrid_edge.engines.tensorrt.api import titled
+from rrid_edge.engines.tensorrt.lean import missing_lean_runtime
+from rrid_edge.engines.tensorrt.log import LOG_VARIABLE
+from rrid_edge.errors import ArtefactError, GpuFaultError, MissingDependencyError, RridEdgeError, printable
+
+_MOST_CHARACTERS: Final = 320
+# "1: [allocator.cpp::free::72] Error Code 1: Cuda Runtime ()", "Error Code 1: Cuda Runtime", or only a place in a file.
+_EMPTY: Final = re.compile(r"(?:\w+: )?(?:\[[^\]]*\] ?)?(?:[\w:]+: )?(?:Error Code \d+: [\w ]*?(?:\( *\))?)?[ .:]*")
+_MEMORY: Final = re.compile(
+    r"out ?of ?memory|insufficient memory|memory allocation|cudaerrormemoryallocation|could not be allocated|bad_alloc"
+    r"|cannot allocate memory"
+)
+_WORKSPACE: Final = re.compile(r"insufficient workspace|(?:larger|more|increase|increasing)[^.]* workspace")
+_LIBRARY: Final = re.compile(r"\b(lib[\w+-]+\.so[.\d]*)", re.IGNORECASE)
+_NOT_LOADED: Final = re.compile(
+    r"unable to (?:load|open|find)|(?:could|can)not (?:load|open|find)|failed to|no such file"
+)
+_DRIVER: Final = re.compile(
+    r"driver version is insufficient|insufficientdriver|cudaerror 35\b|unsupported display driver"
+)
+_FAULT: Final = re.compile(
+    r"illegal (?:memory access|instruction)|launch ?failure|unspecified launch|misaligned ?address|device-side assert"
+    r"|uncorrectable|hardware ?(?:error|stack)|fell off the bus|device unavailable"
+)
+_NO_KERNEL: Final = re.compile(r"could not find any implementation for node|no implementation")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A call that TensorRT refused.
+
+    Attributes:
+        trt: the tensorrt module.
+        file: the ONNX file or the engine.
+        doing: what was refused, as a phrase: ``building an engine``.
+        otherwise: what helps against reasons that are not known here.
+        written: what else a message says first, for example ``nothing was written``.
+        kind: class of the error for those reasons.
+    """
+
+    trt: ModuleType
+    file: Path
+    doing: str
+    otherwise: str
+    written: str = ""
+    kind: type[ArtefactError] = ArtefactError
+
+    def error(self, errors: Sequence[str]) -> RridEdgeError:
+        """The error, with the first and the last entry of TensorRT's log and what helps.
+
+        Args:
+            errors: errors in TensorRT's log, in their order.
+
+        Returns:
+            An error of ``kind``; a UsageError if device memory ran out; a MissingDependencyError if a library is
+            missing or the driver is too old; a GpuFaultError if the GPU failed.
+        """
+        reason = reason_of(errors)
+        text = "\n".join(errors).lower()
+        for pattern, make in _CAUSES:
+            if pattern.search(text) and (made := make(self, reason, errors)) is not None:
+                return made
+        return self._because(reason, f"{self.otherwise}; {LOG_VARIABLE}=FILE keeps all that TensorRT says")
+
+    def _because(
+        self, reason: str, remedy: str, kind: type[RridEdgeError] | None = None, parameter: str | tuple[str, ...] = ()
+    ) -> RridEdgeError:
+        written = f"{self.written}; " if self.written else ""
+        what = f"{printable(self.file)}: {titled(self.trt)} refused {self.doing}"
+        return (kind or self.kind)(f"{what} ({reason}); {written}{remedy}", parameter=parameter)
+
+
+def reason_of(errors: Sequence[str]) -> str:
+    """The first and the last error that say something, as a phrase for a message."""
+    told = [line for line in errors if not _EMPTY.fullmatch(line)]
+    if not told:
+        named = next((line for line in errors if line.strip()), None)
+        return f"TensorRT gave no reason but {named!r}" if named else "TensorRT gave no reason"
+    first, last = _short(told[0]), _short(told[-1])
+    return first if first == last else f"first error: {first}; last error: {last}"
+
+
+def _short(line: str) -> str:
+    """The line with its middle left out if it is long: names of fused layers have thousands of characters."""
+    if len(line) <= _MOST_CHARACTERS:
+        return line
+    half = _MOST_CHARACTERS // 2
+    return f"{line[:half]} ... {line[-half:]}"
+
+
+def _out_of_memory(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
+    return out_of_memory(refusal.doing, reason)
+
+
+def _workspace(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
+    return refusal._because(reason, "try more workspace", parameter="workspace_mib")
+
+
+def _library(refusal: Refusal, reason: str, errors: Sequence[str]) -> RridEdgeError | None:
+    lines = [line for line in errors if _NOT_LOADED.search(line.lower()) and _LIBRARY.search(line)]
+    if not lines:
+        return None
+    found = _LIBRARY.search(lines[0])
+    name = found.group(1).rstrip(".") if found else ""
+    if "lean" in name:
+        return missing_lean_runtime(
+            refusal.trt.__version__,
+            f"{printable(refusal.file)}: {titled(refusal.trt)} refused {refusal.doing} ({reason}): a plan that is "
+            "version_compatible",
+            "leave it out of the plan with exclude_lean_runtime",
+        )
+    return refusal._because(
+        reason,
+        f"the library {name} is missing: install the package of CUDA or TensorRT that has it, and see what "
+        "rrid-edge doctor says",
+        MissingDependencyError,
+    )
+
+
+def _driver(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
+    return refusal._because(
+        reason,
+        "the NVIDIA driver is too old for this TensorRT: rrid-edge doctor compares their versions; update the driver, "
+        "or install the TensorRT for the driver's CUDA",
+        MissingDependencyError,
+    )
+
+
+def _fault(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
+    return refusal._because(
+        reason,
+        "look for the GPU's own errors in the system log (dmesg | grep -i nv), then start again",
+        GpuFaultError,
+    )
+
+
+def _no_kernel(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
+    return refusal._because(
+        reason,
+        "this TensorRT has no kernel for that layer on this GPU: use another precision of the model, another TensorRT "
+        "version, or the ONNX file with the runtime onnxruntime-cuda",
+    )
+
+
+_CAUSES: Final[tuple[tuple[re.Pattern[str], Callable[[Refusal, str, Sequence[str]], RridEdgeError | None]], ...]] = (
+    (_DRIVER, _driver),
+    (_LIBRARY, _library),
+    (_FAULT, _fault),
+    (_MEMORY, _out_of_memory),
+    (_WORKSPACE, _workspace),
+    (_NO_KERNEL, _no_kernel),
+)
+"""Causes, those that explain the others first: a full device also leaves too little workspace."""

@@ -1,0 +1,116 @@
+"""Builds that TensorRT refuses: each ends in one line with the reason, and writes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.errors import ArtefactError, ModelFileError, UsageError
+from rrid_export.tensorrt.build import build_engine
+from support.onnx_models import save_tiny_model
+from support.tensorrt_behaviour import NO_KERNEL, install
+from support.tensorrt_standin import VERSIONS
+
+
+@pytest.fixture(params=VERSIONS)
+def world(request, monkeypatch):
+    return install(monkeypatch, request.param)
+
+
+@pytest.fixture
+def onnx_path(tmp_path):
+    return save_tiny_model(tmp_path / "rrid.fp16.onnx", fake_spec().with_precision("fp16"))
+
+
+@pytest.fixture
+def engine_path(tmp_path):
+    return tmp_path / "out" / "rrid.fp16.engine"
+
+
+def test_parser_errors_name_their_nodes(world, onnx_path, engine_path):
+    world.parser_errors = ["cannot  resize\nthat", "nor this"]
+    with pytest.raises(ModelFileError) as caught:
+        build_engine(onnx_path, engine_path)
+    nodes = (
+        ("node 40: cannot resize that", "node 41: nor this")
+        if world.generation == 8
+        else ("node '/layer0/Resize' (Resize): cannot resize that", "node '/layer1/Resize' (Resize): nor this")
+    )
+    assert "; ".join(nodes) in caught.value.message
+    assert "\n" not in caught.value.message
+    assert not engine_path.parent.exists()
+
+
+def test_a_failed_build_gives_the_reason_and_writes_nothing(world, onnx_path, engine_path):
+    world.build_error = "Could not find any implementation for node\n conv"
+    with pytest.raises(ArtefactError, match="Could not find any implementation for node conv") as caught:
+        build_engine(onnx_path, engine_path)
+    assert caught.value.exit_code == 4
+    assert not engine_path.parent.exists()
+
+
+def test_too_little_gpu_memory_is_reported_in_one_line(world, onnx_path, engine_path):
+    world.build_error = "[virtualMemoryBuffer.cpp] Cuda Runtime (out of memory)"
+    with pytest.raises(UsageError, match="memory does not suffice") as caught:
+        build_engine(onnx_path, engine_path)
+    assert "\n" not in caught.value.message
+    assert not engine_path.parent.exists()
+
+
+@pytest.mark.parametrize("knob", ["load_error", "context_error"])
+def test_an_engine_that_cannot_be_loaded_is_not_written(world, onnx_path, engine_path, knob):
+    setattr(world, knob, "some reason")
+    with pytest.raises(ArtefactError, match="some reason"):
+        build_engine(onnx_path, engine_path)
+    assert not engine_path.exists()
+
+
+def test_more_workspace_is_advised_only_where_it_was_too_small(world, onnx_path, engine_path):
+    world.build_error = f"{NO_KERNEL} node_conv2d due to insufficient workspace. See verbose log for requested sizes.)"
+    with pytest.raises(ArtefactError, match="try more workspace") as caught:
+        build_engine(onnx_path, engine_path)
+    assert caught.value.parameters == ("workspace_mib",)
+    world.build_error = f"{NO_KERNEL} node_conv2d.)"
+    with pytest.raises(ArtefactError, match="use another precision of the model") as caught:
+        build_engine(onnx_path, engine_path)
+    assert "workspace;" not in caught.value.message
+    assert "more workspace" not in caught.value.message
+
+
+def test_a_timing_cache_that_does_not_fit_is_not_the_reason(world, onnx_path, engine_path):
+    build_engine(onnx_path, engine_path)
+    world.cache_fits, world.build_error = False, "the reason"
+    with pytest.raises(ArtefactError, match="first error: the reason; last error"):
+        build_engine(onnx_path, engine_path)
+
+
+def test_a_builder_that_does_not_start_gives_its_reason(world, onnx_path, engine_path):
+    world.builder_error = "6: CUDA initialization failure with error: 35"
+    with pytest.raises(ArtefactError, match=r"refused starting its builder \(6: CUDA initialization failure"):
+        build_engine(onnx_path, engine_path)
+
+
+def test_of_many_parser_errors_the_first_and_the_last_are_told(world, onnx_path, engine_path):
+    world.parser_errors = ["the first", "between", " ", "between", "the last"]
+    with pytest.raises(ModelFileError, match=r"the first; 2 more; node .*the last; export it again") as caught:
+        build_engine(onnx_path, engine_path)
+    assert "between" not in caught.value.message
+
+
+def test_a_parser_without_errors_gives_those_of_the_log(world, onnx_path, engine_path, monkeypatch):
+    def refuse(self, model):
+        world.error(world.parser_logger, "ModelImporter: no memory for weights")
+        return False
+
+    monkeypatch.setattr(world.module.OnnxParser, "parse_from_file", refuse)
+    with pytest.raises(ModelFileError, match="cannot read this model: ModelImporter: no memory for weights; export"):
+        build_engine(onnx_path, engine_path)
+
+
+def test_int8_on_8_6_finds_no_kernel_if_it_must_obey(monkeypatch, tmp_path):
+    world = install(monkeypatch, "8.6.0")
+    onnx_path = save_tiny_model(tmp_path / "m.onnx", fake_spec().with_precision("int8"))
+    build_engine(onnx_path, tmp_path / "m.engine")
+    world.module.BuilderFlag.PREFER_PRECISION_CONSTRAINTS = world.module.BuilderFlag.OBEY_PRECISION_CONSTRAINTS
+    with pytest.raises(ArtefactError, match="Could not find any implementation for node node_conv2d"):
+        build_engine(onnx_path, tmp_path / "m.engine")
