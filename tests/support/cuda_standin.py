@@ -266,6 +266,8 @@ class CudaStandin:
         return (OK,)
 
     def cudaGraphExecDestroy(self, graphExec):
+        for work in self.executables[int(graphExec)]:
+            getattr(work, "check", lambda: None)()  # what a graph uses outlives it
         del self.executables[int(graphExec)]
         return (OK,)
 

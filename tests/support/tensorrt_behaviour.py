@@ -20,6 +20,7 @@ from rrid_edge.engines.fake import FakeEngine
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from support.cuda_standin import CudaStandin, install_cuda
+from support.tensorrt_contexts import contexts, enqueued
 from support.tensorrt_layers import answer
 from support.tensorrt_standin import build_module
 
@@ -59,6 +60,8 @@ class TensorRTStandin:
         self.networks: list[Any] = []
         self.enqueued: list[int] = []
         self.stray_enqueue_failures = 0
+        self.activation_bytes = 640  # device memory of a context
+        self.contexts_made = 0
         self.module: ModuleType = build_module(version, self._behaviour(), self.log)
 
     def make(self, name: str, /, **state: object) -> Any:
@@ -395,12 +398,6 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         tail = spec.input_shape if name == INPUT_NAME else (spec.dimension,)
         return (batch, *tail)
 
-    def new_context(self: Any, strategy: Any = None) -> Any:
-        if world.context_error is not None:
-            world.error(self.fake_runtime.fake_logger, world.context_error)
-            return None
-        return world.make("IExecutionContext", engine=self, addresses={})
-
     def set_input_shape(self: Any, name: str, shape: Any) -> bool:
         low, _best, high = self.fake_engine.fake_plan["profile"]
         if name != INPUT_NAME or not low[0] <= shape[0] <= high[0] or list(shape)[1:] != low[1:]:
@@ -419,7 +416,8 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         if world.enqueue_error is not None:
             world.error(self.fake_engine.fake_runtime.fake_logger, world.enqueue_error)
             return False
-        stream.add(_kernel(world, self.fake_engine, self.fake_batch, dict(self.fake_addresses)))
+        work = _kernel(world, self.fake_engine, self.fake_batch, dict(self.fake_addresses))
+        stream.add(enqueued(world, self, work, captured=stream.captured is not None))
         world.enqueued.append(self.fake_batch)
         return True
 
@@ -441,7 +439,7 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         "ICudaEngine.get_tensor_location": lambda self, name: world.module.TensorLocation.DEVICE,
         "ICudaEngine.get_tensor_shape": lambda self, name: world.dims(*shape_of(self.fake_spec, name, -1)),
         "ICudaEngine.get_tensor_profile_shape": profile_shape,
-        "ICudaEngine.create_execution_context": new_context,
+        **contexts(world),
         "IExecutionContext.set_input_shape": set_input_shape,
         "IExecutionContext.infer_shapes": infer_shapes,
         "IExecutionContext.get_tensor_shape": lambda self, name: world.dims(

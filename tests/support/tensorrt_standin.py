@@ -52,8 +52,10 @@ def parse_signatures(text: str) -> list[Signature]:
 
 
 def property_type(text: str) -> str | None:
-    """Return the type of a property, or None if this is not a property."""
-    return text.rpartition("-> ")[2] if text.startswith("property") else None
+    """Return the type of a property, or None if this is not a property. Write-only ones do not tell their type."""
+    if not text.startswith("property"):
+        return None
+    return text.rpartition("-> ")[2] if "-> " in text else "object"
 
 
 def class_of(text: str, api: Api) -> str | None:

@@ -1,4 +1,4 @@
-"""The TensorRT engine: one plan, its context, stream, buffers and CUDA graphs, owned once."""
+"""The TensorRT engine: one plan, its contexts, stream, buffers and CUDA graphs, owned once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from rrid_edge.engines.base import BatchEngine, arranged
 from rrid_edge.engines.cuda import Cuda, host_array
 from rrid_edge.engines.tensorrt.api import check_tensors, load_tensorrt, load_tensorrt_rtx, this_machine
+from rrid_edge.engines.tensorrt.contexts import Context, SharedContexts
 from rrid_edge.engines.tensorrt.plan import load_plan
-from rrid_edge.engines.tensorrt.rtx import KernelCache, keep_kernels_rtx, make_context_rtx
+from rrid_edge.engines.tensorrt.rtx import KernelCache
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.model.engine_sidecar import EngineSidecar
-from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 
-if TYPE_CHECKING:
-    import tensorrt as trt
-
-# Graphs use device memory, so their number is limited: 16 batch sizes in two slots.
+# Each graph and its context use memory, so their number is limited: 16 batch sizes in two slots.
 MAX_GRAPHS = 32
 
 
@@ -51,8 +48,9 @@ class TensorRTEngine(BatchEngine):
     """Runs a plan on TensorRT 8.6, 10.x or 11.x, or on TensorRT for RTX.
 
     Two slots of pinned and device buffers are allocated once for the largest batch. A larger batch is split; copies
-    overlap with compute. A batch size is replayed as a CUDA graph from its third use, if it can be captured. For RTX
-    no graphs are captured: there a new batch size first compiles its kernels.
+    overlap with compute. A batch size is replayed as a CUDA graph from its third use, if it can be captured. Each graph
+    has its own execution context. All contexts share one block of device memory. For RTX no graphs are captured: there
+    a new batch size first compiles its kernels.
 
     Args:
         path: the plan; its sidecar is ``<path>.json``, and says which of the two runs it.
@@ -88,13 +86,13 @@ class TensorRTEngine(BatchEngine):
         super().__init__(self.sidecar.spec, f"{self.sidecar.runtime} {version} · {machine.gpu}", largest, path=path)
         self._min_batch = profile.min_batch
         self._graphs_wanted = graphs and not rtx
-        self._kernels = KernelCache(path, machine) if rtx else None
-        self._runtime_cache: Any = None
         self._owned = ExitStack()
         self._slots: tuple[_Slot, ...] = ()
-        self._context_batch = 0
-        self._context: trt.IExecutionContext = self._create_context()
         try:
+            kernels = KernelCache(path, machine) if rtx else None
+            self._contexts = SharedContexts(self._trt, self._plan, self._cuda, kernels)
+            self._owned.callback(self._contexts.close)
+            self._context = self._contexts.create()  # of all batch sizes without a graph
             self._stream = self._own(self._cuda.create_stream(), self._cuda.destroy_stream)
             self._slots = (self._make_slot(), self._make_slot())
         except BaseException:
@@ -102,7 +100,7 @@ class TensorRTEngine(BatchEngine):
             raise
 
     def _release(self) -> None:
-        """Wait for the device, then free graphs, events, streams, buffers and the engine."""
+        """Wait for the device, then free graphs, events, streams, buffers, contexts and the engine."""
         # After a GPU fault every call here fails too. The fault itself was already raised.
         with suppress(RridEdgeError):
             self._cuda.select_device()  # CUDA keeps the device per thread, and this can be another thread
@@ -110,16 +108,17 @@ class TensorRTEngine(BatchEngine):
         with suppress(RridEdgeError):
             self._owned.close()
         self._slots = ()
-        if self._kernels is not None and self._runtime_cache is not None:
-            keep_kernels_rtx(self._runtime_cache, self._kernels)
-        self._context = None  # before its engine
-        self._runtime_cache = None
         self._plan.release()
 
     @property
     def graph_batches(self) -> tuple[int, ...]:
         """Batch sizes that are replayed as CUDA graphs."""
         return tuple(sorted({batch for slot in self._slots for batch in slot.graphs}))
+
+    @property
+    def context_memory_bytes(self) -> int:
+        """Device memory of the activations. All execution contexts share it, so graphs do not add to it."""
+        return self._contexts.memory_bytes
 
     def _run_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         descriptors = np.empty((len(images), self.spec.dimension), np.float32)
@@ -170,60 +169,53 @@ class TensorRTEngine(BatchEngine):
         if batch in slot.graphs:
             self._cuda.launch(slot.graphs[batch], self._stream)
             return
-        self._set_batch(batch)
-        if not self._enqueue(slot):
-            raise self._plan.refused(f"running a batch of {batch}")
+        # A size that occurs once (the rest of a split) gets no graph.
+        if self._graphs_wanted and slot.uses[batch] == 1 and sum(len(one.graphs) for one in self._slots) < MAX_GRAPHS:
+            self._compute_and_capture(slot, batch)
+        else:
+            self._compute_in(self._context, slot, batch)
         slot.uses[batch] += 1
-        # A size that occurs once (the rest of a split) gets no graph. The capture follows a normal enqueue of the same
-        # shape, so that TensorRT's deferred set-up stays outside the graph.
-        if self._graphs_wanted and slot.uses[batch] == 2 and sum(len(one.graphs) for one in self._slots) < MAX_GRAPHS:
-            self._capture(slot, batch)
 
-    def _capture(self, slot: _Slot, batch: int) -> None:
-        self._cuda.synchronize(self._stream)
-        graph = self._cuda.capture(self._stream, lambda: self._enqueue(slot))
+    def _compute_in(self, context: Context, slot: _Slot, batch: int) -> None:
+        if batch != context.batch:
+            # Work in flight can still read the shapes of the context.
+            self._cuda.synchronize(self._stream)
+            context.set_batch(batch)
+        if not self._enqueue(context, slot):
+            raise self._plan.refused(f"running a batch of {batch}")
+
+    def _compute_and_capture(self, slot: _Slot, batch: int) -> None:
+        """Compute in a new context, which stays as it is from then on, and capture its work."""
+        try:
+            context = self._contexts.create()
+        except RridEdgeError:
+            self._graphs_wanted = False  # there is no room for more
+            self._compute_in(self._context, slot, batch)
+            return
+        graph = None
+        try:
+            # The capture follows a normal enqueue of the same shape, so that deferred set-up stays outside the graph.
+            self._compute_in(context, slot, batch)
+            self._cuda.synchronize(self._stream)
+            graph = self._cuda.capture(self._stream, lambda: self._enqueue(context, slot))
+        finally:
+            if graph is None:
+                self._contexts.drop(context)
         if graph is None:
             self._graphs_wanted = False  # the network cannot be captured at any batch size
             self._plan.errors.clear()
             return
         slot.graphs[batch] = self._own(graph, self._cuda.destroy_graph)
 
-    def _set_batch(self, batch: int) -> None:
-        if batch == self._context_batch:
-            return
-        # Work in flight can still read the shapes of the context.
-        self._cuda.synchronize(self._stream)
-        self._context_batch = 0
-        shape = self._trt.Dims([batch, *self.spec.input_shape])
-        if not self._context.set_input_shape(INPUT_NAME, shape) or self._context.infer_shapes():
-            raise self._plan.refused(f"a batch of {batch}")
-        if tuple(self._context.get_tensor_shape(OUTPUT_NAME)) != (batch, self.spec.dimension):
-            raise self._plan.refused(f"to give {batch} descriptors of {self.spec.dimension} values")
-        self._context_batch = batch
-
-    def _enqueue(self, slot: _Slot) -> bool:
-        return bool(
-            self._context.set_tensor_address(INPUT_NAME, slot.device_images)
-            and self._context.set_tensor_address(OUTPUT_NAME, slot.device_descriptors)
-            and self._context.execute_async_v3(self._stream)
-        )
+    def _enqueue(self, context: Context, slot: _Slot) -> bool:
+        return context.enqueue(slot.device_images, slot.device_descriptors, self._stream)
 
     def _abandon(self) -> None:
         """Wait for work in flight and discard its results."""
-        self._context_batch = 0
         for slot in self._slots:
             slot.result = None
             with suppress(RridEdgeError):
                 self._cuda.synchronize(slot.stream)
-
-    def _create_context(self) -> trt.IExecutionContext:
-        if self._kernels is not None:
-            context, self._runtime_cache = make_context_rtx(self._trt, self._plan.engine, self._kernels)
-        else:
-            context = self._plan.engine.create_execution_context()
-        if context is None:
-            raise self._plan.refused("making an execution context")
-        return context
 
     def _make_slot(self) -> _Slot:
         cuda = self._cuda

@@ -23,7 +23,7 @@ def _modules() -> list[Path]:
 def test_the_modules_are_found():
     assert {path.relative_to(ROOT).as_posix() for path in _modules()} >= {
         "rrid_edge/engines/tensorrt/api.py",
-        "rrid_edge/engines/tensorrt/engine.py",
+        "rrid_edge/engines/tensorrt/contexts.py",
         "export/rrid_export/tensorrt/network.py",
     }
 
