@@ -285,4 +285,4 @@ def test_the_command_adopts_and_refuses(recent, onnx_path, tmp_path):
     sidecar_path(plan).unlink()
     plan.write_bytes(b"no plan")
     words = ("option --version-compatible", "option --strip-weights")
-    refused(rrid_edge("engine", "adopt", plan, "--onnx", onnx_path), 4, "TensorRT refused loading", *words)
+    refused(rrid_edge("engine", "adopt", plan, "--onnx", onnx_path), 4, "refused loading", *words)
