@@ -101,6 +101,14 @@ class _Writer:
             )
         return ["--stripWeights"]
 
+    def rtx(self) -> list[str]:
+        if self.settings.rtx is not None:
+            raise UsageError(
+                "trtexec builds engines of TensorRT, not of TensorRT for RTX: build without trtexec, or for a GPU here",
+                parameter="target",
+            )
+        return []
+
     def timing_cache(self) -> list[str]:
         folder = self.settings.timing_cache_folder or self.engine_path.parent
         return [f"--timingCacheFile={folder / f'trtexec-{self.generation}.timing'}"]
@@ -121,6 +129,7 @@ SETTINGS: Mapping[str, Callable[[_Writer], list[str]]] = {
     ),
     "strip_weights": _Writer.stripped,
     "timing_cache_folder": _Writer.timing_cache,
+    "rtx": _Writer.rtx,
     "precision": lambda _writer: [],  # only checks the ONNX file, whose types the engine takes
 }
 """Every field of :class:`BuildSettings` -> its flags. A test fails for a field that is missing here."""

@@ -7,10 +7,17 @@ built.
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Target(str, Enum):
+    """What an engine is built for, other than the GPU of this machine."""
+
+    RTX = "rtx"
 
 
 def _keep_tensorrt_log(context: typer.Context, log: Path | None) -> Path | None:
@@ -68,6 +75,16 @@ OptimizationLevelOption = Annotated[
 Tf32Option = Annotated[bool, typer.Option("--tf32", help="Engine: allow TF32 rounding of float32 products.")]
 TimingCacheOption = Annotated[
     Path | None, typer.Option("--timing-cache", help="Engine: folder of kernel times; default: the engine's own.")
+]
+TargetOption = Annotated[
+    Target | None,
+    typer.Option("--for", help="Engine: build it for RTX PCs, on any machine. [default: for the GPU of this machine]"),
+]
+ComputeCapabilityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Engine: with --for rtx, only these GPUs, for example 7.5 (Turing). [default: 8.0, 8.6, 8.9, 12.0, later]"
+    ),
 ]
 PrintTrtexecOption = Annotated[
     bool, typer.Option("--print-trtexec", help="Print the trtexec command that builds MODEL.onnx; build nothing.")

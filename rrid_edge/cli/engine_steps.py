@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rrid_edge.cli.common import ProgressBar, say, show
-from rrid_edge.errors import MissingDependencyError, printable
+from rrid_edge.errors import MissingDependencyError, UsageError, printable
 
 if TYPE_CHECKING:
+    from rrid_edge.model.rtx_target import RtxTarget
     from rrid_export.tensorrt.settings import BuildSettings
 
 
@@ -24,7 +25,26 @@ def settings_of(parameters: Mapping[str, Any]) -> BuildSettings:
     from rrid_export.tensorrt.settings import BuildSettings
 
     names = {item.name: _SPELLINGS.get(item.name, item.name) for item in fields(BuildSettings)}
-    return BuildSettings(**{name: parameters[given] for name, given in names.items() if given in parameters})
+    values = {name: parameters[given] for name, given in names.items() if given in parameters}
+    return BuildSettings(**values, rtx=_rtx_target(parameters))
+
+
+def _rtx_target(parameters: Mapping[str, Any]) -> RtxTarget | None:
+    """The GPUs for RTX that the user named, or TensorRT's default; None without ``--for rtx``.
+
+    Raises:
+        UsageError: GPUs were named without it, or other options exclude it.
+    """
+    from rrid_edge.model.rtx_target import RtxTarget
+
+    named = tuple(parameters.get("compute_capability") or ())
+    if parameters.get("target") is None:
+        if named:
+            raise UsageError("--compute-capability needs --for rtx: other engines serve the GPU that they are built on")
+        return None
+    if parameters.get("triton") is not None:
+        raise UsageError("--triton and --for rtx exclude each other: Triton serves ONNX files and engines of TensorRT")
+    return RtxTarget.of(named)
 
 
 def build(onnx: Path, settings: BuildSettings, folder: Path | None = None, *, quiet: bool = False) -> Path:
@@ -36,11 +56,15 @@ def build(onnx: Path, settings: BuildSettings, folder: Path | None = None, *, qu
     from rrid_edge.model.onnx_header import read_spec
     from rrid_export.tensorrt.build import build_engine
 
-    engine = engine_path(onnx if folder is None else folder / onnx.name, read_spec(onnx).precision)
+    rtx = settings.rtx is not None
+    engine = engine_path(onnx if folder is None else folder / onnx.name, read_spec(onnx).precision, rtx=rtx)
     with ProgressBar("building the engine") as bar:
         sidecar = build_engine(onnx, engine, settings, progress=bar)
     tell = say if quiet else show
-    tell(f"{engine}: {sidecar.spec.precision} engine in {sidecar.build_s or 0:.0f} s; {sidecar.proof.in_words()}")
+    kind = f"{sidecar.spec.precision} engine{' for RTX' if rtx else ''}"
+    tell(f"{engine}: {kind} in {sidecar.build_s or 0:.0f} s; {sidecar.proof.in_words()}")
+    if sidecar.rtx is not None:
+        say(f"{printable(engine)}: for {sidecar.rtx.target.describe()}; {sidecar.rtx.note}")
     return engine
 
 
@@ -62,7 +86,8 @@ def build_here(models: list[Path], settings: BuildSettings, options: list[str], 
             build(onnx, settings, quiet=quiet)
     except MissingDependencyError as error:
         names, commands = " and ".join(map(str, models)), "; ".join(_command(onnx, options) for onnx in models)
-        line = f"{names}: written, but no TensorRT engine was built ({error.message}); on the device run: {commands}"
+        where = "then" if settings.rtx is not None else "on the device"
+        line = f"{names}: written, but no TensorRT engine was built ({error.message}); {where} run: {commands}"
         if required:
             raise MissingDependencyError(line) from error
         say(line)  # not an error for int8 alone: OpenVINO runs the ONNX file on the CPU

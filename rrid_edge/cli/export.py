@@ -10,6 +10,7 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, require, say, show
 from rrid_edge.cli.engine_options import (
+    ComputeCapabilityOption,
     ExcludeLeanRuntimeOption,
     HardwareCompatibleOption,
     MaxBatchOption,
@@ -19,6 +20,7 @@ from rrid_edge.cli.engine_options import (
     PrintTrtexecOption,
     StripWeightsOption,
     StrongTypingOption,
+    TargetOption,
     TensorRTLogOption,
     Tf32Option,
     TimingCacheOption,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     epilog="Example: rrid-edge export runs/demo/best.safetensors --crops demo/gallery",
     help="Export a trained network to ONNX, or an ONNX file to TensorRT. The ONNX file takes uint8 pixels and returns "
     "descriptors. --fp16 and --int8 add files of these precisions and, if TensorRT is installed, their engines. If the "
-    "argument is an exported ONNX file, only its engine is built.",
+    "argument is an exported ONNX file, only its engine is built. --for rtx builds engines for RTX PCs, without a GPU.",
 )
 def export(
     context: typer.Context,
@@ -96,6 +98,8 @@ def export(
     strongly_typed: StrongTypingOption = True,
     optimization_level: OptimizationLevelOption = None,
     tf32: Tf32Option = False,
+    target: TargetOption = None,
+    compute_capability: ComputeCapabilityOption = None,
     timing_cache_folder: TimingCacheOption = None,
     print_trtexec: PrintTrtexecOption = False,
     trtexec_version: TrtexecVersionOption = None,
@@ -118,7 +122,7 @@ def export(
         written = build(checkpoint, settings, output, quiet=as_json)
         facts: dict[str, object] = {"engine": str(written)}
     else:
-        if not (fp16 or int8):
+        if not (fp16 or int8 or target):
             refuse_engine_options(context)
         output = output or Path("models")
         source = _load(checkpoint, height, width, weights)
@@ -132,6 +136,8 @@ def export(
             source, output, ExportSettings(flip, crops, fp16, golden_crops, form), calib, quiet=as_json
         )
         written = Path(str(facts["model_fp16" if fp16 else "model"]))
+        if target and not to_build:
+            to_build = [written]
     if triton is not None:
         from rrid_export.triton import write_triton_repository
 
@@ -140,7 +146,9 @@ def export(
     if as_json:
         print_json(facts)
     if to_build:
-        build_here(to_build, settings, given_engine_options(context), required=fp16, quiet=as_json)
+        build_here(
+            to_build, settings, given_engine_options(context), required=fp16 or target is not None, quiet=as_json
+        )
 
 
 def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None) -> Kind:

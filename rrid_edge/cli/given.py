@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import typer
@@ -54,6 +55,7 @@ def _given(context: typer.Context, wanted: Callable[[Any], bool]) -> list[str]:
         value = context.params[str(option.name)]
         if isinstance(value, bool):
             words.append(option.opts[0] if value else option.secondary_opts[0])
-        else:
-            words += [option.opts[0], str(value)]
+            continue
+        for one in value if isinstance(value, list | tuple) else (value,):
+            words += [option.opts[0], str(one.value if isinstance(one, Enum) else one)]
     return words

@@ -82,6 +82,7 @@ def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
         ("batches", f"{profile.min_batch} to {profile.max_batch} images, tuned for {profile.opt_batch}"),
         ("layers", proof.in_words()),
         ("built as", ", ".join(chosen) or "plain"),
+        *([("state", sidecar.rtx.note)] if sidecar.rtx is not None else []),
         ("plan", f"{sidecar.plan_bytes / 1e6:.1f} MB, sha256 {sidecar.plan_sha256}"),
         ("written by", f"rrid-edge {sidecar.spec.version}"),
     ]
@@ -91,7 +92,7 @@ def _where(sidecar: EngineSidecar) -> str:
     """The version of TensorRT and the GPU that the engine needs."""
     machine = sidecar.machine
     if sidecar.rtx is not None:
-        return f"TensorRT for RTX {machine.tensorrt}, {sidecar.rtx.target.describe()}; {sidecar.rtx.note}"
+        return f"TensorRT for RTX {machine.tensorrt}, {sidecar.rtx.target.describe()}"
     gpu = f"{machine.gpu}, compute capability {machine.compute_capability}"
     if machine.multiprocessors is not None:
         gpu += f", {machine.multiprocessors} multiprocessors"

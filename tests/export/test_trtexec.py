@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.model.rtx_target import RtxTarget
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 from rrid_export.tensorrt.settings import BuildSettings
 from rrid_export.trtexec import SETTINGS, tail_nodes, trtexec_command
@@ -102,7 +103,12 @@ CHANGES = {
 def test_every_setting_has_a_decision():
     names = {item.name for item in fields(BuildSettings)}
     assert set(SETTINGS) == names
-    assert set(CHANGES) == names
+    assert set(CHANGES) | {"rtx"} == names
+
+
+def test_trtexec_does_not_build_for_rtx(onnx_path):
+    with pytest.raises(UsageError, match="not of TensorRT for RTX"):
+        _flags(onnx_path, "10", rtx=RtxTarget())
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -22,7 +22,7 @@ from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from support.cuda_standin import CudaStandin, install_cuda
 from support.tensorrt_contexts import contexts, enqueued
 from support.tensorrt_layers import answer
-from support.tensorrt_standin import build_module
+from support.tensorrt_standin import RTX_GENERATIONS, build_module
 
 MAGIC = b"ftrt"
 EMPTY_ERROR = "1: [defaultAllocator.cpp::deallocate::61] Error Code 1: Cuda Runtime ()"
@@ -39,7 +39,7 @@ class TensorRTStandin:
 
     def __init__(self, version: str, cuda: CudaStandin) -> None:
         self.version = version
-        self.generation = int(version.split(".")[0])
+        self.generation = RTX_GENERATIONS.get(version) or int(version.split(".")[0])
         self.cuda = cuda
         self.log: list[str] = []
         self.compute: Callable[[ModelSpec, np.ndarray], np.ndarray] = lambda spec, images: FakeEngine(spec).run(images)

@@ -17,8 +17,9 @@ from typing import Any
 
 DATA = Path(__file__).parents[1] / "data" / "tensorrt"
 VERSIONS = ("8.6.0", "10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
-RTX_VERSIONS = ("rtx_1.4.0.76", "rtx_1.7.1.116")
-"""TensorRT for RTX: the first has the API of TensorRT 10, the second that of 11."""
+RTX_GENERATIONS = {"rtx_1.4.0.76": 10, "rtx_1.7.1.116": 11}
+"""Versions of TensorRT for RTX: the generation of TensorRT whose API each has."""
+RTX_VERSIONS = tuple(RTX_GENERATIONS)
 Api = Mapping[str, Mapping[str, str]]
 Behaviour = Callable[..., Any]
 

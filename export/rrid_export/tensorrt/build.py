@@ -1,4 +1,7 @@
-"""Build a TensorRT engine from an ONNX file, on the device that will run it. Needs tensorrt, but not torch or onnx."""
+"""Build a TensorRT engine from an ONNX file. Needs tensorrt, but not torch or onnx.
+
+An engine of TensorRT is built on the device that will run it, one of TensorRT for RTX on any machine.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.engines.tensorrt.api import check_tensors, generation, load_tensorrt, this_machine
+from rrid_edge.engines.tensorrt.api import check_tensors, generation, load_tensorrt, load_tensorrt_rtx, this_machine
 from rrid_edge.engines.tensorrt.log import make_logger
 from rrid_edge.engines.tensorrt.refusal import Refusal
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.files import atomic_output, sha256_of_file
 from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, Machine, PrecisionProof
 from rrid_edge.model.names import sidecar_path, timing_cache_name
+from rrid_edge.model.rtx_target import RtxBuild
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import read_checked_spec
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_export.tensorrt.folders import check_folders, is_beside
 from rrid_export.tensorrt.network import configure, parse_network
+from rrid_export.tensorrt.network_types import count_network
 from rrid_export.tensorrt.nodes import read_node_names
 from rrid_export.tensorrt.progress import BuildProgress, watch_trt10_11
 from rrid_export.tensorrt.proof import check_precision, check_tail, count_layers, inspect_engine
+from rrid_export.tensorrt.rtx import gpu_is_here, set_target_rtx, target_machine
 from rrid_export.tensorrt.settings import BuildSettings, check_settings, is_strongly_typed
 
 if TYPE_CHECKING:
@@ -54,7 +60,7 @@ def build_engine(
         The sidecar that was written.
 
     Raises:
-        MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT.
+        MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT; for RTX, no TensorRT for RTX.
         ModelFileError: the ONNX file is damaged, its weights changed, it is not of this package, or TensorRT's parser
             refuses it.
         UsageError: this TensorRT version or GPU lacks a setting; ``settings.precision`` is not the file's; the GPU's
@@ -71,10 +77,8 @@ def build_engine(
             f"there: make the {settings.precision} file first, with: rrid-edge export CHECKPOINT --{settings.precision}"
         )
     check_folders(onnx_path, engine_path, settings)
-    cuda = Cuda()  # first: without a GPU, TensorRT's Builder and Runtime crash or give no reason
-    cuda.select_device()
-    trt = load_tensorrt()
-    build = _Build(trt, onnx_path, spec, this_machine(trt, cuda), settings, BuildProgress(progress))
+    trt, machine = _library(settings)
+    build = _Build(trt, onnx_path, spec, machine, settings, BuildProgress(progress))
     check_settings(trt, settings, build.machine)
     started = time.perf_counter()
     plan, timing_cache = build.make_plan(engine_path)
@@ -86,6 +90,17 @@ def build_engine(
         _write_bytes(timing_cache_path(settings, engine_path, build.machine), timing_cache)
     build.progress.complete()
     return sidecar
+
+
+def _library(settings: BuildSettings) -> tuple[ModuleType, Machine]:
+    """The library that builds, and the machine that the plan will be bound to."""
+    if settings.rtx is not None:
+        trt = load_tensorrt_rtx()
+        return trt, target_machine(trt, settings.rtx)
+    cuda = Cuda()  # first: without a GPU, TensorRT's Builder and Runtime crash or give no reason
+    cuda.select_device()
+    trt = load_tensorrt()
+    return trt, this_machine(trt, cuda)
 
 
 def timing_cache_path(settings: BuildSettings, engine_path: Path, machine: Machine) -> Path:
@@ -105,6 +120,7 @@ class _Build:
     settings: BuildSettings
     progress: BuildProgress
     errors: list[str] = field(default_factory=list)
+    network_proof: PrecisionProof | None = None
 
     def make_plan(self, engine_path: Path) -> tuple[bytes, bytes]:
         """Build the engine: the serialised plan, and the timing cache (empty if TensorRT gives none)."""
@@ -115,7 +131,11 @@ class _Build:
             raise self._refused("starting its builder") from error
         network, _parser = parse_network(self.trt, builder, logger, self.onnx_path, self.settings)
         config = configure(self.trt, builder, network, self.spec, self.settings)
-        _load_timing_cache(self.trt, config, timing_cache_path(self.settings, engine_path, self.machine))
+        if self.settings.rtx is not None:
+            self.network_proof = count_network(self.trt, network)
+            set_target_rtx(self.trt, config, self.settings.rtx)
+        else:
+            _load_timing_cache(self.trt, config, timing_cache_path(self.settings, engine_path, self.machine))
         if generation(self.trt) >= 10:
             watch_trt10_11(self.trt, config, self.progress)
         self.errors.clear()  # a timing cache that does not fit is an error in the log, but not the reason of a failure
@@ -124,11 +144,20 @@ class _Build:
             raise KeyboardInterrupt
         if plan is None:
             raise self._refused(f"building an engine with {self.settings.workspace_mib} MiB of workspace")
-        cache = config.get_timing_cache()
+        # RTX times no kernels. There the calls for a timing cache do nothing, and will go away.
+        cache = config.get_timing_cache() if self.settings.rtx is None else None
         return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+
+    @property
+    def inspected(self) -> bool:
+        """Whether the plan is loaded and its layers are counted; otherwise the network's layers are."""
+        return self.settings.rtx is None or gpu_is_here(self.settings.rtx)
 
     def prove(self, plan: bytes, engine_path: Path) -> PrecisionProof:
         """Count the precisions of the plan's layers, and refuse a plan of another precision than the model's."""
+        if self.network_proof is not None and not self.inspected:
+            check_precision(self.network_proof, self.spec.precision, read_node_names(self.onnx_path))
+            return self.network_proof
         self.errors.clear()
         logger = make_logger(self.trt, self.errors)
         runtime = self.trt.Runtime(logger)
@@ -173,6 +202,7 @@ class _Build:
                 optimization_level=settings.optimization_level,
             ),
             proof=proof,
+            rtx=None if settings.rtx is None else RtxBuild(settings.rtx, self.inspected),
         )
 
     def _refused(self, doing: str) -> RridEdgeError:

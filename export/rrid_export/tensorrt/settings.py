@@ -7,11 +7,13 @@ from pathlib import Path
 from types import ModuleType
 
 from rrid_edge.engines.cuda import is_jetson
-from rrid_edge.engines.tensorrt.api import generation, is_rtx
+from rrid_edge.engines.tensorrt.api import generation
 from rrid_edge.engines.tensorrt.lean import load_lean_runtime, missing_lean_runtime
 from rrid_edge.errors import UsageError
 from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
+from rrid_edge.model.rtx_target import RtxTarget
 from rrid_edge.model.spec import PRECISIONS
+from rrid_export.tensorrt.rtx import check_rtx_settings
 
 MIN_WORKSPACE_MIB = 16
 
@@ -38,6 +40,7 @@ class BuildSettings:
         hardware_compatible: build a slower plan for all GPUs of compute capability 8.0 or later; not on Jetson.
         strip_weights: leave the weights out of the plan. The ONNX file must then be in the engine's folder.
         tf32: allow TF32 rounding of float32 products.
+        rtx: build for TensorRT for RTX and these GPUs, on any machine; None builds for this machine's TensorRT and GPU.
     """
 
     # workspace_mib: TensorRT's default is the whole device memory, which a Jetson shares with all its processes.
@@ -56,6 +59,7 @@ class BuildSettings:
     hardware_compatible: bool = False
     strip_weights: bool = False
     tf32: bool = False
+    rtx: RtxTarget | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
@@ -97,6 +101,9 @@ def check_settings(trt: ModuleType, settings: BuildSettings, machine: Machine) -
         UsageError: names the setting, and what to do instead.
         MissingDependencyError: a version-compatible plan needs the lean runtime, which is not installed.
     """
+    if settings.rtx is not None:
+        check_rtx_settings(trt, settings, settings.rtx)
+        return
     version = f"TensorRT {trt.__version__}"
     if settings.strip_weights and generation(trt) < 10:
         raise UsageError(
@@ -118,7 +125,7 @@ def check_settings(trt: ModuleType, settings: BuildSettings, machine: Machine) -
             parameter="hardware_compatible",
         )
     needs_lean = settings.version_compatible and not settings.exclude_lean_runtime
-    if needs_lean and not is_rtx(trt) and load_lean_runtime(trt.__version__) is None:
+    if needs_lean and load_lean_runtime(trt.__version__) is None:
         raise missing_lean_runtime(
             trt.__version__, "a version-compatible plan", "leave it out of the plan with exclude_lean_runtime"
         )

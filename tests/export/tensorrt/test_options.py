@@ -11,12 +11,14 @@ import pytest
 import typer
 
 from rrid_edge.cli.app import app
+from rrid_edge.cli.engine_options import Target
 from rrid_edge.cli.engine_steps import build_here, settings_of
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.tensorrt import lean
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import MissingDependencyError, ModelFileError, OutputError, UsageError
 from rrid_edge.model.engine_sidecar import EngineSidecar
+from rrid_edge.model.rtx_target import RtxTarget
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
 from support.commands import refused, rrid_edge
@@ -58,8 +60,10 @@ def test_options_reach_the_builder_and_the_sidecar(recent, onnx_path, tmp_path):
 def test_every_setting_but_the_files_precision_is_an_option():
     command: Any = typer.main.get_command(app)
     given = {option.name for option in command.commands["export"].params}
-    assert {item.name for item in fields(BuildSettings)} - given == {"precision", "workspace_mib"}
+    assert {item.name for item in fields(BuildSettings)} - given == {"precision", "workspace_mib", "rtx"}
     assert settings_of({"workspace": 77, "tf32": True}) == BuildSettings(workspace_mib=77, tf32=True)
+    for_rtx = settings_of({"target": Target.RTX, "compute_capability": ["8.9"]})
+    assert for_rtx == BuildSettings(rtx=RtxTarget(("8.9",), later=False))
 
 
 def test_output_takes_engine_sidecar_and_timing_cache(recent, onnx_path, tmp_path):
