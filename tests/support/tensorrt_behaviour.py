@@ -138,7 +138,7 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
     def new_config(self: Any) -> Any:
         flags = {"TF32"}
         level = world.module.HardwareCompatibilityLevel.NONE
-        state = {"flag_names": flags, "pools": {}, "profiles": [], "cache": None, "given": []}
+        state: dict[str, Any] = {"flag_names": flags, "pools": {}, "profiles": [], "cache": None, "given": []}
         config = world.make("IBuilderConfig", hardware_compatibility_level=level, **state)
         config.fake_logger = self.fake_logger
         world.configs.append(config)
