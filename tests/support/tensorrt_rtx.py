@@ -42,7 +42,8 @@ class RtxStandin(TensorRTStandin):
         def new_context(engine: Any, strategy: Any = None, runtime_config: Any = None) -> Any:
             if runtime_config is not None:
                 self.strategies.append(runtime_config.fake_dynamic_shapes_kernel_specialization_strategy.name)
-            return self.make("IExecutionContext", engine=engine, addresses={}, config=runtime_config)
+            assert strategy is None, "RTX manages the memory of its context"
+            return self.make("IExecutionContext", engine=engine, addresses={}, memory=None, own_memory=True)
 
         def no_timing(*_args: object, **_given: object) -> None:
             raise DeprecationWarning("Timing cache operations are no-ops in TensorRT-RTX")
