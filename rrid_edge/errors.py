@@ -121,11 +121,6 @@ class MissingDependencyError(RridEdgeError):
 
     exit_code = 3
 
-    @classmethod
-    def for_package(cls, package: str, extra: str, purpose: str) -> MissingDependencyError:
-        """The error for a missing ``package`` that ``pip install 'rrid-edge[extra]'`` installs."""
-        return cls(f"{purpose} needs the package {package!r}, which is not installed: pip install 'rrid-edge[{extra}]'")
-
 
 class GpuFaultError(RridEdgeError):
     """A CUDA call failed on a GPU that had answered before."""

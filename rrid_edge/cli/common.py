@@ -11,8 +11,9 @@ import typer
 from typing_extensions import Self
 
 from rrid_edge.cli.terminal import behind, plain_json, plain_output
-from rrid_edge.errors import MissingDependencyError, printable
+from rrid_edge.errors import printable
 from rrid_edge.json_text import json_text
+from rrid_edge.machine.advice import missing_package
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -39,7 +40,7 @@ def require(module: str, extra: str, purpose: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingDependencyError.for_package(error.name or module, extra, purpose) from error
+        raise missing_package(error.name or module, extra, purpose) from error
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:

@@ -10,17 +10,19 @@ import ctypes
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rrid_edge.errors import GpuFaultError, MissingDependencyError, RridEdgeError, UsageError
+from rrid_edge.machine.advice import bindings, driver_update, missing_package
+from rrid_edge.machine.facts import installed_version, numbers
+from rrid_edge.machine.gpu import CudaVersion, cuda_version, driver_cuda, this_gpu
 
-_JETSON_RELEASE = Path("/etc/nv_tegra_release")
-_NO_GPU_ERRORS = frozenset({"cudaErrorNoDevice", "cudaErrorInsufficientDriver", "cudaErrorStubLibrary"})
+_NO_GPU_ERRORS = frozenset({"cudaErrorNoDevice", "cudaErrorStubLibrary"})
+_OLD_DRIVER = "cudaErrorInsufficientDriver"
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,15 @@ def import_cuda_runtime() -> Any:  # noqa: ANN401 - the package has no types
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise MissingDependencyError.for_package("cuda-bindings", "gpu", "using an NVIDIA GPU") from error
+        raise missing_package("cuda-bindings", "gpu", "using an NVIDIA GPU") from error
     return runtime
-
-
-def is_jetson() -> bool:
-    """Whether this machine is an NVIDIA Jetson."""
-    return _JETSON_RELEASE.exists()
 
 
 class Cuda:
     """The CUDA runtime of this process. Create it before TensorRT, which crashes the process where no GPU is usable.
 
     Raises:
-        MissingDependencyError: no package, no driver or no GPU.
+        MissingDependencyError: no package, no driver, one that is too old for the package, or no GPU.
     """
 
     def __init__(self) -> None:
@@ -72,7 +69,7 @@ class Cuda:
         except RuntimeError as failure:  # cuda-bindings 12 raises where libcuda.so.1 is absent
             raise _no_gpu(str(failure)) from failure
         if error != self._runtime.cudaError_t.cudaSuccess:
-            raise _no_gpu(error.name)
+            raise self._unusable(error.name)
         if not count:
             raise _no_gpu("0 devices")
 
@@ -193,6 +190,17 @@ class Cuda:
         """Destroy an executable graph."""
         self._take("destroying a CUDA graph", self._runtime.cudaGraphExecDestroy(graph))
 
+    def _unusable(self, reason: str) -> MissingDependencyError:
+        """The error where CUDA does not start. It says the same of an old driver and of none at all."""
+        served = self._driver_cuda() if reason == _OLD_DRIVER else None
+        return _no_gpu(reason) if served is None else _old_driver(served)
+
+    def _driver_cuda(self) -> CudaVersion | None:
+        error, version = self._runtime.cudaDriverGetVersion()
+        if error == self._runtime.cudaError_t.cudaSuccess and version:
+            return cuda_version(int(version))
+        return driver_cuda()
+
     def _take(self, doing: str, answer: tuple[Any, ...]) -> Any:  # noqa: ANN401 - one, several or no values
         error, *values = answer
         if error != self._runtime.cudaError_t.cudaSuccess:
@@ -205,8 +213,8 @@ class Cuda:
             known = status == self._runtime.cudaError_t.cudaSuccess
             room = f"{_mib(free)} of {_mib(total)} are free" if known else "its memory is full"
             return out_of_memory(doing, room)
-        if error.name in _NO_GPU_ERRORS:
-            return _no_gpu(error.name)
+        if error.name in _NO_GPU_ERRORS or error.name == _OLD_DRIVER:
+            return self._unusable(error.name)
         status, text = self._runtime.cudaGetErrorString(error)
         reason = text.decode("utf-8", "replace") if isinstance(text, bytes) else "no description"
         return GpuFaultError(
@@ -240,6 +248,18 @@ def _no_gpu(reason: str) -> MissingDependencyError:
     return MissingDependencyError(
         f"no NVIDIA GPU answers here ({reason}): TensorRT needs a GPU and its driver; check with nvidia-smi, or use "
         "the ONNX file on the CPU with the runtime openvino or onnxruntime",
+        parameter="runtime",
+    )
+
+
+def _old_driver(served: CudaVersion) -> MissingDependencyError:
+    gpu, version = replace(this_gpu(), cuda=served), installed_version("cuda-bindings") or "13"
+    mend, wanted = driver_update(gpu), max(12, numbers(version)[0])
+    if 12 <= served[0] < wanted:  # no bindings that this package can use serve an older driver
+        mend = f"pip install {bindings(gpu)}, or {mend}"
+    return MissingDependencyError(
+        f"{f'the NVIDIA driver {gpu.driver}'.rstrip()} is too old for cuda-bindings {version}: this driver serves CUDA "
+        f"{served[0]}.{served[1]}, expected {wanted}.0 or later; {mend}",
         parameter="runtime",
     )
 

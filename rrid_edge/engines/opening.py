@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.machine.facts import onnxruntime_cuda, onnxruntime_folder
+from rrid_edge.machine.gpu import this_gpu
 from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.rtx_target import RTX_RUNTIME
 
@@ -134,15 +136,18 @@ def _best_for_onnx(precision: str | None) -> tuple[str, list[str]]:
 
 def _why_not_cuda() -> str | None:
     """Why ONNX Runtime cannot use a GPU here, or None if it can."""
-    if importlib.util.find_spec("onnxruntime") is None:
+    folder = onnxruntime_folder()
+    if folder is None:
         return "onnxruntime-gpu is not installed"
     # Finding the provider's library is free; importing onnxruntime takes 0.1 s.
-    package = importlib.util.find_spec("onnxruntime")
-    folder = Path(package.origin).parent if package is not None and package.origin else None
-    if folder is None or not any((folder / "capi").glob("*onnxruntime_providers_cuda*")):
+    if not any((folder / "capi").glob("*onnxruntime_providers_cuda*")):
         return "the installed onnxruntime has no CUDA provider"
-    if not Path("/proc/driver/nvidia/version").exists() and not Path("/dev/nvhost-gpu").exists():
+    gpu = this_gpu()
+    if not gpu.present:
         return "no NVIDIA driver"
+    built = onnxruntime_cuda()
+    if reason := gpu.why_not(built[0] if built else None):
+        return f"the installed onnxruntime-gpu {reason}"
     return None
 
 

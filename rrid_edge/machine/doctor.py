@@ -5,45 +5,33 @@ Nothing is installed or changed.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import platform
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
+from rrid_edge.machine.advice import extra_advice, gpu_advice
+from rrid_edge.machine.facts import MachineFacts, numbers, read_facts
+from rrid_edge.machine.gpu_findings import Finding, gpu_findings, onnxruntime_finding
 from rrid_edge.machine.memory import GIB, machine_bytes, memory_limit_bytes
 from rrid_edge.machine.processor import core_count, cpu_flags, processor_name
 
+__all__ = ["Finding", "examine"]
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's report.
 
-    Attributes:
-        name: what was examined.
-        state: ``ok``; ``missing`` (optional, absent); ``problem`` (present, does not work); ``note``.
-        detail: version or reason.
-        remedy: the command that fixes it, or empty.
+def examine(facts: MachineFacts | None = None) -> list[Finding]:
+    """All findings, from the processor to the packages. Imports no runtime, so a broken one cannot make this fail.
+
+    Args:
+        facts: of the machine to examine; None is this one. Processor, memory and Python are always this machine's.
     """
-
-    name: str
-    state: str
-    detail: str
-    remedy: str = ""
-
-
-def examine() -> list[Finding]:
-    """All findings, from the processor to the packages. Imports no runtime, so a broken one cannot make this fail."""
+    facts = read_facts() if facts is None else facts
     return [
         Finding("python", "ok" if _python_fits() else "problem", platform.python_version(), _python_remedy()),
         _processor(),
         _memory(),
-        *_jetpack(),
-        *_gpu(),
-        *_runtimes(),
-        *_training(),
-        *_numpy(),
+        *gpu_findings(facts),
+        *_runtimes(facts),
+        *_training(facts),
+        *_numpy(facts),
     ]
 
 
@@ -72,83 +60,47 @@ def _memory() -> Finding:
     return Finding("memory", "ok", share if limit < present else f"{present:.1f} GiB")
 
 
-def _jetpack() -> list[Finding]:
-    """On a Jetson, TensorRT is a system package that PyPI's package must not replace."""
-    release = Path("/etc/nv_tegra_release")
-    if not release.exists():
-        return []
-    findings = [Finding("jetpack", "ok", _first_line(release).strip("# ") or "?")]
-    if importlib.util.find_spec("tensorrt") is None:
-        findings.append(
-            Finding(
-                "tensorrt",
-                "problem",
-                "JetPack's own TensorRT is not visible from this environment (never pip install tensorrt over it)",
-                "python3 -m venv --system-site-packages .venv",
-            )
-        )
-    return findings
-
-
-def _gpu() -> list[Finding]:
-    driver = Path("/proc/driver/nvidia/version")
-    tegra = Path("/dev/nvhost-gpu").exists() or Path("/dev/nvgpu").exists()
-    if not driver.exists() and not tegra:
-        return [Finding("gpu", "note", "no NVIDIA driver: CPU runtimes are used")]
-    findings = [Finding("gpu", "ok", re.sub(r"\s+", " ", _first_line(driver)) or "Tegra")]
-    remedy = "pip install 'rrid-edge[gpu]'"
-    for package, name in (("cuda-bindings", "cuda"), ("tensorrt", "tensorrt")):
-        version = _version(package)
-        if version:
-            findings.append(Finding(name, "ok", f"{package} {version}"))
-        elif not Path("/etc/nv_tegra_release").exists():
-            findings.append(Finding(name, "missing", f"{package} is not installed", remedy))
-    return findings
-
-
-def _first_line(path: Path) -> str:
-    """The first line of a file of the system; empty if it cannot be read."""
-    try:
-        return next(iter(path.read_text(encoding="utf-8", errors="replace").splitlines()), "")
-    except OSError:
-        return ""
-
-
-def _runtimes() -> list[Finding]:
-    cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
+def _runtimes(facts: MachineFacts) -> list[Finding]:
+    on_cpu, is_x86 = facts.packages.get("onnxruntime"), facts.gpu.is_x86
+    with_gpu = facts.packages.get("onnxruntime-gpu")
+    install = extra_advice("cpu") if is_x86 else "pip install onnxruntime"
     findings = []
-    if cpu and gpu:
+    if on_cpu and with_gpu:
+        wanted = gpu_advice(facts.gpu, facts.python) if is_x86 and facts.gpu.kind != "jetson" else install
         findings.append(
             Finding(
                 "onnxruntime",
                 "problem",
                 "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files",
-                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'rrid-edge[gpu]'",
+                f"pip uninstall -y onnxruntime onnxruntime-gpu && {wanted}",
             )
         )
-    elif cpu or gpu:
-        findings.append(Finding("onnxruntime", "ok", f"{cpu or gpu} ({'CPU' if cpu else 'CUDA'} build)"))
+    elif with_gpu:
+        findings.append(onnxruntime_finding(facts))
+    elif on_cpu:
+        findings.append(Finding("onnxruntime", "ok", f"{on_cpu} (CPU build)"))
     else:
-        findings.append(Finding("onnxruntime", "missing", "not installed", "pip install 'rrid-edge[cpu]'"))
-    openvino = _version("openvino")
+        findings.append(Finding("onnxruntime", "missing", "not installed", install))
+    openvino = facts.packages.get("openvino")
     if openvino:
         findings.append(Finding("openvino", "ok", openvino))
-    elif platform.machine() in ("x86_64", "AMD64"):
-        findings.append(Finding("openvino", "missing", "not installed", "pip install 'rrid-edge[cpu]'"))
+    elif is_x86:
+        findings.append(Finding("openvino", "missing", "not installed", install))
     return findings
 
 
-def _training() -> list[Finding]:
-    torch, torchvision = _version("torch"), _version("torchvision")
+def _training(facts: MachineFacts) -> list[Finding]:
+    torch, torchvision = facts.packages.get("torch"), facts.packages.get("torchvision")
+    if facts.gpu.kind == "jetson":  # nothing needs it there, and PyPI's build brings CUDA of servers
+        return [Finding("torch", "note", f"{torch}: nothing here needs it on a Jetson")] if torch else []
+    install = extra_advice("train")
     if not torch:
-        return [
-            Finding("torch", "missing", "not installed: training and export need it", "pip install 'rrid-edge[train]'")
-        ]
-    findings = [Finding("torch", "ok", torch)]
+        return [Finding("torch", "missing", "not installed: training and export need it", install)]
+    findings = [_torch(facts, torch)]
     if not torchvision:
-        findings.append(Finding("torchvision", "missing", "not installed", "pip install 'rrid-edge[train]'"))
+        findings.append(Finding("torchvision", "missing", "not installed", install))
         return findings
-    wanted = _required_torch()
+    wanted = _required_torch(facts)
     if wanted and wanted != torch.split("+")[0]:
         detail = f"{torchvision} was built for torch {wanted}, but {torch} is installed"
         findings.append(
@@ -159,32 +111,24 @@ def _training() -> list[Finding]:
     return findings
 
 
-def _required_torch() -> str | None:
+def _torch(facts: MachineFacts, torch: str) -> Finding:
+    if facts.gpu.present and (reason := facts.gpu.why_not(facts.torch_major())):
+        remedy = f"update the NVIDIA driver, or install a torch built for CUDA {facts.gpu.cuda_major} (see pytorch.org)"
+        return Finding("torch", "problem", f"torch {torch} {reason}: it computes on the CPU", remedy)
+    return Finding("torch", "ok", torch)
+
+
+def _required_torch(facts: MachineFacts) -> str | None:
     """The torch version that the installed torchvision requires."""
-    for line in importlib.metadata.requires("torchvision") or []:
+    for line in facts.requirements.get("torchvision", ()):
         if found := re.match(r"torch\s*\(?==\s*([\w.]+)", line):
             return found[1]
     return None
 
 
-def _numpy() -> list[Finding]:
-    version = _version("numpy")
-    torch = _version("torch")
-    if version and torch and _numbers(version) >= (2,) and _numbers(torch) < (2, 3):
+def _numpy(facts: MachineFacts) -> list[Finding]:
+    version, torch = facts.packages.get("numpy"), facts.packages.get("torch")
+    if version and torch and numbers(version) >= (2,) and numbers(torch) < (2, 3):
         detail = f"{version} does not work with torch {torch}, which was built for NumPy 1"
         return [Finding("numpy", "problem", detail, "pip install 'numpy<2'")]
     return [Finding("numpy", "ok", version or "?")]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The numbers at the start of a version; empty if there are none."""
-    found = re.match(r"[0-9]+(\.[0-9]+)*", version)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
-
-
-def _version(package: str) -> str | None:
-    """The version of an installed package; None if it is not installed, or its metadata names no version."""
-    try:
-        return importlib.metadata.version(package) or None
-    except (importlib.metadata.PackageNotFoundError, KeyError):  # KeyError: metadata without a version, Python 3.12
-        return None

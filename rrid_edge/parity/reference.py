@@ -16,7 +16,8 @@ from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import load_rgb, read_image
 from rrid_edge.crops.naming import read_labels
 from rrid_edge.engines import Engine, open_engine
-from rrid_edge.errors import ImageError, MissingDependencyError, UsageError, item_at_work, printable
+from rrid_edge.errors import ImageError, UsageError, item_at_work, printable
+from rrid_edge.machine.advice import missing_package
 from rrid_edge.model.names import CHECKPOINT_SUFFIXES, Kind, goldens_path, is_engine, is_model, kind_of
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.goldens import Goldens, load_goldens_of
@@ -160,7 +161,7 @@ def open_checkpoint(path: Path, spec: ModelSpec, open_network: OpenNetwork | Non
         MissingDependencyError: ``open_network`` is None.
     """
     if open_network is None:
-        raise MissingDependencyError.for_package("torch", "export", "running a checkpoint")
+        raise missing_package("torch", "export", "running a checkpoint")
     return open_network(path, spec)
 
 

@@ -40,7 +40,13 @@ class cudaStreamCaptureMode(enum.IntEnum):
 
 
 OK = cudaError_t.cudaSuccess
-_ANY_THREAD = {"cudaGetDeviceCount", "cudaSetDevice", "cudaGetDeviceProperties", "cudaGetErrorString"}
+_ANY_THREAD = {
+    "cudaDriverGetVersion",
+    "cudaGetDeviceCount",
+    "cudaSetDevice",
+    "cudaGetDeviceProperties",
+    "cudaGetErrorString",
+}
 Work = Callable[[], None]
 
 
@@ -87,6 +93,7 @@ class CudaStandin:
         self.devices = 1
         self.greedy = False
         self.driver_error = OK
+        self.driver_version = 12060
         self.capture_error = OK
         self.sync_error = OK
         self.device_memory: dict[int, ctypes.Array[ctypes.c_char]] = {}
@@ -126,6 +133,9 @@ class CudaStandin:
         return self.device_memory[address]
 
     # -- device -------------------------------------------------------------------------------------------------------
+
+    def cudaDriverGetVersion(self):
+        return OK, self.driver_version
 
     def cudaGetDeviceCount(self):
         self.asked = True

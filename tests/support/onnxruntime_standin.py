@@ -39,6 +39,8 @@ class OnnxRuntimeWorld:
         self.bindings: list[Binding] = []
         self.providers: list[object] = []
         self.preloaded = 0
+        self.complaint = ""
+        self.severities: list[int] = []
         world = self
 
         class InferenceSession:
@@ -64,10 +66,13 @@ class OnnxRuntimeWorld:
             SessionOptions=SimpleNamespace,
             get_available_providers=lambda: self.available,
             preload_dlls=self.preload,
+            set_default_logger_severity=self.severities.append,
         )
 
     def preload(self) -> None:
         self.preloaded += 1
+        if self.complaint:
+            print(self.complaint)  # as the package does, on stdout
 
     def run(self, stream, binding: Binding) -> None:
         shape, kind, address = binding.bound["images"]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from rrid_edge.engines.cuda import is_jetson
 from rrid_edge.engines.tensorrt.api import generation
 from rrid_edge.engines.tensorrt.lean import load_lean_runtime, missing_lean_runtime
 from rrid_edge.errors import UsageError
+from rrid_edge.machine.gpu import is_jetson
 from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
 from rrid_edge.model.rtx_target import RtxTarget
 from rrid_edge.model.spec import PRECISIONS

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine, model_input
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable, unforeseen
+from rrid_edge.machine.advice import missing_package
 from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.spec import FLOAT32_NCHW, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
 from rrid_edge.model.weights import read_checked_spec
@@ -100,7 +101,7 @@ def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError.for_package("onnxruntime", "cpu", "running a model on ONNX Runtime") from error
+        raise missing_package("onnxruntime", "cpu", "running a model on ONNX Runtime") from error
     return onnxruntime
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import io
 import math
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.cuda import Cuda, host_array, out_of_memory
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime, open_session
 from rrid_edge.errors import MissingDependencyError, ModelFileError, RridEdgeError, printable
+from rrid_edge.machine.advice import driver_update, gpu_advice
+from rrid_edge.machine.facts import onnxruntime_cuda, onnxruntime_folder
+from rrid_edge.machine.gpu import this_gpu
+from rrid_edge.machine.gpu_findings import onnxruntime_command
 from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 from rrid_edge.model.weights import read_checked_spec
@@ -41,8 +47,9 @@ class OnnxRuntimeCudaEngine(BatchEngine):
         spec = read_checked_spec(path)
         runtime = import_onnxruntime()
         if PROVIDER not in runtime.get_available_providers():
-            raise _no_provider("the installed onnxruntime was built without it")
+            raise _no_provider("the installed onnxruntime was built without it", "pip uninstall -y onnxruntime, then ")
         self._cuda = Cuda()
+        _refuse_newer_than_driver()
         self._cuda.select_device()
         super().__init__(spec, f"onnxruntime CUDA {spec.precision}", max_batch, path=path)
         self._file = path
@@ -142,18 +149,64 @@ def _open_on_gpu(runtime: Any, path: Path, stream: int) -> Any:  # noqa: ANN401 
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads_for(0)
     options.log_severity_level = 4  # errors are raised; the runtime would print them too, in colour
-    if hasattr(runtime, "preload_dlls"):  # finds CUDA and cuDNN installed by pip
-        runtime.preload_dlls()
-    session = open_session(path, options, cuda_providers(stream))
+    said = _preload(runtime)
+    with _quiet(runtime):
+        session = open_session(path, options, cuda_providers(stream), enable_fallback=0)
     # Without its libraries ONNX Runtime drops the provider with a warning and runs on the CPU.
     if PROVIDER not in session.get_providers():
-        raise _no_provider("it did not start: CUDA or cuDNN libraries are missing")
+        raise _no_provider(f"it did not start: {_missing_library() or said or 'ONNX Runtime gave no reason'}")
     return session
 
 
-def _no_provider(reason: str) -> MissingDependencyError:
+def _preload(runtime: Any) -> str:  # noqa: ANN401 - the package has no types
+    """Load CUDA and cuDNN where pip installed them. Returns the first complaint: the package prints it on stdout."""
+    if not hasattr(runtime, "preload_dlls"):
+        return ""
+    with redirect_stdout(io.StringIO()) as printed:
+        runtime.preload_dlls()
+    return next((line for line in printed.getvalue().splitlines() if line.strip()), "")
+
+
+@contextmanager
+def _quiet(runtime: Any) -> Iterator[None]:  # noqa: ANN401 - the package has no types
+    """Silence the log of the process while a session opens: it repeats in colour what is raised as an error."""
+    if not hasattr(runtime, "set_default_logger_severity"):
+        yield
+        return
+    runtime.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        runtime.set_default_logger_severity(2)  # its default: warnings
+
+
+def _missing_library() -> str:
+    """What the provider's library needs and does not find, in the words of the system's loader; empty if nothing."""
+    folder = onnxruntime_folder()
+    for library in sorted((folder / "capi").glob("*onnxruntime_providers_cuda*")) if folder else ():
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            return str(error)
+    return ""
+
+
+def _refuse_newer_than_driver() -> None:
+    built, gpu = onnxruntime_cuda(), this_gpu()
+    if built and (reason := gpu.why_not(built[0])):
+        raise MissingDependencyError(
+            f"the installed onnxruntime-gpu {reason}: {onnxruntime_command(12)}, or {driver_update(gpu)}",
+            parameter="runtime",
+        )
+
+
+def _no_provider(reason: str, before: str = "") -> MissingDependencyError:
+    gpu = this_gpu()
+    if gpu.kind == "jetson" or not gpu.is_x86:
+        mend = "build a TensorRT engine instead: rrid-edge export MODEL.onnx"
+    else:
+        mend = f"{before}{gpu_advice(gpu)}"
     return MissingDependencyError(
-        f"ONNX Runtime's CUDA provider is not usable ({reason}): pip uninstall onnxruntime, then pip install "
-        "'rrid-edge[gpu]'; or use the runtime onnxruntime on the CPU",
+        f"ONNX Runtime's CUDA provider is not usable ({reason}): {mend}; or use the runtime onnxruntime on the CPU",
         parameter="runtime",
     )

@@ -11,12 +11,13 @@ run on all. Tests check each function against those APIs.
 from __future__ import annotations
 
 import importlib
-import platform
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
+from rrid_edge.machine.advice import missing_package, rtx_advice
+from rrid_edge.machine.gpu_findings import refuse_tensorrt_newer_than_driver
 from rrid_edge.machine.rtx import RTX_MODULES
 from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
@@ -33,21 +34,13 @@ def load_tensorrt() -> ModuleType:
     """NVIDIA's ``tensorrt``.
 
     Raises:
-        MissingDependencyError: it is not installed, or its version is not supported.
+        MissingDependencyError: it is not installed, its version is not supported, or the driver is too old for it.
     """
     try:
         import tensorrt
     except ImportError as error:
-        jetson = platform.machine() == "aarch64"
-        mend = (
-            "on a Jetson it comes with JetPack (apt install tensorrt): use a venv made with --system-site-packages, "
-            "and never pip install it there"
-            if jetson
-            else "pip install 'rrid-edge[gpu]'"
-        )
-        raise MissingDependencyError(
-            f"TensorRT engines need the package 'tensorrt', which is not installed: {mend}"
-        ) from error
+        raise missing_package("tensorrt", "gpu", "running or building a TensorRT engine") from error
+    refuse_tensorrt_newer_than_driver()
     module: ModuleType = tensorrt
     generation(module)
     return module
@@ -68,8 +61,7 @@ def load_tensorrt_rtx() -> ModuleType:
             generation(module)
             return module
     raise MissingDependencyError(
-        f"engines for RTX need TensorRT for RTX, which cannot be imported ({missing}): pip install "
-        "'rrid-edge[gpu-rtx-cu12]' (Linux, x86-64; with a driver for CUDA 13 'rrid-edge[gpu-rtx-cu13]')"
+        f"engines for RTX need TensorRT for RTX, which cannot be imported ({missing}): {rtx_advice()}"
     ) from missing
 
 

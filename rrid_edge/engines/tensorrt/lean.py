@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from rrid_edge.engines.cuda import is_jetson
 from rrid_edge.errors import MissingDependencyError
+from rrid_edge.machine.gpu import is_jetson
 from rrid_edge.model.engine_sidecar import version_numbers
 
 LEAN_RUNTIME_VARIABLE = "RRID_EDGE_LEAN_RUNTIME"

@@ -10,7 +10,8 @@ from typing import Any
 
 from typing_extensions import Self
 
-from rrid_edge.errors import MissingDependencyError, UsageError, printable
+from rrid_edge.errors import UsageError, printable
+from rrid_edge.machine.advice import missing_package
 
 _MOST_TRIES = 5
 """Attempts to receive reports without a single answer. Changes are then found by comparisons only."""
@@ -119,5 +120,5 @@ def _import_watchfiles() -> Any:  # noqa: ANN401 - the package has no types
     try:
         import watchfiles
     except ImportError as error:
-        raise MissingDependencyError.for_package("watchfiles", "watch", "following a folder") from error
+        raise missing_package("watchfiles", "watch", "following a folder") from error
     return watchfiles

@@ -29,6 +29,7 @@ from rrid_edge.errors import (
     printable,
 )
 from rrid_edge.gallery.milvus.address import TOKEN_VARIABLE, MilvusAddress, without_token
+from rrid_edge.machine.advice import missing_package
 
 TIMEOUT_VARIABLE = "RRID_EDGE_MILVUS_TIMEOUT_S"
 TIMEOUT_S = 60.0
@@ -195,7 +196,7 @@ def _client_class(address: MilvusAddress) -> Any:  # noqa: ANN401
     try:
         from pymilvus import MilvusClient
     except ModuleNotFoundError as error:
-        raise MissingDependencyError.for_package(error.name or "pymilvus", "milvus", "a gallery in Milvus") from error
+        raise missing_package(error.name or "pymilvus", "milvus", "a gallery in Milvus") from error
     if address.is_file and importlib.util.find_spec("milvus_lite") is None:
         raise MissingDependencyError(
             "a gallery in a Milvus Lite file needs the package 'milvus-lite', which is not installed: "

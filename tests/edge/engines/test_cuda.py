@@ -13,6 +13,7 @@ import pytest
 import rrid_edge.engines.cuda as cuda_module
 from rrid_edge.engines.cuda import Cuda, host_array
 from rrid_edge.errors import GpuFaultError, MissingDependencyError, UsageError
+from rrid_edge.machine.gpu import Gpu, cuda_version
 from support.cuda_standin import CudaStandin, cudaError_t, install_cuda
 
 
@@ -102,11 +103,62 @@ def test_a_device_says_its_name(standin):
 
 
 @pytest.mark.parametrize("error", ["cudaErrorInsufficientDriver", "cudaErrorNoDevice"])
-def test_no_driver_is_one_line(standin, error):
-    standin.driver_error = cudaError_t[error]
+def test_no_driver_is_one_line(standin, error, monkeypatch):
+    standin.driver_error, standin.driver_version = cudaError_t[error], 0
+    monkeypatch.setattr(cuda_module, "driver_cuda", lambda: None)
     with pytest.raises(MissingDependencyError, match=error) as caught:
         Cuda()
     assert caught.value.exit_code == 3
+
+
+SERVER = Gpu("server", "x86_64", "550.54.14")
+ORIN = Gpu("jetson", "aarch64", "", None, (36, 4, 3))
+NEWER = r"install a newer NVIDIA driver \(525 or later for CUDA 12, 580 or later for CUDA 13\)"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "number", "bindings", "said"),
+    [
+        (
+            SERVER,
+            12040,
+            "13.5.0",
+            r"the NVIDIA driver 550\.54\.14 is too old for cuda-bindings 13\.5\.0: this driver serves CUDA 12\.4, "
+            rf"expected 13\.0 or later; pip install 'cuda-bindings>=12\.9,<13', or {NEWER}$",
+        ),
+        (
+            SERVER,
+            11080,
+            "12.9.10",
+            rf"cuda-bindings 12\.9\.10: this driver serves CUDA 11\.8, expected 12\.0 or later; {NEWER}$",
+        ),
+        (
+            ORIN,
+            12060,
+            "13.4.4",
+            r"CUDA 12\.6, expected 13\.0 or later; pip install 'cuda-bindings>=12\.9,<13', or flash",
+        ),
+        (
+            Gpu("wsl2", "x86_64"),
+            12030,
+            "13.0.0",
+            r"CUDA 12\.3, .*'cuda-bindings>=12\.9,<13', or .* in Windows, not in WSL2$",
+        ),
+    ],
+    ids=["server", "old-server", "jetson", "wsl2"],
+)
+@pytest.mark.parametrize("asked", ["runtime", "libcuda"])
+def test_a_driver_that_is_too_old_is_named_with_the_command(standin, monkeypatch, gpu, number, bindings, said, asked):
+    standin.driver_error = cudaError_t.cudaErrorInsufficientDriver
+    standin.driver_version = number if asked == "runtime" else 0
+    monkeypatch.setattr(cuda_module, "driver_cuda", lambda: cuda_version(number))
+    monkeypatch.setattr(cuda_module, "this_gpu", lambda: gpu)
+    monkeypatch.setattr(cuda_module, "installed_version", {"cuda-bindings": bindings}.get)
+    with pytest.raises(MissingDependencyError, match=said) as caught:
+        Cuda()
+    assert caught.value.exit_code == 3
+    assert "no NVIDIA GPU" not in caught.value.message
+    assert "[gpu" not in caught.value.message
 
 
 def test_a_missing_library_is_one_line(standin, monkeypatch):
@@ -121,7 +173,7 @@ def test_a_missing_library_is_one_line(standin, monkeypatch):
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(MissingDependencyError, match=r"cuda-bindings.*rrid-edge\[gpu\]"):
+    with pytest.raises(MissingDependencyError, match=r"cuda-bindings.*rrid-edge\[gpu-cu12\]"):
         Cuda()
 
 

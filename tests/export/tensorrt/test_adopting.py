@@ -223,7 +223,7 @@ def test_a_plan_without_weights_has_to_be_named_as_such(recent, onnx_path):
 
 
 def test_a_hardware_compatible_plan_is_recognised(recent, onnx_path, monkeypatch, tmp_path):
-    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", tmp_path / "absent")
+    monkeypatch.setattr("rrid_edge.machine.gpu._JETSON_RELEASE", tmp_path / "absent")
     plan = _plan(onnx_path, hardware_compatible=True)
     _answers_as(recent, onnx_path)
     assert adopt_plan(plan, onnx_path).sidecar.flags.hardware_compatible

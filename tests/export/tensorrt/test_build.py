@@ -162,6 +162,7 @@ def test_a_failed_build_keeps_the_old_engine(world, onnx_path, engine_path):
 
 def test_without_a_gpu_tensorrt_is_not_called(world, onnx_path, engine_path):
     world.cuda.driver_error = world.cuda.cudaError_t.cudaErrorInsufficientDriver
+    world.cuda.driver_version = 0  # CUDA says so too where there is no driver at all
     with pytest.raises(MissingDependencyError, match="no NVIDIA GPU answers") as caught:
         build_engine(onnx_path, engine_path)
     assert caught.value.exit_code == 3
@@ -251,17 +252,17 @@ def test_version_compatible_sets_the_flag(world, onnx_path, engine_path):
 
 
 def test_hardware_compatible_sets_the_level(world, onnx_path, engine_path, monkeypatch, tmp_path):
-    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", tmp_path / "absent")
+    monkeypatch.setattr("rrid_edge.machine.gpu._JETSON_RELEASE", tmp_path / "absent")
     assert build_engine(onnx_path, engine_path, BuildSettings(hardware_compatible=True)).flags.hardware_compatible
     assert world.configs[0].fake_hardware_compatibility_level.name == "AMPERE_PLUS"
 
 
 def test_hardware_compatible_is_refused_on_jetson_and_old_gpus(recent, onnx_path, engine_path, monkeypatch):
     settings = BuildSettings(hardware_compatible=True)
-    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", onnx_path)
+    monkeypatch.setattr("rrid_edge.machine.gpu._JETSON_RELEASE", onnx_path)
     with pytest.raises(UsageError, match="not offered on a Jetson"):
         build_engine(onnx_path, engine_path, settings)
-    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", engine_path)
+    monkeypatch.setattr("rrid_edge.machine.gpu._JETSON_RELEASE", engine_path)
     recent.cuda.capability = (7, 5)
     with pytest.raises(UsageError, match=r"8\.0 or later"):
         build_engine(onnx_path, engine_path, settings)

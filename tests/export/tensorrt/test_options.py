@@ -178,7 +178,7 @@ def test_a_missing_lean_runtime_is_named_before_the_build(monkeypatch, onnx_path
 
 
 def test_the_lean_runtime_of_tensorrt_from_pypi_is_a_wheel(monkeypatch, tmp_path):
-    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", tmp_path / "absent")
+    monkeypatch.setattr("rrid_edge.machine.gpu._JETSON_RELEASE", tmp_path / "absent")
     installed = {"tensorrt-cu12-libs"}
 
     def version(name):
@@ -189,7 +189,7 @@ def test_the_lean_runtime_of_tensorrt_from_pypi_is_a_wheel(monkeypatch, tmp_path
     monkeypatch.setattr(importlib.metadata, "version", version)
     message = lean.missing_lean_runtime("10.3.0", "this", "that").message
     assert message.endswith("not installed: pip install 'tensorrt-lean-cu12-libs==10.3.0', or that")
-    monkeypatch.setattr("rrid_edge.engines.cuda._JETSON_RELEASE", tmp_path)
+    monkeypatch.setattr("rrid_edge.machine.gpu._JETSON_RELEASE", tmp_path)
     assert "pip" not in lean.missing_lean_runtime("10.3.0", "this", "that").message
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.crops.images import MIN_SIDE_PX
-from rrid_edge.errors import DatasetError, MissingDependencyError, RridEdgeError, printable, unforeseen
+from rrid_edge.errors import DatasetError, RridEdgeError, printable, unforeseen
+from rrid_edge.machine.advice import missing_package
 
 MAT_NAME = "cuhk-03.mat"
 IMAGES_A_CAMERA = 5
@@ -245,4 +246,4 @@ def _library(name: str) -> Any:  # noqa: ANN401 - a module
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise MissingDependencyError.for_package(name.split(".")[0], "train", "reading CUHK03") from error
+        raise missing_package(name.split(".")[0], "train", "reading CUHK03") from error

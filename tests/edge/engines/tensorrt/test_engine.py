@@ -362,7 +362,7 @@ def test_tensorrt_that_is_absent_or_unknown(recent, tmp_path, monkeypatch):
     path = _build(tmp_path)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    with pytest.raises(MissingDependencyError, match=r"pip install 'rrid-edge\[gpu\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'rrid-edge\[gpu-cu12\]'"):
         TensorRTEngine(path)
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with pytest.raises(MissingDependencyError, match="never pip install it there"):
