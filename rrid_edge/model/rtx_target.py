@@ -66,7 +66,7 @@ class RtxBuild:
     Attributes:
         target: GPUs that the engine was built for.
         inspected: the proof of precision counts the layers of the loaded engine; False if no GPU was there to load it,
-            and the proof counts the layers of the strongly typed network that TensorRT parsed.
+            and the proof counts the layers that the builder logged, or those of the strongly typed network.
         note: what the engine still has to show.
     """
 

@@ -15,6 +15,10 @@ DATA = Path(__file__).parents[1] / "data" / "tensorrt"
 RECORDED_8_6 = DATA / "inspector_8.6.0_fp32_resolved.json"
 RECORDED_8_6_WITHOUT_SHAPES = DATA / "inspector_8.6.0_fp16.json"
 RECORDED_RTX = DATA / "inspector_rtx_fp16.json"
+LOGGED_RTX_1_4 = DATA / "log_rtx_1.4.0.76_fp16.txt"
+LOGGED_RTX = DATA / "log_rtx_1.7.1.116_fp16.txt"
+LOGGED_RTX_INT8 = DATA / "log_rtx_1.7.1.116_int8.txt"
+"""Layers in the verbose log of TensorRT for RTX: a ResNet-18 with few channels, built without a GPU."""
 NO_SHAPES = "N/A due to dynamic shapes"
 PRODUCTS = 23
 """Convolutions and matrix products of the demo network: 20 and 3."""
@@ -59,6 +63,14 @@ def answer(generation: int, precision: str, *, shaped: bool, tail: str = "single
     text = json.dumps(values, indent=1)
     # NVIDIA's libraries write the separators of Metadata as they are.
     return text.replace("\\u001e", "\x1e").replace("\\u001f", "\x1f")
+
+
+def logged(precision: str) -> str:
+    """Return the message with which TensorRT for RTX lists an engine's layers when it was built."""
+    if precision == "int8":
+        return LOGGED_RTX_INT8.read_text(encoding="utf-8")
+    text = LOGGED_RTX.read_text(encoding="utf-8")
+    return text if precision == "fp16" else text.replace("Datatype: Half", "Datatype: Float")
 
 
 def _type_old(layer: dict[str, Any], kind: str, tail: str) -> None:

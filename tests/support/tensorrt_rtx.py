@@ -15,6 +15,7 @@ import pytest
 from rrid_edge.machine.rtx import RTX_MODULES, RtxMachine
 from support.cuda_standin import install_cuda
 from support.tensorrt_behaviour import TensorRTStandin
+from support.tensorrt_layers import logged
 
 KERNELS = b"kernels of "
 
@@ -23,6 +24,7 @@ class RtxStandin(TensorRTStandin):
     """The module, with attributes that cause errors."""
 
     valid = True
+    lists_layers = True
 
     def need_gpu(self) -> None:
         """Neither the builder nor the runtime of RTX asks for a GPU."""
@@ -60,6 +62,7 @@ class RtxStandin(TensorRTStandin):
             found
             | {f"IBuilderConfig.{name}_timing_cache": no_timing for name in timing}
             | {
+                "Builder.build_serialized_network": self._listing(found["Builder.build_serialized_network"]),
                 "Runtime.deserialize_cuda_engine": load_on_gpu,
                 "Runtime.get_engine_validity": lambda runtime, buffer: (self._validity(), 0),
                 "ICudaEngine.create_execution_context": new_context,
@@ -73,6 +76,18 @@ class RtxStandin(TensorRTStandin):
                 ),
             }
         )
+
+    def _listing(self, build: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a build that logs the engine's layers at its end."""
+
+        def build_and_list(builder: Any, network: Any, config: Any) -> Any:
+            plan = build(builder, network, config)
+            if plan is not None and self.lists_layers:
+                precision = self.built_precision or network.fake_spec.precision
+                self.say(builder.fake_logger, "VERBOSE", logged(precision))
+            return plan
+
+        return build_and_list
 
     def _validity(self) -> Any:
         kinds = self.module.EngineValidity

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.tensorrt.api import check_tensors, generation, load_tensorrt, load_tensorrt_rtx, this_machine
-from rrid_edge.engines.tensorrt.log import make_logger
+from rrid_edge.engines.tensorrt.log import keep_inspector, logged_layers, make_logger
 from rrid_edge.engines.tensorrt.refusal import Refusal
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.files import atomic_output, sha256_of_file
@@ -26,9 +26,10 @@ from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import read_checked_spec
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_export.tensorrt.folders import check_folders, is_beside
+from rrid_export.tensorrt.information import layers_of_log
 from rrid_export.tensorrt.network import configure, parse_network
 from rrid_export.tensorrt.network_types import count_network
-from rrid_export.tensorrt.nodes import read_node_names
+from rrid_export.tensorrt.nodes import NodeNames, read_node_names
 from rrid_export.tensorrt.progress import BuildProgress, watch_trt10_11
 from rrid_export.tensorrt.proof import check_precision, check_tail, count_layers, inspect_engine
 from rrid_export.tensorrt.rtx import gpu_is_here, set_target_rtx, target_machine
@@ -121,6 +122,7 @@ class _Build:
     progress: BuildProgress
     errors: list[str] = field(default_factory=list)
     network_proof: PrecisionProof | None = None
+    built_layers: str = ""
 
     def make_plan(self, engine_path: Path) -> tuple[bytes, bytes]:
         """Build the engine: the serialised plan, and the timing cache (empty if TensorRT gives none)."""
@@ -140,6 +142,7 @@ class _Build:
             watch_trt10_11(self.trt, config, self.progress)
         self.errors.clear()  # a timing cache that does not fit is an error in the log, but not the reason of a failure
         plan = builder.build_serialized_network(network, config)
+        self.built_layers = logged_layers(logger)
         if self.progress.interrupted:
             raise KeyboardInterrupt
         if plan is None:
@@ -150,14 +153,15 @@ class _Build:
 
     @property
     def inspected(self) -> bool:
-        """Whether the plan is loaded and its layers are counted; otherwise the network's layers are."""
+        """Whether the plan is loaded to count its layers; otherwise those in the log count, or the network's."""
         return self.settings.rtx is None or gpu_is_here(self.settings.rtx)
 
     def prove(self, plan: bytes, engine_path: Path) -> PrecisionProof:
         """Count the precisions of the plan's layers, and refuse a plan of another precision than the model's."""
+        nodes = read_node_names(self.onnx_path)
         if self.network_proof is not None and not self.inspected:
-            check_precision(self.network_proof, self.spec.precision, read_node_names(self.onnx_path))
-            return self.network_proof
+            check_precision(self.network_proof, self.spec.precision, nodes)
+            return self._prove_by_log(nodes) if self.built_layers else self.network_proof
         self.errors.clear()
         logger = make_logger(self.trt, self.errors)
         runtime = self.trt.Runtime(logger)
@@ -171,11 +175,18 @@ class _Build:
         if context is None:
             raise self._refused("making a context of the engine it just built")
         information = inspect_engine(self.trt, engine, context, self.spec, self.settings.opt_batch)
-        nodes = read_node_names(self.onnx_path)
         proof = count_layers(information, nodes)
         check_precision(proof, self.spec.precision, nodes)
         if self.spec.precision != "fp32" and not is_strongly_typed(self.trt, self.settings):
             check_tail(information, nodes)
+        return proof
+
+    def _prove_by_log(self, nodes: NodeNames) -> PrecisionProof:
+        """Count the layers that the builder logged: those of the engine, which no GPU can load here."""
+        information = layers_of_log(self.built_layers)
+        keep_inspector(information)
+        proof = count_layers(information, nodes)
+        check_precision(proof, self.spec.precision, nodes)
         return proof
 
     def describe(self, plan: bytes, engine_path: Path, proof: PrecisionProof, build_s: float) -> EngineSidecar:

@@ -36,6 +36,7 @@ _KERNEL_TYPES: Final = {
 _SEPARATORS: Final = re.compile(r" \+ | \|\| |, |\.\.\.|[(){}\[\]]")
 _NODE: Final = re.compile(r"\[ONNX Layer: (.*?)\](?=$|[\x00-\x20\[])")
 _PIECE: Final = re.compile(r"_myl\d+_\d+$")
+_LOGGED: Final = re.compile(r"Name: (?P<Name>.*?), LayerType: (?P<LayerType>[^,]*), ")
 
 
 def listed_layers(information: str | bytes) -> tuple[Layer | str, ...]:
@@ -105,3 +106,33 @@ def _weight_types(layer: Layer) -> Iterator[str]:
     weights = layer.get("Weights")
     if isinstance(weights, dict):
         yield str(weights.get("Type", ""))
+
+
+def layers_of_log(message: str) -> str:
+    """The list of layers in TensorRT's verbose log, in the form of the inspector's answer.
+
+    TensorRT for RTX logs it at the end of a build with detailed profiling verbosity, also without a GPU.
+
+    Args:
+        message: one line per layer: ``Name: a, LayerType: gemm, Inputs: [ { Name: x, Datatype: Half }], Outputs: ...``.
+    """
+    layers = []
+    for line in message.split("\n"):  # splitlines would split at the separators of Metadata too
+        found = _LOGGED.match(line)
+        if found is not None:
+            sides = {side: [{"Datatype": told} for told in _logged_types(line, side)] for side in ("Inputs", "Outputs")}
+            layers.append({**found.groupdict(), **sides, "Metadata": line.rpartition(", Metadata: ")[2]})
+    return json.dumps({"Layers": layers})
+
+
+def _logged_types(line: str, side: str) -> list[str]:
+    """Types of the tensors in a side's brackets, which may hold further ones."""
+    start = line.find(f", {side}: [")
+    if start < 0:
+        return []
+    depth = 0
+    for end in range(line.index("[", start), len(line)):
+        depth += (line[end] == "[") - (line[end] == "]")
+        if depth == 0:
+            return re.findall(r"Datatype: ([^,}]*[^,} ])", line[start:end])
+    return []

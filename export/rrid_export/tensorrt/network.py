@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.engines.tensorrt.api import generation, titled
 from rrid_edge.engines.tensorrt.log import logged_errors
-from rrid_edge.engines.tensorrt.refusal import reason_of
+from rrid_edge.engines.tensorrt.refusal import reason_of, without_noise
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.spec import INPUT_NAME, ModelSpec
 from rrid_export.tensorrt.settings import BuildSettings, is_strongly_typed
@@ -107,11 +107,14 @@ def _network_flags_trt11(trt: ModuleType, settings: BuildSettings) -> int:
 
 
 def _describe_error_trt8(error: trt.ParserError) -> str:
-    return f"node {error.node()}: {' '.join(error.desc().split())}"
+    return f"node {error.node()}: {without_noise(error.desc())}"
 
 
 def _describe_error_trt10_11(error: trt.ParserError) -> str:
-    return f"node {error.node_name()!r} ({error.node_operator()}): {' '.join(error.desc().split())}"
+    description = without_noise(error.desc())
+    if not error.node_operator():  # the file as a whole cannot be read
+        return description
+    return f"node {error.node_name()!r} ({error.node_operator()}): {description}"
 
 
 def _strip_weights_trt10_11(trt: ModuleType, config: trt.IBuilderConfig) -> None:

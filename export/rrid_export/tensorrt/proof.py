@@ -40,7 +40,9 @@ _NO_ARITHMETIC: Final = frozenset(
     {"reformat", "noop", "constant", "shuffle", "slice", "concat", "signal", "wait", "shape_call", "copy", "cast"}
 )
 # Names of ONNX nodes, where the ONNX file is not at hand: node_conv2d_3, node_matmul, /layer1/conv1/Conv, node_linear.
-_PRODUCT_NODE: Final = re.compile(r"(?:.*/)?(?:node_)?(?:conv(?!er)|matmul|gemm|linear|mm|bmm)[^/]*", re.IGNORECASE)
+_PRODUCT_NODE: Final = re.compile(
+    r"(?:.*/)?(?:node_)?(?:conv(?:\dd|transpose)?|matmul|gemm|linear|addmm|mm|bmm)(?:_\d+)?", re.IGNORECASE
+)
 
 _MIN_HALF_SHARE: Final = 0.5
 """Smallest share of float16 products of an fp16 engine. Builder flags (8.6) leave some layers in float32."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LOG_VARIABLE = "RRID_EDGE_TENSORRT_LOG"
 """Environment variable with the file that keeps everything TensorRT says. Child processes inherit it."""
 _INSPECTOR_ENDING = ".inspector.json"
+_LAYERS = "Layers:\n"
 
 
 def make_logger(trt: ModuleType, errors: list[str]) -> trt.ILogger:
@@ -37,10 +38,13 @@ def make_logger(trt: ModuleType, errors: list[str]) -> trt.ILogger:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors = errors
+            self.layers = ""
 
         def log(self, severity: Any, msg: str) -> None:  # noqa: ANN401 - an enum of TensorRT
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 errors.append(" ".join(msg.split()))
+            elif msg.startswith(_LAYERS):
+                self.layers = msg
             if file is not None:
                 file.add(str(severity.name), msg)
 
@@ -50,6 +54,11 @@ def make_logger(trt: ModuleType, errors: list[str]) -> trt.ILogger:
 def logged_errors(logger: trt.ILogger) -> list[str]:
     """The errors that a logger of :func:`make_logger` has kept."""
     return list(getattr(logger, "errors", ()))
+
+
+def logged_layers(logger: trt.ILogger) -> str:
+    """The list of an engine's layers that a build has logged; empty if it logged none."""
+    return str(getattr(logger, "layers", ""))
 
 
 def log_path() -> Path | None:
@@ -105,7 +114,7 @@ class _LogFile:
     def add(self, severity: str, message: str) -> None:
         """Append a message, with time (UTC) and severity in each of its lines."""
         head = f"{datetime.now(timezone.utc).isoformat(timespec='milliseconds')} {severity:<14} "
-        lines = "".join(f"{head}{line}\n" for line in message.splitlines() or [""])
+        lines = "".join(f"{head}{line}\n" for line in message.rstrip("\r\n").split("\n"))
         with suppress(OSError):  # a full disk must not end a build, and no exception may pass through TensorRT
             os.write(self._descriptor, lines.encode("utf-8", "replace"))
 

@@ -15,14 +15,20 @@ from rrid_edge.engines.tensorrt.lean import missing_lean_runtime
 from rrid_edge.engines.tensorrt.log import LOG_VARIABLE
 from rrid_edge.errors import ArtefactError, GpuFaultError, MissingDependencyError, RridEdgeError, printable
 
-_MOST_CHARACTERS: Final = 320
+_MOST_CHARACTERS: Final = 400
 # "1: [allocator.cpp::free::72] Error Code 1: Cuda Runtime ()", "Error Code 1: Cuda Runtime", or only a place in a file.
 _EMPTY: Final = re.compile(r"(?:\w+: )?(?:\[[^\]]*\] ?)?(?:[\w:]+: )?(?:Error Code \d+: [\w ]*?(?:\( *\))?)?[ .:]*")
+# Places in NVIDIA's sources: "(no profile was defined. In validate at /_src/optimizer/api/network.cpp:4023)".
+_PLACE: Final = re.compile(r"\.? ?\bIn [\w:~]+ at \S+?:\d+ ?")
+# What TensorRT finds in CUDA's state after another failure. On a machine without a driver it follows every error.
+_AFTERMATH: Final = re.compile(r" ?\[[^\]]*catchCudaError[^\]]*\] Error Code \d+: Cuda Runtime.*")
 _MEMORY: Final = re.compile(
     r"out ?of ?memory|insufficient memory|memory allocation|cudaerrormemoryallocation|could not be allocated|bad_alloc"
     r"|cannot allocate memory"
 )
-_WORKSPACE: Final = re.compile(r"insufficient workspace|(?:larger|more|increase|increasing)[^.]* workspace")
+_WORKSPACE: Final = re.compile(
+    r"insufficient workspace|workspace limit|(?:larger|more|increase|increasing)[^.]* workspace"
+)
 _LIBRARY: Final = re.compile(r"\b(lib[\w+-]+\.so[.\d]*)", re.IGNORECASE)
 _NOT_LOADED: Final = re.compile(
     r"unable to (?:load|open|find)|(?:could|can)not (?:load|open|find)|failed to|no such file"
@@ -67,10 +73,10 @@ class Refusal:
             An error of ``kind``; a UsageError if device memory ran out; a MissingDependencyError if a library is
             missing or the driver is too old; a GpuFaultError if the GPU failed.
         """
-        reason = reason_of(errors)
-        text = "\n".join(errors).lower()
-        for pattern, make in _CAUSES:
-            if pattern.search(text) and (made := make(self, reason, errors)) is not None:
+        reason, told = reason_of(errors), _told(errors) or list(errors)
+        for pattern, only_first, make in _CAUSES:
+            text = "\n".join(told[:1] if only_first else told).lower()
+            if pattern.search(text) and (made := make(self, reason, told)) is not None:
                 return made
         return self._because(reason, f"{self.otherwise}; {LOG_VARIABLE}=FILE keeps all that TensorRT says")
 
@@ -84,12 +90,22 @@ class Refusal:
 
 def reason_of(errors: Sequence[str]) -> str:
     """The first and the last error that say something, as a phrase for a message."""
-    told = [line for line in errors if not _EMPTY.fullmatch(line)]
+    told = _told(errors)
     if not told:
         named = next((line for line in errors if line.strip()), None)
         return f"TensorRT gave no reason but {named!r}" if named else "TensorRT gave no reason"
     first, last = _short(told[0]), _short(told[-1])
     return first if first == last else f"first error: {first}; last error: {last}"
+
+
+def without_noise(error: str) -> str:
+    """An error without what only NVIDIA needs: places in sources, and CUDA's state after the failure."""
+    return _PLACE.sub("", _AFTERMATH.sub("", " ".join(error.split())))
+
+
+def _told(errors: Sequence[str]) -> list[str]:
+    """The errors that say something."""
+    return [line for line in map(without_noise, errors) if not _EMPTY.fullmatch(line)]
 
 
 def _short(line: str) -> str:
@@ -132,8 +148,8 @@ def _library(refusal: Refusal, reason: str, errors: Sequence[str]) -> RridEdgeEr
 def _driver(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
     return refusal._because(
         reason,
-        "the NVIDIA driver is too old for this TensorRT: rrid-edge doctor compares their versions; update the driver, "
-        "or install the TensorRT for the driver's CUDA",
+        "the NVIDIA driver is missing or too old for this TensorRT: rrid-edge doctor compares their versions; update "
+        "the driver, or install the TensorRT for the driver's CUDA",
         MissingDependencyError,
     )
 
@@ -154,12 +170,14 @@ def _no_kernel(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdg
     )
 
 
-_CAUSES: Final[tuple[tuple[re.Pattern[str], Callable[[Refusal, str, Sequence[str]], RridEdgeError | None]], ...]] = (
-    (_DRIVER, _driver),
-    (_LIBRARY, _library),
-    (_FAULT, _fault),
-    (_MEMORY, _out_of_memory),
-    (_WORKSPACE, _workspace),
-    (_NO_KERNEL, _no_kernel),
+_Make = Callable[[Refusal, str, Sequence[str]], RridEdgeError | None]
+_CAUSES: Final[tuple[tuple[re.Pattern[str], bool, _Make], ...]] = (
+    (_DRIVER, True, _driver),
+    (_FAULT, True, _fault),
+    (_LIBRARY, False, _library),
+    (_MEMORY, False, _out_of_memory),
+    (_WORKSPACE, False, _workspace),
+    (_NO_KERNEL, False, _no_kernel),
 )
-"""Causes, those that explain the others first: a full device also leaves too little workspace."""
+"""Causes, whether only the first error tells them, and the error to make. Those that explain others come first: a full
+device also leaves too little workspace."""

@@ -11,10 +11,14 @@ from onnx import TensorProto, helper
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import CheckFailedError, ModelFileError
 from rrid_edge.model.engine_sidecar import PrecisionProof, Products
+from rrid_export.tensorrt.information import layers_of_log
 from rrid_export.tensorrt.nodes import NodeNames, read_node_names
 from rrid_export.tensorrt.proof import check_precision, check_tail, count_layers, inspect_engine
 from support.onnx_models import save_tiny_model
 from support.tensorrt_layers import (
+    LOGGED_RTX,
+    LOGGED_RTX_1_4,
+    LOGGED_RTX_INT8,
     RECORDED_8_6,
     RECORDED_8_6_WITHOUT_SHAPES,
     RECORDED_RTX,
@@ -61,6 +65,39 @@ def test_recorded_answers_give_the_counts(path, layers, products, nodes):
                 check_precision(proof, precision)
         else:
             check_precision(proof, precision)
+
+
+@pytest.mark.parametrize(
+    ("path", "precision", "layers", "products"),
+    [
+        (LOGGED_RTX_1_4, "fp16", 33, Products(23, 0, 0, 0)),
+        (LOGGED_RTX, "fp16", 33, Products(23, 0, 0, 0)),
+        (LOGGED_RTX_INT8, "int8", 67, Products(0, 23, 0, 0)),
+    ],
+    ids=["1.4", "1.7", "1.7-int8"],
+)
+def test_layers_in_the_log_of_rtx_give_the_counts(path, precision, layers, products):
+    proof = count_layers(layers_of_log(path.read_text(encoding="utf-8")))
+    assert (proof.layers, proof.products) == (layers, products)
+    check_precision(proof, precision)
+
+
+def test_types_in_the_log_are_those_of_their_side():
+    line = (
+        "Name: a, b [Shuffle]_myl0_1, LayerType: gemm, Inputs: [ { Name: x [1], Dimensions: [-1,4], Datatype: Half, "
+        "Format: Linear }], Constants: [ { Name: w, Datatype: Int8 }], Outputs: [ { Name: y, Datatype: Float }], "
+        "TacticName: , StreamId: 0, Metadata: [ONNX Layer: a]\x1f[ONNX Layer: b]"
+    )
+    assert json.loads(layers_of_log(f"Layers:\n{line}\n\nI/O Tensors:\n Name: x, IOMode: Input"))["Layers"] == [
+        {
+            "Name": "a, b [Shuffle]_myl0_1",
+            "LayerType": "gemm",
+            "Inputs": [{"Datatype": "Half"}],
+            "Outputs": [{"Datatype": "Float"}],
+            "Metadata": "[ONNX Layer: a]\x1f[ONNX Layer: b]",
+        }
+    ]
+    assert json.loads(layers_of_log("nothing"))["Layers"] == []
 
 
 @pytest.mark.parametrize("generation", [8, 10, 11])

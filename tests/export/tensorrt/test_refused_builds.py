@@ -97,6 +97,15 @@ def test_of_many_parser_errors_the_first_and_the_last_are_told(world, onnx_path,
     assert "between" not in caught.value.message
 
 
+@pytest.mark.parametrize("version", VERSIONS[1:])
+def test_a_file_that_is_no_onnx_names_no_node(monkeypatch, onnx_path, engine_path, version):
+    world = install(monkeypatch, version)
+    monkeypatch.setattr(world.module.ParserError, "node_operator", lambda self: "")
+    world.parser_errors = ["Failed to parse the ONNX model. In parse at /_src/parser.cpp:12"]
+    with pytest.raises(ModelFileError, match="cannot read this model: Failed to parse the ONNX model; export it again"):
+        build_engine(onnx_path, engine_path)
+
+
 def test_a_parser_without_errors_gives_those_of_the_log(world, onnx_path, engine_path, monkeypatch):
     def refuse(self, model):
         world.error(world.parser_logger, "ModelImporter: no memory for weights")

@@ -53,7 +53,23 @@ def _with_gpu(monkeypatch, version=RTX_VERSIONS[1], gpu="8.9"):
     return install_rtx(monkeypatch, version, gpu)
 
 
-def test_without_a_gpu_the_network_proves_the_precision(world, onnx_path, tmp_path):
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_without_a_gpu_the_layers_in_the_log_prove_the_precision(world, tmp_path, precision, monkeypatch):
+    monkeypatch.setenv("RRID_EDGE_TENSORRT_LOG", str(tmp_path / "trt.log"))
+    path = save_tiny_model(tmp_path / "m.onnx", fake_spec().with_precision(precision))
+    sidecar = build_engine(path, tmp_path / "m.rtx", RTX)
+    assert sidecar.proof.products == (Products(23, 0, 0, 0) if precision == "fp16" else Products(0, 23, 0, 0))
+    assert sidecar.rtx is not None
+    assert not sidecar.rtx.inspected
+    layers = json.loads((tmp_path / "trt.log.inspector.json").read_text())["Layers"]
+    assert len(layers) == sidecar.proof.layers
+    world.built_precision = "fp32"
+    with pytest.raises(CheckFailedError, match=f"not {precision}: 23 convolutions .* 23 in float32"):
+        build_engine(path, tmp_path / "m.rtx", RTX)
+
+
+def test_without_layers_in_the_log_the_network_proves_the_precision(world, onnx_path, tmp_path):
+    world.lists_layers = False
     sidecar = build_engine(onnx_path, tmp_path / "rrid.fp16.rtx", RTX)
     assert sidecar.machine.tensorrt == world.version.removeprefix("rtx_")
     assert sidecar.flags.strongly_typed
@@ -67,6 +83,7 @@ def test_without_a_gpu_the_network_proves_the_precision(world, onnx_path, tmp_pa
 
 
 def test_int8_counts_what_a_dequantisation_feeds(world, tmp_path):
+    world.lists_layers = False
     path = save_tiny_model(tmp_path / "m.int8.onnx", fake_spec().with_precision("int8"))
     assert build_engine(path, tmp_path / "m.int8.rtx", RTX).proof.products == Products(0, 1, 0, 0)
 

@@ -22,7 +22,7 @@ LINE = re.compile(r"(\S+) (VERBOSE|INFO|WARNING|ERROR|INTERNAL_ERROR) +(.*)")
 
 def _entries(path: Path) -> list[tuple[str, str, str]]:
     """Return time, severity and message of each line."""
-    found = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
     return [(match[1], match[2], match[3]) for match in found if match is not None]
 
 
@@ -36,15 +36,15 @@ def test_the_log_keeps_every_severity_with_its_time(world, tmp_path):
     errors: list[str] = []
     logger = make_logger(world.module, errors)
     for severity in ("VERBOSE", "INFO", "WARNING", "ERROR", "INTERNAL_ERROR"):
-        logger.log(getattr(world.module.ILogger, severity), f"said as\n{severity.lower()} \ud800")
+        logger.log(getattr(world.module.ILogger, severity), f"said as\n{severity.lower()} \x1e \ud800\n")
     # Each message is there at once: no flush, no close.
     found = _entries(tmp_path / "logs" / "trt.log")
     assert len(found) == 10
     assert [(severity, message) for _time, severity, message in found[:4]] == [
         ("VERBOSE", "said as"),
-        ("VERBOSE", "verbose ?"),
+        ("VERBOSE", "verbose \x1e ?"),
         ("INFO", "said as"),
-        ("INFO", "info ?"),
+        ("INFO", "info \x1e ?"),
     ]
     age = datetime.now(timezone.utc) - datetime.fromisoformat(found[0][0])
     assert timedelta(0) <= age < timedelta(minutes=5)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from rrid_edge.engines.tensorrt.refusal import Refusal, reason_of
+from rrid_edge.engines.tensorrt.refusal import Refusal, reason_of, without_noise
 from rrid_edge.errors import ArtefactError, GpuFaultError, MissingDependencyError, ModelFileError, UsageError
 
 TRT = ModuleType("tensorrt")
@@ -31,6 +31,33 @@ OLD_DRIVER = (
     "/_src/common/dispatch/cudaResources.cpp:25 (cudaError 35: CUDA driver version is insufficient for CUDA runtime "
     "version))"
 )
+
+
+# As 1.7.1.116 said it for a plan that is no plan, and with a workspace of one byte.
+NO_PLAN = [
+    "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion header.magicTag == "
+    "kEXPECTED_MAGIC_TAG failed. In throwUnlessHeaderOk at /_src/runtime/dispatch/runtime.cpp:48)",
+    "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at "
+    "/_src/common/dispatch/checkMacros.cpp:250 (cudaError 35: CUDA driver version is insufficient for CUDA runtime "
+    "version))",
+]
+ONE_BYTE = (
+    "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([tactic.cpp:1676: enumerate_tactics] Tactic Selection: no "
+    "tactics to implement the operation within workspace limit. Consider increase the allowed workspace size if "
+    "applicable.; [tactic.cpp:264: run] Error during tactic selection. In compileGraph at "
+    "/_src/optimizer/myelin/codeGenerator.cpp:2012)"
+)
+
+
+def test_places_and_the_state_of_cuda_are_left_out():
+    told = (
+        "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion header.magicTag == "
+        "kEXPECTED_MAGIC_TAG failed)"
+    )
+    assert reason_of(NO_PLAN) == told
+    assert without_noise(" ".join(NO_PLAN)) == told
+    assert type(REFUSAL.error(NO_PLAN)) is ArtefactError  # not the driver's fault
+    assert type(REFUSAL.error(NO_PLAN[1:])) is MissingDependencyError
 
 
 @pytest.mark.parametrize(
@@ -58,11 +85,14 @@ def test_an_empty_error_is_no_reason(empty):
 def test_reasons_are_told_once_and_shortened():
     assert reason_of([]) == "TensorRT gave no reason"
     assert reason_of(["no", "no"]) == "no"
-    assert reason_of([OLD_DRIVER]) == OLD_DRIVER
+    assert reason_of([OLD_DRIVER]) == (
+        "IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime ((cudaError 35: CUDA driver version is "
+        "insufficient for CUDA runtime version))"
+    )
     long = reason_of([f"Could not find {'node + ' * 1000}due to insufficient workspace"])
     assert long.startswith("Could not find node + node")
     assert long.endswith("node + due to insufficient workspace")
-    assert len(long) < 400
+    assert len(long) < 500
 
 
 @pytest.mark.parametrize(
@@ -76,6 +106,7 @@ def test_reasons_are_told_once_and_shortened():
         (["Requested amount of GPU memory (1073741824 bytes) could not be allocated. There may not be enough free "
           "memory for allocation to succeed.", NO_KERNEL + "node c due to insufficient workspace.)"], UsageError,
          "memory does not suffice"),
+        ([ONE_BYTE], ArtefactError, "try more workspace"),
         ([NO_KERNEL + "node node_conv2d + node_relu.)", NO_ENGINE], ArtefactError,
          "no kernel for that layer on this GPU: use another precision of the model"),
         (["Unable to load library: libnvinfer_lean.so.10: cannot open shared object file: No such file or directory",
@@ -83,12 +114,12 @@ def test_reasons_are_told_once_and_shortened():
          r"lean runtime of TensorRT 10.3.0 \(libnvinfer_lean.so.10\), .* is not installed: .*exclude_lean_runtime"),
         (["Failed to load libcudnn.so.8: cannot open shared object file"], MissingDependencyError,
          "the library libcudnn.so.8 is missing: install the package"),
-        ([OLD_DRIVER], MissingDependencyError, "driver is too old for this TensorRT: rrid-edge doctor"),
+        ([OLD_DRIVER], MissingDependencyError, "driver is missing or too old for this TensorRT: rrid-edge"),
         (["Error Code 1: Cuda Runtime (an illegal memory access was encountered)"], GpuFaultError, "dmesg"),
         (["something else"], ArtefactError, "use another runtime; RRID_EDGE_TENSORRT_LOG=FILE keeps all"),
         ([], ArtefactError, "use another runtime"),
     ],
-    ids=["workspace", "workspace-1", "memory", "memory-1", "kernel", "lean", "cudnn", "driver", "fault", "other", "no"],
+    ids=["room", "room-1", "memory", "memory-1", "rtx", "kernel", "lean", "cudnn", "driver", "fault", "other", "no"],
 )  # fmt: skip
 def test_the_remedy_follows_the_reason(errors, kind, remedy):
     error = REFUSAL.error([*errors, "Error Code 1: Cuda Runtime ()"] if errors else [])
