@@ -1,15 +1,15 @@
 """Write a model repository for NVIDIA Triton Inference Server, which serves descriptors over the network.
 
 Layout: ``<repository>/<name>/config.pbtxt`` and ``<repository>/<name>/<version>/model.onnx`` or ``model.plan``. There
-is no label file, because the output is a descriptor and not a class.
+is no label file, because the output is a descriptor and not a class. An ensemble adds ``<name>-decode``, which decodes
+image files, and ``<name>-files``, which clients call with image files (:mod:`rrid_export.triton_ensemble`).
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from rrid_edge.files import atomic_output, write_text
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.names import is_engine, is_rtx_engine
 from rrid_edge.model.onnx_header import read_model_header
-from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import read_checked_spec
+from rrid_export.triton_ensemble import Ensemble
+from rrid_export.triton_text import images, numbers, parameters, quoted, tensor
 
 KINDS = ("auto", "gpu", "cpu")
 _ONNX_MAX_BATCH = 32
-_DATA_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -39,6 +40,8 @@ class TritonSettings:
         instances: copies of the model per device.
         kind: ``auto`` (a GPU if the server has one), ``gpu`` or ``cpu``. A plan always runs on a GPU.
         gpus: numbers of the GPUs to use; all GPUs if empty.
+        ensemble: also write the ensemble that takes image files.
+        decoders: processes of the ensemble that decode.
 
     Raises:
         UsageError: a setting is out of range, or two settings contradict each other.
@@ -51,6 +54,8 @@ class TritonSettings:
     instances: int = 1
     kind: str = "auto"
     gpus: tuple[int, ...] = ()
+    ensemble: bool = False
+    decoders: int = 2
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -61,14 +66,15 @@ class TritonSettings:
         if self.kind not in KINDS:
             raise UsageError(f"Triton kind {self.kind!r} is unknown: expected one of {', '.join(KINDS)}")
         if self.gpus and self.kind == "cpu":
-            raise UsageError(f"GPU numbers {_numbers(self.gpus)} contradict Triton kind cpu: leave one of the two out")
-        for what, value in (("version", self.version), ("instances", self.instances), ("max_batch", self.max_batch)):
+            raise UsageError(f"GPU numbers {numbers(self.gpus)} contradict Triton kind cpu: leave one of the two out")
+        counts = ("version", "instances", "max_batch", "decoders")
+        for what, value in ((name, getattr(self, name)) for name in counts):
             if value is not None and value < 1:
                 raise UsageError(f"Triton {what} {value} is too small: expected at least 1")
         if self.max_queue_delay_us < 0:
             raise UsageError(f"Triton queue delay {self.max_queue_delay_us} us is negative: expected 0 or more")
         if any(gpu < 0 for gpu in self.gpus):
-            raise UsageError(f"GPU numbers {_numbers(self.gpus)} are wrong: expected no negative number")
+            raise UsageError(f"GPU numbers {numbers(self.gpus)} are wrong: expected no negative number")
 
 
 def write_triton_repository(model: Path, out: Path, settings: TritonSettings | None = None) -> Path:
@@ -80,7 +86,7 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
         settings: how Triton serves the model; the defaults if None.
 
     Returns:
-        The model's folder, ``out/<name>``.
+        The folder of the model that clients call: ``out/<name>``, or ``out/<name>-files`` with an ensemble.
 
     Raises:
         UsageError: the file does not exist, or Triton cannot serve the plan with these settings.
@@ -100,18 +106,20 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
             )
         sidecar = EngineSidecar.read(model)
         sidecar.read_plan(model)
-        config = _plan_config(model, sidecar, settings)
+        spec, backend = sidecar.spec, _plan_backend(model, sidecar, settings)
         files = {"model.plan": model}
     else:
-        config = _onnx_config(read_checked_spec(model), settings)
+        spec, backend = read_checked_spec(model), _onnx_backend(settings)
         external = read_model_header(model).external_files
         files = {"model.onnx": model} | {name: model.parent / name for name in external}
     for name, source in files.items():
         with atomic_output(version_folder / name) as partial:
             shutil.copyfile(source, partial)
     # Written last: a server that polls the folder loads the model when its configuration appears.
-    write_text(folder / "config.pbtxt", config)
-    return folder
+    write_text(folder / "config.pbtxt", _config(spec, settings, backend))
+    if not settings.ensemble:
+        return folder
+    return Ensemble(settings.name, spec, backend.max_batch, settings.version, settings.decoders).write(out)
 
 
 @dataclass(frozen=True)
@@ -137,11 +145,11 @@ class _Backend:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def _plan_config(model: Path, sidecar: EngineSidecar, settings: TritonSettings) -> str:
+def _plan_backend(model: Path, sidecar: EngineSidecar, settings: TritonSettings) -> _Backend:
     profile = sidecar.profile
     max_batch = profile.max_batch if settings.max_batch is None else settings.max_batch
     _check_plan(model, sidecar, settings.kind, max_batch)
-    backend = _Backend(
+    return _Backend(
         name="tensorrt",
         platform="tensorrt_plan",
         kind="KIND_GPU",
@@ -150,7 +158,6 @@ def _plan_config(model: Path, sidecar: EngineSidecar, settings: TritonSettings) 
         extra_lines=("optimization { cuda { graphs: true } }",),
         parameters={"tensorrt.version": sidecar.machine.tensorrt, "tensorrt.gpu": sidecar.machine.gpu},
     )
-    return _config(sidecar.spec, settings, backend)
 
 
 def _check_plan(model: Path, sidecar: EngineSidecar, kind: str, max_batch: int) -> None:
@@ -172,14 +179,13 @@ def _check_plan(model: Path, sidecar: EngineSidecar, kind: str, max_batch: int) 
         )
 
 
-def _onnx_config(spec: ModelSpec, settings: TritonSettings) -> str:
-    backend = _Backend(
+def _onnx_backend(settings: TritonSettings) -> _Backend:
+    return _Backend(
         name="onnxruntime",
         platform="onnxruntime_onnx",
         kind="KIND_GPU" if settings.gpus else f"KIND_{settings.kind.upper()}",
         max_batch=_ONNX_MAX_BATCH if settings.max_batch is None else settings.max_batch,
     )
-    return _config(spec, settings, backend)
 
 
 def _config(spec: ModelSpec, settings: TritonSettings, backend: _Backend) -> str:
@@ -189,31 +195,18 @@ def _config(spec: ModelSpec, settings: TritonSettings, backend: _Backend) -> str
         batching.insert(0, f"preferred_batch_size: [ {backend.preferred_batch} ]")
     group = [f"count: {settings.instances}", f"kind: {backend.kind}"]
     if settings.gpus:
-        group.append(f"gpus: [ {_numbers(settings.gpus)} ]")
+        group.append(f"gpus: [ {numbers(settings.gpus)} ]")
     lines = [
-        f"name: {_quoted(settings.name)}",
-        f"backend: {_quoted(backend.name)}",
-        f"platform: {_quoted(backend.platform)}",
+        f"name: {quoted(settings.name)}",
+        f"backend: {quoted(backend.name)}",
+        f"platform: {quoted(backend.platform)}",
         f"max_batch_size: {backend.max_batch}",
-        f"input [ {{ name: {_quoted(INPUT_NAME)} data_type: {_DATA_TYPES[spec.input_dtype]} "
-        f"dims: [ {_numbers(spec.input_shape)} ] }} ]",
-        f"output [ {{ name: {_quoted(OUTPUT_NAME)} data_type: TYPE_FP32 dims: [ {spec.dimension} ] }} ]",
+        images("input", spec),
+        tensor("output", OUTPUT_NAME, "TYPE_FP32", (spec.dimension,)),
         f"instance_group [ {{ {' '.join(group)} }} ]",
         f"dynamic_batching {{ {' '.join(batching)} }}",
         *backend.extra_lines,
     ]
     # Clients check the fingerprint: descriptors of two fingerprints must never be compared.
-    values = {"rrid.fingerprint": spec.fingerprint, "rrid.precision": spec.precision, **backend.parameters}
-    lines += [
-        f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
-        for key, value in values.items()
-    ]
+    lines += parameters({"rrid.fingerprint": spec.fingerprint, "rrid.precision": spec.precision, **backend.parameters})
     return "\n".join(lines) + "\n"
-
-
-def _numbers(values: Iterable[int]) -> str:
-    return ", ".join(map(str, values))
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 from rrid_edge.engines.tensorrt.api import GENERATIONS
 from rrid_edge.errors import UsageError
 from rrid_edge.model.engine_sidecar import version_numbers
+from rrid_edge.model.names import trtexec_cache_name
 from rrid_edge.model.onnx_header import no_onnx
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import read_checked_spec
@@ -111,7 +112,7 @@ class _Writer:
 
     def timing_cache(self) -> list[str]:
         folder = self.settings.timing_cache_folder or self.engine_path.parent
-        return [f"--timingCacheFile={folder / f'trtexec-{self.generation}.timing'}"]
+        return [f"--timingCacheFile={folder / trtexec_cache_name(self.generation)}"]
 
 
 SETTINGS: Mapping[str, Callable[[_Writer], list[str]]] = {

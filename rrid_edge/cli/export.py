@@ -28,11 +28,12 @@ from rrid_edge.cli.engine_options import (
     VersionCompatibleOption,
     WorkspaceOption,
 )
-from rrid_edge.cli.engine_steps import build, build_here, settings_of
+from rrid_edge.cli.engine_steps import build_here, settings_of
 from rrid_edge.cli.feed_options import DEFAULT_INPUT, InputOption, input_form
 from rrid_edge.cli.given import given_engine_options, refuse_engine_options, refuse_network_options
 from rrid_edge.cli.options import WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
+from rrid_edge.cli.triton_steps import build_to_serve, check_triton, write_repository
 from rrid_edge.cli.trtexec_steps import print_trtexec as print_command
 from rrid_edge.errors import UsageError, printable
 
@@ -86,7 +87,13 @@ def export(
         int, typer.Option(min=2, max=10_000, help="Largest number of crops for the goldens.")
     ] = 256,
     input_: InputOption = DEFAULT_INPUT,
-    triton: Annotated[Path | None, typer.Option(help="Also write a Triton model repository into this folder.")] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(help="Write a Triton model repository into this folder; also of an engine that exists."),
+    ] = None,
+    triton_ensemble: Annotated[
+        bool, typer.Option("--triton-ensemble", help="For --triton: also serve image files (JPEG, PNG).")
+    ] = False,
     min_batch: MinBatchOption = 1,
     opt_batch: OptBatchOption = 8,
     max_batch: MaxBatchOption = 32,
@@ -110,20 +117,22 @@ def export(
 
     settings = settings_of(context.params)
     to_build: list[Path] = []
-    kind = _checked_kind(checkpoint, int8, calib)
-    if kind is Kind.ONNX:
-        refuse_network_options(context)
+    kind = _checked_kind(checkpoint, int8, calib, to_serve=triton is not None)
+    check_triton(triton, ensemble=triton_ensemble)
+    _refuse_options(context, kind, builds=bool(fp16 or int8 or target))
     form = input_form(input_)
     if print_trtexec:
         print_command(checkpoint, settings, trtexec_version, output, as_json=as_json)
         return
+    facts: dict[str, object] = {}
     if kind is Kind.ONNX:
-        refuse_weights(weights, checkpoint)
-        written = build(checkpoint, settings, output, quiet=as_json)
-        facts: dict[str, object] = {"engine": str(written)}
+        required = triton is None or bool(given_engine_options(context))
+        written = build_to_serve(checkpoint, settings, output, required=required, quiet=as_json)
+        if written != checkpoint:
+            facts["engine"] = str(written)
+    elif kind is Kind.ENGINE:
+        written = checkpoint
     else:
-        if not (fp16 or int8 or target):
-            refuse_engine_options(context)
         output = output or Path("models")
         source = _load(checkpoint, height, width, weights)
         say(f"{source.describe()}; writing to {output}")
@@ -139,10 +148,7 @@ def export(
         if target and not to_build:
             to_build = [written]
     if triton is not None:
-        from rrid_export.triton import write_triton_repository
-
-        facts["triton"] = str(write_triton_repository(written, triton))
-        say(f"written: {facts['triton']}")
+        facts["triton"] = str(write_repository(written, triton, ensemble=triton_ensemble))
     if as_json:
         print_json(facts)
     if to_build:
@@ -151,8 +157,8 @@ def export(
         )
 
 
-def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None) -> Kind:
-    """The kind of the file to export.
+def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None, *, to_serve: bool) -> Kind:
+    """The kind of the file to export. An engine is taken only ``to_serve`` it with Triton.
 
     Raises:
         UsageError: the file is an engine, or the options for int8 do not fit together or do not fit the file.
@@ -164,16 +170,36 @@ def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None) -> Kind:
             "--int8 and --calib DIR go together: give both, with DIR a dataset or folder of training crops, or neither"
         )
     kind = kind_of(checkpoint)
-    if kind in (Kind.ENGINE, Kind.RTX_ENGINE):
+    if kind is Kind.RTX_ENGINE or (kind is Kind.ENGINE and not to_serve):
         raise UsageError(
             f"{printable(checkpoint)}: this is an engine already; give a checkpoint or the engine's ONNX file"
         )
-    if kind is Kind.ONNX and int8:
+    if kind in (Kind.ONNX, Kind.ENGINE) and int8:
         raise UsageError(
             f"{printable(checkpoint)}: --int8 needs a checkpoint; for an ONNX file run: rrid-edge calibrate MODEL "
             "--images DIR"
         )
     return kind
+
+
+def _refuse_options(context: typer.Context, kind: Kind, *, builds: bool) -> None:
+    """Refuse options that have no effect on a file of this kind.
+
+    Args:
+        context: the command's context.
+        kind: kind of the file to export.
+        builds: engines of a checkpoint are built.
+
+    Raises:
+        UsageError: names the options.
+    """
+    from rrid_edge.model.names import Kind
+
+    if kind in (Kind.ONNX, Kind.ENGINE):
+        refuse_network_options(context)
+        refuse_weights(context.params["weights"], context.params["checkpoint"])
+    if kind is not Kind.ONNX and not builds:
+        refuse_engine_options(context)
 
 
 def _load(checkpoint: Path, height: int | None, width: int | None, weights: str | None) -> SourceNetwork:

@@ -202,6 +202,11 @@ def timing_cache_name(tensorrt: str, compute_capability: str) -> str:
     return f"tensorrt-{tensorrt}-sm{compute_capability.replace('.', '')}.timing"
 
 
+def trtexec_cache_name(generation: int) -> str:
+    """Name of the cache of kernel times that trtexec keeps, for one generation of TensorRT: ``trtexec-10.timing``."""
+    return f"trtexec-{generation}.timing"
+
+
 def preferred_names() -> tuple[str, ...]:
     """File names that commands look for if no model is named, best first.
 
