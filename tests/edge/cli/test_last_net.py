@@ -25,6 +25,7 @@ CALLS = {
     "evaluate": (("m.onnx", "--dataset", "."), "rrid_train.data.layout.load_dataset"),
     "export": (("m.onnx",), "rrid_edge.model.names.kind_of"),
     "calibrate": (("m.onnx", "--images", "."), "rrid_calib.calibrate.calibrate"),
+    "engine": (("adopt", "m.engine", "--onnx", "m.onnx"), "rrid_export.tensorrt.adopting.adopt_plan"),
     "parity": ((), "rrid_edge.model.choice.choose_model"),
     "index": ((".",), "rrid_edge.gallery.opening.location_of"),
     "match": (("q.jpg", "."), "rrid_edge.embedding.queries.query_files"),
