@@ -19,6 +19,7 @@ from rrid_edge.crops.images import read_image
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import OutputError, UsageError
+from rrid_edge.model.spec import FLOAT32_NCHW
 from rrid_export.triton import TritonSettings, write_triton_repository
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
@@ -144,6 +145,21 @@ def test_files_become_the_pixels_of_the_image_contract(repository, monkeypatch, 
         (tmp_path / "crop").write_bytes(content)
         assert pixels.dtype == np.uint8
         np.testing.assert_array_equal(pixels, read_image(tmp_path / "crop", 192, 64))
+
+
+def test_a_network_that_takes_planes_gets_planes(monkeypatch, tmp_path):
+    path = save_tiny_model(tmp_path / "rrid.nchw.onnx", SPEC.with_input(FLOAT32_NCHW))
+    write_triton_repository(path, tmp_path / "r", TritonSettings(ensemble=True))
+    for name, side in (("rrid", "input"), ("rrid-decode", "output")):
+        (images,) = getattr(_parse(tmp_path / "r" / name), side)
+        assert (images.name, images.data_type, list(images.dims)) == ("images", FP32, [3, 192, 64])
+    (response,) = _decoder(monkeypatch, tmp_path / "r" / "rrid-decode").execute([_request(_jpeg(0), _jpeg(1))])
+    planes = response.output_tensors[0].values
+    assert (planes.dtype, planes.shape, planes.flags.c_contiguous) == (np.float32, (2, 3, 192, 64), True)
+    for number in range(2):
+        (tmp_path / "crop.jpg").write_bytes(_jpeg(number))
+        pixels = read_image(tmp_path / "crop.jpg", 192, 64)
+        np.testing.assert_array_equal(planes[number], np.moveaxis(pixels, 2, 0).astype(np.float32))
 
 
 def test_a_bad_file_fails_its_own_request_only(repository, monkeypatch):

@@ -23,6 +23,7 @@ from rrid_edge.errors import (
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.names import sidecar_path
+from rrid_edge.model.spec import FLOAT32_NCHW
 from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.ranking.labels import Labels
 from rrid_export.tensorrt.adopting import AdoptSettings, adopt_plan
@@ -194,6 +195,14 @@ def test_a_static_batch_is_adopted_and_works(recent, onnx_path):
     _answers_as(recent, onnx_path)
     profile = adopt_plan(plan, onnx_path).sidecar.profile
     assert (profile.min_batch, profile.opt_batch, profile.max_batch) == (1, 1, 1)
+
+
+def test_a_plan_that_takes_planes_is_adopted_with_its_onnx_file_only(recent, onnx_path, tmp_path):
+    planes = save_tiny_model(tmp_path / "rrid.nchw.fp16.onnx", SPEC.with_input(FLOAT32_NCHW))
+    plan = _plan(planes, "rrid.nchw.fp16.engine")
+    _answers_as(recent, onnx_path)
+    _refused(ModelFileError, plan, onnx_path, "not one of rrid-edge")
+    assert adopt_plan(plan, planes).sidecar.spec.input == FLOAT32_NCHW
 
 
 def test_what_is_no_plan_is_refused(recent, onnx_path, tmp_path):
