@@ -7,15 +7,21 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.engines.tensorrt.api import load_tensorrt_rtx
+from rrid_edge.engines.tensorrt.log import make_logger
+from rrid_edge.errors import MissingDependencyError, ModelFileError, UsageError
+from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.rtx_target import RtxTarget
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
+from rrid_export.tensorrt.network import configure, parse_network
 from rrid_export.tensorrt.settings import BuildSettings
 from rrid_export.trtexec import SETTINGS, tail_nodes, trtexec_command
 from support.commands import refused, rrid_edge
@@ -232,3 +238,63 @@ def test_only_an_onnx_file_has_a_command(tmp_path):
     path = save_tiny_model(tmp_path / "rrid.onnx")
     outcome = rrid_edge("export", path, "--print-trtexec", "--trtexec-version", "7")
     refused(outcome, 2, "expected 8.6, 10 or 11", "--trtexec-version")
+
+
+FLAGS = {
+    "FP16": "--fp16",
+    "INT8": "--int8",
+    "OBEY_PRECISION_CONSTRAINTS": "--precisionConstraints=obey",
+    "PREFER_PRECISION_CONSTRAINTS": "--precisionConstraints=prefer",
+    "VERSION_COMPATIBLE": "--versionCompatible",
+    "EXCLUDE_LEAN_RUNTIME": "--excludeLeanRuntime",
+    "STRIP_PLAN": "--stripWeights",
+}
+"""Flag of the builder -> flag of trtexec."""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0", "11.4.0.106"])
+def test_the_command_gives_the_builder_what_the_build_gives_it(monkeypatch, tmp_path, version, precision):
+    world = install(monkeypatch, version)
+    path = save_tiny_model(tmp_path / "m.onnx", fake_spec().with_precision(precision))
+    settings: list[dict[str, Any]] = [
+        {},
+        {"version_compatible": True, "tf32": True},
+        {"hardware_compatible": True, "optimization_level": 3},
+    ]
+    if version != "11.4.0.106":
+        settings.append({"strongly_typed": False})
+    if version != "8.6.0":
+        settings.append({"strip_weights": True})
+    Cuda()
+    logger = make_logger(world.module, [])
+    builder = world.module.Builder(logger)
+    for chosen in settings:
+        build = BuildSettings(**chosen)
+        network, _parser = parse_network(world.module, builder, logger, path, build)
+        config = configure(world.module, builder, network, read_spec(path), build)
+        given = _flags(path, version, **chosen)
+        assert {FLAGS[name] for name in config.fake_flag_names - {"TF32"}} == given & set(FLAGS.values())
+        assert ("TF32" in config.fake_flag_names) == ("--noTF32" not in given)
+        assert (network.fake_typed and version.startswith("10")) == ("--stronglyTyped" in given)
+        level = getattr(config, "fake_builder_optimization_level", None)
+        assert (level is None) == (not any(flag.startswith("--builderOptimizationLevel") for flag in given))
+        assert (config.fake_hardware_compatibility_level.name == "AMPERE_PLUS") == (
+            "--hardwareCompatibilityLevel=ampere+" in given
+        )
+        assert f"--memPoolSize=workspace:{config.fake_pools['WORKSPACE'] >> 20}" in given
+        for which, shape in zip(("min", "opt", "max"), config.fake_profiles[0], strict=True):
+            assert f"--{which}Shapes=images:{'x'.join(map(str, shape))}" in given
+
+
+def test_the_real_parser_names_layers_by_the_nodes_of_the_tail(tmp_path):
+    try:
+        trt = load_tensorrt_rtx()
+    except MissingDependencyError:
+        pytest.skip("TensorRT for RTX is not installed")
+    path = _half_model(tmp_path / "m.onnx")
+    logger = make_logger(trt, [])
+    network = trt.Builder(logger).create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(path))
+    assert {"norm", "squares"} <= {network.get_layer(index).name for index in range(network.num_layers)}
