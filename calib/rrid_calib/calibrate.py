@@ -17,6 +17,7 @@ from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.model.names import calibration_path, onnx_beside, parity_report_path
+from rrid_edge.model.operator_rules import check_operators
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import contract_file, read_checked_spec
 from rrid_edge.parity.check import ParityReport, check_parity
@@ -129,7 +130,8 @@ def calibrate(
 
     Raises:
         UsageError: ``source`` is not a float32 model, or the folder has too few readable crops, or test crops.
-        CheckFailedError: the int8 model fails parity with the reference; nothing is written.
+        CheckFailedError: the int8 model fails parity with the reference, or a supported TensorRT version cannot read
+            it; nothing is written.
         ModelFileError: ``source`` is damaged.
     """
     settings = settings or CalibrationSettings()
@@ -142,6 +144,7 @@ def calibrate(
     with atomic_output(path) as partial:
         partial.write_bytes(contract_file(result.SerializeToString(), spec.with_precision("int8")))
         onnx.checker.check_model(str(partial), full_check=True)
+        check_operators(partial)
         report = _prove(partial, measured, reference or OnnxRuntimeEngine(source))
     for line in report.undecided:
         say(f"parity is not decided: {line}")

@@ -19,12 +19,13 @@ from rrid_edge.engines.base import model_input
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import atomic_output
+from rrid_edge.model.operator_rules import NEWEST_OPSET, check_operators
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import contract_file
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
 
-OPSET = 17
+OPSET = NEWEST_OPSET
 """Operator set of the file: the newest one that TensorRT 8.6 to 11, ONNX Runtime and OpenVINO all read."""
 
 _TRACED_OPSET = 18
@@ -79,7 +80,8 @@ def export_onnx(
 def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
     """Check an ONNX file against the model contract and against ``branch`` in PyTorch.
 
-    The checks run in this order: names, dynamic axes, types and shapes, values at batch sizes that were not traced.
+    The checks run in this order: names, dynamic axes, types and shapes, operators (what the parsers of all supported
+    TensorRT versions read), values at batch sizes that were not traced.
 
     Raises:
         CheckFailedError: the first check that failed.
@@ -101,6 +103,7 @@ def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
         (TensorProto.FLOAT, [spec.dimension]),
     ]
     _check("types and shapes", shapes, expected)
+    check_operators(path)
     _check_values(path, spec, branch)
 
 
