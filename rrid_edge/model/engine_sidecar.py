@@ -369,8 +369,8 @@ class EngineSidecar:
         """The command that rebuilds the engine on this machine. Dots stand for a folder that is not known."""
         if self.onnx_beside:
             return rebuild_command(engine_path, self.onnx_name)
-        rest = f"{printable(self.onnx_name)} --output {printable(engine_path.parent)}{_for_rtx(engine_path)}"
-        return f"rrid-edge export .../{rest}"
+        name, folder = printable(self.onnx_name), printable(engine_path.parent)
+        return f"rrid-edge export .../{name} --output {folder}{_for_rtx(engine_path)}"
 
     def _fits_version(self, version: str) -> bool:
         if version == self.machine.tensorrt:
