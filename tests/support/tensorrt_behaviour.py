@@ -25,7 +25,12 @@ from support.tensorrt_layers import answer
 from support.tensorrt_standin import RTX_GENERATIONS, build_module
 
 MAGIC = b"ftrt"
-EMPTY_ERROR = "1: [defaultAllocator.cpp::deallocate::61] Error Code 1: Cuda Runtime ()"
+EMPTY_ERRORS = {
+    8: "1: [defaultAllocator.cpp::deallocate::61] Error Code 1: Cuda Runtime ()",
+    10: "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at "
+    "/_src/common/dispatch/checkMacros.cpp:250)",
+}
+"""The last error of real lists, by generation (that of 11 is the one of 10). It gives no reason."""
 NO_ENGINE = (
     "2: [builder.cpp::buildSerializedNetwork::751] Error Code 2: Internal Error (Assertion engine != nullptr failed. )"
 )
@@ -46,6 +51,7 @@ class TensorRTStandin:
         self.parser_errors: list[str] = []
         self.parser_logger: Any = None
         self.builder_error: str | None = None
+        self.runtime_error: str | None = None
         self.build_error: str | None = None
         self.load_error: str | None = None
         self.context_error: str | None = None
@@ -91,6 +97,12 @@ class TensorRTStandin:
         if not self.cuda.asked or self.cuda.devices < 1:
             raise SystemError("the real TensorRT would crash the process here: nobody asked CUDA for a device")
 
+    def refuse_to_start(self, logger: Any, reason: str | None) -> None:
+        """Answer as NVIDIA's bindings do if the library makes no object."""
+        if reason is not None:
+            self.error(logger, reason)
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
     def say(self, logger: Any, severity: str, message: str) -> None:
         """Send a message to the log. NVIDIA's own logger prints."""
         if type(logger) is not self.module.Logger:
@@ -99,7 +111,7 @@ class TensorRTStandin:
     def error(self, logger: Any, *messages: str) -> None:
         """Log errors as the real libraries do: warnings stand between them, and the last one is empty."""
         self.say(logger, "WARNING", "a warning that must not be taken for the reason")
-        for message in (*messages, EMPTY_ERROR):
+        for message in (*messages, EMPTY_ERRORS[min(self.generation, 10)]):
             self.say(logger, "ERROR", message)
 
 
@@ -119,9 +131,7 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
     def new_builder(self: Any, logger: Any) -> None:
         world.need_gpu()
         check_logger(logger)
-        if world.builder_error is not None:
-            world.error(logger, world.builder_error)
-            raise TypeError("pybind11::init(): factory function returned nullptr")
+        world.refuse_to_start(logger, world.builder_error)
         self.fake_logger = logger
 
     def new_network(self: Any, flags: int = 0) -> Any:
@@ -313,9 +323,9 @@ def _layers(world: TensorRTStandin, precision: str) -> list[Any]:
 def _loading(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
     def new_runtime(self: Any, logger: Any) -> None:
         world.need_gpu()
-        self.fake_logger = logger
+        world.refuse_to_start(logger, world.runtime_error)
+        self.fake_logger, self.fake_version = logger, world.version
         self.fake_engine_host_code_allowed = False
-        self.fake_version = world.version
 
     def load_runtime(self: Any, path: str) -> Any:
         if path not in world.lean_runtimes:

@@ -14,7 +14,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.engines.tensorrt.api import check_tensors, generation, load_tensorrt, load_tensorrt_rtx, this_machine
+from rrid_edge.engines.tensorrt.api import (
+    check_tensors,
+    generation,
+    load_tensorrt,
+    load_tensorrt_rtx,
+    make_runtime,
+    this_machine,
+)
 from rrid_edge.engines.tensorrt.log import keep_inspector, logged_layers, make_logger
 from rrid_edge.engines.tensorrt.refusal import Refusal
 from rrid_edge.errors import RridEdgeError, UsageError, printable
@@ -164,7 +171,9 @@ class _Build:
             return self._prove_by_log(nodes) if self.built_layers else self.network_proof
         self.errors.clear()
         logger = make_logger(self.trt, self.errors)
-        runtime = self.trt.Runtime(logger)
+        runtime = make_runtime(self.trt, logger)
+        if runtime is None:
+            raise self._refused("starting its runtime")
         if self.settings.version_compatible:
             runtime.engine_host_code_allowed = True  # this process built the plan
         engine = runtime.deserialize_cuda_engine(plan)
@@ -178,7 +187,7 @@ class _Build:
         proof = count_layers(information, nodes)
         check_precision(proof, self.spec.precision, nodes)
         if self.spec.precision != "fp32" and not is_strongly_typed(self.trt, self.settings):
-            check_tail(information, nodes)
+            check_tail(information, nodes, must_show=self.spec.precision == "int8")  # fp16 builds only if it obeys
         return proof
 
     def _prove_by_log(self, nodes: NodeNames) -> PrecisionProof:

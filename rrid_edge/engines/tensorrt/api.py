@@ -108,6 +108,14 @@ def this_machine(trt: ModuleType, cuda: Cuda) -> Machine:
     return Machine(str(trt.__version__), device.name, device.compute_capability, device.multiprocessors)
 
 
+def make_runtime(trt: ModuleType, logger: trt.ILogger) -> trt.Runtime | None:
+    """A runtime that opens plans; None if TensorRT gives none. The log has the reason."""
+    try:
+        return trt.Runtime(logger)
+    except TypeError:  # Python's bindings answer so if the library gives no object
+        return None
+
+
 def check_tensors(trt: ModuleType, engine: trt.ICudaEngine, spec: ModelSpec, where: Path) -> Profile:
     """Refuse an engine whose tensors do not follow the model contract.
 

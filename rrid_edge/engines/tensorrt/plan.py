@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rrid_edge.engines.tensorrt.api import generation
+from rrid_edge.engines.tensorrt.api import generation, make_runtime
 from rrid_edge.engines.tensorrt.lean import (
     LEAN_RUNTIME_VARIABLE,
     load_lean_runtime,
@@ -76,7 +76,9 @@ def load_plan(trt: ModuleType, path: Path, sidecar: EngineSidecar) -> LoadedPlan
     content = sidecar.read_plan(path)
     plan = LoadedPlan(trt, path, sidecar)
     plan.logger = make_logger(trt, plan.errors)
-    plan.runtime = trt.Runtime(plan.logger)
+    plan.runtime = make_runtime(trt, plan.logger)
+    if plan.runtime is None:
+        raise plan.refused("starting its runtime")
     if sidecar.flags.version_compatible:
         plan.runtime.engine_host_code_allowed = True  # such a plan contains runtime code; its sha256 was checked
     if sidecar.rtx is not None and not is_valid_rtx(trt, plan.runtime, content):

@@ -8,8 +8,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from onnx import TensorProto, helper
 
+from rrid_edge.artefacts import Artefact
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.errors import CheckFailedError, ModelFileError
+from rrid_edge.errors import ArtefactError, CheckFailedError, ModelFileError
 from rrid_edge.model.engine_sidecar import PrecisionProof, Products
 from rrid_export.tensorrt.information import layers_of_log
 from rrid_export.tensorrt.nodes import NodeNames, read_node_names
@@ -39,6 +40,8 @@ def test_the_recorded_answer_of_8_6_is_no_strict_json():
     recorded = RECORDED_8_6_WITHOUT_SHAPES.read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="Invalid control character"):
         json.loads(recorded)
+    with pytest.raises(ArtefactError, match="damaged list"):  # the package's strict reader
+        Artefact("list", dict, "remedy").parse(recorded, where="answer")
     # 96 layers. Their shapes were not resolved, but the kernels' names and the weights tell the products' types.
     assert count_layers(recorded).layers == 96
     assert count_layers(recorded).products == Products(half=0, int8=0, single=23, other=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rrid_edge.engines.fake import fake_spec
+from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import ArtefactError, ModelFileError, UsageError
 from rrid_export.tensorrt.build import build_engine
 from support.onnx_models import save_tiny_model
@@ -88,6 +89,16 @@ def test_a_builder_that_does_not_start_gives_its_reason(world, onnx_path, engine
     world.builder_error = "6: CUDA initialization failure with error: 35"
     with pytest.raises(ArtefactError, match=r"refused starting its builder \(6: CUDA initialization failure"):
         build_engine(onnx_path, engine_path)
+
+
+def test_a_runtime_that_does_not_start_gives_its_reason(world, onnx_path, engine_path):
+    build_engine(onnx_path, engine_path)
+    world.runtime_error = "no room for the runtime"
+    with pytest.raises(ArtefactError, match=r"refused starting its runtime \(no room for the runtime\); nothing was"):
+        build_engine(onnx_path, engine_path.with_name("other.engine"))
+    with pytest.raises(ModelFileError, match=r"refused starting its runtime \(no room for the runtime\); rebuild"):
+        TensorRTEngine(engine_path)
+    assert not engine_path.with_name("other.engine").exists()
 
 
 def test_of_many_parser_errors_the_first_and_the_last_are_told(world, onnx_path, engine_path):
