@@ -16,10 +16,9 @@ from rrid_edge.engines.tensorrt.api import GENERATIONS
 from rrid_edge.errors import UsageError
 from rrid_edge.model.engine_sidecar import version_numbers
 from rrid_edge.model.names import trtexec_cache_name
-from rrid_edge.model.onnx_header import no_onnx
+from rrid_edge.model.onnx_graph import read_graph
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import read_checked_spec
-from rrid_export.tensorrt.nodes import read_nodes
 from rrid_export.tensorrt.settings import BuildSettings
 
 _TAIL_ENDS = ("Cast", "Constant", "Shape", "Conv", "QuantizeLinear", "DequantizeLinear")
@@ -180,11 +179,7 @@ def tail_nodes(path: Path) -> tuple[str, ...]:
     Raises:
         ModelFileError: the file is damaged.
     """
-    try:
-        nodes = read_nodes(path)
-    except ValueError as error:
-        raise no_onnx(path, error) from error
-    producers = {output: node for node in nodes for output in node.outputs}
+    producers = {output: node for node in read_graph(path).nodes for output in node.outputs}
     found: list[str] = []
     pending = [OUTPUT_NAME]
     while pending:

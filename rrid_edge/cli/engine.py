@@ -9,6 +9,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say, show
+from rrid_edge.cli.engine_options import TensorRTLogOption
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def adopt(
         bool, typer.Option("--strip-weights", help="The plan was built with trtexec --stripWeights.")
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a sidecar that exists.")] = False,
+    tensorrt_log: TensorRTLogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_export.tensorrt.adopting import AdoptSettings, adopt_plan

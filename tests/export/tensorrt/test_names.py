@@ -124,4 +124,6 @@ def test_the_log_of_a_build_and_of_parity_is_kept(models, monkeypatch):
     before = Path("parity.log").read_bytes()
     assert rrid_edge("parity").code == 0  # the option was for one command only
     assert Path("parity.log").read_bytes() == before
-    refused(rrid_edge("export", onnx, "--tensorrt-log", onnx / "x.log"), 2, "x.log: TensorRT's log cannot be written")
+    engine = models / "rrid.fp32.engine"
+    for command in (("export", onnx), ("parity", engine), ("engine", "adopt", engine, "--onnx", onnx)):
+        refused(rrid_edge(*command, "--tensorrt-log", onnx / "x.log"), 2, "x.log: TensorRT's log cannot be written")
