@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+import check_plain_code
 import compare_graphs
 import gpu_environment
 import gpu_summary
@@ -122,19 +124,22 @@ def test_wrong_use_is_refused_before_anything_is_written(place):
 def test_the_summary_lists_the_steps_and_the_last_lines_of_failed_ones(tmp_path, capsys, monkeypatch):
     (tmp_path / "logs").mkdir()
     rows = ["step\tcode\tseconds\tcommand", "00-a\t0\t2\tgood", "10-b\t124\t300\tslow one", "20-c\tskipped\t0\tno tool"]
+    rows += ["34-trtexec-load\t0\t9\ttrtexec"]
     (tmp_path / "steps.tsv").write_text("\n".join(rows) + "\n")
     (tmp_path / "logs" / "00-a.txt").write_text("first\nlast\n\n")
     (tmp_path / "logs" / "10-b.txt").write_bytes(b"line 1\n\xff line 2\n")
+    (tmp_path / "logs" / "34-trtexec-load.txt").write_text("[I] Throughput: 812.4 qps\n[I] done\n")
     monkeypatch.setattr(sys, "argv", ["gpu_summary.py", str(tmp_path)])
     assert gpu_summary.main() == 1
     text = (tmp_path / "summary.txt").read_text()
     assert text in capsys.readouterr().out
     assert text.splitlines()[1:4] == [
-        "00-a        0        2  ok: last",
-        "10-b      124      300  over its time limit: \ufffd line 2",
-        "20-c  skipped        0  skipped: no tool",
+        "00-a                   0        2  ok: last",
+        "10-b                 124      300  over its time limit: \ufffd line 2",
+        "20-c             skipped        0  skipped: no tool",
     ]
-    assert "3 steps, 1 failed: 10-b" in text
+    assert "4 steps, 1 failed: 10-b" in text
+    assert "== 34-trtexec-load\n   [I] Throughput: 812.4 qps\n\n" in text
     assert "   line 1\n" in text
 
 
@@ -188,6 +193,24 @@ def test_a_comparison_without_graphs_proves_nothing(monkeypatch, tmp_path, capsy
     path.unlink()
     assert _compare(monkeypatch, path) == 2
     assert "cannot be read" in capsys.readouterr().out
+
+
+def test_the_code_without_this_package_is_compared(monkeypatch, tmp_path, capsys):
+    world = install(monkeypatch, "10.3.0")
+    package = ModuleType("cuda.bindings")
+    package.__dict__["runtime"] = world.cuda
+    monkeypatch.setitem(sys.modules, "cuda", ModuleType("cuda"))
+    monkeypatch.setitem(sys.modules, "cuda.bindings", package)
+    path, onnx_path = tmp_path / "m.engine", save_tiny_model(tmp_path / "m.onnx", SPEC)
+    build_engine(onnx_path, path, BuildSettings(opt_batch=2, max_batch=3))
+    monkeypatch.setattr(sys, "argv", ["check_plain_code.py", str(path)])
+    assert check_plain_code.main() == 0
+    code = check_plain_code.code_of((ROOT / "docs" / "plan-without-rrid-edge.md").read_text())
+    page = tmp_path / "page.md"
+    page.write_text(f"```python\n{code.replace('return descriptors', 'return -descriptors')}```\n")
+    monkeypatch.setattr(check_plain_code, "PAGE", page)
+    assert check_plain_code.main() == 1
+    assert "allowed 1e-05" in capsys.readouterr().out
 
 
 def test_the_sizes_of_a_round_use_both_slots():

@@ -150,7 +150,8 @@ if [ -n "$FP32" ]; then  # on the CPU, so a package for it may be absent
     edge optional 22-parity-on-crops 300 parity "$ENGINE" --reference "$FP32" --images "$CROPS" --count 128 \
       --output "$OUT/logs/22-parity-on-crops.json"
 fi
-built 23-info "$ENGINE" && edge step 23-info 60 info "$ENGINE"
+built 23-plain-code "$ENGINE" && step 23-plain-code 120 "$PYTHON" "$TOOLS/check_plain_code.py" "$ENGINE"
+built 24-info "$ENGINE" && edge step 24-info 60 info "$ENGINE"
 
 # -- to 20 minutes: how fast, and what trtexec says --------------------------------------------------------------------
 

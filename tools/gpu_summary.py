@@ -1,15 +1,19 @@
-"""Write ``summary.txt`` of a first run on a GPU: a table of its steps, then the last lines of those that failed.
+"""Write ``summary.txt`` of a first run on a GPU: a table of its steps, the figures, the last lines of failures.
 
 Run: python tools/gpu_summary.py OUT     # a folder that tools/first_gpu_run.sh wrote; exit code 1 if a step failed
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 _LAST_LINES = 8
+_FIGURES = {"02-device": r".", "22-parity-on-crops": r".", "30-bench": r".", "34-trtexec-load": r"Throughput:|Latency:"}
+"""Steps whose logs have figures, and the lines that are shown."""
+_MOST_FIGURES = 80
 _WORDS = {"0": "ok", "3": "a package is missing", "124": "over its time limit", "137": "killed", "skipped": "skipped"}
 
 
@@ -54,10 +58,19 @@ def summary(folder: Path, steps: list[Step]) -> str:
         "",
         f"{len(steps)} steps, {len(failed)} failed{': ' if failed else ''}{', '.join(s.name for s in failed)}",
     ]
+    for step in steps:
+        if step.name in _FIGURES and step.code == "0":
+            lines += ["", f"== {step.name}", *figures(folder, step)]
     for step in failed:
         lines += ["", f"== {step.name} (exit code {step.code}): {step.command}"]
         lines += [f"   {line[:300]}" for line in last_lines(folder, step, _LAST_LINES)]
     return "\n".join(lines) + "\n"
+
+
+def figures(folder: Path, step: Step) -> list[str]:
+    """The lines of a step's log that hold its figures."""
+    lines = [line for line in last_lines(folder, step, 10_000) if re.search(_FIGURES[step.name], line)]
+    return [f"   {line[:300]}" for line in lines[:_MOST_FIGURES]]
 
 
 def last_lines(folder: Path, step: Step, count: int) -> list[str]:

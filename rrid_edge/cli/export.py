@@ -200,6 +200,10 @@ def _refuse_options(context: typer.Context, kind: Kind, *, builds: bool) -> None
         refuse_weights(context.params["weights"], context.params["checkpoint"])
     if kind is not Kind.ONNX and not builds:
         refuse_engine_options(context)
+    if context.params["trtexec_version"] is not None and not context.params["print_trtexec"]:
+        raise UsageError("--trtexec-version is for the command that --print-trtexec prints: give both or neither")
+    if context.params["print_trtexec"] and context.params["triton"] is not None:
+        raise UsageError("--print-trtexec writes nothing, so --triton has no effect: give one of them")
 
 
 def _load(checkpoint: Path, height: int | None, width: int | None, weights: str | None) -> SourceNetwork:

@@ -12,13 +12,14 @@ from rrid_edge.errors import UsageError
 
 _ENGINE = "Engine: "
 """Help texts of options that only shape an engine begin with this."""
+_LOG = "tensorrt_log"  # commands that open engines share its help
 # Options of export that only the export of a checkpoint obeys.
 _NETWORK = frozenset({"fp16", "flip", "height", "width", "crops", "golden_crops", "input_"})
 
 
 def given_engine_options(context: typer.Context) -> list[str]:
     """The words of the command line that only shape an engine, for example ``["--max-batch", "64", "--tf32"]``."""
-    return _given(context, lambda option: (option.help or "").startswith(_ENGINE))
+    return _given(context, lambda option: (option.help or "").startswith(_ENGINE) or option.name == _LOG)
 
 
 def refuse_engine_options(context: typer.Context) -> None:

@@ -92,11 +92,11 @@ def test_an_engine_elsewhere_does_not_name_an_onnx_file_that_is_not_there(recent
 
 
 def test_options_of_an_engine_are_refused_where_none_is_built(recent, tmp_path):
-    arguments = ("--max-batch", 64, "--tf32", "--weak-typing", "--timing-cache", "t")
+    arguments = ("--max-batch", 64, "--tf32", "--weak-typing", "--timing-cache", "t", "--tensorrt-log", tmp_path / "l")
     refused(
         rrid_edge("export", tmp_path / "best.safetensors", *arguments),
         2,
-        "--max-batch 64 --weak-typing --tf32 --timing-cache t: no engine is built here",
+        f"--max-batch 64 --weak-typing --tf32 --timing-cache t --tensorrt-log {tmp_path / 'l'}: no engine is built",
         "add --fp16 or --int8",
     )
 
@@ -107,6 +107,13 @@ def test_options_of_a_network_are_refused_with_an_onnx_file(recent, onnx_path):
         outcome = rrid_edge("export", onnx_path, *arguments)
         refused(outcome, 2, f"{words}: the network is in the ONNX file already: give this with a checkpoint")
     assert recent.log == []
+
+
+def test_options_of_the_trtexec_command_are_refused_without_it(onnx_path, tmp_path):
+    outcome = rrid_edge("export", onnx_path, "--trtexec-version", "10")
+    refused(outcome, 2, "--trtexec-version is for the command that --print-trtexec prints")
+    outcome = rrid_edge("export", onnx_path, "--print-trtexec", "--triton", tmp_path / "t")
+    refused(outcome, 2, "--triton has no effect")
 
 
 def test_without_a_gpu_the_command_for_the_device_keeps_the_options(recent, onnx_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import compare_graphs
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.tensorrt.api import load_tensorrt
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
@@ -100,6 +101,27 @@ def test_graphs_answer_like_the_ordinary_way(half_path):
                 np.testing.assert_allclose(replayed.run(batch), ordinary.run(batch), atol=1e-6)
         assert replayed.graph_batches
         assert ordinary.graph_batches == ()
+
+
+def test_graphs_on_both_slots_answer_like_the_ordinary_way(half_path):
+    found = compare_graphs.compare(half_path, rounds=4)
+    assert found.wrong(1e-6) == []
+    assert found.graph_batches
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"version_compatible": True, "exclude_lean_runtime": True}, {"strongly_typed": False}, {"optimization_level": 1}],
+    ids=["lean left out", "weak typing", "level 1"],
+)
+def test_engines_of_other_options_agree_with_pytorch(folder, half_path, options):
+    if "strongly_typed" in options and load_tensorrt().__version__.startswith("11."):
+        pytest.skip("TensorRT 11 has no weak typing")
+    path = folder / "options.engine"
+    build_engine(folder / "rrid.fp16.onnx", path, BuildSettings(opt_batch=4, max_batch=8, **options))
+    images = smooth_images(9, seed=7)
+    with TensorRTEngine(path) as engine:
+        assert _min_cosine(engine.run(images), half_reference(images)) >= 0.999
 
 
 def test_a_thousand_calls_use_no_more_memory(engine):
