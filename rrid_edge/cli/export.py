@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, require, say, show
+from rrid_edge.cli.deepstream_steps import check_deepstream, write_configurations
 from rrid_edge.cli.engine_options import (
     ComputeCapabilityOption,
     ExcludeLeanRuntimeOption,
@@ -29,7 +31,7 @@ from rrid_edge.cli.engine_options import (
     WorkspaceOption,
 )
 from rrid_edge.cli.engine_steps import build_here, settings_of
-from rrid_edge.cli.feed_options import DEFAULT_INPUT, InputOption, input_form
+from rrid_edge.cli.feed_options import DEFAULT_INPUT, DeepStreamOption, InputOption, input_form
 from rrid_edge.cli.given import given_engine_options, refuse_engine_options, refuse_network_options
 from rrid_edge.cli.options import WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
@@ -87,6 +89,7 @@ def export(
         int, typer.Option(min=2, max=10_000, help="Largest number of crops for the goldens.")
     ] = 256,
     input_: InputOption = DEFAULT_INPUT,
+    deepstream: DeepStreamOption = None,
     triton: Annotated[
         Path | None,
         typer.Option(help="Write a Triton model repository into this folder; also of an engine that exists."),
@@ -119,34 +122,29 @@ def export(
     to_build: list[Path] = []
     kind = _checked_kind(checkpoint, int8, calib, to_serve=triton is not None)
     check_triton(triton, ensemble=triton_ensemble)
-    _refuse_options(context, kind, builds=bool(fp16 or int8 or target))
+    _refuse_options(context, kind, builds=bool(fp16 or int8 or target or deepstream))
     form = input_form(input_)
+    check_deepstream(deepstream, checkpoint, form, kind)
     if print_trtexec:
         print_command(checkpoint, settings, trtexec_version, output, as_json=as_json)
         return
     facts: dict[str, object] = {}
     if kind is Kind.ONNX:
-        required = triton is None or bool(given_engine_options(context))
-        written = build_to_serve(checkpoint, settings, output, required=required, quiet=as_json)
+        # DeepStream's configurations take the batch sizes too, so options of an engine ask for none there.
+        required = deepstream is None and (triton is None or bool(given_engine_options(context)))
+        server = "DeepStream" if triton is None else "Triton"
+        written = build_to_serve(checkpoint, settings, output, required=required, quiet=as_json, server=server)
         if written != checkpoint:
             facts["engine"] = str(written)
     elif kind is Kind.ENGINE:
         written = checkpoint
     else:
-        output = output or Path("models")
-        source = _load(checkpoint, height, width, weights)
-        say(f"{source.describe()}; writing to {output}")
-        from rrid_edge.crops.folder import find_images
-        from rrid_export.pipeline import ExportSettings
-
-        for line in find_images(crops).remarks if crops is not None else ():
-            say(line)
-        facts, to_build = _export_network(
-            source, output, ExportSettings(flip, crops, fp16, golden_crops, form), calib, quiet=as_json
-        )
+        facts, to_build = _export_checkpoint(context.params, form)
         written = Path(str(facts["model_fp16" if fp16 else "model"]))
         if target and not to_build:
             to_build = [written]
+    if deepstream is not None:
+        facts["deepstream"] = write_configurations(facts, checkpoint, deepstream, settings, output)
     if triton is not None:
         facts["triton"] = str(write_repository(written, triton, ensemble=triton_ensemble))
     if as_json:
@@ -204,6 +202,26 @@ def _refuse_options(context: typer.Context, kind: Kind, *, builds: bool) -> None
         raise UsageError("--trtexec-version is for the command that --print-trtexec prints: give both or neither")
     if context.params["print_trtexec"] and context.params["triton"] is not None:
         raise UsageError("--print-trtexec writes nothing, so --triton has no effect: give one of them")
+
+
+def _export_checkpoint(given: Mapping[str, Any], form: str) -> tuple[dict[str, object], list[Path]]:
+    """Write the ONNX files of a checkpoint; see :func:`_export_network`.
+
+    Args:
+        given: the command's parameters.
+        form: form of the files' input.
+    """
+    from rrid_edge.crops.folder import find_images
+
+    output, crops = given["output"] or Path("models"), given["crops"]
+    source = _load(given["checkpoint"], given["height"], given["width"], given["weights"])
+    say(f"{source.describe()}; writing to {output}")
+    from rrid_export.pipeline import ExportSettings
+
+    for line in find_images(crops).remarks if crops is not None else ():
+        say(line)
+    settings = ExportSettings(given["flip"], crops, given["fp16"], given["golden_crops"], form)
+    return _export_network(source, output, settings, given["calib"], quiet=given["as_json"])
 
 
 def _load(checkpoint: Path, height: int | None, width: int | None, weights: str | None) -> SourceNetwork:

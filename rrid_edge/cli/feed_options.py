@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -13,6 +14,10 @@ DEFAULT_INPUT: Final = "nhwc-uint8"
 InputOption = Annotated[
     str,
     typer.Option("--input", help="What the model takes: nhwc-uint8, or nchw-float for DeepStream and its like."),
+]
+DeepStreamOption = Annotated[
+    Path | None,
+    typer.Option(help="Also write DeepStream's configurations into this folder; needs --input nchw-float."),
 ]
 
 

@@ -23,8 +23,10 @@ def check_triton(folder: Path | None, *, ensemble: bool) -> None:
         raise UsageError("--triton-ensemble has no repository to be written into: add --triton DIR")
 
 
-def build_to_serve(onnx: Path, settings: BuildSettings, output: Path | None, *, required: bool, quiet: bool) -> Path:
-    """Build the engine of an ONNX file. Where this machine cannot, Triton serves the ONNX file itself.
+def build_to_serve(
+    onnx: Path, settings: BuildSettings, output: Path | None, *, required: bool, quiet: bool, server: str = "Triton"
+) -> Path:
+    """Build the engine of an ONNX file. Where this machine cannot, the server takes the ONNX file itself.
 
     Args:
         onnx: the ONNX file.
@@ -32,6 +34,7 @@ def build_to_serve(onnx: Path, settings: BuildSettings, output: Path | None, *, 
         output: folder of the engine; None: that of the ONNX file.
         required: an engine is expected.
         quiet: keep stdout for JSON.
+        server: name of the server, for the message.
 
     Returns:
         The engine, or the ONNX file.
@@ -44,7 +47,7 @@ def build_to_serve(onnx: Path, settings: BuildSettings, output: Path | None, *, 
     except MissingDependencyError as error:
         if required:
             raise
-        say(f"no TensorRT engine was built ({error.message}): Triton serves the ONNX file")
+        say(f"no TensorRT engine was built ({error.message}): {server} serves the ONNX file")
         return onnx
 
 
