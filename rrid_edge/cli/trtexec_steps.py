@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,9 @@ def print_trtexec(
             show(line)
     for line in command.remarks:
         say(line)
+    for absent in dict.fromkeys((engine.parent, settings.timing_cache_folder or engine.parent)):
+        if not absent.is_dir():
+            say(f"trtexec makes no folders; first run: mkdir -p {shlex.quote(str(absent))}")
     say(f"then give the plan its sidecar: rrid-edge engine adopt {printable(engine)} --onnx {printable(model)}")
 
 

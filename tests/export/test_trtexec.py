@@ -233,6 +233,16 @@ def test_the_command_is_that_of_the_installed_version(onnx_path, monkeypatch):
     assert world.configs == []
 
 
+def test_folders_that_trtexec_will_not_find_are_told(onnx_path, tmp_path):
+    new = (tmp_path / "a folder", tmp_path / "cache")
+    outcome = rrid_edge("export", onnx_path, "--print-trtexec", "--output", new[0], "--timing-cache", new[1])
+    assert outcome.code == 0, outcome
+    assert f"--saveEngine={new[0] / 'rrid.fp16.engine'}" in shlex.split(outcome.out.replace("\\\n", ""))
+    assert f"mkdir -p '{new[0]}'" in outcome.err
+    assert f"mkdir -p {new[1]}" in outcome.err
+    assert not any(folder.exists() for folder in new)
+
+
 def test_only_an_onnx_file_has_a_command(tmp_path):
     refused(rrid_edge("export", tmp_path / "a.pth", "--print-trtexec"), 2, "trtexec builds from an ONNX file")
     path = save_tiny_model(tmp_path / "rrid.onnx")

@@ -19,10 +19,10 @@ from rrid_edge.engines.tensorrt.plan import LoadedPlan, load_plan
 from rrid_edge.errors import CheckFailedError, MissingDependencyError, ModelFileError, UsageError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import BuildFlags, EngineSidecar, PrecisionProof, Profile
-from rrid_edge.model.names import ENGINE_SUFFIXES, goldens_path, is_engine, named_precision, sidecar_path
+from rrid_edge.model.names import ENGINE_SUFFIXES, Kind, goldens_path, kind_of, named_precision, sidecar_path
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import read_checked_spec
-from rrid_edge.parity.check import ParityReport, check_parity
+from rrid_edge.parity.check import ParityReport, are_unit_lengths, check_parity
 from rrid_edge.parity.reference import Reference, computed_reference, open_exact, read_crops
 from rrid_export.drawn import drawn_patterns
 from rrid_export.tensorrt.folders import is_beside
@@ -129,8 +129,10 @@ def adopt_plan(plan_path: Path, onnx_path: Path, settings: AdoptSettings | None 
 def _check_names(plan_path: Path, spec: ModelSpec, *, replace: bool) -> None:
     """Refuse a name that no command would find the engine by, and a sidecar that would be lost."""
     where = printable(plan_path)
-    if not is_engine(plan_path):
-        raise UsageError(f"{where}: not the name of an engine: expected the ending {' or '.join(ENGINE_SUFFIXES)}")
+    if kind_of(plan_path) is not Kind.ENGINE:
+        raise UsageError(
+            f"{where}: not the name of a TensorRT engine: expected the ending {' or '.join(ENGINE_SUFFIXES)}; rename it"
+        )
     named = named_precision(plan_path)
     if named not in (None, spec.precision):
         raise UsageError(
@@ -190,11 +192,11 @@ def _loaded(trt: ModuleType, plan_path: Path, sidecar: EngineSidecar) -> LoadedP
     try:
         return load_plan(trt, plan_path, sidecar)
     except ModelFileError as error:
-        if sidecar.flags.version_compatible or sidecar.flags.strip_weights:
+        if sidecar.flags.version_compatible:
             raise
         raise ModelFileError(
-            f"{error.message}; a plan built with trtexec --versionCompatible or --stripWeights has to be named as such",
-            parameter=("version_compatible", "strip_weights"),
+            f"{error.message}; a plan built with trtexec --versionCompatible has to be named as such",
+            parameter="version_compatible",
         ) from error
 
 
@@ -228,10 +230,14 @@ def _compared(
     with TensorRTEngine(plan_path, sidecar=sidecar) as engine:
         report = check_parity(engine, reference.goldens, reference_name=reference.name)
     if report.failures:
+        # A plan without weights runs, and gives no descriptors of unit length.
+        is_empty = not settings.strip_weights and not are_unit_lengths(*report.engine_lengths)
+        hint = "; a plan built with trtexec --stripWeights has to be named as such" if is_empty else ""
         raise CheckFailedError(
             f"{printable(plan_path)}: this plan does not answer as {printable(onnx_path)} does "
             f"({reference.name}): {'; '.join(report.failures)}; nothing was written; give the ONNX file that the plan "
-            "was built from, or build it again"
+            f"was built from, or build it again{hint}",
+            parameter="strip_weights" if is_empty else (),
         )
     return report, reference.left_out
 
