@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
-from rrid_edge.errors import ArtefactError, ModelFileError, UsageError
+from rrid_edge.errors import ArtefactError, GpuFaultError, MissingDependencyError, ModelFileError, UsageError
 from rrid_export.tensorrt.build import build_engine
+from rrid_export.tensorrt.settings import BuildSettings
 from support.onnx_models import save_tiny_model
 from support.tensorrt_behaviour import NO_KERNEL, install
 from support.tensorrt_standin import VERSIONS
@@ -125,6 +127,43 @@ def test_a_parser_without_errors_gives_those_of_the_log(world, onnx_path, engine
     monkeypatch.setattr(world.module.OnnxParser, "parse_from_file", refuse)
     with pytest.raises(ModelFileError, match="cannot read this model: ModelImporter: no memory for weights; export"):
         build_engine(onnx_path, engine_path)
+
+
+def test_a_lean_runtime_that_only_tensorrt_misses_is_named(world, onnx_path, engine_path, monkeypatch):
+    monkeypatch.setattr("rrid_export.tensorrt.settings.load_lean_runtime", lambda version: "somewhere else")
+    world.lean_runtimes.clear()
+    with pytest.raises(MissingDependencyError) as caught:
+        build_engine(onnx_path, engine_path, BuildSettings(version_compatible=True))
+    library = f"libnvinfer_lean.so.{world.generation}"
+    assert f"Unable to load library: {library}: " in caught.value.message
+    assert f"needs the lean runtime of TensorRT {world.version} ({library})" in caught.value.message
+    assert caught.value.parameters == ("version_compatible", "exclude_lean_runtime")
+    assert not engine_path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("knob", "reason", "error"),
+    [
+        (
+            "load_error",
+            "(cudaError 35: CUDA driver version is insufficient for CUDA runtime version)",
+            MissingDependencyError,
+        ),
+        ("context_error", "Requested amount of GPU memory (9 bytes) could not be allocated", UsageError),
+        ("enqueue_error", "Error Code 1: Cuda Runtime (an illegal memory access was encountered)", GpuFaultError),
+        ("enqueue_error", "Error Code 3: API Usage Error (a shape is missing)", ModelFileError),
+    ],
+    ids=["driver", "memory", "fault", "other"],
+)
+def test_a_running_engine_gives_the_error_that_fits(monkeypatch, onnx_path, engine_path, knob, reason, error):
+    world = install(monkeypatch, "10.13.3.9")
+    build_engine(onnx_path, engine_path)
+    setattr(world, knob, reason)
+    with pytest.raises(error) as caught, TensorRTEngine(engine_path) as engine:
+        engine.run(np.zeros((1, 192, 64, 3), np.uint8))
+    assert type(caught.value) is error
+    assert reason in caught.value.message
+    assert ("rebuild the engine" in caught.value.message) == (error is ModelFileError)
 
 
 def test_int8_on_8_6_finds_no_kernel_if_it_must_obey(monkeypatch, tmp_path):
