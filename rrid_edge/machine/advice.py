@@ -14,6 +14,7 @@ WORKSHOP = "a Jetson is no place for it; train and export on another machine, th
 """What a Jetson's user is told instead of a command that installs PyTorch."""
 VENV_COMMAND = "python3 -m venv --system-site-packages .venv"
 _WORKSHOP_EXTRAS = ("train", "export")
+_WORKSHOP_PACKAGES = ("torch", "torchvision")
 _GPU_EXTRA = "gpu"
 # ONNX Runtime has no wheel of its CUDA 13 build for older Pythons. A driver for CUDA 13 serves CUDA 12 too.
 _PYTHON_OF_CUDA_13 = (3, 11)
@@ -99,3 +100,10 @@ def extra_advice(extra: str) -> str:
     if extra in _WORKSHOP_EXTRAS and is_jetson():
         return WORKSHOP
     return f"pip install 'rrid-edge[{extra}]'"
+
+
+def package_advice(package: str) -> str:
+    """How to get a package by its own name, as the end of a message."""
+    if package.split(".")[0] in _WORKSHOP_PACKAGES and is_jetson():
+        return WORKSHOP
+    return f"pip install {package}"

@@ -14,6 +14,7 @@ from PIL import Image
 from rrid_edge.engines import Engine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import write_json
+from rrid_edge.machine.advice import extra_advice, package_advice
 from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.names import Kind, chart_path, goldens_path, is_engine, kind_of, onnx_beside
 from rrid_edge.model.onnx_header import read_spec
@@ -187,12 +188,12 @@ def _with_layers(run: ParityRun, engine: Engine, tools: GraphTools | None) -> Pa
     graph = _float_graph(run.model, engine)
     if graph is None:
         return replace(run, untried=("scales of layers (they need the float32 ONNX file of this network)",))
+    if tools is None:
+        return replace(run, untried=(f"scales of layers ({extra_advice('export')})",))
     try:
-        if tools is None:
-            raise ModuleNotFoundError(name="'rrid-edge[export]'")
         scales = _layer_scales(run, graph, tools)
     except ModuleNotFoundError as error:
-        return replace(run, untried=(f"scales of layers (pip install {error.name})",))
+        return replace(run, untried=(f"scales of layers ({package_advice(error.name or 'onnx')})",))
     run = replace(run, layers=scales)
     if run.report.outcome is Outcome.FAILED:
         return run
@@ -229,12 +230,12 @@ def _diagnosed(
     if graph is None:
         untried.append("mistakes of scaling and mirroring (they need the ONNX file of this network beside the engine)")
     elif tools is None:
-        untried.append("mistakes of scaling and mirroring (pip install 'rrid-edge[export]')")
+        untried.append(f"mistakes of scaling and mirroring ({extra_advice('export')})")
     else:
         try:
             networks = tools.mistakes(graph)
         except ModuleNotFoundError as error:
-            untried.append(f"mistakes of scaling and mirroring (pip install {error.name})")
+            untried.append(f"mistakes of scaling and mirroring ({package_advice(error.name or 'onnx')})")
     goldens = run.reference.goldens
     diagnosis = diagnose(
         engine,

@@ -309,4 +309,5 @@ def install_cuda(monkeypatch: pytest.MonkeyPatch) -> CudaStandin:
     """Replace NVIDIA's package by a stand-in for one test."""
     standin = CudaStandin()
     monkeypatch.setattr("rrid_edge.engines.cuda.import_cuda_runtime", lambda: standin)
+    monkeypatch.setattr("rrid_edge.engines.cuda.driver_cuda", lambda: None)
     return standin

@@ -12,6 +12,8 @@ import torch
 from torch import distributed
 
 from rrid_edge.errors import RridEdgeError, UsageError
+from rrid_edge.machine.advice import driver_update
+from rrid_edge.machine.gpu import this_gpu
 
 _LONGEST_WAIT = timedelta(hours=24)
 """The other processes wait for the main one while it validates. torchrun ends those that wait for a dead one."""
@@ -123,9 +125,9 @@ def join_processes(gpus: int) -> Processes:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    if gpus > torch.cuda.device_count():
+    if gpus > (found := torch.cuda.device_count()):
         raise UsageError(
-            f"gpus {gpus}: expected at most {torch.cuda.device_count()}, the GPUs of this machine; use 0 for the CPU",
+            f"gpus {gpus}: expected at most {found}, the GPUs of this machine{_why_none()}; use 0 for the CPU",
             parameter="gpus",
         )
     if gpus > 1 and world == 1:
@@ -140,6 +142,19 @@ def join_processes(gpus: int) -> Processes:
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if gpus else "gloo", timeout=_LONGEST_WAIT)
     return Processes(rank, world, device)
+
+
+def _why_none() -> str:
+    """Why torch finds no GPU although the machine has one, as a part of a message; empty if there is no reason."""
+    gpu, built = this_gpu(), torch.version.cuda
+    if torch.cuda.device_count() or gpu.kind in ("none", "jetson"):
+        return ""
+    if built is None:
+        return f" (torch {torch.__version__} is built for the CPU)"
+    if reason := gpu.why_not(int(built.split(".")[0])):
+        other = f"a torch built for CUDA {gpu.cuda_major}"
+        return f" (torch {torch.__version__} {reason}: {driver_update(gpu)}, or {other})"
+    return ""
 
 
 def leave_processes() -> None:

@@ -10,6 +10,7 @@ from rrid_edge.engines import Engine, FakeEngine, RuntimeChoice, choose_runtime,
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.openvino.engine import import_openvino
 from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.machine.gpu import find_gpu
 from support.onnx_models import save_changed_model, save_tiny_model, tiny_model
 
 RUNTIMES = ["fake", "onnxruntime", "openvino"]
@@ -107,6 +108,38 @@ def test_auto_says_what_it_chose_and_why(tmp_path):
     with open_engine(path) as chosen, open_engine(path, choice.runtime) as named:
         assert chosen.runtime == named.runtime
     assert choose_runtime(path, "onnxruntime") == RuntimeChoice("onnxruntime", asked=True)
+
+
+@pytest.fixture
+def with_cuda_provider(monkeypatch, tmp_path):
+    """An installed ONNX Runtime with the library of its CUDA provider."""
+    folder = tmp_path / "onnxruntime"
+    (folder / "capi").mkdir(parents=True)
+    (folder / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"")
+    monkeypatch.setattr("rrid_edge.engines.opening.onnxruntime_folder", lambda: folder)
+    monkeypatch.setattr("rrid_edge.engines.opening.onnxruntime_cuda", lambda: (13, 0))
+
+
+@pytest.mark.parametrize(
+    ("files", "cuda", "reason"),
+    [
+        (["dev/dxg", "usr/lib/wsl/lib/libcuda.so.1"], (13, 0), None),  # WSL2 has no /proc/driver/nvidia
+        (["proc/driver/nvidia/version"], (13, 1), None),
+        (["dev/nvhost-gpu"], (13, 0), None),
+        ([], None, "no NVIDIA driver"),
+        (["dev/nvidia0"], (12, 4), "the installed onnxruntime-gpu is for CUDA 13, but this driver serves CUDA 12.4"),
+    ],
+    ids=["wsl2", "server", "jetson", "none", "old-driver"],
+)
+def test_auto_finds_the_gpu_of_every_platform(with_cuda_provider, monkeypatch, tmp_path, files, cuda, reason):
+    for name in files:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).touch()
+    gpu = find_gpu(tmp_path / "root", architecture="x86_64", cuda=cuda)
+    monkeypatch.setattr("rrid_edge.engines.opening.this_gpu", lambda: gpu)
+    choice = choose_runtime(save_tiny_model(tmp_path / "m.onnx"))
+    assert (choice.runtime == "onnxruntime-cuda") is (reason is None)
+    assert reason is None or f"onnxruntime-cuda: {reason}" in choice.passed_over
 
 
 def test_unknown_runtime_and_precision(tmp_path):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rrid_edge.engines import Engine, FakeEngine
 from rrid_edge.engines.fake import fake_spec
+from rrid_edge.engines.onnxruntime import cuda as cuda_module
 from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine, cuda_providers
 from rrid_edge.errors import MissingDependencyError, ModelFileError, UsageError
+from rrid_edge.machine.gpu import Gpu
 from support.cuda_standin import CudaStandin
 from support.onnx_models import save_tiny_model
 from support.onnxruntime_standin import Binding, OnnxRuntimeWorld, install_onnxruntime
@@ -97,6 +101,64 @@ def test_an_onnxruntime_without_the_provider(world, path):
 def test_a_provider_that_falls_back_to_the_cpu_is_refused(world, path):
     world.started = ["CPUExecutionProvider"]
     with pytest.raises(MissingDependencyError, match="did not start"):
+        OnnxRuntimeCudaEngine(path)
+    assert world.cuda.live == 0
+
+
+SERVER = Gpu("server", "x86_64", "550.54.14", (12, 4))
+JETSON = Gpu("jetson", "aarch64", "", (12, 6), (36, 4, 3))
+MISSING = "libcublasLt.so.12: cannot open shared object file: No such file or directory"
+
+
+@pytest.fixture
+def library(monkeypatch, tmp_path):
+    """The library of the CUDA provider, which the loader refuses as the real one is refused without cuBLAS."""
+    (tmp_path / "capi").mkdir()
+    (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"")
+
+    def load(name: str) -> None:
+        raise OSError(MISSING)
+
+    monkeypatch.setattr(cuda_module, "onnxruntime_folder", lambda: tmp_path)
+    monkeypatch.setattr(ctypes, "CDLL", load)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "command"),
+    [
+        (SERVER, "pip install 'rrid-edge[gpu-cu12]'; or use the runtime onnxruntime on the CPU"),
+        (replace(SERVER, cuda=(13, 0)), "pip install 'rrid-edge[gpu-cu1"),
+        (JETSON, "build a TensorRT engine instead: rrid-edge export MODEL.onnx"),
+    ],
+    ids=["cuda12", "cuda13", "jetson"],
+)
+def test_a_provider_without_its_libraries_names_them_and_the_command(world, path, library, monkeypatch, gpu, command):
+    world.started = ["CPUExecutionProvider"]
+    monkeypatch.setattr(cuda_module, "this_gpu", lambda: gpu)
+    with pytest.raises(MissingDependencyError) as caught:
+        OnnxRuntimeCudaEngine(path)
+    assert f"(it did not start: {MISSING}): {command}" in caught.value.message
+    assert ("[gpu" in caught.value.message) == (gpu is not JETSON)
+    assert world.cuda.live == 0
+
+
+def test_what_the_package_prints_stays_off_stdout_and_becomes_the_reason(world, path, monkeypatch, capsys):
+    world.started = ["CPUExecutionProvider"]
+    world.complaint = "Failed to load libcudnn.so.9: libcudnn.so.9: cannot open shared object file\nPlease follow ..."
+    monkeypatch.setattr(cuda_module, "onnxruntime_folder", lambda: None)
+    with pytest.raises(MissingDependencyError, match=r"did not start: Failed to load libcudnn\.so\.9"):
+        OnnxRuntimeCudaEngine(path)
+    assert capsys.readouterr().out == ""
+    assert world.severities == [4, 2]  # its log is silent while the session opens, and as before after it
+
+
+def test_a_build_for_a_newer_cuda_than_the_driver_serves_is_named(world, path, monkeypatch):
+    monkeypatch.setattr(cuda_module, "onnxruntime_cuda", lambda: (13, 0))
+    monkeypatch.setattr(cuda_module, "this_gpu", lambda: SERVER)
+    said = (
+        r"onnxruntime-gpu is for CUDA 13, but this driver serves CUDA 12\.4: pip install 'onnxruntime-gpu\[cuda,cudnn\]"
+    )
+    with pytest.raises(MissingDependencyError, match=said):
         OnnxRuntimeCudaEngine(path)
     assert world.cuda.live == 0
 
