@@ -16,6 +16,8 @@ from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.spec import FLOAT32_NCHW, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
 from rrid_edge.model.weights import read_checked_spec
 
+_PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
+
 
 class OnnxRuntimeEngine(BatchEngine):
     """Runs a model file on ONNX Runtime's CPU provider, in the precision of the file.
@@ -92,8 +94,11 @@ class MemorySession:
         return np.concatenate([self.values([OUTPUT_NAME], pixels, constants)[0] for pixels in batches])
 
 
-def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types
+def import_onnxruntime(extra: str = "cpu") -> Any:  # noqa: ANN401 - the package has no types
     """The package onnxruntime.
+
+    Args:
+        extra: what to install where it is missing: ``cpu`` or ``gpu``.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -101,7 +106,7 @@ def import_onnxruntime() -> Any:  # noqa: ANN401 - the package has no types
     try:
         import onnxruntime
     except ImportError as error:
-        raise missing_package("onnxruntime", "cpu", "running a model on ONNX Runtime") from error
+        raise missing_package(_PACKAGES[extra], extra, "running a model on ONNX Runtime") from error
     return onnxruntime
 
 

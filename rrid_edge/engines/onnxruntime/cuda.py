@@ -45,7 +45,7 @@ class OnnxRuntimeCudaEngine(BatchEngine):
 
     def __init__(self, path: Path, *, max_batch: int = 32) -> None:
         spec = read_checked_spec(path)
-        runtime = import_onnxruntime()
+        runtime = import_onnxruntime("gpu")
         if PROVIDER not in runtime.get_available_providers():
             raise _no_provider("the installed onnxruntime was built without it", "pip uninstall -y onnxruntime, then ")
         self._cuda = Cuda()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -140,6 +141,13 @@ def test_a_provider_without_its_libraries_names_them_and_the_command(world, path
     assert f"(it did not start: {MISSING}): {command}" in caught.value.message
     assert ("[gpu" in caught.value.message) == (gpu is not JETSON)
     assert world.cuda.live == 0
+
+
+def test_a_missing_package_has_the_extra_of_the_gpu(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("rrid_edge.machine.advice.this_gpu", lambda: SERVER)
+    with pytest.raises(MissingDependencyError, match=r"'onnxruntime-gpu', .*: pip install 'rrid-edge\[gpu-cu12\]'$"):
+        OnnxRuntimeCudaEngine(path)
 
 
 def test_what_the_package_prints_stays_off_stdout_and_becomes_the_reason(world, path, monkeypatch, capsys):
