@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.crops.images import read_image_bytes
 from rrid_edge.engines.base import model_input
-from rrid_edge.errors import ImageError
+from rrid_edge.errors import ImageError, unforeseen
 from rrid_edge.model.spec import FLOAT32_NCHW, UINT8_NHWC
 
 
@@ -41,8 +41,9 @@ class TritonPythonModel:
         files = pb_utils.get_input_tensor_by_name(request, "files").as_numpy().reshape(-1)
         try:
             images = self._decoded([bytes(content) for content in files])
-        except ImageError as error:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.message))
+        except Exception as error:  # an exception that leaves execute would fail the other requests too
+            reason = error.message if isinstance(error, ImageError) else unforeseen(error)
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(reason))
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor("images", images)])
 
     def _decoded(self, files: list[bytes]) -> NDArray[Any]:

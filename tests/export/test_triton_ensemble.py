@@ -173,6 +173,22 @@ def test_a_bad_file_fails_its_own_request_only(repository, monkeypatch):
     assert "file 0 of the request" in responses[2].error
 
 
+def test_what_nobody_foresaw_fails_its_own_request_only(repository, monkeypatch):
+    model = _decoder(monkeypatch, repository / "rrid-decode")
+    good, calls = _jpeg(0), []
+
+    def too_large(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise MemoryError("no memory")
+        return np.zeros((192, 64, 3), np.uint8)
+
+    monkeypatch.setitem(type(model).execute.__globals__, "read_image_bytes", too_large)
+    first, second = model.execute([_request(good), _request(good)])
+    assert first.error == "MemoryError: no memory"
+    assert second.error is None
+
+
 def test_the_ensemble_serves_a_plan_with_its_batches(monkeypatch, tmp_path):
     install(monkeypatch, "10.13.3.9")
     onnx = save_tiny_model(tmp_path / "rrid.onnx")

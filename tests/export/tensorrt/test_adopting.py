@@ -169,6 +169,16 @@ def test_a_plan_of_another_precision_is_refused(recent, onnx_path, tmp_path):
     _refused(UsageError, named, onnx_path, "its name says int8, but its ONNX file is fp16")
 
 
+@pytest.mark.parametrize("version", ["8.6.0", "10.3.0"])
+def test_a_plan_whose_norm_is_float16_is_refused(monkeypatch, onnx_path, version):
+    """trtexec --fp16 without constraints: the answers of the stand-in are right, but larger features would overflow."""
+    world = install(monkeypatch, version)
+    plan = _plan(onnx_path)
+    world.half_tail = True
+    _save_goldens(onnx_path.with_name("rrid.goldens.npz"))
+    _refused(CheckFailedError, plan, onnx_path, "norm in float16")
+
+
 @pytest.mark.parametrize("version", ["8.6.0", "11.4.0.106"])
 def test_a_plan_without_types_is_refused_with_the_flag_that_mends_it(monkeypatch, onnx_path, version):
     install(monkeypatch, version)
