@@ -65,10 +65,14 @@ def type_of_layer(layer: Layer) -> str:
 def type_of_product(layer: Layer) -> str:
     """The type that a convolution or matrix product multiplies in, as :func:`type_of_layer`.
 
-    Its inputs and weights say it. Its outputs do not: a float32 convolution may quantise what it writes. Where the
-    inspector hides the types (no shapes are set), the name of the kernel says it.
+    Its inputs and weights say it. Its outputs do not: a float32 convolution may quantise what it writes. It can also
+    read int8 values and multiply them with float weights, so int8 needs both. Where the inspector hides the types (no
+    shapes are set), the weights say it, or the name of the kernel.
     """
+    weights = _narrowest([*_weight_types(layer)])
     told = _narrowest([*_tensor_types(layer, "Inputs"), *_weight_types(layer)])
+    if told == "int8" and weights not in ("int8", "other"):
+        return weights
     return told if told != "other" else _narrowest([str(layer.get("TacticName", ""))], _KERNEL_TYPES)
 
 

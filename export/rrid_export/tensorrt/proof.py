@@ -61,9 +61,6 @@ def inspect_engine(
         context: an execution context of the engine; its input shape is set.
         spec: facts of the model.
         batch: a batch size of the profile.
-
-    Raises:
-        OutputError: the answer cannot be kept beside the log.
     """
     # Without resolved shapes the inspector writes "N/A due to dynamic shapes" instead of types. TensorRT 8.6 resolves
     # them only in infer_shapes.

@@ -32,7 +32,7 @@ def make_logger(trt: ModuleType, errors: list[str]) -> trt.ILogger:
         OutputError: the file cannot be written.
     """
     path = log_path()
-    file = None if path is None else _LogFile(path, f"set {LOG_VARIABLE} to another file")
+    file = None if path is None else _open_log(path, f"set {LOG_VARIABLE} to another file")
 
     class Keeper(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -69,7 +69,7 @@ def log_path() -> Path | None:
 
 def inspector_path(log: Path) -> Path:
     """The file beside the log with the inspector's answer."""
-    return log.with_name(log.name + _INSPECTOR_ENDING)
+    return log.parent / f"{log.name}{_INSPECTOR_ENDING}"
 
 
 def check_log(path: Path) -> None:
@@ -78,23 +78,23 @@ def check_log(path: Path) -> None:
     Raises:
         OutputError: it cannot.
     """
-    _LogFile(path, "name another file")
-    if inspector_path(path).is_dir():
-        raise _unwritable(inspector_path(path), "this is a folder", "name another log")
+    _open_log(path, "name another file")
 
 
 def keep_inspector(information: str | bytes) -> None:
-    """Keep the inspector's answer beside the log, if a log is kept. It replaces that of an earlier engine.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Keep the inspector's answer beside the log, if a log is kept. It replaces that of an earlier engine."""
     path = log_path()
     if path is None:
         return
     content = information if isinstance(information, bytes) else information.encode("utf-8", "surrogateescape")
-    with atomic_output(inspector_path(path)) as partial:
+    with suppress(OutputError), atomic_output(inspector_path(path)) as partial:  # a full disk must not end a build
         partial.write_bytes(content)
+
+
+def _open_log(path: Path, remedy: str) -> _LogFile:
+    if inspector_path(path).is_dir():
+        raise _unwritable(inspector_path(path), "this is a folder", remedy)
+    return _LogFile(path, remedy)
 
 
 class _LogFile:

@@ -185,6 +185,9 @@ def test_layers_are_counted_by_their_narrowest_type(information, expected):
             {"LayerType": "CaskConvolution", "Inputs": [{"Datatype": "Float"}], "Outputs": [{"Datatype": "Int8"}]},
             "single",
         ),
+        # A float32 convolution of int8 values.
+        ({"LayerType": "CaskConvolution", "Inputs": [{"Datatype": "Int8"}], "Weights": {"Type": "Float"}}, "single"),
+        ({"LayerType": "CaskConvolution", "Inputs": [{"Datatype": "N/A"}], "Weights": {"Type": "Half"}}, "half"),
         # An int8 convolution that adds a float16 residual.
         ({"LayerType": "gemm", "Inputs": [{"Datatype": "Int8"}, {"Datatype": "Half"}]}, "int8"),
         ({"LayerType": "gemm", "Inputs": [], "TacticName": "sm80_xmma_gemm_i8i8_i8i32_f32_tn"}, "int8"),

@@ -80,7 +80,7 @@ def test_opening_an_engine_appends_to_the_log(world, tmp_path):
 
 def test_a_log_that_cannot_be_written_is_refused_before_the_build(world, tmp_path, monkeypatch):
     onnx = save_tiny_model(tmp_path / "m.onnx")
-    for wrong in (tmp_path, onnx / "trt.log"):
+    for wrong in (tmp_path, onnx / "trt.log", Path("/"), Path("/dev/null/x")):
         monkeypatch.setenv(LOG_VARIABLE, str(wrong))
         with pytest.raises(OutputError, match=r"TensorRT's log cannot be written here .*RRID_EDGE_T") as caught:
             build_engine(onnx, tmp_path / "m.engine")
@@ -108,6 +108,9 @@ def test_a_full_disk_does_not_end_the_build(monkeypatch, tmp_path):
     monkeypatch.setenv(LOG_VARIABLE, "/dev/full")
     world = install(monkeypatch, "10.13.3.9")
     make_logger(world.module, []).log(world.module.ILogger.ERROR, "lost")
+    monkeypatch.setenv(LOG_VARIABLE, str(tmp_path / "file" / "trt.log"))
+    (tmp_path / "file").touch()
+    keep_inspector("lost")
 
 
 def test_bytes_of_the_inspector_are_kept_as_they_are(monkeypatch, tmp_path):
