@@ -18,7 +18,8 @@ from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import write_text
 from rrid_edge.machine.rtx import RtxMachine
-from rrid_edge.model.names import is_rtx_engine, onnx_beside, sidecar_path
+from rrid_edge.model.names import is_rtx_engine, sidecar_path
+from rrid_edge.model.rebuild import rebuild_command
 from rrid_edge.model.rtx_target import RTX_RUNTIME, RtxBuild
 from rrid_edge.model.spec import HEX64, INPUT_NAME, OUTPUT_NAME, ModelSpec
 
@@ -330,7 +331,7 @@ class EngineSidecar:
         if wrong:
             raise ModelFileError(
                 f"{printable(engine_path)}: this engine was built for {' and '.join(wrong)}; build it for this machine "
-                f"with: {self.rebuild_command(engine_path)}"
+                f"with: {rebuild_command(engine_path, self)}"
             )
 
     def serves_rtx(self, machine: RtxMachine) -> bool:
@@ -362,15 +363,8 @@ class EngineSidecar:
             return plan
         raise ModelFileError(
             f"{printable(engine_path)}: the engine file is damaged or was replaced ({found}); rebuild it with: "
-            f"{self.rebuild_command(engine_path)}"
+            f"{rebuild_command(engine_path, self)}"
         )
-
-    def rebuild_command(self, engine_path: Path) -> str:
-        """The command that rebuilds the engine on this machine. Dots stand for a folder that is not known."""
-        if self.onnx_beside:
-            return rebuild_command(engine_path, self.onnx_name)
-        name, folder = printable(self.onnx_name), printable(engine_path.parent)
-        return f"rrid-edge export .../{name} --output {folder}{_for_rtx(engine_path)}"
 
     def _fits_version(self, version: str) -> bool:
         if version == self.machine.tensorrt:
@@ -386,21 +380,6 @@ class EngineSidecar:
     def _fits_size(self, machine: Machine) -> bool:
         sizes = (self.machine.multiprocessors, machine.multiprocessors)
         return self.flags.hardware_compatible or None in sizes or sizes[0] == sizes[1]
-
-
-def rebuild_command(engine_path: Path, onnx_name: str | None) -> str:
-    """The command that rebuilds an engine on this machine.
-
-    Args:
-        engine_path: the engine.
-        onnx_name: file name of its source ONNX file; None if there is no sidecar to read it from.
-    """
-    source = engine_path.with_name(onnx_name) if onnx_name else onnx_beside(engine_path)
-    return f"rrid-edge export {printable(source)}{_for_rtx(engine_path)}"
-
-
-def _for_rtx(engine_path: Path) -> str:
-    return " --for rtx" if is_rtx_engine(engine_path) else ""
 
 
 def version_numbers(text: str) -> tuple[int, ...]:

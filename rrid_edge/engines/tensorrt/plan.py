@@ -20,6 +20,7 @@ from rrid_edge.engines.tensorrt.rtx import is_valid_rtx
 from rrid_edge.errors import ModelFileError, RridEdgeError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar
+from rrid_edge.model.rebuild import rebuild_command
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -48,7 +49,7 @@ class LoadedPlan:
             self.module,
             self.path,
             doing,
-            otherwise=f"rebuild the engine with: {self.sidecar.rebuild_command(self.path)}",
+            otherwise=f"rebuild the engine with: {rebuild_command(self.path, self.sidecar)}",
             kind=ModelFileError,
         )
         error = refusal.error(self.errors)

@@ -19,6 +19,8 @@ from rrid_edge.model.engine_sidecar import (
     version_numbers,
 )
 from rrid_edge.model.names import sidecar_path
+from rrid_edge.model.rebuild import rebuild_command
+from rrid_edge.model.rtx_target import RtxBuild, RtxTarget
 
 FLAGS = BuildFlags(
     strongly_typed=True,
@@ -183,6 +185,48 @@ def test_a_sidecar_without_the_number_of_multiprocessors_is_read(engine):
     assert values.pop("multiprocessors") == 16
     sidecar_path(engine).write_text(json.dumps(values))
     assert EngineSidecar.read(engine) == replace(SIDECAR, machine=replace(HERE, multiprocessors=None))
+
+
+BUILT_OTHERWISE = replace(
+    SIDECAR,
+    profile=Profile(2, 8, 64),
+    flags=replace(
+        FLAGS,
+        strongly_typed=False,
+        version_compatible=True,
+        exclude_lean_runtime=True,
+        hardware_compatible=True,
+        strip_weights=True,
+        tf32=True,
+        optimization_level=0,
+    ),
+)
+OPTIONS = (
+    "--min-batch 2 --max-batch 64 --version-compatible --exclude-lean-runtime --hardware-compatible --strip-weights "
+    "--tf32"
+)
+
+
+def test_the_command_to_rebuild_has_the_options_of_the_build(engine):
+    onnx = engine.with_name("rrid.fp16.onnx")
+    assert rebuild_command(engine, BUILT_OTHERWISE) == (
+        f"rrid-edge export {onnx} {OPTIONS} --weak-typing --optimization-level 0"
+    )
+    old = replace(BUILT_OTHERWISE, machine=replace(HERE, tensorrt="8.6.2"))
+    assert rebuild_command(engine, old) == f"rrid-edge export {onnx} {OPTIONS} --optimization-level 0"
+    assert rebuild_command(engine, SIDECAR) == rebuild_command(engine, None) == f"rrid-edge export {onnx}"
+    with pytest.raises(ModelFileError) as caught:
+        BUILT_OTHERWISE.check_fits(replace(HERE, tensorrt="8.6.2"), engine)
+    assert caught.value.message.endswith(rebuild_command(engine, BUILT_OTHERWISE))
+
+
+def test_the_command_to_rebuild_names_the_target_and_the_folder(tmp_path):
+    target = RtxTarget(("7.5", "8.9"), later=False)
+    sidecar = replace(SIDECAR, rtx=RtxBuild(target, inspected=False), onnx_beside=False)
+    assert rebuild_command(tmp_path / "a b" / "rrid.fp16.rtx", sidecar) == (
+        "rrid-edge export .../rrid.fp16.onnx --for rtx --compute-capability 7.5 --compute-capability 8.9 "
+        f"--output '{tmp_path}/a b'"
+    )
 
 
 def _change(*keys: str, value: object):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.tensorrt import lean
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import MissingDependencyError, ModelFileError, OutputError, UsageError
-from rrid_edge.model.engine_sidecar import EngineSidecar
+from rrid_edge.model import rebuild
+from rrid_edge.model.engine_sidecar import EngineSidecar, Profile
+from rrid_edge.model.rebuild import DEFAULT_BATCHES
 from rrid_edge.model.rtx_target import RtxTarget
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
@@ -57,13 +60,24 @@ def test_options_reach_the_builder_and_the_sidecar(recent, onnx_path, tmp_path):
     assert [path.name for path in (tmp_path / "t").iterdir()] == ["tensorrt-10.13.3.9-sm87.timing"]
 
 
-def test_every_setting_but_the_files_precision_is_an_option():
+def _export_options() -> list[Any]:
     command: Any = typer.main.get_command(app)
-    given = {option.name for option in command.commands["export"].params}
+    return list(command.commands["export"].params)
+
+
+def test_every_setting_but_the_files_precision_is_an_option():
+    given = {option.name for option in _export_options()}
     assert {item.name for item in fields(BuildSettings)} - given == {"precision", "workspace_mib", "rtx"}
     assert settings_of({"workspace": 77, "tf32": True}) == BuildSettings(workspace_mib=77, tf32=True)
     for_rtx = settings_of({"target": Target.RTX, "compute_capability": ["8.9"]})
     assert for_rtx == BuildSettings(rtx=RtxTarget(("8.9",), later=False))
+
+
+def test_a_command_to_rebuild_is_understood_and_leaves_defaults_out(onnx_path):
+    assert BuildSettings().profile == Profile(*DEFAULT_BATCHES)
+    options = {option for declared in _export_options() for option in (*declared.opts, *declared.secondary_opts)}
+    written = {word for word in Path(rebuild.__file__).read_text().split('"') if word.startswith("--")}
+    assert {word for word in written if "{" not in word} <= options
 
 
 def test_output_takes_engine_sidecar_and_timing_cache(recent, onnx_path, tmp_path):
