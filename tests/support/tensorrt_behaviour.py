@@ -22,6 +22,7 @@ from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from support.cuda_standin import CudaStandin, install_cuda
 from support.tensorrt_contexts import contexts, enqueued
 from support.tensorrt_layers import answer
+from support.tensorrt_parser import complaint
 from support.tensorrt_standin import RTX_GENERATIONS, build_module
 
 MAGIC = b"ftrt"
@@ -255,6 +256,8 @@ def _parsing(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         world.parser_logger = logger
 
     def parse(self: Any, model: str) -> bool:
+        if found := complaint(Path(model), world.version):
+            world.parser_errors.append(found)
         if world.parser_errors:
             return False
         self.fake_network.fake_spec = read_spec(Path(model))

@@ -34,7 +34,7 @@ _NOT_LOADED: Final = re.compile(
     r"unable to (?:load|open|find)|(?:could|can)not (?:load|open|find)|failed to|no such file"
 )
 _DRIVER: Final = re.compile(
-    r"driver version is insufficient|insufficientdriver|cudaerror 35\b|unsupported display driver"
+    r"driver version is insufficient|insufficientdriver|cudaerror 35\b|failure with error:? 35\b|unsupported display"
 )
 _FAULT: Final = re.compile(
     r"illegal (?:memory access|instruction)|launch ?failure|unspecified launch|misaligned ?address|device-side assert"

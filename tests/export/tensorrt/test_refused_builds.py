@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import ArtefactError, GpuFaultError, MissingDependencyError, ModelFileError, UsageError
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
-from support.onnx_models import save_tiny_model
+from support.onnx_models import save_changed_model, save_tiny_model, tiny_model
 from support.tensorrt_behaviour import NO_KERNEL, install
 from support.tensorrt_standin import VERSIONS
 
@@ -88,8 +89,13 @@ def test_a_timing_cache_that_does_not_fit_is_not_the_reason(world, onnx_path, en
 
 
 def test_a_builder_that_does_not_start_gives_its_reason(world, onnx_path, engine_path):
-    world.builder_error = "6: CUDA initialization failure with error: 35"
-    with pytest.raises(ArtefactError, match=r"refused starting its builder \(6: CUDA initialization failure"):
+    world.builder_error = "6: no builder"
+    with pytest.raises(ArtefactError, match=r"refused starting its builder \(6: no builder\)"):
+        build_engine(onnx_path, engine_path)
+    world.builder_error = "6: CUDA initialization failure with error: 35. Please check your CUDA installation"
+    with pytest.raises(
+        MissingDependencyError, match=r"\(6: CUDA initialization failure .*driver is missing or too old"
+    ):
         build_engine(onnx_path, engine_path)
 
 
@@ -117,6 +123,22 @@ def test_a_file_that_is_no_onnx_names_no_node(monkeypatch, onnx_path, engine_pat
     world.parser_errors = ["Failed to parse the ONNX model. In parse at /_src/parser.cpp:12"]
     with pytest.raises(ModelFileError, match="cannot read this model: Failed to parse the ONNX model; export it again"):
         build_engine(onnx_path, engine_path)
+
+
+def test_computed_weights_need_the_kernels_shape_before_10_4(world, tmp_path, engine_path):
+    model, path = tiny_model(), tmp_path / "rrid.onnx"
+    model.graph.node.insert(5, helper.make_node("Identity", ["kernel"], ["computed"], "compute"))
+    model.graph.node.insert(6, helper.make_node("Conv", ["pooled", "computed"], ["unused"], "conv"))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "kernel"))
+    save_changed_model(path, model)
+    if world.version in ("8.6.0", "10.3.0"):
+        with pytest.raises(ModelFileError, match=r"cannot read this model: .*conv: the kernel's shape is unknown"):
+            build_engine(path, engine_path)
+        world.parser_errors.clear()
+    else:
+        build_engine(path, engine_path)
+    model.graph.node[6].attribute.append(helper.make_attribute("kernel_shape", [1, 1]))
+    build_engine(save_changed_model(path, model), engine_path)
 
 
 def test_a_parser_without_errors_gives_those_of_the_log(world, onnx_path, engine_path, monkeypatch):
