@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rrid_edge.errors import GpuFaultError, MissingDependencyError, RridEdgeError, UsageError
-from rrid_edge.machine.advice import bindings, driver_update, missing_package
+from rrid_edge.machine.advice import bindings, driver_check, driver_update, missing_package
 from rrid_edge.machine.facts import installed_version, numbers
 from rrid_edge.machine.gpu import CudaVersion, cuda_version, driver_cuda, this_gpu
 
@@ -246,8 +246,8 @@ def out_of_memory(doing: str, room: str) -> UsageError:
 
 def _no_gpu(reason: str) -> MissingDependencyError:
     return MissingDependencyError(
-        f"no NVIDIA GPU answers here ({reason}): TensorRT needs a GPU and its driver; check with nvidia-smi, or use "
-        "the ONNX file on the CPU with the runtime openvino or onnxruntime",
+        f"no NVIDIA GPU answers here ({reason}): TensorRT needs a GPU and its driver; {driver_check(this_gpu())}, or "
+        "use the ONNX file on the CPU with the runtime openvino or onnxruntime",
         parameter="runtime",
     )
 

@@ -72,6 +72,17 @@ def jetson_advice(gpu: Gpu) -> str:
     )
 
 
+def driver_check(gpu: Gpu) -> str:
+    """Where to look if the driver does not answer, as a part of a message."""
+    if gpu.kind == "jetson":
+        return "check that JetPack is installed, and start a container with: docker run --runtime nvidia"
+    if gpu.kind == "wsl2":
+        return "check with nvidia-smi, and set LD_LIBRARY_PATH=/usr/lib/wsl/lib"
+    if gpu.present:
+        return "check with nvidia-smi, and start a container with: docker run --gpus all"
+    return "check with nvidia-smi"
+
+
 def driver_update(gpu: Gpu) -> str:
     """How to get a newer driver, as the end of a message."""
     if gpu.kind == "jetson":

@@ -129,7 +129,7 @@ def find_gpu(system: Path = SYSTEM, *, architecture: str, cuda: CudaVersion | No
         return Gpu("wsl2", architecture, "", cuda)
     if any((system / name).exists() for name in (_KERNEL_DRIVER, *_SERVER_DEVICES)):
         return Gpu("server", architecture, _driver(system), cuda)
-    return Gpu("none", architecture, has_card=_has_card(system))
+    return Gpu("none", architecture, "", cuda, has_card=_has_card(system))
 
 
 def is_jetson(system: Path = SYSTEM) -> bool:

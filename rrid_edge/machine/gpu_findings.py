@@ -92,6 +92,10 @@ def _no_driver(facts: MachineFacts) -> Finding:
     remedy = "install NVIDIA's driver (nvidia-smi then answers); in a container: docker run --gpus all ..."
     if wanted:
         return Finding("gpu", "problem", f"no NVIDIA driver, but {' and '.join(wanted)} need one", remedy)
+    if facts.gpu.cuda is not None:
+        served = ".".join(map(str, facts.gpu.cuda))
+        detail = f"libcuda.so.1 serves CUDA {served}, but no GPU is visible (/dev/nvidia0)"
+        return Finding("gpu", "missing", detail, "in a container: docker run --gpus all ...")
     if facts.gpu.has_card:
         return Finding("gpu", "missing", "an NVIDIA card without NVIDIA's driver: CPU runtimes are used", remedy)
     return Finding("gpu", "note", facts.gpu.describe())

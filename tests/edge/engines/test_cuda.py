@@ -170,6 +170,24 @@ def test_a_missing_library_is_one_line(standin, monkeypatch):
         Cuda()
 
 
+@pytest.mark.parametrize(
+    ("gpu", "said"),
+    [
+        (Gpu("none", "x86_64"), "check with nvidia-smi, or use"),
+        (SERVER, "check with nvidia-smi, and start a container with: docker run --gpus all, or use"),
+        (ORIN, "check that JetPack is installed, and start a container with: docker run --runtime nvidia, or use"),
+        (Gpu("wsl2", "x86_64"), "check with nvidia-smi, and set LD_LIBRARY_PATH=/usr/lib/wsl/lib, or use"),
+    ],
+    ids=["none", "server", "jetson", "wsl2"],
+)
+def test_a_gpu_that_does_not_answer_says_where_to_look(standin, monkeypatch, gpu, said):
+    standin.devices = 0
+    monkeypatch.setattr(cuda_module, "this_gpu", lambda: gpu)
+    with pytest.raises(MissingDependencyError, match=r"no NVIDIA GPU answers here \(0 devices\)") as caught:
+        Cuda()
+    assert said in caught.value.message
+
+
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda", None)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)

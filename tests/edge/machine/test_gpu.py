@@ -184,6 +184,7 @@ def test_the_wrong_bindings_on_jetpack_6_have_their_command(tmp_path):
             "libcuda.so.1 cannot be loaded",
             "in a container: docker run --gpus all ...",
         ),
+        (Recorded({}, (12, 4)), "gpu", "libcuda.so.1 serves CUDA 12.4, but no GPU is visible", "docker run --gpus all"),
         (Recorded(CARD), "gpu", "an NVIDIA card without NVIDIA's driver", "install NVIDIA's driver"),
         (
             Recorded(JETPACK_62, (12, 6), {}, "aarch64"),
