@@ -47,7 +47,9 @@ class OnnxRuntimeCudaEngine(BatchEngine):
         spec = read_checked_spec(path)
         runtime = import_onnxruntime("gpu")
         if PROVIDER not in runtime.get_available_providers():
-            raise _no_provider("the installed onnxruntime was built without it", "pip uninstall -y onnxruntime, then ")
+            raise _no_provider(
+                "the installed onnxruntime was built without it", f"pip uninstall -y onnxruntime, then {gpu_advice()}"
+            )
         self._cuda = Cuda()
         _refuse_newer_than_driver()
         self._cuda.select_device()
@@ -154,7 +156,8 @@ def _open_on_gpu(runtime: Any, path: Path, stream: int) -> Any:  # noqa: ANN401 
         session = open_session(path, options, cuda_providers(stream), enable_fallback=0)
     # Without its libraries ONNX Runtime drops the provider with a warning and runs on the CPU.
     if PROVIDER not in session.get_providers():
-        raise _no_provider(f"it did not start: {_missing_library() or said or 'ONNX Runtime gave no reason'}")
+        built, reason = onnxruntime_cuda(), _missing_library() or said or "ONNX Runtime gave no reason"
+        raise _no_provider(f"it did not start: {reason}", onnxruntime_command(built[0]) if built else gpu_advice())
     return session
 
 
@@ -200,12 +203,10 @@ def _refuse_newer_than_driver() -> None:
         )
 
 
-def _no_provider(reason: str, before: str = "") -> MissingDependencyError:
+def _no_provider(reason: str, mend: str) -> MissingDependencyError:
     gpu = this_gpu()
     if gpu.kind == "jetson" or not gpu.is_x86:
         mend = "build a TensorRT engine instead: rrid-edge export MODEL.onnx"
-    else:
-        mend = f"{before}{gpu_advice(gpu)}"
     return MissingDependencyError(
         f"ONNX Runtime's CUDA provider is not usable ({reason}): {mend}; or use the runtime onnxruntime on the CPU",
         parameter="runtime",

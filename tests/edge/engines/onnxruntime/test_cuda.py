@@ -125,21 +125,26 @@ def library(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "command"),
+    ("gpu", "built", "command"),
     [
-        (SERVER, "pip install 'rrid-edge[gpu-cu12]'; or use the runtime onnxruntime on the CPU"),
-        (replace(SERVER, cuda=(13, 0)), "pip install 'rrid-edge[gpu-cu1"),
-        (JETSON, "build a TensorRT engine instead: rrid-edge export MODEL.onnx"),
+        (SERVER, None, "pip install 'rrid-edge[gpu-cu12]'; or use the runtime onnxruntime on the CPU"),
+        (SERVER, (12, 8), "pip install 'onnxruntime-gpu[cuda,cudnn]>=1.21,<1.25'; or"),
+        (replace(SERVER, cuda=(13, 0)), (13, 0), "pip install 'onnxruntime-gpu[cuda,cudnn]>=1.28'; or"),
+        (JETSON, (12, 6), "build a TensorRT engine instead: rrid-edge export MODEL.onnx"),
     ],
-    ids=["cuda12", "cuda13", "jetson"],
+    ids=["unknown", "cuda12", "cuda13", "jetson"],
 )
-def test_a_provider_without_its_libraries_names_them_and_the_command(world, path, library, monkeypatch, gpu, command):
+def test_a_provider_without_its_libraries_names_them_and_the_command(
+    world, path, library, monkeypatch, gpu, built, command
+):
     world.started = ["CPUExecutionProvider"]
     monkeypatch.setattr(cuda_module, "this_gpu", lambda: gpu)
+    monkeypatch.setattr("rrid_edge.machine.advice.this_gpu", lambda: gpu)
+    monkeypatch.setattr(cuda_module, "onnxruntime_cuda", lambda: built)
     with pytest.raises(MissingDependencyError) as caught:
         OnnxRuntimeCudaEngine(path)
     assert f"(it did not start: {MISSING}): {command}" in caught.value.message
-    assert ("[gpu" in caught.value.message) == (gpu is not JETSON)
+    assert ("pip install" in caught.value.message) == (gpu is not JETSON)
     assert world.cuda.live == 0
 
 
