@@ -181,7 +181,7 @@ def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None, *, to_serve:
 
 
 def _refuse_options(context: typer.Context, kind: Kind, *, builds: bool) -> None:
-    """Refuse options that have no effect on a file of this kind.
+    """Refuse options that have no effect on a file of this kind, and folders that cannot be written.
 
     Args:
         context: the command's context.
@@ -190,9 +190,14 @@ def _refuse_options(context: typer.Context, kind: Kind, *, builds: bool) -> None
 
     Raises:
         UsageError: names the options.
+        OutputError: names the folder.
     """
+    from rrid_edge.files import check_writable
     from rrid_edge.model.names import Kind
 
+    for folder in (context.params[name] for name in ("output", "triton", "deepstream")):
+        if folder is not None:
+            check_writable(folder)
     if kind in (Kind.ONNX, Kind.ENGINE):
         refuse_network_options(context)
         refuse_weights(context.params["weights"], context.params["checkpoint"])

@@ -76,6 +76,8 @@ def _engine_rows(sidecar: EngineSidecar) -> list[tuple[str, str]]:
     """Facts of an engine only: machine, batch sizes, layers and build."""
     profile, proof = sidecar.profile, sidecar.proof
     chosen = [name.replace("_", " ") for name, value in asdict(sidecar.flags).items() if value is True]
+    if sidecar.flags.optimization_level is not None:
+        chosen.append(f"optimization level {sidecar.flags.optimization_level}")
     return [
         ("built from", f"{printable(sidecar.onnx_name)}, sha256 {sidecar.onnx_sha256}, {_built(sidecar)}"),
         ("runs on", _where(sidecar)),

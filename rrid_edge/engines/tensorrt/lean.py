@@ -18,6 +18,7 @@ LEAN_RUNTIME_VARIABLE = "RRID_EDGE_LEAN_RUNTIME"
 """Environment variable with the path of the lean runtime that plans without one are opened with."""
 
 _WHEEL = "tensorrt_lean_libs"  # the import package of the wheels tensorrt-lean, tensorrt-lean-cu12-libs, ...
+_WHEELS = ("-cu13", "-cu12", "")  # endings of their names
 _MAPS = Path("/proc/self/maps")
 
 
@@ -28,13 +29,15 @@ def load_lean_runtime(tensorrt: str) -> str | None:
     loader finds a library that is loaded already by its name.
 
     Args:
-        tensorrt: version of TensorRT, for example ``10.3.0``. Only its major version counts.
+        tensorrt: version of TensorRT, for example ``10.3.0``. A wheel of another version is passed over. Elsewhere only
+            the major version is known, from the name of the file.
 
     Returns:
         The path or name of the library; None if no library can be loaded.
     """
     name = library_name(tensorrt)
-    for library in (*_in_wheel(name), *_beside_tensorrt(name), name):
+    in_wheel = list(_in_wheel(name)) if other_wheel(tensorrt) is None else []
+    for library in (*in_wheel, *_beside_tensorrt(name), name):
         with suppress(OSError):
             load_library(library)
             return library
@@ -61,11 +64,25 @@ def missing_lean_runtime(tensorrt: str, purpose: str, otherwise: str) -> Missing
     major = version_numbers(tensorrt)[0]
     wheel = _wheel_of_lean_runtime()
     install = f"pip install '{wheel}=={tensorrt}'" if wheel else f"sudo apt install libnvinfer-lean{major}"
+    other = other_wheel(tensorrt)
+    missing = "which is not installed" if other is None else f"but {other} is installed"
     return MissingDependencyError(
-        f"{purpose} needs the lean runtime of TensorRT {tensorrt} ({library_name(tensorrt)}), which is not installed: "
+        f"{purpose} needs the lean runtime of TensorRT {tensorrt} ({library_name(tensorrt)}), {missing}: "
         f"{install}, or {otherwise}",
         parameter=("version_compatible", "exclude_lean_runtime"),
     )
+
+
+def other_wheel(tensorrt: str) -> str | None:
+    """Name and version of an installed wheel of the lean runtime of another version; None if there is none."""
+    for ending in _WHEELS:
+        name = f"tensorrt-lean{ending}-libs"
+        with suppress(importlib.metadata.PackageNotFoundError, ValueError):
+            installed, wanted = version_numbers(importlib.metadata.version(name)), version_numbers(tensorrt)
+            parts = min(len(installed), len(wanted))
+            if installed[:parts] != wanted[:parts]:
+                return f"{name} {importlib.metadata.version(name)}"
+    return None
 
 
 def library_name(tensorrt: str) -> str:
@@ -95,7 +112,7 @@ def _wheel_of_lean_runtime() -> str | None:
     """The package on PyPI that fits the installed TensorRT; None if that did not come from PyPI."""
     if is_jetson():
         return None  # pip must not install TensorRT over JetPack's
-    for ending in ("-cu13", "-cu12", ""):
+    for ending in _WHEELS:
         with suppress(importlib.metadata.PackageNotFoundError):
             importlib.metadata.version(f"tensorrt{ending}-libs")
             return f"tensorrt-lean{ending}-libs"

@@ -57,6 +57,7 @@ def test_options_reach_the_builder_and_the_sidecar(recent, onnx_path, tmp_path):
     assert (flags.version_compatible, flags.exclude_lean_runtime) == (True, True)
     assert recent.configs[0].fake_builder_optimization_level == 2
     assert {"FP16", "TF32", "VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"} <= recent.configs[0].fake_flag_names
+    assert "tf32, exclude lean runtime, optimization level 2" in rrid_edge("info", onnx_path.with_suffix(".engine")).out
     assert [path.name for path in (tmp_path / "t").iterdir()] == ["tensorrt-10.13.3.9-sm87.timing"]
 
 
@@ -113,6 +114,13 @@ def test_options_of_an_engine_are_refused_where_none_is_built(recent, tmp_path):
         f"--max-batch 64 --weak-typing --tf32 --timing-cache t --tensorrt-log {tmp_path / 'l'}: no engine is built",
         "add --fp16 or --int8",
     )
+
+
+@pytest.mark.parametrize("option", ["--output", "--triton", "--deepstream"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_network_is_loaded(tmp_path, option):
+    (tmp_path / "file").write_text("")
+    outcome = rrid_edge("export", tmp_path / "best.safetensors", option, tmp_path / "file" / "folder")
+    refused(outcome, OutputError("").exit_code, "file/folder: cannot be written (Not a directory)")
 
 
 def test_options_of_a_network_are_refused_with_an_onnx_file(recent, onnx_path):
@@ -212,6 +220,23 @@ def test_the_lean_runtime_of_tensorrt_from_pypi_is_a_wheel(monkeypatch, tmp_path
     assert message.endswith("not installed: pip install 'tensorrt-lean-cu12-libs==10.3.0', or that")
     monkeypatch.setattr("rrid_edge.machine.gpu._JETSON_RELEASE", tmp_path)
     assert "pip" not in lean.missing_lean_runtime("10.3.0", "this", "that").message
+
+
+def test_a_wheel_of_another_version_is_named_and_not_loaded(monkeypatch, tmp_path):
+    def version(name):
+        if name != "tensorrt-lean-cu12-libs":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "10.9.0.34"
+
+    (tmp_path / lean._WHEEL).mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(lean, "load_library", lambda _name: None)
+    monkeypatch.setattr(lean, "_MAPS", tmp_path / "absent")
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert lean.load_lean_runtime("10.3.0") == "libnvinfer_lean.so.10"
+    assert lean.load_lean_runtime("10.9.0") == str(tmp_path / lean._WHEEL / "libnvinfer_lean.so.10")
+    message = lean.missing_lean_runtime("10.3.0", "this", "that").message
+    assert "(libnvinfer_lean.so.10), but tensorrt-lean-cu12-libs 10.9.0.34 is installed: " in message
 
 
 def test_the_lean_runtime_is_looked_for_in_the_wheel_and_beside_tensorrt(monkeypatch, tmp_path):
