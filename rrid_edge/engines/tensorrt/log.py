@@ -104,6 +104,8 @@ class _LogFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileExistsError as error:
+            raise _unwritable(path, f"{printable(path.parent)} is a file", remedy) from error
         except (OSError, ValueError) as error:
             raise _unwritable(path, getattr(error, "strerror", None) or str(error), remedy) from error
 
