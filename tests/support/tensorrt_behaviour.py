@@ -61,6 +61,7 @@ class TensorRTStandin:
         self.cuts_names = False  # the inspector gives only names
         self.half_tail = False  # the engine computes the norm in float16
         self.cache_fits = True
+        self.cache_serialises = True
         self.lean_runtimes = {f"libnvinfer_lean.so.{self.generation}": version}  # library -> its version
         self.progress: list[tuple[str, ...]] = []
         self.configs: list[Any] = []
@@ -195,7 +196,9 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         "IBuilderConfig.create_timing_cache": create_cache,
         "IBuilderConfig.set_timing_cache": set_cache,
         "IBuilderConfig.get_timing_cache": lambda self: self.fake_cache,
-        "ITimingCache.serialize": lambda self: world.host_memory(self.fake_content + b"+times"),
+        "ITimingCache.serialize": lambda self: (
+            world.host_memory(self.fake_content + b"+times") if world.cache_serialises else None
+        ),
         "IProgressMonitor.__init__": lambda self: setattr(self, "fake_ready", True),
         "Dims.__init__": lambda self, shape=(): setattr(self, "fake_shape", tuple(shape)),
     }

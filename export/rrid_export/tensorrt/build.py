@@ -156,7 +156,8 @@ class _Build:
             raise self._refused(f"building an engine with {self.settings.workspace_mib} MiB of workspace")
         # RTX times no kernels. There the calls for a timing cache do nothing, and will go away.
         cache = config.get_timing_cache() if self.settings.rtx is None else None
-        return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+        times = None if cache is None else cache.serialize()
+        return bytes(plan), b"" if times is None else bytes(times)
 
     @property
     def inspected(self) -> bool:

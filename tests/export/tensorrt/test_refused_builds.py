@@ -88,6 +88,12 @@ def test_a_timing_cache_that_does_not_fit_is_not_the_reason(world, onnx_path, en
         build_engine(onnx_path, engine_path)
 
 
+def test_a_timing_cache_that_cannot_be_kept_is_left_out(world, onnx_path, engine_path):
+    world.cache_serialises = False
+    build_engine(onnx_path, engine_path)
+    assert not list(engine_path.parent.glob("*.timing"))
+
+
 def test_a_builder_that_does_not_start_gives_its_reason(world, onnx_path, engine_path):
     world.builder_error = "6: no builder"
     with pytest.raises(ArtefactError, match=r"refused starting its builder \(6: no builder\)"):
