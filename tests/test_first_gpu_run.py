@@ -51,7 +51,7 @@ def place(tmp_path):
 
 
 def _run(place: Path, *arguments: str, standin: str = "10.13.3.9", only: str = "") -> subprocess.CompletedProcess[str]:
-    paths = [ROOT / "tests" / "support" / "gpu_shim", ROOT / "tests", *(ROOT / name for name in ("", "export"))]
+    paths = [ROOT / "tests" / "support" / "gpu_shim", ROOT / "tests"]
     given = {"PYTHON": sys.executable, "RRID_EDGE_STANDIN": standin, "OMP_NUM_THREADS": "1"}
     given |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
     environment = {**os.environ, **given, **({"ONLY": only} if only else {})}

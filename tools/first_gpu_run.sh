@@ -7,9 +7,9 @@
 #   CROPS   folder of real crops, on which engines are compared with the ONNX files
 #   OUT     folder to write; default: first-gpu-run-HOST-TIME in the current folder. The archive is OUT.tgz.
 #
-# Every step has its own time limit, and goes on after a failure. A step whose program or package is absent is skipped.
-# Set ONLY to a pattern of bash to run some steps again: ONLY='2*' tools/first_gpu_run.sh ...
-# Set PYTHON to the Python that has rrid-edge; default: python3.
+# Every step has its own time limit. The run goes on after a failure. A step whose program or package is absent is skipped.
+# Set ONLY to a pattern of bash to run some steps; most need the builds: ONLY='@(1*|2*)' tools/first_gpu_run.sh ...
+# Set PYTHON to the Python that has the dependencies of rrid-edge; default: python3. The code is that of this checkout.
 #
 # Exit codes: 0 every step passed or was skipped; 1 some failed, their names are printed; 2 wrong use; 3 no GPU that
 # TensorRT can use. The archive holds logs, sidecars and reports: no crops, no models, no engines. Reports and logs can
@@ -27,6 +27,8 @@ TOOLS=$(cd "$(dirname "$0")" && pwd)
 ROOT=$(dirname "$TOOLS")
 PYTHON=${PYTHON:-python3}
 PATH=$PATH:/usr/src/tensorrt/bin  # trtexec on a Jetson
+# What runs is the code of this checkout: PYTHON has to have its dependencies only.
+export PYTHONPATH=$ROOT:$ROOT/train:$ROOT/export:$ROOT/calib${PYTHONPATH:+:$PYTHONPATH}
 mkdir -p "$OUT/models" "$OUT/logs" || exit 2
 OUT=$(cd "$OUT" && pwd)
 STEPS=$OUT/steps.tsv

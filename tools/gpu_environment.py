@@ -21,6 +21,7 @@ from rrid_edge.errors import RridEdgeError
 FILES = ("/etc/nv_tegra_release", "/etc/os-release", "/proc/driver/nvidia/version", "/proc/version")
 DEVICES = ("/dev/nvhost-gpu", "/dev/nvgpu", "/dev/nvidia0", "/dev/dxg")
 COMMANDS = (
+    ("git", "-C", str(Path(__file__).parent), "log", "-1", "--format=%H %cs"),
     ("nvidia-smi",),
     ("nvpmodel", "-q"),
     ("jetson_clocks", "--show"),
