@@ -70,7 +70,7 @@ def export_onnx(
         OutputError: the file cannot be written.
     """
     with atomic_output(path) as partial:  # before the trace, so that a folder that cannot be written costs no time
-        model = _trace(branch)
+        model = trace_branch(branch)
         model.producer_name, model.producer_version = "rrid-edge", spec.version
         partial.write_bytes(contract_file(model.SerializeToString(), spec))
         check_onnx(partial, spec, branch)
@@ -148,7 +148,7 @@ def _shape(value: Any) -> tuple[int, list[int]]:  # noqa: ANN401 - a protobuf me
     return tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim[1:]]
 
 
-def _trace(branch: InferenceBranch) -> Any:  # noqa: ANN401 - a protobuf message
+def trace_branch(branch: InferenceBranch) -> Any:  # noqa: ANN401 - a protobuf message
     """Trace the branch to an ONNX model in :data:`OPSET`."""
     config = branch.config
     pixels = np.zeros((_TRACED_BATCH, config.height_px, config.width_px, 3), np.uint8)

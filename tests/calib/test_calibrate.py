@@ -419,7 +419,9 @@ def test_a_model_that_fails_parity_is_not_written(monkeypatch, model_path, datas
 def test_export_calibrates_and_compares_with_pytorch(lenient, exported, smallest_dataset, tmp_path, monkeypatch):
     (tmp_path / "narrow.pth").touch()
     monkeypatch.setattr("rrid_export.source.load_source", lambda _path, **_size: narrow_source())
-    monkeypatch.setattr("rrid_export.onnx._trace", lambda _branch: onnx.load(exported))  # traced from this network
+    monkeypatch.setattr(
+        "rrid_export.onnx.trace_branch", lambda _branch: onnx.load(exported)
+    )  # traced from this network
     monkeypatch.setattr("rrid_calib.forms.TOP1_TARGET", 0.0)
     monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.9)  # the first form will do
     arguments = ["export", tmp_path / "narrow.pth", "-o", tmp_path / "m", "--int8", "--calib", smallest_dataset]

@@ -190,7 +190,7 @@ def test_a_failed_check_leaves_no_file(tiny, tiny_file, tmp_path, monkeypatch):
     def refuse(_path):
         raise CheckFailedError("no")
 
-    monkeypatch.setattr("rrid_export.onnx._trace", _traced_before(tiny_file.parent))
+    monkeypatch.setattr("rrid_export.onnx.trace_branch", _traced_before(tiny_file.parent))
 
     with pytest.raises(CheckFailedError):
         export_onnx(InferenceBranch(tiny.model).eval(), tiny.spec(), tmp_path / "out" / "m.onnx", accept=refuse)
@@ -228,7 +228,7 @@ def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(narrow_export,
     monkeypatch.setattr(TorchEngine, "_run_batch", counted)
     (tmp_path / "narrow.pth").touch()
     monkeypatch.setattr("rrid_export.source.load_source", lambda _path, **_size: narrow_source())
-    monkeypatch.setattr("rrid_export.onnx._trace", _traced_before(narrow_export))
+    monkeypatch.setattr("rrid_export.onnx.trace_branch", _traced_before(narrow_export))
     output = ("-o", tmp_path / "m", "--triton", tmp_path / "t")
     outcome = rrid_edge("export", tmp_path / "narrow.pth", "--fp16", *output)
     refused(

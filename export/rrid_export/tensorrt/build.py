@@ -144,7 +144,7 @@ class _Build:
             self.network_proof = count_network(self.trt, network)
             set_target_rtx(self.trt, config, self.settings.rtx)
         else:
-            _load_timing_cache(self.trt, config, timing_cache_path(self.settings, engine_path, self.machine))
+            load_timing_cache(self.trt, config, timing_cache_path(self.settings, engine_path, self.machine))
         if generation(self.trt) >= 10:
             watch_trt10_11(self.trt, config, self.progress)
         self.errors.clear()  # a timing cache that does not fit is an error in the log, but not the reason of a failure
@@ -236,7 +236,7 @@ class _Build:
         ).error(self.errors)
 
 
-def _load_timing_cache(trt: ModuleType, config: trt.IBuilderConfig, path: Path) -> None:
+def load_timing_cache(trt: ModuleType, config: trt.IBuilderConfig, path: Path) -> None:
     """Use the kernel times of earlier builds, or an empty cache if TensorRT refuses them."""
     earlier = b""
     with contextlib.suppress(OSError):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import check_tensorrt10_builder
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.engines.opening import open_engine
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
@@ -243,3 +245,18 @@ def test_the_sidecar_is_read_as_written(world, onnx_path, tmp_path):
     written = build_engine(onnx_path, path, RTX)
     assert EngineSidecar.read(path).rtx == written.rtx
     assert json.loads(sidecar_path(path).read_text())["runtime"] == "tensorrt-rtx"
+
+
+@pytest.mark.parametrize(
+    ("machine", "code", "words"),
+    [
+        ("x86_64", 1, "skipped: TensorRT for RTX 1.4.0.76 cannot be had here (no such package)"),
+        ("aarch64", 0, "skipped"),
+    ],
+)
+def test_the_check_on_the_api_of_10_is_skipped_with_a_word(monkeypatch, capsys, machine, code, words):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    failed = SimpleNamespace(returncode=code, stderr="a warning\nno such package")
+    monkeypatch.setattr("check_tensorrt10_builder.subprocess.run", lambda *_words, **_options: failed)
+    assert check_tensorrt10_builder.main([]) == 0
+    assert words in capsys.readouterr().out
