@@ -7,7 +7,8 @@
 #   CROPS   folder of real crops, on which engines are compared with the ONNX files
 #   OUT     folder to write; default: first-gpu-run-HOST-TIME in the current folder. The archive is OUT.tgz.
 #
-# Every step has its own time limit. The run goes on after a failure. A step whose program or package is absent is skipped.
+# Every step has its own time limit. The run goes on after a failure. Steps whose program or package is absent are
+# skipped.
 # Set ONLY to a pattern of bash to run some steps; most need the builds: ONLY='@(1*|2*)' tools/first_gpu_run.sh ...
 # Set PYTHON to the Python that has the dependencies of rrid-edge; default: python3. The code is that of this checkout.
 #
@@ -16,7 +17,7 @@
 # name files of CROPS.
 set -u
 
-usage() { sed -n '2,19s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,20s/^# \{0,1\}//p' "$0"; }
 [ $# -ge 2 ] && [ $# -le 3 ] || { usage >&2; exit 2; }
 MODELS=$1 CROPS=$2 OUT=${3:-first-gpu-run-$(uname -n)-$(date +%Y%m%d-%H%M%S)}
 for folder in "$MODELS" "$CROPS"; do
@@ -36,6 +37,7 @@ printf 'step\tcode\tseconds\tcommand\n' >"$STEPS"
 
 # -- running steps -----------------------------------------------------------------------------------------------------
 
+# shellcheck disable=SC2053  # ONLY is a pattern
 wanted() { [[ $1 == ${ONLY:-*} ]]; }
 
 # step NAME LIMIT COMMAND...: run a command for at most LIMIT seconds; what it and TensorRT say goes to files.
@@ -54,11 +56,12 @@ step() {
 }
 
 # optional NAME LIMIT COMMAND...: the same; exit code 3 says that a package is absent, which is no failure.
+# shellcheck disable=SC2329  # edge calls it
 optional() {
   step "$@"
   local code=$?
-  [ $code = 3 ] && wanted "$1" && sed -i "s/^\($1\t\)3\t/\1skipped\t/" "$STEPS"
-  return $code
+  [ "$code" = 3 ] && wanted "$1" && sed -i "s/^\($1\t\)3\t/\1skipped\t/" "$STEPS"
+  return "$code"
 }
 
 # skip NAME REASON: note a step that cannot run here.
@@ -113,11 +116,14 @@ engine_of() {
 
 FP16=$(onnx_of fp16) INT8=$(onnx_of int8) FP32=$(onnx_of fp32)
 BEST=${FP16:-${FP32:-$INT8}} BEST_PRECISION=fp16
-[ -n "$BEST" ] || { echo "$MODELS: there is no ONNX file; write one with: rrid-edge export CHECKPOINT --fp16" >&2; exit 2; }
+if [ -z "$BEST" ]; then
+  echo "$MODELS: there is no ONNX file; write one with: rrid-edge export CHECKPOINT --fp16" >&2
+  exit 2
+fi
 [ "$BEST" = "$FP32" ] && BEST_PRECISION=fp32
 [ "$BEST" = "$INT8" ] && BEST_PRECISION=int8
 ENGINE=$(engine_of "$BEST" $BEST_PRECISION)
-GOLDENS=$(ls "$OUT"/models/*.goldens.npz 2>/dev/null | head -n 1)
+GOLDENS=$(find "$OUT/models" -name '*.goldens.npz' | sort | head -n 1)
 
 # -- 0 to 2 minutes: what is here --------------------------------------------------------------------------------------
 
@@ -161,13 +167,16 @@ built 30-bench "$ENGINE" && edge step 30-bench 600 bench --quick --model "$ENGIN
 if command -v trtexec >/dev/null; then
   COMMAND=$OUT/logs/31-trtexec-command.sh
   mkdir -p "$OUT/trtexec"
+  # shellcheck disable=SC2016  # the inner bash expands it
   step 31-trtexec-command 60 bash -c 'exec "${@:2}" >"$1"' - "$COMMAND" \
     "$PYTHON" -m rrid_edge.cli export "$BEST" --print-trtexec --output "$OUT/trtexec"
   BUILT=$(engine_of "$BEST" $BEST_PRECISION "$OUT/trtexec")
   step 32-trtexec-build 900 bash "$COMMAND"
-  built 33-trtexec-adopt "$BUILT" && edge step 33-trtexec-adopt 300 engine adopt "$BUILT" --onnx "$BEST" --crops "$CROPS"
+  built 33-trtexec-adopt "$BUILT" &&
+    edge step 33-trtexec-adopt 300 engine adopt "$BUILT" --onnx "$BEST" --crops "$CROPS"
   SHAPE=$(sed -n 's/.*--optShapes=\([^ ]*\).*/\1/p' "$COMMAND" 2>/dev/null)
-  built 34-trtexec-load "$ENGINE" && step 34-trtexec-load 300 trtexec --loadEngine="$ENGINE" --shapes="$SHAPE" --useCudaGraph --noDataTransfers
+  built 34-trtexec-load "$ENGINE" &&
+    step 34-trtexec-load 300 trtexec --loadEngine="$ENGINE" --shapes="$SHAPE" --useCudaGraph --noDataTransfers
 else
   skip 31-trtexec-command "there is no trtexec in PATH"
 fi
@@ -176,26 +185,27 @@ fi
 
 # variant NAME OPTION...: an engine in a folder of its own, and its parity. Exit code 3: a library is absent.
 variant() {
-  local name=$1 folder=$OUT/variant-$1
+  local name=$1 folder=$OUT/variant-$1 engine
   shift
   mkdir -p "$folder"
   [ "$name" = stripped ] && cp "$BEST" "$folder/"  # it reads its weights there
-  edge optional 40-$name-build 900 export "$BEST" --output "$folder" --timing-cache "$OUT/models" "$@"
-  built 41-$name-parity "$(engine_of "$BEST" $BEST_PRECISION "$folder")" &&
-    edge step 41-$name-parity 300 parity "$(engine_of "$BEST" $BEST_PRECISION "$folder")" \
-      ${GOLDENS:+--reference "$GOLDENS"}
+  edge optional "40-$name-build" 900 export "$BEST" --output "$folder" --timing-cache "$OUT/models" "$@"
+  engine=$(engine_of "$BEST" $BEST_PRECISION "$folder")
+  built "41-$name-parity" "$engine" &&
+    edge step "41-$name-parity" 300 parity "$engine" ${GOLDENS:+--reference "$GOLDENS"}
 }
 MAJOR=""
 if wanted 40-weak-build || wanted 40-stripped-build; then
   MAJOR=$("$PYTHON" -c "import tensorrt; print(tensorrt.__version__.partition('.')[0])" 2>/dev/null)
 fi
-[ "$MAJOR" = 11 ] && skip 40-weak-build "TensorRT 11 has no weak typing" || variant weak --weak-typing
-[ "$MAJOR" = 8 ] && skip 40-stripped-build "TensorRT 8 strips no weights" || variant stripped --strip-weights
+if [ "$MAJOR" = 11 ]; then skip 40-weak-build "TensorRT 11 has no weak typing"; else variant weak --weak-typing; fi
+if [ "$MAJOR" = 8 ]; then skip 40-stripped-build "TensorRT 8.6 cannot"; else variant stripped --strip-weights; fi
 variant version-compatible --version-compatible
 variant lean-left-out --version-compatible --exclude-lean-runtime
 variant tf32 --tf32
 
-edge optional 50-onnxruntime-cuda 300 parity "$BEST" --runtime onnxruntime-cuda --output "$OUT/logs/50-onnxruntime-cuda.json"
+edge optional 50-onnxruntime-cuda 300 parity "$BEST" --runtime onnxruntime-cuda \
+  --output "$OUT/logs/50-onnxruntime-cuda.json"
 edge optional 51-rtx-build 600 export "$BEST" --for rtx --output "$OUT/rtx"
 for rtx in "$OUT"/rtx/*.rtx; do
   [ -f "$rtx" ] && edge optional 52-rtx-parity 600 parity "$rtx" ${GOLDENS:+--reference "$GOLDENS"}

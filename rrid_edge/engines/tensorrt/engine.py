@@ -216,6 +216,10 @@ class TensorRTEngine(BatchEngine):
             slot.result = None
             with suppress(RridEdgeError):
                 self._cuda.synchronize(slot.stream)
+        if self._slots:
+            self._context.batch = 0
+            with suppress(RridEdgeError):  # work that no slot waits for yet
+                self._cuda.synchronize(self._stream)
 
     def _make_slot(self) -> _Slot:
         cuda = self._cuda

@@ -11,7 +11,7 @@ from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.tensorrt.contexts import Context, SharedContexts
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
-from rrid_edge.errors import ModelFileError
+from rrid_edge.errors import GpuFaultError, ModelFileError
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
 from support.onnx_models import save_tiny_model
@@ -99,6 +99,22 @@ def test_a_context_whose_work_is_refused_or_not_captured_is_freed(recent, tmp_pa
         _check(engine, (2, 3))
         assert len(engine._contexts._made) == 1
         assert engine.graph_batches == ()
+    assert recent.cuda.live == 0
+
+
+def test_work_that_no_slot_waits_for_is_done_before_memory_is_freed(recent, tmp_path, monkeypatch):
+    engine = TensorRTEngine(_build(tmp_path))
+    record = engine._cuda.record
+
+    def fail(event: int, stream: int) -> None:
+        if stream == engine._stream:  # the network was enqueued, and no copy waits for it yet
+            raise GpuFaultError("recording an event failed")
+        record(event, stream)
+
+    monkeypatch.setattr(engine._cuda, "record", fail)
+    with pytest.raises(GpuFaultError, match="recording an event"):
+        _check(engine, (2,), rounds=1)
+    engine.close()
     assert recent.cuda.live == 0
 
 
