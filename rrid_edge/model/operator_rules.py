@@ -19,10 +19,11 @@ from rrid_edge.model.onnx_graph import TYPES, Constant, GraphNode, OnnxGraph, re
 
 NEWEST_OPSET: Final = 17
 _OLDEST_OPSET: Final = 13
-_ALL: Final = "8.6 to 11"
-_EIGHT: Final = "8.6"
-_KERNELS: Final = "8.6 and 10.0 to 10.3"
-_OPSETS: Final = "8.6 to 10.0"
+_ALL: Final = "TensorRT 8.6 to 11 refuse it"
+_EIGHT: Final = "TensorRT 8.6 refuses it"
+_KERNELS: Final = "TensorRT 8.6 and 10.0 to 10.3 refuse it"
+_UNPROMISED: Final = "TensorRT 8.6 does not promise to read it"
+"""Newer versions may read it. A file of this package must not need that."""
 
 _FLOATS: Final = frozenset({"float32", "float16"})
 _NUMBERS: Final = _FLOATS | {"int32", "int64"}  # 8.6 casts int64 to int32
@@ -37,7 +38,7 @@ _TYPES: Final = {
     **dict.fromkeys(("ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"), _FLOATS),
     **dict.fromkeys(("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Sigmoid", "HardSigmoid", "HardSwish"), _FLOATS),
     **dict.fromkeys(("Tanh", "Softplus", "Softsign", "Clip", "Sqrt", "Pow", "Exp", "Log", "Erf"), _FLOATS),
-    **dict.fromkeys(("Ceil", "Floor", "Round", "Reciprocal", "Sin", "Cos"), _FLOATS),
+    **dict.fromkeys(("Ceil", "Floor", "Round", "Reciprocal", "Sin", "Cos", "Tan", "Celu"), _FLOATS),
     **dict.fromkeys(("Concat", "Reshape", "Slice", "Squeeze", "Unsqueeze", "Transpose", "Identity"), _MOVED),
     **dict.fromkeys(("Gather", "Shape", "Flatten", "Expand", "Split", "Tile", "Where", "Constant"), _MOVED),
     "Cast": _MOVED | {"uint8", "int8"},
@@ -62,7 +63,7 @@ class Breach:
     Attributes:
         node: name of the node; empty for the whole file.
         rule: what is wrong and what was expected.
-        versions: TensorRT versions that refuse it.
+        versions: which TensorRT versions refuse it.
     """
 
     node: str
@@ -71,7 +72,7 @@ class Breach:
 
     def __str__(self) -> str:
         where = f"node {self.node!r} " if self.node else ""
-        return f"{where}{self.rule} (TensorRT {self.versions})"
+        return f"{where}{self.rule} ({self.versions})"
 
 
 def check_operators(path: Path) -> None:
@@ -98,11 +99,11 @@ def breaches(graph: OnnxGraph) -> list[Breach]:
 def _of_the_file(graph: OnnxGraph) -> Iterator[Breach]:
     opset = graph.opsets.get("", graph.opsets.get("ai.onnx", 0))
     if not _OLDEST_OPSET <= opset <= NEWEST_OPSET:
-        yield Breach("", f"operator set {opset}, expected {_OLDEST_OPSET} to {NEWEST_OPSET}", _OPSETS)
+        yield Breach("", f"operator set {opset}, expected {_OLDEST_OPSET} to {NEWEST_OPSET}", _UNPROMISED)
     if graph.functions:
         yield Breach("", f"{graph.functions} local functions, expected none", _EIGHT)
     if graph.sparse:
-        yield Breach("", f"{graph.sparse} sparse initialisers, expected none", _ALL)
+        yield Breach("", f"{graph.sparse} sparse initialisers, expected none", _UNPROMISED)
 
 
 class _Nodes:
@@ -137,12 +138,12 @@ class _Nodes:
     def _rules_of(self, node: GraphNode) -> Iterator[tuple[str, str]]:
         if node.domain not in ("", "ai.onnx") or node.operator not in _TYPES:
             domain = f"{node.domain}." if node.domain else ""
-            yield f"is a {domain}{node.operator}, which the parsers do not share", _ALL
+            yield f"is a {domain}{node.operator}, expected an operator that all parsers share", _UNPROMISED
             return
         yield from self._types_of(node)
         place = _LISTED_AXES.get(node.operator)
         if place is not None and len(node.inputs) > place and self._constant(node, place) is None:
-            yield f"({node.operator}) computes its axes, expected a constant", _EIGHT
+            yield f"({node.operator}) computes its axes, expected a constant", _UNPROMISED
         if node.operator in self._checks:
             yield from self._checks[node.operator](node)
 
@@ -166,12 +167,12 @@ class _Nodes:
         if self._constant(node, 1) is None and not node.attributes.get("kernel_shape"):
             yield "(Conv) names no kernel_shape, and its weights are computed", _KERNELS
         if len(node.inputs) > 2 and node.inputs[2] and self._constant(node, 2) is None:
-            yield "(Conv) computes its bias, expected a constant", _ALL
+            yield "(Conv) computes its bias, expected a constant", _UNPROMISED
 
     def _pooling(self, node: GraphNode) -> Iterator[tuple[str, str]]:
         kernel = node.attributes.get("kernel_shape")
         if not isinstance(kernel, tuple) or len(kernel) not in (2, 3):
-            yield f"({node.operator}) pools over other than 2 or 3 axes", _EIGHT
+            yield f"({node.operator}) pools over other than 2 or 3 axes", _UNPROMISED
         if len(node.outputs) > 1:
             yield f"({node.operator}) also gives indices, expected the values alone", _ALL
 
@@ -180,19 +181,21 @@ class _Nodes:
         kind, source = node.operator, node.inputs[0]
         scale, zero = self._constant(node, 1), self._constant(node, 2)
         if scale is None or scale.values is None:
-            yield f"({kind}) computes its scale, expected a constant", _ALL
+            yield f"({kind}) computes its scale, expected a constant", _UNPROMISED
         elif not (np.isfinite(scale.values) & (scale.values > 0)).all():
             yield f"({kind}) has a scale that is not positive", _ALL
         elif kind == "QuantizeLinear" and scale.dtype != self._types.get(source, scale.dtype):
-            yield f"({kind}) has a {scale.dtype} scale for {self._types[source]}, expected one type", _ALL
-        if zero is None or zero.dtype != "int8" or zero.values is None or zero.values.any():
-            yield f"({kind}) has no int8 zero point of constant 0", _ALL
+            yield f"({kind}) has a {scale.dtype} scale for {self._types[source]}, expected one type", _UNPROMISED
+        if zero is None or zero.dtype != "int8" or zero.values is None:
+            yield f"({kind}) has no constant zero point of int8", _UNPROMISED
+        elif zero.values.any():
+            yield f"({kind}) has a zero point that is not 0", _ALL
         weights = self._constants.get(source)
         if scale is not None and scale.shape not in ((), (1,)):
             yield from _per_channel(node, weights, scale)
         maker = self._makers.get(source)
         if kind == "DequantizeLinear" and weights is None and (maker is None or maker.operator != "QuantizeLinear"):
-            yield f"({kind}) takes int8 that no QuantizeLinear made", _ALL
+            yield f"({kind}) takes int8 that no QuantizeLinear made", _UNPROMISED
 
     def _constant(self, node: GraphNode, place: int) -> Constant | None:
         return self._constants.get(node.inputs[place]) if len(node.inputs) > place else None
@@ -228,6 +231,7 @@ def _cast_to(node: GraphNode) -> str:
 
 
 def _refusing(dtype: str) -> str:
-    """The versions that refuse a type."""
-    newer = dtype == "bfloat16" or dtype.startswith(("float8", "int4"))
-    return _EIGHT if newer else _ALL
+    """Which versions refuse a type."""
+    if dtype == "bfloat16" or dtype.startswith(("float8", "int4")):
+        return _EIGHT
+    return _ALL if dtype == "uint8" else _UNPROMISED
