@@ -56,7 +56,7 @@ def _run(place: Path, *arguments: str, standin: str = "10.13.3.9", only: str = "
     given |= {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
     environment = {**os.environ, **given, **({"ONLY": only} if only else {})}
     return subprocess.run(
-        [str(SCRIPT), *arguments], cwd=place, env=environment, capture_output=True, text=True, timeout=100, check=False
+        [str(SCRIPT), *arguments], cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 

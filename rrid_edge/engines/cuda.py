@@ -32,7 +32,7 @@ class Device:
     Attributes:
         name: name reported by CUDA.
         compute_capability: for example ``8.7``.
-        multiprocessors: number of multiprocessors that are on. A Jetson's power mode can switch some off.
+        multiprocessors: number of multiprocessors in use. A Jetson's power mode or a share of MPS can leave some out.
     """
 
     name: str

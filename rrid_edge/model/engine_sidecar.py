@@ -326,7 +326,7 @@ class EngineSidecar:
         elif not self._fits_size(machine):
             wrong.append(
                 f"{self.machine.gpu} with {self.machine.multiprocessors} multiprocessors (here "
-                f"{machine.multiprocessors}: another model, or a power mode that switches some off)"
+                f"{machine.multiprocessors}: another model, or a power mode or an MPS share without some of them)"
             )
         if wrong:
             raise ModelFileError(
