@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import platform
 import time
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingDependencyError, RridEdgeError, item_at_work
 from rrid_edge.files import scratch_folder
+from rrid_edge.machine.facts import TENSORRT_PACKAGES, installed_version
 from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.reading import read_any_spec
 from rrid_edge.model.spec import ModelSpec
@@ -144,10 +143,8 @@ def describe_machine() -> dict[str, str]:
     """Processor, cores, GPU (``none`` without one) and versions of the relevant packages."""
     machine = {"processor": processor_name(), "cores": str(usable_cores()), "gpu": _gpu_name()}
     machine |= {"python": platform.python_version(), "rrid-edge": __version__}
-    for package in ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            machine[package] = importlib.metadata.version(package)
-    return machine
+    packages = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", *TENSORRT_PACKAGES, "torch")
+    return machine | {package: version for package in packages if (version := installed_version(package))}
 
 
 def _gpu_name() -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from rrid_edge import __version__
 from rrid_edge.errors import item_of, printable, unforeseen
 from rrid_edge.files import PRIVATE_MODE, user_state_folder
+from rrid_edge.machine.facts import TENSORRT_PACKAGES
 
 MOST_REPORTS = 20
 """Reports that are kept. The oldest are removed."""
@@ -26,7 +27,7 @@ _NAME = "rrid-edge-error-"
 _HIDDEN = "***"
 _PACKAGES = (
     "numpy", "pillow", "msgspec", "typer", "rich", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
-    "cuda-bindings", "torch", "torchvision", "onnx", "pymilvus", "watchfiles",
+    *TENSORRT_PACKAGES, "cuda-bindings", "torch", "torchvision", "onnx", "pymilvus", "watchfiles",
 )  # fmt: skip
 _SECRET_NAME = r"[\w-]*(?:token|passw(?:or)?d|secret|api[_-]?key|credential)s?[\w-]*"  # noqa: S105 - a pattern of names
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s'\"]*(?=@)")

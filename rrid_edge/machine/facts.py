@@ -17,10 +17,16 @@ from rrid_edge.machine.gpu import CudaVersion, Gpu, this_gpu
 
 CUDA_MAJORS = (12, 13)
 _TENSORRT_PARTS = ("", "-bindings", "-libs")
+TENSORRT_PACKAGES = tuple(
+    f"{kind}-cu{major}{part}"
+    for kind in ("tensorrt", "tensorrt-rtx")
+    for major in CUDA_MAJORS
+    for part in _TENSORRT_PARTS
+)
+"""TensorRT on PyPI. The package ``tensorrt`` itself is JetPack's, or brings one of these."""
 _EXAMINED = (
     *("numpy", "torch", "torchvision", "onnxruntime", "onnxruntime-gpu", "openvino", "cuda-bindings", "tensorrt"),
-    *(f"tensorrt-cu{major}{part}" for major in CUDA_MAJORS for part in _TENSORRT_PARTS),
-    *(f"tensorrt-rtx-cu{major}{part}" for major in CUDA_MAJORS for part in _TENSORRT_PARTS),
+    *TENSORRT_PACKAGES,
     *("nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cublas-cu12", "nvidia-cublas"),
 )
 _LIBRARIES = ("libcudnn.so.9", "libcublasLt.so.12", "libcublasLt.so.13")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rrid_edge.errors import MissingDependencyError
 from rrid_edge.machine.advice import VENV_COMMAND, bindings, driver_update, gpu_advice, gpu_extra
 from rrid_edge.machine.facts import MachineFacts, numbers, read_facts
+from rrid_edge.machine.gpu import this_gpu
 
 _FIRST_CUDA = (12, 0)
 _FIRST_BINDINGS = (12, 9)
@@ -50,9 +51,11 @@ def refuse_tensorrt_newer_than_driver() -> None:
     Raises:
         MissingDependencyError: names both versions and the command.
     """
+    if not this_gpu().present:  # CUDA itself says that; reading all facts takes longer
+        return
     facts = read_facts()
     majors = facts.tensorrt_majors()
-    if facts.gpu.present and majors and (reason := facts.gpu.why_not(min(majors))):
+    if majors and (reason := facts.gpu.why_not(min(majors))):
         finding = _tensorrt(facts)[0]
         names = facts.tensorrt_packages(min(majors))
         raise MissingDependencyError(

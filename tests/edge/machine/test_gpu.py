@@ -371,6 +371,7 @@ def test_the_driver_is_asked_through_its_library(libraries, expected, monkeypatc
 def test_tensorrt_newer_than_the_driver_is_refused_before_it_crashes(monkeypatch, tmp_path):
     facts = Recorded(SERVER_12, (12, 4), CU13).facts(tmp_path)
     monkeypatch.setattr(gpu_findings, "read_facts", lambda: facts)
+    monkeypatch.setattr(gpu_findings, "this_gpu", lambda: facts.gpu)
     with pytest.raises(
         MissingDependencyError, match=r"tensorrt-cu13 11\.4\.0\.106 is for CUDA 13, but this driver serves"
     ):

@@ -14,6 +14,8 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.tensorrt.api import generation, load_tensorrt
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
 from rrid_edge.errors import GpuFaultError, MissingDependencyError, ModelFileError, UsageError
+from rrid_edge.machine.facts import MachineFacts
+from rrid_edge.machine.gpu import Gpu
 from rrid_edge.model.names import sidecar_path
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
@@ -356,6 +358,22 @@ def test_without_a_driver_tensorrt_is_not_touched(world, tmp_path):
     with pytest.raises(MissingDependencyError, match="0 devices"):
         TensorRTEngine(path)
     assert world.log == []
+
+
+def test_tensorrt_for_a_newer_cuda_than_the_driver_serves_is_not_touched(recent, tmp_path, monkeypatch):
+    path = _build(tmp_path)
+    recent.log.clear()
+    gpu = Gpu("server", "x86_64", "550.54.14", (12, 4))
+    facts = MachineFacts(gpu, packages={"tensorrt-cu13": "11.4.0.106", "tensorrt-cu13-libs": "11.4.0.106"})
+    monkeypatch.setattr("rrid_edge.machine.gpu_findings.this_gpu", lambda: gpu)
+    monkeypatch.setattr("rrid_edge.machine.gpu_findings.read_facts", lambda: facts)
+    said = (
+        r"tensorrt-cu13 11\.4\.0\.106 is for CUDA 13, but this driver serves CUDA 12\.4: pip uninstall -y "
+        r"tensorrt-cu13 tensorrt-cu13-libs && pip install 'rrid-edge\[gpu-cu12\]', or install a newer NVIDIA driver"
+    )
+    with pytest.raises(MissingDependencyError, match=said):
+        TensorRTEngine(path)
+    assert recent.log == []
 
 
 def test_tensorrt_that_is_absent_or_unknown(recent, tmp_path, monkeypatch):
