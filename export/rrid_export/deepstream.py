@@ -58,7 +58,7 @@ def write_deepstream(model: Path, engine: Path, out: Path, settings: BuildSettin
             f"{printable(model)}: this model takes {spec.input}, and DeepStream feeds {FLOAT32_NCHW}: export the "
             "checkpoint with that form of input"
         )
-    _check_engine(settings)
+    check_engine_settings(settings)
     files = {"onnx": _listed(model), "engine": _listed(engine)}
     told = [line.format(version=spec.version, fingerprint=spec.fingerprint, onnx=files["onnx"]) for line in _NOTE]
     comment = "".join(f"# {line}\n" for line in told)
@@ -132,8 +132,12 @@ def nvinfer_properties(spec: ModelSpec, files: Mapping[str, str], settings: Buil
     }
 
 
-def _check_engine(settings: BuildSettings) -> None:
-    """Refuse an engine that DeepStream cannot load, or cannot feed."""
+def check_engine_settings(settings: BuildSettings) -> None:
+    """Refuse an engine that DeepStream cannot load, or cannot feed.
+
+    Raises:
+        UsageError: names the setting.
+    """
     if settings.rtx is not None:
         raise UsageError("DeepStream loads engines of TensorRT, not of TensorRT for RTX: leave one of the two out")
     if settings.min_batch > 1:

@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from rrid_export.tensorrt.settings import BuildSettings
 
 
-def check_deepstream(folder: Path | None, model: Path, form: str, kind: Kind) -> None:
-    """Refuse a model that takes uint8, before the work.
+def check_deepstream(folder: Path | None, model: Path, form: str, kind: Kind, settings: BuildSettings) -> None:
+    """Refuse a model or an engine that DeepStream cannot take, before the work.
 
     Args:
         folder: the option, or None.
         model: the file to export.
         form: form of input that a checkpoint is exported with.
         kind: kind of the file.
+        settings: settings of the engine's build.
 
     Raises:
-        UsageError: DeepStream cannot feed the model, or the file is an engine.
+        UsageError: DeepStream cannot feed the model or load the engine, or the file is an engine.
     """
     from rrid_edge.model.names import Kind
     from rrid_edge.model.onnx_header import read_spec
@@ -32,6 +33,9 @@ def check_deepstream(folder: Path | None, model: Path, form: str, kind: Kind) ->
 
     if folder is None:
         return
+    from rrid_export.deepstream import check_engine_settings
+
+    check_engine_settings(settings)
     if kind is Kind.ENGINE:
         raise UsageError(f"{printable(model)}: --deepstream needs the ONNX file of this engine: give that file")
     is_onnx = kind is Kind.ONNX

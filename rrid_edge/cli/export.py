@@ -124,7 +124,7 @@ def export(
     check_triton(triton, ensemble=triton_ensemble)
     _refuse_options(context, kind, builds=bool(fp16 or int8 or target or deepstream))
     form = input_form(input_)
-    check_deepstream(deepstream, checkpoint, form, kind)
+    check_deepstream(deepstream, checkpoint, form, kind, settings)
     if print_trtexec:
         print_command(checkpoint, settings, trtexec_version, output, as_json=as_json)
         return

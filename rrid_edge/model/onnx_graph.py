@@ -223,6 +223,7 @@ def _integer(value: int | memoryview | None) -> int:
     """A number; negative ones are stored as 64 bits."""
     if not isinstance(value, int):
         return 0
+    value &= (1 << 64) - 1  # damaged ones have up to 70 bits
     return value - (1 << 64) if value >= 1 << 63 else value
 
 

@@ -178,7 +178,7 @@ class _Nodes:
 
     def _quantisation(self, node: GraphNode) -> Iterator[tuple[str, str]]:
         """Symmetric int8 in pairs, with scales and zero points that are constants."""
-        kind, source = node.operator, node.inputs[0]
+        kind, source = node.operator, "".join(node.inputs[:1])
         scale, zero = self._constant(node, 1), self._constant(node, 2)
         if scale is None or scale.values is None:
             yield f"({kind}) computes its scale, expected a constant", _UNPROMISED
