@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rrid_edge.errors import GpuFaultError, MissingDependencyError, RridEdgeError, UsageError
-from rrid_edge.machine.advice import bindings, driver_check, driver_update, missing_package
+from rrid_edge.machine.advice import bindings, driver_check, driver_update, import_failure
 from rrid_edge.machine.facts import installed_version, numbers
 from rrid_edge.machine.gpu import CudaVersion, cuda_version, driver_cuda, this_gpu
 
@@ -51,7 +51,7 @@ def import_cuda_runtime() -> Any:  # noqa: ANN401 - the package has no types
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise missing_package("cuda-bindings", "gpu", "using an NVIDIA GPU") from error
+        raise import_failure(error, "cuda-bindings", "gpu", "using an NVIDIA GPU") from error
     return runtime
 
 

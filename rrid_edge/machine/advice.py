@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from rrid_edge.errors import MissingDependencyError
+from rrid_edge.errors import MissingDependencyError, unforeseen
 from rrid_edge.machine.gpu import Gpu, is_jetson, this_gpu
 
 WORKSHOP = "a Jetson is no place for it; train and export on another machine, then copy the ONNX file here"
@@ -104,6 +104,25 @@ def missing_package(package: str, extra: str, purpose: str) -> MissingDependency
     if extra == _GPU_EXTRA:
         return MissingDependencyError(f"{lacks}: {gpu_advice()}")
     return MissingDependencyError(f"{lacks}: {extra_advice(extra)}")
+
+
+def import_failure(error: ImportError, package: str, extra: str, purpose: str) -> MissingDependencyError:
+    """The error for a package that could not be imported: it is not installed, or something that it needs is missing.
+
+    Args:
+        error: what the import raised.
+        package: the package.
+        extra: the extra of this package that installs it; ``gpu`` is the one that fits this machine.
+        purpose: what needs it.
+    """
+    module = package.replace("-gpu", "").split("-")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name in (module, f"{module}.bindings"):
+        return missing_package(package, extra, purpose)
+    advice = gpu_advice() if extra == _GPU_EXTRA else extra_advice(extra)
+    return MissingDependencyError(
+        f"{purpose} needs the package {package!r}, which is installed and cannot be imported ({unforeseen(error)}): "
+        f"{advice}"
+    )
 
 
 def extra_advice(extra: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine, model_input
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable, unforeseen
-from rrid_edge.machine.advice import missing_package
+from rrid_edge.machine.advice import import_failure
 from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.spec import FLOAT32_NCHW, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
 from rrid_edge.model.weights import read_checked_spec
@@ -106,7 +106,7 @@ def import_onnxruntime(extra: str = "cpu") -> Any:  # noqa: ANN401 - the package
     try:
         import onnxruntime
     except ImportError as error:
-        raise missing_package(_PACKAGES[extra], extra, "running a model on ONNX Runtime") from error
+        raise import_failure(error, _PACKAGES[extra], extra, "running a model on ONNX Runtime") from error
     return onnxruntime
 
 

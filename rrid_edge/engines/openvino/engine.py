@@ -13,7 +13,7 @@ from rrid_edge.engines.base import BatchEngine
 from rrid_edge.engines.openvino.compiled_cache import CompiledCache
 from rrid_edge.engines.openvino.parts import backbone_and_head
 from rrid_edge.errors import ModelFileError, UsageError, printable
-from rrid_edge.machine.advice import missing_package
+from rrid_edge.machine.advice import import_failure
 from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.onnx_header import read_model_header, read_spec
 from rrid_edge.model.weights import check_weights
@@ -95,7 +95,7 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package has no types
     try:
         import openvino
     except ImportError as error:
-        raise missing_package("openvino", "cpu", "running a model on OpenVINO") from error
+        raise import_failure(error, "openvino", "cpu", "running a model on OpenVINO") from error
     return openvino
 
 

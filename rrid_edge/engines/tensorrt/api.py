@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable
-from rrid_edge.machine.advice import missing_package, rtx_advice
+from rrid_edge.machine.advice import import_failure, rtx_advice
 from rrid_edge.machine.gpu_findings import refuse_tensorrt_newer_than_driver
 from rrid_edge.machine.rtx import RTX_MODULES
 from rrid_edge.model.engine_sidecar import Machine, Profile, version_numbers
@@ -39,7 +39,7 @@ def load_tensorrt() -> ModuleType:
     try:
         import tensorrt
     except ImportError as error:
-        raise missing_package("tensorrt", "gpu", "running or building a TensorRT engine") from error
+        raise import_failure(error, "tensorrt", "gpu", "running or building a TensorRT engine") from error
     refuse_tensorrt_newer_than_driver()
     module: ModuleType = tensorrt
     generation(module)

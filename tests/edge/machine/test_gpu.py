@@ -11,7 +11,7 @@ import pytest
 
 from rrid_edge.errors import MissingDependencyError
 from rrid_edge.machine import advice, gpu_findings
-from rrid_edge.machine.advice import extra_advice, gpu_advice, missing_package, rtx_advice
+from rrid_edge.machine.advice import extra_advice, gpu_advice, import_failure, missing_package, rtx_advice
 from rrid_edge.machine.doctor import Finding, examine
 from rrid_edge.machine.facts import MachineFacts, find_libraries
 from rrid_edge.machine.gpu import Gpu, driver_cuda, find_gpu, is_jetson
@@ -296,6 +296,27 @@ def test_network_cards_of_nvidia_are_no_gpus(tmp_path):
 )
 def test_jetpacks_by_their_release(release, jetpack, tmp_path):
     assert Recorded(_tegra(release)).facts(tmp_path).gpu.jetpack == jetpack
+
+
+@pytest.mark.parametrize(
+    ("package", "module", "extra", "advised"),
+    [
+        ("tensorrt", "tensorrt", "gpu", "on a Jetson TensorRT comes with JetPack"),
+        ("cuda-bindings", "cuda.bindings", "gpu", "on a Jetson TensorRT comes with JetPack"),
+        ("onnxruntime-gpu", "onnxruntime", "gpu", "on a Jetson TensorRT comes with JetPack"),
+        ("openvino", "openvino", "cpu", "pip install 'rrid-edge[cpu]'"),
+    ],
+)
+def test_a_package_that_cannot_be_imported_gives_its_reason(package, module, extra, advised, monkeypatch):
+    monkeypatch.setattr(advice, "this_gpu", lambda: JETSONS[0])
+    broken = ImportError("libnvinfer.so.10: cannot open shared object file: No such file or directory")
+    message = import_failure(broken, package, extra, "it").message
+    assert "is installed and cannot be imported (ImportError: libnvinfer.so.10: cannot open" in message
+    assert advised in message
+    other = ModuleNotFoundError("No module named 'tensorrt.tensorrt'", name="tensorrt.tensorrt")  # another Python's
+    assert "cannot be imported (ModuleNotFoundError: No module" in import_failure(other, package, extra, "it").message
+    absent = import_failure(ModuleNotFoundError("no", name=module), package, extra, "it").message
+    assert f"needs the package '{package}', which is not installed: {advised}" in absent
 
 
 JETSONS = [Gpu("jetson", "aarch64", "", (12, 6), (36, 4, 3)), Gpu("jetson", "aarch64", "", None, ())]
