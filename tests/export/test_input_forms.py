@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from rrid_edge.parity.agreement import row_cosines
 from rrid_export import mistakes
 from rrid_export.pipeline import ExportSettings
 from support.commands import refused, rrid_edge
-from support.networks import TINY, narrow_source
+from support.networks import TINY
 
 
 def _images(count: int, seed: int = 0) -> np.ndarray:
@@ -93,7 +94,7 @@ def test_other_forms_are_refused(tmp_path):
     refused(outcome, 2, "--input nchw-float: the network is in the ONNX file already: give this with a checkpoint")
 
 
-def test_the_command_hands_the_form_to_the_pipeline(tmp_path, monkeypatch, tiny_export):
+def test_the_command_hands_the_form_to_the_pipeline(tmp_path, monkeypatch):
     seen = []
 
     def stop(_source, _output, settings):
@@ -101,8 +102,8 @@ def test_the_command_hands_the_form_to_the_pipeline(tmp_path, monkeypatch, tiny_
         raise UsageError("far enough")
 
     monkeypatch.setattr("rrid_export.pipeline.export_network", stop)
-    size = ("--height", TINY.height_px, "--width", TINY.width_px)
-    refused(rrid_edge("export", tiny_export / "tiny.pth", *size, "--input", "nchw-float"), 2, "far enough")
-    refused(rrid_edge("export", tiny_export / "tiny.pth", *size), 2, "far enough")
+    monkeypatch.setattr("rrid_edge.cli.export._load", lambda *_arguments: SimpleNamespace(describe=lambda: "a network"))
+    (tmp_path / "best.pth").write_bytes(b"")
+    refused(rrid_edge("export", tmp_path / "best.pth", "--input", "nchw-float"), 2, "far enough")
+    refused(rrid_edge("export", tmp_path / "best.pth"), 2, "far enough")
     assert seen == ["float32-nchw", "uint8-nhwc"]
-    assert narrow_source().spec().input == "uint8-nhwc"

@@ -75,7 +75,7 @@ def test_a_file_with_planes_takes_them_from_other_programs(tmp_path):
     np.testing.assert_allclose(session.run(["descriptors"], {"images": planes})[0], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
 def test_tensorrt_takes_planes(monkeypatch, tmp_path, version):
     world = install(monkeypatch, version)
     spec = PLANES.with_precision("fp16")
