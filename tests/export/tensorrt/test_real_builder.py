@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, numpy_helper
 
 from rrid_edge.engines.opening import open_engine
@@ -26,6 +27,7 @@ from rrid_edge.engines.tensorrt.log import make_logger
 from rrid_edge.errors import CheckFailedError, MissingDependencyError, ModelFileError
 from rrid_edge.files import sha256_of_file
 from rrid_edge.machine.rtx import rtx_machine
+from rrid_edge.model.choice import choose_model
 from rrid_edge.model.engine_sidecar import EngineSidecar, Products
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.rtx_target import RtxTarget
@@ -35,6 +37,7 @@ from rrid_export.tensorrt.network_types import count_network
 from rrid_export.tensorrt.progress import PROGRESS_TOTAL
 from rrid_export.tensorrt.settings import BuildSettings
 from support.commands import refused, rrid_edge
+from support.networks import narrow_source
 from support.progress import CountedProgress
 from support.real_networks import (
     FORMS,
@@ -176,6 +179,25 @@ def test_the_command_builds_here_and_opening_says_what_is_missing(files, tmp_pat
     with pytest.raises(MissingDependencyError):
         open_engine(engine)
     refused(rrid_edge("parity", engine), 3, "no NVIDIA GPU answers here")
+
+
+@without_gpu
+def test_a_checkpoint_becomes_an_engine_for_rtx(monkeypatch, narrow_export, tmp_path):
+    """The README's command. The network was traced before; all other steps run."""
+    (tmp_path / "narrow.pth").touch()
+    traced = {torch.float32: "rrid.onnx", torch.float16: "rrid.fp16.onnx"}
+    monkeypatch.setattr("rrid_export.source.load_source", lambda _path, **_size: narrow_source())
+    monkeypatch.setattr(
+        "rrid_export.onnx.trace_branch", lambda branch: onnx.load(narrow_export / traced[branch.compute_dtype])
+    )
+    done = rrid_edge("export", tmp_path / "narrow.pth", "--fp16", "--for", "rtx", "--output", tmp_path / "models")
+    assert done.code == 0, done
+    engine = tmp_path / "models" / "rrid.fp16.rtx"
+    assert f"{engine}: fp16 engine for RTX" in done.out
+    assert "built ahead of time and not run" in done.err
+    assert EngineSidecar.read(engine).onnx_name == "rrid.fp16.onnx"
+    assert choose_model(None, folder=engine.parent)[0].name == "rrid.onnx"  # no RTX GPU is here
+    refused(rrid_edge("index", narrow_export, "--model", engine), 3, "no NVIDIA GPU answers here")
 
 
 # -- what must be refused ---------------------------------------------------------------------------------------------
