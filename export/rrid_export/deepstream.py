@@ -8,6 +8,7 @@ itself, so DeepStream must not: its scale is 1 and its offsets are 0. Keys and t
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ _TRACKER_MODES: Final = {"fp32": 0, "fp16": 1, "int8": 2}
 _NVINFER_MODES: Final = {"fp32": 0, "int8": 1, "fp16": 2}  # the two plugins number them differently
 _NOTE: Final = (
     "rrid-edge {version}, network {fingerprint}. Scaling, normalisation, mirror and L2 norm are in the model.",
-    "Build the engine on this machine first: rrid-edge export {onnx}",
+    "Build the engine on this machine first: rrid-edge export {onnx} --opt-batch {best} --max-batch {largest}",
     "Without that file DeepStream builds its own, which nobody proves: in float16 the L2 norm can overflow.",
 )
 
@@ -60,8 +61,9 @@ def write_deepstream(model: Path, engine: Path, out: Path, settings: BuildSettin
         )
     check_engine_settings(settings)
     files = {"onnx": _listed(model), "engine": _listed(engine)}
-    told = [line.format(version=spec.version, fingerprint=spec.fingerprint, onnx=files["onnx"]) for line in _NOTE]
-    comment = "".join(f"# {line}\n" for line in told)
+    facts = {"version": spec.version, "fingerprint": spec.fingerprint, "onnx": shlex.quote(files["onnx"])}
+    facts |= {"best": str(settings.opt_batch), "largest": str(settings.max_batch)}
+    comment = "".join(f"# {line.format(**facts)}\n" for line in _NOTE)
     tracker, nvinfer = (out / (model.name + ending) for ending in (_TRACKER_ENDING, _NVINFER_ENDING))
     block = tracker_block(spec, files, settings)
     lines = [f"  {key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in block.items()]

@@ -186,6 +186,9 @@ def test_the_command_writes_them_beside_the_engine_that_it_builds(tmp_path, monk
     block = yaml.safe_load(Path(tracker).read_text(encoding="utf-8"))["ReID"]
     assert Path(block["modelEngineFile"]).is_file()  # the engine that this command built
     assert (block["batchSize"], _properties(Path(nvinfer))["batch-size"]) == (16, "16")
+    command = f"rrid-edge export {model.resolve()} --opt-batch 8 --max-batch 16"
+    for path in (tracker, nvinfer):
+        assert command in Path(path).read_text(encoding="utf-8")
 
 
 def test_the_command_writes_them_without_a_gpu(tmp_path, monkeypatch):
