@@ -312,12 +312,15 @@ class EngineSidecar:
             ModelFileError: TensorRT or the GPU differs. It names the difference and the command to rebuild.
         """
         wrong: list[str] = []
+        wanted = self
         if not self._fits_version(machine.tensorrt):
             title = f"TensorRT{' for RTX' if self.rtx is not None else ''}"
             wrong.append(f"{title} {self.machine.tensorrt} (here {machine.tensorrt})")
         if self.rtx is not None:
             if not self.rtx.target.serves(machine.compute_capability):
                 wrong.append(f"{self.rtx.target.describe()} (here {machine.gpu}, {machine.compute_capability})")
+                target = self.rtx.target.including(machine.compute_capability)
+                wanted = replace(self, rtx=replace(self.rtx, target=target))
         elif not self._fits_gpu(machine):
             wrong.append(
                 f"{self.machine.gpu}, compute capability {self.machine.compute_capability} "
@@ -331,7 +334,7 @@ class EngineSidecar:
         if wrong:
             raise ModelFileError(
                 f"{printable(engine_path)}: this engine was built for {' and '.join(wrong)}; build it for this machine "
-                f"with: {rebuild_command(engine_path, self)}"
+                f"with: {rebuild_command(engine_path, wanted)}"
             )
 
     def serves_rtx(self, machine: RtxMachine) -> bool:

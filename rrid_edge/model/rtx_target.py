@@ -49,6 +49,10 @@ class RtxTarget:
             return cls()
         return cls(tuple(sorted(set(compute_capabilities), key=_numbers)), later=False)
 
+    def including(self, compute_capability: str) -> RtxTarget:
+        """A target that also serves this GPU: the GPUs that were named and this one; of the default only this one."""
+        return RtxTarget.of((compute_capability,) if self.later else (*self.compute_capabilities, compute_capability))
+
     def serves(self, compute_capability: str) -> bool:
         """Whether a GPU of this compute capability runs the engine."""
         last = max(map(_numbers, self.compute_capabilities))

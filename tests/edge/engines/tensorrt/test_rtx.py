@@ -137,6 +137,22 @@ def test_another_version_is_refused(tmp_path):
         sidecar.check_fits(Machine("1.8.0", "a GPU", "8.9"), tmp_path / "rrid.fp16.rtx")
 
 
+@pytest.mark.parametrize(
+    ("named", "version", "capability", "options"),
+    [
+        ((), "1.7.1.116", "7.5", " --compute-capability 7.5"),  # the default does not serve Turing
+        (("8.9",), "1.7.1.116", "8.6", " --compute-capability 8.6 --compute-capability 8.9"),
+        (("8.9",), "1.8.0", "8.9", " --compute-capability 8.9"),
+        ((), "1.8.0", "8.9", ""),
+    ],
+)
+def test_the_command_in_a_refusal_builds_for_this_gpu(tmp_path, named, version, capability, options):
+    sidecar = _sidecar(tmp_path / "rrid.fp16.rtx", RtxTarget.of(named))
+    with pytest.raises(ModelFileError) as caught:
+        sidecar.check_fits(Machine(version, "a GPU", capability), tmp_path / "rrid.fp16.rtx")
+    assert caught.value.message.endswith(f"rrid-edge export {tmp_path / 'rrid.fp16.onnx'} --for rtx{options}")
+
+
 @pytest.mark.parametrize("wrong", ["8,9", "sm89", "", "ampere"])
 def test_a_compute_capability_is_a_number(wrong):
     with pytest.raises(UsageError, match=r"expected a number such as 8\.9"):
