@@ -99,7 +99,7 @@ def _median(found: list[_Printed], name: str) -> float:
 def _in_process(request: LoadRequest, cache: str) -> _Printed | None:
     # Not at the top: they import NumPy, whose import time the probe measures.
     from rrid_edge.artefacts import Artefact
-    from rrid_edge.engines.openvino.compiled_cache import ENVIRONMENT_VARIABLE
+    from rrid_edge.engines.compiled_cache import ENVIRONMENT_VARIABLE
 
     command = [sys.executable, "-m", "rrid_edge.bench.probe", json.dumps(asdict(request))]
     environment = {**os.environ, ENVIRONMENT_VARIABLE: cache}

@@ -83,7 +83,8 @@ TargetOption = Annotated[
 ComputeCapabilityOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Engine: with --for rtx, only these GPUs, for example 7.5 (Turing). [default: 8.0, 8.6, 8.9, 12.0, later]"
+        metavar="<major.minor>",
+        help="Engine: with --for rtx, only these GPUs, for example 7.5 (Turing). [default: 8.0, 8.6, 8.9, 12.0, later]",
     ),
 ]
 PrintTrtexecOption = Annotated[

@@ -153,7 +153,7 @@ def _why_not_cuda() -> str | None:
 
 def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_batch: int) -> Engine:
     if runtime in _OPENVINO_DEVICES:
-        from rrid_edge.engines.openvino.compiled_cache import CompiledCache, cache_folder
+        from rrid_edge.engines.compiled_cache import CompiledCache, cache_folder
         from rrid_edge.engines.openvino.engine import OpenVinoEngine
 
         device, folder = _OPENVINO_DEVICES[runtime], cache_folder()

@@ -40,7 +40,7 @@ class Finding:
 def gpu_findings(facts: MachineFacts) -> list[Finding]:
     """All findings on the NVIDIA platform of a machine."""
     if not facts.gpu.present:
-        return [_no_driver(facts)]
+        return [_no_driver(facts), *_builders(facts)]
     examinations: tuple[Callable[[MachineFacts], list[Finding]], ...] = (_driver, _jetpack, _bindings, _tensorrt, _rtx)
     return [finding for examine in examinations for finding in examine(facts)] + _mixture(facts)
 
@@ -206,6 +206,12 @@ def _rtx(facts: MachineFacts) -> list[Finding]:
         else:
             findings.append(Finding(_RTX, "ok", f"tensorrt-rtx {version} (CUDA {major} build)"))
     return findings
+
+
+def _builders(facts: MachineFacts) -> list[Finding]:
+    """TensorRT for RTX on a machine without a GPU, where it still builds engines."""
+    names = [facts.tensorrt_packages(major, _RTX)[0] for major in facts.tensorrt_majors(_RTX)]
+    return [Finding(_RTX, "ok", f"{name} {facts.packages[name]}: builds engines here, runs none") for name in names]
 
 
 def _mixture(facts: MachineFacts) -> list[Finding]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.base import BatchEngine
-from rrid_edge.engines.openvino.compiled_cache import CompiledCache
+from rrid_edge.engines.compiled_cache import CompiledCache
 from rrid_edge.engines.openvino.parts import backbone_and_head
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.machine.advice import import_failure

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rrid_edge.engines.openvino.compiled_cache import CompiledCache, cache_folder
+from rrid_edge.engines.compiled_cache import CompiledCache, cache_folder
 from rrid_edge.model.engine_sidecar import Machine
 from rrid_edge.model.rtx_target import RTX_RUNTIME
 

@@ -115,6 +115,13 @@ def test_doctor_says_the_right_thing_of_eight_machines(name, tmp_path):
         assert "jetpack" not in text.lower()
 
 
+def test_a_builder_for_rtx_is_shown_where_no_gpu_is(tmp_path):
+    packages = {"tensorrt-rtx-cu12-bindings": "1.7.1.116", "tensorrt-rtx-cu12-libs": "1.7.1.116"}
+    found = _named(examine(Recorded({}, None, packages).facts(tmp_path)), "tensorrt-rtx")
+    assert (found.state, found.remedy) == ("ok", "")
+    assert found.detail.endswith(" 1.7.1.116: builds engines here, runs none")
+
+
 def test_the_wrong_bindings_on_jetpack_6_have_their_command(tmp_path):
     findings = examine(EIGHT["jetpack-6.2"][0].facts(tmp_path))
     assert _named(findings, "cuda").remedy == "pip install 'cuda-bindings>=12.9,<13'"

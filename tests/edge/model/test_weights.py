@@ -10,10 +10,9 @@ import pytest
 from onnx import numpy_helper
 
 from rrid_calib.calibrate import calibrate
-from rrid_edge.engines import open_engine
+from rrid_edge.engines import compiled_cache, open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine
-from rrid_edge.engines.openvino import compiled_cache
 from rrid_edge.engines.openvino import engine as openvino_engine
 from rrid_edge.errors import ModelFileError
 from rrid_edge.model import onnx_header

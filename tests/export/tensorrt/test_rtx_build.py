@@ -46,8 +46,8 @@ def onnx_path(tmp_path):
 def cache(tmp_path, monkeypatch):
     """A folder for compiled kernels, which takes small and new engines too."""
     monkeypatch.setenv("RRID_EDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rrid_edge.engines.openvino.compiled_cache.SMALLEST_MODEL_BYTES", 0)
-    monkeypatch.setattr("rrid_edge.engines.openvino.compiled_cache._SETTLED_S", 0.0)
+    monkeypatch.setattr("rrid_edge.engines.compiled_cache.SMALLEST_MODEL_BYTES", 0)
+    monkeypatch.setattr("rrid_edge.engines.compiled_cache._SETTLED_S", 0.0)
     return tmp_path / "cache"
 
 

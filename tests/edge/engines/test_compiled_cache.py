@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
+from rrid_edge.engines import compiled_cache as module
+from rrid_edge.engines.compiled_cache import CompiledCache, cache_folder
 from rrid_edge.engines.opening import open_engine
-from rrid_edge.engines.openvino import compiled_cache as module
-from rrid_edge.engines.openvino.compiled_cache import CompiledCache, cache_folder
 from rrid_edge.engines.openvino.engine import OpenVinoEngine
 from rrid_edge.files import workplace
 from support.onnx_models import save_tiny_model
