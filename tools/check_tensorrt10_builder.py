@@ -3,8 +3,8 @@
 TensorRT for RTX 1.4.0.76 has that API. It gets a folder of its own, because the tests use 1.7.1.116 (API of TensorRT
 11). Where the packages cannot be had, the check is skipped with a word. It proves parsing and building, no kernels.
 
-Run it in the environment of ``make install``: ``python tools/check_tensorrt10_builder.py [MODEL.onnx ...]``. Without a
-file it takes a ResNet-18 with random weights, 384 x 128.
+Run it in the environment of ``make install``: ``python tools/check_tensorrt10_builder.py [BACKBONE ...]``. It takes
+networks with random weights, 384 x 128; without a backbone a ResNet-18.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 VERSION = "1.4.0.76"
@@ -42,40 +43,45 @@ def main(words: list[str]) -> int:
         return subprocess.run(command, env=environment, check=False).returncode
 
 
-def check(models: list[Path], folder: Path) -> int:
-    """Parse and build every file; returns the exit code."""
-    from rrid_edge.engines.tensorrt.api import generation, load_tensorrt_rtx, titled
-    from rrid_edge.model.rtx_target import RtxTarget
-    from rrid_export.tensorrt.build import build_engine
-    from rrid_export.tensorrt.settings import BuildSettings
-    from support.real_networks import check_every_node, expected_products
+def check(backbones: list[str], folder: Path) -> int:
+    """Parse and build the float32 and the float16 file of every backbone; returns the exit code."""
+    from rrid_edge.engines.tensorrt.api import generation, load_tensorrt_rtx
     from support.tensorrt_recording import recorded
     from support.tensorrt_standin import read_api
 
-    trt, settings = load_tensorrt_rtx(), BuildSettings(rtx=RtxTarget())
+    trt = load_tensorrt_rtx()
     assert (trt.__version__, generation(trt)) == (VERSION, 10), "another version was imported"
     api = read_api(f"rtx_{VERSION}")
     assert recorded(trt, list(api)) == api, "the recorded API is not that of the real bindings"
-    sizes: dict[str, int] = {}
-    for model in models or _networks(folder):
+    failed = 0
+    for backbone in backbones or ["resnet18"]:
+        exact_bytes, half_bytes = _build(trt, backbone, folder)
+        if half_bytes > LARGEST_SHARE * exact_bytes:
+            print(f"{backbone}: the float16 plan is more than {LARGEST_SHARE:.0%} of the float32 plan", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def _build(trt: ModuleType, backbone: str, folder: Path) -> tuple[int, int]:
+    """Build both files of a backbone; returns the sizes of the two plans, in bytes."""
+    from rrid_edge.engines.tensorrt.api import titled
+    from rrid_edge.model.rtx_target import RtxTarget
+    from rrid_export.tensorrt.build import build_engine
+    from rrid_export.tensorrt.settings import BuildSettings
+    from support.real_networks import check_every_node, expected_products, random_source, write_traced
+
+    source, settings = random_source(backbone), BuildSettings(rtx=RtxTarget())
+    sizes = []
+    for precision in ("fp32", "fp16"):
+        model = write_traced(folder / f"{backbone}.{precision}.onnx", source, precision)
         started, nodes = time.perf_counter(), check_every_node(trt, model, settings)
         sidecar = build_engine(model, folder / f"{model.stem}.rtx", settings)
-        seconds, precision = time.perf_counter() - started, sidecar.spec.precision
+        seconds = time.perf_counter() - started
         assert sidecar.proof.products == expected_products(model, precision), sidecar.proof
-        sizes[precision] = sidecar.plan_bytes
+        sizes.append(sidecar.plan_bytes)
         print(f"{titled(trt)}: {model.name}: {nodes} nodes, plan {sidecar.plan_bytes / 1e6:.1f} MB, {seconds:.1f} s")
         print(f"  {sidecar.proof.in_words()}")
-    if {"fp32", "fp16"} <= sizes.keys() and sizes["fp16"] > LARGEST_SHARE * sizes["fp32"]:
-        print(f"the float16 plan is more than {LARGEST_SHARE:.0%} of the float32 plan", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _networks(folder: Path) -> list[Path]:
-    from support.real_networks import random_source, write_traced
-
-    source = random_source("resnet18")
-    return [write_traced(folder / f"resnet18.{name}.onnx", source, name) for name in ("fp32", "fp16")]
+    return sizes[0], sizes[1]
 
 
 if __name__ == "__main__":
@@ -83,4 +89,4 @@ if __name__ == "__main__":
     if arguments[:1] != ["--inside"]:
         sys.exit(main(arguments))
     with tempfile.TemporaryDirectory(prefix="tensorrt10-") as place:
-        sys.exit(check([Path(word) for word in arguments[1:]], Path(place)))
+        sys.exit(check(arguments[1:], Path(place)))
