@@ -19,7 +19,7 @@ from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.diagnosis import MISTAKES, diagnose, pixel_mistake
 from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.ranking.labels import Labels
-from rrid_export import mistakes
+from rrid_export import layer_scales, mistakes
 from rrid_export.mistakes import mistaken_networks
 from rrid_train.model import RRID
 from support.commands import refused, rrid_edge
@@ -32,7 +32,7 @@ COUNT = 6
 
 @pytest.fixture(autouse=True, scope="module")
 def _every_answer_is_computed_once():
-    """Build the network of each mistake once per file, and run each network on the same images once.
+    """Build the network and the layers' directions of each file once, and run each network on the same images once.
 
     The cases differ in the reference only: the engine and the networks see the same images in all of them.
     """
@@ -40,6 +40,7 @@ def _every_answer_is_computed_once():
         patch.setattr(OnnxRuntimeEngine, "_run_batch", _remembered(OnnxRuntimeEngine._run_batch))
         patch.setattr(mistakes, "_runner", lambda model: _remembered(MemorySession(model.SerializeToString()).run))
         patch.setattr(mistakes, "mistaken_networks", functools.cache(mistaken_networks))
+        patch.setattr(layer_scales, "layer_directions", _remembered_by_file(layer_scales.layer_directions))
         yield
 
 
@@ -53,6 +54,18 @@ def _remembered(run):
         if key not in answers:
             answers[key] = run(*arguments)
         return answers[key].copy()
+
+    return answer
+
+
+def _remembered_by_file(directions):
+    answers = {}
+
+    def answer(path, images, only=None):
+        key = (path, images.tobytes(), None if only is None else tuple(sorted(only)))
+        if key not in answers:
+            answers[key] = directions(path, images, only)
+        return answers[key]
 
     return answer
 
