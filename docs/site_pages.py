@@ -153,7 +153,7 @@ def _entry(path: str, prefix: str) -> str | dict[str, str]:
     if name == "index":
         return path
     title = name.removeprefix(prefix)
-    if title.startswith("gallery-"):
+    if title.startswith(("engine-", "gallery-")):  # groups of commands
         title = title.replace("-", " ")
     return {title: path}
 
