@@ -15,6 +15,7 @@ from rrid_edge.engines.tensorrt.log import logged_errors
 from rrid_edge.engines.tensorrt.refusal import reason_of, without_noise
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.spec import INPUT_NAME, ModelSpec
+from rrid_export.tensorrt.layers import outputs_of, tail_layers
 from rrid_export.tensorrt.settings import BuildSettings, is_strongly_typed
 
 if TYPE_CHECKING:
@@ -141,14 +142,11 @@ def _choose_precision_trt8_10(
 def _constrain_tail_trt8_10(trt: ModuleType, network: trt.INetworkDefinition) -> int:
     """Constrain the network's tail, which contains the L2 norm, to float32.
 
-    The tail is searched from the output back. In an fp16 ONNX it ends at the cast back to float32; in an int8
-    ONNX at the last convolutions and dequantisations.
-
     Returns:
         Number of constrained layers.
     """
     # With flags alone TensorRT may compute the L2 norm in float16, where it overflows silently (rows of zeros).
-    tail_ends = (
+    ends = (
         trt.LayerType.CAST,
         trt.LayerType.CONSTANT,
         trt.LayerType.SHAPE,
@@ -156,41 +154,19 @@ def _constrain_tail_trt8_10(trt: ModuleType, network: trt.INetworkDefinition) ->
         trt.LayerType.QUANTIZE,
         trt.LayerType.DEQUANTIZE,
     )
-    producers = _producers_trt8_10(network)
-    pending = [network.get_output(index).name for index in range(network.num_outputs)]
-    constrained = 0
-    while pending:
-        layer = producers.pop(pending.pop(), None)
-        if layer is None or layer.type in tail_ends:
-            continue
-        constrained += _constrain_layer_trt8_10(trt, layer)
-        pending += _input_names_trt8_10(layer)
-    return constrained
-
-
-def _input_names_trt8_10(layer: trt.ILayer) -> list[str]:
-    inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
-    return [tensor.name for tensor in inputs if tensor is not None]
-
-
-def _producers_trt8_10(network: trt.INetworkDefinition) -> dict[str, trt.ILayer]:
-    """Tensor name -> the layer that computes it."""
-    producers: dict[str, object] = {}
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        for output in range(layer.num_outputs):
-            producers[layer.get_output(output).name] = layer
-    return producers
+    return sum(_constrain_layer_trt8_10(trt, layer) for layer in tail_layers(network, ends))
 
 
 def _constrain_layer_trt8_10(trt: ModuleType, layer: trt.ILayer) -> int:
     """Constrain a layer to float32 if all its outputs are floating point: number of constrained layers, 0 or 1."""
-    floats = (trt.DataType.FLOAT, trt.DataType.HALF)
-    outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
-    # Shape arithmetic uses integers, and TensorRT refuses to constrain these layers.
-    if not all(tensor.dtype in floats and not tensor.is_shape_tensor for tensor in outputs):
+    if not all(_is_constrainable_trt8_10(trt, tensor) for tensor in outputs_of(layer)):
         return 0
     layer.precision = trt.DataType.FLOAT
     for index in range(layer.num_outputs):
         layer.set_output_type(index, trt.DataType.FLOAT)
     return 1
+
+
+def _is_constrainable_trt8_10(trt: ModuleType, tensor: trt.ITensor) -> bool:
+    # Shape arithmetic uses integers, and TensorRT refuses to constrain these layers.
+    return tensor.dtype in (trt.DataType.FLOAT, trt.DataType.HALF) and not tensor.is_shape_tensor

@@ -7,12 +7,13 @@ the inspector cannot answer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.model.engine_sidecar import PrecisionProof, Products
+from rrid_export.tensorrt.layers import inputs_of, layers_of, outputs_of, producers_of, tail_layers
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -28,40 +29,27 @@ def count_network(trt: ModuleType, network: trt.INetworkDefinition) -> Precision
     Raises:
         CheckFailedError: the network's tail, which contains the L2 norm, does not compute in float32.
     """
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    producers = {tensor.name: layer for layer in layers for tensor in _outputs(layer)}
+    layers, producers = list(layers_of(network)), producers_of(network)
     products = (trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION, trt.LayerType.MATRIX_MULTIPLY)
     counts, multiplied = Counter(_type_of(trt, layer) for layer in layers), Counter[str]()
     for layer in layers:
         if layer.type in products:
             multiplied[_type_of_product(trt, layer, producers)] += 1
-    _check_tail(trt, network, producers, products)
+    _check_tail(trt, network, products)
     return PrecisionProof(
         **{kind: counts[kind] for kind in _KINDS}, products=Products(**{kind: multiplied[kind] for kind in _KINDS})
     )
 
 
-def _check_tail(
-    trt: ModuleType,
-    network: trt.INetworkDefinition,
-    producers: Mapping[str, trt.ILayer],
-    products: tuple[object, ...],
-) -> None:
+def _check_tail(trt: ModuleType, network: trt.INetworkDefinition, products: tuple[object, ...]) -> None:
     ends = (*products, trt.LayerType.CAST, trt.LayerType.QUANTIZE, trt.LayerType.DEQUANTIZE)
-    pending = [network.get_output(index).name for index in range(network.num_outputs)]
-    seen: set[str] = set()
-    while pending:
-        layer = producers.get(pending.pop())
-        if layer is None or layer.name in seen or layer.type in ends:
-            continue
-        seen.add(layer.name)
+    for layer in tail_layers(network, ends):
         if _type_of(trt, layer) in ("half", "int8"):
             raise CheckFailedError(
                 f"the layer {layer.name} after the last products computes in {_type_of(trt, layer)}, expected "
                 "float32, because the L2 norm overflows in float16; nothing was written; export the model again with: "
                 "rrid-edge export CHECKPOINT"
             )
-        pending += [tensor.name for tensor in _inputs(layer)]
 
 
 def _type_of_product(trt: ModuleType, layer: trt.ILayer, producers: Mapping[str, trt.ILayer]) -> str:
@@ -72,18 +60,6 @@ def _type_of_product(trt: ModuleType, layer: trt.ILayer, producers: Mapping[str,
 
 def _type_of(trt: ModuleType, layer: trt.ILayer) -> str:
     """The narrowest floating-point or int8 type among a layer's tensors; ``other`` if it has none."""
-    found = {tensor.dtype for tensor in (*_inputs(layer), *_outputs(layer))}
+    found = {tensor.dtype for tensor in (*inputs_of(layer), *outputs_of(layer))}
     kinds = {"int8": trt.DataType.INT8, "half": trt.DataType.HALF, "single": trt.DataType.FLOAT}
     return next((kind for kind, dtype in kinds.items() if dtype in found), "other")
-
-
-def _inputs(layer: trt.ILayer) -> Iterator[trt.ITensor]:
-    for index in range(layer.num_inputs):
-        tensor = layer.get_input(index)
-        if tensor is not None:
-            yield tensor
-
-
-def _outputs(layer: trt.ILayer) -> Iterator[trt.ITensor]:
-    for index in range(layer.num_outputs):
-        yield layer.get_output(index)
