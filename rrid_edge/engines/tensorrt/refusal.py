@@ -116,12 +116,11 @@ def _short(line: str) -> str:
     return f"{line[:half]} ... {line[-half:]}"
 
 
+_Make = Callable[[Refusal, str, Sequence[str]], RridEdgeError | None]
+
+
 def _out_of_memory(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
     return out_of_memory(refusal.doing, reason)
-
-
-def _workspace(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
-    return refusal._because(reason, "try more workspace", parameter="workspace_mib")
 
 
 def _library(refusal: Refusal, reason: str, errors: Sequence[str]) -> RridEdgeError | None:
@@ -145,39 +144,39 @@ def _library(refusal: Refusal, reason: str, errors: Sequence[str]) -> RridEdgeEr
     )
 
 
-def _driver(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
-    return refusal._because(
-        reason,
-        "the NVIDIA driver is missing or too old for this TensorRT: rrid-edge doctor compares their versions; update "
-        "the driver, or install the TensorRT for the driver's CUDA",
-        MissingDependencyError,
-    )
+def _remedy(remedy: str, kind: type[RridEdgeError] | None = None, parameter: str = "") -> _Make:
+    """Makes errors that always have the same remedy; of the refusal's own class if ``kind`` is None."""
+    return lambda refusal, reason, _errors: refusal._because(reason, remedy, kind, parameter)
 
 
-def _fault(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
-    return refusal._because(
-        reason,
-        "look for the GPU's own errors in the system log (dmesg | grep -i nv), then start again",
-        GpuFaultError,
-    )
-
-
-def _no_kernel(refusal: Refusal, reason: str, _errors: Sequence[str]) -> RridEdgeError:
-    return refusal._because(
-        reason,
-        "this TensorRT has no kernel for that layer on this GPU: use another precision of the model, another TensorRT "
-        "version, or the ONNX file with the runtime onnxruntime-cuda",
-    )
-
-
-_Make = Callable[[Refusal, str, Sequence[str]], RridEdgeError | None]
 _CAUSES: Final[tuple[tuple[re.Pattern[str], bool, _Make], ...]] = (
-    (_DRIVER, True, _driver),
-    (_FAULT, True, _fault),
+    (
+        _DRIVER,
+        True,
+        _remedy(
+            "the NVIDIA driver is missing or too old for this TensorRT: rrid-edge doctor compares their versions; "
+            "update the driver, or install the TensorRT for the driver's CUDA",
+            MissingDependencyError,
+        ),
+    ),
+    (
+        _FAULT,
+        True,
+        _remedy(
+            "look for the GPU's own errors in the system log (dmesg | grep -i nv), then start again", GpuFaultError
+        ),
+    ),
     (_LIBRARY, False, _library),
     (_MEMORY, False, _out_of_memory),
-    (_WORKSPACE, False, _workspace),
-    (_NO_KERNEL, False, _no_kernel),
+    (_WORKSPACE, False, _remedy("try more workspace", parameter="workspace_mib")),
+    (
+        _NO_KERNEL,
+        False,
+        _remedy(
+            "this TensorRT has no kernel for that layer on this GPU: use another precision of the model, another "
+            "TensorRT version, or the ONNX file with the runtime onnxruntime-cuda"
+        ),
+    ),
 )
 """Causes, whether only the first error tells them, and the error to make. Those that explain others come first: a full
 device also leaves too little workspace."""
