@@ -37,11 +37,6 @@ SPEC = fake_spec().with_precision("fp16")
 
 
 @pytest.fixture
-def recent(monkeypatch):
-    return install(monkeypatch, "10.13.3.9")
-
-
-@pytest.fixture
 def onnx_path(tmp_path):
     return save_tiny_model(tmp_path / "rrid.fp16.onnx", SPEC)
 

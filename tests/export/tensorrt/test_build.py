@@ -32,16 +32,6 @@ from support.tensorrt_standin import VERSIONS
 NEW = VERSIONS[1:]
 
 
-@pytest.fixture(params=VERSIONS)
-def world(request, monkeypatch):
-    return install(monkeypatch, request.param)
-
-
-@pytest.fixture
-def recent(monkeypatch):
-    return install(monkeypatch, "10.13.3.9")
-
-
 @pytest.fixture
 def onnx_path(tmp_path):
     return save_tiny_model(tmp_path / "rrid.fp16.onnx", fake_spec().with_precision("fp16"))

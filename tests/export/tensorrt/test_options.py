@@ -33,11 +33,6 @@ LEAN_OUT = BuildSettings(version_compatible=True, exclude_lean_runtime=True)
 
 
 @pytest.fixture
-def recent(monkeypatch):
-    return install(monkeypatch, "10.13.3.9")
-
-
-@pytest.fixture
 def onnx_path(tmp_path):
     (tmp_path / "models").mkdir()
     return save_tiny_model(tmp_path / "models" / "rrid.fp16.onnx", fake_spec().with_precision("fp16"))

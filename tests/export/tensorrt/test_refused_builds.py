@@ -16,11 +16,6 @@ from support.tensorrt_behaviour import NO_KERNEL, install
 from support.tensorrt_standin import VERSIONS
 
 
-@pytest.fixture(params=VERSIONS)
-def world(request, monkeypatch):
-    return install(monkeypatch, request.param)
-
-
 @pytest.fixture
 def onnx_path(tmp_path):
     return save_tiny_model(tmp_path / "rrid.fp16.onnx", fake_spec().with_precision("fp16"))

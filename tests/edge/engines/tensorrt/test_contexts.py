@@ -15,20 +15,8 @@ from rrid_edge.errors import GpuFaultError, ModelFileError
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
 from support.onnx_models import save_tiny_model
-from support.tensorrt_behaviour import install
-from support.tensorrt_standin import VERSIONS
 
 SPEC = fake_spec().with_precision("fp16")
-
-
-@pytest.fixture(params=VERSIONS)
-def world(request, monkeypatch):
-    return install(monkeypatch, request.param)
-
-
-@pytest.fixture
-def recent(monkeypatch):
-    return install(monkeypatch, "10.13.3.9")
 
 
 def _build(folder: Path) -> Path:

@@ -26,16 +26,6 @@ from support.tensorrt_standin import VERSIONS, build_module
 SPEC = fake_spec()
 
 
-@pytest.fixture(params=VERSIONS)
-def world(request, monkeypatch):
-    return install(monkeypatch, request.param)
-
-
-@pytest.fixture
-def recent(monkeypatch):
-    return install(monkeypatch, "10.13.3.9")
-
-
 def _build(folder, **settings):
     path = save_tiny_model(folder / "rrid.fp16.onnx", SPEC.with_precision("fp16"))
     engine_path = folder / "rrid.fp16.engine"
