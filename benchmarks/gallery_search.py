@@ -99,7 +99,6 @@ def ways(gallery: LocalGallery, array: Descriptors, asked: Descriptors) -> dict[
     found: dict[str, Callable[[], object]] = {
         NUMPY: partial(numpy_search, array, asked),
         EXACT: partial(gallery.search, asked, TOP_K),
-        "gallery, --fast": partial(gallery.search, asked, TOP_K, fast=True),
     }
     if importlib.util.find_spec("faiss") is not None:
         import faiss

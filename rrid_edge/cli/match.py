@@ -24,7 +24,7 @@ from rrid_edge.cli.options import (
     RuntimeOption,
     ThreadsOption,
 )
-from rrid_edge.cli.steps import open_model, say_files_left_out, say_indexed, say_links_left_out
+from rrid_edge.cli.steps import open_model, say_files_left_out, say_if_exact, say_indexed, say_links_left_out
 from rrid_edge.errors import RridEdgeError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def match(
     ] = None,
     fast: Annotated[
         bool,
-        typer.Option("--fast", help="Score a fixed number of crops; may miss matches (see gallery verify --recall)."),
+        typer.Option("--fast", help="Milvus indexes ivf, hnsw, diskann: answer approximately; may miss matches."),
     ] = False,
     follow_links: FollowLinksOption = False,
     explain: Annotated[
@@ -197,6 +197,8 @@ def _ask(
         with ProgressBar("indexing") as bar:
             indexed = queried.indexed(path, engine, IndexSettings(question.pattern), bar)
         _say_indexing(folder, indexed)
+        if settings.fast:
+            say_if_exact(indexed.info, "--fast")
         settings = replace(settings, rows=_without_own_files(settings.rows, groups, indexed, folder))
         results = match_all(indexed.gallery, queries, settings)
         question.threshold.say_per_search(results, path, engine)

@@ -12,6 +12,7 @@ from rrid_edge.errors import UsageError, item_at_work, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
+    from rrid_edge.gallery.base import GalleryInfo
     from rrid_edge.gallery.indexing.sync import IndexReport
     from rrid_edge.model.spec import ModelSpec
 
@@ -49,6 +50,13 @@ def open_model(
         engine = open_engine(path, choice.runtime, precision=precision, threads=threads)
     say(f"model {printable(path)} ({why}), {choice.describe()}: {engine.runtime}")
     return path, engine
+
+
+def say_if_exact(info: GalleryInfo, option: str) -> None:
+    """Say that an option for approximate indexes changes nothing here: the gallery is searched exactly anyway."""
+    if info.index_type in ("", "flat"):
+        kind = "in Milvus with the index flat" if info.index_type else "in a folder"
+        say(f"{option} changes nothing: this gallery is {kind}, which is searched exactly anyway")
 
 
 def say_weights(notes: Sequence[str]) -> None:

@@ -206,7 +206,8 @@ class SearchResult:
 
     Attributes:
         hits: per query, the best rows, best first; ties are ordered by path, then id.
-        modes: per query, how the store searched: ``scan``, ``two-pass``, ``fast``, or the server's index type.
+        modes: per query, how the store searched: ``scan``, ``two-pass``, or the server's index type, after ``fast`` if
+            rows may be missed.
         rows: number of rows that passed the filter.
         scored: per query, number of rows whose score was computed exactly.
     """

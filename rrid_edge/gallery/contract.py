@@ -50,14 +50,9 @@ class Moment(Protocol):
         ...
 
     def search(
-        self,
-        queries: NDArray[np.float32],
-        top_k: int,
-        search_filter: SearchFilter | None = None,
-        *,
-        fast: bool = False,
+        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
     ) -> SearchResult:
-        """The ``top_k`` rows of highest cosine per query, float32 (Q, D) of unit length; ``fast`` may miss rows."""
+        """The ``top_k`` rows of highest cosine per query, float32 (Q, D) of unit length."""
         ...
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
@@ -67,6 +62,17 @@ class Moment(Protocol):
             GalleryChangedError: a row was forgotten or changed since; read again.
             GalleryError: a vector is damaged.
         """
+        ...
+
+
+@runtime_checkable
+class ApproximateMoment(Protocol):
+    """What a moment has besides if its store's index can answer approximately: Milvus."""
+
+    def search_approximately(
+        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
+    ) -> SearchResult:
+        """Like :meth:`Moment.search`, from the candidates of the store's index: rows may be missed."""
         ...
 
 

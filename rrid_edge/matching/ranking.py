@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import GalleryChangedError, UsageError, printable
 from rrid_edge.gallery.base import Hit, SearchFilter, SearchResult
-from rrid_edge.gallery.contract import GalleryStore, Moment, StoreOwner, read_in_one_moment, store_of
+from rrid_edge.gallery.contract import ApproximateMoment, GalleryStore, Moment, StoreOwner, read_in_one_moment, store_of
 from rrid_edge.gallery.searching import Match
 from rrid_edge.gallery.stored import StoredVectors, memory_batches
 from rrid_edge.matching.doubts import nothing_passes, unlike_images
@@ -155,7 +155,8 @@ def _search(moment: Moment, searches: Sequence[_Search], top_k: int, *, fast: bo
     answers: dict[int, SearchResult] = {}
     for rows, indexes in groups.items():
         vectors = np.concatenate([searches[index].vectors for index in indexes])
-        result = moment.search(vectors, top_k, rows, fast=fast)
+        ask = moment.search_approximately if fast and isinstance(moment, ApproximateMoment) else moment.search
+        result = ask(vectors, top_k, rows)
         start = 0
         for index in indexes:
             stop = start + len(searches[index].vectors)

@@ -88,7 +88,8 @@ class MatchSettings:
             the number of crops that it searches. It holds for queries of one image without query expansion, and with
             re-ranking, which changes the order only.
         expand: average query expansion: number of nearest crops averaged into the query; 0 turns it off.
-        fast: score a fixed number of crops, chosen by estimates. Faster on large galleries; may miss a crop.
+        fast: accept the candidates of an approximate index in Milvus (``ivf``, ``hnsw``, ``diskann``), which may miss a
+            crop. Other galleries are searched exactly anyway.
         rerank: number of best crops ordered by k-reciprocal re-ranking (:func:`rrid_edge.ranking.rerank.k_reciprocal`
             with its default parameters); 0 turns it off. Scores and ``threshold`` stay cosines.
         least_likeness: a query with two images of a lower cosine is answered with a warning.

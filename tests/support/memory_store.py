@@ -61,9 +61,7 @@ class MemoryMoment:
     def rows_by_id(self, ids: Sequence[int]) -> list[GalleryRow]:
         return [self._stored[identifier][0] for identifier in ids if identifier in self._stored]
 
-    def search(
-        self, queries: np.ndarray, top_k: int, search_filter: SearchFilter | None = None, *, fast: bool = False
-    ) -> SearchResult:
+    def search(self, queries: np.ndarray, top_k: int, search_filter: SearchFilter | None = None) -> SearchResult:
         passing = [row for row in self.rows() if (search_filter or SearchFilter()).passes(row)]
         answers = []
         for query in queries:
@@ -125,10 +123,8 @@ class MemoryStore:
     def rows_by_id(self, ids: Sequence[int]) -> list[GalleryRow]:
         return self._now().rows_by_id(ids)
 
-    def search(
-        self, queries: np.ndarray, top_k: int, search_filter: SearchFilter | None = None, *, fast: bool = False
-    ) -> SearchResult:
-        return self._now().search(queries, top_k, search_filter, fast=fast)
+    def search(self, queries: np.ndarray, top_k: int, search_filter: SearchFilter | None = None) -> SearchResult:
+        return self._now().search(queries, top_k, search_filter)
 
     def vectors(self, rows: Sequence[GalleryRow]) -> np.ndarray:
         return self._now().vectors(rows)

@@ -95,12 +95,7 @@ class LocalMoment:
         return dict(_counted(columns.camera_names, columns.cameras))
 
     def search(
-        self,
-        queries: NDArray[np.float32],
-        top_k: int,
-        search_filter: SearchFilter | None = None,
-        *,
-        fast: bool = False,
+        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
     ) -> SearchResult:
         """The ``top_k`` rows of highest cosine for each query. Rows with a damaged vector or entry are left out.
 
@@ -108,7 +103,6 @@ class LocalMoment:
             queries: float32 (Q, D), unit length.
             top_k: hits per query, at least 1.
             search_filter: which rows may answer.
-            fast: score a fixed number of rows, chosen by estimates; a row may be missed.
 
         Raises:
             UsageError: the shape, a value or ``top_k`` is wrong.
@@ -123,7 +117,7 @@ class LocalMoment:
                 own = catalogue.rows_of_files(connection, state.info.generation, search_filter.not_files)
                 allowed &= ~np.isin(view.slots, [row.slot for row in own.values()])
             while True:
-                chosen = find_candidates(view, queries, allowed, top_k, fast=fast)
+                chosen = find_candidates(view, queries, allowed, top_k)
                 slots = sorted({slot for found in chosen for slot in found.slots.tolist()})
                 rows = catalogue.rows_at(connection, state.info.generation, slots)
                 wrong = [slot for slot in slots if slot not in rows or not search_filter.passes(rows[slot])]

@@ -98,13 +98,6 @@ class Projection:
         bounds: NDArray[np.float32] = project(self.basis, queries) @ self.rows.T
         return bounds
 
-    def estimates(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Products of queries (Q, D) with every projected slot, without the residuals: float32 (Q, slots)."""
-        projected = project(self.basis, queries)
-        projected[:, -1] = 0
-        estimates: NDArray[np.float32] = projected @ self.rows.T
-        return estimates
-
 
 def dimensions_for(dimension: int) -> int:
     """K for vectors of D values: D / 15, from 32 to :data:`MOST_DIMENSIONS`, never more than D."""

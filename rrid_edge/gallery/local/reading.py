@@ -74,16 +74,11 @@ class LocalReading:
             return moment.rows_by_id(ids)
 
     def search(
-        self,
-        queries: NDArray[np.float32],
-        top_k: int,
-        search_filter: SearchFilter | None = None,
-        *,
-        fast: bool = False,
+        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
     ) -> SearchResult:
         """The ``top_k`` rows of highest cosine for each query; see :meth:`LocalMoment.search`."""
         with self.moment() as moment:
-            return moment.search(queries, top_k, search_filter, fast=fast)
+            return moment.search(queries, top_k, search_filter)
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
         """The descriptors of some rows, float32 (N, D), checked; see :meth:`LocalMoment.vectors`."""

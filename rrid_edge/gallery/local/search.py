@@ -18,8 +18,6 @@ from rrid_edge.gallery.local.projection import SLACK
 from rrid_edge.gallery.local.view import BLOCK_ROWS, View
 from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores, row_order
 
-FAST_ROWS = 200
-"""Rows that a fast search scores exactly per query."""
 _FIRST_ROWS = 64
 _LARGEST_SHARE = 8
 """A query is scanned if more than one in 8 rows would have to be scored."""
@@ -36,7 +34,7 @@ class Candidates:
     Attributes:
         slots: int64 (N,): ties and rounding included.
         rescored: rows whose product was computed.
-        mode: ``scan``, ``two-pass`` or ``fast``.
+        mode: ``scan`` or ``two-pass``.
     """
 
     slots: NDArray[np.int64]
@@ -49,8 +47,6 @@ def find_candidates(
     queries: NDArray[np.float32],
     allowed: NDArray[np.bool_],
     top_k: int,
-    *,
-    fast: bool = False,
 ) -> list[Candidates]:
     """Candidates for the best ``top_k`` rows of each query.
 
@@ -59,19 +55,16 @@ def find_candidates(
         queries: float32 (Q, D), unit length.
         allowed: bool (rows,): which of ``view.slots`` may answer.
         top_k: hits per query.
-        fast: score only the :data:`FAST_ROWS` rows of the best estimates; a row may be missed.
     """
     slots = view.slots[allowed]
     chosen: dict[int, Candidates] = {}
     if view.projection is not None and len(slots) > max(_LARGEST_SHARE * _FIRST_ROWS, top_k):
-        compute = view.projection.estimates if fast else view.projection.bounds
         for batch in _query_batches(len(queries), len(view.projection.rows)):
             if batch.start >= _TRIAL_QUERIES and not chosen:
                 break
-            bounds = _bounds_of_slots(compute(queries[batch]), slots)
+            bounds = _bounds_of_slots(view.projection.bounds(queries[batch]), slots)
             for index, (query, row_bounds) in enumerate(zip(queries[batch], bounds, strict=True), batch.start):
-                search = _fast if fast else _two_pass
-                result = search(view, query, row_bounds, slots, top_k)
+                result = _two_pass(view, query, row_bounds, slots, top_k)
                 if result is not None:
                     chosen[index] = result
     remaining = [index for index in range(len(queries)) if index not in chosen]
@@ -119,15 +112,6 @@ def _two_pass(
     scored = np.concatenate([first, second])
     chosen = _intact_candidates(view, slots, scores, scored, top_k)
     return Candidates(slots[chosen], len(scored), "two-pass")
-
-
-def _fast(
-    view: View, query: NDArray[np.float32], estimates: NDArray[np.float32], slots: NDArray[np.int64], top_k: int
-) -> Candidates:
-    """Candidates among the rows of the best estimates."""
-    scored, scores = _score_best(view, query, estimates, slots, max(FAST_ROWS, 2 * top_k))
-    chosen = _intact_candidates(view, slots, scores, scored, top_k)
-    return Candidates(slots[chosen], len(scored), "fast")
 
 
 def _scanned(view: View, scores: NDArray[np.float32], slots: NDArray[np.int64], top_k: int) -> Candidates:

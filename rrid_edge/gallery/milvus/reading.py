@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from rrid_edge.closable import Closable
-from rrid_edge.errors import GalleryChangedError, GalleryError, UsageError, printable
+from rrid_edge.errors import GalleryChangedError, GalleryError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, SearchFilter, SearchResult, Verification
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.collection import await_index, ensure_loaded, read_facts, schema_of
 from rrid_edge.gallery.milvus.facts import CollectionFacts, Damage, damage_property
 from rrid_edge.gallery.milvus.notes import Notes
-from rrid_edge.gallery.milvus.rows import MOST_ROWS_PER_ANSWER, Entity, Fields, Reader, is_intact, vector_of
+from rrid_edge.gallery.milvus.rows import Entity, Fields, Reader, is_intact, vector_of
 from rrid_edge.gallery.milvus.schema import KEY, THUMBNAIL, THUMBNAIL_CHARACTERS, thumbnail_of
-from rrid_edge.gallery.milvus.search import Searcher
+from rrid_edge.gallery.milvus.search import Searcher, accepted_queries
 from rrid_edge.gallery.shared import refuse_foreign, row_order
 from rrid_edge.model.spec import ModelSpec
 
@@ -164,12 +164,7 @@ class MilvusReads(Closable):
         return dict(Counter(row.camera for row in self._some_rows(None)))
 
     def search(
-        self,
-        queries: NDArray[np.float32],
-        top_k: int,
-        search_filter: SearchFilter | None = None,
-        *,
-        fast: bool = False,
+        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
     ) -> SearchResult:
         """The ``top_k`` rows of highest cosine for each query. Damaged rows are left out.
 
@@ -177,21 +172,24 @@ class MilvusReads(Closable):
             queries: float32 (Q, D), unit length.
             top_k: hits per query, at most 16,384.
             search_filter: which rows may answer; Milvus applies it.
-            fast: accept the candidates of an approximate index, which may miss a row.
 
         Raises:
             UsageError: the shape or ``top_k`` is wrong.
             GalleryError: rows are missing because a query node did not answer.
         """
+        return self._search(queries, top_k, search_filter, fast=False)
+
+    def search_approximately(
+        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
+    ) -> SearchResult:
+        """Like :meth:`search`, from the candidates of the server's index, which may miss rows (``flat`` never does)."""
+        return self._search(queries, top_k, search_filter, fast=True)
+
+    def _search(
+        self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None, *, fast: bool
+    ) -> SearchResult:
         self._connection.refuse_closed()
-        queries = np.ascontiguousarray(queries, np.float32)
-        dimension = self.spec.dimension
-        if queries.ndim != 2 or queries.shape[1] != dimension or not 1 <= top_k <= MOST_ROWS_PER_ANSWER:
-            raise UsageError(
-                f"queries of shape {queries.shape}, top {top_k}: expected (Q, {dimension}) and 1 to "
-                f"{MOST_ROWS_PER_ANSWER:,} hits in Milvus",
-                parameter="top_k",
-            )
+        queries = accepted_queries(queries, top_k, self.spec.dimension)
         if fast and self._facts.index_type != "flat":
             self._await_index()
         expression = self._schema.expression(search_filter or SearchFilter())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import GalleryRow, Hit
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.facts import IVF_LISTS
@@ -36,6 +37,22 @@ _FAST_CANDIDATES = 32
 _FAST_LISTS = 32
 _TRIES = 3
 _RETRY_PAUSE_S = 1.0
+
+
+def accepted_queries(queries: NDArray[np.float32], top_k: int, dimension: int) -> NDArray[np.float32]:
+    """Queries (Q, ``dimension``) as contiguous float32.
+
+    Raises:
+        UsageError: the shape or ``top_k`` is wrong.
+    """
+    result = np.ascontiguousarray(queries, np.float32)
+    if result.ndim != 2 or result.shape[1] != dimension or not 1 <= top_k <= MOST_ROWS_PER_ANSWER:
+        raise UsageError(
+            f"queries of shape {result.shape}, top {top_k}: expected (Q, {dimension}) and 1 to "
+            f"{MOST_ROWS_PER_ANSWER:,} hits in Milvus",
+            parameter="top_k",
+        )
+    return result
 
 
 @dataclass(frozen=True)

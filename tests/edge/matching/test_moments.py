@@ -42,7 +42,7 @@ class State:
     def rows(self, sources=None):
         return list(self._rows)
 
-    def search(self, queries, top_k, search_filter=None, *, fast=False):
+    def search(self, queries, top_k, search_filter=None):
         self._store.calls["search"] += 1
         allowed = [index for index, row in enumerate(self._rows) if (search_filter or SearchFilter()).passes(row)]
         hits = []

@@ -329,7 +329,7 @@ def test_other_indexes_answer_exactly_without_fast(address, index_type, tmp_path
         exact = gallery.search(queries, 10, search_filter)
         assert list(map(answered, exact.hits)) == list(map(answered, local.search(queries, 10, search_filter).hits))
         assert exact.mode == {"ivf": "ivf", "hnsw": "scan"}[index_type]
-        fast = gallery.search(queries, 10, search_filter, fast=True)
+        fast = gallery.search_approximately(queries, 10, search_filter)
         assert fast.mode in (f"fast {index_type}", f"fast {index_type} and scan", "scan")
         assert {len(hits) for hits in fast.hits} == {10}
     with pytest.raises(UsageError, match="'tree' is unknown: expected one of flat, ivf, hnsw, diskann"):
@@ -344,10 +344,10 @@ def test_a_fast_search_waits_for_the_index_once_per_write(address, monkeypatch):
         for written in range(1, 4):
             ids = gallery.add(rows(5, start=written), vectors(5))
             for _ in range(3):
-                gallery.search(vectors(1), 2, fast=True)
+                gallery.search_approximately(vectors(1), 2)
             assert len(waits) == 2 * written - 1
             gallery.update(gallery.rows_by_id(ids[:1]))
-            gallery.search(vectors(1), 2, fast=True)
+            gallery.search_approximately(vectors(1), 2)
             assert len(waits) == 2 * written
 
 
