@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from common import watched
 from rrid_edge.files import write_json
 from rrid_train.distributed import Processes
 from rrid_train.loop import Trainer
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

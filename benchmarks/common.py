@@ -1,8 +1,9 @@
-"""Helpers of the benchmarks: drawn descriptors, small JPEG crops, rows of a gallery, median times and peak memory."""
+"""Helpers of the benchmarks: drawn descriptors, small JPEG crops, rows of a gallery, times, memory, foreign CPU."""
 
 from __future__ import annotations
 
 import io
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -14,11 +15,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rrid_edge.gallery import GalleryStore, NewRow
+from rrid_edge.machine.foreign_cpu import ForeignCpu, in_words
+from rrid_edge.machine.memory import resident_bytes
 
 Descriptors = NDArray[np.float32]
 
 _CHUNK = 4096
 _MARKET_PERSONS, _MARKET_CAMERAS = 1500, 6
+
+
+def watched(main: Callable[[], int | None]) -> None:
+    """Run a script, print the share of foreign CPU during it on stderr, and end with its exit code."""
+    watch = ForeignCpu()
+    code = main()
+    print(in_words(watch.share()), file=sys.stderr)
+    sys.exit(code)
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,12 @@ def elapsed_s(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
+
+
+def resident_mib() -> float:
+    """Return the resident memory of this process in MiB; NaN on a system without ``/proc``."""
+    held = resident_bytes()
+    return float("nan") if held is None else held / 2**20
 
 
 def traced_mib(work: Callable[[], object]) -> float:

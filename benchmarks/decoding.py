@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import jpeg_pictures, write_crops
+from common import jpeg_pictures, watched, write_crops
 from rrid_edge.crops.images import read_image_bytes
 from rrid_edge.embedding.process import DecodingProcess
 from rrid_edge.embedding.reading import ReadAhead
@@ -80,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import table_row
+from common import table_row, watched
 from rrid_edge.crops.images import read_image
 from rrid_edge.parity.agreement import compare, row_cosines
 from rrid_edge.parity.verdict import Change
@@ -124,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from common import Descriptors, DrawnPersons, elapsed_s, traced_mib
+from common import Descriptors, DrawnPersons, elapsed_s, traced_mib, watched
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import PROTOCOLS, RankingSettings, evaluate_descriptors
 
@@ -62,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

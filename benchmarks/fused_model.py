@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common import watched
 from rrid_calib.graph import int8_layers, quantised, read_graph
 from rrid_calib.ranges import collect, scales
 from rrid_edge.engines import Engine, open_engine
@@ -111,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

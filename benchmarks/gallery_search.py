@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common import Descriptors, add_rows, elapsed_s, independent, table_row, unit
+from common import Descriptors, add_rows, elapsed_s, independent, table_row, unit, watched
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery.local.projection import dimensions_for, fit_basis, project
 from rrid_edge.gallery.local.store import LocalGallery
@@ -141,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import Descriptors, DrawnPersons, add_rows, elapsed_s, jpeg_pictures, write_crops
+from common import Descriptors, DrawnPersons, add_rows, elapsed_s, jpeg_pictures, watched, write_crops
 from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery.indexing.queried import folder_state
@@ -131,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

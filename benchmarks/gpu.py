@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
+from common import watched
 from rrid_edge.bench.copying import copy_bytes_per_s
 from rrid_edge.engines import Engine, open_engine
 from rrid_edge.engines.cuda import Cuda
@@ -154,4 +155,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    watched(main)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common import DrawnPersons
+from common import DrawnPersons, watched
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.local.store import LocalGallery
@@ -81,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

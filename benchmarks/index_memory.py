@@ -14,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import jpeg_pictures
-from rrid_edge.bench.probe import resident_mib
+from common import jpeg_pictures, resident_mib, watched
 from rrid_edge.engines import Engine, FakeEngine, open_engine
 from rrid_edge.gallery.indexing.sync import IndexReport, index_folder
 from rrid_edge.gallery.local.store import LocalGallery
@@ -60,9 +59,9 @@ class MemoryWatch:
 
 def index_watched(folder: Path, location: Path, engine: Engine, samples: int = 10) -> tuple[IndexReport, list[float]]:
     """Index, and record the resident memory (MiB) after each of ``samples`` equal parts of the work."""
-    watched = MemoryWatch(samples)
+    watch = MemoryWatch(samples)
     with LocalGallery.create(location, engine.spec) as gallery:
-        return index_folder(folder, gallery, engine, progress=watched), watched.memory_mib
+        return index_folder(folder, gallery, engine, progress=watch), watch.memory_mib
 
 
 def main() -> None:
@@ -91,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import Descriptors, DrawnPersons, add_rows, elapsed_s, median_s
+from common import Descriptors, DrawnPersons, add_rows, elapsed_s, median_s, watched
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery import GalleryStore, SearchFilter
 from rrid_edge.gallery.contract import ApproximateMoment
@@ -87,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

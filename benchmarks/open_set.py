@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import table_row
+from common import table_row, watched
 from rrid_edge.engines import open_engine
 from rrid_edge.model.names import is_model
 from rrid_edge.ranking.labels import LabelledCrops, Labels
@@ -100,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

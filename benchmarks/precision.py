@@ -26,6 +26,7 @@ import openvino
 import torch
 from numpy.typing import NDArray
 
+from common import watched
 from emulation import Half
 from rrid_calib.calibrate import calibrate
 from rrid_calib.settings import CalibrationSettings
@@ -224,4 +225,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

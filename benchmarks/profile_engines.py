@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common import watched
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime
 from rrid_edge.engines.openvino.engine import import_openvino
 from rrid_edge.machine.processor import processor_name
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -14,7 +14,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from common import Descriptors, DrawnPersons, traced_mib
+from common import Descriptors, DrawnPersons, traced_mib, watched
 from rrid_edge.ranking.rerank import RerankSettings, k_reciprocal
 
 
@@ -112,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import DrawnPersons, jpeg_pictures, write_crops
+from common import DrawnPersons, jpeg_pictures, watched, write_crops
 from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import name_reader
 from rrid_edge.engines import open_engine
@@ -178,4 +178,4 @@ def report(alone: list[dict[str, float]], staged: list[dict[str, float]], plain:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from rrid_edge.bench.probe import resident_mib
+from common import resident_mib, watched
 from rrid_edge.machine.processor import core_count, processor_name
 from rrid_train.distributed import Processes
 from rrid_train.loop import Trainer
@@ -166,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from common import watched
 from emulation import Brain, Half
 from rrid_edge.crops.images import load_rgb, read_image
 from rrid_edge.engines import FakeEngine, open_engine
@@ -259,4 +260,4 @@ def _damaged(
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rrid_edge.errors import ArtefactError
+from rrid_edge.machine.memory import peak_resident_bytes, resident_bytes
 from rrid_edge.model.rtx_target import RTX_RUNTIME
 
 _TIMEOUT_S = 600
@@ -29,16 +29,16 @@ class LoadCost:
         cold_s: seconds for imports, opening and the first image in a fresh process, without a cache.
         cached_s: the same with the compiled model in the cache. Runtimes without a cache take about ``cold_s``.
         warm_s: seconds to open the engine and run the first image again in the same process.
-        memory_mib: resident memory of the process while the engine is open.
-        peak_memory_mib: peak resident memory while opening and running, without a cache.
+        memory_mib: resident memory of the process while the engine is open; None on a system without ``/proc``.
+        peak_memory_mib: peak resident memory while opening and running, without a cache; None as above.
         device_memory_mib: GPU memory of the engine; None on a CPU.
     """
 
     cold_s: float
     cached_s: float
     warm_s: float
-    memory_mib: float
-    peak_memory_mib: float
+    memory_mib: float | None
+    peak_memory_mib: float | None
     device_memory_mib: float | None
 
 
@@ -70,14 +70,13 @@ def measure_load(request: LoadRequest, *, processes: int = 1) -> LoadCost | None
     if len(found) < 2 * processes:
         return None
     first, later = found[:processes], found[processes:]
-    devices = [one.device_memory_mib for one in first if one.device_memory_mib is not None]
     return LoadCost(
-        cold_s=_median(first, "load_s"),
-        cached_s=_median(later, "load_s"),
-        warm_s=_median(first, "warm_s"),
-        memory_mib=_median(first, "memory_mib"),
-        peak_memory_mib=_median(first, "peak_memory_mib"),
-        device_memory_mib=statistics.median(devices) if devices else None,
+        cold_s=statistics.median(one.load_s for one in first),
+        cached_s=statistics.median(one.load_s for one in later),
+        warm_s=statistics.median(one.warm_s for one in first),
+        memory_mib=_median(one.memory_mib for one in first),
+        peak_memory_mib=_median(one.peak_memory_mib for one in first),
+        device_memory_mib=_median(one.device_memory_mib for one in first),
     )
 
 
@@ -87,13 +86,14 @@ class _Printed:
 
     load_s: float
     warm_s: float
-    memory_mib: float
-    peak_memory_mib: float
+    memory_mib: float | None
+    peak_memory_mib: float | None
     device_memory_mib: float | None
 
 
-def _median(found: list[_Printed], name: str) -> float:
-    return float(statistics.median(getattr(one, name) for one in found))
+def _median(values: Iterable[float | None]) -> float | None:
+    """The median of the known values."""
+    return statistics.median(known) if (known := [value for value in values if value is not None]) else None
 
 
 def _in_process(request: LoadRequest, cache: str) -> _Printed | None:
@@ -125,8 +125,8 @@ def _load_once(request: LoadRequest) -> dict[str, float | None]:
         engine.run(np.zeros((1, engine.spec.height_px, engine.spec.width_px, 3), np.uint8))
         return {
             "load_s": time.perf_counter() - start,
-            "memory_mib": resident_mib(),
-            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "memory_mib": _mib(resident_bytes()),
+            "peak_memory_mib": _mib(peak_resident_bytes()),
             "device_memory_mib": gpu.taken_mib() if gpu is not None else None,
         }
 
@@ -146,13 +146,8 @@ class _Gpu:
         return (self._free - self._cuda.free_memory_bytes()) / 2**20
 
 
-def resident_mib() -> float:
-    """Resident memory of this process in MiB, from /proc; 0 on systems without it."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def _mib(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else size_bytes / 2**20
 
 
 def _main() -> None:

@@ -44,6 +44,29 @@ def machine_bytes(system: Path = SYSTEM) -> int:
     return _meminfo_bytes("MemTotal", system)
 
 
+def resident_bytes(system: Path = SYSTEM) -> int | None:
+    """Resident memory of this process in bytes; None on systems without ``/proc``, for example macOS."""
+    return _status_bytes("VmRSS", system)
+
+
+def peak_resident_bytes(system: Path = SYSTEM) -> int | None:
+    """The most resident memory of this process since its program started, in bytes; None without ``/proc``.
+
+    ``ru_maxrss`` is not that: a process inherits the peak of the one that started it.
+    """
+    return _status_bytes("VmHWM", system)
+
+
+def _status_bytes(name: str, system: Path) -> int | None:
+    """An entry of ``/proc/self/status``."""
+    try:
+        text = (system / "proc/self/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(rf"^{name}:\s+(\d{{1,15}}) kB$", text, re.MULTILINE)
+    return int(found[1]) << 10 if found else None
+
+
 def _limits(group: Group) -> Iterator[int]:
     """The limits of a group. Above ``memory.high`` the kernel slows a process down, so it is one too."""
     names = ("memory.max", "memory.high") if group.version == 2 else ("memory.limit_in_bytes",)

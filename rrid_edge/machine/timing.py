@@ -1,4 +1,7 @@
-"""Compare the speed of several functions: interleaved calls after a warm-up, summarised by medians."""
+"""Compare the speed of several functions: interleaved calls after a warm-up, summarised by medians.
+
+Each measurement knows the share of CPU time that other programs took meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rrid_edge.machine.foreign_cpu import SHORTEST_S, quietest
+
 MIN_REPETITIONS = 3
 """Fewest timed calls of a function, even after its time budget is spent."""
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """How to get a measurement that other programs do not disturb.
+
+    Attributes:
+        least_s: seconds that all calls together take at least; more calls than asked for are timed for it. Shorter
+            ones have no share of foreign CPU.
+        attempts: most measurements. Another one is made while other programs take more than
+            :data:`~rrid_edge.machine.foreign_cpu.FOREIGN_LIMIT` of the CPU; the quietest counts.
+    """
+
+    least_s: float = 1.2 * SHORTEST_S
+    attempts: int = 2
 
 
 @dataclass(frozen=True)
@@ -18,9 +38,11 @@ class Timing:
 
     Attributes:
         seconds: wall time of each call, in the order measured.
+        foreign_cpu: share of foreign CPU while all functions of the measurement took turns; None if it is not known.
     """
 
     seconds: tuple[float, ...]
+    foreign_cpu: float | None = None
 
     @property
     def median(self) -> float:
@@ -39,7 +61,12 @@ class Timing:
 
 
 def interleave(
-    functions: Mapping[str, Callable[[], object]], *, repetitions: int, warm_up: int = 1, budget_s: float = float("inf")
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    repetitions: int,
+    warm_up: int = 1,
+    budget_s: float = float("inf"),
+    quiet: Quiet | None = None,
 ) -> dict[str, Timing]:
     """Time each function ``repetitions`` times in turn, so that a change of the machine's speed affects all of them.
 
@@ -48,16 +75,27 @@ def interleave(
         repetitions: timed calls per function.
         warm_up: untimed calls per function before.
         budget_s: seconds after which a function is called no more; at least :data:`MIN_REPETITIONS` calls are timed.
+        quiet: how to get a measurement that other programs do not disturb; None measures once.
     """
+    quiet = quiet or Quiet(least_s=0, attempts=1)
     for function in functions.values():
         for _ in range(warm_up):
             function()
+    seconds, share = quietest(lambda: _rounds(functions, repetitions, budget_s, quiet.least_s), attempts=quiet.attempts)
+    return {name: Timing(tuple(values), share) for name, values in seconds.items()}
+
+
+def _rounds(
+    functions: Mapping[str, Callable[[], object]], repetitions: int, budget_s: float, least_s: float
+) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for repetition in range(repetitions):
+    begun, repetition = time.perf_counter(), 0
+    while repetition < repetitions or time.perf_counter() - begun < least_s:
         for name, function in functions.items():
-            if repetition >= MIN_REPETITIONS and sum(seconds[name]) >= budget_s:
+            if MIN_REPETITIONS <= repetition < repetitions and sum(seconds[name]) >= budget_s:
                 continue
             start = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - start)
-    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+        repetition += 1
+    return seconds
