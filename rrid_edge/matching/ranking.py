@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,8 @@ from rrid_edge.ranking.search_thresholds import SearchThreshold
 
 MOST_ATTEMPTS = 3
 """Times that all answers are computed before a gallery that others keep changing is reported."""
+_MOST_CALLS = 8
+"""Searches of different filters that run at the same time."""
 
 
 def match(gallery: GalleryStore | StoreOwner, query: Query, settings: MatchSettings | None = None) -> MatchResult:
@@ -148,21 +151,32 @@ def _planned(query: Query, settings: MatchSettings) -> _Search:
 
 
 def _search(moment: Moment, searches: Sequence[_Search], top_k: int, *, fast: bool = False) -> list[SearchResult]:
-    """One answer per search; searches with the same filter share one call."""
+    """One answer per search; searches with the same filter share one call. The calls of several filters overlap."""
     groups: dict[SearchFilter, list[int]] = defaultdict(list)
     for index, search in enumerate(searches):
         groups[search.rows].append(index)
-    answers: dict[int, SearchResult] = {}
-    for rows, indexes in groups.items():
-        vectors = np.concatenate([searches[index].vectors for index in indexes])
+
+    def answered(rows: SearchFilter) -> SearchResult:
+        vectors = np.concatenate([searches[index].vectors for index in groups[rows]])
         ask = moment.search_approximately if fast and isinstance(moment, ApproximateMoment) else moment.search
-        result = ask(vectors, top_k, rows)
+        return ask(vectors, top_k, rows)
+
+    answers: dict[int, SearchResult] = {}
+    for indexes, result in zip(groups.values(), _overlapping(answered, list(groups)), strict=True):
         start = 0
         for index in indexes:
             stop = start + len(searches[index].vectors)
             answers[index] = result.select(slice(start, stop))
             start = stop
     return [answers[index] for index in range(len(searches))]
+
+
+def _overlapping(ask: Callable[[SearchFilter], SearchResult], filters: Sequence[SearchFilter]) -> list[SearchResult]:
+    """The answers of some filters, in their order. A server makes every call wait 0.2 s, so several wait together."""
+    if len(filters) < 2:
+        return [ask(one) for one in filters]
+    with ThreadPoolExecutor(min(_MOST_CALLS, len(filters))) as pool:
+        return list(pool.map(ask, filters))
 
 
 def _expanded(moment: Moment, spec: ModelSpec, searches: Sequence[_Search], count: int) -> list[_Search]:

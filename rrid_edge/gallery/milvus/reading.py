@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from rrid_edge.closable import Closable
 from rrid_edge.errors import GalleryChangedError, GalleryError, printable
@@ -20,10 +19,11 @@ from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.collection import await_index, ensure_loaded, read_facts, schema_of
 from rrid_edge.gallery.milvus.facts import CollectionFacts, Damage, damage_property
+from rrid_edge.gallery.milvus.moment import MilvusMoment
 from rrid_edge.gallery.milvus.notes import Notes
 from rrid_edge.gallery.milvus.rows import Entity, Fields, Reader, is_intact, vector_of
 from rrid_edge.gallery.milvus.schema import KEY, THUMBNAIL, THUMBNAIL_CHARACTERS, thumbnail_of
-from rrid_edge.gallery.milvus.search import Searcher, accepted_queries
+from rrid_edge.gallery.milvus.search import Answer, Searcher, accepted_queries, search_result
 from rrid_edge.gallery.shared import refuse_foreign, row_order
 from rrid_edge.model.spec import ModelSpec
 
@@ -79,10 +79,10 @@ class MilvusReads(Closable):
         return (self._facts if is_recent else self._refreshed_facts()).bound.rows
 
     @contextlib.contextmanager
-    def moment(self) -> Iterator[Self]:
-        """This gallery itself: :meth:`vectors` refuses rows that changed since they were read."""
+    def moment(self) -> Iterator[MilvusMoment]:
+        """This gallery, with the vectors of its answers: :meth:`vectors` refuses rows that changed since."""
         self._connection.refuse_closed()
-        yield self
+        yield MilvusMoment(self)
 
     def info(self) -> GalleryInfo:
         """The gallery's facts. Counts the rows on the server.
@@ -177,25 +177,25 @@ class MilvusReads(Closable):
             UsageError: the shape or ``top_k`` is wrong.
             GalleryError: rows are missing because a query node did not answer.
         """
-        return self._search(queries, top_k, search_filter, fast=False)
+        return search_result(*self.answers(queries, top_k, search_filter, fast=False))
 
     def search_approximately(
         self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
     ) -> SearchResult:
         """Like :meth:`search`, from the candidates of the server's index, which may miss rows (``flat`` never does)."""
-        return self._search(queries, top_k, search_filter, fast=True)
+        return search_result(*self.answers(queries, top_k, search_filter, fast=True))
 
-    def _search(
+    def answers(
         self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None, *, fast: bool
-    ) -> SearchResult:
+    ) -> tuple[list[Answer], int]:
+        """The answers of a search with the vectors of their hits, and how many rows pass the filter."""
         self._connection.refuse_closed()
         queries = accepted_queries(queries, top_k, self.spec.dimension)
         if fast and self._facts.index_type != "flat":
             self._await_index()
-        expression = self._schema.expression(search_filter or SearchFilter())
-        answers, passing = self._searcher.search(queries, top_k, expression, fast=fast)
-        hits, modes, scored = ([getattr(answer, name) for answer in answers] for name in ("hits", "mode", "scored"))
-        return SearchResult(tuple(hits), tuple(modes), passing, tuple(scored))
+        return self._searcher.search(
+            queries, top_k, self._schema.expression(search_filter or SearchFilter()), fast=fast
+        )
 
     def _await_index(self) -> None:
         """Wait until the index covers all rows; returns at once if this object stored nothing since the last wait."""

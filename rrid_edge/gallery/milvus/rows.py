@@ -29,6 +29,8 @@ from rrid_edge.gallery.milvus.schema import (
 )
 
 STRONG = "Strong"
+ANY_STATE = "Eventually"
+"""Consistency level of reads whose rows are compared with checksums of a ``Strong`` read: it waits for nothing."""
 MOST_ROWS_PER_ANSWER = 16_384
 """Limit of Milvus."""
 Entity = Mapping[str, Any]
@@ -149,21 +151,43 @@ class Reader:
         for half in ((start, middle), (middle, stop)):
             yield from self._range(fields, expression, *half)
 
-    def _query(self, expression: str, fields: Fields, limit: int) -> list[Entity]:
+    def _query(self, expression: str, fields: Fields, limit: int, level: str = STRONG) -> list[Entity]:
         return list(
             self._connection.call(
-                "query", filter=expression, output_fields=list(fields.names), limit=limit, consistency_level=STRONG
+                "query", filter=expression, output_fields=list(fields.names), limit=limit, consistency_level=level
             )
         )
 
-    def by_keys(self, keys: Iterable[str], fields: Fields) -> dict[str, Entity]:
-        """Entities by key; missing keys are left out."""
+    def by_keys(self, keys: Iterable[str], fields: Fields, level: str = STRONG) -> dict[str, Entity]:
+        """Entities by key; missing keys are left out.
+
+        Args:
+            keys: of the entities.
+            fields: of each entity.
+            level: consistency level.
+        """
         batch_keys = min(1000, _page_rows(fields))
         return {
             entity[KEY]: entity
             for expression in key_expressions((key for key in keys if key.isalnum()), batch_keys)
-            for entity in self._query(expression, fields, batch_keys)
+            for entity in self._query(expression, fields, batch_keys, level)
         }
+
+    def by_checks(self, checks: Mapping[str, tuple[int, int]], fields: Fields) -> dict[str, Entity]:
+        """Entities by key that have the given values of ``crc32`` and ``check32``; others are left out.
+
+        The checksums cover row and vector. So an entity of any state is the wanted one if it has them, and only the
+        others are read ``Strong``: that saves the 0.2 s of a second ``Strong`` read.
+        """
+
+        def fitting(keys: Iterable[str], level: str) -> dict[str, Entity]:
+            found = self.by_keys(keys, fields, level)
+            return {key: one for key, one in found.items() if (one["crc32"], one["check32"]) == checks[key]}
+
+        entities = fitting(checks, ANY_STATE)
+        if late := checks.keys() - entities.keys():
+            entities |= fitting(late, STRONG)
+        return entities
 
     def by_numbers(self, field: str, values: Iterable[int]) -> list[Entity]:
         """Entities by the value of an integer field, without vectors."""

@@ -7,32 +7,36 @@ only with ``fast``; without it every vector is read. Details: ``docs/decisions/m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
-from rrid_edge.gallery.base import GalleryRow, Hit
+from rrid_edge.gallery.base import Hit, SearchResult
+from rrid_edge.gallery.milvus.candidates import (
+    CANDIDATE_FIELDS,
+    Candidate,
+    Ranking,
+    checks_of,
+    hit_order,
+    is_decided,
+    nearest,
+    ranked,
+    usable,
+)
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.facts import IVF_LISTS
 from rrid_edge.gallery.milvus.making import METRIC
-from rrid_edge.gallery.milvus.rows import (
-    MOST_ROWS_PER_ANSWER,
-    STRONG,
-    Entity,
-    Reader,
-    complete_answer,
-    is_intact,
-    vector_of,
-)
-from rrid_edge.gallery.milvus.schema import KEY, VECTOR, Schema
-from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores, row_order
+from rrid_edge.gallery.milvus.rows import MOST_ROWS_PER_ANSWER, STRONG, Entity, Reader, complete_answer
+from rrid_edge.gallery.milvus.schema import VECTOR, Schema
+from rrid_edge.gallery.shared import candidates, exact_scores
 
 _EXTRA_CANDIDATES = 16
-_ANSWER_BYTES = 32 << 20
+_CANDIDATES_PER_BATCH = 5000
+"""Candidates of queries that share a call; their rows are held in memory, at most 80 MB at 3840 values."""
 _FAST_CANDIDATES = 32
 _FAST_LISTS = 32
 _TRIES = 3
@@ -63,11 +67,13 @@ class Answer:
         hits: best first, ties by path.
         mode: index type, or ``scan``.
         scored: rows whose cosine was computed here.
+        vectors: float32 (D,), of the hits; empty after a scan.
     """
 
     hits: tuple[Hit, ...]
     mode: str
     scored: int
+    vectors: Sequence[NDArray[np.float32]] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,6 @@ class Searcher:
 
     def __init__(self, connection: Connection, reader: Reader, schema: Schema, index_type: str) -> None:
         self._connection, self._reader, self._schema, self._index_type = connection, reader, schema, index_type
-        self._row_bytes = reader.with_vectors.bytes + 1024
 
     def search(
         self, queries: NDArray[np.float32], top_k: int, expression: str, *, fast: bool
@@ -134,7 +139,7 @@ class Searcher:
             MOST_ROWS_PER_ANSWER, max(request.top_k + _EXTRA_CANDIDATES, _FAST_CANDIDATES if request.fast else 0)
         )
         while undecided:
-            for batch in self._batches(undecided, limit):
+            for batch in _batches(undecided, limit):
                 answers.update(self._decided(queries, batch, limit, request))
             undecided = [index for index in undecided if index not in answers]
             if request.fast or limit == MOST_ROWS_PER_ANSWER:
@@ -144,78 +149,74 @@ class Searcher:
             answers.update(zip(undecided, self._scan(queries[undecided], request), strict=True))
         return [answers[index] for index in range(len(queries))]
 
-    def _batches(self, indexes: Sequence[int], limit: int) -> list[Sequence[int]]:
-        """Queries whose answers together fit one message."""
-        size = max(1, _ANSWER_BYTES // (self._row_bytes * limit))
-        return [indexes[start : start + size] for start in range(0, len(indexes), size)]
-
     def _decided(
         self, queries: NDArray[np.float32], indexes: Sequence[int], limit: int, request: _Request
     ) -> dict[int, Answer]:
-        """Answers by the query's index, for the queries that ``limit`` candidates decide."""
-        decide = self._fast_answer if request.fast else self._exact_answer
-        answers = {}
-        for index, entities in zip(indexes, self._candidates(queries[list(indexes)], limit, request), strict=True):
-            answer = decide(queries[index], entities, limit, request)
-            if answer is not None:
-                answers[index] = answer
-        return answers
+        """Answers by the query's index, for the queries that ``limit`` candidates decide.
 
-    def _fast_answer(
-        self, query: NDArray[np.float32], entities: Sequence[Entity], limit: int, request: _Request
-    ) -> Answer | None:
-        """The answer from the candidates of an approximate index; None if it named too few."""
-        if len(entities) < min(limit, request.count()):
-            return None
-        hits = _ranked(query, entities, self._schema)[: request.top_k]
-        return Answer(hits, f"fast {self._index_type}", len(entities))
+        The rows of all queries are read with one call. Queries that these do not decide read the rest with another.
+        """
+        for _ in range(_TRIES):
+            named = self._named(queries, indexes, limit, request)
+            if request.fast:
+                named = {index: found for index, found in named.items() if len(found) >= min(limit, request.count())}
+            entities: dict[str, Entity] = {}
+            answers: dict[int, Answer] = {}
+            for choose in (None,) if request.fast else (nearest, None):
+                wanted = {
+                    index: choose(found, request.top_k) if choose else found
+                    for index, found in named.items()
+                    if index not in answers
+                }
+                if not self._read(wanted.values(), entities):
+                    break
+                for index, chosen in wanted.items():
+                    ranking = ranked(queries[index], chosen, entities, self._schema)
+                    if request.fast or is_decided(ranking, chosen, named[index], request.top_k, limit):
+                        answers[index] = self._answer(ranking, request)
+            else:
+                return answers
+        raise self._reader.incomplete(len(entities), len(checks_of(one for found in named.values() for one in found)))
 
-    def _exact_answer(
-        self, query: NDArray[np.float32], entities: Sequence[Entity], limit: int, request: _Request
-    ) -> Answer | None:
-        """The answer from candidates; None if a row beyond them could be a hit."""
-        if len(entities) < min(limit, request.count()):
-            entities = complete_answer(
-                lambda: self._candidates(query[None], limit, request)[0],
-                lambda: self._reader.count(request.expression),
-                limit,
-                self._reader,
-            )
-        hits = _ranked(query, entities, self._schema)
-        has_all_rows = len(entities) < limit
-        if has_all_rows or (
-            len(hits) >= request.top_k and _is_clear(entities, last_score=hits[request.top_k - 1].score)
-        ):
-            return Answer(hits[: request.top_k], self._index_type, len(entities))
-        return None
+    def _read(self, wanted: Iterable[Sequence[Candidate]], entities: dict[str, Entity]) -> bool:
+        """Read the rows of candidates that ``entities`` lacks; False if one changed since the search."""
+        checks = checks_of(one for chosen in wanted for one in chosen)
+        missing = {key: checks[key] for key in checks.keys() - entities.keys()}
+        entities.update(self._reader.by_checks(missing, self._reader.with_vectors))
+        return checks.keys() <= entities.keys()
 
-    def _candidates(self, queries: NDArray[np.float32], limit: int, request: _Request) -> list[list[Entity]]:
-        """Candidates of the index for each query, with vectors and the index's own score as ``distance``."""
-        if len(queries) * limit * self._row_bytes <= _ANSWER_BYTES:
-            return self._index_search(queries, limit, request, vectors=True)
-        for _ in range(_TRIES):  # too large for one message: keys first, then the vectors of these keys
-            named = self._index_search(queries, limit, request, vectors=False)
-            entities = self._reader.by_keys(
-                (entity[KEY] for hits in named for entity in hits), self._reader.with_vectors
-            )
-            if all(entity[KEY] in entities for hits in named for entity in hits):
-                return [[{**entities[hit[KEY]], "distance": hit["distance"]} for hit in hits] for hits in named]
-        raise self._reader.incomplete(len(entities), sum(map(len, named)))
+    def _answer(self, ranking: Ranking, request: _Request) -> Answer:
+        top_k = request.top_k
+        mode = f"fast {self._index_type}" if request.fast else self._index_type
+        return Answer(ranking.hits[:top_k], mode, ranking.scored, list(ranking.vectors[:top_k]))
 
-    def _index_search(
-        self, queries: NDArray[np.float32], limit: int, request: _Request, *, vectors: bool
-    ) -> list[list[Entity]]:
+    def _named(
+        self, queries: NDArray[np.float32], indexes: Sequence[int], limit: int, request: _Request
+    ) -> Mapping[int, Sequence[Candidate]]:
+        """Candidates of the index by the query's index; for an exact answer, all that ``limit`` allows."""
+        found = dict(zip(indexes, self._index_search(queries[list(indexes)], limit, request), strict=True))
+        for index, named in found.items():
+            if not request.fast and len(named) < min(limit, request.count()):
+                found[index] = complete_answer(
+                    lambda index=index: self._index_search(queries[index][None], limit, request)[0],  # type: ignore[misc]
+                    lambda: self._reader.count(request.expression),
+                    limit,
+                    self._reader,
+                )
+        return found
+
+    def _index_search(self, queries: NDArray[np.float32], limit: int, request: _Request) -> list[Sequence[Candidate]]:
         answer = self._connection.call(
             "search",
             data=list(queries),
             anns_field=VECTOR,
             limit=limit,
             filter=request.expression,
-            output_fields=list((self._reader.with_vectors if vectors else self._reader.scalars).names),
+            output_fields=list(CANDIDATE_FIELDS),
             search_params={"metric_type": METRIC, "params": self._search_parameters(limit, fast=request.fast)},
             consistency_level=STRONG,
         )
-        return [[{**hit["entity"], "distance": hit["distance"]} for hit in hits] for hits in answer]
+        return [list(map(Candidate.of, hits)) for hits in answer]
 
     def _search_parameters(self, limit: int, *, fast: bool) -> dict[str, int]:
         return {
@@ -230,7 +231,7 @@ class Searcher:
         best: list[list[Hit]] = [[] for _ in queries]
         scored = 0
         for page in self._reader.entities(self._reader.with_vectors, request.expression):
-            rows, vectors = _usable(page, self._schema)
+            rows, vectors = usable(page, self._schema)
             if not rows:
                 continue
             scored += len(rows)
@@ -238,30 +239,18 @@ class Searcher:
                 chosen = candidates(scores, np.arange(len(rows)), request.top_k)
                 exact = exact_scores(query, vectors[chosen])
                 hits += [Hit(rows[index], float(score)) for index, score in zip(chosen.tolist(), exact, strict=True)]
-                hits.sort(key=_order)
+                hits.sort(key=hit_order)
                 del hits[request.top_k :]
         return [Answer(tuple(hits), "scan", scored) for hits in best]
 
 
-def _order(hit: Hit) -> tuple[float, bytes, int]:
-    return -hit.score, *row_order(hit.row)
+def search_result(answers: Sequence[Answer], passing: int) -> SearchResult:
+    """The result of a search, of its answers and the number of rows that pass its filter."""
+    hits, modes, scored = ([getattr(answer, name) for answer in answers] for name in ("hits", "mode", "scored"))
+    return SearchResult(tuple(hits), tuple(modes), passing, tuple(scored))
 
 
-def _usable(entities: Sequence[Entity], schema: Schema) -> tuple[list[GalleryRow], NDArray[np.float32]]:
-    """Rows and vectors, float32 (N, D), of the entities that match their checksums."""
-    pairs = [(row, entity) for entity in entities if (row := schema.row_of(entity)) is not None and is_intact(entity)]
-    if not pairs:
-        return [], np.empty((0, 0), np.float32)
-    return [row for row, _ in pairs], np.stack([vector_of(entity) for _, entity in pairs])
-
-
-def _ranked(query: NDArray[np.float32], entities: Sequence[Entity], schema: Schema) -> tuple[Hit, ...]:
-    """Intact candidates by their exact cosines, ties by path."""
-    rows, vectors = _usable(entities, schema)
-    hits = [Hit(row, float(score)) for row, score in zip(rows, exact_scores(query, vectors), strict=True)]
-    return tuple(sorted(hits, key=_order))
-
-
-def _is_clear(entities: Sequence[Entity], *, last_score: float) -> bool:
-    """Whether no row beyond the candidates can reach the last hit, ties and rounding included."""
-    return float(min(entity["distance"] for entity in entities)) < last_score - 2 * float(ROUNDING)
+def _batches(indexes: Sequence[int], limit: int) -> list[Sequence[int]]:
+    """Queries that share one call."""
+    size = max(1, _CANDIDATES_PER_BATCH // limit)
+    return [indexes[start : start + size] for start in range(0, len(indexes), size)]

@@ -95,6 +95,95 @@ def test_a_match_of_twenty_query_files(tmp_path, monkeypatch, address, calls, fo
     assert len(calls) <= MOST_CALLS, calls
 
 
+def test_a_search_is_one_search_its_counts_and_one_read_of_the_ranked_rows(filled, monkeypatch):
+    """Ranked rows are read once: the answer's vectors come with them. Only search and counts wait for consistency."""
+    made = []
+    real = Connection.call
+
+    def noted(self, method, *arguments, **options):
+        answer = real(self, method, *arguments, **options)
+        read = [entity["key"] for entity in answer if "vector" in entity] if method == "query" else []
+        made.append((method, options["consistency_level"], "vector" in options["output_fields"], len(read)))
+        assert len(set(read)) == len(read)
+        return answer
+
+    queries = np.repeat(vectors(2, seed=5), 3, axis=0)  # six queries that share their hits
+    one_camera = SearchFilter(cameras=frozenset({"1"}))
+    with open_store(filled) as gallery:
+        monkeypatch.setattr(Connection, "call", noted)
+        for search_filter, counts in ((SearchFilter(), 1), (one_camera, 2)):
+            made.clear()
+            with gallery.moment() as moment:
+                found = moment.search(queries, 10, search_filter)
+                hits = {hit.row.path: hit.row for one in found.hits for hit in one}
+                moment.vectors(list(hits.values()))
+            expected = [("query", "Eventually", True, len(hits)), *[("query", "Strong", False, 0)] * counts]
+            assert sorted(made) == [*expected, ("search", "Strong", False, 0)]
+        assert len(hits) == len({hit.row.path for hit in (*found.hits[0], *found.hits[3])})
+
+
+@pytest.mark.parametrize("lag", ["missing", "old"])
+def test_a_replica_that_lags_behind_is_asked_again(filled, monkeypatch, lag):
+    """The read of ranked rows waits for nothing. What it lacks, or has in an older form, is read `Strong`."""
+    query = vectors(1)
+    with open_store(filled, write=True) as gallery:
+        stored = gallery.search(query, 300)
+        old = {hit.row.path: hit for hit in stored.hits[0]}
+        moved = rows(1)[0]
+        gallery.add([moved], vectors(1, seed=9))
+        fresh = gallery.search(query, 300)
+        real, late = Connection.call, []
+
+        def lagging(self, method, *arguments, **options):
+            answer = real(self, method, *arguments, **options)
+            if options.get("consistency_level") != "Eventually":
+                return answer
+            late.append(method)
+            if lag == "missing":
+                return answer[::2]
+            return [
+                {**entity, "crc32": entity["crc32"] ^ 1} if entity["path"] == moved.path else entity
+                for entity in answer
+            ]
+
+        monkeypatch.setattr(Connection, "call", lagging)
+        assert gallery.search(query, 300) == fresh
+    assert late
+    assert {hit.row.path: hit for hit in fresh.hits[0]}[moved.path].score != old[moved.path].score
+
+
+def test_a_row_that_goes_between_search_and_read_is_left_out(filled, monkeypatch):
+    query = vectors(1, seed=5)
+    with open_store(filled, write=True) as gallery, open_store(filled, write=True) as other:
+        first, second = gallery.search(query, 2).hits[0]
+        gone: list[int] = []
+        real = Connection.call
+
+        def racing(self, method, *arguments, **options):
+            answer = real(self, method, *arguments, **options)
+            if method == "search" and not gone:
+                gone.append(first.row.id)
+                other.remove(gone)
+            return answer
+
+        monkeypatch.setattr(Connection, "call", racing)
+        found = gallery.search(query, 2)
+    assert gone
+    assert found.hits[0][0] == second
+    assert len(found.hits[0]) == 2
+
+
+def test_searches_of_several_filters_overlap(filled):
+    """Eight queries of four cameras, each without its own: every answer is that of the query alone."""
+    people = [
+        Query((f"{index}.jpg",), vectors(8, seed=5)[index : index + 1], camera=str(index % 4)) for index in range(8)
+    ]
+    settings = MatchSettings(exclude_same_camera=True)
+    with open_store(filled) as gallery:
+        together = match_all(gallery, people, settings)
+        assert list(together) == [match_all(gallery, [person], settings)[0] for person in people]
+
+
 def test_vectors_are_read_in_one_call_each_for_expansion_and_the_answer(filled, queries, calls, monkeypatch):
     with open_store(filled) as gallery:
         calls.clear()
@@ -114,6 +203,7 @@ def test_vectors_are_read_in_one_call_each_for_expansion_and_the_answer(filled, 
         assert asked.total() == 3
         match_all(gallery, queries, MatchSettings(5, expand=3, rerank=25))
         assert asked.total() == 5
+        assert set(asked) == {0}  # each answer brought its vectors
 
 
 def test_undecided_queries_share_the_next_search(address, calls):

@@ -311,7 +311,7 @@ def test_more_candidates_than_one_message_holds(address, raw, monkeypatch):
         gallery.add(rows(200), vectors(200))
         queries = vectors(6, seed=5)
         whole = gallery.search(queries, 150)
-        monkeypatch.setattr("rrid_edge.gallery.milvus.search._ANSWER_BYTES", 50_000)
+        monkeypatch.setattr("rrid_edge.gallery.milvus.search._CANDIDATES_PER_BATCH", 400)
         assert gallery.search(queries, 150) == whole
         assert gallery.search(queries, 10).hits == tuple(hits[:10] for hits in whole.hits)
 
