@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.bench.copying import on_gpu
 from rrid_edge.bench.probe import LoadCost, LoadRequest, measure_load
 from rrid_edge.bench.results import EngineRow
+from rrid_edge.bench.shares import Limits, with_shares
 from rrid_edge.bench.variants import Variant
 from rrid_edge.engines.base import Engine
-from rrid_edge.machine.timing import Timing, interleave
+from rrid_edge.machine.foreign_cpu import Repeats, largest, quietest
+from rrid_edge.machine.timing import Quiet, Timing, interleave
 from rrid_edge.parity.check import INVARIANCE_BATCHES, check_parity
 from rrid_edge.parity.goldens import Goldens
 from rrid_edge.progress import NO_PROGRESS, Progress
@@ -31,6 +34,7 @@ class EffortSettings:
         budget_s: largest number of seconds per engine and batch size; later calls are skipped.
         processes: fresh processes per kind of loading.
         threads: CPU threads of the processes that measure loading; 0 lets the runtime choose.
+        repeats: how often measurements that other programs disturb are made again; all of one run share it.
     """
 
     batches: tuple[int, ...]
@@ -39,10 +43,44 @@ class EffortSettings:
     budget_s: float
     processes: int
     threads: int
+    repeats: Repeats = field(default_factory=lambda: Repeats(2))
+
+    @property
+    def quiet(self) -> Quiet:
+        """How to get measurements that other programs do not disturb."""
+        return Quiet(repeats=self.repeats)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one engine.
+
+    Attributes:
+        latency: calls with one image.
+        throughput: calls by batch size.
+        cost: cost of loading; None if it was not measured.
+        load_foreign_cpu: share of foreign CPU while loading; None if it is not known.
+    """
+
+    latency: Timing
+    throughput: dict[int, Timing]
+    cost: LoadCost | None = None
+    load_foreign_cpu: float | None = None
+
+    @property
+    def foreign_cpu(self) -> float | None:
+        """The largest share of foreign CPU."""
+        timings = (self.latency, *self.throughput.values())
+        return largest([self.load_foreign_cpu, *(timing.foreign_cpu for timing in timings)])
 
 
 def measure_engines(
-    variants: Sequence[Variant], goldens: Goldens, effort: EffortSettings, *, progress: Progress = NO_PROGRESS
+    variants: Sequence[Variant],
+    goldens: Goldens,
+    effort: EffortSettings,
+    limits: Limits,
+    *,
+    progress: Progress = NO_PROGRESS,
 ) -> list[EngineRow]:
     """Measure all variants. All engines are open at once and run in turns.
 
@@ -50,6 +88,7 @@ def measure_engines(
         variants: at least one. The ratios of the table refer to the first.
         goldens: images to run, and the reference's descriptors of them.
         effort: how much to measure.
+        limits: what the rows are compared with.
         progress: advanced after each measurement. The caller starts it.
 
     Returns:
@@ -58,62 +97,61 @@ def measure_engines(
     costs = [_cost(variant, effort, progress) for variant in variants]
     engines = [variant.open() for variant in variants]
     try:
-        latency = _timings(engines, goldens.images, 1, effort.latency_repetitions, effort.budget_s)
+        latency = timings(engines, goldens.images, 1, effort.latency_repetitions, effort)
         progress.advance(len(engines))
         throughput = {}
         for batch in effort.batches:
-            throughput[batch] = _timings(engines, goldens.images, batch, effort.repetitions, effort.budget_s)
+            throughput[batch] = timings(engines, goldens.images, batch, effort.repetitions, effort)
             progress.advance(len(engines))
         return [
-            _row(
+            engine_row(
                 variant,
                 engine,
                 goldens,
-                cost,
-                latency[index],
-                {batch: timings[index] for batch, timings in throughput.items()},
+                Measured(latency[index], {batch: found[index] for batch, found in throughput.items()}, *costs[index]),
+                limits,
             )
-            for index, (variant, engine, cost) in enumerate(zip(variants, engines, costs, strict=True))
+            for index, (variant, engine) in enumerate(zip(variants, engines, strict=True))
         ]
     finally:
         for engine in engines:
             engine.close()
 
 
-def _cost(variant: Variant, effort: EffortSettings, progress: Progress) -> LoadCost | None:
-    cost = None
+def _cost(variant: Variant, effort: EffortSettings, progress: Progress) -> tuple[LoadCost | None, float | None]:
+    """Cost of loading, and the share of foreign CPU meanwhile."""
+    cost, foreign_cpu = None, None
     if variant.path is not None:
         request = LoadRequest(str(variant.path), variant.runtime, variant.precision, effort.threads)
-        cost = measure_load(request, processes=effort.processes)
+        cost, foreign_cpu = quietest(lambda: measure_load(request, processes=effort.processes), effort.repeats)
     progress.advance(1)
-    return cost
+    return cost, foreign_cpu
 
 
-def _timings(engines: Sequence[Engine], images: Images, batch: int, repetitions: int, budget_s: float) -> list[Timing]:
+def timings(
+    engines: Sequence[Engine], images: Images, batch: int, repetitions: int, effort: EffortSettings
+) -> list[Timing]:
+    """Time calls of all engines in turns, with ``batch`` of the images, repeated where there are fewer."""
     sample = np.ascontiguousarray(images[np.arange(batch) % len(images)])
     calls = {str(index): _runner(engine, sample) for index, engine in enumerate(engines)}
-    return list(interleave(calls, repetitions=repetitions, warm_up=2, budget_s=budget_s).values())
+    found = interleave(calls, repetitions=repetitions, warm_up=2, budget_s=effort.budget_s, quiet=effort.quiet)
+    return list(found.values())
 
 
 def _runner(engine: Engine, sample: Images) -> Callable[[], object]:
     return lambda: engine.run(sample)
 
 
-def _row(
-    variant: Variant,
-    engine: Engine,
-    goldens: Goldens,
-    cost: LoadCost | None,
-    latency: Timing,
-    throughput: dict[int, Timing],
-) -> EngineRow:
+def engine_row(variant: Variant, engine: Engine, goldens: Goldens, measured: Measured, limits: Limits) -> EngineRow:
+    """The row of a measured engine, with its accuracy on the goldens."""
     parity = check_parity(
         engine,
         goldens,
         reference_name="goldens",
         batches=INVARIANCE_BATCHES if variant.path else (),
     )
-    return EngineRow(
+    latency, cost = measured.latency, measured.cost
+    row = EngineRow(
         name=variant.name,
         runtime=engine.runtime,
         arithmetic=engine.arithmetic,
@@ -128,9 +166,12 @@ def _row(
         latency_p90_ms=latency.percentile_ms(90),
         latency_p99_ms=latency.percentile_ms(99),
         latency_calls=len(latency.seconds),
-        images_per_s={batch: batch / timing.median for batch, timing in throughput.items()},
-        spread={batch: timing.spread for batch, timing in throughput.items()},
+        images_per_s={batch: batch / timing.median for batch, timing in measured.throughput.items()},
+        spread={batch: timing.spread for batch, timing in measured.throughput.items()},
         min_cosine=parity.agreement.min_cosine,
         top1_agreement=parity.agreement.top1_agreement,
         map_change=parity.map_change,
+        foreign_cpu=measured.foreign_cpu,
+        views=2 if engine.spec.flip else 1,
     )
+    return with_shares(row, limits, on_gpu=on_gpu(engine))

@@ -60,11 +60,13 @@ class _Pairs:
         alone: seconds of the engine alone, one per pair.
         whole: seconds from files to the committed index, one per pair.
         middle: report of the end-to-end run of median duration.
+        middle_s: seconds of this run.
     """
 
     alone: list[float]
     whole: list[float]
     middle: IndexReport
+    middle_s: float
 
     @property
     def shares(self) -> list[float]:
@@ -112,8 +114,8 @@ def measure_pipeline(
         copy_images_per_s=copy,
         store_images_per_s=store,
         limiting_stage=min(measured, key=lambda name: measured[name]),
-        waited_for_decoding=pairs.middle.waited_for_decoding_s / whole_s,
-        waited_for_disk=pairs.middle.waited_for_disk_s / whole_s,
+        waited_for_decoding=pairs.middle.waited_for_decoding_s / pairs.middle_s,
+        waited_for_disk=pairs.middle.waited_for_disk_s / pairs.middle_s,
     )
 
 
@@ -132,7 +134,8 @@ def _measure_pairs(
         whole.append(taken)
         reports.append(report)
         before = after
-    return _Pairs(alone, whole, reports[int(np.argsort(whole)[len(whole) // 2])])
+    middle = int(np.argsort(whole)[len(whole) // 2])
+    return _Pairs(alone, whole, reports[middle], whole[middle])
 
 
 def write_files(folder: Path, goldens: Goldens, kind: FileKind, count: int) -> list[Path]:

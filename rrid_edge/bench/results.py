@@ -1,12 +1,12 @@
-"""Results of a benchmark, as data and as a table."""
+"""Results of a benchmark, as data. ``rrid_edge.bench.table`` makes text of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rrid_edge.errors import printable
+from rrid_edge.bench.ceilings import Ceilings
+from rrid_edge.machine.foreign_cpu import FOREIGN_LIMIT, disturbed
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,15 @@ class EngineRow:
         min_cosine: lowest cosine with the reference's descriptors.
         top1_agreement: share of images with the reference's nearest neighbour.
         map_change: mean average precision (mAP) minus the reference's; None without labels.
+        foreign_cpu: largest share of foreign CPU during a measurement of this row; None if it is not known.
+        views: images that the network computes per crop: 2 with the mirrored one, else 1.
+        operations_per_s: multiplications and additions of the network per second at the best batch size; None if they
+            could not be counted.
+        of_ceiling: these as a share of the machine's ceiling in this arithmetic; None if it was not measured.
+        of_memory: bytes of weights read per second with one image per call, as a share of the machine's memory rate.
+            It is above 1 where the weights stay in the processor's cache. None as above.
+        no_share: why the two shares are missing; None if they are there.
+        of_two_views: throughput as a multiple of the same engine with two views, measured in turns; None in other rows.
     """
 
     name: str
@@ -55,6 +64,13 @@ class EngineRow:
     min_cosine: float
     top1_agreement: float
     map_change: float | None
+    foreign_cpu: float | None = None
+    views: int = 2
+    operations_per_s: float | None = None
+    of_ceiling: float | None = None
+    of_memory: float | None = None
+    no_share: str | None = None
+    of_two_views: float | None = None
 
     @property
     def best_images_per_s(self) -> float:
@@ -84,6 +100,7 @@ class PipelineRow:
         limiting_stage: the slowest of decode, copy, compute and store, each alone.
         waited_for_decoding: share of the end-to-end time in which the engine waited for images.
         waited_for_disk: share of the end-to-end time in which finished batches waited for the store.
+        foreign_cpu: share of foreign CPU meanwhile; None if it is not known.
     """
 
     name: str
@@ -103,6 +120,7 @@ class PipelineRow:
     limiting_stage: str
     waited_for_decoding: float
     waited_for_disk: float
+    foreign_cpu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +135,10 @@ class SearchRow:
         search_p90_ms: 90th percentile of the time of a call.
         mode: how the store searched, for example plain scan or two passes.
         rescored: rows whose score was computed exactly.
+        of_reading: median time as a multiple of reading all stored vectors once at the machine's memory rate; None if
+            that was not measured. Below 1, bounds spare reading them.
+        of_products: median time as a multiple of computing all scores at the machine's float32 limit; None as above.
+        foreign_cpu: share of foreign CPU meanwhile; None if it is not known.
     """
 
     rows: int
@@ -126,6 +148,9 @@ class SearchRow:
     search_p90_ms: float
     mode: str
     rescored: int
+    of_reading: float | None = None
+    of_products: float | None = None
+    foreign_cpu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +170,10 @@ class BenchReport:
         pipeline: indexing with the fastest engine, one row per kind of files.
         search: one row per gallery size and number of queries.
         passed_over: one line per runtime or file that was not measured, with the reason.
+        ceilings: the fastest rates of this machine.
+        operations_per_image: multiplications and additions of one image in the model, all its views together; None if
+            they could not be counted.
+        foreign_cpu: share of foreign CPU over the whole run; None if it is not known.
     """
 
     machine: dict[str, str]
@@ -159,101 +188,22 @@ class BenchReport:
     pipeline: tuple[PipelineRow, ...]
     search: tuple[SearchRow, ...]
     passed_over: tuple[str, ...]
+    ceilings: Ceilings
+    operations_per_image: int | None
+    foreign_cpu: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-serialisable values."""
-        return asdict(self)
+        """The report as JSON-serialisable values. ``disturbed`` is true in rows above the limit of foreign CPU."""
+        content = asdict(self) | {"foreign_cpu_limit": FOREIGN_LIMIT}
+        for rows in ("engines", "pipeline", "search"):
+            for row in content[rows]:
+                row["disturbed"] = disturbed(row["foreign_cpu"])
+        return content
 
-    def table(self) -> str:
-        """The report as text for a terminal."""
-        machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        lines = [
-            f"machine  {machine}",
-            f"threads  {self.threads or 'chosen by the runtimes'}; {self.date}",
-            f"model    {printable(self.model)} ({self.fingerprint[:12]}), parity against {printable(self.reference)}",
-            f"sample   {self.sample}",
-            "",
-        ]
-        lines += self._engine_lines()
-        lines += self._pipeline_lines()
-        lines += self._search_lines()
-        lines += [f"not measured: {printable(reason)}" for reason in self.passed_over]
-        return "\n".join(lines)
-
-    def _engine_lines(self) -> list[str]:
-        calls = min(row.latency_calls for row in self.engines)
-        few = "" if calls >= 200 else "; too few calls for a reliable p99"
-        return [
-            *align(self._engine_table()),
-            f"p50, p90, p99: latency over at least {calls} calls{few}. spread: of the batch size that varies most.",
-            "cold: first process; cached: later process, compiled model in the cache; warm: again in one process.",
-            "",
-        ]
-
-    def _engine_table(self) -> list[list[str]]:
-        batches = sorted({batch for row in self.engines for batch in row.images_per_s})
-        head = ["engine", "p50 ms", "p90 ms", "p99 ms", *(f"img/s@{batch}" for batch in batches)]
-        head += ["spread", "vs first", "cold s", "cached s", "warm s", "MiB", "peak MiB", "GPU MiB"]
-        head += ["min cosine", "top-1", "mAP change"]
-        base = self.engines[0].best_images_per_s
-        rows = [
-            [
-                row.name,
-                f"{row.latency_p50_ms:.1f}",
-                f"{row.latency_p90_ms:.1f}",
-                f"{row.latency_p99_ms:.1f}",
-                *(_number(row.images_per_s.get(batch), "{:.1f}") for batch in batches),
-                f"{max(row.spread.values()):.0%}",
-                f"{row.best_images_per_s / base:.2f}x",
-                _number(row.load_cold_s, "{:.2f}"),
-                _number(row.load_cached_s, "{:.2f}"),
-                _number(row.load_warm_s, "{:.2f}"),
-                _number(row.memory_mib, "{:.0f}"),
-                _number(row.peak_memory_mib, "{:.0f}"),
-                _number(row.device_memory_mib, "{:.0f}"),
-                f"{row.min_cosine:.6f}",
-                f"{row.top1_agreement:.1%}",
-                _number(row.map_change, "{:+.4f}"),
-            ]
-            for row in self.engines
-        ]
-        return [head, *rows]
-
-    def _pipeline_lines(self) -> list[str]:
-        lines = []
-        for row in self.pipeline:
-            copy = f", copy {row.copy_images_per_s:.0f}" if row.copy_images_per_s is not None else ""
-            lines += [
-                f"files to index, {row.kind} ({row.name}): {row.end_to_end_images_per_s:.1f} images/s, {row.share:.2f} "
-                f"({row.lowest_share:.2f} to {row.highest_share:.2f}) of the engine's {row.engine_images_per_s:.1f}",
-                f"  limited by {row.limiting_stage}; stages alone, images/s: "
-                f"decode {row.decode_images_per_s:.0f}{copy}, compute {row.engine_images_per_s:.0f}, "
-                f"store {row.store_images_per_s:.0f}",
-                f"  the engine waited {row.waited_for_decoding:.1%} of the time for decoding, "
-                f"{row.waited_for_disk:.1%} for the disk (batch size {row.batch}, {row.workers} decoders, "
-                f"{row.files} files)",
-            ]
-        return [*lines, ""]
-
-    def _search_lines(self) -> list[str]:
-        return [
-            f"search {row.rows:,} rows, queries per call {row.queries}: p50 {row.search_p50_ms:.1f} ms, "
-            f"p90 {row.search_p90_ms:.1f} ms, open {row.open_ms:.1f} ms ({row.mode}, {row.rescored:,} rows rescored)"
-            for row in self.search
-        ]
-
-
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Join cells to lines of aligned columns: the first column left-aligned, the others right-aligned."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
+    @property
+    def disturbed_rows(self) -> int:
+        """Rows during which other programs took more than the limit."""
+        shares = [row.foreign_cpu for row in self.engines]
+        shares += [row.foreign_cpu for row in self.pipeline]
+        shares += [row.foreign_cpu for row in self.search]
+        return sum(map(disturbed, shares))

@@ -56,6 +56,7 @@ def bench(
 ) -> None:
     from rrid_edge.bench.inputs import QUICK_CROPS, InputSettings, read_inputs
     from rrid_edge.bench.running import BenchSettings, run_bench
+    from rrid_edge.bench.table import table
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.reading import read_any_spec
     from rrid_edge.parity.reference import PARITY_CROPS
@@ -87,7 +88,7 @@ def bench(
     if as_json:
         print_json(report.to_dict())
         return
-    print(report.table())
+    print(table(report))
 
 
 def _yardsticks(inputs: InputSettings, spec: ModelSpec, threads: int, weights: str | None) -> list[Variant]:

@@ -6,6 +6,7 @@ foreign too. Reference: ``proc(5)``, ``/proc/stat`` and ``/proc/PID/stat``.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -107,25 +108,44 @@ def disturbed(share: float | None) -> bool:
     return share is not None and share > FOREIGN_LIMIT
 
 
-def quietest(measure: Callable[[], Result], *, attempts: int) -> tuple[Result, float | None]:
+class Repeats:
+    """How often measurements that other programs disturb are made again.
+
+    Args:
+        attempts: most runs of one measurement.
+        seconds: what all repeated runs together may take.
+    """
+
+    def __init__(self, attempts: int, seconds: float = math.inf) -> None:
+        self._attempts, self._left_s = attempts, seconds
+
+    def take(self, runs: int, seconds: float) -> bool:
+        """Whether a measurement that was run ``runs`` times may be run again, which takes ``seconds`` of the rest."""
+        if runs >= self._attempts or seconds > self._left_s:
+            return False
+        self._left_s -= seconds
+        return True
+
+
+def quietest(measure: Callable[[], Result], repeats: Repeats) -> tuple[Result, float | None]:
     """Measure, and again while other programs take more than :data:`FOREIGN_LIMIT`.
 
     Args:
         measure: what to run.
-        attempts: most runs.
+        repeats: how often.
 
     Returns:
         The result of the run with the least share of foreign CPU, and that share; None if it is not known.
     """
     found: list[tuple[float, Result]] = []
-    for _ in range(attempts):
-        watch = ForeignCpu()
+    while True:
+        watch, start = ForeignCpu(), time.perf_counter()
         result = measure()
-        share = watch.share()
+        share, seconds = watch.share(), time.perf_counter() - start
         if share is None:
             return result, None
         found.append((share, result))
-        if not disturbed(share):
+        if not disturbed(share) or not repeats.take(len(found), seconds):
             break
     share, result = min(found, key=lambda pair: pair[0])
     return result, share

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from rrid_edge.machine.foreign_cpu import SHORTEST_S, quietest
+from rrid_edge.machine.foreign_cpu import SHORTEST_S, Repeats, quietest
 
 MIN_REPETITIONS = 3
 """Fewest timed calls of a function, even after its time budget is spent."""
@@ -24,12 +24,12 @@ class Quiet:
     Attributes:
         least_s: seconds that all calls together take at least; more calls than asked for are timed for it. Shorter
             ones have no share of foreign CPU.
-        attempts: most measurements. Another one is made while other programs take more than
-            :data:`~rrid_edge.machine.foreign_cpu.FOREIGN_LIMIT` of the CPU; the quietest counts.
+        repeats: how often to measure again while other programs take more than
+            :data:`~rrid_edge.machine.foreign_cpu.FOREIGN_LIMIT` of the CPU; the quietest measurement counts.
     """
 
     least_s: float = 1.2 * SHORTEST_S
-    attempts: int = 2
+    repeats: Repeats = field(default_factory=lambda: Repeats(2))
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ def interleave(
         budget_s: seconds after which a function is called no more; at least :data:`MIN_REPETITIONS` calls are timed.
         quiet: how to get a measurement that other programs do not disturb; None measures once.
     """
-    quiet = quiet or Quiet(least_s=0, attempts=1)
+    quiet = quiet or Quiet(least_s=0, repeats=Repeats(1))
     for function in functions.values():
         for _ in range(warm_up):
             function()
-    seconds, share = quietest(lambda: _rounds(functions, repetitions, budget_s, quiet.least_s), attempts=quiet.attempts)
+    seconds, share = quietest(lambda: _rounds(functions, repetitions, budget_s, quiet.least_s), quiet.repeats)
     return {name: Timing(tuple(values), share) for name, values in seconds.items()}
 
 

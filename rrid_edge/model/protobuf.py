@@ -90,14 +90,21 @@ def varint(view: memoryview, position: int) -> tuple[int, int]:
 
 def encoded_pair(field: int, key: str, value: str) -> bytes:
     """A field with the key and value of a ``StringStringEntryProto``."""
-    return _encoded(field, _encoded(1, key.encode("utf-8")) + _encoded(2, value.encode("utf-8")))
+    return encoded(field, encoded(1, key.encode("utf-8")) + encoded(2, value.encode("utf-8")))
 
 
-def _encoded(field: int, content: bytes) -> bytes:
-    return _encoded_varint(field << 3 | 2) + _encoded_varint(len(content)) + content
+def encoded(field: int, content: bytes | memoryview) -> bytes:
+    """A length-delimited field: bytes, text, or a message."""
+    return b"".join((encoded_varint(field << 3 | 2), encoded_varint(len(content)), content))
 
 
-def _encoded_varint(value: int) -> bytes:
+def encoded_number(field: int, value: int) -> bytes:
+    """A field with an integer; negative ones take 64 bits."""
+    return encoded_varint(field << 3) + encoded_varint(value & (1 << 64) - 1)
+
+
+def encoded_varint(value: int) -> bytes:
+    """A number as :func:`varint` reads it."""
     groups = bytearray()
     while value >= 0x80:
         groups.append(value & 0x7F | 0x80)

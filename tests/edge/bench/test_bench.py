@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 import time
 from dataclasses import replace
@@ -14,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rrid_edge.bench import engines
+from rrid_edge.bench import ceilings, engines
+from rrid_edge.bench.ceilings import CeilingSettings, Layer
 from rrid_edge.bench.engines import EffortSettings
 from rrid_edge.bench.pipeline import FileKind
 from rrid_edge.bench.probe import LoadCost, LoadRequest, measure_load
@@ -22,6 +24,7 @@ from rrid_edge.bench.running import BenchSettings
 from rrid_edge.bench.variants import find_variants, sibling_models
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.fake import fake_spec
+from rrid_edge.machine.foreign_cpu import Repeats
 from rrid_edge.machine.timing import Timing, interleave
 from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.ranking.labels import Labels
@@ -32,9 +35,17 @@ from support.pictures import save_crops
 
 def _little_effort(threads=0):
     """Everything that a quick run measures, with fewer repetitions."""
-    effort = EffortSettings((1, 8), 3, 5, budget_s=0.3, processes=1, threads=threads)
+    repeats = Repeats(1)
+    effort = EffortSettings((1, 8), 3, 5, budget_s=0.3, processes=1, threads=threads, repeats=repeats)
     kinds = (FileKind("crops 64 x 128", 64, 128, 0.3, 16, 400), FileKind("pictures 3000 x 4000", 3000, 4000, 0.1, 2, 2))
-    return BenchSettings(effort, kinds, pairs=2, gallery_sizes=(1_000, 10_000), search_repetitions=2)
+    return BenchSettings(
+        effort,
+        kinds,
+        pairs=2,
+        gallery_sizes=(1_000, 10_000),
+        search_repetitions=2,
+        ceilings=CeilingSettings(0, threads, repeats),
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,6 +53,10 @@ def _an_engine_is_loaded_in_fresh_processes_once():
     """Two runs on the same file share the cost of loading it: each measurement starts three processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "measure_load", functools.cache(measure_load))
+        # The limits of a machine are measured on small layers here.
+        patch.setattr(ceilings, "LAYERS", (Layer("convolution", 1, 8, 6, 4, 3), Layer("product", 16, 16)))
+        patch.setattr(ceilings, "_OPERATIONS", 0)
+        patch.setattr(ceilings, "_READ_BYTES", 1 << 22)
         yield
 
 
@@ -71,11 +86,14 @@ def test_every_row_is_complete(report):
     runtimes = {(row["runtime"].split()[0], row["arithmetic"]) for row in content["engines"]}
     assert {("onnxruntime", "fp32"), ("openvino", "fp32")} <= runtimes
     for row in content["engines"]:
-        missing = [name for name, value in row.items() if value is None and name != "device_memory_mib"]
-        assert row["device_memory_mib"] is None  # no GPU here
+        # No GPU here, all shares are measured, and a tiny model has no view to leave out.
+        absent = {"device_memory_mib", "no_share", "of_two_views"}
+        missing = [name for name, value in row.items() if value is None and name not in absent]
+        assert {name for name in absent if row[name] is None} == absent
         assert not missing
         assert row["images_per_s"].keys() == {"1", "8"}
     assert any("onnxruntime-cuda" in reason for reason in content["passed_over"])
+    assert any(reason.startswith("--no-flip: ") and "0 places" in reason for reason in content["passed_over"])
     assert [(row["rows"], row["queries"]) for row in content["search"]] == [
         (1000, 1),
         (1000, 64),
@@ -108,6 +126,39 @@ def test_the_report_is_consistent_with_itself(report):
         assert row["search_p50_ms"] <= row["search_p90_ms"]
 
 
+def test_shares_follow_from_rates_and_limits(report):
+    """By hand: the tiny network is one product of 36 x D, and its weights are 36 x D float32 values."""
+    content, _ = report
+    dimension = fake_spec().dimension
+    assert content["operations_per_image"] == 2 * 36 * dimension
+    limits = content["ceilings"]
+    assert {"fp32", "int8"} <= limits["compute"].keys()
+    assert all(one["operations_per_s"] > 0 and one["runtime"] and one["layer"] for one in limits["compute"].values())
+    memory = limits["memory_bytes_per_s"]
+    for row in content["engines"]:
+        rate = max(row["images_per_s"].values()) * 2 * 36 * dimension
+        assert row["operations_per_s"] == pytest.approx(rate)
+        if row["arithmetic"] in limits["compute"]:
+            assert row["of_ceiling"] == pytest.approx(rate / limits["compute"][row["arithmetic"]]["operations_per_s"])
+        if row["arithmetic"] == "fp32":
+            read = 4 * 36 * dimension / (row["latency_p50_ms"] / 1000)
+            assert row["of_memory"] == pytest.approx(read / memory)
+    for row in content["search"]:
+        values, seconds = row["rows"] * dimension, row["search_p50_ms"] / 1000
+        assert row["of_reading"] == pytest.approx(seconds / (2 * values / memory))
+        products_s = 2 * row["queries"] * values / limits["compute"]["fp32"]["operations_per_s"]
+        assert row["of_products"] == pytest.approx(seconds / products_s)
+
+
+def test_every_row_states_foreign_cpu(report):
+    content, _ = report
+    assert content["foreign_cpu_limit"] == 0.1
+    assert 0 <= content["foreign_cpu"] <= 1
+    for row in (*content["engines"], *content["pipeline"], *content["search"]):
+        assert row["disturbed"] == (row["foreign_cpu"] is not None and row["foreign_cpu"] > 0.1)
+    assert all(0 <= row["foreign_cpu"] <= 1 for row in (*content["engines"], *content["search"]))
+
+
 def test_the_chart_is_written(report):
     with Image.open(report[1] / "chart.png") as chart:
         assert chart.size == (900, 560)
@@ -118,9 +169,17 @@ def least_effort(monkeypatch):
     """For tests that need a run, whatever it measures: one repetition of everything that is small."""
 
     def quick(threads=0):
-        effort = EffortSettings((1,), 3, 3, budget_s=0.2, processes=1, threads=threads)
+        repeats = Repeats(1)
+        effort = EffortSettings((1,), 3, 3, budget_s=0.2, processes=1, threads=threads, repeats=repeats)
         kinds = (FileKind("crops 64 x 128", 64, 128, 0.1, 16, 64),)
-        return BenchSettings(effort, kinds, pairs=1, gallery_sizes=(1_000,), search_repetitions=1)
+        return BenchSettings(
+            effort,
+            kinds,
+            pairs=1,
+            gallery_sizes=(1_000,),
+            search_repetitions=1,
+            ceilings=CeilingSettings(0, threads, repeats),
+        )
 
     monkeypatch.setattr(BenchSettings, "quick", quick)
 
@@ -129,6 +188,10 @@ def test_table_names_every_engine(report, least_effort):
     outcome = rrid_edge("bench", "--quick", "--model", report[1] / "rrid.onnx", "--threads", 1)
     assert all(row["name"] in outcome.out for row in report[0]["engines"])
     assert "files to index" in outcome.out
+    assert re.search(
+        r"^limits +Gop/s: fp32 \d+, .*int8 \d+; memory [\d.]+ GB/s; one image is ", outcome.out, re.MULTILINE
+    )
+    assert re.search(r"^foreign CPU: \d+%.*over the whole run$", outcome.out, re.MULTILINE)
 
 
 def test_yardsticks_come_first_and_labelled_data_give_parity(tmp_path, tiny_export, monkeypatch, least_effort):
@@ -149,7 +212,16 @@ def test_yardsticks_come_first_and_labelled_data_give_parity(tmp_path, tiny_expo
     names = [row["name"] for row in content["engines"]]
     assert names[:2] == ["published (PyTorch)", "torch-compile (PyTorch)"]
     assert {"onnxruntime", "openvino"} <= {row["runtime"].split()[0] for row in content["engines"][2:]}
-    for row in content["engines"]:
+    *both_views, one_view = content["engines"]
+    assert one_view["name"] in {f"{name} --no-flip" for name in names[2:]}
+    assert one_view["of_two_views"] > 1
+    assert (one_view["views"], one_view["load_cold_s"]) == (1, None)
+    assert 0.5 < one_view["min_cosine"] < 0.9999
+    rate = max(one_view["images_per_s"].values())
+    assert one_view["operations_per_s"] == pytest.approx(rate * content["operations_per_image"] / 2)
+    assert content["engines"][1]["operations_per_s"] is not None
+    for row in both_views:
+        assert (row["views"], row["of_two_views"]) == (2, None)
         assert row["min_cosine"] > 0.99
         assert row["map_change"] is not None
     assert content["engines"][0]["min_cosine"] > 0.999999
@@ -188,6 +260,8 @@ def test_memory_includes_the_open_model(tmp_path, monkeypatch):
     costs = [measure_load(LoadRequest(str(path), "onnxruntime", None, 1)) for path in (small, large)]
     assert costs[0] is not None
     assert costs[1] is not None
+    assert costs[0].memory_mib is not None
+    assert costs[1].memory_mib is not None
     assert costs[1].memory_mib - costs[0].memory_mib > 0.5 * large.stat().st_size / 2**20
     assert measure_load(LoadRequest(str(tmp_path / "none.onnx"), "onnxruntime", None, 1)) is None
     for program in ("/bin/echo", "/bin/true", "/bin/false"):  # other text, nothing, an error

@@ -13,6 +13,7 @@ from rrid_edge.machine import foreign_cpu
 from rrid_edge.machine.foreign_cpu import (
     CpuReading,
     ForeignCpu,
+    Repeats,
     disturbed,
     foreign_share,
     in_words,
@@ -150,7 +151,7 @@ class Machine:
 )
 def test_a_disturbed_measurement_is_repeated(monkeypatch, shares, attempts, share, median_s, calls):
     machine = Machine(monkeypatch, shares)
-    found = interleave({"x": machine.call}, repetitions=3, warm_up=0, quiet=Quiet(0, attempts))["x"]
+    found = interleave({"x": machine.call}, repetitions=3, warm_up=0, quiet=Quiet(0, Repeats(attempts)))["x"]
     assert found.foreign_cpu == (None if share is None else pytest.approx(share))
     assert found.median == pytest.approx(median_s)
     assert machine.measured == calls
@@ -159,8 +160,8 @@ def test_a_disturbed_measurement_is_repeated(monkeypatch, shares, attempts, shar
 def test_short_calls_are_repeated_until_their_share_can_be_known(monkeypatch):
     machine = Machine(monkeypatch, [0.0])
     assert len(interleave({"x": machine.call}, repetitions=2, warm_up=0)["x"].seconds) == 2
-    assert len(interleave({"x": machine.call}, repetitions=2, warm_up=0, quiet=Quiet(7, 1))["x"].seconds) == 7
-    assert len(interleave({"x": machine.call}, repetitions=9, warm_up=0, quiet=Quiet(7, 1))["x"].seconds) == 9
+    assert len(interleave({"x": machine.call}, repetitions=2, warm_up=0, quiet=Quiet(7, Repeats(1)))["x"].seconds) == 7
+    assert len(interleave({"x": machine.call}, repetitions=9, warm_up=0, quiet=Quiet(7, Repeats(1)))["x"].seconds) == 9
 
 
 def test_any_measurement_can_be_repeated(monkeypatch):
@@ -171,7 +172,15 @@ def test_any_measurement_can_be_repeated(monkeypatch):
             machine.call()
         return machine.measured
 
-    assert quietest(measure, attempts=2) == (6, 0.0)
+    assert quietest(measure, Repeats(2)) == (6, 0.0)
+
+
+def test_repeats_end_when_their_seconds_are_spent(monkeypatch):
+    """Two measurements of 4.5 s may be repeated for 5 s together: the first is, the second is not."""
+    machine, repeats = Machine(monkeypatch, [0.5]), Repeats(2, seconds=5)
+    quiet = Quiet(0, repeats)
+    assert [len(interleave({"x": machine.call}, repetitions=3, warm_up=0, quiet=quiet)) for _ in range(2)] == [1, 1]
+    assert machine.measured == 3 * (2 + 1)
 
 
 def test_this_machine_has_a_share():

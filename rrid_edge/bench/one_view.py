@@ -1,0 +1,75 @@
+"""The fastest engine without the mirrored image: its rate in turns with the other, and what it costs in accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rrid_edge.bench.engines import EffortSettings, Measured, engine_row, timings
+from rrid_edge.bench.results import EngineRow
+from rrid_edge.bench.shares import Limits
+from rrid_edge.bench.variants import Variant
+from rrid_edge.engines.opening import engine_runtime, open_engine
+from rrid_edge.errors import UsageError
+from rrid_edge.model.one_view import write_one_view
+from rrid_edge.model.operations import Work
+from rrid_edge.parity.goldens import Goldens
+
+OPTION = "--no-flip"
+"""The option of the export that makes such a model; the row's name ends with it."""
+
+
+def fastest_of_onnx(rows: Sequence[EngineRow], variants: Sequence[Variant]) -> tuple[EngineRow, Variant]:
+    """The fastest row of an ONNX file, and its variant: the views of an engine file cannot be changed.
+
+    Raises:
+        UsageError: all variants are engine files.
+    """
+    found = [
+        (row, variant)
+        for row, variant in zip(rows, variants, strict=True)
+        if variant.path is not None and engine_runtime(variant.path) is None
+    ]
+    if not found:
+        raise UsageError("no ONNX file lies beside the engine: its view cannot be taken out of an engine file")
+    return max(found, key=lambda pair: pair[0].best_images_per_s)
+
+
+def measure_one_view(
+    fastest: tuple[EngineRow, Variant], goldens: Goldens, effort: EffortSettings, limits: Limits, folder: Path
+) -> EngineRow:
+    """Measure a variant and the same without the mirrored image in turns.
+
+    Args:
+        fastest: the row and the variant of an ONNX file; see :func:`fastest_of_onnx`.
+        goldens: images, and the descriptors with two views. The row's accuracy is the agreement with these.
+        effort: how much to measure.
+        limits: limits of the machine, and the work of two views.
+        folder: takes the model with one view.
+
+    Returns:
+        The row with one view. Its file is temporary, so loading is not measured.
+
+    Raises:
+        ModelFileError: the file has one view already, or joins its views in another way than the export does.
+    """
+    row, variant = fastest
+    source = variant.path or Path()
+    path = folder / source.name
+    spec = write_one_view(source, path)
+    best = max(row.images_per_s, key=lambda batch: row.images_per_s[batch])
+    most = max(effort.batches)
+    options = {"precision": variant.precision, "threads": effort.threads, "max_batch": most}
+    with variant.open() as two, open_engine(path, variant.runtime, **options) as one:  # type: ignore[arg-type]
+        latency = timings([two, one], goldens.images, 1, effort.latency_repetitions, effort)[1]
+        throughput = {
+            batch: timings([two, one], goldens.images, batch, effort.repetitions, effort) for batch in {1, best}
+        }
+        measured = Measured(latency, {batch: pair[1] for batch, pair in throughput.items()})
+        reference = replace(goldens, fingerprint=spec.fingerprint)
+        single = replace(variant, name=f"{variant.name} {OPTION}", path=path)
+        halved = limits.work and Work(limits.work.operations // 2, limits.work.weights)
+        found = engine_row(single, one, reference, measured, replace(limits, work=halved))
+    ratio = throughput[best][0].median / throughput[best][1].median
+    return replace(found, of_two_views=ratio)
