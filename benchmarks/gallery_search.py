@@ -3,7 +3,11 @@
 Both must give the same exact answer. The descriptors come from a trained network (``rrid-edge gallery export FOLDER
 descriptors.npz``). More rows are drawn from them. Each row mixes two crops of one person at random and is pulled a
 little towards another person. It then gets noise with the crops' own covariance, and unit length. Queries are drawn in
-the same way and are not in the gallery. ``--random`` draws independent normal rows instead, which no bound can prune.
+the same way and are not in the gallery. ``--lift 3840`` turns rows of fewer values into rows of that many: each block
+is mapped by a random orthonormal matrix, and every row gets independent noise of length 0.09. So rows of 960 values
+keep their cosines, and the residuals are about as long as those of a trained network of 3840 values. ``--random`` draws
+independent normal rows instead, which no bound can prune. ``--against TREE`` also times the package of another source
+tree, in turn with this one.
 
 Run: python benchmarks/gallery_search.py descriptors.npz --rows 20000 100000
 """
@@ -15,20 +19,19 @@ import importlib.util
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common import Descriptors, add_rows, elapsed_s, independent, table_row, unit, watched
-from rrid_edge.engines.fake import fake_spec
-from rrid_edge.gallery.local.projection import dimensions_for, fit_basis, project
+from common import Descriptors, elapsed_s, independent, table_row, unit, watched
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.processor import processor_name
-from rrid_edge.machine.timing import interleave
+from rrid_edge.machine.timing import Quiet, interleave
+from search_trees import TOP_K, Tree
 
-TOP_K = 10
 NUMPY, EXACT = "NumPy, float32 in memory", "gallery, exact"
 
 
@@ -52,6 +55,20 @@ def spread(source: Descriptors, persons: NDArray[np.str_], count: int, seed: int
     return unit(result)
 
 
+def lift(rows: Descriptors, dimension: int, seed: int) -> Descriptors:
+    """Map rows (N, D) of 15 blocks to ``dimension`` values, and add independent noise of length 0.09."""
+    fixed, generator = np.random.default_rng(9), np.random.default_rng(seed)
+    width, wide = rows.shape[1] // 15, dimension // 15
+    result = np.empty((len(rows), dimension), np.float32)
+    for block in range(15):
+        basis = np.linalg.qr(fixed.standard_normal((wide, width)))[0].astype(np.float32)
+        result[:, block * wide : (block + 1) * wide] = rows[:, block * width : (block + 1) * width] @ basis.T
+    for start in range(0, len(rows), 4096):
+        part = result[start : start + 4096]
+        part += generator.standard_normal(part.shape, dtype=np.float32) * np.float32(0.09 / np.sqrt(dimension))
+    return unit(result)
+
+
 def numpy_search(gallery: Descriptors, queries: Descriptors) -> NDArray[np.int64]:
     """Return the first :data:`TOP_K` rows of every query, by product and partition."""
     scores = queries @ gallery.T
@@ -60,45 +77,55 @@ def numpy_search(gallery: Descriptors, queries: Descriptors) -> NDArray[np.int64
     return np.take_along_axis(best, order, axis=1)
 
 
-def fill(folder: Path, vectors: Descriptors) -> LocalGallery:
-    """Write a gallery of these rows and open it. The caller closes it."""
-    with LocalGallery.create(folder, fake_spec(block_width=vectors.shape[1] // 15)) as gallery:
-        add_rows(gallery, vectors)
-        began = time.perf_counter()
-        gallery.finish()
-        took = time.perf_counter() - began
-        basis = fit_basis(vectors[:: max(1, len(vectors) // 8192)], dimensions_for(vectors.shape[1]))
-        residual = np.median(project(basis, vectors[:1000])[:, -1])
-        print(
-            f"{len(vectors)} rows of {vectors.shape[1]}: bounds in {took:.1f} s, median residual length {residual:.3f}"
-        )
-    return LocalGallery(folder)
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        repetitions: searches per way.
+        against: source tree of another version, or None.
+        counts: numbers of queries.
+    """
+
+    repetitions: int
+    against: Path | None
+    counts: tuple[int, ...]
 
 
-def measure(vectors: Descriptors, queries: Descriptors, folder: Path, repetitions: int) -> None:
+def measure(vectors: Descriptors, queries: Descriptors, folder: Path, plan: Plan) -> None:
     """Print one line per number of queries and way to search."""
-    gallery = fill(folder, vectors)
-    opened_s = elapsed_s(lambda: LocalGallery(folder).close())
+    files = folder / "vectors.npy", folder / "queries.npy"
+    np.save(files[0], vectors.astype(np.float16))
+    np.save(files[1], queries)
+    roots = {EXACT: Path(__file__).parents[1]} | ({} if plan.against is None else {f"{EXACT}, other": plan.against})
+    began = time.perf_counter()
+    trees = {name: Tree(root, folder / f"index{number}", *files) for number, (name, root) in enumerate(roots.items())}
+    gallery = LocalGallery(folder / "index0")
+    print(f"{len(vectors)} rows of {vectors.shape[1]}: galleries made in {time.perf_counter() - began:.1f} s")
+    opened_s = elapsed_s(lambda: LocalGallery(folder / "index0").close())
     # The store holds float16. NumPy gets the same numbers, so that the answers can be equal.
     array = vectors.astype(np.float16).astype(np.float32)
     with gallery:
         first_s = elapsed_s(lambda: gallery.search(queries[:1], TOP_K))
         print(f"opened in {opened_s * 1000:.0f} ms, first search {first_s * 1000:.0f} ms")
-        for count in (1, 64):
+        for count in plan.counts:
             asked = queries[:count]
-            timings = interleave(ways(gallery, array, asked), repetitions=repetitions)
+            timings = interleave(ways(trees, array, asked), repetitions=plan.repetitions, quiet=Quiet())
             base = timings[NUMPY].median
             for name, timing in timings.items():
                 note = verdict(gallery, array, asked) if name == EXACT else ""
-                figures = (f"{timing.median * 1000:.1f}", f"{timing.spread:.0%}", f"{timing.median / base:.2f}")
+                share = "" if timing.foreign_cpu is None else f"{timing.foreign_cpu:.0%}"
+                figures = (f"{timing.median * 1000:.1f}", f"{timing.spread:.0%}", f"{timing.median / base:.2f}", share)
                 print(table_row((len(vectors), count, name, *figures, note)), flush=True)
+    for tree in trees.values():
+        tree.close()
 
 
-def ways(gallery: LocalGallery, array: Descriptors, asked: Descriptors) -> dict[str, Callable[[], object]]:
+def ways(trees: dict[str, Tree], array: Descriptors, asked: Descriptors) -> dict[str, Callable[[], object]]:
     """Return the searches to time, by name; faiss only if it is installed."""
     found: dict[str, Callable[[], object]] = {
         NUMPY: partial(numpy_search, array, asked),
-        EXACT: partial(gallery.search, asked, TOP_K),
+        **{name: partial(tree.search, len(asked)) for name, tree in trees.items()},
     }
     if importlib.util.find_spec("faiss") is not None:
         import faiss
@@ -124,20 +151,28 @@ def main() -> None:
     parser.add_argument("descriptors", type=Path, nargs="?")
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 100_000])
     parser.add_argument("--random", action="store_true", help="independent rows of 3840 values")
+    parser.add_argument("--lift", type=int, help="values per row to lift the descriptors to")
+    parser.add_argument("--values", type=int, default=3840, help="values per row with --random")
+    parser.add_argument("--against", type=Path, help="root of another source tree to compare with")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1, 8, 64], help="numbers of queries")
     parser.add_argument("--repetitions", type=int, default=9)
     arguments = parser.parse_args()
     if arguments.random == (arguments.descriptors is not None):
         parser.error("give either descriptors or --random")
-    print(f"{processor_name()}\n| rows | queries | way | ms | spread | of NumPy | |\n|---|---|---|---|---|---|---|")
+    print(f"{processor_name()}\n| rows | queries | way | ms | spread | of NumPy | foreign CPU | |")
+    print("|---|---|---|---|---|---|---|---|")
     for rows in arguments.rows:
         if arguments.random:
-            vectors, queries = independent(rows, 3840, 1), independent(64, 3840, 2)
+            vectors, queries = (independent(count, arguments.values, seed) for count, seed in ((rows, 1), (64, 2)))
         else:
             with np.load(arguments.descriptors) as stored:
-                source, persons = stored["descriptors"], stored["persons"]
-            vectors, queries = spread(source, persons, rows, 1), spread(source, persons, 64, 2)
+                source, persons = stored["descriptors"].astype(np.float32), stored["persons"]
+            vectors, queries = (spread(source, persons, count, seed) for count, seed in ((rows, 1), (64, 2)))
+            if arguments.lift:
+                vectors, queries = lift(vectors, arguments.lift, 3), lift(queries, arguments.lift, 4)
         with tempfile.TemporaryDirectory() as folder:
-            measure(vectors, queries, Path(folder) / "index", arguments.repetitions)
+            plan = Plan(arguments.repetitions, arguments.against, tuple(arguments.counts))
+            measure(vectors, queries, Path(folder), plan)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import GalleryInfo
+from rrid_edge.gallery.local.decoding import decode
 from rrid_edge.gallery.local.facts import Facts, commit, vector_format_of
 from rrid_edge.gallery.local.mapped import erase_file
-from rrid_edge.gallery.local.projection import (
-    BEING_ERASED,
-    FIT_ROWS,
-    Projection,
-    ProjectionFacts,
-    ProjectionFiles,
-    dimensions_for,
-    fit_basis,
-    project,
-)
+from rrid_edge.gallery.local.nested import FIT_ROWS, NestedBounds, are_usable, fit_basis, levels_for, project_rows
+from rrid_edge.gallery.local.projection import ProjectionFacts, ProjectionFiles
 from rrid_edge.gallery.local.view import BLOCK_ROWS
 
 TWO_PASS_ROWS = 10_000
@@ -43,11 +36,10 @@ def _files(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> Pr
 
 def bounds_paths(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> tuple[Path, ...]:
     """The files of a gallery's projection."""
-    files = _files(folder, info, facts)
-    return () if facts is None else (files.basis_path, files.rows_path)
+    return () if facts is None else _files(folder, info, facts).paths
 
 
-def load_bounds(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> Projection | None:
+def load_bounds(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> NestedBounds | None:
     """The projection of a gallery; None for a small gallery, or if its files are missing or damaged.
 
     Args:
@@ -96,7 +88,7 @@ def refresh_bounds(
     files = _files(folder, info, facts)
     while facts.rows < slots:
         block = stored[facts.rows : min(slots, facts.rows + BLOCK_ROWS)]
-        facts = files.append(facts, project(basis, np.asarray(block, np.float32)))
+        facts = files.append(facts, project_rows(decode(block), basis, facts.first))
     with commit(connection, folder) as changed:
         changed[FACT] = facts.to_json()
     if old is not None and old.fit != facts.fit:
@@ -107,34 +99,35 @@ def _free_fit(folder: Path, info: GalleryInfo) -> int:
     """The first number of a basis that has no files: readers may still use the files of others."""
     fit = 0
     while True:
-        files = ProjectionFiles(folder, info.generation, fit)
-        if not files.basis_path.exists() and not files.rows_path.exists():
+        # By name, because files of earlier versions have other endings.
+        name = f"cache.{info.generation}.{fit}" if fit else f"cache.{info.generation}"
+        if not any(path.stem == name for path in folder.glob(f"{name}.*")):
             return fit
         fit += 1
 
 
 def _fitted(connection: sqlite3.Connection, stored: NDArray[np.generic]) -> NDArray[np.float32] | None:
-    """A basis (D, K) of evenly spaced live rows; None if no row is live."""
+    """A basis (D, K) of evenly spaced live rows; None if no row is live and finite."""
     records = connection.execute("SELECT slot FROM row WHERE dead = 0 ORDER BY slot").fetchall()
     live = np.array(records, np.int64).reshape(-1)
     if not len(live):
         return None
     sample = live[np.linspace(0, len(live) - 1, min(FIT_ROWS, len(live))).astype(np.int64)]
-    return fit_basis(np.asarray(stored[sample], np.float32), dimensions_for(stored.shape[1]))
+    rows = decode(stored[sample])
+    rows = rows[are_usable(rows)]
+    return fit_basis(rows, levels_for(stored.shape[1]).second) if len(rows) else None
 
 
 def bounds_are_intact(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None) -> bool:
-    """Whether the projected rows match their checksum. A gallery without a projection is intact."""
-    if facts is None or facts.crc32 == BEING_ERASED:
-        return True
-    return _files(folder, info, facts).checksum(facts) == facts.crc32
+    """Whether the projected rows match their checksums. A gallery without bounds is intact."""
+    return facts is None or facts.is_being_erased or _files(folder, info, facts).are_intact(facts)
 
 
 def mark_erasing(changed: Facts) -> None:
     """Record, within a commit, that projected rows will be overwritten."""
     facts = ProjectionFacts.from_json(changed[FACT])
     if facts is not None:
-        changed[FACT] = replace(facts, crc32=BEING_ERASED).to_json()
+        changed[FACT] = facts.marked().to_json()
 
 
 def erase_bounds(folder: Path, info: GalleryInfo, facts: ProjectionFacts | None, slots: Iterable[int]) -> str:

@@ -1,30 +1,28 @@
 """Exact search in the local store: by a scan, or in two passes with the same answer.
 
-The *scan* computes every product, in blocks. The *two passes* compute an upper bound of every cosine first, then only
-the products of rows whose bound reaches the last hit. If the bounds leave too many rows, the query is scanned. Proof
-and measurements: ``docs/decisions/two-pass-search.md``.
+The *scan* computes every product, in blocks. The *two passes* bound every cosine first, then compute the products of
+the rows whose bound reaches the last hit. If the bounds would leave too many rows, the query is scanned. Proof and
+measurements: ``docs/decisions/two-pass-search.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import GalleryRow, Hit
-from rrid_edge.gallery.local.projection import SLACK
-from rrid_edge.gallery.local.view import BLOCK_ROWS, View
-from rrid_edge.gallery.shared import ROUNDING, candidates, exact_scores, row_order
+from rrid_edge.gallery.local.bounded import BoundedSearch, without_infinite
+from rrid_edge.gallery.local.intact import IntactRows
+from rrid_edge.gallery.local.view import View
+from rrid_edge.gallery.shared import candidates, exact_scores, row_order
 
-_FIRST_ROWS = 64
+_FEWEST_ROWS = 512
+"""Fewer rows that pass a filter are scored at once."""
 _LARGEST_SHARE = 8
-"""A query is scanned if more than one in 8 rows would have to be scored."""
-_TRIAL_QUERIES = 4
-"""If bounds help none of the first 4 queries, all others are scanned."""
-_BOUNDS_PER_BATCH = 1 << 24
-"""Bounds in memory at the same time, over all queries: 64 MB."""
+"""Up to one row in 8 is scored row by row; more are scanned."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,7 @@ class Candidates:
 
 
 def find_candidates(
-    view: View,
-    queries: NDArray[np.float32],
-    allowed: NDArray[np.bool_],
-    top_k: int,
+    view: View, queries: NDArray[np.float32], allowed: NDArray[np.bool_], top_k: int
 ) -> list[Candidates]:
     """Candidates for the best ``top_k`` rows of each query.
 
@@ -56,120 +51,53 @@ def find_candidates(
         allowed: bool (rows,): which of ``view.slots`` may answer.
         top_k: hits per query.
     """
-    slots = view.slots[allowed]
+    slots = view.slots if allowed.all() else view.slots[allowed]
+    intact = IntactRows(view)
     chosen: dict[int, Candidates] = {}
-    if view.projection is not None and len(slots) > max(_LARGEST_SHARE * _FIRST_ROWS, top_k):
-        for batch in _query_batches(len(queries), len(view.projection.rows)):
-            if batch.start >= _TRIAL_QUERIES and not chosen:
-                break
-            bounds = _bounds_of_slots(view.projection.bounds(queries[batch]), slots)
-            for index, (query, row_bounds) in enumerate(zip(queries[batch], bounds, strict=True), batch.start):
-                result = _two_pass(view, query, row_bounds, slots, top_k)
-                if result is not None:
-                    chosen[index] = result
+    if view.bounds is not None and len(slots) > max(_FEWEST_ROWS, top_k):
+        for index, scored in BoundedSearch(view, view.bounds, slots, intact, top_k).search(queries):
+            best = _intact_candidates(intact, scored.slots, scored.scores, top_k)
+            chosen[index] = Candidates(best, len(scored.slots), "two-pass")
     remaining = [index for index in range(len(queries)) if index not in chosen]
-    if remaining:
-        scores = view.vectors.products(queries[remaining])
-        np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
-        for index, slot_scores in zip(remaining, scores, strict=True):
-            chosen[index] = _scanned(view, slot_scores, slots, top_k)
+    for index, scores in zip(remaining, _scan(view, queries[remaining], slots), strict=True):
+        chosen[index] = Candidates(_intact_candidates(intact, slots, scores, top_k), len(slots), "scan")
     return [chosen[index] for index in range(len(queries))]
 
 
-def _query_batches(queries: int, rows: int) -> Iterator[slice]:
-    """Queries whose bounds are in memory together: a few trial queries first, then as many as memory allows."""
-    size = max(1, _BOUNDS_PER_BATCH // max(1, rows))
-    start, stop = 0, min(_TRIAL_QUERIES, size, queries)
-    while start < queries:
-        yield slice(start, stop)
-        start, stop = stop, min(stop + size, queries)
-
-
-def _bounds_of_slots(bounds: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Bounds of some slots: float32 (Q, len(slots)). Slots that are not projected yet get infinity."""
-    known = bounds.shape[1]
-    if len(slots) == known and slots[-1] == known - 1:  # slots are distinct and ascending, so these are all of them
-        return bounds
-    split = int(np.searchsorted(slots, known))
-    result = np.full((len(bounds), len(slots)), np.inf, np.float32)
-    result[:, :split] = bounds[:, slots[:split]]
-    return result
-
-
-def _two_pass(
-    view: View, query: NDArray[np.float32], bounds: NDArray[np.float32], slots: NDArray[np.int64], top_k: int
-) -> Candidates | None:
-    """Candidates by bounds; None if too many rows would have to be scored."""
-    first, scores = _score_best(view, query, bounds, slots, max(_FIRST_ROWS, 4 * top_k))
-    last_score = _last_score(view, slots, scores, first, top_k)
-    second = np.flatnonzero(bounds >= last_score - SLACK)
-    second = second[np.isneginf(scores[second])]
-    if len(second) * _LARGEST_SHARE > len(slots):
-        return None
-    for start in range(0, len(second), BLOCK_ROWS):
-        block = second[start : start + BLOCK_ROWS]
-        scores[block] = _products(view, query, slots[block])
-    scored = np.concatenate([first, second])
-    chosen = _intact_candidates(view, slots, scores, scored, top_k)
-    return Candidates(slots[chosen], len(scored), "two-pass")
-
-
-def _scanned(view: View, scores: NDArray[np.float32], slots: NDArray[np.int64], top_k: int) -> Candidates:
-    """Candidates from the scores of all slots of the vector file."""
-    chosen = _intact_candidates(view, slots, scores[slots], np.arange(len(slots)), top_k)
-    return Candidates(slots[chosen], len(slots), "scan")
-
-
-def _score_best(
-    view: View, query: NDArray[np.float32], estimates: NDArray[np.float32], slots: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Score the ``count`` rows of highest estimate.
-
-    Returns:
-        Their positions in ``slots``, and the scores of all positions: minus infinity if not scored.
-    """
-    count = min(len(slots), count)
-    positions = np.argpartition(-estimates, count - 1)[:count]
-    scores = np.full(len(slots), -np.inf, np.float32)
-    scores[positions] = _products(view, query, slots[positions])
-    return positions, scores
-
-
-def _products(view: View, query: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
-    products: NDArray[np.float32] = view.vectors.take(slots) @ query
-    return np.nan_to_num(products, copy=False, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
-
-
-def _last_score(
-    view: View,
-    slots: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    first: NDArray[np.int64],
-    top_k: int,
-) -> float:
-    """The ``top_k``-th best score among the intact rows of ``first``, lowered by rounding; or minus infinity."""
-    intact = 0
-    for position in first[np.argsort(-scores[first], kind="stable")].tolist():
-        intact += view.is_intact(int(slots[position]))
-        if intact == top_k:
-            return float(scores[position] - 2 * ROUNDING)
-    return float(-np.inf)
+def _scan(
+    view: View, queries: NDArray[np.float32], slots: NDArray[np.int64]
+) -> Sequence[NDArray[np.float32]] | NDArray[np.float32]:
+    """Scores of some slots: float32 (N,) per query; minus infinity for damaged rows that are not finite."""
+    if not len(queries):
+        return []
+    rows = len(view.vectors.stored)
+    if len(slots) * _LARGEST_SHARE <= rows:
+        scores = view.vectors.products_at(queries, slots)
+    else:
+        scores = view.vectors.products(queries)
+    without_infinite(scores)
+    return scores if scores.shape[1] == len(slots) else scores[:, slots]
 
 
 def _intact_candidates(
-    view: View,
-    slots: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    positions: NDArray[np.int64],
-    top_k: int,
+    intact: IntactRows, slots: NDArray[np.int64], scores: NDArray[np.float32], top_k: int
 ) -> NDArray[np.int64]:
-    """Candidates out of ``positions`` whose vectors match their checksums."""
+    """Slots of candidates whose vectors match their checksums.
+
+    Args:
+        intact: checks rows.
+        slots: int64 (N,).
+        scores: float32 (N,), of ``slots``.
+        top_k: hits.
+    """
+    positions = np.arange(len(slots))
     while True:
         chosen = candidates(scores, positions, top_k)
-        damaged = view.damaged(slots[chosen].tolist())
-        if not damaged:
-            return chosen
-        positions = np.setdiff1d(positions, chosen[np.isin(slots[chosen], damaged)])
+        is_intact = intact.check(slots[chosen])
+        if is_intact.all():
+            best: NDArray[np.int64] = slots[chosen]
+            return best
+        positions = np.setdiff1d(positions, chosen[~is_intact])
 
 
 def best_hits(

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import SearchFilter
-from rrid_edge.gallery.local.projection import Projection
+from rrid_edge.gallery.local.decoding import decode, decode_into
+from rrid_edge.gallery.local.nested import NestedBounds
 from rrid_edge.gallery.local.schema import Columns
 from rrid_edge.gallery.shared import UNKNOWN
 from rrid_edge.machine.memory import memory_limit_bytes
@@ -41,7 +42,7 @@ class DecodedRows:
                     grown[: self._count] = self._rows[: self._count]
                 self._rows = grown
             if slots > self._count:
-                self._rows[self._count : slots] = stored[self._count :]
+                decode_into(stored[self._count :], self._rows[self._count : slots])
                 self._count = slots
             return self._rows[:slots]
 
@@ -49,7 +50,7 @@ class DecodedRows:
 class Vectors:
     """Stored vectors, decoded to float32 on access.
 
-    After two scans, or as many accesses as there are rows, all rows stay decoded if they fit in memory.
+    After two scans all rows stay decoded if they fit in memory. The few rows that bounds leave are decoded each time.
 
     Args:
         stored: all rows, memory-mapped: (slots, D).
@@ -63,6 +64,7 @@ class Vectors:
 
     def __init__(self, stored: NDArray[np.generic], budget_bytes: int, earlier: DecodedRows | None = None) -> None:
         self.stored = stored
+        self._plain: NDArray[np.generic] = np.asarray(stored)  # a memory map is slow row by row
         self._fits = stored.size * 4 <= budget_bytes
         self.decoded = earlier if self._fits else None
         self._decoded = None if self.decoded is None else self.decoded.of(stored)
@@ -71,20 +73,29 @@ class Vectors:
 
     def take(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows of some slots: float32 (N, D)."""
-        self._count_accesses(len(slots))
-        rows = self.stored if self._decoded is None else self._decoded
-        return np.asarray(rows[slots], np.float32)
+        return decode(self._plain[slots]) if self._decoded is None else self._decoded[slots]
 
     def products(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Products of queries (Q, D) with every row: float32 (Q, slots). Rows are decoded in blocks."""
         self._count_accesses(len(self.stored) // 2 + 1 if len(queries) < _MANY_QUERIES else len(self.stored) + 1)
         if self._decoded is not None:
-            scores: NDArray[np.float32] = queries @ self._decoded.T
+            with np.errstate(invalid="ignore", over="ignore"):  # damaged rows
+                scores: NDArray[np.float32] = queries @ self._decoded.T
             return scores
         scores = np.empty((len(queries), len(self.stored)), np.float32)
         for start in range(0, len(self.stored), BLOCK_ROWS):
-            block = np.asarray(self.stored[start : start + BLOCK_ROWS], np.float32)
-            np.matmul(queries, block.T, out=scores[:, start : start + BLOCK_ROWS])
+            block = decode(self._plain[start : start + BLOCK_ROWS])
+            with np.errstate(invalid="ignore", over="ignore"):  # damaged rows
+                np.matmul(queries, block.T, out=scores[:, start : start + BLOCK_ROWS])
+        return scores
+
+    def products_at(self, queries: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Products of queries (Q, D) with the rows of some slots: float32 (Q, N). Rows are decoded in blocks."""
+        scores = np.empty((len(queries), len(slots)), np.float32)
+        for start in range(0, len(slots), BLOCK_ROWS):
+            block = self.take(slots[start : start + BLOCK_ROWS])
+            with np.errstate(invalid="ignore", over="ignore"):  # damaged rows
+                np.matmul(queries, block.T, out=scores[:, start : start + BLOCK_ROWS])
         return scores
 
     def _count_accesses(self, rows: int) -> None:
@@ -93,7 +104,7 @@ class Vectors:
             self._decode_if_worth_it()
 
     def _decode_if_worth_it(self) -> None:
-        # NumPy decodes float16 five times more slowly than it multiplies, so repeated decoding costs more than memory.
+        # Decoding float16 takes longer than one query's product, so repeated decoding costs more than memory.
         if self._decoded is None and self._fits and self._accesses > len(self.stored):
             if self.stored.dtype == np.float32:
                 self._decoded = np.asarray(self.stored, np.float32)  # no copy: the file holds it
@@ -109,12 +120,12 @@ class View:
     Attributes:
         vectors: of all slots, dead ones included.
         columns: of the rows.
-        projection: projected rows of the first slots, or None.
+        bounds: of the first slots, or None.
     """
 
     vectors: Vectors
     columns: Columns
-    projection: Projection | None
+    bounds: NestedBounds | None
 
     @property
     def slots(self) -> NDArray[np.int64]:
@@ -134,11 +145,6 @@ class View:
         passes &= _within(columns.times, search_filter.since, search_filter.until)
         passes &= _within(columns.frames, search_filter.since_frame, search_filter.until_frame)
         return passes
-
-    def is_intact(self, slot: int) -> bool:
-        """Whether the stored vector of a live slot matches its checksum."""
-        position = int(np.searchsorted(self.slots, slot))
-        return zlib.crc32(self.vectors.stored[slot].tobytes()) == int(self.columns.crcs[position])
 
     def damaged(self, slots: Sequence[int]) -> list[int]:
         """Those of some live slots whose stored vectors do not match their checksums."""

@@ -9,6 +9,7 @@ import pytest
 
 from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.local import schema, snapshot, view
+from rrid_edge.gallery.local.decoding import decode
 from rrid_edge.gallery.local.store import LocalGallery
 from support.galleries import SPEC, answered, path_of, rows, slow_search, vectors
 
@@ -87,3 +88,17 @@ def test_columns_of_earlier_rows_are_read_again_only_if_they_changed(tmp_path, m
         assert {path_of(hit.row) for hit in reader.search(vectors(1), 50, only).hits[0]} == {
             path_of(row) for row in (*changed, *rows(1, start=40))
         }
+
+
+def test_every_float16_value_is_decoded_as_numpy_does():
+    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    for shape in ((64, 1024), (1, 1 << 16), (1 << 14, 4)):
+        stored = values.reshape(shape)
+        found, expected = decode(stored), stored.astype(np.float32)
+        assert np.array_equal(found, expected, equal_nan=True)
+        assert np.array_equal(np.signbit(found), np.signbit(expected))
+    finite = np.sort(values[np.isfinite(values)]).reshape(-1, 62)  # pieces without a value that is not finite
+    assert np.array_equal(decode(finite).view(np.uint32), finite.astype(np.float32).view(np.uint32))
+    many = np.tile(finite, (20, 1))  # enough for several threads
+    assert np.array_equal(decode(many), many.astype(np.float32))
+    assert decode(np.empty((0, 5), np.float16)).shape == (0, 5)
