@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from rrid_edge import __version__
 from rrid_edge.cli.last_net import LastNet
+from rrid_edge.cli.plain_values import read_plain_values
 from rrid_edge.cli.startup import keep_to_share, quick_start
 from rrid_edge.cli.terminal import plain_output
 
@@ -156,7 +157,9 @@ def _built_command() -> Any:  # noqa: ANN401 - Typer brings its own Click
 @functools.lru_cache(maxsize=1)
 def _built(_commands: int, _commands_of_groups: int) -> Any:  # noqa: ANN401 - as above
     # Building all commands takes 0.1 s, which programs that run many of them would pay each time.
-    return typer.main.get_command(app)
+    command = typer.main.get_command(app)
+    read_plain_values(command)
+    return command
 
 
 _UNITS = ("_px", "_mib", "_s")

@@ -21,7 +21,7 @@ from rrid_edge.machine import processor
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 
-_FRAME = {f"rrid_edge.cli.{name}" for name in ("app", "last_net", "startup", "terminal")}
+_FRAME = {f"rrid_edge.cli.{name}" for name in ("app", "last_net", "plain_values", "startup", "terminal")}
 """Modules that every command needs."""
 
 
