@@ -24,7 +24,8 @@ from rrid_edge.embedding.pipeline import embed_files
 from rrid_edge.embedding.tuning import MIN_FILES_FOR_PROCESSES, BatchSizeTuner
 from rrid_edge.engines.base import BatchEngine, Engine
 from rrid_edge.gallery.base import NewRow
-from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import IndexReport, index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.parity.goldens import Goldens
 

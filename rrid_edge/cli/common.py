@@ -13,7 +13,6 @@ from typing_extensions import Self
 from rrid_edge.cli.terminal import behind, plain_json, plain_output
 from rrid_edge.errors import printable
 from rrid_edge.json_text import json_text
-from rrid_edge.machine.advice import missing_package
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -40,6 +39,8 @@ def require(module: str, extra: str, purpose: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
+        from rrid_edge.machine.advice import missing_package
+
         raise missing_package(error.name or module, extra, purpose) from error
 
 

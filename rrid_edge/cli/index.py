@@ -31,7 +31,8 @@ from rrid_edge.errors import CheckFailedError, OutputError, UsageError, printabl
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.contract import GalleryStore
-    from rrid_edge.gallery.indexing.sync import IndexReport, IndexSettings
+    from rrid_edge.gallery.indexing.settings import IndexSettings
+    from rrid_edge.gallery.indexing.sync import IndexReport
     from rrid_edge.gallery.indexing.watch import WatchSettings
     from rrid_edge.gallery.opening import Location
 
@@ -103,7 +104,7 @@ def index(
     from rrid_edge.crops.naming import name_reader
     from rrid_edge.crops.times import check_time_source
     from rrid_edge.gallery.indexing.rebuilding import refuse_lossy_rebuild
-    from rrid_edge.gallery.indexing.sync import IndexSettings
+    from rrid_edge.gallery.indexing.settings import IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
     from rrid_edge.gallery.opening import create_store, location_of, model_text, rebuild_store
 

@@ -176,7 +176,7 @@ def _ask(
     """Open the gallery and the model, embed the queries, add what is new in the gallery's folder, and match."""
     from rrid_edge.embedding.queries import embed_queries
     from rrid_edge.gallery.indexing.queried import QueriedGallery
-    from rrid_edge.gallery.indexing.sync import IndexSettings
+    from rrid_edge.gallery.indexing.settings import IndexSettings
     from rrid_edge.matching import match_all
 
     groups, folder = question.groups, question.asked.folder
@@ -240,14 +240,14 @@ def _say_indexing(folder: Path | None, indexed: IndexedGallery) -> None:
     Raises:
         UsageError: the folder has no readable images.
     """
-    from rrid_edge.gallery.indexing.sync import refuse_empty
-
     for line in indexed.remarks:
         say(line)
     if indexed.report is None:
         say_links_left_out(indexed.folder.outside)
     report = indexed.report
     if report is not None and folder is not None:
+        from rrid_edge.gallery.indexing.sync import refuse_empty
+
         say_indexed(report)
         refuse_empty(folder, report)
         say(f"indexed {report.added + report.changed} crops")

@@ -10,7 +10,6 @@ from typing import TypedDict
 from typing_extensions import Unpack
 
 from rrid_edge.errors import GalleryError, GalleryMissingError, GalleryUnavailableError, UsageError, printable
-from rrid_edge.gallery import keeping
 from rrid_edge.gallery.base import GalleryInfo
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.local.folder import DEFAULT_MODE, has_index, remove_index
@@ -143,6 +142,8 @@ def remembered_model(location: Location) -> Path | None:
     info = remembered_info(location)
     if info is not None:
         return model_path(location, info.model)
+    from rrid_edge.gallery import keeping
+
     kept = keeping.load(location)  # of an interrupted rebuild
     return None if kept is None else model_path(location, kept.facts.get("model", ""))
 
@@ -204,6 +205,8 @@ def create_store(location: Location, spec: ModelSpec, **options: Unpack[StoreOpt
 
         index_type, replicas = options.get("index_type") or None, options.get("replicas") or None
         store = MilvusGallery.create(location, spec, dtype=dtype, index_type=index_type, replicas=replicas)
+    from rrid_edge.gallery import keeping
+
     try:
         keeping.restore(location, store)
     except BaseException:
@@ -250,6 +253,8 @@ def rebuild_store(location: Location, spec: ModelSpec, **options: Unpack[StoreOp
     except GalleryError:
         old = None
     if old is not None:
+        from rrid_edge.gallery import keeping
+
         with old:
             keeping.save(location, keeping.Kept.of(old))
     remove_store(location)

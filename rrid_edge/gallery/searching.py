@@ -18,7 +18,6 @@ from rrid_edge.model.names import thresholds_candidates
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.descriptors import block_shares
 from rrid_edge.ranking.search_thresholds import SearchThreshold
-from rrid_edge.ranking.threshold_file import require_thresholds
 
 _ATTEMPTS = 5
 """Searches before a gallery that others keep changing is reported."""
@@ -145,6 +144,8 @@ class AskedScore:
                 "parameter model, or give min_score",
                 parameter=(given[0], "model"),
             )
+        from rrid_edge.ranking.threshold_file import require_thresholds
+
         found = require_thresholds(thresholds_candidates(file), spec.fingerprint, self.thresholds_of)
         return found.search_threshold(self.fpir) if self.fpir is not None else found.pair_score(self.fpr or 0.0)
 

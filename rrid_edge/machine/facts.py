@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -131,6 +130,8 @@ def onnxruntime_folder() -> Path | None:
 
 def installed_version(package: str) -> str | None:
     """The version of an installed package; None if it is not installed, or its metadata names no version."""
+    import importlib.metadata  # 10 ms, which a start that asks for no version saves
+
     try:
         return importlib.metadata.version(package) or None
     except (importlib.metadata.PackageNotFoundError, KeyError):  # KeyError: metadata without a version, Python 3.12
@@ -144,6 +145,8 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def _requirements(package: str) -> tuple[str, ...]:
+    import importlib.metadata
+
     try:
         return tuple(importlib.metadata.requires(package) or ())
     except importlib.metadata.PackageNotFoundError:

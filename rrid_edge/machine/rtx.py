@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 from dataclasses import dataclass
@@ -37,6 +36,8 @@ def rtx_machine() -> RtxMachine | None:
 
 
 def _version() -> str | None:
+    import importlib.metadata
+
     for package in _PACKAGES:
         try:
             return importlib.metadata.version(package)

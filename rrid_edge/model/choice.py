@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.machine.rtx import rtx_machine
-from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.names import is_engine, is_rtx_engine, preferred_names
 
 ENVIRONMENT_VARIABLE = "RRID_EDGE_MODEL"
@@ -64,6 +63,8 @@ def _usable(candidate: Path) -> bool:
     """Whether this machine can run a file. Of an engine for RTX it is the GPU that decides."""
     if not is_rtx_engine(candidate):
         return not is_engine(candidate) or _engine_usable()
+    from rrid_edge.model.engine_sidecar import EngineSidecar
+
     machine = rtx_machine()
     return machine is not None and EngineSidecar.read(candidate).serves_rtx(machine)
 

@@ -24,7 +24,8 @@ from rrid_edge.crops.images import read_image
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.files import sha256_of_file
 from rrid_edge.gallery.indexing.copying import copy_gallery
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from support.pictures import noise, save_crops
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rrid_edge.crops.naming import NameFacts, name_reader
 from rrid_edge.crops.times import check_time_source, time_of
-from rrid_edge.embedding.pipeline import FileFacts
 from rrid_edge.errors import printable
 from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryInfo, GalleryRow, NewRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.sparing import store_each
 from rrid_edge.gallery.shared import stored_mtime
+
+if TYPE_CHECKING:
+    from rrid_edge.embedding.pipeline import FileFacts
 
 _ROWS_PER_UPDATE = 5_000
 
@@ -25,7 +27,11 @@ def default_source(info: GalleryInfo, folder: Path) -> str:
         info: of the gallery.
         folder: of crops.
     """
-    return f"{socket.gethostname()}:{printable(folder.resolve())}" if info.index_type else LOCAL_SOURCE
+    if not info.index_type:
+        return LOCAL_SOURCE
+    import socket
+
+    return f"{socket.gethostname()}:{printable(folder.resolve())}"
 
 
 @dataclass(frozen=True)

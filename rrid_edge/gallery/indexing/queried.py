@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rrid_edge.closable import Closable
 from rrid_edge.engines.base import Engine
@@ -14,7 +15,7 @@ from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryInfo
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.comparison import compare
 from rrid_edge.gallery.indexing.facts import FactReader, default_source, remembered_facts
-from rrid_edge.gallery.indexing.sync import IndexControl, IndexReport, IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexControl, IndexSettings
 from rrid_edge.gallery.opening import (
     Location,
     create_store,
@@ -27,6 +28,9 @@ from rrid_edge.gallery.opening import (
 from rrid_edge.gallery.shared import refuse_foreign
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.progress import NO_PROGRESS, Progress
+
+if TYPE_CHECKING:
+    from rrid_edge.gallery.indexing.sync import IndexReport
 
 _QUERY = IndexControl(verify=False, remove=False, expire=False)
 
@@ -160,6 +164,8 @@ class QueriedGallery(Closable):
         self, model: Path, engine: Engine, settings: IndexSettings, progress: Progress, state: FolderState
     ) -> IndexedGallery:
         """The gallery after an attempt to write it."""
+        from rrid_edge.gallery.indexing.sync import index_folder  # most queries find nothing to index
+
         is_new = self.info is None
         try:
             with create_store(self._location, engine.spec) as writer:

@@ -23,7 +23,8 @@ from rrid_edge.errors import (
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.listening import FolderListener
 from rrid_edge.gallery.indexing.reporting import WatchWarnings
-from rrid_edge.gallery.indexing.sync import IndexControl, IndexReport, IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexControl, IndexSettings
+from rrid_edge.gallery.indexing.sync import IndexReport, index_folder
 
 _EXPIRE_S = 60.0
 """Least seconds between two searches for crops that are older than the gallery keeps: each reads all rows."""

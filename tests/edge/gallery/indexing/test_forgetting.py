@@ -11,7 +11,8 @@ from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.indexing.forgetting import ForgetSelection, forget_crops, unforget
 from rrid_edge.gallery.indexing.retention import forget_expired, set_retention
-from rrid_edge.gallery.indexing.sync import IndexControl, IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexControl, IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from support.engines import CountingEngine
 from support.memory_store import SPEC, MemoryStore, vectors
 from support.pictures import noise, save_crops

@@ -13,8 +13,9 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import OutputError, UsageError
 from rrid_edge.gallery.indexing.facts import FactReader
 from rrid_edge.gallery.indexing.queried import FolderState, folder_state
+from rrid_edge.gallery.indexing.settings import IndexSettings
 from rrid_edge.gallery.indexing.sparing import store_each
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder, refuse_empty
+from rrid_edge.gallery.indexing.sync import index_folder, refuse_empty
 from rrid_edge.gallery.local.store import LocalGallery
 from support.exif import Tag, exif_block, orientation_tag, turned_picture, with_exif
 from support.pictures import noise, save_crops

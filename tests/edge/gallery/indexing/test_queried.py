@@ -12,7 +12,7 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryMissingError, OutputError
 from rrid_edge.gallery.indexing import queried
 from rrid_edge.gallery.indexing.queried import FolderState, QueriedGallery, folder_state
-from rrid_edge.gallery.indexing.sync import IndexSettings
+from rrid_edge.gallery.indexing.settings import IndexSettings
 from rrid_edge.gallery.local.store import LocalGallery
 from support.galleries import SPEC
 from support.pictures import noise, save_crops
@@ -120,7 +120,7 @@ def test_a_disk_that_fills_during_a_query_stops_no_answer(folder, monkeypatch):
     def refuse(*_arguments, **_options):
         raise OutputError("the index cannot be written (No space left on device)")
 
-    monkeypatch.setattr(queried, "index_folder", refuse)
+    monkeypatch.setattr("rrid_edge.gallery.indexing.sync.index_folder", refuse)
     found, _, rows = _ask(folder)
     assert rows == 6
     assert "No space left" in found.remarks[0]

@@ -11,7 +11,8 @@ from rrid_edge.engines.fake import FakeEngine
 from rrid_edge.errors import FolderUnavailableError
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.indexing.left_out import is_same_file
-from rrid_edge.gallery.indexing.sync import IndexControl, IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexControl, IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from support.engines import CountingEngine
 from support.memory_store import SPEC, MemoryStore, vectors
 from support.pictures import noise, save_crops

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from rrid_edge.engines.fake import FakeEngine
-from rrid_edge.gallery.indexing.sync import IndexControl, index_folder
+from rrid_edge.gallery.indexing.settings import IndexControl
+from rrid_edge.gallery.indexing.sync import index_folder
 from support.engines import CountingEngine
 from support.memory_store import SPEC, MemoryStore
 from support.pictures import noise, save_crops

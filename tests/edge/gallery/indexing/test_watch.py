@@ -16,7 +16,7 @@ import pytest
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
 from rrid_edge.gallery.indexing.retention import set_retention
-from rrid_edge.gallery.indexing.sync import IndexSettings
+from rrid_edge.gallery.indexing.settings import IndexSettings
 from rrid_edge.gallery.indexing.watch import Settling, WatchSettings, watch_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from support.commands import refused, rrid_edge

@@ -11,7 +11,8 @@ import pytest
 from rrid_edge.engines import FakeEngine
 from rrid_edge.errors import OutputError
 from rrid_edge.gallery.indexing import writing
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local import vector_file as vectors
 from rrid_edge.gallery.local.store import LocalGallery
 from support.pictures import save_crops

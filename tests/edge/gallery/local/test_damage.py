@@ -14,7 +14,8 @@ import pytest
 from rrid_edge.engines.fake import FakeEngine
 from rrid_edge.errors import GalleryError
 from rrid_edge.gallery import NewRow
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from support.galleries import SPEC, rows, vectors
 from support.pictures import save_crops

@@ -17,7 +17,8 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import FingerprintMismatchError, GalleryError, OutputError, UsageError
 from rrid_edge.gallery import GalleryStore, NewRow, SearchFilter
 from rrid_edge.gallery.base import ForgetReport
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from support.galleries import plain
 from support.killing import kill_and_check, killed_at

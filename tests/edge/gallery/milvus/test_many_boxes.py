@@ -16,7 +16,8 @@ import pytest
 
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery import NewRow
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.milvus import collection
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.client import Connection
@@ -30,7 +31,8 @@ import sys, time
 from pathlib import Path
 import rrid_edge.gallery.indexing.writing as writing
 from rrid_edge.engines.fake import FakeEngine, fake_spec
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.store import MilvusGallery
 

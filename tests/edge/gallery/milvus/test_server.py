@@ -15,7 +15,8 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.errors import GalleryError, GalleryUnavailableError
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.indexing.recall import measure_recall
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.store import MilvusGallery
 from rrid_edge.gallery.opening import create_store, open_store, parse_location
