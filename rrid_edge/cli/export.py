@@ -116,13 +116,14 @@ def export(
     tensorrt_log: TensorRTLogOption = None,
     as_json: JsonOption = False,
 ) -> None:
+    given = dict(locals())  # not context.params: Typer 0.12 to 0.27 leave text there
     from rrid_edge.model.names import Kind
 
-    settings = settings_of(context.params)
+    settings = settings_of(given)
     to_build: list[Path] = []
     kind = _checked_kind(checkpoint, int8, calib, to_serve=triton is not None)
     check_triton(triton, ensemble=triton_ensemble)
-    _refuse_options(context, kind, builds=bool(fp16 or int8 or target or deepstream))
+    _refuse_options(context, given, kind, builds=bool(fp16 or int8 or target or deepstream))
     form = input_form(input_)
     check_deepstream(deepstream, checkpoint, form, kind, settings)
     if print_trtexec:
@@ -139,7 +140,7 @@ def export(
     elif kind is Kind.ENGINE:
         written = checkpoint
     else:
-        facts, to_build = _export_checkpoint(context.params, form)
+        facts, to_build = _export_checkpoint(given, form)
         written = Path(str(facts["model_fp16" if fp16 else "model"]))
         if target and not to_build:
             to_build = [written]
@@ -180,11 +181,12 @@ def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None, *, to_serve:
     return kind
 
 
-def _refuse_options(context: typer.Context, kind: Kind, *, builds: bool) -> None:
+def _refuse_options(context: typer.Context, given: Mapping[str, Any], kind: Kind, *, builds: bool) -> None:
     """Refuse options that have no effect on a file of this kind, and folders that cannot be written.
 
     Args:
         context: the command's context.
+        given: the command's parameters.
         kind: kind of the file to export.
         builds: engines of a checkpoint are built.
 
@@ -195,17 +197,17 @@ def _refuse_options(context: typer.Context, kind: Kind, *, builds: bool) -> None
     from rrid_edge.files import check_writable
     from rrid_edge.model.names import Kind
 
-    for folder in (context.params[name] for name in ("output", "triton", "deepstream")):
+    for folder in (given[name] for name in ("output", "triton", "deepstream")):
         if folder is not None:
             check_writable(folder)
     if kind in (Kind.ONNX, Kind.ENGINE):
         refuse_network_options(context)
-        refuse_weights(context.params["weights"], context.params["checkpoint"])
+        refuse_weights(given["weights"], given["checkpoint"])
     if kind is not Kind.ONNX and not builds:
         refuse_engine_options(context)
-    if context.params["trtexec_version"] is not None and not context.params["print_trtexec"]:
+    if given["trtexec_version"] is not None and not given["print_trtexec"]:
         raise UsageError("--trtexec-version is for the command that --print-trtexec prints: give both or neither")
-    if context.params["print_trtexec"] and context.params["triton"] is not None:
+    if given["print_trtexec"] and given["triton"] is not None:
         raise UsageError("--print-trtexec writes nothing, so --triton has no effect: give one of them")
 
 

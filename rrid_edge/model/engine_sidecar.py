@@ -20,7 +20,7 @@ from rrid_edge.files import write_text
 from rrid_edge.machine.rtx import RtxMachine
 from rrid_edge.model.names import is_rtx_engine, sidecar_path
 from rrid_edge.model.rebuild import rebuild_command
-from rrid_edge.model.rtx_target import RTX_RUNTIME, RtxBuild
+from rrid_edge.model.rtx_target import RTX_RUNTIME, RtxBuild, why_not_rtx
 from rrid_edge.model.spec import HEX64, INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1
@@ -318,6 +318,12 @@ class EngineSidecar:
             wrong.append(f"{title} {self.machine.tensorrt} (here {machine.tensorrt})")
         if self.rtx is not None:
             if not self.rtx.target.serves(machine.compute_capability):
+                if reason := why_not_rtx(machine.compute_capability):
+                    raise ModelFileError(
+                        f"{printable(engine_path)}: this engine cannot run on {machine.gpu}, and none for RTX can: "
+                        f"{reason}; build an engine of TensorRT here with: rrid-edge export {self.onnx_name}, or use "
+                        "that ONNX file with the runtime onnxruntime-cuda"
+                    )
                 wrong.append(f"{self.rtx.target.describe()} (here {machine.gpu}, {machine.compute_capability})")
                 target = self.rtx.target.including(machine.compute_capability)
                 wanted = replace(self, rtx=replace(self.rtx, target=target))

@@ -1,4 +1,6 @@
-"""A small convolutional network in mixed precision that keeps the model contract, and its PyTorch float32 twin.
+"""A small convolutional network in mixed precision that keeps the model contract, and its NumPy float32 twin.
+
+The twin needs no PyTorch, so the tests on a GPU run on machines that have only TensorRT, such as a Jetson.
 
 Weights are scaled so that activations stay near 1. The error of fp16 is then its rounding error, not one of bad
 conditioning. Input scaling and the norm are float32. With ``precision="fp16"``, all layers between are float16.
@@ -11,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from rrid_edge.engines.fake import fake_spec
@@ -78,15 +79,18 @@ def save_half_model(path: Path, precision: str = "fp16") -> Path:
     return path
 
 
-@torch.inference_mode()
 def half_reference(images: np.ndarray) -> np.ndarray:
-    """Run the network in PyTorch, all in float32."""
-    weights = {name: torch.from_numpy(value) for name, value in _weights(half_spec()).items()}
-    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 64
+    """Run the network in NumPy, all in float32."""
+    weights = _weights(half_spec())
+    x = (images.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 64
     for index in range(len(CHANNELS) - 1):
-        x = torch.relu(torch.nn.functional.conv2d(x, weights[f"conv{index}"], stride=2, padding=1))
-    x = torch.nn.functional.max_pool2d(x, (2, 4), (2, 4)).flatten(1) @ weights["head"]
-    return torch.nn.functional.normalize(x).numpy()
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2, ::2]
+        x = np.maximum(np.einsum("ncrsij,ocij->nors", windows, weights[f"conv{index}"], optimize=True), 0)
+    count, channels, rows, columns = x.shape
+    pooled = x.reshape(count, channels, rows // 2, 2, columns // 4, 4).max((3, 5))
+    features = pooled.reshape(count, -1) @ weights["head"]
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def smooth_images(count: int, seed: int = 0) -> np.ndarray:

@@ -40,6 +40,8 @@ _FAULT: Final = re.compile(
     r"illegal (?:memory access|instruction)|launch ?failure|unspecified launch|misaligned ?address|device-side assert"
     r"|uncorrectable|hardware ?(?:error|stack)|fell off the bus|device unavailable"
 )
+# As 8.6.0 says it if its file libnvinfer_builder_resource.so is not the one that it was built with.
+_DAMAGED: Final = re.compile(r"validatecaskklibdigest")
 _NO_KERNEL: Final = re.compile(r"could not find any implementation for node|no implementation")
 
 
@@ -164,6 +166,15 @@ _CAUSES: Final[tuple[tuple[re.Pattern[str], bool, _Make], ...]] = (
         True,
         _remedy(
             "look for the GPU's own errors in the system log (dmesg | grep -i nv), then start again", GpuFaultError
+        ),
+    ),
+    (
+        _DAMAGED,
+        False,
+        _remedy(
+            "a library of this TensorRT is damaged or belongs to another version (libnvinfer_builder_resource): "
+            "install this TensorRT again",
+            MissingDependencyError,
         ),
     ),
     (_LIBRARY, False, _library),

@@ -1,4 +1,4 @@
-"""Tests on the CPU that the ONNX file and the PyTorch twin of the GPU tests' network agree."""
+"""Tests on the CPU that the ONNX file and the NumPy twin of the GPU tests' network agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.half_model import half_reference, save_half_model, smooth_images
 
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("fp16", 0.999)])
-def test_onnx_and_pytorch_agree(tmp_path, precision, least):
+def test_onnx_and_numpy_agree(tmp_path, precision, least):
     images = smooth_images(8)
     expected = half_reference(images)
     with open_engine(save_half_model(tmp_path / "m.onnx", precision), "onnxruntime", threads=1) as engine:

@@ -229,6 +229,23 @@ def test_the_command_to_rebuild_names_the_target_and_the_folder(tmp_path):
     )
 
 
+@pytest.mark.parametrize("target", [RtxTarget(), RtxTarget(("8.0",), later=False)], ids=["default", "Ampere"])
+def test_a_gpu_that_no_engine_for_rtx_serves_gets_no_command_that_cannot_help(tmp_path, target):
+    sidecar = replace(SIDECAR, rtx=RtxBuild(target, inspected=False))
+    h200 = Machine(SIDECAR.machine.tensorrt, "NVIDIA H200", "9.0", 132)
+    with pytest.raises(ModelFileError) as caught:
+        sidecar.check_fits(h200, tmp_path / "m.fp16.rtx")
+    assert caught.value.message == (
+        f"{tmp_path}/m.fp16.rtx: this engine cannot run on NVIDIA H200, and none for RTX can: TensorRT for RTX does "
+        "not support compute capability 9.0: expected 7.5, 8.0, 8.6, 8.9, 12.0, 12.1 or later; build an engine of "
+        "TensorRT here with: rrid-edge export rrid.fp16.onnx, or use that ONNX file with the runtime onnxruntime-cuda"
+    )
+    for other in ("7.5", "8.9", "12.0", "13.2"):  # engines for these can be built
+        if not target.serves(other):
+            with pytest.raises(ModelFileError, match=f"--compute-capability {other}"):
+                sidecar.check_fits(replace(h200, compute_capability=other), tmp_path / "m.fp16.rtx")
+
+
 def _change(*keys: str, value: object):
     def change(values):
         for key in keys[:-1]:

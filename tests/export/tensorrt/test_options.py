@@ -14,6 +14,7 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.engine_options import Target
 from rrid_edge.cli.engine_steps import build_here, settings_of
+from rrid_edge.cli.export import export
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.engines.tensorrt import lean
 from rrid_edge.engines.tensorrt.engine import TensorRTEngine
@@ -54,6 +55,18 @@ def test_options_reach_the_builder_and_the_sidecar(recent, onnx_path, tmp_path):
     assert {"FP16", "TF32", "VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"} <= recent.configs[0].fake_flag_names
     assert "tf32, exclude lean runtime, optimization level 2" in rrid_edge("info", onnx_path.with_suffix(".engine")).out
     assert [path.name for path in (tmp_path / "t").iterdir()] == ["tensorrt-10.13.3.9-sm87.timing"]
+
+
+def test_paths_reach_export_as_paths_where_typer_keeps_them_as_text(onnx_path, tmp_path, capsys):
+    """Typer 0.12 to 0.27 leave text in the parameters of the context, and convert what the function gets."""
+    commands: Any = typer.main.get_command(app)
+    command = commands.commands["export"]
+    options = {"output": tmp_path / "new" / "engines", "print_trtexec": True, "trtexec_version": "10"}
+    words = ["--output", str(options["output"]), "--print-trtexec", "--trtexec-version", "10"]
+    with command.make_context("export", [str(onnx_path), *words]) as context:
+        context.params = {name: str(one) if isinstance(one, Path) else one for name, one in context.params.items()}
+        export(context, onnx_path, **options)
+    assert f"--saveEngine={options['output'] / 'rrid.fp16.engine'}" in capsys.readouterr().out
 
 
 def _export_options() -> list[Any]:

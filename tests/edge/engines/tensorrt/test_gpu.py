@@ -60,7 +60,7 @@ def _min_cosine(found: np.ndarray, expected: np.ndarray) -> float:
     return float((found.astype(np.float64) * expected).sum(axis=1).min())
 
 
-def test_fp16_engine_agrees_with_pytorch(engine):
+def test_fp16_engine_agrees_with_numpy(engine):
     images = smooth_images(64)
     found, expected = engine.run(images), half_reference(images)
     assert _min_cosine(found, expected) >= 0.999
@@ -70,7 +70,7 @@ def test_fp16_engine_agrees_with_pytorch(engine):
     assert products.half > products.total / 2
 
 
-def test_fp32_engine_agrees_with_pytorch(single_path):
+def test_fp32_engine_agrees_with_numpy(single_path):
     images = smooth_images(64)
     with TensorRTEngine(single_path) as engine:
         assert _min_cosine(engine.run(images), half_reference(images)) >= 0.99999
@@ -118,7 +118,7 @@ def test_graphs_on_both_slots_answer_like_the_ordinary_way(half_path):
     [{"version_compatible": True, "exclude_lean_runtime": True}, {"strongly_typed": False}, {"optimization_level": 1}],
     ids=["lean left out", "weak typing", "level 1"],
 )
-def test_engines_of_other_options_agree_with_pytorch(folder, half_path, options):
+def test_engines_of_other_options_agree_with_numpy(folder, half_path, options):
     if "strongly_typed" in options and load_tensorrt().__version__.startswith("11."):
         pytest.skip("TensorRT 11 has no weak typing")
     path = folder / "options.engine"
@@ -163,7 +163,7 @@ def test_a_stripped_engine_runs_with_its_onnx(folder, half_path):
     assert sidecar.flags.strip_weights
 
 
-def test_onnxruntime_cuda_agrees_with_pytorch(tmp_path):
+def test_onnxruntime_cuda_agrees_with_numpy(tmp_path):
     from rrid_edge.engines.onnxruntime.cuda import OnnxRuntimeCudaEngine
 
     path, images = save_half_model(tmp_path / "rrid.onnx", "fp32"), smooth_images(20)

@@ -48,6 +48,12 @@ ONE_BYTE = (
     "/_src/optimizer/myelin/codeGenerator.cpp:2012)"
 )
 
+# As 8.6.0 said it on an H200 with a file libnvinfer_builder_resource.so.8.6.0 that was not NVIDIA's.
+DIGEST = (
+    "2: [builder.cpp::createCaskKernelLibraryImpl::182] Error Code 2: Internal Error (Assertion "
+    "validateCaskKLibDigest(sha256sum) failed. )"
+)
+
 
 def test_places_and_the_state_of_cuda_are_left_out():
     told = (
@@ -116,10 +122,12 @@ def test_reasons_are_told_once_and_shortened():
          "the library libcudnn.so.8 is missing: install the package"),
         ([OLD_DRIVER], MissingDependencyError, "driver is missing or too old for this TensorRT: rrid-edge"),
         (["Error Code 1: Cuda Runtime (an illegal memory access was encountered)"], GpuFaultError, "dmesg"),
+        ([DIGEST], MissingDependencyError, "libnvinfer_builder_resource.: install this TensorRT again"),
         (["something else"], ArtefactError, "use another runtime; RRID_EDGE_TENSORRT_LOG=FILE keeps all"),
         ([], ArtefactError, "use another runtime"),
     ],
-    ids=["room", "room-1", "memory", "memory-1", "rtx", "kernel", "lean", "cudnn", "driver", "fault", "other", "no"],
+    ids=["room", "room-1", "memory", "memory-1", "rtx", "kernel", "lean", "cudnn", "driver", "fault", "digest", "other",
+         "no"],
 )  # fmt: skip
 def test_the_remedy_follows_the_reason(errors, kind, remedy):
     error = REFUSAL.error([*errors, "Error Code 1: Cuda Runtime ()"] if errors else [])
