@@ -22,17 +22,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common import Descriptors, elapsed_s, independent, table_row, unit, watched
+from common import Descriptors, independent, table_row, unit, watched
 from rrid_edge.gallery.local.store import LocalGallery
+from rrid_edge.machine.foreign_cpu import Repeats, in_words, quietest
 from rrid_edge.machine.processor import processor_name
-from rrid_edge.machine.timing import Quiet, interleave
-from search_trees import TOP_K, Tree
+from search_trees import TOP_K, Tree, timed
 
 NUMPY, EXACT = "NumPy, float32 in memory", "gallery, exact"
+_ROUNDS = 3
+_PAUSE_S = 0.4
+"""Between turns: OpenBLAS's threads keep their cores busy for a while after a product."""
 
 
 def spread(source: Descriptors, persons: NDArray[np.str_], count: int, seed: int) -> Descriptors:
@@ -100,39 +104,49 @@ def measure(vectors: Descriptors, queries: Descriptors, folder: Path, plan: Plan
     roots = {EXACT: Path(__file__).parents[1]} | ({} if plan.against is None else {f"{EXACT}, other": plan.against})
     began = time.perf_counter()
     trees = {name: Tree(root, folder / f"index{number}", *files) for number, (name, root) in enumerate(roots.items())}
-    gallery = LocalGallery(folder / "index0")
     print(f"{len(vectors)} rows of {vectors.shape[1]}: galleries made in {time.perf_counter() - began:.1f} s")
-    opened_s = elapsed_s(lambda: LocalGallery(folder / "index0").close())
     # The store holds float16. NumPy gets the same numbers, so that the answers can be equal.
-    array = vectors.astype(np.float16).astype(np.float32)
-    with gallery:
-        first_s = elapsed_s(lambda: gallery.search(queries[:1], TOP_K))
-        print(f"opened in {opened_s * 1000:.0f} ms, first search {first_s * 1000:.0f} ms")
+    vectors[:] = vectors.astype(np.float16)
+    with LocalGallery(folder / "index0") as gallery:
         for count in plan.counts:
-            asked = queries[:count]
-            timings = interleave(ways(trees, array, asked), repetitions=plan.repetitions, quiet=Quiet())
-            base = timings[NUMPY].median
-            for name, timing in timings.items():
-                note = verdict(gallery, array, asked) if name == EXACT else ""
-                share = "" if timing.foreign_cpu is None else f"{timing.foreign_cpu:.0%}"
-                figures = (f"{timing.median * 1000:.1f}", f"{timing.spread:.0%}", f"{timing.median / base:.2f}", share)
-                print(table_row((len(vectors), count, name, *figures, note)), flush=True)
+            found, share = quietest(partial(rounds, ways(trees, vectors, queries, count), plan), Repeats(2))
+            base = median(found[NUMPY])
+            for name, seconds in found.items():
+                note = verdict(gallery, vectors, queries[:count]) if name == EXACT else ""
+                cells = f"{median(seconds) * 1000:.1f}", f"{min(seconds) * 1000:.1f}", f"{median(seconds) / base:.2f}"
+                print(table_row((len(vectors), count, name, *cells, in_words(share), note)), flush=True)
     for tree in trees.values():
         tree.close()
 
 
-def ways(trees: dict[str, Tree], array: Descriptors, asked: Descriptors) -> dict[str, Callable[[], object]]:
-    """Return the searches to time, by name; faiss only if it is installed."""
-    found: dict[str, Callable[[], object]] = {
-        NUMPY: partial(numpy_search, array, asked),
-        **{name: partial(tree.search, len(asked)) for name, tree in trees.items()},
-    }
+def rounds(searches: dict[str, Callable[[int], list[float]]], plan: Plan) -> dict[str, list[float]]:
+    """Return the seconds of each way's searches; the ways take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in searches}
+    for _ in range(_ROUNDS):
+        for name, search in searches.items():
+            time.sleep(_PAUSE_S)
+            seconds[name] += search(plan.repetitions)
+    return seconds
+
+
+def ways(
+    trees: dict[str, Tree], array: Descriptors, queries: Descriptors, count: int
+) -> dict[str, Callable[[int], list[float]]]:
+    """Return the searches to time, by name: each returns the seconds of so many searches. faiss if it is installed."""
+
+    def numpy_way(repetitions: int) -> list[float]:
+        return timed(lambda asked: numpy_search(array, asked), queries, count, repetitions)
+
+    found: dict[str, Callable[[int], list[float]]] = {NUMPY: numpy_way}
+    found |= {name: partial(tree.search, count) for name, tree in trees.items()}
     if importlib.util.find_spec("faiss") is not None:
         import faiss
 
         flat = faiss.IndexFlatIP(array.shape[1])
         flat.add(array)
-        found["faiss IndexFlatIP"] = partial(flat.search, asked, TOP_K)
+        found["faiss IndexFlatIP"] = lambda repetitions: timed(
+            lambda asked: flat.search(asked, TOP_K), queries, count, repetitions
+        )
     return found
 
 
@@ -159,7 +173,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.random == (arguments.descriptors is not None):
         parser.error("give either descriptors or --random")
-    print(f"{processor_name()}\n| rows | queries | way | ms | spread | of NumPy | foreign CPU | |")
+    print(f"{processor_name()}\n| rows | queries | way | ms | fastest | of NumPy | foreign CPU | |")
     print("|---|---|---|---|---|---|---|---|")
     for rows in arguments.rows:
         if arguments.random:

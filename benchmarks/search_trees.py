@@ -1,7 +1,7 @@
 """Answer searches of a gallery for ``gallery_search.py --against``: one process per version of the package.
 
-Started by that script with PYTHONPATH set to a source tree. Reads numbers of queries from standard input, one per line;
-writes the seconds of each search. Not a script of its own.
+Started by that script with PYTHONPATH set to a source tree. Each line of standard input has a number of queries per
+search and a number of searches; the answer is a line with the seconds of each search. Not a script of its own.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+Queries = NDArray[np.float32]
 TOP_K = 10
 
 
@@ -34,21 +37,29 @@ class Tree:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._ask("ready")
+        self.search(1, 1)  # waits until the gallery is made
 
-    def search(self, count: int) -> None:
-        """Search with the first ``count`` queries."""
-        self._ask(str(count))
-
-    def _ask(self, line: str) -> str:
+    def search(self, count: int, repetitions: int) -> list[float]:
+        """Return the seconds of some searches with ``count`` queries each."""
         if self._process.stdin is None or self._process.stdout is None:
             raise ValueError("the process has no pipes")
-        print(line, file=self._process.stdin, flush=True)
-        return self._process.stdout.readline()
+        print(count, repetitions, file=self._process.stdin, flush=True)
+        return [float(seconds) for seconds in self._process.stdout.readline().split()]
 
     def close(self) -> None:
         """End the process."""
         self._process.communicate()
+
+
+def timed(search: Callable[[Queries], object], queries: Queries, count: int, repetitions: int) -> list[float]:
+    """Return the seconds of some searches with ``count`` queries each, in turn over all queries; two are not timed."""
+    seconds = []
+    for repetition in range(-2, repetitions):
+        start = repetition % (len(queries) // count) * count
+        begun = time.perf_counter()
+        search(queries[start : start + count])
+        seconds.append(time.perf_counter() - begun)
+    return seconds[2:]
 
 
 def serve(folder: Path, vectors: Path, queries: Path) -> None:
@@ -66,10 +77,8 @@ def serve(folder: Path, vectors: Path, queries: Path) -> None:
         gallery.finish()
     with LocalGallery(folder) as gallery:
         for line in sys.stdin:
-            begun = time.perf_counter()
-            if line.strip() != "ready":
-                gallery.search(asked[: int(line)], TOP_K)
-            print(time.perf_counter() - begun, flush=True)
+            count, repetitions = map(int, line.split())
+            print(*timed(lambda part: gallery.search(part, TOP_K), asked, count, repetitions), flush=True)
 
 
 if __name__ == "__main__":
