@@ -16,7 +16,7 @@ from rrid_edge.gallery.shared import ROUNDING
 _BOUNDS_PER_BATCH = 1 << 24
 """First-level bounds in memory at the same time, over all queries: 64 MB."""
 _TRIAL_QUERIES = 4
-"""If bounds help none of the first 4 queries that seem worth it, all others are scanned."""
+"""If bounds help none of the first 4 queries, all others are scanned. No bound is computed twice."""
 _FIRST_ROWS = 128
 """Rows of the best first-level bounds, whose second level is computed first."""
 _SPARE_ROWS = 6
@@ -77,19 +77,26 @@ class BoundedSearch:
         """
         if self._cost(0, 0) > _WORTH:
             return
-        projected = self._bounds.project(queries)
-        size, found = max(1, _BOUNDS_PER_BATCH // max(1, self._bounds.rows)), 0
-        for start in range(0, len(queries), size):
-            batch = slice(start, start + size)
-            worth = self._worth(projected.first[batch], projected.second[batch])
-            bounds = self._bounds.first_bounds(projected.first[batch][worth])
-            for row, index in enumerate((np.flatnonzero(worth) + start).tolist()):
-                if row >= _TRIAL_QUERIES and not found:
-                    return
-                scored = self._scored(queries[index], projected.second[index], bounds[row])
+        found = 0
+        for batch in self._batches(len(queries)):
+            if batch.start and not found:
+                return
+            projected = self._bounds.project(queries[batch])
+            worth = self._worth(projected.first, projected.second)
+            bounds = self._bounds.first_bounds(projected.first[worth])
+            for row, index in enumerate(np.flatnonzero(worth).tolist()):
+                scored = self._scored(queries[batch.start + index], projected.second[index], bounds[row])
                 if scored is not None:
                     found += 1
-                    yield index, scored
+                    yield batch.start + index, scored
+
+    def _batches(self, queries: int) -> Iterator[slice]:
+        """Queries whose bounds are in memory together; the first few alone, to see whether bounds help."""
+        size = max(1, _BOUNDS_PER_BATCH // max(1, self._bounds.rows))
+        start, stop = 0, min(_TRIAL_QUERIES, size, queries)
+        while start < queries:
+            yield slice(start, stop)
+            start, stop = stop, min(stop + size, queries)
 
     def _worth(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which queries the bounds probably make faster: bool (Q,). Judged by a sample if trying costs much."""

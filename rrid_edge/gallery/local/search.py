@@ -17,7 +17,7 @@ from rrid_edge.gallery.base import GalleryRow, Hit
 from rrid_edge.gallery.local.bounded import BoundedSearch, without_infinite
 from rrid_edge.gallery.local.intact import IntactRows
 from rrid_edge.gallery.local.view import View
-from rrid_edge.gallery.shared import candidates, exact_scores, row_order
+from rrid_edge.gallery.shared import ROUNDING, exact_scores, row_order
 
 _FEWEST_ROWS = 512
 """Fewer rows that pass a filter are scored at once."""
@@ -90,14 +90,23 @@ def _intact_candidates(
         scores: float32 (N,), of ``slots``.
         top_k: hits.
     """
-    positions = np.arange(len(slots))
     while True:
-        chosen = candidates(scores, positions, top_k)
+        chosen = _best(scores, top_k)
         is_intact = intact.check(slots[chosen])
         if is_intact.all():
             best: NDArray[np.int64] = slots[chosen]
             return best
-        positions = np.setdiff1d(positions, chosen[~is_intact])
+        kept = np.ones(len(slots), np.bool_)
+        kept[chosen[~is_intact]] = False
+        slots, scores = slots[kept], scores[kept]
+
+
+def _best(scores: NDArray[np.float32], top_k: int) -> NDArray[np.int64]:
+    """Positions of scores (N,) that may be among the best ``top_k``, ties and rounding included: int64 (N,)."""
+    if len(scores) <= top_k:
+        return np.arange(len(scores))
+    last = len(scores) - top_k
+    return np.flatnonzero(scores >= np.partition(scores, last)[last] - 2 * ROUNDING)
 
 
 def best_hits(
