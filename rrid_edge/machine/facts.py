@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rrid_edge.machine.cgroups import SYSTEM
 from rrid_edge.machine.gpu import CudaVersion, Gpu, this_gpu
+from rrid_edge.machine.rtx import rtx_machine
 
 CUDA_MAJORS = (12, 13)
 _TENSORRT_PARTS = ("", "-bindings", "-libs")
@@ -46,6 +47,7 @@ class MachineFacts:
         modules: those of ``tensorrt`` and ``onnxruntime`` that can be imported, from PyPI or not.
         onnxruntime_cuda: the CUDA that ``onnxruntime-gpu`` names in its own files; None if it names none.
         libraries: those of cuDNN and cuBLAS that lie in the system's folders.
+        rtx_capability: compute capability of the GPU, read where TensorRT for RTX is installed; else None.
     """
 
     gpu: Gpu
@@ -55,6 +57,7 @@ class MachineFacts:
     modules: frozenset[str] = frozenset()
     onnxruntime_cuda: CudaVersion | None = None
     libraries: frozenset[str] = frozenset()
+    rtx_capability: str | None = None
 
     def tensorrt_majors(self, kind: str = "tensorrt") -> tuple[int, ...]:
         """Major CUDA versions of the TensorRT packages from PyPI; ``kind`` may be ``tensorrt-rtx``."""
@@ -87,16 +90,19 @@ class MachineFacts:
 
 
 def read_facts() -> MachineFacts:
-    """The facts of this machine. No runtime is imported."""
+    """The facts of this machine. No runtime is imported; only TensorRT for RTX has CUDA asked for the GPU."""
     packages = {name: version for name in _EXAMINED if (version := installed_version(name))}
+    gpu = this_gpu()
+    rtx = rtx_machine() if gpu.present and any(name.startswith("tensorrt-rtx") for name in packages) else None
     return MachineFacts(
-        gpu=this_gpu(),
+        gpu=gpu,
         python=tuple(map(int, platform.python_version_tuple()[:2])),
         packages=packages,
         requirements={name: _requirements(name) for name in ("torch", "torchvision") if name in packages},
         modules=frozenset(name for name in ("tensorrt", "onnxruntime") if _is_importable(name)),
         onnxruntime_cuda=onnxruntime_cuda(),
         libraries=find_libraries(),
+        rtx_capability=None if rtx is None else rtx.compute_capability,
     )
 
 

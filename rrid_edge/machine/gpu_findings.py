@@ -12,6 +12,7 @@ from rrid_edge.errors import MissingDependencyError
 from rrid_edge.machine.advice import VENV_COMMAND, bindings, driver_update, gpu_advice, gpu_extra
 from rrid_edge.machine.facts import MachineFacts, numbers, read_facts
 from rrid_edge.machine.gpu import this_gpu
+from rrid_edge.machine.rtx import why_not_rtx
 
 _FIRST_CUDA = (12, 0)
 _FIRST_BINDINGS = (12, 9)
@@ -203,6 +204,8 @@ def _rtx(facts: MachineFacts) -> list[Finding]:
         if reason:
             remedy = f"pip uninstall -y {' '.join(names)} && pip install 'rrid-edge[gpu-rtx-cu12]'"
             findings.append(Finding(_RTX, "problem", f"{names[0]} {version} {reason}", remedy))
+        elif facts.rtx_capability is not None and (reason := why_not_rtx(facts.rtx_capability)):
+            findings.append(Finding(_RTX, "note", f"tensorrt-rtx {version} builds engines here, runs none: {reason}"))
         else:
             findings.append(Finding(_RTX, "ok", f"tensorrt-rtx {version} (CUDA {major} build)"))
     return findings

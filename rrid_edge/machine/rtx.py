@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 RTX_MODULES = ("tensorrt_rtx", "tensorrt_rtx_bindings")
 """Import names of TensorRT for RTX. The second one is there where only its libraries and bindings are installed."""
+_BUILT_FOR = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""Compute capabilities that 1.7.1.116 builds for. On an H200 (9.0) it said that it does not support that GPU."""
 _PACKAGES = ("tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx")
 
 
@@ -33,6 +35,20 @@ def rtx_machine() -> RtxMachine | None:
         return None
     capability = _compute_capability()
     return RtxMachine(_version(), capability) if capability is not None else None
+
+
+def why_not_rtx(compute_capability: str) -> str | None:
+    """Why no engine for RTX can run on a GPU of this compute capability, as a phrase; None if one can."""
+    if compute_capability in _BUILT_FOR or _numbers(compute_capability) > _numbers(_BUILT_FOR[-1]):
+        return None
+    return (
+        f"TensorRT for RTX does not support compute capability {compute_capability}: expected {', '.join(_BUILT_FOR)} "
+        "or later"
+    )
+
+
+def _numbers(compute_capability: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in compute_capability.split("."))
 
 
 def _version() -> str | None:

@@ -17,10 +17,10 @@ from msgspec import Meta
 from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import write_text
-from rrid_edge.machine.rtx import RtxMachine
+from rrid_edge.machine.rtx import RtxMachine, why_not_rtx
 from rrid_edge.model.names import is_rtx_engine, sidecar_path
 from rrid_edge.model.rebuild import rebuild_command
-from rrid_edge.model.rtx_target import RTX_RUNTIME, RtxBuild, why_not_rtx
+from rrid_edge.model.rtx_target import RTX_RUNTIME, RtxBuild
 from rrid_edge.model.spec import HEX64, INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 SIDECAR_FORMAT = 1

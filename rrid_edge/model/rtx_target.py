@@ -12,7 +12,6 @@ from rrid_edge.errors import UsageError
 
 RTX_RUNTIME = "tensorrt-rtx"
 _PORTABLE = ("8.0", "8.6", "8.9", "12.0")
-_KNOWN = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")  # of 1.7.1.116. On an H200 (9.0) it said that it has no kernels
 _CAPABILITY = r"[0-9]{1,3}\.[0-9]"
 _Capability = Annotated[str, Meta(pattern=rf"\A{_CAPABILITY}\Z")]
 BUILT_NOT_RUN = (
@@ -62,16 +61,6 @@ class RtxTarget:
     def describe(self) -> str:
         """The GPUs in a few words."""
         return f"RTX GPUs of compute capability {', '.join(self.compute_capabilities)}{' or later' * self.later}"
-
-
-def why_not_rtx(compute_capability: str) -> str | None:
-    """Why no engine for RTX can run on a GPU of this compute capability, as a phrase; None if one can."""
-    if compute_capability in _KNOWN or _numbers(compute_capability) > _numbers(_KNOWN[-1]):
-        return None
-    return (
-        f"TensorRT for RTX does not support compute capability {compute_capability}: expected {', '.join(_KNOWN)} or "
-        "later"
-    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +120,23 @@ def test_a_builder_for_rtx_is_shown_where_no_gpu_is(tmp_path):
     found = _named(examine(Recorded({}, None, packages).facts(tmp_path)), "tensorrt-rtx")
     assert (found.state, found.remedy) == ("ok", "")
     assert found.detail.endswith(" 1.7.1.116: builds engines here, runs none")
+
+
+@pytest.mark.parametrize(
+    ("capability", "state", "detail"),
+    [
+        ("9.0", "note", "tensorrt-rtx 1.7.1.116 builds engines here, runs none: TensorRT for RTX does not "
+         "support compute capability 9.0: expected 7.5, 8.0, 8.6, 8.9, 12.0, 12.1 or later"),
+        ("8.9", "ok", "tensorrt-rtx 1.7.1.116 (CUDA 13 build)"),
+        ("13.0", "ok", "tensorrt-rtx 1.7.1.116 (CUDA 13 build)"),
+        (None, "ok", "tensorrt-rtx 1.7.1.116 (CUDA 13 build)"),
+    ],
+)  # fmt: skip
+def test_a_gpu_that_runs_no_engine_for_rtx_is_told(tmp_path, capability, state, detail):
+    """An H200 with driver 580.159.04 refused every engine."""
+    facts = Recorded(SERVER_13, (13, 0), {"tensorrt-rtx-cu13-bindings": "1.7.1.116"}).facts(tmp_path)
+    found = _named(examine(replace(facts, rtx_capability=capability)), "tensorrt-rtx")
+    assert (found.state, found.detail, found.remedy) == (state, detail, "")
 
 
 def test_the_wrong_bindings_on_jetpack_6_have_their_command(tmp_path):
