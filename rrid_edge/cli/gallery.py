@@ -100,6 +100,7 @@ def verify(
             "rows": verification.rows,
             "damaged": [row.name for row in verification.damaged],
             "bounds_sound": verification.bounds_sound,
+            "columns_sound": verification.columns_sound,
             "lost": verification.lost,
             "entries": verification.entries,
         }
@@ -120,7 +121,8 @@ def _print_verification(verification: Verification) -> None:
     for row in verification.damaged:
         show(f"damaged: {printable(row.name)}")
     bounds = "" if verification.bounds_sound else ", bounds of the two-pass search damaged"
-    show(f"{verification.rows} rows, {len(verification.damaged)} damaged{bounds}")
+    columns = "" if verification.columns_sound else ", columns of the search damaged"
+    show(f"{verification.rows} rows, {len(verification.damaged)} damaged{bounds}{columns}")
 
 
 def _damage(verification: Verification) -> str:
@@ -129,6 +131,8 @@ def _damage(verification: Verification) -> str:
         problems.append(f"{len(verification.damaged)} stored descriptors are damaged (searches leave them out)")
     if not verification.bounds_sound:
         problems.append("the bounds of the two-pass search are damaged (a search may miss crops)")
+    if not verification.columns_sound:
+        problems.append("the columns of the search are damaged (searches read the catalogue instead)")
     if verification.lost:
         problems.append(f"the catalogue has lost {verification.lost} committed crops: its log is damaged")
     if verification.entries:

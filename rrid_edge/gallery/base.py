@@ -240,6 +240,7 @@ class Verification:
         rows: number of live rows checked.
         damaged: rows whose vector does not match its checksum.
         bounds_sound: whether the projected rows of the two-pass search match their checksum.
+        columns_sound: whether the copy of the rows' columns that searches read matches the catalogue.
         lost: number of committed rows that the catalogue no longer has.
         entries: number of entries of the catalogue that do not match their checksum; no search answers them.
     """
@@ -247,13 +248,15 @@ class Verification:
     rows: int
     damaged: tuple[GalleryRow, ...] = field(default=())
     bounds_sound: bool = True
+    columns_sound: bool = True
     lost: int = 0
     entries: int = 0
 
     @property
     def sound(self) -> bool:
         """Whether the verification found no damage."""
-        return not self.damaged and self.bounds_sound and not self.lost and not self.entries
+        caches_sound = self.bounds_sound and self.columns_sound
+        return not self.damaged and caches_sound and not self.lost and not self.entries
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,13 @@ from rrid_edge.gallery.indexing.copying import copy_gallery
 from rrid_edge.gallery.indexing.settings import IndexSettings
 from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.local.store import LocalGallery
+from support.columns import is_followed
 from support.pictures import noise, save_crops
 
 SPEC = fake_spec(block_width=4)
 CROPS = 60
 STAGES = ("index", "compact", "forget", "copy")
-MOST_WRITES = {"index": 50, "compact": 11, "forget": 11, "copy": 14}
+MOST_WRITES = {"index": 22, "compact": 24, "forget": 21, "copy": 45}
 """About as many writes as each stage makes."""
 
 _VICTIM = """
@@ -129,6 +130,7 @@ class _Victims:
         self.struck[stage if killed else f"{stage} (ended)"] += 1
         with LocalGallery(self.location) as gallery:
             assert gallery.verify().sound
+            assert is_followed(self.location)
             after = {row.path: row for row in gallery.rows()}
             _check_vectors(gallery, self.folder)
         present = {path.name for path in self.folder.iterdir()}
@@ -175,6 +177,7 @@ class _Victims:
         self._index()
         with LocalGallery(self.location) as gallery:
             assert gallery.verify().sound
+            assert is_followed(self.location)
             _check_vectors(gallery, self.folder, complete=True)
         _check_files(self.location)
 
@@ -214,9 +217,10 @@ def _content(gallery: LocalGallery) -> dict[str | None, tuple[str, bytes]]:
 def _check_files(location: Path) -> None:
     """Check that no file is left of runs that were killed."""
     names = sorted(path.name for path in location.iterdir())
-    known = re.compile(r"meta\.sqlite(-wal|-shm)?|vec\.\d+\.f16|writer\.lock")
+    known = re.compile(r"meta\.sqlite(-wal|-shm)?|vec\.\d+\.f16|cache\.\d+\.\d+\.(columns|names)|writer\.lock")
     assert all(known.fullmatch(name) for name in names), names
-    assert sum(name.startswith("vec.") for name in names) == 1, names
+    for kind in (r"vec\..*", r"cache\..*\.columns", r"cache\..*\.names"):
+        assert sum(re.fullmatch(kind, name) is not None for name in names) == 1, names
 
 
 def killed_at(folder: Path, location: Path, delay_s: float) -> bool:

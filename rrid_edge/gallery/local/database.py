@@ -84,6 +84,11 @@ def commit_now(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+def file_mode(folder: Path) -> int:
+    """Permissions of an index's files: those of its catalogue."""
+    return (folder / FILE_NAME).stat().st_mode & 0o666
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, *, write: bool = False) -> Iterator[sqlite3.Connection]:
     """A transaction: one snapshot for reading, or one commit. An exception in the body rolls back."""

@@ -21,6 +21,7 @@ from msgspec import Meta
 from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import GalleryError, ModelFileError, UsageError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow
+from rrid_edge.gallery.local.column_commit import ChangingFacts, erase_replaced, follow
 from rrid_edge.gallery.local.database import is_damage, transaction
 from rrid_edge.gallery.local.schema import FORMAT, MODULUS, columns_of, to_bytes
 from rrid_edge.gallery.local.vector_file import VectorFormat
@@ -62,6 +63,7 @@ class _Stored(_Vectors):
     digest_key: Annotated[str, Meta(pattern=HEX64)]
     kept_out: _Number
     log: str
+    columns: str = ""
 
 
 _VECTORS = Artefact("facts in the catalogue", _Vectors, _AGAIN, GalleryError)
@@ -89,7 +91,7 @@ def new_facts(spec: ModelSpec, dtype: str, *, generation: int = 0, slots: int = 
         "format": str(FORMAT), "spec": json.dumps(spec.to_metadata()), "dtype": dtype, "generation": str(generation),
         "slots": str(slots), "rows": "0", "total": "0", "next_id": "1", "commit": _next_commit("0"), "model": "",
         "pattern": "", "time_from": "", "retention_s": "", "projection": "", "digest_key": os.urandom(32).hex(),
-        "kept_out": "0", "log": "",
+        "kept_out": "0", "log": "", "columns": "",
     }  # fmt: skip
 
 
@@ -208,10 +210,13 @@ def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:
 def commit(connection: sqlite3.Connection, folder: Path) -> Iterator[Facts]:
     """One commit. The body changes tables and the facts that it gets; an exception rolls back."""
     with transaction(connection, write=True):
-        facts = read_facts(connection, folder).facts
+        before = read_facts(connection, folder).facts
+        facts = ChangingFacts(before)
         yield facts
+        follow(folder, connection, before, facts)
         facts["commit"] = _next_commit(facts["commit"])
         write_facts(connection, facts)
+    erase_replaced(folder, before, facts)
 
 
 def count_rows(facts: Facts, *, added: Sequence[GalleryRow] = (), removed: Sequence[GalleryRow] = ()) -> None:
@@ -222,8 +227,10 @@ def count_rows(facts: Facts, *, added: Sequence[GalleryRow] = (), removed: Seque
         added: rows that become live.
         removed: live rows that become dead or vanish, as they were stored.
     """
-    change = (columns_of(added).total if added else 0) - (columns_of(removed).total if removed else 0)
-    facts["total"] = str((int(facts["total"]) + change) % MODULUS)
+    new, old = columns_of(added), columns_of(removed)
+    facts["total"] = str((int(facts["total"]) + new.total - old.total) % MODULUS)
+    if isinstance(facts, ChangingFacts):
+        facts.changes.append((new, old))
     facts["rows"] = str(int(facts["rows"]) + len(added) - len(removed))
 
 

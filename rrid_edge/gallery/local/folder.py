@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rrid_edge.errors import GalleryBusyError, OutputError, printable
 from rrid_edge.files import sync_path
-from rrid_edge.gallery.local import vector_file
+from rrid_edge.gallery.local import column_file, vector_file
 from rrid_edge.gallery.local.database import FILE_NAME, connect, database_error, transaction
 from rrid_edge.gallery.local.facts import new_facts, write_facts
 from rrid_edge.gallery.local.mapped import erase_file
@@ -150,7 +150,9 @@ def remove_index(folder: Path) -> None:
         (folder / FILE_NAME).unlink(missing_ok=True)
         for pattern in ("vec.*", "cache.*"):
             for file in folder.glob(pattern):
-                if not erase_file(file):
+                if column_file.is_part(file):
+                    column_file.erase(file)
+                elif not erase_file(file):
                     file.unlink()  # readers go on with the file, which the disk frees when they close it
         for pattern in (f"{FILE_NAME}*", _LOCK):
             for file in folder.glob(pattern):

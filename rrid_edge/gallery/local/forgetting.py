@@ -18,6 +18,7 @@ from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.local import vector_file
 from rrid_edge.gallery.local.bounds import FACT, erase_bounds, mark_erasing
 from rrid_edge.gallery.local.catalogue import FILE_NAME, Entries, read_entries
+from rrid_edge.gallery.local.column_file import FACT as COLUMNS_FACT
 from rrid_edge.gallery.local.facts import Facts, commit, info_of, read_facts, vector_format_of
 from rrid_edge.gallery.local.mending import mend_entries
 from rrid_edge.gallery.local.notes import keep_out
@@ -117,6 +118,7 @@ def finish_erasing(connection: sqlite3.Connection, folder: Path) -> None:
         connection.executemany("DELETE FROM row WHERE slot = ?", [(slot,) for slot in slots])
         connection.execute("DELETE FROM erasing")
         changed[FACT], changed["log"] = projection, "to be emptied"
+        changed[COLUMNS_FACT] = ""  # the commit writes another file, without these rows, and erases this one
 
 
 def empty_log(connection: sqlite3.Connection, folder: Path) -> bool:

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from rrid_edge.files import sync_path
-from rrid_edge.gallery.local import format1, vector_file
+from rrid_edge.gallery.local import column_file, format1, vector_file
 from rrid_edge.gallery.local.bounds import FACT, bounds_paths
-from rrid_edge.gallery.local.catalogue import FILE_NAME, read_entries
+from rrid_edge.gallery.local.catalogue import read_entries
+from rrid_edge.gallery.local.column_table import columns_are_intact
+from rrid_edge.gallery.local.database import file_mode
 from rrid_edge.gallery.local.facts import Facts, commit, count_rows, info_of, read_facts, vector_format_of
 from rrid_edge.gallery.local.folder import PARTIAL
 from rrid_edge.gallery.local.forgetting import empty_log, finish_erasing
@@ -23,11 +25,6 @@ from rrid_edge.gallery.local.schema import INSERT, record_of
 from rrid_edge.model.spec import ModelSpec
 
 _ROWS_PER_WRITE = 256
-
-
-def file_mode(folder: Path) -> int:
-    """Permissions of an index's files: those of its catalogue."""
-    return (folder / FILE_NAME).stat().st_mode & 0o666
 
 
 def stored_spec(connection: sqlite3.Connection, folder: Path) -> ModelSpec:
@@ -57,6 +54,9 @@ def recover(connection: sqlite3.Connection, folder: Path) -> None:
     if rows != info.slots:
         with commit(connection, folder) as changed:
             changed["slots"] = str(rows)
+    if not columns_are_intact(folder, read_facts(connection, folder).facts):
+        with commit(connection, folder) as changed:
+            changed[column_file.FACT] = ""
     finish_erasing(connection, folder)
     empty_log(connection, folder)
     erase_strays(folder, read_facts(connection, folder).facts)
@@ -67,9 +67,12 @@ def erase_strays(folder: Path, facts: Facts) -> list[Path]:
     """Erase files of other generations and of older bounds; returns vector files that readers still use."""
     info = info_of(facts, folder)
     current = folder / vector_format_of(info).file_name
-    kept = {current, *bounds_paths(folder, info, ProjectionFacts.from_json(facts[FACT]))}
+    bounds = bounds_paths(folder, info, ProjectionFacts.from_json(facts[FACT]))
+    kept = {current, *bounds, *column_file.paths_of(folder, facts)}
     for cache in folder.glob("cache.*"):
-        if cache not in kept:
+        if cache not in kept and column_file.is_part(cache):
+            column_file.erase(cache)
+        elif cache not in kept:
             guards = list(folder.glob(f"vec.{cache.name.split('.')[1]}.*"))
             erase_file(cache, guard=guards[0] if guards else None)
     return [path for path in folder.glob("vec.*") if path not in kept and not erase_file(path)]

@@ -185,7 +185,8 @@ def _live_slots(view: View, rows: Sequence[GalleryRow], generation: int) -> NDAr
 
 
 def _counted(names: Sequence[str | None], codes: NDArray[np.int64]) -> list[tuple[str | None, int]]:
-    return list(zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True))
+    counts = zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True)
+    return [(name, count) for name, count in counts if count]
 
 
 def _accepted_queries(queries: NDArray[np.float32], top_k: int, dimension: int) -> NDArray[np.float32]:

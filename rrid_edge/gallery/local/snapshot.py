@@ -18,10 +18,11 @@ from rrid_edge.gallery.base import GalleryInfo, GalleryRow
 from rrid_edge.gallery.local import format1
 from rrid_edge.gallery.local.bounds import FACT, load_bounds
 from rrid_edge.gallery.local.catalogue import FILE_NAME, live_rows, read_entries
+from rrid_edge.gallery.local.column_table import ColumnTable, read_table
 from rrid_edge.gallery.local.database import ReadPool, is_damage, translated
 from rrid_edge.gallery.local.facts import Facts, info_of, read_facts, vector_format_of
 from rrid_edge.gallery.local.mapped import MappedVectors
-from rrid_edge.gallery.local.projection import ProjectionFacts
+from rrid_edge.gallery.local.projection import Projection, ProjectionFacts
 from rrid_edge.gallery.local.schema import Columns, columns_of, joined_columns, read_columns
 from rrid_edge.gallery.local.view import DecodedRows, Vectors, View, memory_budget_bytes
 from rrid_edge.gallery.shared import row_order
@@ -60,6 +61,8 @@ class State:
         self._lock = threading.Lock()
         self._rows: list[GalleryRow] | None = None
         self._view: View | None = None
+        self._table: ColumnTable | None = None
+        self._budget_bytes = 0
         self._arrays = _Arrays()
         if earlier is not None and earlier.vectors.identity == self.vectors.identity:
             self._arrays = earlier.arrays()
@@ -67,7 +70,10 @@ class State:
     def arrays(self) -> _Arrays:
         """What a later state of the same file can take over."""
         view = self._view
-        return self._arrays if view is None else _Arrays(view.vectors.decoded, view.columns, self.info.slots)
+        if view is None:
+            return self._arrays
+        bounds = (self.projection, view.projection)
+        return _Arrays(view.vectors.decoded, view.columns, self.info.slots, self._table, bounds, self._budget_bytes)
 
     def rows(self, connection: sqlite3.Connection) -> list[GalleryRow]:
         """All live rows in order; the list is shared."""
@@ -84,13 +90,23 @@ class State:
                 columns = self._columns(connection)
                 if columns is None:  # an entry is damaged: take those that match their own checksums
                     columns = columns_of(read_entries(connection, self.info.generation).live)
-                vectors = Vectors(self.vectors.stored, memory_budget_bytes(), self._arrays.decoded)
-                self._view = View(vectors, columns, load_bounds(self._folder, self.info, self.projection))
+                self._budget_bytes = self._arrays.budget_bytes or memory_budget_bytes()
+                vectors = Vectors(self.vectors.stored, self._budget_bytes, self._arrays.decoded)
+                self._view = View(vectors, columns, self._bounds())
                 self._arrays = _Arrays()
             return self._view
 
+    def _bounds(self) -> Projection | None:
+        known, bounds = self._arrays.bounds
+        if bounds is not None and known == self.projection:
+            return bounds
+        return load_bounds(self._folder, self.info, self.projection)
+
     def _columns(self, connection: sqlite3.Connection) -> Columns | None:
         """The columns of all live rows; None if they do not match the checksum in the facts."""
+        self._table = read_table(self._folder, self.facts, self._arrays.table)
+        if self._table is not None:
+            return self._table.columns
         try:
             known = self._arrays.columns
             if known is not None:
@@ -115,11 +131,17 @@ class _Arrays:
         decoded: the vectors, if all of them are decoded.
         columns: of the live rows, or None.
         slots: number of slots that ``columns`` covers.
+        table: what was read of the column file, or None.
+        bounds: the facts of a projection, and what was read of its files.
+        budget_bytes: memory that decoded vectors may take; 0 if nobody has asked the system, which takes 2 ms.
     """
 
     decoded: DecodedRows | None = None
     columns: Columns | None = None
     slots: int = 0
+    table: ColumnTable | None = None
+    bounds: tuple[ProjectionFacts | None, Projection | None] = (None, None)
+    budget_bytes: int = 0
 
 
 @dataclass(frozen=True)

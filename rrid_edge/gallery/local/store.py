@@ -17,15 +17,16 @@ from rrid_edge.closable import Closable
 from rrid_edge.gallery.base import ForgetReport, GalleryInfo, GalleryRow, NewRow, Verification
 from rrid_edge.gallery.local import notes, vector_file
 from rrid_edge.gallery.local.bounds import FACT, needs_bounds, refresh_bounds
-from rrid_edge.gallery.local.database import translated
+from rrid_edge.gallery.local.column_file import FACT as COLUMNS_FACT
+from rrid_edge.gallery.local.database import file_mode, translated
 from rrid_edge.gallery.local.facts import info_of, refuse_unknown_facts, vector_format_of
 from rrid_edge.gallery.local.folder import DEFAULT_MODE, create_index
 from rrid_edge.gallery.local.forgetting import empty_log, finish_erasing, left_over, mark_forgotten
-from rrid_edge.gallery.local.maintenance import compact_files, file_mode
+from rrid_edge.gallery.local.maintenance import compact_files
 from rrid_edge.gallery.local.reading import LocalReading
 from rrid_edge.gallery.local.schema import refuse_unstorable
 from rrid_edge.gallery.local.snapshot import SnapshotReader
-from rrid_edge.gallery.local.verifying import bounds_are_sound, damaged_rows
+from rrid_edge.gallery.local.verifying import bounds_are_sound, columns_are_sound, damaged_rows
 from rrid_edge.gallery.local.writer import IndexWriter, refuse_reading
 from rrid_edge.gallery.local.writing import add_rows, remove_rows, update_rows
 from rrid_edge.gallery.shared import accepted_descriptors, accepted_rows, refuse_foreign, refuse_unknown_dtype
@@ -209,15 +210,20 @@ class LocalGallery(LocalReading, Closable):
             notes.set_unreadable(connection, source, files)
 
     def verify(self) -> Verification:
-        """Check everything; see :meth:`LocalReading.verify`. A writer discards damaged bounds: they are made again."""
+        """Check everything; see :meth:`LocalReading.verify`. A writer discards damaged bounds and columns.
+
+        The commit writes the columns again, and :meth:`finish` makes the bounds again.
+        """
         result = super().verify()
-        if self._writer is not None and not result.bounds_sound:
-            self._discard_bounds()
+        if self._writer is not None:
+            self._discard(bounds=not result.bounds_sound, columns=not result.columns_sound)
         return result
 
-    def _discard_bounds(self) -> None:
-        with self._open_writer().commit() as (_, facts):
-            facts[FACT] = ""
+    def _discard(self, *, bounds: bool, columns: bool) -> None:
+        damaged = [key for key, is_damaged in ((FACT, bounds), (COLUMNS_FACT, columns)) if is_damaged]
+        if damaged:
+            with self._open_writer().commit() as (_, facts):
+                facts |= dict.fromkeys(damaged, "")
 
     def damaged(self) -> list[GalleryRow]:
         """Rows whose vectors do not match their checksums. Reads all vectors.
@@ -242,17 +248,17 @@ class LocalGallery(LocalReading, Closable):
         writer = self._open_writer()
         with writer.writing() as connection, self._reader.held() as snapshot:
             bounds_sound = bounds_are_sound(self.folder, self._reader, snapshot)
+            columns_sound = columns_are_sound(self.folder, self._reader, snapshot)
             writer.mend()
             finish_erasing(connection, self.folder)
-            if not bounds_sound:
-                self._discard_bounds()
+            self._discard(bounds=not bounds_sound, columns=not columns_sound)
         self._reader.clear()
         writer.erase_strays()
 
     def finish(self) -> None:
         """Update the bounds of the two-pass search: the last step of indexing. Small galleries have no bounds.
 
-        It also retries what readers of older states kept a forgetting or a compaction from erasing.
+        It also writes a missing column file, and erases what readers of older states still held before.
 
         Raises:
             OutputError: the disk refused a write. The store is closed; committed rows are kept.
@@ -264,6 +270,7 @@ class LocalGallery(LocalReading, Closable):
                 if needs_bounds(state.info):
                     stored, mode = state.vectors.stored, file_mode(self.folder)
                     refresh_bounds(self.folder, connection, state.info, state.projection, stored, mode)
+            writer.complete_columns()
             empty_log(connection, self.folder)
             writer.erase_strays()
 

@@ -1,4 +1,4 @@
-"""Verification of a local index: rows, vectors, bounds and the commit mark of one moment."""
+"""Verification of a local index: rows, vectors, bounds, columns and the commit mark of one moment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rrid_edge.gallery.base import GalleryRow, Verification
 from rrid_edge.gallery.local import vector_file
 from rrid_edge.gallery.local.bounds import bounds_are_intact
 from rrid_edge.gallery.local.catalogue import FILE_NAME, rows_at, rows_by_id
+from rrid_edge.gallery.local.column_file import paths_of
+from rrid_edge.gallery.local.column_table import columns_are_intact
 from rrid_edge.gallery.local.database import damaged_catalogue, translated
 from rrid_edge.gallery.local.facts import vector_format_of
 from rrid_edge.gallery.local.mending import check_entries, page_damage
@@ -20,7 +22,7 @@ _TRIES = 20
 
 
 def verify_index(folder: Path, reader: SnapshotReader) -> Verification:
-    """Check the catalogue's pages and entries, all vectors and the bounds, and whether commits were lost.
+    """Check the catalogue's pages and entries, all vectors, bounds and columns, and whether commits were lost.
 
     Raises:
         GalleryError: the catalogue's pages are damaged.
@@ -51,9 +53,9 @@ def _verify(folder: Path, reader: SnapshotReader, snapshot: Snapshot, marked: in
     damaged = damaged_rows(reader, snapshot, vectors)
     # SQLite silently drops commits after a damaged page of its log. The commit mark reveals that.
     lost = check.lost + max(0, marked - state.info.slots)
-    return Verification(
-        len(check.rows), tuple(damaged), bounds_are_sound(folder, reader, snapshot), lost, check.damaged
-    )
+    bounds_sound = bounds_are_sound(folder, reader, snapshot)
+    columns_sound = columns_are_sound(folder, reader, snapshot)
+    return Verification(len(check.rows), tuple(damaged), bounds_sound, columns_sound, lost, check.damaged)
 
 
 def damaged_rows(reader: SnapshotReader, snapshot: Snapshot, vectors: Sequence[tuple[int, int]]) -> list[GalleryRow]:
@@ -82,3 +84,12 @@ def bounds_are_sound(folder: Path, reader: SnapshotReader, snapshot: Snapshot) -
         return True
     with reader.held() as now:
         return now.state.projection != state.projection or now.state.info.generation != state.info.generation
+
+
+def columns_are_sound(folder: Path, reader: SnapshotReader, snapshot: Snapshot) -> bool:
+    """Whether the column file matches its checksum, or somebody has written another one since."""
+    facts = snapshot.state.facts
+    if columns_are_intact(folder, facts):
+        return True
+    with reader.held() as now:
+        return paths_of(folder, now.state.facts) != paths_of(folder, facts)

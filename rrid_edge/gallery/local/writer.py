@@ -19,6 +19,7 @@ from rrid_edge.errors import (
     UsageError,
     printable,
 )
+from rrid_edge.gallery.local.column_file import has_columns
 from rrid_edge.gallery.local.database import FILE_NAME, connect, refuse_missing, translated
 from rrid_edge.gallery.local.facts import Facts, commit, read_facts
 from rrid_edge.gallery.local.folder import take_lock
@@ -113,6 +114,12 @@ class IndexWriter(Closable):
         """Mend all that a verification of the catalogue finds."""
         with self.writing() as connection:
             mend_catalogue(connection, self._folder)
+
+    def complete_columns(self) -> None:
+        """Write the column file of a gallery that has none."""
+        if not has_columns(self.facts()):
+            with self.commit():  # every commit does
+                pass
 
     def erase_strays(self) -> list[Path]:
         """Erase files of other generations; returns vector files that readers still use."""

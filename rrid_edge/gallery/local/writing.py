@@ -60,7 +60,7 @@ def bury(connection: sqlite3.Connection, facts: Facts, rows: Sequence[GalleryRow
 def update_rows(connection: sqlite3.Connection, facts: Facts, rows: Sequence[GalleryRow]) -> None:
     """Write new fields of live rows. Ids, files, slots and vectors stay; rows that are gone are left out."""
     stored = catalogue.rows_by_id(connection, int(facts["generation"]), [row.id for row in rows])
-    pairs = [(row, stored[row.id]) for row in rows if row.id in stored]
+    pairs = [(row, stored[id_]) for id_, row in {row.id: row for row in rows}.items() if id_ in stored]
     changed = [
         replace(
             row, path=old.path, source=old.source, crc32=old.crc32, slot=old.slot, generation=old.generation,

@@ -21,6 +21,7 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery import GalleryRow, NewRow
 from rrid_edge.gallery.local import database, mapped
 from rrid_edge.gallery.local.store import LocalGallery
+from support.columns import is_followed
 
 SPEC = fake_spec(block_width=1)
 PATHS = [f"{number}.jpg" for number in range(6)]
@@ -106,6 +107,7 @@ class AnySequence(RuleBasedStateMachine):
         killing.copy.rename(self.folder)
         with LocalGallery(self.folder) as reader:  # before anything is repaired
             assert reader.verify().sound
+            assert is_followed(self.folder)
             before, kept = self._seen(reader), self._kept(reader)
         self.store = LocalGallery(self.folder, write=True)
         assert (self._seen(self.store), self._kept(self.store)) == (before, kept)
@@ -228,6 +230,7 @@ class AnySequence(RuleBasedStateMachine):
             return
         assert self._seen(self.store) == self.live
         assert self.store.verify().sound
+        assert is_followed(self.folder)
         rows = self.store.rows()
         held = self.store.vectors(rows)
         for row, found in zip(rows, held, strict=True):

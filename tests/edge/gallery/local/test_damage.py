@@ -21,7 +21,7 @@ from support.galleries import SPEC, rows, vectors
 from support.pictures import save_crops
 
 REMOVED = 5
-FLIPS = 25
+FLIPS = 50
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +151,12 @@ def test_both_copies_of_the_facts_damaged(indexed, tmp_path):
     assert (location / "vec.0.f16").stat().st_size == size
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_flipped_bytes_anywhere_are_mended_by_indexing(indexed, tmp_path, seed):
+def test_flipped_bytes_anywhere_are_mended_by_indexing(indexed, tmp_path):
     """One flipped byte in the catalogue: no wrong row; if verification finds it, indexing mends it or refuses."""
     with LocalGallery(indexed / "index") as store:
         expected = _content(store)
     whole = (indexed / "index" / "meta.sqlite").read_bytes()
-    generator = random.Random(seed)
+    generator = random.Random(0)
     used = [position for position, byte in enumerate(whole) if byte]
     refused = mended = 0
     for number in range(FLIPS):

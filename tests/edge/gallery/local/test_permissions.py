@@ -95,7 +95,13 @@ def test_a_reader_without_write_permission_sees_all_committed_rows(folder):
     with LocalGallery.create(folder, SPEC, mode=0o755) as store:
         store.add(rows(60), vectors(60))
         assert answer_to_nobody(folder) == "60 60 True"
-    assert sorted(path.name for path in folder.iterdir()) == ["meta.sqlite", "vec.0.f16", "writer.lock"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "cache.0.0.columns",
+        "cache.0.0.names",
+        "meta.sqlite",
+        "vec.0.f16",
+        "writer.lock",
+    ]
     assert answer_to_nobody(folder) == "60 60 True"
     with read_as_nobody(folder, "stay") as process:
         assert process.stdin is not None
