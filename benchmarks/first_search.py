@@ -2,7 +2,7 @@
 
 The vectors have 15 values, so that reading the rows' columns counts and scoring does not. Another tree of this project
 is measured in the same run, turn by turn, if ``--against`` names it: ``git worktree add --detach ../before COMMIT``.
-Every number is a median, with the ratio to the other tree. The last line is the CPU time of other programs meanwhile.
+Every number is a median, with the ratio to the other tree. The last line is the share of other programs.
 
 Run: python benchmarks/first_search.py --rows 20000 100000 300000 --against ../before
 """
@@ -13,16 +13,14 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
+from rrid_edge.machine.foreign_cpu import ForeignCpu, in_words
 from rrid_edge.machine.processor import processor_name
 
 STEPS = ("open", "first search", "again", "add", "search after it", "other process", "replace", "search after that")
@@ -130,25 +128,6 @@ def measure(trees: list[Path], root: Path, rows: int, rounds: int, added: int) -
     return found
 
 
-@contextlib.contextmanager
-def foreign_share() -> Iterator[None]:
-    """Print which share of all processor time other programs took meanwhile."""
-    begun, wall = _busy_s() - _own_s(), time.monotonic()
-    yield
-    wall = (time.monotonic() - wall) * (os.cpu_count() or 1)
-    print(f"other programs took {max(0.0, _busy_s() - _own_s() - begun) / wall:.0%} of the processors")
-
-
-def _busy_s() -> float:
-    times = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return float(sum(times) - times[3] - times[4]) / os.sysconf("SC_CLK_TCK")  # without idle and iowait
-
-
-def _own_s() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(part.ru_utime + part.ru_stime for part in used)
-
-
 def main() -> None:
     """Measure and print one table per number of rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,13 +140,15 @@ def main() -> None:
     trees = [own] if options.against is None else [own, options.against.resolve()]
     print(f"{processor_name()}, medians of {options.rounds} rounds in ms, {options.added} rows per commit")
     for rows in options.rows:
-        with foreign_share(), tempfile.TemporaryDirectory() as root:
+        watch = ForeignCpu()
+        with tempfile.TemporaryDirectory() as root:
             found = measure(trees, Path(root), rows, options.rounds, options.added)
             print(f"{rows:,} rows{'' if len(trees) == 1 else '; other tree; ratio'}")
             for step in STEPS:
                 middle = [statistics.median(seconds[step]) * 1000 for seconds in found]
                 ratio = "" if len(trees) == 1 else f"{middle[1]:>10.2f}{middle[0] / middle[1]:>8.2f}"
                 print(f"  {step:<18}{middle[0]:>10.2f}{ratio}")
+        print(f"  {in_words(watch.share())}")
 
 
 if __name__ == "__main__":

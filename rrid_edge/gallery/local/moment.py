@@ -111,23 +111,24 @@ class LocalMoment:
         search_filter = search_filter or SearchFilter()
         with self._reading() as (connection, state):
             queries = _accepted_queries(queries, top_k, state.info.spec.dimension)
+            left_out: set[int] = set()
             view = state.view(connection)
-            allowed = view.passing(search_filter)
-            if search_filter.not_files:
-                own = catalogue.rows_of_files(connection, state.info.generation, search_filter.not_files)
-                allowed &= ~np.isin(view.slots, [row.slot for row in own.values()])
             while True:
+                allowed = _allowed(connection, state, view, search_filter)
+                allowed &= ~np.isin(view.slots, list(left_out)) if left_out else True
                 chosen = find_candidates(view, queries, allowed, top_k)
                 slots = sorted({slot for found in chosen for slot in found.slots.tolist()})
                 rows = catalogue.rows_at(connection, state.info.generation, slots)
                 wrong = [slot for slot in slots if slot not in rows or not search_filter.passes(rows[slot])]
-                if not wrong:
+                if wrong:  # damaged entries: the catalogue alone tells all of them at once
+                    view = state.view(connection, of_catalogue=True)
+                else:
                     result = _result(view, queries, chosen, rows, top_k, int(allowed.sum()))
                     # Another process may have erased a row while its score was computed.
                     wrong = view.damaged(list({hit.row.slot for own in result.hits for hit in own}))
                 if not wrong:
                     return result
-                allowed &= ~np.isin(view.slots, wrong)
+                left_out.update(wrong)
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
         """The descriptors of some rows, float32 (N, D), each checked against its row's checksum.
@@ -171,6 +172,17 @@ class LocalMoment:
             f"{printable(self._folder)}: {printable(row.name)} was removed or replaced since its row was read; read "
             "the rows again and repeat"
         )
+
+
+def _allowed(
+    connection: sqlite3.Connection, state: State, view: View, search_filter: SearchFilter
+) -> NDArray[np.bool_]:
+    """Which rows of a view may answer: bool (rows,)."""
+    allowed = view.passing(search_filter)
+    if search_filter.not_files:
+        own = catalogue.rows_of_files(connection, state.info.generation, search_filter.not_files)
+        allowed &= ~np.isin(view.slots, [row.slot for row in own.values()])
+    return allowed
 
 
 def _live_slots(view: View, rows: Sequence[GalleryRow], generation: int) -> NDArray[np.int64]:

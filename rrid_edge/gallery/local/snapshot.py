@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rrid_edge.errors import GalleryChangedError, GalleryError, printable
@@ -62,7 +62,7 @@ class State:
         self._rows: list[GalleryRow] | None = None
         self._view: View | None = None
         self._table: ColumnTable | None = None
-        self._budget_bytes = 0
+        self._reads_file, self._budget_bytes = True, 0
         self._arrays = _Arrays()
         if earlier is not None and earlier.vectors.identity == self.vectors.identity:
             self._arrays = earlier.arrays()
@@ -83,9 +83,17 @@ class State:
                 self._rows = sorted(rows, key=row_order)
             return self._rows
 
-    def view(self, connection: sqlite3.Connection) -> View:
-        """The arrays of a search."""
+    def view(self, connection: sqlite3.Connection, *, of_catalogue: bool = False) -> View:
+        """The arrays of a search.
+
+        Args:
+            connection: in a transaction that holds the state.
+            of_catalogue: do not use the column file, now and later: an entry of the catalogue is damaged.
+        """
         with self._lock:
+            if of_catalogue and self._table is not None:
+                self._arrays, self._view = replace(self.arrays(), columns=None), None
+                self._table, self._reads_file = None, False
             if self._view is None:
                 columns = self._columns(connection)
                 if columns is None:  # an entry is damaged: take those that match their own checksums
@@ -104,7 +112,8 @@ class State:
 
     def _columns(self, connection: sqlite3.Connection) -> Columns | None:
         """The columns of all live rows; None if they do not match the checksum in the facts."""
-        self._table = read_table(self._folder, self.facts, self._arrays.table)
+        if self._reads_file:
+            self._table = read_table(self._folder, self.facts, self._arrays.table)
         if self._table is not None:
             return self._table.columns
         try:

@@ -7,15 +7,17 @@ import json
 import os
 import shutil
 import sqlite3
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.base import SearchFilter
-from rrid_edge.gallery.local import column_commit, column_file, maintenance, snapshot
+from rrid_edge.gallery.local import column_commit, column_file, maintenance, moment, search, snapshot
 from rrid_edge.gallery.local.column_table import read_table
 from rrid_edge.gallery.local.facts import write_facts
+from rrid_edge.gallery.local.schema import Columns
 from rrid_edge.gallery.local.store import LocalGallery
 from support.columns import columns_by_slot, columns_of_catalogue, facts_of, is_followed
 from support.commands import refused, rrid_edge
@@ -48,6 +50,20 @@ def column_files(folder):
     return sorted(path.name for path in folder.glob("cache.*"))
 
 
+def records(folder):
+    found = column_file.ColumnFacts.of(facts_of(folder))
+    assert found is not None
+    return found.records
+
+
+def columns_read(reader) -> Columns:
+    """The columns that a reader has read from the file of the last commit."""
+    reader.cameras()
+    table = reader._reader._state._table
+    assert table is not None
+    return table.columns
+
+
 CHANGES = {
     "add": lambda store: store.add(rows(30, start=40), vectors(30)),
     "replace": lambda store: store.add(rows(10, start=5), vectors(10, seed=2)),
@@ -72,20 +88,18 @@ def test_every_change_reaches_the_file_and_only_that_part_is_read(store, folder,
             CHANGES[name](store)
             assert reader.cameras() == store.cameras()
             assert sum(reader.cameras().values()) == store.info().rows
-            with reader.moment() as moment:
-                state = moment._snapshot.state
-                assert columns_by_slot(state._table.columns) == columns_of_catalogue(folder)
+            assert columns_by_slot(columns_read(reader)) == columns_of_catalogue(folder)
             assert is_followed(folder)
             assert store.verify().sound
     assert len(column_files(folder)) == 2
 
 
 def test_a_label_writes_no_record_and_a_commit_only_its_own(store, folder):
-    before = column_file.ColumnFacts.of(facts_of(folder))
+    assert records(folder) == 40
     CHANGES["label"](store)
-    assert column_file.ColumnFacts.of(facts_of(folder)).records == before.records == 40
+    assert records(folder) == 40
     store.add(rows(3, start=38), vectors(3))  # two of them replace rows
-    assert column_file.ColumnFacts.of(facts_of(folder)).records == 40 + 2 + 3
+    assert records(folder) == 40 + 2 + 3
 
 
 def test_filters_by_columns_answer_as_rows_do(store, folder, no_catalogue):
@@ -101,6 +115,37 @@ def test_filters_by_columns_answer_as_rows_do(store, folder, no_catalogue):
         with LocalGallery(folder) as reader:
             found = {path_of(hit.row) for hit in reader.search(vectors(1), 100, wanted).hits[0]}
         assert found == {path_of(row) for row in store.rows() if wanted.passes(row)}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM row WHERE slot % 3",
+        "UPDATE row SET camera = x'39' WHERE slot % 3",
+        "UPDATE row SET check32 = 1, dead = 1 WHERE slot % 3",
+    ],
+)
+def test_damaged_entries_are_left_out_at_once(store, folder, monkeypatch, statement):
+    """The file is sound and knows more rows than the catalogue."""
+    store.close()
+    connection = sqlite3.connect(folder / "meta.sqlite")
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    searches = []
+
+    def counted(*given):
+        searches.append(given)
+        return search.find_candidates(*given)
+
+    monkeypatch.setattr(moment, "find_candidates", counted)
+    with LocalGallery(folder) as reader:
+        (hits,) = reader.search(vectors(1), 5).hits
+        assert len(hits) == 5
+        assert all(hit.row.slot % 3 == 0 for hit in hits)
+        assert len(searches) == 2
+        assert len(reader.search(vectors(1), 100).hits[0]) == 14
+        assert reader.cameras() == Counter(row.camera for row in reader.rows())
 
 
 def test_names_that_are_no_utf8_and_many(store, folder, no_catalogue):
@@ -134,7 +179,7 @@ def test_the_file_is_written_again_when_it_has_grown(store, folder, monkeypatch)
     for number in range(12):
         store.update([dataclasses.replace(row, time=number) for row in store.rows()[:15]])
         assert is_followed(folder)
-        assert column_file.ColumnFacts.of(facts_of(folder)).records <= 90
+        assert records(folder) <= 90
         assert len(column_files(folder)) == 2
 
 
@@ -185,13 +230,18 @@ def test_a_release_that_does_not_know_the_file_leaves_it_behind(store, folder, m
     assert len(column_files(folder)) == 2
 
 
+def _pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 DAMAGES = {
     "flipped": lambda path: path.write_bytes(path.read_bytes()[:9] + b"\xff" + path.read_bytes()[10:]),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "empty": lambda path: path.write_bytes(b""),
     "gone": os.unlink,
     "folder": lambda path: (path.unlink(), path.mkdir()),
-    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "pipe": _pipe,
     "link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
 }
 
@@ -233,8 +283,6 @@ def test_no_flipped_byte_gives_a_wrong_answer(store, folder, tmp_path):
     """Every third byte of both files, after a removal: none of them is read as it is."""
     CHANGES["remove"](store)
     facts, expected = facts_of(folder), columns_of_catalogue(folder)
-    table = read_table(folder, facts)
-    assert table is not None
     for path in (folder / "cache.0.0.columns", folder / "cache.0.0.names"):
         data = path.read_bytes()
         for position in range(0, len(data), 3):
@@ -243,7 +291,8 @@ def test_no_flipped_byte_gives_a_wrong_answer(store, folder, tmp_path):
             path.write_bytes(damaged)
             assert read_table(folder, facts) is None
         path.write_bytes(data)
-    assert columns_by_slot(read_table(folder, facts).columns) == expected
+    assert columns_of_catalogue(folder) == expected
+    assert is_followed(folder)
 
 
 def test_damaged_facts_of_the_file_cost_only_the_file(store, folder):
@@ -258,7 +307,8 @@ def test_damaged_facts_of_the_file_cost_only_the_file(store, folder):
         assert read_table(folder, facts) is None, change
     for text in ("{", "[]", "{}", "\ud800"):
         assert read_table(folder, facts_of(folder) | {"columns": text}) is None
-    assert columns_by_slot(read_table(folder, facts_of(folder)).columns) == expected
+    assert columns_of_catalogue(folder) == expected
+    assert is_followed(folder)
 
 
 def test_a_disk_that_refuses_the_file_costs_only_the_file(store, folder, monkeypatch):
@@ -320,9 +370,7 @@ def test_rows_that_are_added_one_by_one_share_their_memory(store, folder):
         bases = set()
         for number in range(40, 50):
             store.add(rows(1, start=number), vectors(1))
-            with reader.moment() as moment:
-                reader.cameras()
-                columns = moment._snapshot.state._table.columns
-                bases.add(id(columns.slots.base))
-                np.testing.assert_array_equal(columns.slots, np.arange(number + 1))
+            columns = columns_read(reader)
+            bases.add(id(columns.slots.base))
+            np.testing.assert_array_equal(columns.slots, np.arange(number + 1))
     assert len(bases) == 1
