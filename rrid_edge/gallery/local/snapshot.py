@@ -22,7 +22,8 @@ from rrid_edge.gallery.local.column_table import ColumnTable, read_table
 from rrid_edge.gallery.local.database import ReadPool, is_damage, translated
 from rrid_edge.gallery.local.facts import Facts, info_of, read_facts, vector_format_of
 from rrid_edge.gallery.local.mapped import MappedVectors
-from rrid_edge.gallery.local.projection import Projection, ProjectionFacts
+from rrid_edge.gallery.local.nested import NestedBounds
+from rrid_edge.gallery.local.projection import ProjectionFacts
 from rrid_edge.gallery.local.schema import Columns, columns_of, joined_columns, read_columns
 from rrid_edge.gallery.local.view import DecodedRows, Vectors, View, memory_budget_bytes
 from rrid_edge.gallery.shared import row_order
@@ -72,7 +73,7 @@ class State:
         view = self._view
         if view is None:
             return self._arrays
-        bounds = (self.projection, view.projection)
+        bounds = (self.projection, view.bounds)
         return _Arrays(view.vectors.decoded, view.columns, self.info.slots, self._table, bounds, self._budget_bytes)
 
     def rows(self, connection: sqlite3.Connection) -> list[GalleryRow]:
@@ -104,7 +105,7 @@ class State:
                 self._arrays = _Arrays()
             return self._view
 
-    def _bounds(self) -> Projection | None:
+    def _bounds(self) -> NestedBounds | None:
         known, bounds = self._arrays.bounds
         if bounds is not None and known == self.projection:
             return bounds
@@ -149,7 +150,7 @@ class _Arrays:
     columns: Columns | None = None
     slots: int = 0
     table: ColumnTable | None = None
-    bounds: tuple[ProjectionFacts | None, Projection | None] = (None, None)
+    bounds: tuple[ProjectionFacts | None, NestedBounds | None] = (None, None)
     budget_bytes: int = 0
 
 
