@@ -16,7 +16,7 @@ from rrid_edge.bench.variants import Variant
 from rrid_edge.engines.base import Engine
 from rrid_edge.machine.foreign_cpu import Repeats, largest, quietest
 from rrid_edge.machine.timing import Quiet, Timing, interleave
-from rrid_edge.parity.check import INVARIANCE_BATCHES, check_parity
+from rrid_edge.parity.check import check_parity
 from rrid_edge.parity.goldens import Goldens
 from rrid_edge.progress import NO_PROGRESS, Progress
 
@@ -144,12 +144,7 @@ def _runner(engine: Engine, sample: Images) -> Callable[[], object]:
 
 def engine_row(variant: Variant, engine: Engine, goldens: Goldens, measured: Measured, limits: Limits) -> EngineRow:
     """The row of a measured engine, with its accuracy on the goldens."""
-    parity = check_parity(
-        engine,
-        goldens,
-        reference_name="goldens",
-        batches=INVARIANCE_BATCHES if variant.path else (),
-    )
+    parity = check_parity(engine, goldens, reference_name="goldens", batches=())  # the row has no batch invariance
     latency, cost = measured.latency, measured.cost
     row = EngineRow(
         name=variant.name,

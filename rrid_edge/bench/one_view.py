@@ -63,13 +63,10 @@ def measure_one_view(
     options = {"precision": variant.precision, "threads": effort.threads, "max_batch": most}
     with variant.open() as two, open_engine(path, variant.runtime, **options) as one:  # type: ignore[arg-type]
         latency = timings([two, one], goldens.images, 1, effort.latency_repetitions, effort)[1]
-        throughput = {
-            batch: timings([two, one], goldens.images, batch, effort.repetitions, effort) for batch in {1, best}
-        }
-        measured = Measured(latency, {batch: pair[1] for batch, pair in throughput.items()})
+        pair = timings([two, one], goldens.images, best, effort.repetitions, effort)
+        measured = Measured(latency, {best: pair[1]})
         reference = replace(goldens, fingerprint=spec.fingerprint)
         single = replace(variant, name=f"{variant.name} {OPTION}", path=path)
         halved = limits.work and Work(limits.work.operations // 2, limits.work.weights)
         found = engine_row(single, one, reference, measured, replace(limits, work=halved))
-    ratio = throughput[best][0].median / throughput[best][1].median
-    return replace(found, of_two_views=ratio)
+    return replace(found, of_two_views=pair[0].median / pair[1].median)

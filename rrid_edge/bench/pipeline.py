@@ -18,7 +18,6 @@ from PIL import Image
 
 from rrid_edge.bench.copying import copy_images_per_s
 from rrid_edge.bench.results import PipelineRow
-from rrid_edge.bench.variants import Variant
 from rrid_edge.crops.images import read_image
 from rrid_edge.embedding.pipeline import embed_files
 from rrid_edge.embedding.tuning import MIN_FILES_FOR_PROCESSES, BatchSizeTuner
@@ -75,32 +74,48 @@ class _Pairs:
         return [alone / whole for alone, whole in zip(self.alone, self.whole, strict=True)]
 
 
+@dataclass(frozen=True)
+class TunedEngine:
+    """An open engine, and the batch size that indexing would choose.
+
+    Attributes:
+        name: label in the report.
+        engine: the engine.
+        batch: images per call.
+        image_s: seconds per image in such calls.
+    """
+
+    name: str
+    engine: Engine
+    batch: int
+    image_s: float
+
+
 def measure_pipeline(
-    variant: Variant, goldens: Goldens, folder: Path, kind: FileKind, *, repetitions: int
+    tuned: TunedEngine, goldens: Goldens, folder: Path, kind: FileKind, *, repetitions: int
 ) -> PipelineRow:
     """Measure indexing end to end, then decoding, copying to the GPU and storing alone.
 
     Args:
-        variant: the engine.
+        tuned: what :func:`tune` returned.
         goldens: images of the files.
         folder: new folder for files and indexes.
         kind: kind and number of files.
         repetitions: pairs of end-to-end and engine-only runs. The row has their medians.
     """
     folder.mkdir()
-    with variant.open() as engine:
-        batch, seconds = _fastest_batch(engine, goldens)
-        files = max(kind.fewest, min(kind.most, int(kind.seconds / seconds)))
-        paths = write_files(folder / "files", goldens, kind, files)
-        pairs = _measure_pairs(engine, folder, paths[: len(goldens.images)], files, batch, repetitions)
-        decode = _decode_rate(paths, engine)
-        copy = copy_images_per_s(engine, batch)
-        store = _store_rate(engine, folder, files)
+    engine, batch = tuned.engine, tuned.batch
+    files = max(kind.fewest, min(kind.most, int(kind.seconds / tuned.image_s)))
+    paths = write_files(folder / "files", goldens, kind, files)
+    pairs = _measure_pairs(engine, folder, paths[: len(goldens.images)], files, batch, repetitions)
+    decode = _decode_rate(paths, engine)
+    copy = copy_images_per_s(engine, batch)
+    store = _store_rate(engine, folder, files)
     compute, whole_s = files / statistics.median(pairs.alone), statistics.median(pairs.whole)
     rates = {"decode": decode, "copy": copy, "compute": compute, "store": store}
     measured = {name: rate for name, rate in rates.items() if rate is not None}
     return PipelineRow(
-        name=variant.name,
+        name=tuned.name,
         kind=kind.name,
         files=files,
         batch=batch,
@@ -155,8 +170,8 @@ def write_files(folder: Path, goldens: Goldens, kind: FileKind, count: int) -> l
     return paths
 
 
-def _fastest_batch(engine: Engine, goldens: Goldens) -> tuple[int, float]:
-    """The batch size that indexing would choose, and the engine's seconds per image in it."""
+def tune(name: str, engine: Engine, goldens: Goldens) -> TunedEngine:
+    """Choose the batch size as indexing does."""
     choice = BatchSizeTuner(engine.max_batch, files=1 << 30)
     best: dict[int, float] = {}
     while choice.trying:
@@ -167,7 +182,7 @@ def _fastest_batch(engine: Engine, goldens: Goldens) -> tuple[int, float]:
         taken = time.perf_counter() - start
         choice.record(size, taken)
         best[size] = min(taken, best.get(size, taken))
-    return choice.size, best[choice.size] / choice.size
+    return TunedEngine(name, engine, choice.size, best[choice.size] / choice.size)
 
 
 def _engine_alone(engine: Engine, images: np.ndarray, order: np.ndarray, batch: int) -> float:

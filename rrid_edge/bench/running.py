@@ -13,7 +13,7 @@ from rrid_edge import __version__
 from rrid_edge.bench.ceilings import CeilingSettings, measure_ceilings
 from rrid_edge.bench.engines import EffortSettings, measure_engines
 from rrid_edge.bench.one_view import OPTION, fastest_of_onnx, measure_one_view
-from rrid_edge.bench.pipeline import FileKind, measure_pipeline
+from rrid_edge.bench.pipeline import FileKind, measure_pipeline, tune
 from rrid_edge.bench.results import BenchReport, EngineRow, PipelineRow, SearchRow
 from rrid_edge.bench.search import SearchCalls, measure_search
 from rrid_edge.bench.shares import Limits
@@ -74,8 +74,8 @@ class BenchSettings:
         repeats = Repeats(2, seconds=15)
         return cls(
             EffortSettings((1, 8), 3, 20, budget_s=2, processes=1, threads=threads, repeats=repeats),
-            (FileKind("crops 64 x 128", 64, 128, 2, 24, 8_000), FileKind("pictures 3000 x 4000", 3000, 4000, 1, 8, 8)),
-            pairs=3,
+            (FileKind("crops 64 x 128", 64, 128, 2, 16, 8_000), FileKind("pictures 3000 x 4000", 3000, 4000, 1, 8, 8)),
+            pairs=2,
             gallery_sizes=(1_000, 10_000),
             search_repetitions=3,
             ceilings=CeilingSettings(1, threads, repeats),
@@ -180,14 +180,15 @@ def _measure_galleries(
     """Measure indexing with the fastest engine, and search."""
     goldens = reference.goldens
     calls = SearchCalls(settings.search_repetitions, settings.effort.quiet, limits.ceilings)
-    with scratch_folder() as folder:
-        pipeline = []
+    pipeline: list[PipelineRow] = []
+    with scratch_folder() as folder, fastest.open() as engine:
+        tuned = tune(fastest.name, engine, goldens)
         for number, kind in enumerate(settings.files):
             folders = (folder / f"files-{number}-{attempt}" for attempt in itertools.count())
             with item_at_work(f"{fastest.name}, files of the kind {kind}"):
                 row, foreign_cpu = quietest(
                     lambda kind=kind, folders=folders: measure_pipeline(  # type: ignore[misc]
-                        fastest, goldens, next(folders), kind, repetitions=settings.pairs
+                        tuned, goldens, next(folders), kind, repetitions=settings.pairs
                     ),
                     settings.effort.repeats,
                 )
