@@ -13,7 +13,7 @@ ARGS ?=
 # One more than the cores: some tests wait for a disk, a server or a clock.
 WORKERS := from rrid_edge.machine.processor import usable_cores; print(min(8, usable_cores() + 1))
 
-.PHONY: help install check format test docs train demo bench wheel clean
+.PHONY: help install check format test docs train demo bench tables wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,10 @@ demo: install ## Train, export, check, index and match demo data
 bench: install ## Measure speed and accuracy of the demo model on this machine
 	@test -e $(DEMO)/models/rrid.onnx || $(MAKE) demo
 	$(BIN)/rrid-edge bench --model $(DEMO)/models/rrid.onnx --against published --checkpoint $(RUN)/best.safetensors $(ARGS)
+
+tables: install ## Measure the tables of BENCHMARKS.md on the demo; some: ARGS="fused search"
+	@test -e $(DEMO)/models/rrid.onnx || $(MAKE) demo
+	$(BIN)/python benchmarks/tables.py --model $(DEMO)/models/rrid.onnx --checkpoint $(RUN)/best.safetensors --data $(DEMO) --crops $(DEMO)/gallery $(ARGS)
 
 wheel: install ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -197,6 +197,51 @@ def test_the_index_names_every_script():
     )
 
 
+def test_every_table_has_its_place_and_its_scripts():
+    tables, text = script("tables"), (FOLDER.parent / "BENCHMARKS.md").read_text(encoding="utf-8")
+    assert {table.name for table in tables.TABLES} == set(re.findall(r"^Table `([a-z-]+)`", text, re.MULTILINE))
+    for table in tables.TABLES:
+        for command in table.commands:
+            name = command.split()[0]
+            assert name == "rrid-edge" or (FOLDER / name).is_file()
+    inputs = {"model": "my models/m.onnx", "out": "x"}
+    assert tables.command_of("rrid-edge bench --quick --model {model}", inputs)[-2:] == ["--model", "my models/m.onnx"]
+    assert tables.command_of("growing.py", inputs)[-1] == str(FOLDER / "growing.py")
+
+
+def test_tables_without_inputs_are_named(capsys):
+    tables = script("tables")
+    assert {table.name for table in tables.chosen([], {"out": "x"})} >= {"fused", "growing", "reranking"}
+    assert "not measured: accuracy (give --checkpoint, --data)" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="'grwing' is unknown: expected one of limits, bench"):
+        tables.chosen(["grwing"], {"out": "x"})
+
+
+@pytest.mark.parametrize(("share", "code"), [(0.03, 0), (0.4, 1), (None, 0)], ids=["quiet", "busy", "unknown"])
+def test_tables_are_kept_with_their_share_of_foreign_cpu(tmp_path, monkeypatch, capsys, share, code):
+    tables = script("tables")
+    monkeypatch.setattr(tables, "quietest", lambda measure, _repeats: (measure(), share))
+    prints = [sys.executable, "-c", "print('| a | b |')"]
+    monkeypatch.setattr(tables, "command_of", lambda line, _inputs: prints if "fails" not in line else ["false"])
+    monkeypatch.setattr(tables, "TABLES", (tables.Table("one", ("growing.py --rows {model}",)),))
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--model", "3", "--out", str(tmp_path / "out")])
+    assert tables.main() == code
+    text = (tmp_path / "out/one.txt").read_text()
+    assert text.endswith("$ growing.py --rows 3\n| a | b |\n")
+    assert common.in_words(share) in text
+    monkeypatch.setattr(tables, "TABLES", (tables.Table("two", ("fails.py", "growing.py")),))
+    assert tables.main() == 1
+    assert "failed: fails.py" in capsys.readouterr().out
+
+
+def test_a_script_prints_its_share_on_stderr_and_keeps_its_exit_code(capsys):
+    with pytest.raises(SystemExit) as ended:
+        common.watched(lambda: 3)
+    assert ended.value.code == 3
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "foreign CPU: not measured (too short, or no /proc/stat on this system)\n")
+
+
 def test_held_out_rates_of_stored_descriptors_are_a_table(tmp_path, capsys, monkeypatch):
     module = script("open_set")
     persons, cameras = np.repeat(np.arange(1, 61), 6), np.tile(np.arange(6), 60)
