@@ -77,6 +77,7 @@ TABLES = (
     ),
     Table("store", ("gallery_store.py",)),
     Table("growing", ("growing.py",)),
+    Table("first-search", ("first_search.py --rows 20000 100000 300000",)),
     Table("evaluation", ("evaluation.py",)),
     Table("reranking", ("reranking.py --repetitions 5",)),
     Table("training", ("training_speed.py --data {data} --preset demo --threads 2",)),

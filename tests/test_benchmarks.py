@@ -21,6 +21,7 @@ from rrid_edge.crops.naming import name_reader
 from rrid_edge.engines import FakeEngine
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.gallery.local.store import LocalGallery
+from rrid_edge.machine.foreign_cpu import in_words
 from rrid_edge.machine.timing import Timing
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_export.source import SourceNetwork
@@ -228,10 +229,17 @@ def test_tables_are_kept_with_their_share_of_foreign_cpu(tmp_path, monkeypatch, 
     assert tables.main() == code
     text = (tmp_path / "out/one.txt").read_text()
     assert text.endswith("$ growing.py --rows 3\n| a | b |\n")
-    assert common.in_words(share) in text
+    assert in_words(share) in text
     monkeypatch.setattr(tables, "TABLES", (tables.Table("two", ("fails.py", "growing.py")),))
     assert tables.main() == 1
     assert "failed: fails.py" in capsys.readouterr().out
+
+
+def test_every_script_prints_its_share():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for name in set(re.findall(r"^python benchmarks/(\w+\.py)", text, re.MULTILINE)):
+        content = (FOLDER / name).read_text(encoding="utf-8")
+        assert "watched(main)" in content or "in_words(" in content, name
 
 
 def test_a_script_prints_its_share_on_stderr_and_keeps_its_exit_code(capsys):
