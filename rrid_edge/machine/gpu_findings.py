@@ -204,8 +204,8 @@ def _rtx(facts: MachineFacts) -> list[Finding]:
         if reason:
             remedy = f"pip uninstall -y {' '.join(names)} && pip install 'rrid-edge[gpu-rtx-cu12]'"
             findings.append(Finding(_RTX, "problem", f"{names[0]} {version} {reason}", remedy))
-        elif facts.rtx_capability is not None and (reason := why_not_rtx(facts.rtx_capability)):
-            findings.append(Finding(_RTX, "note", f"tensorrt-rtx {version} builds engines here, runs none: {reason}"))
+        elif facts.rtx_capability is not None and (unfit := why_not_rtx(facts.rtx_capability)):
+            findings.append(Finding(_RTX, "note", f"tensorrt-rtx {version} builds engines here, runs none: {unfit}"))
         else:
             findings.append(Finding(_RTX, "ok", f"tensorrt-rtx {version} (CUDA {major} build)"))
     return findings
