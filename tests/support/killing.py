@@ -6,6 +6,7 @@ random time. The test suite kills a few times; ``python tools/kill_index.py 500`
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
@@ -17,6 +18,7 @@ import textwrap
 import time
 from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -33,11 +35,20 @@ from support.pictures import noise, save_crops
 SPEC = fake_spec(block_width=4)
 CROPS = 60
 STAGES = ("index", "compact", "forget", "copy")
-MOST_WRITES = {"index": 22, "compact": 24, "forget": 21, "copy": 45}
+MOST_WRITES = {"index": 110, "compact": 100, "forget": 90, "copy": 130}
 """About as many writes as each stage makes."""
+SMALL = {
+    "rrid_edge.gallery.local.bounds.TWO_PASS_ROWS": 10,
+    "rrid_edge.gallery.local.nested.BLOCK": 16,
+    "rrid_edge.gallery.local.projection.BLOCK": 16,
+    "rrid_edge.gallery.local.search._FEWEST_ROWS": 5,
+    "rrid_edge.gallery.local.bounded.QUERY_BYTES": 0,
+    "rrid_edge.gallery.local.bounded._WORTH": 1e9,
+}
+"""So few crops have bounds, in several blocks, and are searched with them."""
 
 _VICTIM = """
-import json, os, sys, time
+import importlib, json, os, sys, time
 from pathlib import Path
 import rrid_edge.gallery.indexing.copying as copying
 import rrid_edge.gallery.indexing.sync as sync
@@ -46,6 +57,9 @@ from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery.local import database, mapped
 from rrid_edge.gallery.local.store import LocalGallery
 
+for name, value in json.loads(sys.argv[6]).items():
+    module, attribute = name.rsplit(".", 1)
+    setattr(importlib.import_module(module), attribute, value)
 folder, location, copy, stage, last_write = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:6]
 left = int(last_write)
 
@@ -95,14 +109,17 @@ def kill_and_check(root: Path, *, kills: int, seed: int) -> Counter[str]:
     Checks after each kill that the gallery is sound before anything is repaired, and that no committed crop is lost.
     Then the stage is run again: it must finish, and leave no file behind.
     """
-    victims = _Victims(root, random.Random(seed))
-    killed = 0
-    while killed < kills:
-        try:
-            killed += victims.kill_one()
-        except AssertionError as error:
-            raise AssertionError(f"kill {killed} of seed {seed}") from error
-    return victims.struck
+    with contextlib.ExitStack() as stack:
+        for name, value in SMALL.items():
+            stack.enter_context(patch(name, value))
+        victims = _Victims(root, random.Random(seed))
+        killed = 0
+        while killed < kills:
+            try:
+                killed += victims.kill_one()
+            except AssertionError as error:
+                raise AssertionError(f"kill {killed} of seed {seed}") from error
+        return victims.struck
 
 
 class _Victims:
@@ -122,7 +139,9 @@ class _Victims:
         names = self._prepare(stage)
         with LocalGallery(self.location) as gallery:
             before = {row.path: row for row in gallery.rows()}
-            secrets = [vector.astype("<f2").tobytes() for vector in gallery.vectors([before[name] for name in names])]
+            chosen = [before[name] for name in names]
+            secrets = [vector.astype("<f2").tobytes() for vector in gallery.vectors(chosen)]
+            secrets += [bounds for row in chosen for bounds in _bounds_by_slot(gallery).get(row.slot, ())]
         aimed = self.generator.random() < 0.8
         write = self.generator.randint(1, MOST_WRITES[stage]) if aimed else -1
         arguments = (str(self.folder), str(self.location), str(self.copy), stage, str(write))
@@ -131,6 +150,7 @@ class _Victims:
         with LocalGallery(self.location) as gallery:
             assert gallery.verify().sound
             assert is_followed(self.location)
+            _check_answers(gallery)
             after = {row.path: row for row in gallery.rows()}
             _check_vectors(gallery, self.folder)
         present = {path.name for path in self.folder.iterdir()}
@@ -179,11 +199,14 @@ class _Victims:
             assert gallery.verify().sound
             assert is_followed(self.location)
             _check_vectors(gallery, self.folder, complete=True)
+            _check_answers(gallery, mode="two-pass")
         _check_files(self.location)
 
     def _check_erased(self, names: list[str], secrets: list[bytes]) -> None:
         data = b"".join(path.read_bytes() for path in self.location.iterdir())
         assert not any(secret in data for secret in secrets)
+        with LocalGallery(self.location) as gallery:
+            assert not {bounds for pair in _bounds_by_slot(gallery).values() for bounds in pair} & set(secrets)
         assert not any(name.encode() in data for name in names)
 
     def _copy_again(self) -> None:
@@ -217,10 +240,32 @@ def _content(gallery: LocalGallery) -> dict[str | None, tuple[str, bytes]]:
 def _check_files(location: Path) -> None:
     """Check that no file is left of runs that were killed."""
     names = sorted(path.name for path in location.iterdir())
-    known = re.compile(r"meta\.sqlite(-wal|-shm)?|vec\.\d+\.f16|cache\.\d+\.\d+\.(columns|names)|writer\.lock")
+    known = re.compile(r"meta\.sqlite(-wal|-shm)?|vec\.\d+\.f16|cache\.[\d.]+\.\w+|writer\.lock")
     assert all(known.fullmatch(name) for name in names), names
-    for kind in (r"vec\..*", r"cache\..*\.columns", r"cache\..*\.names"):
-        assert sum(re.fullmatch(kind, name) is not None for name in names) == 1, names
+    for kind in ("vec", "columns", "names", "basis", "first", "second"):
+        pattern = r"vec\..*" if kind == "vec" else rf"cache\..*\.{kind}"
+        assert sum(re.fullmatch(pattern, name) is not None for name in names) == 1, names
+
+
+def _bounds_by_slot(gallery: LocalGallery) -> dict[int, tuple[bytes, bytes]]:
+    """The first and second level of every slot that has bounds, as bytes."""
+    with gallery._reader.held() as snapshot:
+        bounds = snapshot.state.view(snapshot.connection).bounds
+        if bounds is None:
+            return {}
+        first = bounds._first.transpose(0, 2, 1).reshape(-1, bounds.levels.first + 1)
+        return {slot: (first[slot].tobytes(), bounds._second[slot].tobytes()) for slot in range(bounds.rows)}
+
+
+def _check_answers(gallery: LocalGallery, mode: str | None = None) -> None:
+    """Check that searches find the best scores of all rows."""
+    rows = gallery.rows()
+    vectors = gallery.vectors(rows)
+    result = gallery.search(vectors[:5], 10)
+    assert mode in (None, result.mode)
+    for query, hits in zip(vectors, result.hits, strict=False):
+        expected = np.sort([float(np.float32(vector.astype(float) @ query.astype(float))) for vector in vectors])[::-1]
+        assert [hit.score for hit in hits] == expected[:10].tolist()
 
 
 def killed_at(folder: Path, location: Path, delay_s: float) -> bool:
@@ -230,7 +275,7 @@ def killed_at(folder: Path, location: Path, delay_s: float) -> bool:
 
 def _run(arguments: tuple[str, ...], delay_s: float | None) -> bool:
     """Run a victim; return whether it was killed."""
-    command = [sys.executable, "-c", textwrap.dedent(_VICTIM), *arguments]
+    command = [sys.executable, "-c", textwrap.dedent(_VICTIM), *arguments, json.dumps(SMALL)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         if delay_s is not None:
