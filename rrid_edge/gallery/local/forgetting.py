@@ -142,7 +142,7 @@ def left_over(folder: Path, strays: Iterable[Path], *, log_is_empty: bool) -> tu
 
     Args:
         folder: of the index.
-        strays: vector files of older generations that readers still use.
+        strays: files of older generations and bounds that readers still use.
         log_is_empty: whether the log holds no erased content.
     """
     lines = []
@@ -152,8 +152,7 @@ def left_over(folder: Path, strays: Iterable[Path], *, log_is_empty: bool) -> tu
             "holds erased entries (no descriptors); the next write after that reader has ended empties it"
         )
     lines += [
-        f"{printable(path)}: a reader still holds this older vector file; the next write after that reader has ended "
-        "erases it"
+        f"{printable(path)}: a reader still holds this older file; the next write after that reader has ended erases it"
         for path in strays
     ]
     return tuple(lines)

@@ -64,18 +64,19 @@ def recover(connection: sqlite3.Connection, folder: Path) -> None:
 
 
 def erase_strays(folder: Path, facts: Facts) -> list[Path]:
-    """Erase files of other generations and of older bounds; returns vector files that readers still use."""
+    """Erase files of other generations and of older bounds; returns those that readers still use."""
     info = info_of(facts, folder)
     current = folder / vector_format_of(info).file_name
     bounds = bounds_paths(folder, info, ProjectionFacts.from_json(facts[FACT]))
     kept = {current, *bounds, *column_file.paths_of(folder, facts)}
-    for cache in folder.glob("cache.*"):
-        if cache not in kept and column_file.is_part(cache):
+    strays = []
+    for cache in sorted(set(folder.glob("cache.*")) - kept):
+        guards = list(folder.glob(f"vec.{cache.name.split('.')[1]}.*"))
+        if column_file.is_part(cache):
             column_file.erase(cache)
-        elif cache not in kept:
-            guards = list(folder.glob(f"vec.{cache.name.split('.')[1]}.*"))
-            erase_file(cache, guard=guards[0] if guards else None)
-    return [path for path in folder.glob("vec.*") if path not in kept and not erase_file(path)]
+        elif not erase_file(cache, guard=guards[0] if guards else None):
+            strays.append(cache)
+    return [*strays, *(path for path in folder.glob("vec.*") if path not in kept and not erase_file(path))]
 
 
 def compact_files(connection: sqlite3.Connection, folder: Path) -> int:

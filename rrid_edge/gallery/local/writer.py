@@ -122,7 +122,7 @@ class IndexWriter(Closable):
                 pass
 
     def erase_strays(self) -> list[Path]:
-        """Erase files of other generations; returns vector files that readers still use."""
+        """Erase files of other generations; returns those that readers still use."""
         with self.writing():
             return erase_strays(self._folder, self.facts())
 

@@ -283,6 +283,30 @@ def test_forgetting_overwrites_the_projected_rows_too(store, tmp_path):
     assert store.verify().bounds_sound
 
 
+def test_bounds_of_an_earlier_version_are_made_again_and_erased(store, tmp_path):
+    """A reader scans meanwhile. Forgetting says where an older file still lies while a reader uses it."""
+    query, folder = clustered(COUNT)[7], tmp_path / "g"
+    old = {"dimensions": 32, "rows": COUNT, "fitted_on": COUNT, "crc32": 0, "basis_crc32": 0, "fit": 0}
+    with store._open_writer().commit() as (_, facts):
+        facts["projection"] = json.dumps(old)
+    for file in bounds_files(folder):
+        file.unlink()
+    older = [folder / "cache.0.basis", folder / "cache.0.projected"]
+    for file in older:
+        file.write_bytes(b"old")
+    right = slow(store, query, 10)
+    with LocalGallery(folder) as reader:
+        result = reader.search(query[None], 10)
+        assert (paths(result), result.mode) == (right, "scan")
+        with reader.moment():
+            report = store.forget([right[0]])
+            assert [line.split(": a reader")[0] for line in report.left[1:]] == [str(file) for file in older]
+        store.finish()
+        assert reader.search(query[None], 10).mode == "two-pass"
+    assert not any(file.exists() for file in older)
+    assert {path.name for path in folder.glob("cache.*")} == {"cache.0.1.basis", "cache.0.1.first", "cache.0.1.second"}
+
+
 def test_compaction_makes_the_bounds_again(store, tmp_path):
     query = clustered(COUNT)[7]
     store.remove([row.path for row in store.rows() if row.person in {"7", "8"}])
