@@ -23,6 +23,8 @@ TWO_PASS_ROWS = 10_000
 _REFIT_FACTOR = 2
 """The basis is fitted again when the gallery has grown by this factor."""
 FACT = "projection"
+_EARLIER = ".projected"
+"""Ending of a file of earlier versions beside their basis."""
 
 
 def needs_bounds(info: GalleryInfo) -> bool:
@@ -99,9 +101,8 @@ def _free_fit(folder: Path, info: GalleryInfo) -> int:
     """The first number of a basis that has no files: readers may still use the files of others."""
     fit = 0
     while True:
-        # By name, because files of earlier versions have other endings.
-        name = f"cache.{info.generation}.{fit}" if fit else f"cache.{info.generation}"
-        if not any(path.stem == name for path in folder.glob(f"{name}.*")):
+        paths = ProjectionFiles(folder, info.generation, fit).paths
+        if not any(path.exists() for path in (*paths, paths[0].with_suffix(_EARLIER))):
             return fit
         fit += 1
 
