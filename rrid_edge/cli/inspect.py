@@ -119,9 +119,10 @@ def _engine_facts(sidecar: EngineSidecar) -> dict[str, object]:
     "found a problem.",
 )
 def doctor(as_json: JsonOption = False) -> None:
+    from rrid_edge.crops.fast_jpeg import decoding_finding
     from rrid_edge.machine.doctor import examine
 
-    findings = examine()
+    findings = [*examine(), decoding_finding()]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

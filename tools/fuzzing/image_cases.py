@@ -18,7 +18,7 @@ from fuzzing.exif import odd_exif, with_exif, with_right_checksums
 from fuzzing.image_seeds import FORMATS, ImageFormat, huge_files, picture
 from fuzzing.mutations import mutate
 from fuzzing.watching import FAULT, REFUSED, SOUND, Sentry
-from rrid_edge.crops.images import MAX_PIXELS, load_rgb, read_image, read_image_bytes
+from rrid_edge.crops.images import MAX_PIXELS, load_rgb, read_image, read_image_bytes, resize
 from rrid_edge.embedding.process import DecodingProcess
 from rrid_edge.errors import ImageError, printable
 
@@ -161,7 +161,7 @@ class ImageCases:
         if way == 1:
             return read_image(path, _HEIGHT_PX, _WIDTH_PX)
         if way == 2:
-            return read_image_bytes(case.content, path, _HEIGHT_PX, _WIDTH_PX)
+            return _as_pillow(case, path)
         assert self._decoder is not None
         try:
             pixels = self._decoder.decode(case.content, path)
@@ -208,6 +208,18 @@ def _judged(case: ImageCase, image: Image.Image | None) -> tuple[str, str]:
         if case.expected and all(not _equal(image, other) for other in case.expected):
             return FAULT, f"{case.damage}: pixels differ from those of the clean file"
     return SOUND, case.damage
+
+
+def _as_pillow(case: ImageCase, path: Path) -> NDArray[np.uint8]:
+    """The pixels as ``index`` reads them, which are Pillow's also where another decoder gives them."""
+    pixels = read_image_bytes(case.content, path, _HEIGHT_PX, _WIDTH_PX)
+    try:
+        expected = resize(load_rgb(path, case.content), _HEIGHT_PX, _WIDTH_PX)
+    except ImageError as error:
+        raise AssertionError(f"{case.damage}: read, although Pillow refuses it: {error.reason}") from error
+    if not np.array_equal(pixels, expected):
+        raise AssertionError(f"{case.damage}: the pixels differ from Pillow's")
+    return pixels
 
 
 def _equal(image: Image.Image, other: Image.Image) -> bool:
