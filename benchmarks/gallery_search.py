@@ -7,7 +7,7 @@ the same way and are not in the gallery. ``--lift 3840`` turns rows of fewer val
 is mapped by a random orthonormal matrix, and every row gets independent noise of length 0.09. So rows of 960 values
 keep their cosines, and the residuals are about as long as those of a trained network of 3840 values. ``--random`` draws
 independent normal rows instead, which no bound can prune. ``--against TREE`` also times the package of another source
-tree, in turn with this one.
+tree, in turn with this one. An array in a file DESCRIPTORS.npy is taken as it is; its last 64 rows are the queries.
 
 Run: python benchmarks/gallery_search.py descriptors.npz --rows 20000 100000
 """
@@ -159,6 +159,21 @@ def verdict(gallery: LocalGallery, array: Descriptors, asked: Descriptors) -> st
     return f"{found.mode}, {scored}, answers {'equal' if same else 'DIFFER'}"
 
 
+def drawn(arguments: argparse.Namespace, rows: int) -> tuple[Descriptors, Descriptors]:
+    """Return the gallery's rows and 64 queries."""
+    if arguments.random:
+        return independent(rows, arguments.values, 1), independent(64, arguments.values, 2)
+    if arguments.descriptors.suffix == ".npy":
+        stored = np.load(arguments.descriptors, mmap_mode="r")
+        return unit(stored[:rows].astype(np.float32)), unit(stored[-64:].astype(np.float32))
+    with np.load(arguments.descriptors) as found:
+        source, persons = found["descriptors"].astype(np.float32), found["persons"]
+    vectors, queries = (spread(source, persons, count, seed) for count, seed in ((rows, 1), (64, 2)))
+    if arguments.lift:
+        vectors, queries = lift(vectors, arguments.lift, 3), lift(queries, arguments.lift, 4)
+    return vectors, queries
+
+
 def main() -> None:
     """Measure and print Markdown rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -176,14 +191,7 @@ def main() -> None:
     print(f"{processor_name()}\n| rows | queries | way | ms | fastest | of NumPy | foreign CPU | |")
     print("|---|---|---|---|---|---|---|---|")
     for rows in arguments.rows:
-        if arguments.random:
-            vectors, queries = (independent(count, arguments.values, seed) for count, seed in ((rows, 1), (64, 2)))
-        else:
-            with np.load(arguments.descriptors) as stored:
-                source, persons = stored["descriptors"].astype(np.float32), stored["persons"]
-            vectors, queries = (spread(source, persons, count, seed) for count, seed in ((rows, 1), (64, 2)))
-            if arguments.lift:
-                vectors, queries = lift(vectors, arguments.lift, 3), lift(queries, arguments.lift, 4)
+        vectors, queries = drawn(arguments, rows)
         with tempfile.TemporaryDirectory() as folder:
             plan = Plan(arguments.repetitions, arguments.against, tuple(arguments.counts))
             measure(vectors, queries, Path(folder), plan)
