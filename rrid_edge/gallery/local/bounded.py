@@ -13,8 +13,8 @@ from rrid_edge.gallery.local.nested import NestedBounds, first_slack, second_sla
 from rrid_edge.gallery.local.view import View
 from rrid_edge.gallery.shared import ROUNDING
 
-_BOUNDS_PER_BATCH = 1 << 24
-"""First-level bounds in memory at the same time, over all queries: 64 MB."""
+_BOUNDS_PER_BATCH = 1 << 25
+"""First-level bounds in memory at the same time, over all queries: 128 MB, or those of one query if they are more."""
 _TRIAL_QUERIES = 4
 """If bounds help none of the first 4 queries, all others are scanned. No bound is computed twice."""
 _FIRST_ROWS = 128
