@@ -18,7 +18,7 @@ import common
 from rrid_edge.bench.copying import copy_bytes_per_s, copy_images_per_s, on_gpu
 from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import name_reader
-from rrid_edge.engines import FakeEngine
+from rrid_edge.engines import FakeEngine, open_engine
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.foreign_cpu import in_words
@@ -68,6 +68,42 @@ def test_decoding_measures_threads_and_processes():
     )
     assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["threads", "processes"]
     assert all(int(line.split()[2]) > 0 for line in done.stdout.splitlines()[1:])
+
+
+def test_peers_compute_the_descriptors_of_all_crops(tmp_path):
+    work, model = script("peer_work"), save_tiny_model(tmp_path / "rrid.onnx")
+    files = common.write_crops(tmp_path / "crops", 5, common.jpeg_pictures(5))
+    with open_engine(model) as engine:
+        height_px, width_px = engine.spec.height_px, engine.spec.width_px
+        expected = engine.run(np.stack([read_image(file, height_px, width_px) for file in files]))
+    told, operations, compute = work.lean(tmp_path / "crops", tmp_path / "lean.npy", model, 2, 0)
+    compute()
+    np.testing.assert_allclose(np.load(tmp_path / "lean.npy"), expected, atol=2e-3)
+    assert (f"{height_px} x {width_px}" in told, operations) == (True, 0.0)
+    _, operations, compute = work.package(tmp_path / "crops", tmp_path / "gallery", model, 2, 0)
+    compute()
+    with LocalGallery(tmp_path / "gallery") as gallery:
+        assert gallery.info().rows == 5
+
+
+def test_operations_of_a_network_of_pytorch_are_counted(tmp_path):
+    """By hand: 2 x 3 x 4 operations at each of 8 x 6 positions."""
+    common.write_crops(tmp_path / "crops", 3, common.jpeg_pictures(3))
+    network = torch.nn.Conv2d(3, 4, 1)
+    _, operations, compute = script("peer_work")._torch(network, tmp_path / "crops", tmp_path / "a.npy", 2, 0, (8, 6))
+    compute()
+    assert np.load(tmp_path / "a.npy").shape == (3, 4, 8, 6)
+    assert operations == 2 * 3 * 4 * 8 * 6 / 1e9
+
+
+def test_rates_of_peers_are_compared_with_the_lean_script(capsys):
+    peers = script("peers")
+    cold = peers.Run("ours", 10.0, 0.5, 0.1, 50.0)
+    runs = {"lean": peers.Run("lean", 10.0, 3.0, 2.0, 80.0), "package": peers.Run("ours", 10.0, 5.0, 4.0, 90.0)}
+    peers.report({name: [(run, cold)] for name, run in runs.items()}, 100)
+    out = capsys.readouterr().out
+    assert "| lean | 3.00 | 2.00 | 50.0 | 10.0 | 500 | 1.00 | 80 | 0.50 |" in out
+    assert "| package | 5.00 | 4.00 | 25.0 | 10.0 | 250 | 0.50 | 90 | 0.50 |" in out
 
 
 def test_operations_are_those_of_two_views():
