@@ -43,6 +43,7 @@ COMMANDS = {
     "engine": Command("engine", "Adopt engines that trtexec built."),
     "parity": Command("parity", "Check that an engine agrees with its reference."),
     "index": Command("index", "Bring a gallery in step with its folder of crops."),
+    "embed-many": Command("embed_many", "Embed very many crops into a gallery on a Ray cluster."),
     "match": Command("match", "Rank a gallery for the person in the query images."),
     "gallery": Command("gallery", "Inspect and maintain an index."),
     "bench": Command("bench", "Measure speed, memory and accuracy of a model on this machine."),

@@ -68,7 +68,9 @@ class EmbeddedBatch:
 
 
 @dataclass(frozen=True)
-class _Fetched:
+class Fetched:
+    """A file that was read: its facts and its bytes."""
+
     facts: FileFacts
     content: bytes
 
@@ -94,6 +96,7 @@ def embed_files(
     workers: int | None = None,
     batch: int | None = None,
     stats: EmbeddingStats | None = None,
+    fetch: Callable[[Path], Fetched] | None = None,
 ) -> Generator[EmbeddedBatch, None, None]:
     """Embed image files in batches, mostly in the order of ``paths``.
 
@@ -106,13 +109,14 @@ def embed_files(
         workers: decoding threads or processes; None starts two threads and adds more while the engine waits.
         batch: images per call of the engine; None measures several sizes on the first batches and keeps the fastest.
         stats: filled with the chosen settings and the time taken.
+        fetch: reads a file that is not on a disk; called from several threads. None means :func:`fetch_file`.
     """
     stats = stats if stats is not None else EmbeddingStats()
     batch_size = BatchSizeTuner(engine.max_batch, len(paths), batch)
     tuner = WorkerTuner(_most_workers(), workers, processes=can_start_processes())
     shape = (engine.spec.height_px, engine.spec.width_px)
     assembler = ThreadPoolExecutor(1, "assemble")
-    ahead = _read_ahead(paths, shape, tuner.threads, batch_size.largest * _BATCHES_AHEAD)
+    ahead = _read_ahead((paths, fetch or fetch_file), shape, tuner.threads, batch_size.largest * _BATCHES_AHEAD)
     with assembler, ahead:  # closed in reverse order: the assembler waits for the reader, so the reader ends first
         pending = assembler.submit(_assemble, ahead, batch_size.size, paths, shape)
         while True:
@@ -164,8 +168,10 @@ def _computed(engine: Engine, batch: _Assembled) -> tuple[_Assembled, NDArray[np
         return _Assembled(kept, batch.indices[good], batch.images[good], tuple(failed)), np.concatenate(rows)
 
 
-def _read_ahead(paths: Sequence[Path], shape: tuple[int, int], threads: int, window: int) -> ReadAhead[_Decoded]:
-    return ReadAhead(paths, _fetch, lambda fetched: _decode(fetched, *shape), threads=threads, window=window)
+def _read_ahead(
+    files: tuple[Sequence[Path], Callable[[Path], Fetched]], shape: tuple[int, int], threads: int, window: int
+) -> ReadAhead[_Decoded]:
+    return ReadAhead(*files, lambda fetched: _decode(fetched, *shape), threads=threads, window=window)
 
 
 def _add_workers(ahead: ReadAhead[_Decoded], tuner: WorkerTuner, files: int, shape: tuple[int, int]) -> None:
@@ -190,22 +196,26 @@ def _assemble(
     return _Assembled(tuple(item.facts for _, item in good), indices, images, failed)
 
 
-def _fetch(path: Path) -> _Fetched:
-    """Read a file once, so that the hash is of the bytes that are decoded."""
+def fetch_file(path: Path) -> Fetched:
+    """Read a file once, so that the hash is of the bytes that are decoded.
+
+    Raises:
+        ImageError: it cannot be read, is too large or has another format.
+    """
     content, before = read_file(path)
-    return _Fetched(FileFacts(path, hashlib.sha256(content).hexdigest(), before.st_size, before.st_mtime_ns), content)
+    return Fetched(FileFacts(path, hashlib.sha256(content).hexdigest(), before.st_size, before.st_mtime_ns), content)
 
 
-def _decode(fetched: _Fetched, height_px: int, width_px: int) -> _Decoded:
+def _decode(fetched: Fetched, height_px: int, width_px: int) -> _Decoded:
     pixels = read_image_bytes(fetched.content, fetched.facts.path, height_px, width_px)
     return _Decoded(fetched.facts, pixels)
 
 
 @contextlib.contextmanager
-def _process_decoder(height_px: int, width_px: int) -> Iterator[Callable[[_Fetched], _Decoded]]:
+def _process_decoder(height_px: int, width_px: int) -> Iterator[Callable[[Fetched], _Decoded]]:
     """Decode in a worker process; in this process where none starts, and after it was killed."""
 
-    def here(fetched: _Fetched) -> _Decoded:
+    def here(fetched: Fetched) -> _Decoded:
         return _decode(fetched, height_px, width_px)
 
     try:
@@ -214,7 +224,7 @@ def _process_decoder(height_px: int, width_px: int) -> Iterator[Callable[[_Fetch
         yield here
         return
 
-    def in_process(fetched: _Fetched) -> _Decoded:
+    def in_process(fetched: Fetched) -> _Decoded:
         try:
             return _Decoded(fetched.facts, process.decode(fetched.content, fetched.facts.path))
         except OSError:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from types import TracebackType
 
-import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import Self
 
-from rrid_edge.embedding.pipeline import EmbeddedBatch, FileFacts
-from rrid_edge.gallery.base import GalleryRow, NewRow
+from rrid_edge.embedding.pipeline import EmbeddedBatch
+from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
-from rrid_edge.gallery.indexing.facts import FactReader
 from rrid_edge.gallery.indexing.left_out import FileState
-from rrid_edge.gallery.indexing.sparing import reason_of_item, store_each
-from rrid_edge.gallery.shared import stored_mtime
+from rrid_edge.gallery.indexing.rows import DescribedRow, RowReader, made_rows, store_rows
+from rrid_edge.gallery.indexing.sparing import store_each
 
 COMMIT_ROWS = 256
 """Rows per commit. A commit takes 1 to 3 ms on a good disk, more on eMMC."""
@@ -49,11 +46,11 @@ class GalleryWriter:
     """
 
     def __init__(
-        self, gallery: GalleryStore, stored: Mapping[str, GalleryRow], damaged: Set[str], reader: FactReader
+        self, gallery: GalleryStore, stored: Mapping[str, GalleryRow], damaged: Set[str], reader: RowReader
     ) -> None:
         self._gallery, self._stored, self._damaged, self._reader = gallery, stored, damaged, reader
         self.folder = reader.folder
-        self._rows: list[tuple[NewRow, NDArray[np.float32]]] = []
+        self._rows: list[DescribedRow] = []
         self._touched: list[GalleryRow] = []
         self.added = self.changed = 0
         self.failed: list[tuple[str, str]] = []
@@ -102,49 +99,26 @@ class GalleryWriter:
                 self._error = error
 
     def _collect(self, batch: EmbeddedBatch) -> None:
-        self.failed += [(path.relative_to(self.folder).as_posix(), reason) for path, reason in batch.failed]
         kept_out = self._gallery.kept_out([facts.sha256 for facts in batch.files]) if batch.files else set()
-        for facts, vector in zip(batch.files, batch.descriptors, strict=True):
-            path = facts.path.relative_to(self.folder).as_posix()
-            if facts.sha256 in kept_out:
-                self.forgotten[path] = (facts.size, stored_mtime(facts.mtime_ns))
-                continue
-            try:
-                self._sort(path, facts, vector)
-            except Exception as error:
-                if (reason := reason_of_item(error)) is None:
-                    raise
-                self.failed.append((path, reason))
+        made = made_rows(batch, self._reader, self._stored, damaged=self._damaged, kept_out=kept_out)
+        self.failed += made.failed
+        self.forgotten |= made.forgotten
+        self._rows += made.rows
+        self._touched += made.touched
         if len(self._rows) >= COMMIT_ROWS:
             self._commit()
-
-    def _sort(self, path: str, facts: FileFacts, vector: NDArray[np.float32]) -> None:
-        """Put a file among the new rows, or among those whose file was only touched."""
-        old = self._stored.get(path)
-        if old is not None and old.sha256 == facts.sha256 and path not in self._damaged:
-            self._touched.append(self._reader.touched(old, facts))
-        else:
-            self._rows.append((self._reader.row(path, facts), vector))
 
     def _commit(self) -> None:
         """Store what was collected. A row that cannot be stored costs no other one."""
         rows, touched = self._rows, self._touched
         self._rows, self._touched = [], []
-        failed: list[tuple[NewRow, str]] = []
-        if rows:
-            lost = store_each(self._add, rows)
-            failed += [(row, reason) for (row, _), reason in lost]
-            replaced = sum(row.path in self._stored for row, _ in rows) - sum(
-                row.path in self._stored for (row, _), _ in lost
-            )
-            self.added += len(rows) - len(lost) - replaced
-            self.changed += replaced
+        lost = store_rows(self._gallery, rows)
+        replaced = sum(row.path in self._stored for row, _ in rows) - sum(row.path in self._stored for row, _ in lost)
+        self.added += len(rows) - len(lost) - replaced
+        self.changed += replaced
         if touched:
-            failed += [(row, reason) for row, reason in store_each(self._gallery.update, touched)]
-        self.failed += [(row.path or "", reason) for row, reason in failed]
-
-    def _add(self, rows: Sequence[tuple[NewRow, NDArray[np.float32]]]) -> None:
-        self._gallery.add([row for row, _ in rows], np.stack([vector for _, vector in rows]))
+            lost += [(row, reason) for row, reason in store_each(self._gallery.update, touched)]
+        self.failed += [(row.path or "", reason) for row, reason in lost]
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -69,9 +69,9 @@ def test_no_files_and_only_broken_ones(tmp_path):
 
 def test_a_hanging_file_comes_last_and_keeps_nobody_waiting(tmp_path, monkeypatch):
     paths = save_crops(tmp_path, 30)
-    release, real = threading.Event(), module._fetch
+    release, real = threading.Event(), module.fetch_file
     monkeypatch.setattr(decoding, "PARTIAL_BATCH_AFTER_S", 0.05)
-    monkeypatch.setattr(module, "_fetch", lambda path: (path not in paths[:3] or release.wait(20), real(path))[1])
+    monkeypatch.setattr(module, "fetch_file", lambda path: (path not in paths[:3] or release.wait(20), real(path))[1])
     seen = []
     for batch in embed_files(FakeEngine(), paths, workers=2, batch=4):  # three files hang, with two threads
         seen += [facts.path for facts in batch.files]
@@ -438,7 +438,7 @@ class SlowFetch:
     """
 
     def __init__(self, monkeypatch):
-        self.after_start, real = 0, module._fetch
+        self.after_start, real = 0, module.fetch_file
         ready, decode, own = threading.Event(), decoding_process.DecodingProcess.decode, module._process_decoder
 
         def fetch(path):
@@ -456,7 +456,7 @@ class SlowFetch:
                 ready.set()
                 yield decoder
 
-        monkeypatch.setattr(module, "_fetch", fetch)
+        monkeypatch.setattr(module, "fetch_file", fetch)
         monkeypatch.setattr(module, "_process_decoder", noticed)
         monkeypatch.setattr(decoding_process.DecodingProcess, "decode", counted)
 

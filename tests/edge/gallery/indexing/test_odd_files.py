@@ -176,7 +176,7 @@ def test_items_are_stored_one_by_one_only_if_that_can_help():
 
 def test_one_image_that_the_engine_cannot_compute_costs_itself_only(folder):
     paths = sorted(folder.glob("*.jpg"))
-    broken = pipeline._decode(pipeline._fetch(paths[2]), SPEC.height_px, SPEC.width_px).pixels
+    broken = pipeline._decode(pipeline.fetch_file(paths[2]), SPEC.height_px, SPEC.width_px).pixels
 
     class Engine(FakeEngine):
         def run(self, images):

@@ -198,7 +198,7 @@ def test_a_file_that_the_system_refuses_to_read_keeps_its_row(crops, gallery, mo
 
     file = sorted(crops.glob("*.jpg"))[0]
     noise(3).save(file)
-    real = pipeline._fetch
+    real = pipeline.fetch_file
 
     def fetch(path):
         if path == file:
@@ -206,7 +206,7 @@ def test_a_file_that_the_system_refuses_to_read_keeps_its_row(crops, gallery, mo
         return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_fetch", fetch)
+        patch.setattr(pipeline, "fetch_file", fetch)
         patch.setattr(left_out, "sha256_of_file", lambda path: _raise(path))
         report = run(crops, gallery)
     assert (len(report.failed), report.removed) == (1, 0)

@@ -96,10 +96,10 @@ def test_embedded_crops_are_committed_while_a_file_hangs(tmp_path, crops, monkey
     from rrid_edge.embedding import reading as decoding
 
     late = sorted(crops.iterdir())[5]
-    release, real = threading.Event(), module._fetch
+    release, real = threading.Event(), module.fetch_file
     monkeypatch.setattr(decoding, "PARTIAL_BATCH_AFTER_S", 0.05)
     monkeypatch.setattr(writing, "_IDLE_S", 0.05)
-    monkeypatch.setattr(module, "_fetch", lambda path: (path != late or release.wait(20), real(path))[1])
+    monkeypatch.setattr(module, "fetch_file", lambda path: (path != late or release.wait(20), real(path))[1])
     location = tmp_path / "index"
     found: list[int] = []
 
