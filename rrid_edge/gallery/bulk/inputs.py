@@ -78,6 +78,24 @@ class CropInput:
             part = names[start : start + size]
             yield CropBatch(part, states={name: self.listing[name] for name in part})
 
+    def row_groups(self) -> list[tuple[str, int, int]]:
+        """File, number and rows of every row group of the tables. Reads their footers."""
+        groups = (
+            (fragment.path, group.id, group.num_rows)
+            for whole in self._dataset().get_fragments()
+            for fragment in whole.split_by_row_group()
+            for group in fragment.row_groups
+        )
+        return [found for found in groups if found[2]]
+
+    def row_group(self, table: str, number: int, size: int = CROPS_PER_BATCH) -> Iterator[CropBatch]:
+        """The crops of a row group, ``size`` at a time."""
+        from rrid_edge.gallery.bulk.tables import crops_of
+
+        with self.filesystem.open_input_file(table) as file:
+            parts = _arrow("parquet").ParquetFile(file).iter_batches(size, [number], list(self.columns))
+            yield from (crops_of(part, self.root) for part in parts)
+
     def _dataset(self) -> Any:  # noqa: ANN401 - pyarrow has no types
         dataset = _arrow("dataset")
         return dataset.dataset(list(self.tables), filesystem=self.filesystem, format="parquet")

@@ -11,8 +11,8 @@ import logging
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from rrid_edge.errors import (
 from rrid_edge.gallery.bulk.embedding import BatchEmbedder, Job
 from rrid_edge.gallery.bulk.inputs import CropInput
 from rrid_edge.gallery.bulk.known import KnownFiles
-from rrid_edge.gallery.bulk.records import CROPS_PER_BATCH, BulkReport, BulkSettings, Outcome
+from rrid_edge.gallery.bulk.records import CROPS_PER_BATCH, BulkReport, BulkSettings, CropBatch, Outcome
 from rrid_edge.gallery.bulk.run import SILENT, Listener, Tally, planned, store_outcome, stored_rows
 from rrid_edge.gallery.bulk.tables import MTIME, PATH, SIZE, crops_of
 from rrid_edge.gallery.contract import GalleryStore
@@ -42,6 +42,7 @@ from rrid_edge.gallery.opening import Location, open_store
 _BATCHES_PER_ENGINE = 4
 """A small input gives each engine so many batches, so that none waits for another."""
 _LEAST_CROPS_PER_BATCH = 64
+_TABLE, _GROUP, _OUTCOME = "table", "row_group", "outcome"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Cluster:
         address: of the cluster, such as ``ray://HEAD:10001`` or ``auto``. None joins the one that ``RAY_ADDRESS`` names
             or that runs on this machine, and else starts one on this machine.
         engines: number of engines; None means one per GPU, or one per machine without GPUs.
-        cpus: CPUs that Ray reserves per engine; fractions leave room for Ray's reading tasks.
+        cpus: CPUs that Ray reserves per engine; fractions let several share one.
         gpus: GPUs per engine; None means 1 where the cluster has GPUs.
     """
 
@@ -94,8 +95,9 @@ def embed_many_on_ray(
         writes = isinstance(location, MilvusAddress)
         known = None if writes else ray.put(KnownFiles.of(gallery.rows([job.source])))
         work = _Work(job, open_engine, location if writes else None, os.environ.get(TOKEN_VARIABLE, ""))
-        dataset = _dataset(crops, total, size := _batch_size(total, shares.engines))
-        for outcome in _outcomes(dataset, size, (work, known, crops.root), shares):
+        parts, size = _parts(crops, _batch_size(total, shares.engines))
+        sent = replace(crops, listing={}, left_out=())
+        for outcome in _outcomes(ray.data.from_arrow(parts), size, (work, known, sent), shares):
             stored = outcome if writes else store_outcome(gallery, outcome, job)
             tally.take(stored)
             listener.advance(stored.done)
@@ -127,22 +129,30 @@ class _Work:
 class _Worker:
     """An actor: embeds the batches that Ray Data hands it. Errors travel as values, so that they keep their class."""
 
-    def __init__(self, work: Any, known: Any, root: str) -> None:  # noqa: ANN401 - a reference in Ray's store
-        self._work, self._known, self._root = ray.get(work), known, root
+    def __init__(self, work: Any, known: Any, crops: CropInput) -> None:  # noqa: ANN401 - references in Ray's store
+        self._work, self._known, self._crops = ray.get(work), known, crops
         self._embedder: BatchEmbedder | None = None
 
-    def __call__(self, table: Any) -> dict[str, Any]:  # noqa: ANN401 - a table of pyarrow
-        """The outcome of a batch, pickled."""
-        result: Outcome | RridEdgeError
+    def __call__(self, work: Any) -> dict[str, Any]:  # noqa: ANN401 - a table of pyarrow
+        """The outcomes of a part of the input, pickled."""
+        results: list[Outcome | RridEdgeError] = []
         try:
             if self._embedder is None:
                 self._embedder = self._work.start(None if self._known is None else ray.get(self._known))
-            result = self._embedder.embed(crops_of(table, self._root))
+            results += map(self._embedder.embed, self._batches(work))
         except RridEdgeError as error:
-            result = error
+            results.append(error)
         except Exception as error:
-            result = UnexpectedError(f"a worker failed: {unforeseen(error)}; see its log in Ray's dashboard")
-        return {"outcome": np.array([pickle.dumps(result)], object)}
+            results.append(UnexpectedError(f"a worker failed: {unforeseen(error)}; see its log in Ray's dashboard"))
+        return {_OUTCOME: np.array([pickle.dumps(result) for result in results], object)}
+
+    def _batches(self, work: Any) -> Iterator[CropBatch]:  # noqa: ANN401
+        """The crops of row groups, or of a part of a listing."""
+        if _GROUP not in work.schema.names:
+            yield crops_of(work)
+            return
+        for table, number in zip(work.column(_TABLE).to_pylist(), work.column(_GROUP).to_pylist(), strict=True):
+            yield from self._crops.row_group(table, number)
 
 
 @dataclass(frozen=True)
@@ -179,24 +189,30 @@ def _batch_size(total: int, engines: int) -> int:
     return min(CROPS_PER_BATCH, max(_LEAST_CROPS_PER_BATCH, -(-total // (_BATCHES_PER_ENGINE * engines))))
 
 
-def _outcomes(dataset: Any, size: int, work: tuple[_Work, Any, str], shares: _Shares) -> Iterator[Outcome]:  # noqa: ANN401
-    """Outcomes of batches of ``size`` crops, in the order in which workers finish.
+def _outcomes(dataset: Any, size: int, work: tuple[_Work, Any, CropInput], shares: _Shares) -> Iterator[Outcome]:  # noqa: ANN401
+    """Outcomes in the order in which workers finish.
+
+    Args:
+        dataset: the parts of the input.
+        size: rows of a part.
+        work: what each actor gets.
+        shares: of the cluster.
 
     Raises:
         RridEdgeError: a worker failed.
     """
-    shipped, known, root = work
+    shipped, known, crops = work
     done = dataset.map_batches(
         _Worker,
         batch_size=size,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=shares.engines),
-        fn_constructor_args=(ray.put(shipped), known, root),
+        fn_constructor_args=(ray.put(shipped), known, crops),
         num_cpus=shares.cpus,
         num_gpus=shares.gpus,
     )
     for row in _unbroken(done.iter_rows()):
-        result = pickle.loads(row["outcome"])  # noqa: S301 - of our own workers
+        result = pickle.loads(row[_OUTCOME])  # noqa: S301 - of our own workers
         if isinstance(result, RridEdgeError):
             raise result
         yield result
@@ -224,28 +240,28 @@ def _unbroken(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def _dataset(crops: CropInput, total: int, size: int) -> Any:  # noqa: ANN401 - Ray has no types
-    """The rows of a table, or the listing of a folder, as a dataset of Ray."""
+def _parts(crops: CropInput, size: int) -> tuple[list[Any], int]:
+    """The parts of an input that are one task each, as tables of pyarrow, and their most rows.
+
+    Of tables, actors read whole row groups themselves. So no reading task waits for a CPU that engines hold, and Ray
+    moves no images.
+    """
     if crops.tables:
-        return ray.data.read_parquet(
-            list(crops.tables),
-            filesystem=crops.filesystem,
-            columns=list(crops.columns),
-            override_num_blocks=max(len(crops.tables), -(-total // size)),
-        )
+        groups = crops.row_groups()
+        return [pa.table({_TABLE: [table], _GROUP: [number]}) for table, number, _ in groups], 1
     names = list(crops.listing)
-    parts = [names[start : start + size] for start in range(0, len(names), size)]
-    return ray.data.from_arrow(
-        [
-            pa.table(
-                {
-                    PATH: pa.array([os.fsencode(name) for name in part], pa.binary()),
-                    SIZE: pa.array([crops.listing[name][0] for name in part], pa.int64()),
-                    MTIME: pa.array([crops.listing[name][1] for name in part], pa.int64()),
-                }
-            )
-            for part in parts
-        ]
+    slices = [names[start : start + size] for start in range(0, len(names), size)]
+    return [_listed(crops, part) for part in slices], size
+
+
+def _listed(crops: CropInput, names: Sequence[str]) -> Any:  # noqa: ANN401
+    states = [crops.listing[name] for name in names]
+    return pa.table(
+        {
+            PATH: pa.array([os.fsencode(name) for name in names], pa.binary()),
+            SIZE: pa.array([size for size, _ in states], pa.int64()),
+            MTIME: pa.array([mtime_ns for _, mtime_ns in states], pa.int64()),
+        }
     )
 
 

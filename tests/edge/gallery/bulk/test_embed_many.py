@@ -17,7 +17,8 @@ from rrid_edge.gallery.bulk.inputs import open_input
 from rrid_edge.gallery.bulk.known import KnownFiles
 from rrid_edge.gallery.bulk.records import BulkSettings
 from rrid_edge.gallery.bulk.run import Tally, embed_many, planned, store_outcome
-from rrid_edge.gallery.indexing.sync import IndexSettings, index_folder
+from rrid_edge.gallery.indexing.settings import IndexSettings
+from rrid_edge.gallery.indexing.sync import index_folder
 from rrid_edge.gallery.opening import create_store, parse_location
 from support.galleries import plain
 from support.pictures import noise, save_crops

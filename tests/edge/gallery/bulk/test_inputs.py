@@ -90,6 +90,19 @@ def test_a_table_tells_names_bytes_and_facts(tmp_path):
     assert found.source.endswith(f":{tmp_path}/crops.parquet")
 
 
+def test_row_groups_hold_all_rows_once(tmp_path):
+    for name, start in (("a", 0), ("b", 10)):
+        table = pa.table({"path": [f"{index}.jpg" for index in range(start, start + 10)], "image": [b"x"] * 10})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=4)
+    for text in (str(tmp_path), f"file://{tmp_path}"):
+        found = open_input(text)
+        groups = found.row_groups()
+        assert [rows for _, _, rows in groups] == [4, 4, 2, 4, 4, 2]
+        parts = [found.row_group(table, number, 3) for table, number, _ in groups]
+        names = [name for part in parts for batch in part for name in batch.names]
+        assert sorted(names, key=lambda name: int(name[:-4])) == [f"{index}.jpg" for index in range(20)]
+
+
 def test_a_path_that_occurs_twice_is_taken_once():
     crops = crops_of(pa.table({"path": ["1.jpg", "1.jpg"], "image": [b"1", b"2"]}))
     assert crops.contents == {"1.jpg": b"1"}
