@@ -160,6 +160,8 @@ class BoundedSearch:
         first = np.concatenate([promising, self._late])
         first_scores = self._products(query, first)
         last = self._last_score(first, first_scores)
+        if last == -np.inf:  # too many of them are damaged
+            return None
         bounds[promising] = -np.inf
         reached = np.flatnonzero(bounds >= last - self._slacks[0])
         if not self._is_worth_it(second, reached, last - self._slacks[1], self._count):

@@ -102,7 +102,7 @@ def test_candidates_hold_every_hit(monkeypatch, kind, query_kind, seed, top_k, k
     allowed = generator.random(len(live)) < kept
     usable = np.setdiff1d(live[allowed], broken)
     for query, found in zip(queries, find_candidates(view, queries, allowed, top_k), strict=True):
-        assert found.mode == "two-pass"
+        assert found.mode == "two-pass" or damage
         above, reaching = slow(stored, query, usable, top_k)
         chosen = set(found.slots.tolist())
         assert above <= chosen
@@ -174,3 +174,23 @@ def test_damaged_rows_are_unbounded_and_do_not_spoil_others():
         query = good[slot].astype(np.float32)
         found = find_candidates(restored, query[None] / np.linalg.norm(query), np.ones(ROWS, np.bool_), 1)
         assert slot in found[0].slots
+
+
+def test_excluded_rows_stay_excluded_if_all_of_the_best_are_damaged(monkeypatch):
+    """No last hit is known then, so nothing bounds the others."""
+    monkeypatch.setattr(bounded, "QUERY_BYTES", 0)
+    monkeypatch.setattr(bounded, "_WORTH", 1e9)
+    generator = np.random.default_rng(11)
+    stored = drawn("clusters", generator, ROWS).astype(np.float16)
+    crcs = np.array([zlib.crc32(row.tobytes()) for row in stored], np.int64)
+    query, allowed = stored[0].astype(np.float32), np.arange(ROWS) % 10 != 0
+    best = np.argsort(-(stored.astype(np.float32) @ query))
+    broken = best[allowed[best]][:60]
+    basis = fit_basis(stored.astype(np.float32), levels_for(DIMENSION).second)
+    view = view_of(stored, np.arange(ROWS), ROWS, crcs, basis)
+    crcs[broken] += 1
+    damaged = replace(view, columns=cast(Columns, SimpleNamespace(slots=np.arange(ROWS), crcs=crcs)))
+    (found,) = find_candidates(damaged, query[None], allowed, 3)
+    usable = np.setdiff1d(np.flatnonzero(allowed), broken)
+    assert set(found.slots.tolist()) <= set(usable.tolist())
+    assert slow(stored, query, usable, 3)[1] <= set(found.slots.tolist())
