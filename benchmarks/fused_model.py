@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import numpy as np
 import torch
 
 from common import watched
-from rrid_calib.graph import int8_layers, quantised, read_graph
-from rrid_calib.ranges import collect, scales
+from rrid_calib.graph import Form
+from rrid_calib.layers import int8_layers, read_graph
+from rrid_calib.ranges import collect, ranges_of
 from rrid_edge.engines import Engine, open_engine
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.machine.timing import interleave
@@ -34,17 +36,17 @@ PUBLISHED = "published, PyTorch eager"
 
 
 def write_int8(source: Path, plain: Path, accurate: Path) -> None:
-    """Write the fastest and the most accurate int8 form. Their ranges come from noise, so only their speed counts."""
+    """Write the fastest and the most accurate int8 form for CPUs. Ranges come from noise, so only the speed counts."""
     spec, model = read_spec(source), read_graph(source)
     pixels = np.random.default_rng(1).integers(0, 256, (2, spec.height_px, spec.width_px, 3), dtype=np.uint8)
     layers = int8_layers(model)
-    steps = scales(collect(model, [tensor for layer in layers for tensor in layer.tensors], pixels, batch=2), "minmax")
-    heads = [layer.name for layer in layers if layer.head]
-    for path, result in (
-        (plain, quantised(model, steps)),
-        (accurate, quantised(model, steps, two_step_layers=heads, float_residuals=True)),
-    ):
-        path.write_bytes(contract_file(result.SerializeToString(), spec.with_precision("int8")))
+    histograms = collect(model, [tensor for layer in layers for tensor in layer.tensors], pixels, batch=2)
+    heads = tuple(layer.name for layer in layers if layer.head)
+    fastest = Form("int8", ranges_of(histograms, "minmax"))
+    best = replace(fastest, name="float residuals", two_step_layers=heads, float_residuals=True)
+    for path, form in ((plain, fastest), (accurate, best)):
+        content = form.build(model).SerializeToString()
+        path.write_bytes(contract_file(content, spec.with_precision("int8")))
 
 
 def exported_engines(source: SourceNetwork, folder: Path, threads: int) -> dict[str, Engine]:

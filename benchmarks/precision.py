@@ -170,7 +170,8 @@ def engines(
     full, half = folder / "rrid.onnx", folder / "rrid.fp16.onnx"
     export_onnx(InferenceBranch(source.model).eval(), spec, full)
     export_onnx(InferenceBranch(source.model).eval().to_half(), spec.with_precision("fp16"), half)
-    int8 = calibrate(full, data, CalibrationSettings(), reference=TorchEngine(source), say=print).model
+    calibrated = calibrate(full, data, CalibrationSettings(), reference=TorchEngine(source), say=print)
+    int8, cpu = calibrated.portable.model, calibrated.cpu.model
     ways: dict[str, tuple[Path, Callable[[Path], Engine]]] = {
         "fp32, ONNX Runtime": (full, lambda path: open_engine(path, "onnxruntime")),
         "fp32, OpenVINO": (full, lambda path: open_engine(path, "openvino", precision="fp32")),
@@ -178,7 +179,9 @@ def engines(
         "fp16, ONNX Runtime (computes in float32)": (half, lambda path: open_engine(path, "onnxruntime")),
         "int8, ONNX Runtime": (int8, lambda path: open_engine(path, "onnxruntime")),
         "int8, OpenVINO": (int8, lambda path: open_engine(path, "openvino")),
-        "int8, OpenVINO, the rest in bf16": (int8, lambda path: open_engine(path, "openvino", precision="bf16")),
+        "int8 for CPUs, ONNX Runtime": (cpu, lambda path: open_engine(path, "onnxruntime")),
+        "int8 for CPUs, OpenVINO": (cpu, lambda path: open_engine(path, "openvino")),
+        "int8 for CPUs, the rest in bf16": (cpu, lambda path: open_engine(path, "openvino", precision="bf16")),
     }
     for name, (path, opened) in ways.items():
         with opened(path) as engine:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_calib.graph import Layer, int8_layers, quantised, weight_sizes
-from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
+from rrid_calib.graph import Form
+from rrid_calib.layers import Layer, int8_layers, weight_sizes
+from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, ranges_of
 from rrid_calib.rounding import empty_moments, rounded_weights
 from rrid_calib.settings import CalibrationSettings
 from rrid_edge.parity.agreement import Agreement, compare
@@ -39,6 +40,7 @@ class MethodResult:
 
     Attributes:
         form: name of the form; see :class:`Form`.
+        signed: whether all activations are int8; otherwise those without negative values are uint8.
         method: how ranges were chosen.
         min_cosine: lowest cosine with the float32 model on the measured crops.
         mean_cosine: mean cosine on the measured crops.
@@ -46,6 +48,7 @@ class MethodResult:
     """
 
     form: str
+    signed: bool
     method: str
     min_cosine: float
     mean_cosine: float
@@ -53,54 +56,27 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
-class Form:
-    """One way to write a model in int8.
-
-    Attributes:
-        name: ``int8`` (all layers), ``fine head`` (the head's input is quantised in two steps) or ``float residuals``
-            (as ``fine head``, with residual adds in float32).
-        scales: scale of each activation.
-        weights: weight name -> int8 weights; others are rounded to the nearest step.
-        two_step_layers: names of layers whose input is quantised in two steps.
-        float_residuals: add residuals in float32.
-    """
-
-    name: str
-    scales: dict[str, float]
-    weights: dict[str, NDArray[np.int8]]
-    two_step_layers: tuple[str, ...] = ()
-    float_residuals: bool = False
-
-    def build(self, model: Any, float_layers: Collection[str]) -> Any:  # noqa: ANN401 - a protobuf message
-        """Write ``model`` in int8, except the layers in ``float_layers``."""
-        return quantised(
-            model,
-            self.scales,
-            float_layers,
-            self.two_step_layers,
-            float_residuals=self.float_residuals,
-            rounded=self.weights,
-        )
-
-
-@dataclass(frozen=True)
 class Choice:
     """The form that was chosen, and the measurements behind it.
 
     Attributes:
-        form: the form, with its scales.
-        method: how its ranges were chosen.
+        form: the form for every runtime, with its ranges; all activations are int8.
+        cpu_form: the form for CPUs, from the same ranges and weights; activations without negative values are uint8.
+        method: how the ranges were chosen.
         compared: accuracy of each method in each form that was tried.
         layers: number of layers that can be int8.
-        float_layers: names of layers that stay in float32.
+        float_layers: names of layers that stay in float32 in ``form``.
+        cpu_float_layers: names of layers that stay in float32 in ``cpu_form``.
         layer_costs: layer name -> 1 - mean cosine with only this layer in int8; empty if it was not measured.
     """
 
     form: Form
+    cpu_form: Form
     method: str
     compared: tuple[MethodResult, ...]
     layers: int
     float_layers: tuple[str, ...]
+    cpu_float_layers: tuple[str, ...]
     layer_costs: dict[str, float]
 
 
@@ -108,7 +84,7 @@ class Trial:
     """Measures forms of a model against the float32 model.
 
     Args:
-        model: float32 model from :func:`rrid_calib.graph.read_graph`.
+        model: float32 model from :func:`rrid_calib.layers.read_graph`.
         pixels: measured crops, uint8 (N, height, width, 3).
         blocks: names of the descriptor's blocks.
     """
@@ -124,7 +100,7 @@ class Trial:
 
 
 def choose_form(trial: Trial, pixels: NDArray[np.uint8], settings: CalibrationSettings, say: Say) -> Choice:
-    """Choose the first form that reaches the targets, and the layers that stay in float32.
+    """Choose the first form that reaches the targets, and the layers that stay in float32, for each kind of file.
 
     Args:
         trial: measures the forms.
@@ -134,7 +110,8 @@ def choose_form(trial: Trial, pixels: NDArray[np.uint8], settings: CalibrationSe
     """
     layers = int8_layers(trial.model)
     histograms, weights = _ranges_and_weights(trial.model, pixels, settings, say)
-    form, compared = _cheapest_form(trial, _forms(layers, weights), histograms, settings, say)
+    forms = _forms(layers, weights)
+    form, compared = _cheapest_form(trial, forms, histograms, settings, say)
     best = next(result for result in compared if result.form == form.name)
     needs_float_layers = settings.float_layers is None and not _reaches_targets(best, settings)
     costs: dict[str, float] = {}
@@ -148,7 +125,20 @@ def choose_form(trial: Trial, pixels: NDArray[np.uint8], settings: CalibrationSe
         else:
             candidates = _layers_that_fit(costliest_first, weight_sizes(trial.model))
             float_layers = _fewest_float_layers(trial, form, candidates, settings, say)
-    return Choice(form, best.method, tuple(compared), len(layers), float_layers, costs)
+    faster = forms[: [other.name for other in forms].index(form.name) + 1]
+    cpu_forms = [replace(other, ranges=form.ranges, signed=False) for other in faster]
+    cpu_form, results = _cpu_form(trial, cpu_forms, best.method, settings, say)
+    reached = bool(results) and _reaches_targets(results[-1], settings)
+    return Choice(
+        form,
+        cpu_form,
+        best.method,
+        (*compared, *results),
+        len(layers),
+        float_layers,
+        () if reached else float_layers,
+        costs,
+    )
 
 
 def _ranges_and_weights(
@@ -169,12 +159,12 @@ def _ranges_and_weights(
 
 
 def _forms(layers: Sequence[Layer], weights: dict[str, NDArray[np.int8]]) -> list[Form]:
-    """All forms, the fastest one first; their scales are not set yet."""
+    """All forms, the fastest one first; their ranges are not set yet."""
     heads = tuple(layer.name for layer in layers if layer.head)
     return [
-        Form("int8", {}, weights),
-        Form("fine head", {}, weights, heads),
-        Form("float residuals", {}, weights, heads, float_residuals=True),
+        Form("int8", {}, weights, signed=True),
+        Form("fine head", {}, weights, heads, signed=True),
+        Form("float residuals", {}, weights, heads, float_residuals=True, signed=True),
     ]
 
 
@@ -190,22 +180,40 @@ def _cheapest_form(
     The measurements of each form are sorted, the best method first.
     """
     methods = list(METHODS if settings.method == "auto" else (settings.method,))
-    scales_by_method = {method: scales(histograms, method) for method in methods}
+    ranges_by_method = {method: ranges_of(histograms, method) for method in methods}
     compared: list[MethodResult] = []
     for form in forms if settings.float_layers is None else forms[:1]:
-        results = []
-        for method in methods:
-            found = trial.agreement(replace(form, scales=scales_by_method[method]))
-            results.append(MethodResult(form.name, method, found.min_cosine, found.mean_cosine, found.top1_agreement))
-            say(f"{form.name}, {method}: {_in_words(found)}")
+        results = [_measured(trial, replace(form, ranges=ranges_by_method[method]), method, say) for method in methods]
         results.sort(key=lambda result: -result.mean_cosine)
         compared += results
         # Clipping pays less in the more accurate forms, so more than one method is tried again.
         methods = [result.method for result in results[:_METHODS_KEPT]]
-        chosen = replace(form, scales=scales_by_method[methods[0]])
+        chosen = replace(form, ranges=ranges_by_method[methods[0]])
         if _reaches_targets(results[0], settings):
             break
     return chosen, compared
+
+
+def _cpu_form(
+    trial: Trial, forms: Sequence[Form], method: str, settings: CalibrationSettings, say: Say
+) -> tuple[Form, list[MethodResult]]:
+    """The first form that reaches the targets, else the last one; and the measurements.
+
+    uint8 halves the error of most activations, so a faster form may do than in the file with int8 alone. If the number
+    of float32 layers is given, nothing is measured.
+    """
+    results: list[MethodResult] = []
+    for form in forms if settings.float_layers is None else ():
+        results.append(_measured(trial, form, method, say))
+        if _reaches_targets(results[-1], settings):
+            return form, results
+    return forms[-1], results
+
+
+def _measured(trial: Trial, form: Form, method: str, say: Say) -> MethodResult:
+    found = trial.agreement(form)
+    say(f"{form.name}{'' if form.signed else ' for CPUs'}, {method}: {_in_words(found)}")
+    return MethodResult(form.name, form.signed, method, found.min_cosine, found.mean_cosine, found.top1_agreement)
 
 
 def _reaches_targets(found: Agreement | MethodResult, settings: CalibrationSettings) -> bool:

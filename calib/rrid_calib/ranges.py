@@ -1,10 +1,11 @@
-"""Dynamic ranges of activations: histograms over the calibration crops, and three ways to choose a clipping limit."""
+"""Ranges of activations: histograms over the calibration crops, and three ways to choose a clipping limit."""
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,34 @@ METHODS = ("minmax", "percentile", "entropy")
 BINS = 2048
 PERCENTILE = 99.99
 """Percentage of the values that the method ``percentile`` does not clip."""
+LARGEST_UNSIGNED = 255
+"""Largest value of uint8."""
 _LEVELS = LARGEST + 1
 """Number of magnitudes in symmetric int8: 0 to 127."""
 _ENTROPY_STEP = 16
 """Bins between two ranges that the method ``entropy`` compares."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What one activation's quantised values cover.
+
+    Attributes:
+        limit: the largest magnitude; larger ones are clipped.
+        unsigned: whether uint8 loses nothing: no value would be rounded to a negative step of ``limit / 255``.
+    """
+
+    limit: float
+    unsigned: bool = False
+
+    @classmethod
+    def of(cls, limit: float, smallest: float) -> Range:
+        """The range of an activation whose smallest value is ``smallest``."""
+        return cls(limit, smallest >= -0.5 * limit / LARGEST_UNSIGNED)
+
+    def step(self, *, unsigned: bool) -> float:
+        """Value of one step of uint8 (0 to 255), or of symmetric int8 (-127 to 127)."""
+        return self.limit / (LARGEST_UNSIGNED if unsigned else LARGEST)
 
 
 class Histogram:
@@ -32,16 +57,19 @@ class Histogram:
         counts: int64, (BINS,).
         limit: upper end of the last bin.
         largest: largest magnitude seen.
+        smallest: smallest value seen, with its sign; 0 if none is negative.
     """
 
     def __init__(self) -> None:
         self.counts = np.zeros(BINS, np.int64)
         self.limit = 0.0
         self.largest = 0.0
+        self.smallest = 0.0
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count the magnitudes of ``values``, of any shape."""
         magnitudes = np.abs(values.ravel())
+        self.smallest = min(self.smallest, float(values.min(initial=0.0)))
         largest = float(magnitudes.max(initial=0.0))
         self.largest = max(self.largest, largest)
         if largest == 0:
@@ -55,7 +83,7 @@ class Histogram:
         self.counts += np.histogram(magnitudes, BINS, (0, self.limit))[0]
 
     def clip_limit(self, method: str) -> float:
-        """The magnitude that int8 represents as 127; larger magnitudes are clipped.
+        """The largest magnitude that is not clipped.
 
         Args:
             method: ``minmax`` clips nothing. ``percentile`` clips the values above :data:`PERCENTILE` per cent.
@@ -103,9 +131,9 @@ def collect(
     return dict(histograms)
 
 
-def scales(histograms: dict[str, Histogram], method: str) -> dict[str, float]:
-    """Quantisation scale (value of one int8 step) of each activation."""
-    return {name: histogram.clip_limit(method) / LARGEST for name, histogram in histograms.items()}
+def ranges_of(histograms: dict[str, Histogram], method: str) -> dict[str, Range]:
+    """Range of each activation."""
+    return {name: Range.of(item.clip_limit(method), item.smallest) for name, item in histograms.items()}
 
 
 def descriptors_of(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:  # noqa: ANN401

@@ -10,7 +10,7 @@ What it gains: ``docs/decisions/precision.md``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from rrid_calib.graph import Layer, int8_layers
-from rrid_calib.weights import LARGEST, weight_steps
+from rrid_calib.layers import Layer, int8_layers
+from rrid_calib.weights import LARGEST, as_stored, in_rows, weight_steps
 
 _PATCHES_PER_IMAGE = 24
 """Positions per activation map that enter H. Some hundred crops then suffice for the inputs of the widest layer."""
@@ -32,12 +32,12 @@ _ROWS = 512
 
 
 class SecondMoments:
-    """Second moments H = E[x xᵀ] of the inputs of convolutions, summed over batches of activations.
+    """Second moments H = E[x xᵀ] of the inputs of layers, summed over batches of activations.
 
     Args:
-        layers: the convolutions. Those without ``geometry`` are ignored.
-        shapes: weight shapes by layer name, (outputs, inputs per group, kernel height, kernel width).
-        geometry: stride and padding by layer name, each equal in both directions, in pixels.
+        layers: the layers. Convolutions without ``geometry`` are ignored.
+        shapes: weight shapes by layer name: of convolutions (outputs, inputs per group, kernel height, kernel width).
+        geometry: stride and padding of convolutions by layer name, each equal in both directions, in pixels.
         seed: seed of the sampled positions.
     """
 
@@ -48,7 +48,7 @@ class SecondMoments:
         geometry: dict[str, tuple[int, int]],
         seed: int = 0,
     ) -> None:
-        self._layers = [layer for layer in layers if layer.name in geometry]
+        self._layers = [layer for layer in layers if layer.head or layer.name in geometry]
         self._shapes, self._geometry = shapes, geometry
         # One generator per layer, with one draw per image: the positions do not depend on the batch size.
         self._generators = {layer.name: np.random.default_rng([seed, 31, index]) for index, layer in enumerate(layers)}
@@ -57,10 +57,10 @@ class SecondMoments:
         self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, tensor: str, values: NDArray[np.float32]) -> None:
-        """Add the values (N, C, H, W) of one activation tensor."""
+        """Add the values of one activation tensor: (N, C, H, W), or (groups, N, C) before a batched product."""
         for layer in self._layers:
             if layer.source == tensor:
-                self._waiting[layer.name].append(self._patches(layer.name, values))
+                self._waiting[layer.name].append(values if layer.head else self._patches(layer.name, values))
                 if sum(patches.shape[1] for patches in self._waiting[layer.name]) >= _ROWS:
                     self._multiply(layer.name)
 
@@ -148,7 +148,7 @@ def _compensated_group(
 
 
 def empty_moments(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 - a protobuf message
-    """Second moments, without activations yet, for all layers of a model from :func:`rrid_calib.graph.read_graph`."""
+    """Second moments, without activations yet, for all layers of a model."""
     layers = int8_layers(model)
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     shapes = {layer.name: weights[layer.weight] for layer in layers}
@@ -163,15 +163,20 @@ def rounded_weights(model: Any, moments: SecondMoments) -> dict[str, NDArray[np.
         found = moments.of(layer.name)
         if found is not None:
             weights = numpy_helper.to_array(values[layer.weight])
-            result[layer.weight] = compensated(weights, weight_steps(weights), found)
+            rows = in_rows(weights, head=layer.head)
+            rounded = compensated(rows, weight_steps(rows), found)
+            result[layer.weight] = as_stored(rounded, weights.shape, head=layer.head)
     return result
 
 
-def _geometry(nodes: Iterable[Any], names: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Stride and padding by layer name. Convolutions with dilation, or with unequal directions, are left out."""
+def _geometry(nodes: Iterable[Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
+    """Stride and padding of convolutions over images, by layer name.
+
+    Convolutions with dilation, or with unequal directions, are left out.
+    """
     geometry = {}
     for node in nodes:
-        if node.name in names:
+        if len(shapes.get(node.name, ())) == 4:
             attributes = {item.name: list(item.ints) for item in node.attribute}
             strides, pads = set(attributes.get("strides", [1])), set(attributes.get("pads", [0]))
             if len(strides) == len(pads) == 1 and set(attributes.get("dilations", [1])) == {1}:

@@ -17,6 +17,7 @@ from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import write_text
 from rrid_edge.model.spec import FLOAT32_NCHW, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import read_checked_spec
+from rrid_export.tensorrt.nodes import refuse_file_for_cpus
 from rrid_export.tensorrt.settings import BuildSettings
 
 REID_HISTORY: Final = 30
@@ -60,6 +61,7 @@ def write_deepstream(model: Path, engine: Path, out: Path, settings: BuildSettin
             "checkpoint with that form of input"
         )
     check_engine_settings(settings)
+    refuse_file_for_cpus(model)
     files = {"onnx": _listed(model), "engine": _listed(engine)}
     facts = {"version": spec.version, "fingerprint": spec.fingerprint, "onnx": shlex.quote(files["onnx"])}
     facts |= {"best": str(settings.opt_batch), "largest": str(settings.max_batch)}

@@ -19,6 +19,7 @@ from rrid_edge.model.names import trtexec_cache_name
 from rrid_edge.model.onnx_graph import read_graph
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import read_checked_spec
+from rrid_export.tensorrt.nodes import refuse_file_for_cpus
 from rrid_export.tensorrt.settings import BuildSettings
 
 _TAIL_ENDS = ("Cast", "Constant", "Shape", "Conv", "QuantizeLinear", "DequantizeLinear")
@@ -152,6 +153,7 @@ def trtexec_command(
     """
     settings = settings or BuildSettings()
     spec = read_checked_spec(onnx_path)
+    refuse_file_for_cpus(onnx_path)
     if settings.precision not in (None, spec.precision):
         raise UsageError(f"{onnx_path}: this model is stored in {spec.precision}, not in {settings.precision}")
     writer = _Writer(onnx_path, engine_path, spec, settings, _generation(version))

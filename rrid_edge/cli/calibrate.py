@@ -15,9 +15,10 @@ from rrid_edge.cli.steps import say_files_left_out
 
 @app.command(
     epilog="Example: rrid-edge calibrate models/rrid.onnx --images data/market1501",
-    help="Write the int8 form of a float32 ONNX model. It has explicit Q/DQ nodes and runs on OpenVINO, TensorRT and "
-    "ONNX Runtime. Ranges come from training crops; three ways to choose them are compared. If accuracy needs it, the "
-    "layers that lose most stay in float32. All crops of some people are kept aside to verify the result.",
+    help="Write the int8 forms of a float32 ONNX model, with explicit Q/DQ nodes: NAME.cpu.int8.onnx for CPUs, and "
+    "NAME.int8.onnx for TensorRT and every other runtime. Ranges come from training crops; three ways to choose them "
+    "are compared. If accuracy needs it, the layers that lose most stay in float32. All crops of some people are kept "
+    "aside to verify the results.",
 )
 def calibrate(
     model: Annotated[Path, typer.Argument(help="Float32 ONNX file that rrid-edge export wrote.")],
@@ -26,7 +27,12 @@ def calibrate(
         typer.Option(help="Dataset (uses its training split) or folder of training crops. Test crops are refused."),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; default: NAME.int8.onnx beside the model.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File for TensorRT and every other runtime, the one for CPUs beside it; default: NAME.int8.onnx.",
+        ),
     ] = None,
     count: Annotated[int, typer.Option(help="Crops to take ranges from, spread over cameras and people.")] = 300,
     method: Annotated[str, typer.Option(help="Choice of ranges: minmax, percentile, entropy or auto (best).")] = "auto",

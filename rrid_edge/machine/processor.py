@@ -23,6 +23,11 @@ def cpu_flags() -> set[str]:
     return set(found[1].split()) if found else set()
 
 
+def sums_int8_in_32_bits() -> bool:
+    """Whether the CPU adds products of int8 without loss: not on x86 without VNNI, where pairs saturate in 16 bits."""
+    return platform.machine().lower() not in ("x86_64", "amd64") or bool({"avx512_vnni", "avx_vnni"} & cpu_flags())
+
+
 def processor_identity() -> str:
     """Architecture, name and flags. Code compiled for one identity must not run on another."""
     return f"{platform.machine()} {processor_name()} {' '.join(sorted(cpu_flags()))}"

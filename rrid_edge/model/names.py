@@ -1,9 +1,10 @@
 """File names and kinds of all artefacts. Only this module makes file names and decides what a name means.
 
-A model file is ``<stem>[.nchw][.<precision>]`` with the suffix ``.onnx``, ``.engine``, ``.plan`` or ``.rtx``. The
-precision is ``fp32``, ``fp16`` or ``int8``. ``nchw`` is for files whose input is float32 planes; their goldens and
-thresholds are those of the network. The stem may contain dots: ``person.v2.fp16.onnx`` has the stem ``person.v2``. A
-name without a precision means fp32 for an ONNX file. ``export`` writes the stem ``rrid``.
+A model file is ``<stem>[.nchw][.cpu][.<precision>]`` with the suffix ``.onnx``, ``.engine``, ``.plan`` or ``.rtx``. The
+precision is ``fp32``, ``fp16`` or ``int8``. ``nchw`` is for files whose input is float32 planes, ``cpu`` for int8 files
+that only CPUs run; their goldens and thresholds are those of the network. The stem may contain dots:
+``person.v2.fp16.onnx`` has the stem ``person.v2``. A name without a precision means fp32 for an ONNX file. ``export``
+writes the stem ``rrid``.
 
 =================  ==============  =============================================  ====================================
 artefact           belongs to      name                                           for ``person.v2.fp16.engine``
@@ -11,6 +12,7 @@ artefact           belongs to      name                                         
 goldens            the network     ``<stem>.goldens.npz``                         ``person.v2.goldens.npz``
 calibration        one input form  ``<stem>[.nchw].calibration.json`` (int8)      ``person.v2.calibration.json``
 ONNX file          one precision   ``<stem>.onnx``, ``<stem>.<precision>.onnx``   ``person.v2.fp16.onnx``
+ONNX file for CPUs int8            ``<stem>[.nchw].cpu.int8.onnx``                ``person.v2.cpu.int8.onnx``
 engine             one precision   ``<stem>.<precision>.engine``                  ``person.v2.fp16.engine``
 engine for RTX     one precision   ``<stem>.<precision>.rtx``                     ``person.v2.fp16.rtx``
 thresholds         one precision   ``<stem>[.<precision>].thresholds.json``       ``person.v2.fp16.thresholds.json``
@@ -47,6 +49,7 @@ _PARITY_ENDING = ".parity.json"
 _DEFAULT_PARITY_NAME = "parity.json"
 _PLAIN_PRECISION = "fp32"
 _PLANES = "nchw"
+_CPU = "cpu"
 _ENGINE_ORDER = ("fp16", "int8", "fp32")
 _ONNX_ORDER = ("fp32", "int8", "fp16")
 
@@ -108,8 +111,8 @@ def stem_of(path: Path) -> str:
 
     For any other file, for example a checkpoint, it is the name without its last suffix.
     """
-    stem, _precision = _split(path)
-    return _without_form(stem) if is_model(path) else stem
+    stem = _split(path)[0]
+    return (_without_target(path).removesuffix(f".{_PLANES}") or stem) if is_model(path) else stem
 
 
 def named_precision(path: Path) -> str | None:
@@ -136,8 +139,18 @@ def onnx_beside(model: Path, precision: str | None = None) -> Path:
         model: any model file.
         precision: precision of the ONNX file; None uses the precision in the model's name.
     """
-    stem, named = _split(model)
-    return model.with_name(_variant(stem, precision or named or _PLAIN_PRECISION) + ONNX_SUFFIX)
+    stem = _without_target(model)
+    return model.with_name(_variant(stem, precision or _split(model)[1] or _PLAIN_PRECISION) + ONNX_SUFFIX)
+
+
+def cpu_onnx_path(onnx: Path) -> Path:
+    """The int8 file for CPUs beside the one for every runtime: ``rrid.cpu.int8.onnx`` for ``rrid.int8.onnx``."""
+    return onnx.with_name(f"{_split(onnx)[0]}.{_CPU}.int8{ONNX_SUFFIX}")
+
+
+def portable_onnx_path(onnx: Path) -> Path:
+    """The int8 file for every runtime beside the one for CPUs: ``rrid.int8.onnx`` for ``rrid.cpu.int8.onnx``."""
+    return onnx.with_name(f"{_without_target(onnx)}.int8{ONNX_SUFFIX}")
 
 
 def engine_path(onnx: Path, precision: str, *, rtx: bool = False) -> Path:
@@ -162,8 +175,8 @@ def goldens_path(model: Path) -> Path:
 
 
 def calibration_path(model: Path) -> Path:
-    """The list of calibration crops of an int8 model: ``rrid.calibration.json`` for ``rrid.int8.onnx``."""
-    return model.with_name(_split(model)[0] + _CALIBRATION_ENDING)
+    """The list of calibration crops of int8 models: ``rrid.calibration.json`` for ``rrid.int8.onnx`` and its twin."""
+    return model.with_name(_without_target(model) + _CALIBRATION_ENDING)
 
 
 def thresholds_path(model: Path, precision: str | None = None) -> Path:
@@ -217,7 +230,9 @@ def preferred_names() -> tuple[str, ...]:
     for stem, form in ((DEFAULT_STEM, UINT8_NHWC), (f"{DEFAULT_STEM}.{_PLANES}", FLOAT32_NCHW)):
         names += [f"{stem}.{precision}{suffix}" for precision in _ENGINE_ORDER for suffix in ENGINE_SUFFIXES]
         names += [f"{stem}.{precision}{RTX_SUFFIX}" for precision in _ENGINE_ORDER]
-        names += [onnx_path(Path(), precision, form).name for precision in _ONNX_ORDER]
+        for precision in _ONNX_ORDER:
+            path = onnx_path(Path(), precision, form)
+            names += [*([cpu_onnx_path(path).name] if precision == "int8" else []), path.name]
     return tuple(names)
 
 
@@ -227,9 +242,10 @@ def _split(path: Path) -> tuple[str, str | None]:
     return (stem, last) if dot and stem and last in PRECISIONS and is_model(path) else (path.stem, None)
 
 
-def _without_form(stem: str) -> str:
-    named = stem.removesuffix(f".{_PLANES}")
-    return named or stem
+def _without_target(path: Path) -> str:
+    """The stem with the form of the input, without ``cpu``, which only names of int8 files have."""
+    stem, named = _split(path)
+    return (stem.removesuffix(f".{_CPU}") or stem) if named == "int8" else stem
 
 
 def _variant(stem: str, precision: str) -> str:

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from rrid_calib.calibrate import calibrate
 from rrid_calib.crops import find_crops, read_crops, sample_crops
-from rrid_calib.graph import int8_layers, quantised, read_graph, weight_sizes
-from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, scales
+from rrid_calib.graph import Form
+from rrid_calib.layers import int8_layers, read_graph, weight_sizes
+from rrid_calib.ranges import METHODS, Histogram, Range, collect, descriptors_of, ranges_of
 from rrid_calib.settings import CalibrationSettings
 from rrid_calib.weights import quantised_weights
 from rrid_edge.engines import open_engine
@@ -29,6 +30,7 @@ from rrid_edge.parity import verdict as parity
 from rrid_edge.parity.agreement import row_cosines
 from support.commands import refused, rrid_edge
 from support.datasets import write_dataset
+from support.int8 import form_of, measured, tensors_of
 from support.networks import narrow_source
 from support.onnx_models import save_changed_model, save_tiny_model
 from support.pictures import noise, save_crops
@@ -120,10 +122,12 @@ def test_activations_of_zeros_have_a_positive_range(method):
 
 def test_ranges_do_not_depend_on_the_calibration_batch(exported):
     model = read_graph(exported)
-    tensors = [tensor for layer in int8_layers(model) for tensor in layer.tensors]
-    alone, together = (scales(collect(model, tensors, _pixels(6), batch=batch), "minmax") for batch in (1, 6))
+    tensors = tensors_of(model)
+    alone, together = (ranges_of(collect(model, tensors, _pixels(6), batch=batch), "minmax") for batch in (1, 6))
     assert alone.keys() == together.keys() == set(tensors)
-    assert alone == pytest.approx(together, rel=1e-5)
+    for name in tensors:
+        assert alone[name].limit == pytest.approx(together[name].limit, rel=1e-5)
+        assert alone[name].unsigned == together[name].unsigned
 
 
 def test_a_model_without_layers_for_int8_is_refused(smallest_dataset, tmp_path):
@@ -150,20 +154,10 @@ def test_quantised_weights_equal_hand_computed_ones():
     assert steps[1] > 0  # a channel of zeros still has a step
 
 
-def test_head_as_convolutions_gives_the_same_descriptors(exported):
-    pixels = _pixels(5)
-    with open_engine(exported, "onnxruntime") as engine:
-        expected = engine.run(pixels)
-    model = read_graph(exported)
-    assert not [node for node in model.graph.node if node.op_type == "MatMul" and "matmul" in node.name]
-    np.testing.assert_allclose(descriptors_of(model, pixels), expected, atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def int8_model(exported):
     model = read_graph(exported)
-    tensors = [tensor for layer in int8_layers(model) for tensor in layer.tensors]
-    return quantised(model, scales(collect(model, tensors, _pixels(12)), "minmax"))
+    return form_of(model, "int8", measured(model, _pixels(12))).build(model)
 
 
 def test_int8_graph_has_the_form_that_runtimes_need(int8_model):
@@ -179,20 +173,27 @@ def test_int8_graph_has_the_form_that_runtimes_need(int8_model):
         assert constants[zero].dtype == np.int8
         assert not constants[zero].any()
         is_weight = node.input[0] in constants
-        assert (constants[step].ndim == 1) == is_weight
+        assert constants[step].ndim == (constants[node.input[0]].ndim == 4 if is_weight else 0)
         assert node.op_type == "DequantizeLinear" or not is_weight  # weights are stored as int8
-    convolutions = [node for node in nodes if node.op_type == "Conv"]
-    assert len(convolutions) == 20 + 3
-    for node in convolutions:
-        assert [makers[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+    products = [node for node in nodes if node.op_type in ("Conv", "MatMul")]
+    assert len(products) == 20 + 3
+    pooled = 0
+    for node in products:
+        fed, weights = (makers[name] for name in node.input[:2])
+        if fed.op_type == "MaxPool":  # of int8 values
+            pooled += 1
+            fed = makers[fed.input[0]]
+        assert fed.op_type == weights.op_type == "DequantizeLinear"
         assert node.input[2] in constants if len(node.input) > 2 else True
+    assert pooled == 1
     # Only the residual of a residual add is quantised, so convolution, add and ReLU can become one kernel.
     adders = [node for node in nodes if node.op_type == "Add" and not constants.keys() & set(node.input)]
     residual = [[makers[name].op_type for name in node.input] for node in adders if "Conv" in _makers_of(node, makers)]
     assert len(residual) == 8
-    assert all(sorted(kinds) == ["Conv", "DequantizeLinear"] for kinds in residual)
-    # Nothing is int8 after the last convolution.
-    after = {node.op_type for node in _after(nodes, {convolutions[-1].output[0]})}
+    # The first block's residual is the pooled tensor, whose values are int8 too.
+    assert sorted(map(sorted, residual)) == [["Conv", "DequantizeLinear"]] * 7 + [["Conv", "MaxPool"]]
+    # Nothing is int8 after the last product.
+    after = {node.op_type for node in _after(nodes, {products[-1].output[0]})}
     assert "Sqrt" in after
     assert "QuantizeLinear" not in after
 
@@ -215,10 +216,7 @@ def test_int8_is_close_and_layers_can_stay_in_float32(exported, int8_model):
     model = read_graph(exported)
     expected = descriptors_of(model, pixels)
     assert row_cosines(descriptors_of(int8_model, pixels), expected).min() > 0.99
-    layers = int8_layers(model)
-    tensors = [tensor for layer in layers for tensor in layer.tensors]
-    steps = scales(collect(model, tensors, pixels), "minmax")
-    nothing = quantised(model, steps, {layer.name for layer in layers})
+    nothing = form_of(model, "int8", measured(model, pixels)).build(model, {layer.name for layer in int8_layers(model)})
     assert "QuantizeLinear" not in {node.op_type for node in nothing.graph.node}
     np.testing.assert_allclose(descriptors_of(nothing, pixels), expected, atol=1e-6)
 
@@ -242,7 +240,7 @@ def test_a_second_step_removes_nearly_all_error_of_the_input(exported):
     expected = F.conv2d(torch.from_numpy(values), torch.from_numpy(rounded)).numpy()
     errors = []
     for fine in ((), ("conv",)):
-        result = quantised(model, {"r": float(values.max()) / 127}, two_step_layers=fine)
+        result = Form("int8", {"r": Range(float(values.max()))}, two_step_layers=fine, signed=True).build(model)
         onnx.checker.check_model(result, full_check=True)
         session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
         errors.append(np.abs(session.run(None, {"x": values})[0] - expected).max())
@@ -251,8 +249,7 @@ def test_a_second_step_removes_nearly_all_error_of_the_input(exported):
 
 def test_residuals_can_stay_in_float32(exported):
     model = read_graph(exported)
-    tensors = [tensor for layer in int8_layers(model) for tensor in layer.tensors]
-    result = quantised(model, scales(collect(model, tensors, _pixels(4)), "minmax"), float_residuals=True)
+    result = form_of(model, "float residuals", measured(model, _pixels(4))).build(model)
     makers = {name: node for node in result.graph.node for name in node.output}
     constants = {tensor.name for tensor in result.graph.initializer}
     adders = [node for node in result.graph.node if node.op_type == "Add" and not constants & set(node.input)]
@@ -269,14 +266,15 @@ def test_more_accurate_forms_are_tried_only_if_targets_are_missed(lenient, model
     monkeypatch.setattr("rrid_calib.forms.MEAN_TARGET", 0.99999999)
     monkeypatch.setattr("rrid_calib.forms.LARGEST_SHARE", 0.0)
     chosen = calibrate(model_path, dataset, easy).calibration
-    assert (chosen.form, chosen.floating) == ("float residuals", ())
+    assert (chosen.form, chosen.floating) == (chosen.cpu_form, chosen.cpu_floating) == ("float residuals", ())
 
 
-def test_weight_sizes_count_the_weights_of_convolutions(exported):
+def test_weight_sizes_count_the_weights_of_layers(exported):
     sizes = weight_sizes(read_graph(exported))
-    assert sum(sizes.values()) == sum(
-        np.prod(tensor.dims) for tensor in read_graph(exported).graph.initializer if len(tensor.dims) == 4
-    )
+    shapes = [tuple(tensor.dims) for tensor in read_graph(exported).graph.initializer]
+    weights = [shape for shape in shapes if len(shape) == 4 or (len(shape) == 3 and min(shape) > 1)]
+    assert len(weights) == 20 + 3
+    assert sum(sizes.values()) == sum(np.prod(shape) for shape in weights)
     assert max(sizes.values()) == 256 * 256 * 9
 
 
@@ -355,7 +353,7 @@ def test_calibrate_command_writes_model_listing_and_report(lenient, model_path, 
     assert facts["model"] == str(path)
     assert facts["size_share"] == path.stat().st_size / model_path.stat().st_size <= 0.31
     assert {item["method"] for item in facts["compared"]} == set(METHODS)
-    in_form = [item for item in facts["compared"] if item["form"] == facts["form"]]
+    in_form = [item for item in facts["compared"] if item["form"] == facts["form"] and item["signed"]]
     assert facts["method"] == max(in_form, key=lambda item: item["mean_cosine"])["method"]
     spec = read_spec(path)
     assert (spec.precision, spec.fingerprint) == ("int8", read_spec(model_path).fingerprint)
@@ -369,6 +367,17 @@ def test_calibrate_command_writes_model_listing_and_report(lenient, model_path, 
     assert written["arithmetic"] == "int8"
     assert written["sample"] == listing["check"] == facts["check"]
     assert (written["sample"]["crops"], written["sample"]["people"], written["sample"]["queries"]) == (24, 4, 24)
+    cpu = model_path.with_name("rrid.cpu.int8.onnx")
+    assert facts["cpu"]["model"] == str(cpu)
+    assert json.loads(model_path.with_name("rrid.cpu.int8.onnx.parity.json").read_text())["arithmetic"] == "int8"
+    assert read_spec(cpu) == spec
+    assert not model_path.with_name("rrid.cpu.calibration.json").exists()
+    for line in (path, cpu):
+        _check_runtimes(line, model_path)
+
+
+def _check_runtimes(path, model_path):
+    """Compare an int8 file in both runtimes with each other, and with the float32 file."""
     pixels = _pixels(9)
     with open_engine(path, "onnxruntime") as one, open_engine(path, "openvino") as two:
         assert {one.arithmetic, two.arithmetic} == {"int8"}
@@ -381,10 +390,10 @@ def test_calibrate_command_writes_model_listing_and_report(lenient, model_path, 
 
 
 def test_the_same_seed_gives_the_same_model(lenient, model_path, dataset, tmp_path):
-    one = calibrate(model_path, dataset, SETTINGS, output=tmp_path / "one.onnx").model.read_bytes()
-    assert calibrate(model_path, dataset, SETTINGS, output=tmp_path / "two.onnx").model.read_bytes() == one
+    one = calibrate(model_path, dataset, SETTINGS, output=tmp_path / "one.onnx").portable.model.read_bytes()
+    assert calibrate(model_path, dataset, SETTINGS, output=tmp_path / "two.onnx").portable.model.read_bytes() == one
     other = dataclasses.replace(SETTINGS, seed=1)
-    assert calibrate(model_path, dataset, other, output=tmp_path / "three.onnx").model.read_bytes() != one
+    assert calibrate(model_path, dataset, other, output=tmp_path / "three.onnx").portable.model.read_bytes() != one
 
 
 def test_costliest_layers_are_left_in_float32(lenient, model_path, dataset):
@@ -395,7 +404,7 @@ def test_costliest_layers_are_left_in_float32(lenient, model_path, dataset):
     nodes = onnx.load(model_path.with_name("rrid.int8.onnx")).graph.node
     makers = {name: node.op_type for node in nodes for name in node.output}
     for node in nodes:
-        if node.op_type == "Conv":
+        if node.op_type in ("Conv", "MatMul"):
             assert (makers.get(node.input[1]) == "DequantizeLinear") == (node.name not in chosen.floating)
 
 
@@ -405,7 +414,7 @@ def test_layers_left_in_float32_never_make_the_file_large(lenient, monkeypatch, 
     )  # out of reach: as many as fit are tried
     result = calibrate(model_path, dataset, settings)
     assert result.calibration.floating
-    assert result.model.stat().st_size < 0.31 * model_path.stat().st_size
+    assert result.portable.model.stat().st_size < 0.31 * model_path.stat().st_size
 
 
 def test_a_model_that_fails_parity_is_not_written(monkeypatch, model_path, dataset):
@@ -429,7 +438,7 @@ def test_export_calibrates_and_compares_with_pytorch(lenient, exported, smallest
     assert outcome.code == 0, outcome
     assert "parity with torch cpu fp32" in outcome.out
     assert "no TensorRT engine was built" in outcome.err
-    assert (tmp_path / "m" / "rrid.int8.onnx").is_file()
+    assert all((tmp_path / "m" / name).is_file() for name in ("rrid.int8.onnx", "rrid.cpu.int8.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -453,13 +462,13 @@ def test_commands_refuse_wrong_options_and_files(model_path, tiny_export, datase
 
 
 def test_an_int8_model_is_not_calibrated_again(lenient, model_path, dataset):
-    done = calibrate(model_path, dataset, SETTINGS).model
+    done = calibrate(model_path, dataset, SETTINGS).portable.model
     refused(rrid_edge("calibrate", done, "--images", dataset), 2, "precision int8", "calibrate the float32 file")
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_missing_scale_is_named_in_one_line(lenient, model_path, tiny_export, dataset, tmp_path, runtime):
-    path = calibrate(model_path, dataset, SETTINGS).model
+    path = calibrate(model_path, dataset, SETTINGS).portable.model
     model = onnx.load(path)
     step = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale"))
     model.graph.initializer.remove(step)
@@ -474,6 +483,7 @@ def test_models_of_one_folder_keep_their_own_listings_and_reports(lenient, model
     for name in ("person.v2", "person.v3"):
         source = shutil.copyfile(model_path, tmp_path / f"{name}.onnx")
         result = calibrate(source, dataset, SETTINGS)
-        assert result.model == tmp_path / f"{name}.int8.onnx"
+        assert result.portable.model == tmp_path / f"{name}.int8.onnx"
+        assert result.cpu.model == tmp_path / f"{name}.cpu.int8.onnx"
         assert result.listing == tmp_path / f"{name}.calibration.json"
-        assert result.report == tmp_path / f"{name}.int8.onnx.parity.json"
+        assert result.portable.report == tmp_path / f"{name}.int8.onnx.parity.json"

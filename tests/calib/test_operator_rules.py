@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
 
 import numpy as np
 import onnx
@@ -12,14 +11,17 @@ import pytest
 from onnx import numpy_helper
 
 from rrid_calib.calibrate import calibrate
-from rrid_calib.graph import int8_layers, quantised, read_graph
+from rrid_calib.layers import int8_layers, read_graph
 from rrid_calib.settings import CalibrationSettings
 from rrid_edge.errors import CheckFailedError, ModelFileError
 from rrid_edge.machine.rtx import RTX_MODULES
 from rrid_edge.model.onnx_graph import TYPES, parse_graph
+from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.operator_rules import breaches, check_operators
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx import check_onnx
+from support.int8 import FORMS as INT8_FORMS
+from support.int8 import form_of, made_up
 from support.networks import narrow_source
 from support.onnx_models import save_changed_model
 from support.pictures import save_crops
@@ -38,14 +40,9 @@ def test_every_convolution_names_the_shape_of_its_kernel(exported, named):
         kept = [item for item in node.attribute if named or node.op_type != "Conv" or item.name != "kernel_shape"]
         del node.attribute[:]
         node.attribute.extend(kept)
-    layers = int8_layers(model)
-    steps = dict.fromkeys([tensor for layer in layers for tensor in layer.tensors], 0.1)
-    heads = [layer.name for layer in layers if layer.head]
-    for result in (
-        quantised(model, steps),
-        quantised(model, steps, two_step_layers=heads),
-        quantised(model, steps, [layers[0].name], heads, float_residuals=True),
-    ):
+    first = int8_layers(model)[0].name
+    for name, float_layers in (("int8", ()), ("fine head", ()), ("float residuals", [first])):
+        result = form_of(model, name, made_up(model)).build(model, float_layers)
         weights = {tensor.name: tensor.dims for tensor in result.graph.initializer}
         stored = {node.output[0]: weights[node.input[0]] for node in result.graph.node if node.input[0] in weights}
         kernels = {
@@ -53,7 +50,7 @@ def test_every_convolution_names_the_shape_of_its_kernel(exported, named):
             for node in result.graph.node
             if node.op_type == "Conv"
         }
-        assert len(kernels) >= 20 + 3
+        assert len(kernels) == 20
         assert all(kernel == shape[2:] for kernel, shape in kernels.values())
 
 
@@ -64,15 +61,9 @@ FORMS = ["rrid.onnx", "rrid.fp16.onnx", "int8", "fine head", "float residuals", 
 def forms(narrow_export):
     """Each form of the network, serialised."""
     model = read_graph(narrow_export / "rrid.onnx")
-    layers = int8_layers(model)
-    steps = dict.fromkeys([tensor for layer in layers for tensor in layer.tensors], 0.1)
-    heads = [layer.name for layer in layers if layer.head]
-    made = {
-        "int8": quantised(model, steps),
-        "fine head": quantised(model, steps, two_step_layers=heads),
-        "float residuals": quantised(model, steps, two_step_layers=heads, float_residuals=True),
-        "float layers": quantised(model, steps, [layer.name for layer in layers[:5]], heads),
-    }
+    made = {name: form_of(model, name, made_up(model)).build(model) for name in INT8_FORMS}
+    costly = [layer.name for layer in int8_layers(model)[:5]]
+    made["float layers"] = form_of(model, "fine head", made_up(model)).build(model, costly)
     contents = {name: result.SerializeToString() for name, result in made.items()}
     return contents | {name: (narrow_export / name).read_bytes() for name in FORMS[:2]}
 
@@ -129,7 +120,7 @@ def _initialiser(graph, name):
 
 
 def _drop_kernel_shape(graph):
-    node = next(node for node in graph.node if node.op_type == "Conv" and node.name == "node_matmul")
+    node = next(node for node in graph.node if node.op_type == "Conv" and node.name == "node_conv2d")
     kept = [item for item in node.attribute if item.name != "kernel_shape"]
     del node.attribute[:]
     node.attribute.extend(kept)
@@ -228,7 +219,7 @@ ALL, OLD, KERNELS = "TensorRT 8.6 to 11 refuse", "TensorRT 8.6 refuses", "Tensor
 UNPROMISED = "TensorRT 8.6 does not promise"
 NONE = np.float32(0)
 FAULTS = {
-    "no kernel shape": ("int8", _drop_kernel_shape, r"node_matmul' \(Conv\) names no kernel_shape", KERNELS),
+    "no kernel shape": ("int8", _drop_kernel_shape, r"node_conv2d' \(Conv\) names no kernel_shape", KERNELS),
     "uint8 turned": ("rrid.onnx", _turn_uint8, r"node_permute' \(Transpose\) takes uint8 \(images\)", ALL),
     "mixed floats": ("rrid.onnx", _half_scale, r"node_mul' \(Mul\) mixes float16 and float32", ALL),
     "mixed floats in fp16": ("rrid.fp16.onnx", _half_scale, r"node_mul' \(Mul\) mixes float16", ALL),
@@ -309,10 +300,15 @@ def test_local_functions_are_refused(forms):
 def test_calibration_writes_no_file_that_breaks_a_rule(exported, tmp_path, monkeypatch):
     """The rules run over the finished file, before it gets its name."""
     save_crops(tmp_path / "crops", 16)
-    shutil.copy(exported, tmp_path / "rrid.onnx")
+    model = onnx.load(exported)
+    for node in [node for node in model.graph.node if node.op_type == "Conv"][:3]:
+        kept = [item for item in node.attribute if item.name != "kernel_shape"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    save_changed_model(tmp_path / "rrid.onnx", model, read_spec(exported))
     monkeypatch.setattr("rrid_calib.graph.name_kernels", lambda _graph: None)
     settings = CalibrationSettings(count=8, measured=8, method="minmax", rounding="nearest", float_layers=0)
-    with pytest.raises(CheckFailedError, match=r"node 'node_matmul' \(Conv\) names no kernel_shape") as caught:
+    with pytest.raises(CheckFailedError, match=r"node 'node_conv2d' \(Conv\) names no kernel_shape") as caught:
         calibrate(tmp_path / "rrid.onnx", tmp_path / "crops", settings)
     assert "TensorRT 8.6 and 10.0 to 10.3 refuse it), and 2 more; nothing was written" in caught.value.message
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["rrid.onnx"]

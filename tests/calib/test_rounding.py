@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rrid_calib.graph import Layer, quantised, read_graph
-from rrid_calib.ranges import collect, descriptors_of, scales
+from rrid_calib.layers import Layer, int8_layers, read_graph
+from rrid_calib.ranges import collect, descriptors_of, ranges_of
 from rrid_calib.rounding import SecondMoments, compensated, empty_moments, rounded_weights
 from rrid_calib.weights import LARGEST, quantised_weights, weight_steps
 from rrid_edge.parity.agreement import row_cosines
+from support.int8 import form_of
 from support.networks import TINY
 
 
@@ -156,19 +157,16 @@ def test_compensation_reduces_the_error_of_a_network(narrow_export):
     histograms = collect(
         model, {layer.source for layer in moments._layers} | _residuals(model), pixels[:48], watch=moments.add
     )
-    steps, rounded = scales(histograms, "minmax"), rounded_weights(model, moments)
+    ranges, rounded = ranges_of(histograms, "minmax"), rounded_weights(model, moments)
     assert len(rounded) == 23
     expected = descriptors_of(model, pixels[48:])
-    heads = [layer.name for layer in moments._layers if layer.head]
 
     def lost(weights):
-        found = quantised(model, steps, (), heads, float_residuals=True, rounded=weights)
+        found = form_of(model, "float residuals", ranges, weights=weights).build(model)
         return 1 - row_cosines(expected, descriptors_of(found, pixels[48:])).mean()
 
-    assert lost(rounded) < 0.7 * lost(None)
+    assert lost(rounded) < 0.7 * lost({})
 
 
 def _residuals(model):
-    from rrid_calib.graph import int8_layers
-
     return {layer.residual for layer in int8_layers(model)} - {None}

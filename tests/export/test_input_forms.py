@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from rrid_calib.graph import int8_layers, quantised, read_graph
-from rrid_calib.ranges import collect, descriptors_of, scales
+from rrid_calib.graph import Form
+from rrid_calib.layers import read_graph
+from rrid_calib.ranges import descriptors_of
 from rrid_edge.engines import open_engine
 from rrid_edge.errors import UsageError
 from rrid_edge.model.onnx_header import read_spec
@@ -19,6 +20,7 @@ from rrid_edge.parity.agreement import row_cosines
 from rrid_export import mistakes
 from rrid_export.pipeline import ExportSettings
 from support.commands import refused, rrid_edge
+from support.int8 import measured, tensors_of
 from support.networks import TINY
 
 
@@ -61,14 +63,13 @@ def test_parity_covers_planes(planes_export, tmp_path):
 
 
 def test_int8_is_calibrated_with_planes(planes_export, narrow_export):
-    images, steps, descriptors = _images(2), [], []
+    images, limits, descriptors = _images(2), [], []
     for path in (narrow_export / "rrid.onnx", planes_export / "rrid.nchw.onnx"):
         model = read_graph(path)
-        tensors = [tensor for layer in int8_layers(model) for tensor in layer.tensors]
-        found = scales(collect(model, tensors, images), "minmax")
-        steps.append([found[tensor] for tensor in tensors])
-        descriptors.append(descriptors_of(quantised(model, found), images))
-    assert steps[1] == pytest.approx(steps[0], rel=1e-6)
+        found = measured(model, images)
+        limits.append([found[tensor].limit for tensor in tensors_of(model)])
+        descriptors.append(descriptors_of(Form("int8", found).build(model), images))
+    assert limits[1] == pytest.approx(limits[0], rel=1e-6)
     assert row_cosines(*descriptors).min() > 0.999999
 
 

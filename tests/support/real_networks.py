@@ -11,8 +11,7 @@ import onnx
 import torch
 from onnx import TensorProto
 
-from rrid_calib.forms import Form
-from rrid_calib.graph import int8_layers, read_graph
+from rrid_calib.layers import int8_layers, read_graph
 from rrid_edge.engines.tensorrt.log import make_logger
 from rrid_edge.model.engine_sidecar import Products
 from rrid_edge.model.onnx_header import read_spec
@@ -25,9 +24,8 @@ from rrid_export.tensorrt.network import parse_network
 from rrid_export.tensorrt.settings import BuildSettings
 from rrid_train.model import RRID
 from rrid_train.settings import ModelConfig
+from support.int8 import FORMS, form_of, made_up
 
-FORMS = ("int8", "fine head", "float residuals")
-"""All forms of an int8 model: docs/decisions/int8-graph.md."""
 _DTYPES = {
     TensorProto.FLOAT: "FLOAT",
     TensorProto.FLOAT16: "HALF",
@@ -54,13 +52,11 @@ def int8_models(fp32: Path) -> Iterator[tuple[str, Any, ModelSpec]]:
     """Name, model and spec of every int8 form. Ranges are made up: no crop is needed to parse and build."""
     model, spec = read_graph(fp32), read_spec(fp32).with_precision("int8")
     layers = int8_layers(model)
-    scales = {tensor: 0.05 for layer in layers for tensor in layer.tensors}
-    heads = tuple(layer.name for layer in layers if layer.head)
+    ranges = made_up(model, 6.35)
     for name in FORMS:
-        form = Form(name, scales, {}, () if name == "int8" else heads, float_residuals=name == "float residuals")
-        yield name, form.build(model, ()), spec
+        yield name, form_of(model, name, ranges).build(model), spec
     costly = (layers[0].name, layers[-1].name)
-    yield "int8 with float layers", Form("int8", scales, {}).build(model, costly), spec
+    yield "int8 with float layers", form_of(model, "int8", ranges).build(model, costly), spec
 
 
 def write_model(path: Path, model: Any, spec: ModelSpec) -> Path:
@@ -72,9 +68,17 @@ def write_model(path: Path, model: Any, spec: ModelSpec) -> Path:
 def expected_products(path: Path, precision: str) -> Products:
     """Count convolutions and matrix products of an ONNX file by hand, by the type of their input."""
     model = onnx.load(path, load_external_data=False)
-    producers = {name: node.op_type for node in model.graph.node for name in node.output}
+    producers = {name: node for node in model.graph.node for name in node.output}
+
+    def fed_by(name: str) -> str:
+        """Return the operator that makes a tensor, before any MaxPool: it passes int8 on."""
+        node = producers.get(name)
+        if node is None:
+            return ""
+        return fed_by(node.input[0]) if node.op_type == "MaxPool" else node.op_type
+
     products = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm")]
-    fed = sum(producers.get(node.input[0]) == "DequantizeLinear" for node in products)
+    fed = sum(fed_by(node.input[0]) == "DequantizeLinear" for node in products)
     rest = len(products) - fed
     return Products(half=rest, int8=0, single=0, other=0) if precision == "fp16" else Products(0, fed, rest, 0)
 

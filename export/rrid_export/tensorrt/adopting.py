@@ -26,7 +26,7 @@ from rrid_edge.parity.check import ParityReport, are_unit_lengths, check_parity
 from rrid_edge.parity.reference import Reference, computed_reference, open_exact, read_crops
 from rrid_export.drawn import drawn_patterns
 from rrid_export.tensorrt.folders import is_beside
-from rrid_export.tensorrt.nodes import read_node_names
+from rrid_export.tensorrt.nodes import read_node_names, refuse_file_for_cpus
 from rrid_export.tensorrt.proof import check_precision, check_tail, count_layers, inspect_engine
 
 _UNKNOWN = PrecisionProof(0, 0, 0, 0)
@@ -100,6 +100,7 @@ def adopt_plan(plan_path: Path, onnx_path: Path, settings: AdoptSettings | None 
     """
     settings = settings or AdoptSettings()
     spec = read_checked_spec(onnx_path)
+    refuse_file_for_cpus(onnx_path)
     _check_names(plan_path, spec, replace=settings.replace)
     content = _read(plan_path)
     cuda = Cuda()  # first: without a GPU, TensorRT crashes the process

@@ -36,7 +36,7 @@ from rrid_export.tensorrt.folders import check_folders, is_beside
 from rrid_export.tensorrt.information import layers_of_log
 from rrid_export.tensorrt.network import configure, parse_network
 from rrid_export.tensorrt.network_types import count_network
-from rrid_export.tensorrt.nodes import NodeNames, read_node_names
+from rrid_export.tensorrt.nodes import NodeNames, read_node_names, refuse_file_for_cpus
 from rrid_export.tensorrt.progress import BuildProgress, watch_trt10_11
 from rrid_export.tensorrt.proof import check_precision, check_tail, count_layers, inspect_engine
 from rrid_export.tensorrt.rtx import gpu_is_here, set_target_rtx, target_machine
@@ -79,6 +79,7 @@ def build_engine(
     """
     settings = settings or BuildSettings()
     spec = read_checked_spec(onnx_path)
+    refuse_file_for_cpus(onnx_path)
     if settings.precision not in (None, spec.precision):
         raise UsageError(
             f"{printable(onnx_path)}: this model is stored in {spec.precision}, and an engine takes its precision from "

@@ -54,6 +54,8 @@ def _check_tail(trt: ModuleType, network: trt.INetworkDefinition, products: tupl
 
 def _type_of_product(trt: ModuleType, layer: trt.ILayer, producers: Mapping[str, trt.ILayer]) -> str:
     source = producers.get(layer.get_input(0).name)
+    while source is not None and source.type == trt.LayerType.POOLING:  # of maxima: it passes int8 on
+        source = producers.get(source.get_input(0).name)
     fed = source is not None and source.type == trt.LayerType.DEQUANTIZE
     return "int8" if fed else _type_of(trt, layer)
 

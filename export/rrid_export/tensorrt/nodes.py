@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from rrid_edge.errors import UsageError, printable
+from rrid_edge.model.names import portable_onnx_path
 from rrid_edge.model.onnx_graph import GraphNode, read_graph
 from rrid_edge.model.spec import OUTPUT_NAME
 
@@ -21,7 +23,8 @@ class NodeNames:
 
     Attributes:
         products: convolutions and matrix products.
-        quantised: those of them whose input comes from a DequantizeLinear: they compute in int8.
+        quantised: those of them whose input comes from a DequantizeLinear, with or without a MaxPool after it: they
+            compute in int8.
         tail: nodes between the last products (or the last cast) and the output; the L2 norm is among them.
     """
 
@@ -52,9 +55,30 @@ def read_node_names(path: Path) -> NodeNames:
     )
 
 
+def refuse_file_for_cpus(path: Path) -> None:
+    """Refuse an int8 file whose activations are uint8.
+
+    Raises:
+        UsageError: the file is for CPUs. Some parsers of TensorRT read it, and would clip activations at half their
+            range.
+        ModelFileError: the file is not ONNX, or damaged.
+    """
+    graph = read_graph(path)
+    for node in graph.nodes:
+        zero = graph.constants.get(node.inputs[2]) if node.operator == "QuantizeLinear" and node.inputs[2:] else None
+        if zero is not None and zero.dtype == "uint8":
+            raise UsageError(
+                f"{printable(path)}: this int8 file is for CPUs (its activations are uint8), expected int8, which "
+                f"TensorRT reads; give {printable(portable_onnx_path(path).name)}, which calibration wrote beside it",
+                parameter="model",
+            )
+
+
 def _source(node: GraphNode, producers: Mapping[str, GraphNode]) -> str:
-    """Operator that computes the node's first input; empty if none does."""
+    """Operator that computes the node's first input, before any MaxPool, which passes int8 on; empty if none does."""
     found = producers.get(node.inputs[0]) if node.inputs else None
+    while found is not None and found.operator == "MaxPool":
+        found = producers.get(found.inputs[0])
     return found.operator if found else ""
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rrid_edge.engines.base import BatchEngine, model_input
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable, unforeseen
 from rrid_edge.machine.advice import import_failure
-from rrid_edge.machine.processor import threads_for
+from rrid_edge.machine.processor import sums_int8_in_32_bits, threads_for
 from rrid_edge.model.spec import FLOAT32_NCHW, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
 from rrid_edge.model.weights import read_checked_spec
 
@@ -34,10 +34,7 @@ class OnnxRuntimeEngine(BatchEngine):
 
     def __init__(self, path: Path, *, threads: int = 0, max_batch: int = 32) -> None:
         spec = read_checked_spec(path)
-        runtime = import_onnxruntime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads_for(threads)
-        options.log_severity_level = 4  # errors are raised; the runtime would print them too, in colour
+        options = _options(threads)
         self._file, self._session = path, open_session(path, options, ["CPUExecutionProvider"], enable_fallback=0)
         super().__init__(spec, f"onnxruntime CPU {spec.precision}", max_batch, path=path)
 
@@ -65,10 +62,7 @@ class MemorySession:
 
     def __init__(self, content: bytes) -> None:
         runtime = import_onnxruntime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads_for(0)
-        options.log_severity_level = 4
-        self._session: Any = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._session: Any = runtime.InferenceSession(content, _options(0), providers=["CPUExecutionProvider"])
         kinds = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
         self._form = FLOAT32_NCHW if kinds[INPUT_NAME] == "tensor(float)" else UINT8_NHWC
 
@@ -92,6 +86,16 @@ class MemorySession:
         """Descriptors float32 (N, D) of images uint8 (N, height, width, 3), in batches of ``batch``."""
         batches = (images[start : start + batch] for start in range(0, len(images), batch))
         return np.concatenate([self.values([OUTPUT_NAME], pixels, constants)[0] for pixels in batches])
+
+
+def _options(threads: int) -> Any:  # noqa: ANN401 - the package has no types
+    options = import_onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads_for(threads)
+    options.log_severity_level = 4  # errors are raised; the runtime would print them too, in colour
+    if not sums_int8_in_32_bits():
+        # int8 files then compute in float32 with rounded values: exact, and no slower than the runtime's int8 here.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
 
 
 def import_onnxruntime(extra: str = "cpu") -> Any:  # noqa: ANN401 - the package has no types

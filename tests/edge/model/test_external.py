@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from rrid_calib.graph import read_graph
+from rrid_calib.layers import read_graph
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ModelFileError

@@ -75,6 +75,7 @@ def test_names_equal_the_table_in_the_docstring():
         names.goldens_path(engine),
         names.calibration_path(engine),
         names.onnx_beside(engine),
+        names.cpu_onnx_path(names.onnx_beside(engine)),
         names.engine_path(names.onnx_beside(engine), "fp16"),
         names.engine_path(names.onnx_beside(engine), "fp16", rtx=True),
         names.thresholds_path(engine),
@@ -117,6 +118,28 @@ def test_both_forms_of_input_lie_in_one_folder():
     assert names.onnx_beside(engine) == planes[1]
     assert names.thresholds_path(engine) == names.thresholds_path(M / "rrid.fp16.engine")
     assert names.parity_report_path(planes[0]) == M / "rrid.nchw.onnx.parity.json"
+
+
+@pytest.mark.parametrize("form", ["", ".nchw"])
+def test_the_int8_file_for_cpus_shares_goldens_thresholds_and_calibration(form):
+    every = M / f"rrid{form}.int8.onnx"
+    cpu = names.cpu_onnx_path(every)
+    assert cpu == M / f"rrid{form}.cpu.int8.onnx"
+    assert names.portable_onnx_path(cpu) == names.portable_onnx_path(every) == every
+    assert names.stem_of(cpu) == "rrid"
+    assert names.calibration_path(cpu) == names.calibration_path(every) == M / f"rrid{form}.calibration.json"
+    assert names.goldens_path(cpu) == M / "rrid.goldens.npz"
+    assert names.thresholds_path(cpu) == M / "rrid.int8.thresholds.json"
+    assert names.onnx_beside(cpu, "fp32") == M / f"rrid{form}.onnx"
+    assert names.parity_report_path(cpu) == M / f"rrid{form}.cpu.int8.onnx.parity.json"
+    known = names.preferred_names()
+    assert known.index(cpu.name) == known.index(every.name) - 1
+
+
+def test_cpu_is_part_of_the_stem_of_other_files():
+    assert names.stem_of(M / "my.cpu.onnx") == "my.cpu"
+    assert names.stem_of(M / "my.cpu.fp16.onnx") == "my.cpu"
+    assert names.cpu_onnx_path(M / "my.onnx") == M / "my.cpu.int8.onnx"
 
 
 def test_every_model_file_has_its_own_report_and_sidecar():

@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from rrid_calib.graph import int8_layers, quantised, read_graph
+from rrid_calib.layers import read_graph
 from rrid_edge.machine.rtx import RTX_MODULES
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.onnx_header import read_spec
@@ -16,6 +16,7 @@ from rrid_edge.model.spec import FLOAT32_NCHW
 from rrid_edge.model.weights import contract_file
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
+from support.int8 import form_of, made_up
 
 pytestmark = pytest.mark.skipif(
     not any(importlib.util.find_spec(name) for name in RTX_MODULES), reason="needs the extra gpu-proof (x86-64)"
@@ -27,9 +28,7 @@ def test_the_real_builder_builds_planes(planes_export, tmp_path, precision):
     path = planes_export / "rrid.nchw.onnx"
     if precision == "int8":
         model = read_graph(path)
-        layers = int8_layers(model)
-        steps = dict.fromkeys([tensor for layer in layers for tensor in layer.tensors], 0.1)
-        content = quantised(model, steps).SerializeToString()
+        content = form_of(model, "int8", made_up(model)).build(model).SerializeToString()
         path = tmp_path / "rrid.nchw.int8.onnx"
         spec = read_spec(planes_export / "rrid.nchw.onnx").with_precision("int8")
         path.write_bytes(contract_file(content, spec))
