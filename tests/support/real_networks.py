@@ -66,7 +66,10 @@ def write_model(path: Path, model: Any, spec: ModelSpec) -> Path:
 
 
 def expected_products(path: Path, precision: str) -> Products:
-    """Count convolutions and matrix products of an ONNX file by hand, by the type of their input."""
+    """Count convolutions and matrix products of an ONNX file by hand, by the type of their input.
+
+    Two products with the same weights, which both steps of a fine head are, become one layer of the engine.
+    """
     model = onnx.load(path, load_external_data=False)
     producers = {name: node for node in model.graph.node for name in node.output}
 
@@ -77,7 +80,8 @@ def expected_products(path: Path, precision: str) -> Products:
             return ""
         return fed_by(node.input[0]) if node.op_type == "MaxPool" else node.op_type
 
-    products = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm")]
+    nodes = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm")]
+    products = list({node.input[1]: node for node in nodes}.values())
     fed = sum(fed_by(node.input[0]) == "DequantizeLinear" for node in products)
     rest = len(products) - fed
     return Products(half=rest, int8=0, single=0, other=0) if precision == "fp16" else Products(0, fed, rest, 0)
