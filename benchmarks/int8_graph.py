@@ -24,7 +24,7 @@ import onnxruntime
 import openvino
 from numpy.typing import NDArray
 
-from common import table_row
+from common import table_row, watched
 from rrid_calib.crops import choose_check, find_crops, read_crops
 from rrid_calib.forms import MethodResult
 from rrid_calib.graph import Form
@@ -164,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)
