@@ -101,6 +101,7 @@ onnx_of() {
   for file in "$OUT"/models/*.onnx; do
     case $file in
       *.fp16.onnx) [ "$1" = fp16 ] && echo "$file" && return ;;
+      *.cpu.int8.onnx) ;; # TensorRT does not read it
       *.int8.onnx) [ "$1" = int8 ] && echo "$file" && return ;;
       *) [ "$1" = fp32 ] && [ -f "$file" ] && echo "$file" && return ;;
     esac
