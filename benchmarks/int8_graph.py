@@ -67,7 +67,7 @@ def nncf_graph(python: str, source: Path, pixels: Pixels, folder: Path) -> tuple
     """NNCF's graph of the model, made by another environment: its name with the version, and the file."""
     crops, path = folder / "crops.npy", folder / "nncf.xml"
     np.save(crops, pixels)
-    command = [python, "-c", _NNCF, source, crops, path]
+    command = [python, "-c", _NNCF, str(source), str(crops), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the caller's choice
     if done.returncode:
         sys.exit(f"NNCF does not run in {python}: {done.stderr.strip().splitlines()[-1]}")
