@@ -25,6 +25,7 @@ from rrid_edge.gallery.base import (
     SearchResult,
     Verification,
 )
+from rrid_edge.gallery.summary import RowSummary
 from rrid_edge.model.spec import ModelSpec
 
 _Result = TypeVar("_Result")
@@ -73,6 +74,15 @@ class ApproximateMoment(Protocol):
         self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
     ) -> SearchResult:
         """Like :meth:`Moment.search`, from the candidates of the store's index: rows may be missed."""
+        ...
+
+
+@runtime_checkable
+class SummarizedMoment(Protocol):
+    """A moment that can tell what its rows hold without reading them one by one."""
+
+    def summary(self) -> RowSummary:
+        """What all live rows tell, in numbers."""
         ...
 
 

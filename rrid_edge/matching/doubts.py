@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -11,7 +10,8 @@ import numpy as np
 from rrid_edge.crops.times import format_time
 from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import printable
-from rrid_edge.gallery.contract import Moment
+from rrid_edge.gallery.contract import Moment, SummarizedMoment
+from rrid_edge.gallery.summary import RowSummary
 
 _MOST_NAMES: Final = 20
 """Cameras and sources that a line names."""
@@ -37,23 +37,21 @@ def unlike_images(query: Query, least_likeness: float) -> tuple[str, ...]:
 
 def nothing_passes(moment: Moment) -> str:
     """A line for filters that let no crop pass: the cameras, times, frames and sources of the gallery."""
-    rows = moment.rows()
-    if not rows:
+    found = moment.summary() if isinstance(moment, SummarizedMoment) else RowSummary.of(moment.rows())
+    if not found.rows:
         return "the gallery has no crops"
-    facts = [f"cameras {_counted(row.camera for row in rows)}"]
-    times = [row.time for row in rows if row.time is not None]
-    frames = [row.frame for row in rows if row.frame is not None]
-    facts.append(f"times {format_time(min(times))} to {format_time(max(times))}" if times else "no times")
-    facts += [f"frames {min(frames)} to {max(frames)}"] if frames else []
-    facts.append(f"sources {_counted(row.source for row in rows)}")
-    return f"no crop passes the filters; the gallery's {len(rows)} crops have {'; '.join(facts)}"
+    facts = [f"cameras {_counted(found.cameras)}"]
+    times = None if found.times is None else " to ".join(map(format_time, found.times))
+    facts.append(f"times {times}" if times else "no times")
+    facts += [f"frames {found.frames[0]} to {found.frames[1]}"] if found.frames is not None else []
+    facts.append(f"sources {_counted(found.sources)}")
+    return f"no crop passes the filters; the gallery's {found.rows} crops have {'; '.join(facts)}"
 
 
-def _counted(names: Iterable[str | None]) -> str:
+def _counted(counts: Mapping[str, int] | Mapping[str | None, int]) -> str:
     """Names with their counts, the most frequent first; numbers in their order."""
-    counts = Counter(names)
-    unknown = counts.pop(None, 0)
     told = {name: count for name, count in counts.items() if name is not None}
+    unknown = sum(counts.values()) - sum(told.values())
     ordered = sorted(told, key=lambda name: (-told[name], not name.isdecimal(), len(name), name))
     shown = [f"{printable(name)} ({told[name]})" for name in ordered[:_MOST_NAMES]]
     shown += [f"{len(ordered) - _MOST_NAMES} more"] if len(ordered) > _MOST_NAMES else []

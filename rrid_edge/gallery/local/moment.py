@@ -19,6 +19,8 @@ from rrid_edge.gallery.local.database import translated
 from rrid_edge.gallery.local.search import Candidates, best_hits, find_candidates
 from rrid_edge.gallery.local.snapshot import Snapshot, State
 from rrid_edge.gallery.local.view import View
+from rrid_edge.gallery.shared import UNKNOWN
+from rrid_edge.gallery.summary import RowSummary
 
 
 class LocalMoment:
@@ -93,6 +95,12 @@ class LocalMoment:
         with self._reading() as (connection, state):
             columns = state.view(connection).columns
         return dict(_counted(columns.camera_names, columns.cameras))
+
+    def summary(self) -> RowSummary:
+        """What all live rows tell, from their columns."""
+        with self._reading() as (connection, state):
+            columns = state.view(connection).columns
+        return RowSummary(self.cameras(), self.sources(), _span(columns.times), _span(columns.frames))
 
     def search(
         self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None
@@ -194,6 +202,12 @@ def _live_slots(view: View, rows: Sequence[GalleryRow], generation: int) -> NDAr
     positions = np.minimum(np.searchsorted(view.slots, slots), len(view.slots) - 1)
     is_live = (view.slots[positions] == slots) & (view.columns.crcs[positions] == crcs)
     return np.where(is_live, slots, -1)
+
+
+def _span(values: NDArray[np.int64]) -> tuple[int, int] | None:
+    """The first and the last known value."""
+    known = values[values != UNKNOWN]
+    return (int(known.min()), int(known.max())) if len(known) else None
 
 
 def _counted(names: Sequence[str | None], codes: NDArray[np.int64]) -> list[tuple[str | None, int]]:

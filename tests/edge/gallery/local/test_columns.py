@@ -12,13 +12,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from rrid_edge.embedding.queries import Query
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.base import SearchFilter
-from rrid_edge.gallery.local import column_commit, column_file, maintenance, moment, search, snapshot
+from rrid_edge.gallery.local import catalogue, column_commit, column_file, maintenance, moment, schema, search, snapshot
 from rrid_edge.gallery.local.column_table import read_table
 from rrid_edge.gallery.local.facts import write_facts
 from rrid_edge.gallery.local.schema import Columns
 from rrid_edge.gallery.local.store import LocalGallery
+from rrid_edge.gallery.searching import SearchSettings, search_store
+from rrid_edge.gallery.summary import RowSummary
+from rrid_edge.matching import MatchSettings, match_all
 from support.columns import columns_by_slot, columns_of_catalogue, facts_of, is_followed
 from support.commands import refused, rrid_edge
 from support.galleries import SPEC, path_of, rows, vectors
@@ -115,6 +119,29 @@ def test_filters_by_columns_answer_as_rows_do(store, folder, no_catalogue):
         with LocalGallery(folder) as reader:
             found = {path_of(hit.row) for hit in reader.search(vectors(1), 100, wanted).hits[0]}
         assert found == {path_of(row) for row in store.rows() if wanted.passes(row)}
+
+
+def test_a_match_reads_only_the_rows_of_its_answer(store, folder, monkeypatch):
+    """Also if nothing passes the filters, and the warning tells what the rows hold."""
+    expected = RowSummary.of(store.rows())
+    read = []
+
+    def counted(*given):
+        read.append(given)
+        return schema.entry_of(*given)
+
+    monkeypatch.setattr(catalogue, "entry_of", counted)
+    query = Query(("q.jpg",), vectors(1))
+    with LocalGallery(folder) as reader:
+        (found,) = match_all(reader, [query], MatchSettings(3))
+        assert len(found.matches) == len(read) == 3
+        settings = MatchSettings(3, rows=SearchFilter(cameras=frozenset({"none"})))
+        assert match_all(reader, [query], settings)[0].warnings[0].startswith("no crop passes")
+        assert len(search_store(reader, vectors(1), SearchFilter(), SearchSettings(4))[0]) == 4
+        assert len(read) == 3 + 4
+        with reader.moment() as held:
+            assert held.summary() == expected
+    assert RowSummary.of([]).rows == 0
 
 
 @pytest.mark.parametrize(
