@@ -15,7 +15,7 @@ _PIECE = 1 << 16
 _PARALLEL = 1 << 20
 """Values from which a second thread pays: below, waking it takes longer than it saves."""
 _MOST_THREADS = 8
-_MAGNITUDE, _INFINITY = np.uint16(0x7FFF), 0x7C00
+_INFINITY, _NEGATIVE_INFINITY = 0x7C00, 0xFC00
 _SIGN_AND_SHIFTED = np.uint32(0x8FFFE000)
 _REBIAS = np.float32(2.0**112)
 """The exponent of float16 is biased by 15, that of float32 by 127."""
@@ -65,4 +65,5 @@ def _decode_part(stored: NDArray[np.generic], out: NDArray[np.float32]) -> None:
 
 
 def _is_finite(piece: NDArray[np.generic]) -> bool:
-    return int(np.bitwise_and(piece.view(np.uint16), _MAGNITUDE).max()) < _INFINITY
+    # The bits of infinity and NaN are the largest of each sign, as signed numbers and as unsigned ones.
+    return int(piece.view(np.int16).max()) < _INFINITY and int(piece.view(np.uint16).max()) < _NEGATIVE_INFINITY
