@@ -191,7 +191,13 @@ def test_start_up_is_broken_down(tmp_path):
     command = [sys.executable, str(FOLDER / "startup.py"), str(model), "--rows", "40", "--repetitions", "1"]
     done = subprocess.run([*command, "--folder", str(tmp_path / "gallery")], capture_output=True, text=True)
     assert done.returncode == 0, done
-    for stage in ("opening the engine", "comparing folder and index", "searching", "of the engine alone"):
+    for stage in (
+        "opening the engine",
+        "comparing folder and index",
+        "searching",
+        "of the engine alone",
+        "lean script",
+    ):
         assert stage in done.stdout
 
 
