@@ -32,6 +32,7 @@ from rrid_edge.errors import (
 from rrid_edge.gallery.bulk.embedding import BatchEmbedder, Job
 from rrid_edge.gallery.bulk.inputs import CropInput
 from rrid_edge.gallery.bulk.known import KnownFiles
+from rrid_edge.gallery.bulk.reaching import refuse_unreachable
 from rrid_edge.gallery.bulk.records import CROPS_PER_BATCH, BulkReport, BulkSettings, CropBatch, Outcome
 from rrid_edge.gallery.bulk.run import SILENT, Listener, Tally, planned, store_outcome, stored_rows
 from rrid_edge.gallery.bulk.tables import MTIME, PATH, SIZE, crops_of
@@ -280,6 +281,7 @@ def _joined(cluster: Cluster) -> Iterator[None]:
         if ray.is_initialized():
             yield
             return
+        refuse_unreachable(cluster.address)
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
             ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)

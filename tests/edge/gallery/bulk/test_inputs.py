@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import sys
 from datetime import datetime, timedelta, timezone
 
@@ -13,6 +14,7 @@ import pytest
 from rrid_edge.errors import FolderUnavailableError, ImageError, MissingDependencyError, UsageError
 from rrid_edge.gallery.bulk.inputs import open_input
 from rrid_edge.gallery.bulk.known import KnownFiles
+from rrid_edge.gallery.bulk.reaching import refuse_unreachable
 from rrid_edge.gallery.bulk.tables import crops_of, read_columns
 from support.galleries import path_of, rows
 from support.pictures import save_crops
@@ -192,6 +194,20 @@ def test_a_missing_pyarrow_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(MissingDependencyError, match=r"pip install 'rrid-edge\[ray\]'") as refusal:
         open_input(str(tmp_path / "t.parquet"))
     assert refusal.value.exit_code == 3
+
+
+def test_an_address_of_a_cluster_that_nobody_answers_is_refused_at_once():
+    for address in (None, "auto", "local"):
+        refuse_unreachable(address)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        refuse_unreachable(f"ray://127.0.0.1:{port}")
+        refuse_unreachable(f"127.0.0.1:{port}")
+    with pytest.raises(UsageError, match="no Ray cluster answers"):
+        refuse_unreachable(f"ray://127.0.0.1:{port}")
+    for text in ("head", "http://head:1", "head:0", "head:99999", "ray://head"):
+        with pytest.raises(UsageError, match="no address of a Ray cluster"):
+            refuse_unreachable(text)
 
 
 def test_known_files_are_found_by_path():
