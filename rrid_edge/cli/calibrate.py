@@ -15,10 +15,10 @@ from rrid_edge.cli.steps import say_files_left_out
 
 @app.command(
     epilog="Example: rrid-edge calibrate models/rrid.onnx --images data/market1501",
-    help="Write the int8 forms of a float32 ONNX model, with explicit Q/DQ nodes: NAME.cpu.int8.onnx for CPUs, and "
-    "NAME.int8.onnx for TensorRT and every other runtime. Ranges come from training crops; three ways to choose them "
-    "are compared. If accuracy needs it, the layers that lose most stay in float32. All crops of some people are kept "
-    "aside to verify the results.",
+    help="Write the int8 forms of a float32 ONNX model. NAME.cpu.int8.onnx is for CPUs, NAME.int8.onnx for TensorRT "
+    "and every other runtime. Both have explicit Q/DQ nodes. Ranges come from training crops; three ways to choose "
+    "them are compared. If accuracy needs it, the layers that lose most stay in float32. All crops of some people are "
+    "kept aside to verify the results.",
 )
 def calibrate(
     model: Annotated[Path, typer.Argument(help="Float32 ONNX file that rrid-edge export wrote.")],
