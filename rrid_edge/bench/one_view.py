@@ -20,8 +20,8 @@ OPTION = "--no-flip"
 """The option of the export that makes such a model; the row's name ends with it."""
 
 
-def fastest_of_onnx(rows: Sequence[EngineRow], variants: Sequence[Variant]) -> tuple[EngineRow, Variant]:
-    """The fastest row of an ONNX file, and its variant: the views of an engine file cannot be changed.
+def fastest_of_onnx(rows: Sequence[EngineRow], variants: Sequence[Variant]) -> Variant:
+    """The variant with the fastest row of an ONNX file: the views of an engine file cannot be changed.
 
     Raises:
         UsageError: all variants are engine files.
@@ -33,16 +33,16 @@ def fastest_of_onnx(rows: Sequence[EngineRow], variants: Sequence[Variant]) -> t
     ]
     if not found:
         raise UsageError("no ONNX file lies beside the engine: its view cannot be taken out of an engine file")
-    return max(found, key=lambda pair: pair[0].best_images_per_s)
+    return max(found, key=lambda pair: pair[0].best_images_per_s)[1]
 
 
 def measure_one_view(
-    fastest: tuple[EngineRow, Variant], goldens: Goldens, effort: EffortSettings, limits: Limits, folder: Path
+    variant: Variant, goldens: Goldens, effort: EffortSettings, limits: Limits, folder: Path
 ) -> EngineRow:
-    """Measure a variant and the same without the mirrored image in turns.
+    """Measure a variant and the same without the mirrored image in turns: one image, and the largest batch.
 
     Args:
-        fastest: the row and the variant of an ONNX file; see :func:`fastest_of_onnx`.
+        variant: of an ONNX file; see :func:`fastest_of_onnx`.
         goldens: images, and the descriptors with two views. The row's accuracy is the agreement with these.
         effort: how much to measure.
         limits: limits of the machine, and the work of two views.
@@ -54,17 +54,15 @@ def measure_one_view(
     Raises:
         ModelFileError: the file has one view already, or joins its views in another way than the export does.
     """
-    row, variant = fastest
     source = variant.path or Path()
     path = folder / source.name
     spec = write_one_view(source, path)
-    best = max(row.images_per_s, key=lambda batch: row.images_per_s[batch])
     most = max(effort.batches)
     options = {"precision": variant.precision, "threads": effort.threads, "max_batch": most}
     with variant.open() as two, open_engine(path, variant.runtime, **options) as one:  # type: ignore[arg-type]
         latency = timings([two, one], goldens.images, 1, effort.latency_repetitions, effort)[1]
-        pair = timings([two, one], goldens.images, best, effort.repetitions, effort)
-        measured = Measured(latency, {best: pair[1]})
+        pair = timings([two, one], goldens.images, most, effort.repetitions, effort)
+        measured = Measured(latency, {most: pair[1]})
         reference = replace(goldens, fingerprint=spec.fingerprint)
         single = replace(variant, name=f"{variant.name} {OPTION}", path=path)
         halved = limits.work and Work(limits.work.operations // 2, limits.work.weights)

@@ -42,7 +42,8 @@ class EngineRow:
         of_memory: bytes of weights read per second with one image per call, as a share of the machine's memory rate.
             It is above 1 where the weights stay in the processor's cache. None as above.
         no_share: why the two shares are missing; None if they are there.
-        of_two_views: throughput as a multiple of the same engine with two views, measured in turns; None in other rows.
+        of_two_views: throughput at the largest batch, as a multiple of the same engine with two views, measured in
+            turns; None in other rows.
     """
 
     name: str

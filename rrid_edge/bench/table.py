@@ -61,7 +61,8 @@ def _view_lines(row: EngineRow) -> list[str]:
     if row.of_two_views is None:
         return []
     return [
-        f"{printable(row.name)}: {row.of_two_views:.2f}x the images/s of two views, in turns. Accuracy on your data: "
+        f"{printable(row.name)}: {row.of_two_views:.2f}x the images/s of two views, in turns at batch "
+        f"{max(row.images_per_s)}. Accuracy on your data: "
         "rrid-edge export CHECKPOINT --no-flip --output FOLDER, then rrid-edge evaluate FOLDER/rrid.onnx --dataset DATA"
     ]
 
@@ -132,7 +133,10 @@ def _search_lines(report: BenchReport) -> list[str]:
 
 def _of_limits(row: SearchRow) -> str:
     """A search in times of what its two limits allow: memory for one query, arithmetic for many."""
-    reading, products = _number(row.of_reading, "{:.2g}x"), _number(row.of_products, "{:.2g}x")
+    reading, products = (
+        "-" if times is None else f"{times:.2f}x" if times < 10 else f"{times:.0f}x"
+        for times in (row.of_reading, row.of_products)
+    )
     return f"{reading} of reading all vectors once, {products} of all scores at the fp32 limit"
 
 

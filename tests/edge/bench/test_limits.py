@@ -125,7 +125,7 @@ def test_a_missing_share_has_a_reason():
 
 
 def report(*rows: EngineRow) -> BenchReport:
-    search = SearchRow(1000, 1, 1.0, 2.0, 3.0, "scan", 10, of_reading=0.5, of_products=7.0, foreign_cpu=0.4)
+    search = SearchRow(1000, 1, 1.0, 2.0, 3.0, "scan", 10, of_reading=0.5, of_products=31.4, foreign_cpu=0.4)
     return BenchReport(
         machine={"processor": "x"}, threads=1, date="2026-11-26", model="rrid.onnx", fingerprint="a" * 64,
         reference="goldens", sample="2 crops", repetitions=3, engines=rows, pipeline=(), search=(search,),
@@ -139,7 +139,7 @@ def test_disturbed_rows_are_marked_and_counted():
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
     assert [lines[name][-1] for name in ("rrid.onnx", "b", "c")] == ["4%", "31%!", "-"]
     assert "! marks 2 rows during which other programs took more than 10% of the CPU" in text
-    assert "0.5x of reading all vectors once, 7x of all scores at the fp32 limit" in text
+    assert "0.50x of reading all vectors once, 31x of all scores at the fp32 limit" in text
     assert "foreign CPU: 3% (quiet: at most 10%), over the whole run" in text
     content = found.to_dict()
     assert [row["disturbed"] for row in content["engines"]] == [False, True, False]
