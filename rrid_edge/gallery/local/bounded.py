@@ -27,7 +27,7 @@ _SAMPLE_BEST = 16
 _SAMPLE_SECOND = 64
 _WORTH = 0.6
 """The bounds are used if they are expected to take at most this share of a scan's time."""
-_NO_TRIAL = 0.05
+_NO_TRIAL = 0.02
 """If bounds that help nothing cost at most this share of a scan, they are tried without a sample."""
 QUERY_BYTES, _ROW = 7.5e6, 400
 """Bytes that a scan reads while the bounds of a query are begun (0.5 ms), and while a row is found by its number."""
