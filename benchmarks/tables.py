@@ -53,6 +53,8 @@ TABLES = (
         "fused",
         ("fused_model.py --batch 8 --repetitions 11 --compile", "fused_model.py --batch 1 --repetitions 15 --compile"),
     ),
+    Table("peers", ("peers.py {model}",)),
+    Table("int8-graph", ("int8_graph.py {model} --data {data}",)),
     Table("accuracy", ("engine_accuracy.py {checkpoint} --data {data}",)),
     Table(
         "one-view",
