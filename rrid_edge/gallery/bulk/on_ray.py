@@ -11,14 +11,15 @@ import logging
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
+import ray.data
+import ray.util.client
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import (
@@ -32,18 +33,18 @@ from rrid_edge.errors import (
 from rrid_edge.gallery.bulk.embedding import BatchEmbedder, Job
 from rrid_edge.gallery.bulk.inputs import CropInput
 from rrid_edge.gallery.bulk.known import KnownFiles
+from rrid_edge.gallery.bulk.parts import GROUP, TABLE, parts_of
 from rrid_edge.gallery.bulk.reaching import refuse_unreachable
 from rrid_edge.gallery.bulk.records import CROPS_PER_BATCH, BulkReport, BulkSettings, CropBatch, Outcome
 from rrid_edge.gallery.bulk.run import SILENT, Listener, Tally, planned, store_outcome, stored_rows
-from rrid_edge.gallery.bulk.tables import MTIME, PATH, SIZE, crops_of
+from rrid_edge.gallery.bulk.tables import crops_of
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.milvus.address import TOKEN_VARIABLE, MilvusAddress
 from rrid_edge.gallery.opening import Location, open_store
 
-_BATCHES_PER_ENGINE = 4
-"""A small input gives each engine so many batches, so that none waits for another."""
+_BATCHES_PER_ENGINE = 4  # of a small input, so that no engine waits for another
 _LEAST_CROPS_PER_BATCH = 64
-_TABLE, _GROUP, _OUTCOME = "table", "row_group", "outcome"
+_OUTCOME = "outcome"
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,13 @@ def embed_many_on_ray(
         writes = isinstance(location, MilvusAddress)
         known = None if writes else ray.put(KnownFiles.of(gallery.rows([job.source])))
         work = _Work(job, open_engine, location if writes else None, os.environ.get(TOKEN_VARIABLE, ""))
-        parts, size = _parts(crops, _batch_size(total, shares.engines))
+        parts, size = parts_of(crops, _batch_size(total, shares.engines))
         sent = replace(crops, listing={}, left_out=())
-        for outcome in _outcomes(ray.data.from_arrow(parts), size, (work, known, sent), shares):
-            stored = outcome if writes else store_outcome(gallery, outcome, job)
-            tally.take(stored)
-            listener.advance(stored.done)
+        with contextlib.closing(_outcomes((parts, size, (work, known, sent), shares))) as outcomes:
+            for outcome in outcomes:
+                stored = outcome if writes else store_outcome(gallery, outcome, job)
+                tally.take(stored)
+                listener.advance(stored.done)
     gallery.finish()
     return tally.report(gallery.info(), shares.engines)
 
@@ -149,10 +151,10 @@ class _Worker:
 
     def _batches(self, work: Any) -> Iterator[CropBatch]:  # noqa: ANN401
         """The crops of row groups, or of a part of a listing."""
-        if _GROUP not in work.schema.names:
+        if GROUP not in work.schema.names:
             yield crops_of(work)
             return
-        for table, number in zip(work.column(_TABLE).to_pylist(), work.column(_GROUP).to_pylist(), strict=True):
+        for table, number in zip(work.column(TABLE).to_pylist(), work.column(GROUP).to_pylist(), strict=True):
             yield from self._crops.row_group(table, number)
 
 
@@ -190,20 +192,28 @@ def _batch_size(total: int, engines: int) -> int:
     return min(CROPS_PER_BATCH, max(_LEAST_CROPS_PER_BATCH, -(-total // (_BATCHES_PER_ENGINE * engines))))
 
 
-def _outcomes(dataset: Any, size: int, work: tuple[_Work, Any, CropInput], shares: _Shares) -> Iterator[Outcome]:  # noqa: ANN401
-    """Outcomes in the order in which workers finish.
+_Task = tuple[list[Any], int, tuple[_Work, Any, CropInput], _Shares]  # parts, their rows, what actors get, shares
 
-    Args:
-        dataset: the parts of the input.
-        size: rows of a part.
-        work: what each actor gets.
-        shares: of the cluster.
+
+def _outcomes(task: _Task) -> Generator[Outcome, None, None]:
+    """Outcomes in the order in which workers finish.
 
     Raises:
         RridEdgeError: a worker failed.
     """
-    shipped, known, crops = work
-    done = dataset.map_batches(
+    # Ray Data does not run in a process that is joined by ray://. There, an actor of the cluster runs it.
+    pickled = _from_head(task) if ray.util.client.ray.is_connected() else _pickled(task)
+    with contextlib.closing(pickled):  # before Ray is left: its executor would start a cluster of its own
+        for one in pickled:
+            result = pickle.loads(one)  # noqa: S301 - of our own workers
+            if isinstance(result, RridEdgeError):
+                raise result
+            yield result
+
+
+def _pickled(task: _Task) -> Generator[bytes, None, None]:
+    parts, size, (shipped, known, crops), shares = task
+    done = ray.data.from_arrow(parts).map_batches(
         _Worker,
         batch_size=size,
         batch_format="pyarrow",
@@ -213,10 +223,28 @@ def _outcomes(dataset: Any, size: int, work: tuple[_Work, Any, CropInput], share
         num_gpus=shares.gpus,
     )
     for row in _unbroken(done.iter_rows()):
-        result = pickle.loads(row[_OUTCOME])  # noqa: S301 - of our own workers
-        if isinstance(result, RridEdgeError):
-            raise result
-        yield result
+        yield row[_OUTCOME]
+
+
+class _Head:
+    """An actor that runs Ray Data for a process outside of the cluster."""
+
+    def __init__(self, task: _Task) -> None:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        self._pickled = _pickled(task)
+
+    def next(self) -> bytes | None:
+        """The next outcome, pickled; None after the last."""
+        try:
+            return next(self._pickled, None)
+        except RridEdgeError as error:
+            return pickle.dumps(error)
+
+
+def _from_head(task: _Task) -> Generator[bytes, None, None]:
+    head = ray.remote(num_cpus=0)(_Head).remote(task)
+    while (one := ray.get(head.next.remote())) is not None:
+        yield one
 
 
 def _unbroken(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -239,31 +267,6 @@ def _unbroken(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         raise UnexpectedError(
             f"the Ray cluster failed ({unforeseen(error)}); what was stored is kept: run the command again"
         ) from error
-
-
-def _parts(crops: CropInput, size: int) -> tuple[list[Any], int]:
-    """The parts of an input that are one task each, as tables of pyarrow, and their most rows.
-
-    Of tables, actors read whole row groups themselves. So no reading task waits for a CPU that engines hold, and Ray
-    moves no images.
-    """
-    if crops.tables:
-        groups = crops.row_groups()
-        return [pa.table({_TABLE: [table], _GROUP: [number]}) for table, number, _ in groups], 1
-    names = list(crops.listing)
-    slices = [names[start : start + size] for start in range(0, len(names), size)]
-    return [_listed(crops, part) for part in slices], size
-
-
-def _listed(crops: CropInput, names: Sequence[str]) -> Any:  # noqa: ANN401
-    states = [crops.listing[name] for name in names]
-    return pa.table(
-        {
-            PATH: pa.array([os.fsencode(name) for name in names], pa.binary()),
-            SIZE: pa.array([size for size, _ in states], pa.int64()),
-            MTIME: pa.array([mtime_ns for _, mtime_ns in states], pa.int64()),
-        }
-    )
 
 
 @contextlib.contextmanager
