@@ -16,8 +16,8 @@ from rrid_edge.model.one_view import write_one_view
 from rrid_edge.model.operations import Work
 from rrid_edge.parity.goldens import Goldens
 
-OPTION = "--no-flip"
-"""The option of the export that makes such a model; the row's name ends with it."""
+NO_FLIP = "no-flip"
+"""The row's name ends with it."""
 
 
 def fastest_of_onnx(rows: Sequence[EngineRow], variants: Sequence[Variant]) -> Variant:
@@ -64,7 +64,7 @@ def measure_one_view(
         pair = timings([two, one], goldens.images, most, effort.repetitions, effort)
         measured = Measured(latency, {most: pair[1]})
         reference = replace(goldens, fingerprint=spec.fingerprint)
-        single = replace(variant, name=f"{variant.name} {OPTION}", path=path)
+        single = replace(variant, name=f"{variant.name} {NO_FLIP}", path=path)
         halved = limits.work and Work(limits.work.operations // 2, limits.work.weights)
         found = engine_row(single, one, reference, measured, replace(limits, work=halved))
     return replace(found, of_two_views=pair[0].median / pair[1].median)

@@ -12,7 +12,7 @@ from pathlib import Path
 from rrid_edge import __version__
 from rrid_edge.bench.ceilings import CeilingSettings, measure_ceilings
 from rrid_edge.bench.engines import EffortSettings, measure_engines
-from rrid_edge.bench.one_view import OPTION, fastest_of_onnx, measure_one_view
+from rrid_edge.bench.one_view import NO_FLIP, fastest_of_onnx, measure_one_view
 from rrid_edge.bench.pipeline import FileKind, measure_pipeline, tune
 from rrid_edge.bench.results import BenchReport, EngineRow, PipelineRow, SearchRow
 from rrid_edge.bench.search import SearchCalls, measure_search
@@ -170,7 +170,7 @@ def _one_view(
         with scratch_folder() as folder:
             return [measure_one_view(fastest_of_onnx(rows, variants), reference.goldens, effort, limits, folder)]
     except RridEdgeError as error:
-        passed_over.append(f"{OPTION}: {error.message}")
+        passed_over.append(f"{NO_FLIP}: {error.message}")
         return []
 
 

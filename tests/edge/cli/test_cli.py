@@ -128,6 +128,8 @@ def test_runtime_modules_import_without_torch_and_onnx():
         sys.meta_path.insert(0, Blocker())
         import rrid_edge
         for module in pkgutil.walk_packages(rrid_edge.__path__, "rrid_edge."):
+            if module.name == "rrid_edge.gallery.bulk.on_ray":
+                continue  # the only module that imports Ray; embed-many imports it when it needs a cluster
             importlib.import_module(module.name)
             print(module.name)
         """
