@@ -42,9 +42,18 @@ class _Growing:
                 self._numbers[:, rows:stop] = added
                 self._rows = stop
                 return self
+        return self.copied(rows, added)
+
+    def copied(self, rows: int, added: Numbers) -> _Growing:
+        """The same in an array of its own."""
+        stop = rows + added.shape[1]
         numbers = np.empty((len(FIELDS), stop + _room(stop)), np.int64)
         numbers[:, :rows], numbers[:, rows:stop] = self.first(rows), added
         return _Growing(numbers, stop)
+
+    def shortened(self, rows: int) -> _Growing:
+        """The first rows; the others are forgotten."""
+        return _Growing(self._numbers, rows)
 
 
 def _room(rows: int) -> int:
@@ -139,26 +148,32 @@ def _applied(known: _Growing, rows: int, records: _Growing, count: int) -> tuple
     ascend = bool((slots[1:] > slots[:-1]).all()) and (not rows or bool(slots[0] > old[SLOT, -1]))
     if ascend and bool((added[SOURCE] != GONE).all()):
         return (known.extended(rows, added), rows + count) if rows else (records, count)
-    last = _last_of_each_slot(added)
-    left = np.delete(old, _positions(old[SLOT], last[SLOT]), axis=1)
-    live = last[:, last[SOURCE] != GONE]
-    result = np.concatenate([left, live], axis=1) if left.shape[1] else live
-    if left.shape[1] and live.shape[1] and live[SLOT, 0] < left[SLOT, -1]:
-        result = result[:, np.argsort(result[SLOT], kind="stable")]
-    return _Growing(result, result.shape[1]), result.shape[1]
+    return _settled(known.copied(rows, added) if rows else records, rows + count)
+
+
+def _settled(records: _Growing, count: int) -> tuple[_Growing, int]:
+    """The numbers of all live rows after some records, of which nobody else has an array: they are changed in place."""
+    numbers = records.first(count)
+    slots = numbers[SLOT]
+    is_row = np.append(True, slots[1:] > np.maximum.accumulate(slots)[:-1])
+    # Records of earlier slots are few. They change the first record of their slot, so that nothing has to be sorted.
+    places, changes = np.flatnonzero(is_row), _last_of_each_slot(numbers[:, ~is_row])
+    found = np.minimum(np.searchsorted(slots[places], changes[SLOT]), len(places) - 1)
+    if not np.array_equal(slots[places[found]], changes[SLOT]):  # no commit writes this
+        numbers = _last_of_each_slot(numbers)
+        numbers = numbers[:, numbers[SOURCE] != GONE]
+        return _Growing(numbers, numbers.shape[1]), numbers.shape[1]
+    numbers[:, places[found]] = changes
+    is_row &= numbers[SOURCE] != GONE
+    rows = int(np.count_nonzero(is_row))
+    for values in numbers:
+        values[:rows] = values[is_row]
+    return records.shortened(rows), rows
 
 
 def _last_of_each_slot(records: Numbers) -> Numbers:
     """The last record of each slot, by ascending slot."""
     slots = records[SLOT]
     order = np.argsort(slots, kind="stable")
-    is_last = np.append(slots[order][1:] != slots[order][:-1], True)
+    is_last = np.append(slots[order][1:] != slots[order][:-1], True)[: len(slots)]
     return records[:, order[is_last]]
-
-
-def _positions(slots: Numbers, wanted: Numbers) -> Numbers:
-    """Positions of those of some slots that are among ascending slots."""
-    positions: Numbers = np.searchsorted(slots, wanted)
-    inside = positions < len(slots)
-    found: Numbers = positions[inside][slots[positions[inside]] == wanted[inside]]
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import shutil
 import sqlite3
 from collections import Counter
@@ -15,7 +16,17 @@ import pytest
 from rrid_edge.embedding.queries import Query
 from rrid_edge.gallery import NewRow
 from rrid_edge.gallery.base import SearchFilter
-from rrid_edge.gallery.local import catalogue, column_commit, column_file, maintenance, moment, schema, search, snapshot
+from rrid_edge.gallery.local import (
+    catalogue,
+    column_commit,
+    column_file,
+    column_table,
+    maintenance,
+    moment,
+    schema,
+    search,
+    snapshot,
+)
 from rrid_edge.gallery.local.column_table import read_table
 from rrid_edge.gallery.local.facts import write_facts
 from rrid_edge.gallery.local.schema import Columns
@@ -401,3 +412,29 @@ def test_rows_that_are_added_one_by_one_share_their_memory(store, folder):
             bases.add(id(columns.slots.base))
             np.testing.assert_array_equal(columns.slots, np.arange(number + 1))
     assert len(bases) == 1
+
+
+def _record(generator, slot, *, is_gone):
+    return [slot, *(generator.randrange(9) for _ in range(4)), 0 if is_gone else 1]
+
+
+def test_any_records_in_any_order_leave_the_last_of_each_slot():
+    """Against a dictionary. Arrays of earlier states stay as they were."""
+    generator = random.Random(0)
+    for _ in range(300):
+        numbers, rows, held = column_table._Growing(np.empty((6, 0), np.int64), 0), 0, []
+        expected: dict[int, list[int]] = {}
+        for _ in range(4):
+            records = []
+            for _ in range(generator.randrange(6)):
+                is_old = generator.random() < 0.5
+                slot = generator.randrange(12) if is_old else max(expected, default=-1) + generator.randint(1, 3)
+                records.append(_record(generator, slot, is_gone=is_old and generator.random() < 0.4))
+                expected[slot] = records[-1]
+            expected = {slot: record for slot, record in expected.items() if record[-1]}
+            added = np.array(records, np.int64).reshape(-1, 6).T.copy()
+            numbers, rows = column_table._applied(
+                numbers, rows, column_table._Growing(added, len(records)), len(records)
+            )
+            held.append((numbers.first(rows), [expected[slot] for slot in sorted(expected)]))
+            assert all(found.T.tolist() == right for found, right in held)
