@@ -156,7 +156,7 @@ def test_nothing_in_the_packages_reads_pickles():
     for package in ("rrid_edge", "train", "export", "calib"):
         for module in (root / package).rglob("*.py"):
             source = module.read_text(encoding="utf-8")
-            if module.name != "workers.py":  # pickles of its own processes, through pipes
+            if module.name not in ("workers.py", "on_ray.py"):  # pickles of their own processes, through pipes
                 assert not forbidden.search(source), module
             for arguments in re.findall(r"np\.load\(([^)]*)\)", source):
                 assert "allow_pickle=False" in arguments, module

@@ -53,11 +53,16 @@ def _check_tail(trt: ModuleType, network: trt.INetworkDefinition, products: tupl
 
 
 def _type_of_product(trt: ModuleType, layer: trt.ILayer, producers: Mapping[str, trt.ILayer]) -> str:
-    source = producers.get(layer.get_input(0).name)
+    source = _producer(layer, producers)
     while source is not None and source.type == trt.LayerType.POOLING:  # of maxima: it passes int8 on
-        source = producers.get(source.get_input(0).name)
+        source = _producer(source, producers)
     fed = source is not None and source.type == trt.LayerType.DEQUANTIZE
     return "int8" if fed else _type_of(trt, layer)
+
+
+def _producer(layer: trt.ILayer, producers: Mapping[str, trt.ILayer]) -> trt.ILayer | None:
+    """The layer that makes the first input of a layer; None for the network's input."""
+    return producers.get(layer.get_input(0).name)
 
 
 def _type_of(trt: ModuleType, layer: trt.ILayer) -> str:

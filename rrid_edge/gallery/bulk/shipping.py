@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rrid_edge.engines.base import Engine
+from rrid_edge.model.names import Kind, kind_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ShippedModel:
     @classmethod
     def of(cls, path: Path, open_file: Callable[[Path], Engine]) -> ShippedModel:
         """The shipped form of a model file."""
-        return cls(str(path.resolve()), path.read_bytes() if path.suffix == ".onnx" else None, open_file)
+        return cls(str(path.resolve()), path.read_bytes() if kind_of(path) is Kind.ONNX else None, open_file)
 
     def __call__(self) -> Engine:
         """Open the engine.

