@@ -111,9 +111,14 @@ class _Rewriter:
     def _quantise_activation(self, tensor: str) -> None:
         if tensor not in self._quantised_activations:
             self._quantised_activations.add(tensor)
-            found = self._form.ranges[tensor]
-            unsigned = found.unsigned and not self._form.signed
-            self._quantise_dequantise(tensor, found.step(unsigned=unsigned), unsigned=unsigned)
+            step, unsigned = self._step_of(tensor)
+            self._quantise_dequantise(tensor, step, unsigned=unsigned)
+
+    def _step_of(self, tensor: str) -> tuple[float, bool]:
+        """The step of an activation, and whether it is uint8."""
+        found = self._form.ranges[tensor]
+        unsigned = found.unsigned and not self._form.signed
+        return found.step(unsigned=unsigned), unsigned
 
     def _quantise_dequantise(self, tensor: str, step: float, *, unsigned: bool) -> None:
         """Add QuantizeLinear and DequantizeLinear nodes of an activation."""
@@ -155,8 +160,7 @@ class _Rewriter:
     def _second_step(self, layer: Layer, node: Any, weight: str) -> None:  # noqa: ANN401
         """Quantise and multiply what the first step loses of the layer's input, and add it to the layer's output."""
         rest, first, output = f"{layer.name}_rest", f"{layer.source}_dequantised", node.output[0]
-        found = self._form.ranges[layer.source]
-        step = found.step(unsigned=found.unsigned and not self._form.signed)
+        step, _ = self._step_of(layer.source)
         second = copy.deepcopy(node)
         second.name, second.output[0], node.output[0] = f"{layer.name}_again", f"{rest}_multiplied", f"{output}_rounded"
         del second.input[:]

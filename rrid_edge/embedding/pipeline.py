@@ -74,6 +74,11 @@ class Fetched:
     facts: FileFacts
     content: bytes
 
+    @classmethod
+    def of(cls, path: Path, content: bytes, size: int, mtime_ns: int) -> Fetched:
+        """The bytes of a file with their hash."""
+        return cls(FileFacts(path, hashlib.sha256(content).hexdigest(), size, mtime_ns), content)
+
 
 @dataclass(frozen=True)
 class _Decoded:
@@ -203,7 +208,7 @@ def fetch_file(path: Path) -> Fetched:
         ImageError: it cannot be read, is too large or has another format.
     """
     content, before = read_file(path)
-    return Fetched(FileFacts(path, hashlib.sha256(content).hexdigest(), before.st_size, before.st_mtime_ns), content)
+    return Fetched.of(path, content, before.st_size, before.st_mtime_ns)
 
 
 def _decode(fetched: Fetched, height_px: int, width_px: int) -> _Decoded:

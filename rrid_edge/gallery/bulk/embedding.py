@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -140,7 +139,6 @@ class BatchEmbedder:
             begun,
             added=writer.added,
             changed=writer.changed,
-            unchanged=len(crops.names) - len(outdated),
             forgotten=len(writer.forgotten),
             failed=(*begun.failed, *writer.failed),
         )
@@ -173,7 +171,7 @@ class BatchEmbedder:
         if crops.contents is None:
             return self._job.files.fetch(name, path, crops.states.get(name))
         content = crops.contents[name]
-        return Fetched(FileFacts(path, hashlib.sha256(content).hexdigest(), len(content), 0), content)
+        return Fetched.of(path, content, len(content), 0)
 
     def _is_same(self, crops: CropBatch, name: str, row: GalleryRow) -> bool:
         """Whether the gallery has a crop: by size and time of its file, else by its content."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Protocol
 
 from rrid_edge.crops.formats import HEAD_BYTES, format_of, why_refused
 from rrid_edge.crops.reading import MAX_BYTES, read_file
-from rrid_edge.embedding.pipeline import Fetched, FileFacts
+from rrid_edge.embedding.pipeline import Fetched
 from rrid_edge.errors import ImageError
 from rrid_edge.gallery.indexing.left_out import FileState, file_state
 
@@ -56,7 +55,7 @@ class LocalFiles:
     def fetch(self, name: str, path: Path, state: FileState | None = None) -> Fetched:
         """Read a file; see :class:`CropFiles`. Its state is that of the file as it is read."""
         content, before = read_file(self.folder / name)
-        return Fetched(FileFacts(path, _digest(content), before.st_size, before.st_mtime_ns), content)
+        return Fetched.of(path, content, before.st_size, before.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,4 @@ class RemoteFiles:
         except OSError as error:
             reason = " ".join(str(error).split())[:200]
             raise ImageError(name, f"cannot be read ({reason}); run again, or leave it out") from error
-        return Fetched(FileFacts(path, _digest(content), len(content), mtime_ns), content)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+        return Fetched.of(path, content, len(content), mtime_ns)

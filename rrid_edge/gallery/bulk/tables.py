@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -120,8 +121,6 @@ def _name(paths: list[Any] | None, index: int, image: bytes | None, root: str) -
     path = paths[index] if paths else None
     if not path:
         if image:
-            import hashlib
-
             return f"sha256/{hashlib.sha256(image).hexdigest()}", ""
         return f"row {index} of a batch", "the table has neither a path nor image bytes in this row; leave the row out"
     if root and path.startswith(root.rstrip("/") + "/"):

@@ -40,11 +40,6 @@ from support.galleries import SPEC, path_of, rows, vectors
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "g"
-
-
-@pytest.fixture
 def store(folder):
     with LocalGallery.create(folder, SPEC) as gallery:
         gallery.add(rows(40), vectors(40))

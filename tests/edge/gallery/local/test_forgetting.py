@@ -43,11 +43,6 @@ def stored_bytes(number, seed=0, count=8):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "g"
-
-
-@pytest.fixture
 def store(folder):
     with LocalGallery.create(folder, SPEC) as gallery:
         gallery.add(crops(8), vectors(8))

@@ -22,11 +22,6 @@ SECONDS = 3
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "g"
-
-
-@pytest.fixture
 def store(folder):
     with LocalGallery.create(folder, SPEC) as gallery:
         gallery.add(rows(50), vectors(50))
