@@ -37,6 +37,8 @@ TIMEOUT_S = 60.0
 CONNECT_S = 10.0
 """Seconds for the first connection."""
 _PAUSE_S = 1.0
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": 0}
+"""pymilvus pings every 10 s. After two idle minutes the server of a Milvus Lite file closes a connection that does."""
 _GONE = (
     "collection not found",
     "does not exist",
@@ -83,14 +85,7 @@ class Connection:
         self.timeout_s = _timeout_s()
         self._closed = threading.Event()
         self._token = os.environ.get(TOKEN_VARIABLE, "")
-        client_class = _client_class(address)
-        limit_s = min(CONNECT_S, self.timeout_s)
-        start_s = time.monotonic()
-        try:
-            self._client = client_class(address.uri, token=self._token, timeout=limit_s, dedicated=True)
-        except Exception as error:  # pymilvus raises its own exceptions, gRPC's and Python's
-            timed_out = time.monotonic() - start_s >= 0.9 * limit_s
-            raise self._translated(error, "connect", limit_s, timed_out=timed_out) from self._cause(error)
+        self._client = self._connected(_client_class(address))
 
     def sibling(self, collection: str) -> Self:
         """This connection for another collection of the server; closing one closes both."""
@@ -153,6 +148,25 @@ class Connection:
         """Close the connection; safe to call twice."""
         self._closed.set()
         self._client.close()
+
+    def _connected(self, client_class: Any) -> Any:  # noqa: ANN401
+        """A client. A server that is away is asked again within the limit, for it may be starting."""
+        limit_s = min(CONNECT_S, self.timeout_s)
+        start_s = time.monotonic()
+        options = {"grpc_options": _NO_PINGS} if self.address.is_file else {}
+        while True:
+            waited_s = time.monotonic() - start_s
+            try:
+                return client_class(
+                    self.address.uri, token=self._token, timeout=limit_s - waited_s, dedicated=True, **options
+                )
+            except Exception as error:  # pymilvus raises its own exceptions, gRPC's and Python's
+                timed_out = time.monotonic() - start_s >= 0.9 * limit_s
+                translated = self._translated(error, "connect", limit_s, timed_out=timed_out)
+                last = time.monotonic() - start_s + _PAUSE_S >= 0.9 * limit_s
+                if last or not isinstance(translated, GalleryUnavailableError):
+                    raise translated from self._cause(error)
+            time.sleep(_PAUSE_S)
 
     def _cause(self, error: Exception) -> Exception | None:
         """The cause of a translated error, or None where its text repeats the token: tracebacks show causes."""

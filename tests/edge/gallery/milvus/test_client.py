@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import time
 import traceback
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
-from rrid_edge.errors import GalleryError, UsageError
+from rrid_edge.errors import GalleryError, GalleryUnavailableError, UsageError
+from rrid_edge.gallery.milvus import client
 from rrid_edge.gallery.milvus.address import MilvusAddress, without_secrets, without_token
 from rrid_edge.gallery.milvus.client import Connection
 
@@ -119,3 +122,44 @@ def test_a_token_in_an_error_of_the_client_is_not_repeated(monkeypatch, lite_fil
 def test_texts_without_a_token_stay():
     assert without_token("all is well", "") == "all is well"
     assert without_token("of root: pw", "root:pw") == "of root: ***"
+
+
+class _Starting:
+    """A client whose first connection is refused, as while a server starts."""
+
+    made: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, _uri: str, **options: object) -> None:
+        self.made.append(options)
+        if len(self.made) == 1:
+            raise ConnectionError("StatusCode.UNAVAILABLE: connection refused")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("text", ["milvus+http://127.0.0.1:1/people", "milvus+file:galleries.db/people"])
+def test_a_server_that_is_starting_is_asked_again(text, monkeypatch):
+    monkeypatch.setattr(client, "_client_class", lambda _address: _Starting)
+    monkeypatch.setattr(client, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(_Starting, "made", [])
+    Connection(MilvusAddress.parse(text)).close()
+    first, second = _Starting.made
+    assert 0 < second["timeout"] < first["timeout"] <= 10
+    pings = second.get("grpc_options", {}).get("grpc.keepalive_time_ms", 10_000)
+    assert (pings > 1e9) == text.startswith("milvus+file")  # a file's server refuses pings of an idle client
+
+
+def test_a_server_that_stays_away_is_given_up_within_the_limit(monkeypatch):
+    monkeypatch.setenv("RRID_EDGE_MILVUS_TIMEOUT_S", "0.5")
+    monkeypatch.setattr(client, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(client, "_client_class", lambda _address: _Away)
+    start_s = time.monotonic()
+    with pytest.raises(GalleryUnavailableError, match=r"cannot be reached|does not answer"):
+        Connection(MilvusAddress.parse("milvus+http://127.0.0.1:1/people"))
+    assert 0.3 < time.monotonic() - start_s < 5
+
+
+class _Away:
+    def __init__(self, _uri: str, **_options: object) -> None:
+        raise ConnectionError("StatusCode.UNAVAILABLE: connection refused")
