@@ -124,7 +124,8 @@ class Artefact(Generic[Content]):
         found = values.get("format")
         if type(found) is int and found > self.newest_format:
             raise self.error(
-                f"{where}: {self.name} of format {found}, expected at most {self.newest_format}; update rrid-edge"
+                f"{where}: {self.name} of format {found}, expected at most {self.newest_format}: made by a newer "
+                "release; update rrid-edge"
             )
 
     def damaged(self, where: str, reason: str) -> ArtefactError:

@@ -18,9 +18,14 @@ from msgspec import Meta
 
 from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ModelFileError, UsageError
+from rrid_edge.model.preprocessing import Preprocessing
 
 FORMAT_VERSION = 2
-"""Format 2 added the sum of graph and weights (:mod:`rrid_edge.model.weights`)."""
+"""Format 2 added the sum of graph and weights (:mod:`rrid_edge.model.weights`), and adopted networks."""
+RRID: Final = "rrid"
+ADOPTED: Final = "adopted"
+ADOPTED_BLOCKS: Final = ("descriptor",)
+"""The only block of an adopted network's descriptor."""
 INPUT_NAME = "images"
 OUTPUT_NAME = "descriptors"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -35,6 +40,8 @@ The network and its descriptors are the same."""
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_STRIPES = (6, 4, 2)
 _PREFIX = "rrid."
+_OF_ADOPTED: Final = ("preprocessing", "origin")
+"""Entries that only files of adopted networks have."""
 FORMAT_KEY = f"{_PREFIX}format"
 HEX64: Final = r"\A[0-9a-f]{64}\Z"
 """Pattern of a sha256 in files."""
@@ -107,6 +114,10 @@ class ModelSpec:
         training_data: name of the training data, or ``unknown``.
         version: rrid-edge version that wrote the model.
         input: form of the input, one of :data:`INPUT_FORMS`. It changes no descriptor, and not the fingerprint.
+        family: ``rrid``, or ``adopted`` for a network of another program. An adopted one has no stripes and one block.
+            Its ``backbone`` is the network's name, its ``source_sha256`` that of the original file.
+        preprocessing: what an adopted network is fed; None for RRID, where the family says it.
+        origin: where the original file of an adopted network came from, for example ``hf://owner/name@commit/file``.
     """
 
     height_px: int
@@ -121,6 +132,9 @@ class ModelSpec:
     training_data: str = "unknown"
     version: str = ""
     input: str = UINT8_NHWC
+    family: str = RRID
+    preprocessing: Preprocessing | None = None
+    origin: str = ""
 
     @property
     def input_dtype(self) -> str:
@@ -142,7 +156,7 @@ class ModelSpec:
     @property
     def blocks(self) -> tuple[str, ...]:
         """Names of the descriptor's blocks, in order."""
-        return block_names(self.stripes)
+        return ADOPTED_BLOCKS if self.family == ADOPTED else block_names(self.stripes)
 
     @property
     def dimension(self) -> int:
@@ -160,6 +174,8 @@ class ModelSpec:
     def to_metadata(self) -> dict[str, str]:
         """The spec as the ``rrid.*`` entries of an ONNX file's ``metadata_props``."""
         values = asdict(self) | {"format": FORMAT_VERSION, "stripes": list(self.stripes), "blocks": list(self.blocks)}
+        if self.family == RRID:
+            values = {key: value for key, value in values.items() if key not in _OF_ADOPTED}
         return {_PREFIX + key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
     @classmethod
@@ -177,7 +193,8 @@ class ModelSpec:
         if not own:
             raise ModelFileError(
                 f"{where}: this model has no rrid-edge metadata (keys 'rrid.*'), so its preprocessing is unknown; "
-                "export it with: rrid-edge export CHECKPOINT"
+                "export it with: rrid-edge export CHECKPOINT, or take a network of another program with: rrid-edge "
+                "adopt FILE"
             )
         stored = _METADATA.convert({key: _plain(key, text) for key, text in own.items()}, where=where)
         return cls(**{field.name: getattr(stored, field.name) for field in fields(cls)})
@@ -190,13 +207,14 @@ _Stripes = Annotated[int, Meta(ge=2, le=_MOST_STRIPES)]
 class _Metadata:
     """The ``rrid.*`` entries of a file, without the prefix.
 
-    A missing fact is not guessed. Only the form of the input has a default: files without it take uint8.
+    A missing fact is not guessed. Only two have a default: files without a form of input take uint8, and files without
+    a family are of RRID.
     """
 
     format: Annotated[int, Meta(ge=1)]
     height_px: Annotated[int, Meta(ge=1, le=_MOST_SIDE_PX)]
     width_px: Annotated[int, Meta(ge=1, le=_MOST_SIDE_PX)]
-    stripes: Annotated[tuple[_Stripes, ...], Meta(min_length=1, max_length=_MOST_SCALES)]
+    stripes: Annotated[tuple[_Stripes, ...], Meta(max_length=_MOST_SCALES)]
     block_width: Annotated[int, Meta(ge=1, le=_MOST_VALUES)]
     blocks: tuple[str, ...]
     flip: bool
@@ -207,8 +225,17 @@ class _Metadata:
     training_data: str
     version: str
     input: Literal["uint8-nhwc", "float32-nchw"] = "uint8-nhwc"
+    family: Literal["rrid", "adopted"] = "rrid"
+    preprocessing: Preprocessing | None = None
+    origin: str = ""
 
     def __post_init__(self) -> None:
+        if (self.family == ADOPTED) != (self.preprocessing is not None):
+            raise ValueError(f"the family {self.family} does not fit the entry preprocessing")
+        if self.family == ADOPTED:
+            if self.stripes or self.blocks != ADOPTED_BLOCKS:
+                raise ValueError("stripes or blocks of an adopted network: expected none and one")
+            return
         try:
             check_input_size(self.height_px, self.width_px, self.stripes)
         except UsageError as error:
@@ -226,7 +253,7 @@ _METADATA = Artefact(
     ModelFileError,
     newest_format=FORMAT_VERSION,
 )
-_PARSED = ("format", "height_px", "width_px", "stripes", "block_width", "blocks", "flip")
+_PARSED = ("format", "height_px", "width_px", "stripes", "block_width", "blocks", "flip", "preprocessing")
 """Entries that are no texts. They are stored as JSON."""
 
 

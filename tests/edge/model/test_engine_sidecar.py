@@ -267,7 +267,7 @@ def _remove(*keys: str):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (_change("format", value=2), "of format 2, expected at most 1; update rrid-edge"),
+        (_change("format", value=2), "of format 2, expected at most 1: made by a newer release; update rrid-edge"),
         (_change("format", value="1"), "Expected int, got str at format"),
         (_change("format", value=0), "int >= 1 at format"),
         (_remove("plan"), "missing required field plan"),

@@ -59,7 +59,7 @@ def test_metadata_are_read_as_written():
         ("rrid.stripes", "[6, 6]", "stripes"),
         ("rrid.stripes", "[" + "2," * 99 + "3]", "stripes"),
         ("rrid.precision", "fp8", "precision"),
-        ("rrid.format", "99", "of format 99, expected at most 2; update rrid-edge"),
+        ("rrid.format", "99", "of format 99, expected at most 2: made by a newer release; update rrid-edge"),
         ("rrid.format", "0", "format"),
         ("rrid.format", "two", "format"),
         ("rrid.block_width", None, "block_width"),

@@ -172,7 +172,7 @@ def test_a_sum_in_a_file_of_format_1_is_checked(tmp_path):
         (WEIGHTS_KEY, "", REFUSAL),
         (WEIGHTS_KEY, "a\nb", REFUSAL),
         ("rrid.format", "0", "Expected int >= 1 at format"),
-        ("rrid.format", "3", "of format 3, expected at most 2; update rrid-edge"),
+        ("rrid.format", "3", "of format 3, expected at most 2: made by a newer release; update rrid-edge"),
         ("rrid.format", None, "missing required field format"),
     ],
 )
