@@ -24,6 +24,7 @@ from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import contract_file
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
+from rrid_export.onnx_weights import put_weights, take_weights
 
 OPSET = NEWEST_OPSET
 """Operator set of the file: the newest one that TensorRT 8.6 to 11, ONNX Runtime and OpenVINO all read."""
@@ -31,8 +32,6 @@ OPSET = NEWEST_OPSET
 _TRACED_OPSET = 18
 _TRACED_BATCH = 2
 _CHECKED_BATCHES = (1, 3, 5)
-_LARGE_BYTES = 1024
-"""Larger tensors are weights. Smaller ones may be shapes, which the converter and shape inference read."""
 _ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 _FLOAT32_TOLERANCE = 1e-5
 _FLOAT16_MIN_COSINE = 0.999
@@ -166,25 +165,13 @@ def trace_branch(branch: InferenceBranch) -> Any:  # noqa: ANN401 - a protobuf m
         )
     assert program is not None
     model = program.model_proto
-    weights = _take_weights(model)  # each step below would copy them several times
+    weights = take_weights(model)  # each step below would copy them several times
     # The exporter writes operator set 18 or newer; onnx's own converter then converts to 17.
     model = version_converter.convert_version(model, OPSET)
     _remove_machine_details(model)
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    for tensor in model.graph.initializer:
-        if tensor.name in weights:
-            tensor.raw_data = weights.pop(tensor.name)
-    assert not weights, sorted(weights)
+    put_weights(model, weights)
     return model
-
-
-def _take_weights(model: Any) -> dict[str, bytes]:  # noqa: ANN401 - a protobuf message
-    """Take the values of the large tensors out of a model, which keeps their types and shapes: values by name."""
-    large = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) > _LARGE_BYTES]
-    weights = {tensor.name: tensor.raw_data for tensor in large}
-    for tensor in large:
-        tensor.raw_data = b""
-    return weights
 
 
 def _remove_machine_details(model: Any) -> None:  # noqa: ANN401 - a protobuf message

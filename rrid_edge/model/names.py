@@ -4,7 +4,7 @@ A model file is ``<stem>[.nchw][.cpu][.<precision>]`` with the suffix ``.onnx``,
 precision is ``fp32``, ``fp16`` or ``int8``. ``nchw`` is for files whose input is float32 planes, ``cpu`` for int8 files
 that only CPUs run; their goldens and thresholds are those of the network. The stem may contain dots:
 ``person.v2.fp16.onnx`` has the stem ``person.v2``. A name without a precision means fp32 for an ONNX file. ``export``
-writes the stem ``rrid``.
+writes the stem ``rrid``, ``adopt`` the name of the network.
 
 =================  ==============  =============================================  ====================================
 artefact           belongs to      name                                           for ``person.v2.fp16.engine``
@@ -130,6 +130,18 @@ def onnx_path(folder: Path, precision: str, form: str = UINT8_NHWC) -> Path:
     """
     stem = f"{DEFAULT_STEM}.{_PLANES}" if form == FLOAT32_NCHW else DEFAULT_STEM
     return folder / (_variant(stem, precision) + ONNX_SUFFIX)
+
+
+def adopted_path(folder: Path, stem: str, precision: str) -> Path:
+    """The ONNX file that ``adopt`` writes: ``osnet.onnx`` for fp32, else ``osnet.<precision>.onnx``.
+
+    Raises:
+        ValueError: the stem would be read as something else: it leads elsewhere, is hidden, or ends as other names do.
+    """
+    path = folder / (_variant(stem, precision) + ONNX_SUFFIX)
+    if path.parent != folder or stem.startswith(".") or stem_of(path) != stem or not stem.isprintable():
+        raise ValueError(stem)
+    return path
 
 
 def onnx_beside(model: Path, precision: str | None = None) -> Path:

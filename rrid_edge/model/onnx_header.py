@@ -82,8 +82,12 @@ def read_spec(path: Path) -> ModelSpec:
     return spec
 
 
-def read_model_header(path: Path) -> OnnxHeader:
+def read_model_header(path: Path, *, remedy: str = _EXPORT_HINT) -> OnnxHeader:
     """Read the header of any ONNX file.
+
+    Args:
+        path: the file.
+        remedy: what messages tell to do.
 
     Raises:
         UsageError: the file does not exist.
@@ -94,17 +98,17 @@ def read_model_header(path: Path) -> OnnxHeader:
     try:
         facts = path.stat()
         if facts.st_size == 0:
-            raise ModelFileError(f"{where}: this file is empty; {_EXPORT_HINT}")
+            raise ModelFileError(f"{where}: this file is empty; {remedy}")
         if facts.st_size > MOST_BYTES:
             raise ValueError(f"{facts.st_size:,} bytes, an ONNX file has at most {MOST_BYTES:,}")
         header = _parse_file(path, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
         found = "no such model file" if missing else f"cannot be read ({error.strerror or error})"
-        raise UsageError(f"{where}: {found}; give another one, or {_EXPORT_HINT}", parameter="model") from error
+        raise UsageError(f"{where}: {found}; give another one, or {remedy}", parameter="model") from error
     except ValueError as error:
-        raise no_onnx(path, error) from error
-    check_external(path, header.external_files, _EXPORT_HINT)
+        raise no_onnx(path, error, remedy=remedy) from error
+    check_external(path, header.external_files, remedy)
     return header
 
 
@@ -116,7 +120,7 @@ def _parse_file(path: Path, _version: tuple[int, ...]) -> OnnxHeader:
         return _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
-def no_onnx(path: Path, error: Exception) -> ModelFileError:
+def no_onnx(path: Path, error: Exception, *, remedy: str = _EXPORT_HINT) -> ModelFileError:
     """The error for a file that cannot be parsed. It names the kind of the file if its name has one."""
     where, kind = printable(path), kind_of(path)
     if kind is Kind.CHECKPOINT:
@@ -125,9 +129,9 @@ def no_onnx(path: Path, error: Exception) -> ModelFileError:
         )
     if kind not in (Kind.ONNX, Kind.OTHER):
         return ModelFileError(
-            f"{where}: this is {kind.value}, not an ONNX file; give the ONNX file of its network, or {_EXPORT_HINT}"
+            f"{where}: this is {kind.value}, not an ONNX file; give the ONNX file of its network, or {remedy}"
         )
-    return ModelFileError(f"{where}: not an ONNX file, or damaged ({error}); {_EXPORT_HINT}")
+    return ModelFileError(f"{where}: not an ONNX file, or damaged ({error}); {remedy}")
 
 
 def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:

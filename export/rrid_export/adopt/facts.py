@@ -1,0 +1,178 @@
+"""What is known about a foreign network: chosen by the user, told by a preset, or fixed by the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from rrid_edge.errors import UsageError, printable
+from rrid_edge.model.onnx_header import TensorInfo
+from rrid_edge.model.preprocessing import COLORS, LARGEST, LAYOUTS, NORMALISATIONS, SMALLEST, Preprocessing
+from rrid_export.adopt.foreign import ForeignNetwork
+from rrid_export.adopt.presets import PRESETS
+
+_SMALLEST_SIDE_PX, _LARGEST_SIDE_PX = 16, 1 << 14
+_CHANNELS: Final = {"nchw": 1, "nhwc": 3}
+_SIDES: Final = {"nchw": (2, 3), "nhwc": (1, 2)}
+_NEEDED: Final = ("color", "scale", "mean", "std")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the caller says about a network; None where nothing is said.
+
+    Attributes:
+        preset: one of :data:`rrid_export.adopt.presets.PRESETS`, for all that is not said.
+        size: rows and columns of the input, in pixels.
+        color: ``rgb`` or ``bgr``.
+        scale: what pixels of 0 to 255 are divided by.
+        mean: what is subtracted from each channel after ``scale``, in the order of the network's channels.
+        std: what each channel is divided by after that.
+        layout: ``nchw`` or ``nhwc``.
+        normalise: ``l2``, or ``none`` if the network's own output has unit length; None means ``l2``.
+        input: name of the network's input.
+        output: name of its output with the descriptors.
+        flip: average each image with its mirror.
+    """
+
+    preset: str | None = None
+    size: tuple[int, int] | None = None
+    color: str | None = None
+    scale: float | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    layout: str | None = None
+    normalise: str | None = None
+    input: str | None = None
+    output: str | None = None
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in (("preset", PRESETS), ("color", COLORS), ("layout", LAYOUTS), ("normalise", NORMALISATIONS)):
+            _check_known(name, getattr(self, name), known)
+        if self.size is not None and not all(_SMALLEST_SIDE_PX <= side <= _LARGEST_SIDE_PX for side in self.size):
+            raise UsageError(
+                f"size {self.size[0]} x {self.size[1]} px does not work: expected {_SMALLEST_SIDE_PX} to "
+                f"{_LARGEST_SIDE_PX} rows and columns, for example 256 x 128",
+                parameter="size",
+            )
+        _check_numbers("scale", None if self.scale is None else (self.scale,), count=1, smallest=SMALLEST)
+        _check_numbers("mean", self.mean, count=3, smallest=-LARGEST)
+        _check_numbers("std", self.std, count=3, smallest=SMALLEST)
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Choices:
+        """These choices, and those of ``defaults`` where nothing is said."""
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is needed to adopt a network.
+
+    Attributes:
+        height_px: rows of the input.
+        width_px: columns of the input.
+        preprocessing: what the network is fed, and what its output needs.
+        flip: average each image with its mirror.
+    """
+
+    height_px: int
+    width_px: int
+    preprocessing: Preprocessing
+    flip: bool = False
+
+
+def resolve(network: ForeignNetwork, choices: Choices) -> Facts:
+    """Put together what the caller, a preset and the file say, in this order.
+
+    Raises:
+        UsageError: a fact is missing, or a choice contradicts the file.
+    """
+    if choices.preset is not None:
+        preset = PRESETS[choices.preset]
+        names = {field.name for field in fields(preset)} - {"size", "source"}
+        choices = choices.with_defaults({name: getattr(preset, name) for name in names})
+    layout = _layout(network.input, choices.layout)
+    size = _size(network.input, layout, choices)
+    missing = [name for name in _NEEDED if getattr(choices, name) is None]
+    missing += ["size"] * (size is None)
+    if missing or size is None:
+        raise UsageError(
+            f"{printable(network.path)}: what this network is fed is not known ({', '.join(missing)}): give a preset "
+            f"({', '.join(PRESETS)}), or each of these facts from the network's card",
+            parameter=tuple(missing),
+        )
+    preprocessing = Preprocessing(
+        color=choices.color,  # type: ignore[arg-type]  # checked by Choices
+        scale=float(choices.scale or 1.0),
+        mean=choices.mean,  # type: ignore[arg-type]
+        std=choices.std,  # type: ignore[arg-type]
+        layout=layout,  # type: ignore[arg-type]
+        normalise=choices.normalise or "l2",  # type: ignore[arg-type]
+        input=network.input.name,
+        output=network.output.name,
+    )
+    return Facts(*size, preprocessing, choices.flip)
+
+
+def _layout(tensor: TensorInfo, chosen: str | None) -> str:
+    """Order of the input's axes: where the three channels are."""
+    found = [name for name, axis in _CHANNELS.items() if tensor.shape[axis] in (3, None) or _is_name(tensor, axis)]
+    exact = [name for name in found if tensor.shape[_CHANNELS[name]] == 3]
+    if chosen is not None and chosen not in found:
+        raise UsageError(
+            f"layout {chosen} contradicts the file, whose input is {_shape(tensor)}: expected 3 channels there",
+            parameter="layout",
+        )
+    if chosen is None and len(exact) != 1:
+        raise UsageError(
+            f"the layout of the input {_shape(tensor)} cannot be told: expected 3 channels on axis 1 (nchw) or 3 "
+            "(nhwc): choose one",
+            parameter="layout",
+        )
+    return chosen or exact[0]
+
+
+def _size(tensor: TensorInfo, layout: str, choices: Choices) -> tuple[int, int] | None:
+    """Rows and columns of the input; None if nobody says them."""
+    fixed = [tensor.shape[axis] for axis in _SIDES[layout]]
+    sides = [side if isinstance(side, int) and side > 0 else None for side in fixed]
+    wanted: Sequence[int | None] = choices.size or (None, None)
+    if any(side is not None and want not in (None, side) for side, want in zip(sides, wanted, strict=True)):
+        raise UsageError(
+            f"size {wanted[0]} x {wanted[1]} px contradicts the file, whose input is {_shape(tensor)}: leave it out",
+            parameter="size",
+        )
+    preset = PRESETS[choices.preset].size if choices.preset is not None else None
+    found = [side or want or told for side, want, told in zip(sides, wanted, preset or (None, None), strict=True)]
+    if None in found:
+        return None
+    height, width = (int(side) for side in found if side is not None)
+    replace(choices, size=(height, width))  # a file may fix a size that is refused
+    return height, width
+
+
+def _shape(tensor: TensorInfo) -> str:
+    return "(" + ", ".join("?" if axis is None else printable(str(axis)) for axis in tensor.shape) + ")"
+
+
+def _is_name(tensor: TensorInfo, axis: int) -> bool:
+    return isinstance(tensor.shape[axis], str)
+
+
+def _check_known(name: str, value: str | None, known: Sequence[str] | Mapping[str, object]) -> None:
+    if value is not None and value not in known:
+        raise UsageError(f"{name} {value!r} is unknown: expected one of {', '.join(known)}", parameter=name)
+
+
+def _check_numbers(name: str, values: Sequence[float] | None, *, count: int, smallest: float) -> None:
+    if values is None:
+        return
+    if len(values) != count or not all(math.isfinite(value) and smallest <= value <= LARGEST for value in values):
+        told = ", ".join(f"{value:g}" for value in values[:4])
+        raise UsageError(
+            f"{name} {told} does not work: expected {count} number{'s' * (count > 1)} from {smallest:g} to {LARGEST:g}",
+            parameter=name,
+        )

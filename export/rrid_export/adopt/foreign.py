@@ -1,0 +1,188 @@
+"""Read a network of another program, and refuse what cannot be adopted before anything runs it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Final
+
+from rrid_edge.errors import ModelFileError, UsageError, printable
+from rrid_edge.files import sha256_of_file
+from rrid_edge.model.names import Kind, kind_of
+from rrid_edge.model.onnx_graph import GraphNode, OnnxGraph, read_graph
+from rrid_edge.model.onnx_header import OnnxHeader, TensorInfo, read_model_header
+
+OLDEST_OPSET: Final = 9
+_FLOATS: Final = ("float32", "float16")
+_CONTROL: Final = ("If", "Loop", "Scan", "SequenceMap")
+_MOST_WEIGHT_BYTES: Final = 1 << 31
+_BYTES: Final = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2}
+REMEDY: Final = "export the network again from its own program"
+_SHOWN: Final = 100
+
+
+@dataclass(frozen=True)
+class ForeignNetwork:
+    """A network of another program, in an ONNX file that may be adopted.
+
+    Attributes:
+        path: the file.
+        sha256: sha256 of the file, hex.
+        opset: its operator set.
+        input: its only input, float32 or float16 of rank 4.
+        output: the output with the descriptors, of rank 2.
+        metadata: entries of the file's ``metadata_props``.
+    """
+
+    path: Path
+    sha256: str
+    opset: int
+    input: TensorInfo
+    output: TensorInfo
+    metadata: Mapping[str, str]
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the file declares; None if it is dynamic."""
+        return self.input.shape[0] if isinstance(self.input.shape[0], int) and self.input.shape[0] > 0 else None
+
+
+def read_foreign(path: Path, *, input_name: str | None = None, output_name: str | None = None) -> ForeignNetwork:
+    """Read an ONNX file of another program.
+
+    Args:
+        path: the file.
+        input_name: name of the network's input; None takes the only one.
+        output_name: name of the output with the descriptors; None takes the only one of rank 2.
+
+    Raises:
+        UsageError: the file does not exist, belongs to this package already, or a name must be chosen.
+        ModelFileError: the file cannot be adopted. The message names what is in the way.
+    """
+    if kind_of(path) is Kind.CHECKPOINT:
+        raise UsageError(
+            f"{printable(path)}: this is a checkpoint; adopt takes an ONNX file or an OpenVINO IR (.xml): export the "
+            "network from its own program first",
+            parameter="model",
+        )
+    header = read_model_header(path, remedy=REMEDY)
+    if any(key.startswith("rrid.") for key in header.metadata):
+        raise UsageError(f"{printable(path)}: this is a model of rrid-edge already; use it as it is", parameter="model")
+    graph = read_graph(path)
+    _check_operators(path, header, graph)
+    _check_order(path, graph)
+    _check_weights(path, graph)
+    return ForeignNetwork(
+        path,
+        sha256_of_file(path),
+        header.opset,
+        _input(path, header, input_name),
+        _output(path, header, output_name),
+        header.metadata,
+    )
+
+
+def refused(path: Path, reason: str) -> ModelFileError:
+    """The error for a network that cannot be adopted.
+
+    Args:
+        path: the file.
+        reason: what is wrong and what was expected.
+    """
+    return ModelFileError(f"{printable(path)}: it cannot be adopted: {printable(reason)}; {REMEDY}")
+
+
+def _check_operators(path: Path, header: OnnxHeader, graph: OnnxGraph) -> None:
+    if header.opset < OLDEST_OPSET:
+        raise refused(path, f"operator set {header.opset}, expected {OLDEST_OPSET} or newer")
+    if graph.functions:
+        raise refused(path, f"{graph.functions} local functions, expected plain operators")
+    if graph.sparse:
+        raise refused(path, f"{graph.sparse} sparse weights, expected dense ones")
+    for node in graph.nodes:
+        name = printable(f"{node.domain}.{node.operator}" if node.domain else node.operator)[:_SHOWN]
+        if node.domain not in ("", "ai.onnx"):
+            raise refused(path, f"custom operator {name}, expected operators of ONNX")
+        if node.operator in _CONTROL:
+            raise refused(path, f"operator {name} has graphs of its own, expected one plain graph")
+
+
+def _check_order(path: Path, graph: OnnxGraph) -> None:
+    """Refuse nodes in a cycle, and tensors with two makers."""
+    makers: dict[str, int] = {}
+    for index, node in enumerate(graph.nodes):
+        for name in filter(None, node.outputs):
+            if name in makers or name in graph.constants:
+                raise refused(path, f"tensor {name[:_SHOWN]!r} is made twice")
+            makers[name] = index
+    users: list[list[int]] = [[] for _ in graph.nodes]
+    waits = [0] * len(graph.nodes)
+    for index, node in enumerate(graph.nodes):
+        for maker in {makers[name] for name in node.inputs if name in makers}:
+            users[maker].append(index)
+            waits[index] += 1
+    ready = deque(index for index, count in enumerate(waits) if not count)
+    while ready:
+        for index in users[ready.popleft()]:
+            waits[index] -= 1
+            if not waits[index]:
+                ready.append(index)
+    stuck = [node for node, count in zip(graph.nodes, waits, strict=True) if count]
+    if stuck:
+        raise refused(path, f"{_named(stuck[0])} waits for its own output, expected a graph without cycles")
+
+
+def _check_weights(path: Path, graph: OnnxGraph) -> None:
+    """Refuse weights that claim more than the largest ONNX file holds."""
+    total = 0
+    for name, constant in graph.constants.items():
+        total += prod(constant.shape) * _BYTES.get(constant.dtype, 1)
+        if min(constant.shape, default=0) < 0 or total > _MOST_WEIGHT_BYTES:
+            raise refused(
+                path, f"weights {name[:_SHOWN]!r} claim the shape {list(constant.shape)[:8]}, expected 2 GB at most"
+            )
+
+
+def _named(node: GraphNode) -> str:
+    return f"node {(node.name or node.outputs[0])[:_SHOWN]!r} ({node.operator[:_SHOWN]})"
+
+
+def _input(path: Path, header: OnnxHeader, name: str | None) -> TensorInfo:
+    if len(header.inputs) != 1:
+        found = ", ".join(tensor.name for tensor in header.inputs[:4]) or "none"
+        raise refused(path, f"{len(header.inputs)} inputs ({found[:_SHOWN]}), expected one, for the images")
+    tensor = header.inputs[0]
+    if name not in (None, tensor.name):
+        raise UsageError(f"{printable(path)}: no input {name!r}; its input is {tensor.name!r}", parameter="input")
+    if tensor.dtype not in _FLOATS or len(tensor.shape) != 4:
+        raise refused(path, f"{_told('input', tensor)}, expected float32 or float16 of 4 axes")
+    return tensor
+
+
+def _output(path: Path, header: OnnxHeader, name: str | None) -> TensorInfo:
+    """The named output, or the only one of rank 2."""
+    candidates = [tensor for tensor in header.outputs if tensor.dtype in _FLOATS and len(tensor.shape) == 2]
+    if name is not None:
+        candidates = [tensor for tensor in header.outputs if tensor.name == name]
+        if not candidates:
+            found = ", ".join(tensor.name for tensor in header.outputs[:8])
+            raise UsageError(f"{printable(path)}: no output {name!r}; its outputs are {found}", parameter="output")
+    if len(candidates) > 1:
+        found = ", ".join(tensor.name for tensor in candidates[:8])
+        raise UsageError(
+            f"{printable(path)}: {len(candidates)} outputs may be the descriptors ({printable(found[:_SHOWN])}): "
+            "choose one",
+            parameter="output",
+        )
+    if not candidates or candidates[0].dtype not in _FLOATS or len(candidates[0].shape) != 2:
+        told = ", ".join(_told("output", tensor) for tensor in (candidates or header.outputs)[:3]) or "no output"
+        raise refused(path, f"{told}, expected float32 (batch, values)")
+    return candidates[0]
+
+
+def _told(what: str, tensor: TensorInfo) -> str:
+    axes = ", ".join("?" if axis is None else str(axis) for axis in tensor.shape)
+    return f"{what} {tensor.name[:_SHOWN]!r} is {tensor.dtype} ({axes})"

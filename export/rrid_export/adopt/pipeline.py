@@ -1,0 +1,170 @@
+"""Adopt a network of another program: read, compose, prove, and write the file with its goldens and report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge import __version__
+from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
+from rrid_edge.errors import UsageError, item_at_work, printable
+from rrid_edge.files import atomic_output, write_json
+from rrid_edge.model.names import adopted_path, chart_path, goldens_path, parity_report_path, stem_of
+from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.spec import ADOPTED, ModelSpec
+from rrid_edge.model.weights import contract_file
+from rrid_edge.parity.chart import write_parity_chart
+from rrid_edge.parity.check import ParityReport
+from rrid_edge.parity.goldens import Goldens, save_goldens
+from rrid_edge.parity.reference import Crops, read_crops
+from rrid_edge.ranking.sampling import PeopleSample
+from rrid_export.adopt.compose import composed
+from rrid_export.adopt.facts import Choices, Facts, resolve
+from rrid_export.adopt.foreign import ForeignNetwork, read_foreign, refused
+from rrid_export.adopt.graphs import dimension_of, load_network, operator_in_the_way, precision_of, prepared
+from rrid_export.adopt.identity import adopted_fingerprint
+from rrid_export.adopt.original import OnnxOriginal, original_descriptors
+from rrid_export.adopt.proof import check_descriptors, prove
+from rrid_export.drawn import drawn_patterns
+
+GOLDEN_CROPS: Final = 256
+_MOST_VALUES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class AdoptSettings:
+    """How to adopt a network.
+
+    Attributes:
+        choices: what the caller says about it.
+        name: stem of the files; None takes the stem of the original file.
+        crops: folder of real crops for the proof and the goldens; None uses drawn patterns.
+        golden_crops: largest number of crops.
+        origin: where the file came from, for the metadata; None takes its name.
+    """
+
+    choices: Choices
+    name: str | None = None
+    crops: Path | None = None
+    golden_crops: int = GOLDEN_CROPS
+    origin: str | None = None
+
+
+@dataclass(frozen=True)
+class AdoptResult:
+    """What was written.
+
+    Attributes:
+        model: the adopted file.
+        spec: its spec.
+        goldens: file of images and the original network's descriptors of them.
+        report: the parity report as JSON.
+        parity: the parity report as data.
+        sample: what the labels of the images allow to measure.
+        left_out: one line per crop that cannot be read.
+    """
+
+    model: Path
+    spec: ModelSpec
+    goldens: Path
+    report: Path
+    parity: ParityReport
+    sample: PeopleSample
+    left_out: tuple[str, ...] = ()
+
+
+def adopt_network(path: Path, output: Path, settings: AdoptSettings) -> AdoptResult:
+    """Bring an ONNX file of another program under the model contract.
+
+    The file must reach parity with the original before it gets its name.
+
+    Args:
+        path: the original file.
+        output: folder to write to.
+        settings: see :class:`AdoptSettings`.
+
+    Raises:
+        UsageError: a fact is missing or contradicts the file, or the crops cannot be used.
+        ModelFileError: the network cannot be adopted; the message names what is in the way.
+        CheckFailedError: the adopted file differs from the original.
+        OutputError: the folder cannot be written.
+    """
+    choices = settings.choices
+    network = read_foreign(path, input_name=choices.input, output_name=choices.output)
+    facts = resolve(network, choices)
+    model = load_network(network)
+    precision = precision_of(model)
+    target = _target(output, settings.name or path.stem, precision)
+    identity = adopted_fingerprint(model, facts)
+    culprit = operator_in_the_way(model)
+    model = prepared(network, model, facts)
+    declared = dimension_of(path, model)
+    spec = _spec(target, network, facts, settings)
+    crops, descriptors, name = _reference(network, facts, spec, settings)
+    if declared not in (None, descriptors.shape[1]) or descriptors.shape[1] > _MOST_VALUES:
+        raise refused(path, f"descriptors of {descriptors.shape[1]:,} values, its shapes say {declared}")
+    spec = replace(spec, fingerprint=identity, precision=precision, block_width=descriptors.shape[1])
+    goldens = Goldens(crops.images, descriptors.astype(np.float32), crops.names, identity, crops.labels)
+    whole = composed(model, facts, spec.block_width)
+    whole.producer_version = __version__
+    with item_at_work(target), atomic_output(target) as partial:
+        partial.write_bytes(contract_file(whole.SerializeToString(), spec))
+        read_spec(partial)
+        with OnnxRuntimeEngine(partial) as engine:
+            parity, found = prove(engine, goldens, name, culprit)
+    return _written(target, spec, crops, goldens, parity, found)
+
+
+def _target(output: Path, name: str, precision: str) -> Path:
+    try:
+        return adopted_path(output, name, precision)
+    except ValueError as error:
+        raise UsageError(
+            f"the name {printable(name)!r} does not work: expected a plain file name without a precision at its end, "
+            "for example osnet",
+            parameter="name",
+        ) from error
+
+
+def _reference(
+    network: ForeignNetwork, facts: Facts, spec: ModelSpec, settings: AdoptSettings
+) -> tuple[Crops, NDArray[np.float64], str]:
+    """Images, the original network's descriptors of them, float64 (N, D), and the original's name."""
+    crops = drawn_patterns(spec) if settings.crops is None else read_crops(settings.crops, spec, settings.golden_crops)
+    original = OnnxOriginal(network)
+    descriptors = original_descriptors(original, crops.images, facts)
+    check_descriptors(network.path, descriptors, facts)
+    return crops, descriptors, original.name
+
+
+def _spec(target: Path, network: ForeignNetwork, facts: Facts, settings: AdoptSettings) -> ModelSpec:
+    """The spec of an adopted file as far as it is known before the network ran."""
+    return ModelSpec(
+        height_px=facts.height_px,
+        width_px=facts.width_px,
+        fingerprint="",
+        stripes=(),
+        block_width=1,
+        flip=facts.flip,
+        backbone=stem_of(target),
+        source_sha256=network.sha256,
+        version=__version__,
+        family=ADOPTED,
+        preprocessing=facts.preprocessing,
+        origin=settings.origin or network.path.name,
+    )
+
+
+def _written(
+    model: Path, spec: ModelSpec, crops: Crops, goldens: Goldens, parity: ParityReport, found: NDArray[Any]
+) -> AdoptResult:
+    """Write goldens, parity report and chart beside an adopted file."""
+    save_goldens(goldens_path(model), goldens)
+    report = parity_report_path(model)
+    write_json(report, parity.to_dict() | {"sample": crops.sample.to_dict()})
+    write_parity_chart(chart_path(report), parity, goldens.descriptors, found)
+    return AdoptResult(model, spec, goldens_path(model), report, parity, crops.sample, crops.left_out)

@@ -1,0 +1,84 @@
+"""Prove an adopted file against the original network, before it gets its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.engines import Engine
+from rrid_edge.errors import CheckFailedError, ModelFileError
+from rrid_edge.parity.agreement import row_cosines
+from rrid_edge.parity.check import ParityReport, are_unit_lengths, check_parity, lengths_of
+from rrid_edge.parity.goldens import Goldens
+from rrid_export.adopt.facts import Facts
+from rrid_export.adopt.foreign import refused
+
+PROVED_BATCHES: Final = (1, 2, 3, 5)
+_LEAST_COSINE: Final = 1 - 1e-5
+_SAME: Final = 1e-6
+"""Descriptors of different images that differ less do not depend on the image."""
+
+
+def check_descriptors(path: Path, descriptors: NDArray[np.floating[Any]], facts: Facts) -> None:
+    """Refuse descriptors of the original network that can tell nobody from another.
+
+    Args:
+        path: the network's file.
+        descriptors: of different images, (N, D).
+        facts: what the network is fed.
+
+    Raises:
+        ModelFileError: descriptors are not finite, all the same, or not of unit length though the facts say so.
+    """
+    if not np.isfinite(descriptors).all():
+        raise refused(path, "its descriptors are not finite, expected numbers")
+    shortest, longest = lengths_of(descriptors.astype(np.float32))
+    if longest <= _SAME or float(np.abs(descriptors - descriptors[0]).max()) <= _SAME:
+        raise refused(path, "its descriptors are the same for all images, expected different ones")
+    if not are_unit_lengths(shortest, longest):
+        raise refused(
+            path, f"its own descriptors have lengths {shortest:.4g} to {longest:.4g}, not 1: bring them to unit length"
+        )
+
+
+def prove(engine: Engine, goldens: Goldens, name: str, culprit: str) -> tuple[ParityReport, NDArray[np.float32]]:
+    """Compare an adopted file with the original network, at several batch sizes.
+
+    Args:
+        engine: the adopted file, opened.
+        goldens: images with the original network's descriptors.
+        name: name of the original, for the report.
+        culprit: the operator that keeps the network to one batch size, for the message.
+
+    Returns:
+        The parity report, and the file's descriptors of the golden images, float32 (N, D).
+
+    Raises:
+        ModelFileError: the descriptors change with the batch.
+        CheckFailedError: the file fails parity.
+    """
+    for size in PROVED_BATCHES:
+        images = goldens.images[:size]
+        try:
+            found = engine.run(images)
+        except ModelFileError as error:
+            raise _changes(engine, size, culprit, "cannot be computed") from error
+        lowest = float(row_cosines(found, goldens.descriptors[: len(images)]).min())
+        if size > 1 and not lowest >= _LEAST_COSINE:
+            raise _changes(engine, size, culprit, f"change (cosine {lowest:.4f} with the original)")
+    descriptors = engine.run(goldens.images)
+    report = check_parity(engine, goldens, reference_name=name, descriptors=descriptors)
+    if report.failures:
+        raise CheckFailedError(
+            f"the adopted file differs from the original: {'; '.join(report.failures)}; nothing was written"
+        )
+    return report, descriptors
+
+
+def _changes(engine: Engine, size: int, culprit: str, what: str) -> ModelFileError:
+    reason = f"at a batch of {size} its descriptors {what}; expected the same for any batch"
+    where = Path(engine.spec.origin or engine.spec.backbone)
+    return refused(where, f"{culprit}: {reason}" if culprit else reason)
