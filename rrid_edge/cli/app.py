@@ -39,6 +39,7 @@ COMMANDS = {
     "train": Command("train", "Train RRID."),
     "evaluate": Command("evaluate", "Measure a checkpoint or a model on a dataset's test split."),
     "export": Command("export", "Export a trained network to ONNX, or an ONNX file to TensorRT."),
+    "adopt": Command("adopt", "Make a model of a person re-ID network of another program."),
     "calibrate": Command("calibrate", "Write the int8 forms of a float32 ONNX model."),
     "engine": Command("engine", "Adopt engines that trtexec built."),
     "parity": Command("parity", "Check that an engine agrees with its reference."),

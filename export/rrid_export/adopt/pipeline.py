@@ -24,7 +24,7 @@ from rrid_edge.parity.reference import Crops, read_crops
 from rrid_edge.ranking.sampling import PeopleSample
 from rrid_export.adopt.compose import composed
 from rrid_export.adopt.facts import Choices, Facts, resolve
-from rrid_export.adopt.foreign import ForeignNetwork, read_foreign, refused
+from rrid_export.adopt.foreign import ForeignNetwork, refused
 from rrid_export.adopt.graphs import dimension_of, load_network, operator_in_the_way, precision_of, prepared
 from rrid_export.adopt.identity import adopted_fingerprint
 from rrid_export.adopt.original import OnnxOriginal, original_descriptors
@@ -77,13 +77,13 @@ class AdoptResult:
     left_out: tuple[str, ...] = ()
 
 
-def adopt_network(path: Path, output: Path, settings: AdoptSettings) -> AdoptResult:
+def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings) -> AdoptResult:
     """Bring an ONNX file of another program under the model contract.
 
     The file must reach parity with the original before it gets its name.
 
     Args:
-        path: the original file.
+        network: the original file.
         output: folder to write to.
         settings: see :class:`AdoptSettings`.
 
@@ -93,9 +93,8 @@ def adopt_network(path: Path, output: Path, settings: AdoptSettings) -> AdoptRes
         CheckFailedError: the adopted file differs from the original.
         OutputError: the folder cannot be written.
     """
-    choices = settings.choices
-    network = read_foreign(path, input_name=choices.input, output_name=choices.output)
-    facts = resolve(network, choices)
+    path = network.path
+    facts = resolve(network, settings.choices)
     model = load_network(network)
     precision = precision_of(model)
     target = _target(output, settings.name or path.stem, precision)
