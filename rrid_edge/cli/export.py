@@ -169,10 +169,9 @@ def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None, *, to_serve:
             "--int8 and --calib DIR go together: give both, with DIR a dataset or folder of training crops, or neither"
         )
     kind = kind_of(checkpoint)
-    if kind is Kind.RTX_ENGINE or (kind is Kind.ENGINE and not to_serve):
-        raise UsageError(
-            f"{printable(checkpoint)}: this is an engine already; give a checkpoint or the engine's ONNX file"
-        )
+    if kind in (Kind.IR, Kind.RTX_ENGINE) or (kind is Kind.ENGINE and not to_serve):
+        what = kind.value if kind is Kind.IR else "an engine"
+        raise UsageError(f"{printable(checkpoint)}: this is {what} already; give a checkpoint or an ONNX file")
     if kind in (Kind.ONNX, Kind.ENGINE) and int8:
         raise UsageError(
             f"{printable(checkpoint)}: --int8 needs a checkpoint; for an ONNX file run: rrid-edge calibrate MODEL "

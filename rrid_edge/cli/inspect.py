@@ -31,6 +31,7 @@ def info(
 ) -> None:
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.engine_sidecar import EngineSidecar
+    from rrid_edge.model.ir_sidecar import IrSidecar
     from rrid_edge.model.names import Kind, is_engine, kind_of
     from rrid_edge.model.onnx_header import read_model_header, read_spec
     from rrid_edge.model.weights import check_weights
@@ -42,6 +43,16 @@ def info(
         spec, kind = sidecar.spec, kind_of(path)
         rows = _engine_rows(sidecar)
         facts: dict[str, object] = {"engine": _engine_facts(sidecar)}
+    elif kind_of(path) is Kind.IR:
+        files = IrSidecar.read(path)
+        files.check_files(path)
+        spec, kind, facts = (
+            files.spec,
+            Kind.IR,
+            {"ir": {"network": asdict(files.network), "weights": asdict(files.weights)}},
+        )
+        told = f"sha256 {files.weights.sha256}, checked"
+        rows = [("weights", told), ("written by", f"rrid-edge {spec.version}, runs on OpenVINO")]
     else:
         spec, header = read_spec(path), read_model_header(path)
         total = check_weights(path)

@@ -62,7 +62,7 @@ def parity(
     tensorrt_log: TensorRTLogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.model.names import Kind, goldens_path, is_engine, kind_of, parity_report_path
+    from rrid_edge.model.names import Kind, goldens_path, kind_of, parity_report_path
     from rrid_edge.model.weights import has_sum
     from rrid_edge.parity.reference import ReferenceSettings
     from rrid_edge.parity.run import GraphTools, run_parity
@@ -76,7 +76,7 @@ def parity(
         run = run_parity(
             engine, path, settings, open_network=network, graph_tools=GraphTools(_mistaken_networks, _layer_directions)
         )
-    if not is_engine(path) and not has_sum(path):
+    if kind_of(path) is Kind.ONNX and not has_sum(path):
         say(f"nothing vouches for the weights of {printable(path)} (the file has format 1): export it again")
     if kind_of(reference or goldens_path(path)) is Kind.GOLDENS:
         if run.reference.sample.unmeasured is not None:

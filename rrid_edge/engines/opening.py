@@ -34,7 +34,8 @@ def open_engine(
     """Open a model file on a runtime.
 
     Args:
-        path: an ONNX file, a TensorRT engine (``.engine``, ``.plan``), or one of TensorRT for RTX (``.rtx``).
+        path: an ONNX file, a TensorRT engine (``.engine``, ``.plan``), one of TensorRT for RTX (``.rtx``), or an
+            adopted OpenVINO IR (``.xml``).
         runtime: one of :data:`RUNTIMES`. ``auto`` takes the first available: the TensorRT of an engine file; ONNX
             Runtime CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. It never takes Intel's
             integrated graphics or NPU.
@@ -105,6 +106,8 @@ def choose_runtime(path: str | Path, runtime: str = "auto", *, precision: str | 
             f"{printable(path)}: no such model file; give another one, or make one with: rrid-edge export CHECKPOINT",
             parameter="model",
         )
+    if kind_of(path) is Kind.IR:
+        return _for_ir(path, runtime)
     own = engine_runtime(path)
     if runtime != "auto" and own != (runtime if runtime in _ENGINE_FILES else None):
         wanted = _ENGINE_FILES.get(runtime, "an ONNX file")
@@ -118,6 +121,17 @@ def choose_runtime(path: str | Path, runtime: str = "auto", *, precision: str | 
         return RuntimeChoice(own, asked=False)
     chosen, reasons = _best_for_onnx(precision)
     return RuntimeChoice(chosen, asked=False, passed_over=tuple(reasons))
+
+
+def _for_ir(path: Path, runtime: str) -> RuntimeChoice:
+    """The runtime for an OpenVINO IR, which only OpenVINO runs."""
+    if runtime not in ("auto", *_OPENVINO_DEVICES):
+        raise UsageError(
+            f"{printable(path)}: an OpenVINO IR runs on OpenVINO only, not on {runtime}; choose the runtime auto, or "
+            "another file",
+            parameter="runtime",
+        )
+    return RuntimeChoice("openvino" if runtime == "auto" else runtime, asked=runtime != "auto")
 
 
 def _best_for_onnx(precision: str | None) -> tuple[str, list[str]]:

@@ -1,8 +1,8 @@
 """File names and kinds of all artefacts. Only this module makes file names and decides what a name means.
 
-A model file is ``<stem>[.nchw][.cpu][.<precision>]`` with the suffix ``.onnx``, ``.engine``, ``.plan`` or ``.rtx``. The
-precision is ``fp32``, ``fp16`` or ``int8``. ``nchw`` is for files whose input is float32 planes, ``cpu`` for int8 files
-that only CPUs run; their goldens and thresholds are those of the network. The stem may contain dots:
+A model file is ``<stem>[.nchw][.cpu][.<precision>]`` with the suffix ``.onnx``, ``.engine``, ``.plan``, ``.rtx`` or
+``.xml``. The precision is ``fp32``, ``fp16`` or ``int8``. ``nchw`` is for files whose input is float32 planes, ``cpu``
+for int8 files that only CPUs run; their goldens and thresholds are those of the network. The stem may contain dots:
 ``person.v2.fp16.onnx`` has the stem ``person.v2``. A name without a precision means fp32 for an ONNX file. ``export``
 writes the stem ``rrid``, ``adopt`` the name of the network.
 
@@ -15,8 +15,9 @@ ONNX file          one precision   ``<stem>.onnx``, ``<stem>.<precision>.onnx`` 
 ONNX file for CPUs int8            ``<stem>[.nchw].cpu.int8.onnx``                ``person.v2.cpu.int8.onnx``
 engine             one precision   ``<stem>.<precision>.engine``                  ``person.v2.fp16.engine``
 engine for RTX     one precision   ``<stem>.<precision>.rtx``                     ``person.v2.fp16.rtx``
+OpenVINO IR        one precision   ``<stem>[.<precision>].xml`` and ``.bin``      ``person.v2.xml``
 thresholds         one precision   ``<stem>[.<precision>].thresholds.json``       ``person.v2.fp16.thresholds.json``
-engine's sidecar   one file        ``<file>.json``                                ``person.v2.fp16.engine.json``
+sidecar            one file        ``<file>.json`` (engine, OpenVINO IR)          ``person.v2.fp16.engine.json``
 parity report      one file        ``<file>.parity.json``                         ``person.v2.fp16.engine.parity.json``
 parity chart       one report      the report's name, with ``.png``               ``person.v2.fp16.engine.parity.png``
 timing cache       one machine     ``tensorrt-<version>-sm<capability>.timing``   ``tensorrt-10.3.0-sm87.timing``
@@ -39,6 +40,8 @@ DEFAULT_STEM = "rrid"
 ONNX_SUFFIX = ".onnx"
 ENGINE_SUFFIXES = (".engine", ".plan")
 RTX_SUFFIX = ".rtx"
+IR_SUFFIX = ".xml"
+_IR_WEIGHTS_SUFFIX = ".bin"
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".ckpt", ".pkl", ".pickle", ".th")
 _THRESHOLDS_ENDING = ".thresholds.json"
 _GOLDENS_SUFFIX = ".npz"
@@ -60,12 +63,13 @@ class Kind(Enum):
     ONNX = "an ONNX file"
     ENGINE = "a TensorRT engine"
     RTX_ENGINE = "an engine of TensorRT for RTX"
+    IR = "an OpenVINO IR"
     CHECKPOINT = "a checkpoint"
     GOLDENS = "goldens"
     THRESHOLDS = "thresholds"
     CALIBRATION = "a calibration listing"
     PARITY = "a parity report"
-    SIDECAR = "an engine's sidecar"
+    SIDECAR = "a model's sidecar"
     OTHER = "a file of another kind"
 
 
@@ -74,10 +78,11 @@ _KINDS = (
     (_THRESHOLDS_ENDING, Kind.THRESHOLDS),
     (_CALIBRATION_ENDING, Kind.CALIBRATION),
     (_PARITY_ENDING, Kind.PARITY),
-    *((suffix + _SIDECAR_ENDING, Kind.SIDECAR) for suffix in (*ENGINE_SUFFIXES, RTX_SUFFIX)),
+    *((suffix + _SIDECAR_ENDING, Kind.SIDECAR) for suffix in (*ENGINE_SUFFIXES, RTX_SUFFIX, IR_SUFFIX)),
     (ONNX_SUFFIX, Kind.ONNX),
     *((suffix, Kind.ENGINE) for suffix in ENGINE_SUFFIXES),
     (RTX_SUFFIX, Kind.RTX_ENGINE),
+    (IR_SUFFIX, Kind.IR),
     *((suffix, Kind.CHECKPOINT) for suffix in CHECKPOINT_SUFFIXES),
     (_GOLDENS_SUFFIX, Kind.GOLDENS),
 )
@@ -102,8 +107,8 @@ def is_rtx_engine(path: Path) -> bool:
 
 
 def is_model(path: Path) -> bool:
-    """Whether the name is that of a model file: ONNX or an engine."""
-    return kind_of(path) is Kind.ONNX or is_engine(path)
+    """Whether the name is that of a model file: ONNX, an engine, or an OpenVINO IR."""
+    return kind_of(path) in (Kind.ONNX, Kind.IR) or is_engine(path)
 
 
 def stem_of(path: Path) -> str:
@@ -132,13 +137,19 @@ def onnx_path(folder: Path, precision: str, form: str = UINT8_NHWC) -> Path:
     return folder / (_variant(stem, precision) + ONNX_SUFFIX)
 
 
-def adopted_path(folder: Path, stem: str, precision: str) -> Path:
-    """The ONNX file that ``adopt`` writes: ``osnet.onnx`` for fp32, else ``osnet.<precision>.onnx``.
+def adopted_path(folder: Path, stem: str, precision: str, *, is_ir: bool = False) -> Path:
+    """The file that ``adopt`` writes: ``osnet.onnx`` for fp32, else ``osnet.<precision>.onnx``.
+
+    Args:
+        folder: its folder.
+        stem: name of the network.
+        precision: its precision.
+        is_ir: it is an OpenVINO IR: ``osnet.xml``.
 
     Raises:
         ValueError: the stem would be read as something else: it leads elsewhere, is hidden, or ends as other names do.
     """
-    path = folder / (_variant(stem, precision) + ONNX_SUFFIX)
+    path = folder / (_variant(stem, precision) + (IR_SUFFIX if is_ir else ONNX_SUFFIX))
     if path.parent != folder or stem.startswith(".") or stem_of(path) != stem or not stem.isprintable():
         raise ValueError(stem)
     return path
@@ -176,8 +187,13 @@ def engine_path(onnx: Path, precision: str, *, rtx: bool = False) -> Path:
     return onnx.with_name(f"{_split(onnx)[0]}.{precision}{RTX_SUFFIX if rtx else ENGINE_SUFFIXES[0]}")
 
 
+def ir_weights_path(network: Path) -> Path:
+    """The weights of an OpenVINO IR: ``osnet.bin`` for ``osnet.xml``."""
+    return network.with_suffix(_IR_WEIGHTS_SUFFIX)
+
+
 def sidecar_path(engine: Path) -> Path:
-    """The sidecar of an engine: ``rrid.fp16.engine.json``."""
+    """The sidecar of an engine or an OpenVINO IR: ``rrid.fp16.engine.json``, ``osnet.xml.json``."""
     return engine.with_name(engine.name + _SIDECAR_ENDING)
 
 

@@ -18,6 +18,8 @@ LARGEST: Final = 1e6
 """Largest value of scale, mean and std."""
 SMALLEST: Final = 1e-6
 """Smallest value of scale and std."""
+NETWORK_PREFIX: Final = "network/"
+"""Put before the names of the network's own tensors in the adopted file."""
 Divisor = Annotated[float, Meta(ge=SMALLEST, le=LARGEST)]
 Offset = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 _Name = Annotated[str, Meta(min_length=1, max_length=1024)]
@@ -48,6 +50,11 @@ class Preprocessing:
     normalise: Literal["l2", "none"]
     input: _Name
     output: _Name
+
+    @property
+    def features(self) -> str:
+        """Name of the network's own output in the adopted file; mean of the views and unit length come behind it."""
+        return NETWORK_PREFIX + self.output
 
     def describe(self) -> str:
         """The facts in a few words."""

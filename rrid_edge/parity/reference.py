@@ -169,6 +169,8 @@ def open_exact(path: Path) -> Engine:
     """Open a model file on the most exact runtime: float32 for an ONNX file."""
     if is_engine(path):
         return open_engine(path)
+    if kind_of(path) is Kind.IR:
+        return open_engine(path, "openvino", precision="fp32")
     if importlib.util.find_spec("onnxruntime") is not None:
         return open_engine(path, "onnxruntime")
     return open_engine(path, "openvino", precision="fp32")

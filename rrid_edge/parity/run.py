@@ -16,7 +16,7 @@ from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import write_json
 from rrid_edge.machine.advice import extra_advice, package_advice
 from rrid_edge.machine.processor import cpu_flags
-from rrid_edge.model.names import Kind, chart_path, goldens_path, is_engine, kind_of, onnx_beside
+from rrid_edge.model.names import Kind, chart_path, goldens_path, kind_of, onnx_beside
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity, refuse_other_network
@@ -253,12 +253,12 @@ def _float_graph(model: Path, engine: Engine) -> Path | None:
     beside = onnx_beside(model, "fp32")
     if beside.is_file() and read_spec(beside).fingerprint == engine.spec.fingerprint:
         return beside
-    return model if not is_engine(model) and engine.spec.precision in ("fp32", "fp16") else None
+    return model if kind_of(model) is Kind.ONNX and engine.spec.precision in ("fp32", "fp16") else None
 
 
 def _graph_beside(model: Path, engine: Engine) -> Path | None:
     """The ONNX file of the engine's network: ``model`` itself, or the float32 file beside it; None if there is none."""
-    if not is_engine(model):
+    if kind_of(model) is Kind.ONNX:
         return model
     beside = onnx_beside(model, "fp32")
     return beside if beside.is_file() and read_spec(beside).fingerprint == engine.spec.fingerprint else None

@@ -12,12 +12,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
+from rrid_edge.model.preprocessing import NETWORK_PREFIX
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 from rrid_export.adopt.facts import Facts
 from rrid_export.adopt.graphs import BATCH, declare
 from rrid_export.onnx_weights import put_weights, take_weights
 
-_PREFIX: Final = "network/"
 _FED, _MADE = "fed", "made"
 _SMALLEST_LENGTH: Final = 1e-12
 _IR_VERSION: Final = 8
@@ -62,12 +62,12 @@ def composed(network: Any, facts: Facts, dimension: int) -> Any:  # noqa: ANN401
     """
     names = facts.preprocessing
     half = network.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
-    inner = compose.add_prefix(network, _PREFIX)
+    inner = compose.add_prefix(network, NETWORK_PREFIX)
     inner.ir_version = _IR_VERSION
     before = _before(facts, half=half, opsets=inner.opset_import)
     after = _after(facts, dimension, half=_is_half(inner.graph.output[0]), opsets=inner.opset_import)
-    model = compose.merge_models(before, inner, io_map=[(_FED, _PREFIX + names.input)])
-    model = compose.merge_models(model, after, io_map=[(_PREFIX + names.output, _MADE)])
+    model = compose.merge_models(before, inner, io_map=[(_FED, NETWORK_PREFIX + names.input)])
+    model = compose.merge_models(model, after, io_map=[(names.features, _MADE)])
     model.graph.name, model.producer_name = "rrid-edge", "rrid-edge"
     opset = model.opset_import[0].version
     del model.metadata_props[:], model.graph.value_info[:], model.opset_import[:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,15 +26,15 @@ _SHOWN: Final = 100
 
 @dataclass(frozen=True)
 class ForeignNetwork:
-    """A network of another program, in an ONNX file that may be adopted.
+    """A network of another program that may be adopted.
 
     Attributes:
-        path: the file.
-        sha256: sha256 of the file, hex.
-        opset: its operator set.
+        path: the ONNX file, or the ``.xml`` file of an OpenVINO IR.
+        sha256: sha256 of the file, hex; of an IR, over both files.
+        opset: its operator set; 0 for an IR, whose operators have one each.
         input: its only input, float32 or float16 of rank 4.
         output: the output with the descriptors, of rank 2.
-        metadata: entries of the file's ``metadata_props``.
+        metadata: entries of an ONNX file's ``metadata_props``.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class ForeignNetwork:
 
 
 def read_foreign(path: Path, *, input_name: str | None = None, output_name: str | None = None) -> ForeignNetwork:
-    """Read an ONNX file of another program.
+    """Read an ONNX file or an OpenVINO IR of another program.
 
     Args:
         path: the file.
@@ -68,6 +68,10 @@ def read_foreign(path: Path, *, input_name: str | None = None, output_name: str 
             "network from its own program first",
             parameter="model",
         )
+    if kind_of(path) is Kind.IR:
+        from rrid_export.adopt.ir_reading import read_ir
+
+        return read_ir(path, input_name=input_name, output_name=output_name)
     header = read_model_header(path, remedy=REMEDY)
     if any(key.startswith("rrid.") for key in header.metadata):
         raise UsageError(f"{printable(path)}: this is a model of rrid-edge already; use it as it is", parameter="model")
@@ -79,8 +83,8 @@ def read_foreign(path: Path, *, input_name: str | None = None, output_name: str 
         path,
         sha256_of_file(path),
         header.opset,
-        _input(path, header, input_name),
-        _output(path, header, output_name),
+        choose_input(path, header.inputs, input_name),
+        choose_output(path, header.outputs, output_name),
         header.metadata,
     )
 
@@ -150,11 +154,22 @@ def _named(node: GraphNode) -> str:
     return f"node {(node.name or node.outputs[0])[:_SHOWN]!r} ({node.operator[:_SHOWN]})"
 
 
-def _input(path: Path, header: OnnxHeader, name: str | None) -> TensorInfo:
-    if len(header.inputs) != 1:
-        found = ", ".join(tensor.name for tensor in header.inputs[:4]) or "none"
-        raise refused(path, f"{len(header.inputs)} inputs ({found[:_SHOWN]}), expected one, for the images")
-    tensor = header.inputs[0]
+def choose_input(path: Path, inputs: Sequence[TensorInfo], name: str | None) -> TensorInfo:
+    """The only input of a network.
+
+    Args:
+        path: the file.
+        inputs: all inputs.
+        name: what the caller calls it, if anything.
+
+    Raises:
+        UsageError: the input has another name.
+        ModelFileError: there are several, or it takes no images.
+    """
+    if len(inputs) != 1:
+        found = ", ".join(tensor.name for tensor in inputs[:4]) or "none"
+        raise refused(path, f"{len(inputs)} inputs ({found[:_SHOWN]}), expected one, for the images")
+    tensor = inputs[0]
     if name not in (None, tensor.name):
         raise UsageError(f"{printable(path)}: no input {name!r}; its input is {tensor.name!r}", parameter="input")
     if tensor.dtype not in _FLOATS or len(tensor.shape) != 4:
@@ -162,13 +177,23 @@ def _input(path: Path, header: OnnxHeader, name: str | None) -> TensorInfo:
     return tensor
 
 
-def _output(path: Path, header: OnnxHeader, name: str | None) -> TensorInfo:
-    """The named output, or the only one of rank 2."""
-    candidates = [tensor for tensor in header.outputs if tensor.dtype in _FLOATS and len(tensor.shape) == 2]
+def choose_output(path: Path, outputs: Sequence[TensorInfo], name: str | None) -> TensorInfo:
+    """The named output, or the only one of rank 2.
+
+    Args:
+        path: the file.
+        outputs: all outputs.
+        name: name of the one with the descriptors; None takes the only one of rank 2.
+
+    Raises:
+        UsageError: no output has this name, or several have rank 2.
+        ModelFileError: the output holds no descriptors.
+    """
+    candidates = [tensor for tensor in outputs if tensor.dtype in _FLOATS and len(tensor.shape) == 2]
     if name is not None:
-        candidates = [tensor for tensor in header.outputs if tensor.name == name]
+        candidates = [tensor for tensor in outputs if tensor.name == name]
         if not candidates:
-            found = ", ".join(tensor.name for tensor in header.outputs[:8])
+            found = ", ".join(tensor.name for tensor in outputs[:8])
             raise UsageError(f"{printable(path)}: no output {name!r}; its outputs are {found}", parameter="output")
     if len(candidates) > 1:
         found = ", ".join(tensor.name for tensor in candidates[:8])
@@ -178,7 +203,7 @@ def _output(path: Path, header: OnnxHeader, name: str | None) -> TensorInfo:
             parameter="output",
         )
     if not candidates or candidates[0].dtype not in _FLOATS or len(candidates[0].shape) != 2:
-        told = ", ".join(_told("output", tensor) for tensor in (candidates or header.outputs)[:3]) or "no output"
+        told = ", ".join(_told("output", tensor) for tensor in (candidates or outputs)[:3]) or "no output"
         raise refused(path, f"{told}, expected float32 (batch, values)")
     return candidates[0]
 

@@ -31,29 +31,27 @@ def adopted_fingerprint(model: Any, facts: Facts) -> str:  # noqa: ANN401 - a pr
     """
     graph, preprocessing = model.graph, facts.preprocessing
     digests = {tensor.name: _of_values(tensor) for tensor in graph.initializer}
-    digests[preprocessing.input] = _sha256(_INPUT)
+    digests[preprocessing.input] = sha256_of_text(_INPUT)
     for node in graph.node:
         inputs = [digests[name] if name else "" for name in node.input]
         attributes = {attribute.name: _of_attribute(attribute) for attribute in node.attribute}
         is_constant = node.op_type == "Constant" and list(attributes) == ["value"]
         for place, name in enumerate(node.output):
             own = [node.domain.removeprefix("ai.onnx"), node.op_type, sorted(attributes.items()), inputs, place]
-            digests[name] = attributes["value"] if is_constant else _sha256(json.dumps(own))
-    names = {"input", "output"}
-    told = {key: value for key, value in asdict(preprocessing).items() if key not in names}
+            digests[name] = attributes["value"] if is_constant else sha256_of_text(json.dumps(own))
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    whole = {
-        "network": digests[preprocessing.output],
-        "opset": opset,
-        "height_px": facts.height_px,
-        "width_px": facts.width_px,
-        "flip": facts.flip,
-        **told,
-    }
-    return _sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")))
+    return fingerprint_of(f"{digests[preprocessing.output]} opset {opset}", facts)
 
 
-def _sha256(text: str) -> str:
+def fingerprint_of(network: str, facts: Facts) -> str:
+    """sha256 (hex) of a network's digest and of all facts but the names of its input and output."""
+    told = {key: value for key, value in asdict(facts.preprocessing).items() if key not in ("input", "output")}
+    sides = {"height_px": facts.height_px, "width_px": facts.width_px, "flip": facts.flip}
+    return sha256_of_text(json.dumps({"network": network, **sides, **told}, sort_keys=True, separators=(",", ":")))
+
+
+def sha256_of_text(text: str) -> str:
+    """sha256 (hex) of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -86,8 +86,9 @@ def fed_pixels(images: NDArray[np.uint8], facts: Facts) -> NDArray[np.float64]:
     """
     given = facts.preprocessing
     pixels = images[..., ::-1] if given.color == "bgr" else images
-    values = (pixels.astype(np.float64) / given.scale - np.array(given.mean)) / np.array(given.std)
-    return values.transpose(0, 3, 1, 2) if given.layout == "nchw" else values
+    values: NDArray[np.float64] = (pixels.astype(np.float64) / given.scale - np.array(given.mean)) / np.array(given.std)
+    planes: NDArray[np.float64] = values.transpose(0, 3, 1, 2) if given.layout == "nchw" else values
+    return planes
 
 
 def original_descriptors(original: Original, images: NDArray[np.uint8], facts: Facts) -> NDArray[np.float64]:
@@ -118,4 +119,5 @@ def _features(original: Original, fed: NDArray[np.float64]) -> NDArray[np.float6
         part = fed[start : start + size]
         full = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
         rows.append(original.run(np.ascontiguousarray(full, original.dtype))[: len(part)])
-    return np.concatenate(rows).astype(np.float64)
+    features: NDArray[np.float64] = np.concatenate(rows).astype(np.float64)
+    return features

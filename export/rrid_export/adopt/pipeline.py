@@ -10,24 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge import __version__
-from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import UsageError, item_at_work, printable
 from rrid_edge.files import atomic_output, write_json
-from rrid_edge.model.names import adopted_path, chart_path, goldens_path, parity_report_path, stem_of
-from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.names import Kind, adopted_path, chart_path, goldens_path, kind_of, parity_report_path, stem_of
 from rrid_edge.model.spec import ADOPTED, ModelSpec
-from rrid_edge.model.weights import contract_file
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport
 from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.parity.reference import Crops, read_crops
 from rrid_edge.ranking.sampling import PeopleSample
-from rrid_export.adopt.compose import composed
 from rrid_export.adopt.facts import Choices, Facts, resolve
 from rrid_export.adopt.foreign import ForeignNetwork, refused
-from rrid_export.adopt.graphs import dimension_of, load_network, operator_in_the_way, precision_of, prepared
-from rrid_export.adopt.identity import adopted_fingerprint
-from rrid_export.adopt.original import OnnxOriginal, original_descriptors
+from rrid_export.adopt.ir_work import IrWork
+from rrid_export.adopt.onnx_work import OnnxWork
+from rrid_export.adopt.original import original_descriptors
 from rrid_export.adopt.proof import check_descriptors, prove
 from rrid_export.drawn import drawn_patterns
 
@@ -78,7 +74,7 @@ class AdoptResult:
 
 
 def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings) -> AdoptResult:
-    """Bring an ONNX file of another program under the model contract.
+    """Bring an ONNX file or an OpenVINO IR of another program under the model contract.
 
     The file must reach parity with the original before it gets its name.
 
@@ -95,49 +91,34 @@ def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings
     """
     path = network.path
     facts = resolve(network, settings.choices)
-    model = load_network(network)
-    precision = precision_of(model)
-    target = _target(output, settings.name or path.stem, precision)
-    identity = adopted_fingerprint(model, facts)
-    culprit = operator_in_the_way(model)
-    model = prepared(network, model, facts)
-    declared = dimension_of(path, model)
+    work = IrWork(network, facts) if kind_of(path) is Kind.IR else OnnxWork(network, facts)
+    target = _target(output, settings.name or path.stem, work)
     spec = _spec(target, network, facts, settings)
-    crops, descriptors, name = _reference(network, facts, spec, settings)
-    if declared not in (None, descriptors.shape[1]) or descriptors.shape[1] > _MOST_VALUES:
-        raise refused(path, f"descriptors of {descriptors.shape[1]:,} values, its shapes say {declared}")
-    spec = replace(spec, fingerprint=identity, precision=precision, block_width=descriptors.shape[1])
-    goldens = Goldens(crops.images, descriptors.astype(np.float32), crops.names, identity, crops.labels)
-    whole = composed(model, facts, spec.block_width)
-    whole.producer_version = __version__
+    crops = drawn_patterns(spec) if settings.crops is None else read_crops(settings.crops, spec, settings.golden_crops)
+    original = work.original()
+    descriptors = original_descriptors(original, crops.images, facts)
+    check_descriptors(path, descriptors, facts)
+    if work.dimension not in (None, descriptors.shape[1]) or descriptors.shape[1] > _MOST_VALUES:
+        raise refused(path, f"descriptors of {descriptors.shape[1]:,} values, its shapes say {work.dimension}")
+    spec = replace(spec, fingerprint=work.identity, precision=work.precision, block_width=descriptors.shape[1])
+    goldens = Goldens(crops.images, descriptors.astype(np.float32), crops.names, work.identity, crops.labels)
     with item_at_work(target), atomic_output(target) as partial:
-        partial.write_bytes(contract_file(whole.SerializeToString(), spec))
-        read_spec(partial)
-        with OnnxRuntimeEngine(partial) as engine:
-            parity, found = prove(engine, goldens, name, culprit)
+        work.write(partial, spec)
+        with work.open(partial) as engine:
+            parity, found = prove(engine, goldens, original.name, work.culprit)
+        work.finish(partial, target, spec)
     return _written(target, spec, crops, goldens, parity, found)
 
 
-def _target(output: Path, name: str, precision: str) -> Path:
+def _target(output: Path, name: str, work: OnnxWork | IrWork) -> Path:
     try:
-        return adopted_path(output, name, precision)
+        return adopted_path(output, name, work.precision, is_ir=work.is_ir)
     except ValueError as error:
         raise UsageError(
             f"the name {printable(name)!r} does not work: expected a plain file name without a precision at its end, "
             "for example osnet",
             parameter="name",
         ) from error
-
-
-def _reference(
-    network: ForeignNetwork, facts: Facts, spec: ModelSpec, settings: AdoptSettings
-) -> tuple[Crops, NDArray[np.float64], str]:
-    """Images, the original network's descriptors of them, float64 (N, D), and the original's name."""
-    crops = drawn_patterns(spec) if settings.crops is None else read_crops(settings.crops, spec, settings.golden_crops)
-    original = OnnxOriginal(network)
-    descriptors = original_descriptors(original, crops.images, facts)
-    check_descriptors(network.path, descriptors, facts)
-    return crops, descriptors, original.name
 
 
 def _spec(target: Path, network: ForeignNetwork, facts: Facts, settings: AdoptSettings) -> ModelSpec:

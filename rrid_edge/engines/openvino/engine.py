@@ -15,6 +15,8 @@ from rrid_edge.engines.openvino.parts import backbone_and_head
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.machine.advice import import_failure
 from rrid_edge.machine.processor import threads_for
+from rrid_edge.model.ir_sidecar import IrSidecar
+from rrid_edge.model.names import Kind, ir_weights_path, kind_of
 from rrid_edge.model.onnx_header import read_model_header, read_spec
 from rrid_edge.model.weights import check_weights
 
@@ -28,7 +30,7 @@ class OpenVinoEngine(BatchEngine):
     """Runs a model file on OpenVINO.
 
     Args:
-        path: the ONNX file.
+        path: the ONNX file, or an adopted OpenVINO IR (``.xml``).
         precision: arithmetic of the backbone: ``fp32``, ``bf16`` or ``fp16``. None means bf16 on CPUs with AMX or
             AVX-512 bf16, else fp32; for an int8 file, fp32 in the layers that are not int8. With bf16 the head computes
             in fp32.
@@ -53,14 +55,16 @@ class OpenVinoEngine(BatchEngine):
         device: str = "CPU",
         cache: CompiledCache | None = None,
     ) -> None:
-        spec = read_spec(path)
+        sidecar = IrSidecar.read(path) if kind_of(path) is Kind.IR else None
+        spec = read_spec(path) if sidecar is None else sidecar.spec
         core = import_openvino().Core()
         if device not in {name.split(".")[0] for name in core.available_devices}:
             found = ", ".join(core.available_devices) or "none"
             raise UsageError(f"OpenVINO has no device {device!r} on this machine: expected one of {found}")
         if precision is None and device == "CPU" and spec.precision == "int8":
             precision = "fp32"  # for the layers that are not int8; docs/decisions/precision.md compares bfloat16 there
-        plan = _Plan(core, path, device, _settings(core, device, precision, threads))
+        file = _File(path, spec.preprocessing.features if spec.preprocessing else None, sidecar)
+        plan = _Plan(core, file, device, _settings(core, device, precision, threads))
         parts = plan.from_cache(cache)
         self.from_cache = bool(parts)
         parts = parts or plan.compiled(cache)
@@ -107,11 +111,40 @@ class _Part:
     memory: Any = None
 
 
+@dataclass(frozen=True)
+class _File:
+    """A model file.
+
+    Attributes:
+        path: the ONNX file or the network of an IR.
+        features: name of the tensor behind which the head begins; None for the last pooling.
+        sidecar: of an IR; None for an ONNX file.
+    """
+
+    path: Path
+    features: str | None
+    sidecar: IrSidecar | None
+
+    def check(self) -> None:
+        """Refuse files whose weights changed since they were written."""
+        if self.sidecar is None:
+            check_weights(self.path)
+        else:
+            self.sidecar.check_files(self.path)
+
+    @property
+    def key(self) -> tuple[Path, tuple[str, ...]] | None:
+        """The largest file, and what tells other contents apart; None if the key of one file does not cover them."""
+        if self.sidecar is None:
+            return None if read_model_header(self.path).external_files else (self.path, ())
+        return ir_weights_path(self.path), (self.sidecar.network.sha256, self.sidecar.weights.sha256)
+
+
 class _Plan:
     """How one file is compiled: whole, or in bfloat16 as backbone and head, with the head in float32."""
 
-    def __init__(self, core: Any, path: Path, device: str, settings: dict[str, Any]) -> None:  # noqa: ANN401
-        self._core, self._path, self._device = core, path, device
+    def __init__(self, core: Any, file: _File, device: str, settings: dict[str, Any]) -> None:  # noqa: ANN401
+        self._core, self._file, self._device = core, file, device
         whole = {"whole": settings}
         hint = settings.get(_HINT) or core.get_property(device, _HINT)
         self._divides = device == "CPU" and _precision_name(hint) == "bf16"
@@ -124,17 +157,17 @@ class _Plan:
         Raises:
             ModelFileError: the weights changed after the export, or the runtime refuses the file.
         """
-        check_weights(self._path)  # a cached model needs no check: it was compiled from this version of the file
+        self._file.check()  # a cached model needs no check: it was compiled from this version of the file
         try:
-            model = self._core.read_model(str(self._path))
-            models = backbone_and_head(import_openvino(), model) if self._divides else (model,)
+            model = self._core.read_model(str(self._file.path))
+            models = backbone_and_head(import_openvino(), model, self._file.features) if self._divides else (model,)
             form = next(form for form in self._forms if len(form) == len(models))
             parts = [
                 _Part(self._core.compile_model(part, self._device, settings))
                 for part, settings in zip(models, form.values(), strict=True)
             ]
         except Exception as error:  # the runtime does not say what it raises
-            raise _refused(self._path, "load", error) from error
+            raise _refused(self._file.path, "load", error) from error
         for key, part in zip(self._keys(cache, form), parts, strict=False):
             if cache is not None:
                 cache.keep(key, lambda part=part: _exported(part.compiled))  # type: ignore[misc]
@@ -161,11 +194,12 @@ class _Plan:
 
     def _keys(self, cache: CompiledCache | None, form: dict[str, dict[str, Any]]) -> list[bytes]:
         """Cache keys of all parts, or none. Models with external weights are not cached: the key covers one file."""
-        if cache is None or self._device != "CPU" or read_model_header(self._path).external_files:
+        file = self._file.key
+        if cache is None or self._device != "CPU" or file is None:
             return []
         version = import_openvino().__version__
         keys = [
-            cache.key(self._path, _CHECKED, "openvino", version, name, sorted(settings.items()))
+            cache.key(file[0], *file[1], _CHECKED, "openvino", version, name, sorted(settings.items()))
             for name, settings in form.items()
         ]
         return [key for key in keys if key is not None] if None not in keys else []

@@ -57,7 +57,7 @@ def test_files_of_other_kinds_are_refused_by_their_kind(tmp_path):
     for name, kind in (
         ("rrid.goldens.npz", "this is goldens, not an ONNX file"),
         ("best.pth", r"this is a checkpoint, not an ONNX file; make one with: rrid-edge export .*best\.pth"),
-        ("rrid.fp16.engine.json", "this is an engine's sidecar"),
+        ("rrid.fp16.engine.json", "this is a model's sidecar"),
         ("words.txt", "not an ONNX file, or damaged"),
     ):
         (tmp_path / name).write_text("words")

@@ -78,6 +78,7 @@ def test_names_equal_the_table_in_the_docstring():
         names.cpu_onnx_path(names.onnx_beside(engine)),
         names.engine_path(names.onnx_beside(engine), "fp16"),
         names.engine_path(names.onnx_beside(engine), "fp16", rtx=True),
+        names.adopted_path(M, "person.v2", "fp32", is_ir=True),
         names.thresholds_path(engine),
         names.sidecar_path(engine),
         names.parity_report_path(engine),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from rrid_edge.model.preprocessing import Preprocessing
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.model.weights import check_weights
 from rrid_edge.parity.goldens import load_goldens
-from rrid_export.adopt import pipeline
+from rrid_export.adopt import compose, onnx_work
 from rrid_export.adopt.facts import Choices
 from rrid_export.adopt.foreign import read_foreign
 from rrid_export.adopt.pipeline import AdoptSettings, adopt_network
@@ -25,7 +26,7 @@ from support.foreign import HEIGHT_PX, VALUES, WIDTH_PX, ForeignFile
 from support.pictures import save_crops
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TAO = {"scale": 1.0, "mean": (123.675, 116.28, 103.53), "std": (57.63, 57.63, 57.63)}
+TAO: dict[str, Any] = {"scale": 1.0, "mean": (123.675, 116.28, 103.53), "std": (57.63, 57.63, 57.63)}
 PLAIN = Choices(color="rgb", scale=255.0, mean=MEAN, std=STD)
 
 
@@ -155,7 +156,7 @@ def test_an_output_is_chosen_among_several(tmp_path):
 
 def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     source = ForeignFile().write(tmp_path / "net.onnx")
-    right = pipeline.composed
+    right = compose.composed
 
     def wrong(model, facts, dimension):
         made = right(model, facts, dimension)
@@ -163,7 +164,7 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.3), scale.name))
         return made
 
-    monkeypatch.setattr(pipeline, "composed", wrong)
+    monkeypatch.setattr(onnx_work, "composed", wrong)
     with pytest.raises(CheckFailedError, match="differs from the original"):
         adopt_network(read_foreign(source), tmp_path / "models", AdoptSettings(PLAIN))
     assert not (tmp_path / "models" / "net.onnx").exists()
