@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines import Engine
-from rrid_edge.errors import CheckFailedError, ModelFileError
+from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, printable
 from rrid_edge.parity.agreement import row_cosines
 from rrid_edge.parity.check import ParityReport, are_unit_lengths, check_parity, lengths_of
 from rrid_edge.parity.goldens import Goldens
@@ -31,7 +31,8 @@ def check_descriptors(path: Path, descriptors: NDArray[np.floating[Any]], facts:
         facts: what the network is fed.
 
     Raises:
-        ModelFileError: descriptors are not finite, all the same, or not of unit length though the facts say so.
+        ModelFileError: descriptors are not finite, or all the same.
+        UsageError: they have other lengths than 1, though the facts say that the network normalises.
     """
     if not np.isfinite(descriptors).all():
         raise refused(path, "its descriptors are not finite, expected numbers")
@@ -39,8 +40,10 @@ def check_descriptors(path: Path, descriptors: NDArray[np.floating[Any]], facts:
     if longest <= _SAME or float(np.abs(descriptors - descriptors[0]).max()) <= _SAME:
         raise refused(path, "its descriptors are the same for all images, expected different ones")
     if not are_unit_lengths(shortest, longest):
-        raise refused(
-            path, f"its own descriptors have lengths {shortest:.4g} to {longest:.4g}, not 1: bring them to unit length"
+        raise UsageError(
+            f"{printable(path)}: its descriptors have lengths {shortest:.4g} to {longest:.4g}, not 1, though the "
+            "choice none says so; choose l2",
+            parameter="normalise",
         )
 
 

@@ -195,7 +195,7 @@ def test_choices_that_do_not_work(options, words, tmp_path):
 
 
 def test_an_output_that_has_no_unit_length_is_refused(tmp_path):
-    refused(_adopt(tmp_path, "--normalise", "none", *FACTS), 4, "not 1: bring them to unit length")
+    refused(_adopt(tmp_path, "--normalise", "none", *FACTS), 2, "not 1, though the choice none says so", "--normalise")
 
 
 def test_other_files_are_told_apart(tmp_path):
