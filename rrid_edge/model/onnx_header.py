@@ -11,6 +11,7 @@ import functools
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.external import check_external, external_files
@@ -220,7 +221,10 @@ def _tensor_type(view: memoryview) -> tuple[str, list[int | str | None]]:
                 if part == 1 and isinstance(axis, memoryview):
                     entries = dict(fields(axis))
                     size, label = entries.get(1), entries.get(2)
-                    shape.append(
-                        text(label) if isinstance(label, memoryview) else size if isinstance(size, int) else None
-                    )
+                    shape.append(text(label) if isinstance(label, memoryview) else size if _is_size(size) else None)
     return dtype, shape
+
+
+def _is_size(size: int | memoryview | None) -> TypeGuard[int]:
+    """Whether this is a size. Negative numbers, which some programs write for any size, are none."""
+    return isinstance(size, int) and size < 1 << 63

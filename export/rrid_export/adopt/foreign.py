@@ -18,6 +18,7 @@ from rrid_edge.model.onnx_header import OnnxHeader, TensorInfo, read_model_heade
 OLDEST_OPSET: Final = 9
 _FLOATS: Final = ("float32", "float16")
 _CONTROL: Final = ("If", "Loop", "Scan", "SequenceMap")
+_MOST_IMAGES: Final = 1024
 _MOST_WEIGHT_BYTES: Final = 1 << 31
 _BYTES: Final = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2}
 REMEDY: Final = "export the network again from its own program"
@@ -174,6 +175,8 @@ def choose_input(path: Path, inputs: Sequence[TensorInfo], name: str | None) -> 
         raise UsageError(f"{printable(path)}: no input {name!r}; its input is {tensor.name!r}", parameter="input")
     if tensor.dtype not in _FLOATS or len(tensor.shape) != 4:
         raise refused(path, f"{_told('input', tensor)}, expected float32 or float16 of 4 axes")
+    if isinstance(tensor.shape[0], int) and not 0 < tensor.shape[0] <= _MOST_IMAGES:
+        raise refused(path, f"a fixed batch of {tensor.shape[0]:,} images, expected 1 to {_MOST_IMAGES:,}, or any")
     return tensor
 
 

@@ -110,7 +110,8 @@ def original_descriptors(original: Original, images: NDArray[np.uint8], facts: F
         features = features + _features(original, fed_pixels(images[:, :, ::-1], facts))
     if not facts.flip and facts.preprocessing.normalise == "none":
         return features
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    unit: NDArray[np.float64] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def _features(original: Original, fed: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -59,6 +59,18 @@ def _with_function():
     return model
 
 
+def _of_unknown_type():
+    model = ForeignFile().model()
+    model.graph.initializer[0].data_type = 77
+    return model
+
+
+def _empty():
+    model = ForeignFile().model(outputs=[_value("pixels", shape=("N", VALUES))])
+    del model.graph.node[:]
+    return model
+
+
 def _huge_map():
     size = numpy_helper.from_array(np.array([1, 1 << 20, 1024], np.int64), "size")
     number = numpy_helper.from_array(np.array(0, np.float32), "zero")
@@ -112,6 +124,12 @@ HOSTILE = {
     "fixed batch": (
         lambda: ForeignFile(batch=1, flatten="Reshape").model(), "operator Reshape (node 'fix') has a fixed batch"
     ),
+    "a batch of a million": (
+        lambda: ForeignFile().model(inputs=[_value("pixels", shape=(1 << 20, 3, HEIGHT_PX, WIDTH_PX))]),
+        "a fixed batch of 1,048,576 images, expected 1 to 1,024",
+    ),
+    "unknown type of weights": (_of_unknown_type, "its graph is damaged (KeyError: 77)"),
+    "no network": (_empty, "its graph is damaged"),
     "not finite": (
         lambda: _with_nodes(helper.make_node("Log", ["before"], ["features"])), "its descriptors are not finite"
     ),
