@@ -9,6 +9,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, require, say, show
+from rrid_edge.cli.hub_files import network_file
 from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
     "with the original at several batch sizes. What the network is fed comes from a preset or from its card.",
 )
 def adopt(
-    model: Annotated[Path, typer.Argument(help="ONNX file of a re-ID network.")],
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="ONNX file or OpenVINO IR (.xml) of a re-ID network, or its address on the Hugging Face hub: "
+            "hf://OWNER/REPO[@REVISION]/FILE.onnx."
+        ),
+    ],
     folder: Annotated[Path, typer.Option("--folder", "-o", help="Folder to write to.")] = Path("models"),
     name: Annotated[str | None, typer.Option(help="Name of the written files; default: that of MODEL.")] = None,
     preset: Annotated[
@@ -67,7 +75,7 @@ def adopt(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_export.adopt.facts import Choices
-    from rrid_export.adopt.foreign import read_foreign
+    from rrid_export.adopt.foreign import NETWORKS, read_foreign
 
     choices = Choices(
         preset=preset,
@@ -82,11 +90,12 @@ def adopt(
         output=output,
         flip=flip,
     )
-    network = read_foreign(model, input_name=input_, output_name=output)
+    path, origin = network_file(context, model, NETWORKS, sidecar=preset == "boxmot")
+    network = read_foreign(path, input_name=input_, output_name=output)
     require("rrid_export.adopt.pipeline", "adopt", "adopting a network")
     from rrid_export.adopt.pipeline import AdoptSettings, adopt_network
 
-    settings = AdoptSettings(choices, name=name, crops=crops, golden_crops=golden_crops)
+    settings = AdoptSettings(choices, name=name, crops=crops, golden_crops=golden_crops, origin=origin)
     result = adopt_network(network, folder, settings)
     _report(result, as_json=as_json, drawn=crops is None)
 

@@ -84,7 +84,7 @@ def check_external(model: Path, names: tuple[str, ...], remedy: str) -> None:
     where, folder = printable(model), model.parent.resolve()
     for name in names:
         shown = printable(name)[:100]
-        if _leads_out(name) or not _lies_in(folder, model.parent / name):
+        if leads_out(name) or not _lies_in(folder, model.parent / name):
             raise ModelFileError(
                 f"{where}: it names the file {shown!r} for its weights, which lies outside the model's folder; "
                 f"expected weights inside it; {remedy}"
@@ -95,7 +95,7 @@ def check_external(model: Path, names: tuple[str, ...], remedy: str) -> None:
             )
 
 
-def _leads_out(name: str) -> bool:
+def leads_out(name: str) -> bool:
     """Whether a name leads elsewhere by itself, on any system: absolute, with a drive, or upwards."""
     windows = PureWindowsPath(name)
     return bool(windows.anchor) or ".." in windows.parts or PurePosixPath(name).is_absolute() or "\0" in name

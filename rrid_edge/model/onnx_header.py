@@ -83,12 +83,13 @@ def read_spec(path: Path) -> ModelSpec:
     return spec
 
 
-def read_model_header(path: Path, *, remedy: str = _EXPORT_HINT) -> OnnxHeader:
+def read_model_header(path: Path, *, remedy: str = _EXPORT_HINT, check_weights: bool = True) -> OnnxHeader:
     """Read the header of any ONNX file.
 
     Args:
         path: the file.
         remedy: what messages tell to do.
+        check_weights: check that external weights lie beside it.
 
     Raises:
         UsageError: the file does not exist.
@@ -109,7 +110,8 @@ def read_model_header(path: Path, *, remedy: str = _EXPORT_HINT) -> OnnxHeader:
         raise UsageError(f"{where}: {found}; give another one, or {remedy}", parameter="model") from error
     except ValueError as error:
         raise no_onnx(path, error, remedy=remedy) from error
-    check_external(path, header.external_files, remedy)
+    if check_weights:
+        check_external(path, header.external_files, remedy)
     return header
 
 

@@ -15,6 +15,8 @@ from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.onnx_graph import GraphNode, OnnxGraph, read_graph
 from rrid_edge.model.onnx_header import OnnxHeader, TensorInfo, read_model_header
 
+NETWORKS: Final = (".onnx", ".xml")
+"""Endings of the files that may be adopted."""
 OLDEST_OPSET: Final = 9
 _FLOATS: Final = ("float32", "float16")
 _CONTROL: Final = ("If", "Loop", "Scan", "SequenceMap")
