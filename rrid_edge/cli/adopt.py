@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
+from rrid_edge.cli.card_steps import CardOption, LicenceOption, check_card, write_card
 from rrid_edge.cli.common import JsonOption, print_json, require, say, show
 from rrid_edge.cli.hub_files import network_file
 from rrid_edge.errors import UsageError, printable
@@ -72,6 +73,11 @@ def adopt(
     golden_crops: Annotated[
         int, typer.Option(min=2, max=10_000, help="Largest number of crops for the goldens.")
     ] = 256,
+    training_data: Annotated[
+        str, typer.Option(help="Name of the data that the network was trained on, for its metadata and card.")
+    ] = "unknown",
+    card: CardOption = False,
+    licence: LicenceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     from rrid_export.adopt.facts import Choices
@@ -90,17 +96,19 @@ def adopt(
         output=output,
         flip=flip,
     )
+    check_card(card, licence, folder)
     path, origin = network_file(context, model, NETWORKS, sidecar=preset == "boxmot")
     network = read_foreign(path, input_name=input_, output_name=output)
     require("rrid_export.adopt.pipeline", "adopt", "adopting a network")
     from rrid_export.adopt.pipeline import AdoptSettings, adopt_network
 
-    settings = AdoptSettings(choices, name=name, crops=crops, golden_crops=golden_crops, origin=origin)
+    settings = AdoptSettings(choices, name, crops, golden_crops, origin, training_data)
     result = adopt_network(network, folder, settings)
-    _report(result, as_json=as_json, drawn=crops is None)
+    written = write_card(result.model, licence, drawn=crops is None) if card else None
+    _report(result, written, as_json=as_json, drawn=crops is None)
 
 
-def _report(result: AdoptResult, *, as_json: bool, drawn: bool) -> None:
+def _report(result: AdoptResult, card: str | None, *, as_json: bool, drawn: bool) -> None:
     """Print what was written."""
     spec, preprocessing = result.spec, result.spec.preprocessing
     for line in result.left_out:
@@ -109,6 +117,7 @@ def _report(result: AdoptResult, *, as_json: bool, drawn: bool) -> None:
         say(f"{printable(result.model)}: parity is not decided: {line}")
     if as_json:
         facts = {"model": str(result.model), "goldens": str(result.goldens), "fingerprint": spec.fingerprint}
+        facts |= {"origin": spec.origin} | ({"card": card} if card else {})
         print_json({**facts, "parity": result.parity.to_dict(), "sample": result.sample.to_dict()})
         return
     agreement = result.parity.agreement
@@ -122,6 +131,8 @@ def _report(result: AdoptResult, *, as_json: bool, drawn: bool) -> None:
     )
     what = "drawn patterns, which prove only the arithmetic; --crops takes real crops"
     show(f"goldens {result.goldens}: {f'{len(result.sample)} {what}' if drawn else result.sample.describe()}")
+    if card:
+        show(f"card {card}")
     show(f"fingerprint {spec.fingerprint[:12]}; next: rrid-edge index gallery/ --model {result.model}")
 
 

@@ -41,6 +41,7 @@ class AdoptSettings:
         crops: folder of real crops for the proof and the goldens; None uses drawn patterns.
         golden_crops: largest number of crops.
         origin: where the file came from, for the metadata; None takes its name.
+        training_data: name of the data that the network was trained on, for the metadata.
     """
 
     choices: Choices
@@ -48,6 +49,7 @@ class AdoptSettings:
     crops: Path | None = None
     golden_crops: int = GOLDEN_CROPS
     origin: str | None = None
+    training_data: str = "unknown"
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _spec(target: Path, network: ForeignNetwork, facts: Facts, settings: AdoptSe
         flip=facts.flip,
         backbone=stem_of(target),
         source_sha256=network.sha256,
+        training_data=settings.training_data,
         version=__version__,
         family=ADOPTED,
         preprocessing=facts.preprocessing,
