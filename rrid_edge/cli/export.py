@@ -31,31 +31,34 @@ from rrid_edge.cli.engine_options import (
     WorkspaceOption,
 )
 from rrid_edge.cli.engine_steps import build_here, settings_of
+from rrid_edge.cli.export_checks import checked_kind, refuse_options
 from rrid_edge.cli.feed_options import DEFAULT_INPUT, DeepStreamOption, InputOption, input_form
-from rrid_edge.cli.given import given_engine_options, refuse_engine_options, refuse_network_options
+from rrid_edge.cli.given import given_engine_options
+from rrid_edge.cli.half_steps import convert, is_adopted
 from rrid_edge.cli.options import WeightsOption
-from rrid_edge.cli.steps import refuse_weights, say_weights
+from rrid_edge.cli.steps import say_weights
 from rrid_edge.cli.triton_steps import build_to_serve, check_triton, write_repository
 from rrid_edge.cli.trtexec_steps import print_trtexec as print_command
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
-    from rrid_edge.model.names import Kind
     from rrid_export.pipeline import ExportSettings
     from rrid_export.source import SourceNetwork
+    from rrid_export.tensorrt.settings import BuildSettings
 
 
 @app.command(
     epilog="Example: rrid-edge export runs/demo/best.safetensors --crops demo/gallery",
     help="Export a trained network to ONNX, or an ONNX file to TensorRT. The ONNX file takes uint8 pixels and returns "
     "descriptors. --fp16 and --int8 add files of these precisions and, if TensorRT is installed, their engines. If the "
-    "argument is an exported ONNX file, only its engine is built. --for rtx builds engines for RTX PCs, without a GPU.",
+    "argument is an ONNX file, only its engine is built; with --fp16, an adopted float32 file is converted first. "
+    "--for rtx builds engines for RTX PCs, without a GPU.",
 )
 def export(
     context: typer.Context,
     checkpoint: Annotated[
         Path,
-        typer.Argument(help="Checkpoint of rrid-edge train, published weights, or exported ONNX file."),
+        typer.Argument(help="Checkpoint of rrid-edge train, published weights, or exported or adopted ONNX file."),
     ],
     output: Annotated[
         Path | None,
@@ -121,9 +124,10 @@ def export(
 
     settings = settings_of(given)
     to_build: list[Path] = []
-    kind = _checked_kind(checkpoint, int8, calib, to_serve=triton is not None)
+    kind = checked_kind(checkpoint, int8, calib, to_serve=triton is not None)
     check_triton(triton, ensemble=triton_ensemble)
-    _refuse_options(context, given, kind, builds=bool(fp16 or int8 or target or deepstream))
+    converts = fp16 and kind is Kind.ONNX and is_adopted(checkpoint)
+    refuse_options(context, given, kind, builds=bool(fp16 or int8 or target or deepstream), converts=converts)
     form = input_form(input_)
     check_deepstream(deepstream, checkpoint, form, kind, settings)
     if print_trtexec:
@@ -131,12 +135,7 @@ def export(
         return
     facts: dict[str, object] = {}
     if kind is Kind.ONNX:
-        # DeepStream's configurations take the batch sizes too, so options of an engine ask for none there.
-        required = deepstream is None and (triton is None or bool(given_engine_options(context)))
-        server = "DeepStream" if triton is None else "Triton"
-        written = build_to_serve(checkpoint, settings, output, required=required, quiet=as_json, server=server)
-        if written != checkpoint:
-            facts["engine"] = str(written)
+        checkpoint, written, facts, to_build = _export_onnx(context, given, settings, converts=converts)
     elif kind is Kind.ENGINE:
         written = checkpoint
     else:
@@ -156,58 +155,29 @@ def export(
         )
 
 
-def _checked_kind(checkpoint: Path, int8: bool, calib: Path | None, *, to_serve: bool) -> Kind:
-    """The kind of the file to export. An engine is taken only ``to_serve`` it with Triton.
+def _export_onnx(
+    context: typer.Context, given: Mapping[str, Any], settings: BuildSettings, *, converts: bool
+) -> tuple[Path, Path, dict[str, object], list[Path]]:
+    """Convert an adopted ONNX file to float16 if asked to, and build the engine to serve.
 
-    Raises:
-        UsageError: the file is an engine, or the options for int8 do not fit together or do not fit the file.
+    Returns:
+        The ONNX file to go on with, the file to serve, the facts to print as JSON, and the files whose engines are
+        still to be built.
     """
-    from rrid_edge.model.names import Kind, kind_of
-
-    if int8 != (calib is not None):
-        raise UsageError(
-            "--int8 and --calib DIR go together: give both, with DIR a dataset or folder of training crops, or neither"
-        )
-    kind = kind_of(checkpoint)
-    if kind in (Kind.IR, Kind.RTX_ENGINE) or (kind is Kind.ENGINE and not to_serve):
-        what = kind.value if kind is Kind.IR else "an engine"
-        raise UsageError(f"{printable(checkpoint)}: this is {what} already; give a checkpoint or an ONNX file")
-    if kind in (Kind.ONNX, Kind.ENGINE) and int8:
-        raise UsageError(
-            f"{printable(checkpoint)}: --int8 needs a checkpoint; for an ONNX file run: rrid-edge calibrate MODEL "
-            "--images DIR"
-        )
-    return kind
-
-
-def _refuse_options(context: typer.Context, given: Mapping[str, Any], kind: Kind, *, builds: bool) -> None:
-    """Refuse options that have no effect on a file of this kind, and folders that cannot be written.
-
-    Args:
-        context: the command's context.
-        given: the command's parameters.
-        kind: kind of the file to export.
-        builds: engines of a checkpoint are built.
-
-    Raises:
-        UsageError: names the options.
-        OutputError: names the folder.
-    """
-    from rrid_edge.files import check_writable
-    from rrid_edge.model.names import Kind
-
-    for folder in (given[name] for name in ("output", "triton", "deepstream")):
-        if folder is not None:
-            check_writable(folder)
-    if kind in (Kind.ONNX, Kind.ENGINE):
-        refuse_network_options(context)
-        refuse_weights(given["weights"], given["checkpoint"])
-    if kind is not Kind.ONNX and not builds:
-        refuse_engine_options(context)
-    if given["trtexec_version"] is not None and not given["print_trtexec"]:
-        raise UsageError("--trtexec-version is for the command that --print-trtexec prints: give both or neither")
-    if given["print_trtexec"] and given["triton"] is not None:
-        raise UsageError("--print-trtexec writes nothing, so --triton has no effect: give one of them")
+    model, output, quiet = given["checkpoint"], given["output"], given["as_json"]
+    serves_deepstream, triton = given["deepstream"] is not None, given["triton"]
+    facts: dict[str, object] = {}
+    if converts:
+        model, facts = convert(model, output, quiet=quiet)
+        if triton is None and not serves_deepstream:
+            return model, model, facts, [model]
+    # DeepStream's configurations take the batch sizes too, so options of an engine ask for none there.
+    required = not serves_deepstream and (triton is None or bool(given_engine_options(context)))
+    server = "DeepStream" if triton is None else "Triton"
+    written = build_to_serve(model, settings, output, required=required, quiet=quiet, server=server)
+    if written != model:
+        facts["engine"] = str(written)
+    return model, written, facts, []
 
 
 def _export_checkpoint(given: Mapping[str, Any], form: str) -> tuple[dict[str, object], list[Path]]:

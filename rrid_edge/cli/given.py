@@ -36,13 +36,17 @@ def refuse_engine_options(context: typer.Context) -> None:
         )
 
 
-def refuse_network_options(context: typer.Context) -> None:
+def refuse_network_options(context: typer.Context, *allowed: str) -> None:
     """Refuse options of a network's export where the ONNX file exists already.
+
+    Args:
+        context: the command's context.
+        allowed: names of those that have an effect all the same.
 
     Raises:
         UsageError: names the options that were given.
     """
-    words = _given(context, lambda option: option.name in _NETWORK)
+    words = _given(context, lambda option: option.name in _NETWORK.difference(allowed))
     if words:
         raise UsageError(f"{' '.join(words)}: the network is in the ONNX file already: give this with a checkpoint")
 

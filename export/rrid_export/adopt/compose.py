@@ -16,6 +16,7 @@ from rrid_edge.model.preprocessing import NETWORK_PREFIX
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 from rrid_export.adopt.facts import Facts
 from rrid_export.adopt.graphs import BATCH, declare
+from rrid_export.adopt.tidy import tidy
 from rrid_export.onnx_weights import put_weights, take_weights
 
 _FED, _MADE = "fed", "made"
@@ -61,6 +62,7 @@ def composed(network: Any, facts: Facts, dimension: int) -> Any:  # noqa: ANN401
         dimension: values of its descriptor.
     """
     names = facts.preprocessing
+    tidy(network)
     half = network.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
     inner = compose.add_prefix(network, NETWORK_PREFIX)
     inner.ir_version = _IR_VERSION

@@ -28,7 +28,7 @@ def load_network(network: ForeignNetwork) -> Any:  # noqa: ANN401 - a protobuf m
     """
     try:
         model = onnx.load_model(str(network.path))
-        _sort(model.graph)
+        sort_nodes(model.graph)
         checker.check_model(model)
     except MemoryError:
         raise
@@ -99,7 +99,7 @@ def _converted(path: Path, model: Any) -> Any:  # noqa: ANN401 - protobuf messag
         ) from error
 
 
-def _sort(graph: Any) -> None:  # noqa: ANN401 - a protobuf message
+def sort_nodes(graph: Any) -> None:  # noqa: ANN401 - a protobuf message
     """Put nodes into an order of computation, if they are not in one. There is one: cycles were refused before."""
     makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     needs = {index: {makers[name] for name in node.input if name in makers} for index, node in enumerate(graph.node)}

@@ -1,0 +1,147 @@
+"""Write the float16 file of an adopted network, proved against the goldens beside its float32 file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rrid_edge.engines.onnxruntime.cpu import MemorySession, OnnxRuntimeEngine
+from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, item_at_work, printable
+from rrid_edge.files import atomic_output, write_json
+from rrid_edge.model.names import adopted_path, chart_path, goldens_path, parity_report_path, stem_of
+from rrid_edge.model.spec import ADOPTED, ModelSpec
+from rrid_edge.model.weights import contract_file, read_checked_spec
+from rrid_edge.parity.chart import write_parity_chart
+from rrid_edge.parity.check import ParityReport, check_parity
+from rrid_edge.parity.goldens import save_goldens
+from rrid_edge.parity.reference import Reference
+from rrid_export.adopt.graphs import sort_nodes
+from rrid_export.half.conversion import converted, emulated, with_types
+from rrid_export.half.islands import LIMIT, PRODUCTS, float32_nodes
+
+_EMULATED_IMAGES: Final = 64
+"""Golden images of the emulation, which takes up to twice the time of float32."""
+
+
+@dataclass(frozen=True)
+class HalfResult:
+    """The float16 file that was written.
+
+    Attributes:
+        model: the file.
+        spec: its spec.
+        goldens: its goldens.
+        report: its parity report as JSON.
+        parity: the parity report as data.
+        kept: names of convolutions and matrix products that stay in float32.
+    """
+
+    model: Path
+    spec: ModelSpec
+    goldens: Path
+    report: Path
+    parity: ParityReport
+    kept: tuple[str, ...]
+
+
+def write_half(source: Path, folder: Path | None = None) -> HalfResult:
+    """Write ``<stem>.fp16.onnx`` of an adopted float32 file, with its goldens and parity report.
+
+    The result of each float16 operation is emulated too, because a CPU computes float16 files in float32.
+
+    Args:
+        source: the float32 file, with its goldens beside it.
+        folder: folder to write to; None takes that of ``source``.
+
+    Raises:
+        UsageError: the file is not an adopted float32 network, or has no goldens beside it.
+        ModelFileError: a file is damaged.
+        CheckFailedError: float16 cannot hold the network, or loses too much; nothing is written.
+        OutputError: the folder cannot be written.
+    """
+    spec = _adopted_spec(source)
+    reference = Reference.of_goldens(goldens_path(source), spec)
+    target = adopted_path(folder or source.parent, stem_of(source), "fp16")
+    half_spec, goldens = spec.with_precision("fp16"), reference.goldens
+    with item_at_work(target), atomic_output(target) as partial:
+        model = with_types(_loaded(source))
+        kept = float32_nodes(model, goldens.images)
+        products = _kept_products(model.graph, kept)
+        model = converted(model, kept)
+        partial.write_bytes(contract_file(model.SerializeToString(), half_spec))
+        onnx.checker.check_model(str(partial), full_check=True)
+        report, found = _prove(partial, reference, MemorySession(emulated(model).SerializeToString()))
+    if goldens_path(target) != goldens_path(source):
+        save_goldens(goldens_path(target), goldens)
+    path = parity_report_path(target)
+    write_json(path, report.to_dict() | {"sample": reference.sample.to_dict()})
+    write_parity_chart(chart_path(path), report, goldens.descriptors, found)
+    return HalfResult(target, half_spec, goldens_path(target), path, report, products)
+
+
+def _adopted_spec(source: Path) -> ModelSpec:
+    spec = read_checked_spec(source)
+    if spec.family != ADOPTED:
+        raise UsageError(
+            f"{printable(source)}: float16 of a network that was trained here comes from its checkpoint: give that"
+        )
+    if spec.precision != "fp32":
+        raise UsageError(f"{printable(source)}: precision {spec.precision}, expected the float32 file of this network")
+    return spec
+
+
+def _loaded(source: Path) -> Any:  # noqa: ANN401 - a protobuf message
+    try:
+        model = onnx.load_model(str(source))
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's, the checker's and the system's own classes
+        raise ModelFileError(
+            f"{printable(source)}: not an ONNX file, or damaged ({str(error).splitlines()[0]}); adopt the network again"
+        ) from error
+    sort_nodes(model.graph)
+    return model
+
+
+def _kept_products(graph: Any, kept: Collection[str]) -> tuple[str, ...]:  # noqa: ANN401 - a protobuf message
+    """Names of the products that stay in float32.
+
+    Raises:
+        CheckFailedError: they are more than half of all.
+    """
+    names = [node.name for node in graph.node if node.op_type in PRODUCTS]
+    found = tuple(name for name in names if name in kept)
+    if len(found) * 2 > len(names):
+        raise CheckFailedError(
+            f"{len(found)} of {len(names)} convolutions and matrix products make or read values above {LIMIT:,.0f}, "
+            f"which float16 does not hold safely (first: {found[0][:100]!r}); nothing was written; use the float32 file"
+        )
+    return found
+
+
+def _prove(path: Path, reference: Reference, emulation: MemorySession) -> tuple[ParityReport, NDArray[np.float32]]:
+    """Compare the written file, and the emulation of it, with the goldens.
+
+    Returns:
+        The parity report of the file, and its descriptors of the golden images, float32 (N, D).
+
+    Raises:
+        CheckFailedError: one of them fails parity.
+    """
+    goldens, first, name = reference.goldens, reference.limited(_EMULATED_IMAGES).goldens, reference.name
+    with OnnxRuntimeEngine(path) as engine:
+        found = engine.run(goldens.images)
+        report = check_parity(engine, goldens, reference_name=name, descriptors=found)
+        rounded = emulation.run(first.images)
+        computed = check_parity(engine, first, reference_name=name, descriptors=rounded, batches=())
+    failures = dict.fromkeys((*computed.failures, *report.failures))
+    if failures:
+        raise CheckFailedError(
+            f"float16 loses too much of this network: {'; '.join(failures)}; nothing was written; use the float32 file"
+        )
+    return report, found
