@@ -39,6 +39,7 @@ from rrid_edge.errors import (
 )
 from rrid_edge.files import scratch_folder
 from rrid_edge.model.external import leads_out
+from rrid_edge.model.names import Kind, ir_weights_path, kind_of
 from rrid_edge.model.onnx_header import read_model_header
 from rrid_edge.model.protobuf import MOST_BYTES
 from rrid_export.hub_address import FORM, HubAddress
@@ -121,9 +122,9 @@ def _beside(address: HubAddress, name: str) -> HubAddress:
 
 def _companions(path: Path) -> tuple[str, ...]:
     """Names of the files that a file needs, relative to its folder."""
-    if path.suffix.lower() == ".xml":
-        return (f"{path.stem}.bin",)
-    if path.suffix.lower() != ".onnx":
+    if kind_of(path) is Kind.IR:
+        return (ir_weights_path(path).name,)
+    if kind_of(path) is not Kind.ONNX:
         return ()
     remedy = "download its folder yourself and give the file in it"
     names = read_model_header(path, remedy=remedy, check_weights=False).external_files

@@ -31,6 +31,7 @@ class SourceNetwork:
         sha256: sha256 of that file, hex.
         training_data: name of the training data, or ``unknown``.
         notes: what was taken off, chosen or converted when the file was read, a short phrase each.
+        origin: where the file came from, for example ``hf://owner/name@commit/file``; empty for a file of this machine.
     """
 
     model: RRID
@@ -38,6 +39,7 @@ class SourceNetwork:
     sha256: str
     training_data: str
     notes: tuple[str, ...] = ()
+    origin: str = ""
 
     def spec(self, *, flip: bool = True) -> ModelSpec:
         """The specification of the float32 model that this network is exported to."""
@@ -54,6 +56,7 @@ class SourceNetwork:
             source_sha256=self.sha256,
             training_data=self.training_data,
             version=__version__,
+            origin=self.origin,
         )
 
     def describe(self) -> str:

@@ -104,7 +104,7 @@ def adopt(
 
     settings = AdoptSettings(choices, name, crops, golden_crops, origin, training_data)
     result = adopt_network(network, folder, settings)
-    written = write_card(result.model, licence, drawn=crops is None) if card else None
+    written = write_card(result.model, licence, drawn=crops is None, quiet=as_json) if card else None
     _report(result, written, as_json=as_json, drawn=crops is None)
 
 
@@ -131,8 +131,6 @@ def _report(result: AdoptResult, card: str | None, *, as_json: bool, drawn: bool
     )
     what = "drawn patterns, which prove only the arithmetic; --crops takes real crops"
     show(f"goldens {result.goldens}: {f'{len(result.sample)} {what}' if drawn else result.sample.describe()}")
-    if card:
-        show(f"card {card}")
     show(f"fingerprint {spec.fingerprint[:12]}; next: rrid-edge index gallery/ --model {result.model}")
 
 

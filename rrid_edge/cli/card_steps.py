@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rrid_edge.cli.common import show
 from rrid_edge.errors import UsageError
 
 CardOption = Annotated[
@@ -34,8 +35,11 @@ def check_card(card: bool, licence: str | None, folder: Path) -> None:
         writing.check_card(folder)
 
 
-def write_card(model: Path, licence: str | None, *, drawn: bool) -> str:
-    """Write the card of a model; returns its path."""
+def write_card(model: Path, licence: str | None, *, drawn: bool, quiet: bool) -> str:
+    """Write the card of a model, and print its name unless ``quiet``; returns its path."""
     from rrid_export.card import writing
 
-    return str(writing.write_card(model, licence=licence, drawn=drawn))
+    card = writing.write_card(model, licence=licence, drawn=drawn)
+    if not quiet:
+        show(f"card {card}")
+    return str(card)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, require, say, show
+from rrid_edge.cli.card_steps import CardOption, LicenceOption, check_card, write_card
+from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.deepstream_steps import check_deepstream, write_configurations
 from rrid_edge.cli.engine_options import (
     ComputeCapabilityOption,
@@ -32,11 +33,12 @@ from rrid_edge.cli.engine_options import (
 )
 from rrid_edge.cli.engine_steps import build_here, settings_of
 from rrid_edge.cli.export_checks import checked_kind, refuse_options
+from rrid_edge.cli.export_source import HUB_WEIGHTS, calibrate_network, load_network
 from rrid_edge.cli.feed_options import DEFAULT_INPUT, DeepStreamOption, InputOption, input_form
 from rrid_edge.cli.given import given_engine_options
 from rrid_edge.cli.half_steps import convert, is_adopted
+from rrid_edge.cli.hub_files import network_file
 from rrid_edge.cli.options import WeightsOption
-from rrid_edge.cli.steps import say_weights
 from rrid_edge.cli.triton_steps import build_to_serve, check_triton, write_repository
 from rrid_edge.cli.trtexec_steps import print_trtexec as print_command
 from rrid_edge.errors import printable
@@ -56,9 +58,13 @@ if TYPE_CHECKING:
 )
 def export(
     context: typer.Context,
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(help="Checkpoint of rrid-edge train, published weights, or exported or adopted ONNX file."),
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Checkpoint of rrid-edge train, published weights (also hf://OWNER/REPO[@REVISION]/FILE.safetensors), "
+            "or exported or adopted ONNX file.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -117,8 +123,11 @@ def export(
     print_trtexec: PrintTrtexecOption = False,
     trtexec_version: TrtexecVersionOption = None,
     tensorrt_log: TensorRTLogOption = None,
+    card: CardOption = False,
+    licence: LicenceOption = None,
     as_json: JsonOption = False,
 ) -> None:
+    checkpoint, origin = network_file(context, source, HUB_WEIGHTS)
     given = dict(locals())  # not context.params: Typer 0.12 to 0.27 leave text there
     from rrid_edge.model.names import Kind
 
@@ -128,6 +137,7 @@ def export(
     check_triton(triton, ensemble=triton_ensemble)
     converts = fp16 and kind is Kind.ONNX and is_adopted(checkpoint)
     refuse_options(context, given, kind, builds=bool(fp16 or int8 or target or deepstream), converts=converts)
+    check_card(card, licence, output or Path("models"))
     form = input_form(input_)
     check_deepstream(deepstream, checkpoint, form, kind, settings)
     if print_trtexec:
@@ -190,23 +200,18 @@ def _export_checkpoint(given: Mapping[str, Any], form: str) -> tuple[dict[str, o
     from rrid_edge.crops.folder import find_images
 
     output, crops = given["output"] or Path("models"), given["crops"]
-    source = _load(given["checkpoint"], given["height"], given["width"], given["weights"])
+    source = load_network(given)
     say(f"{source.describe()}; writing to {output}")
     from rrid_export.pipeline import ExportSettings
 
     for line in find_images(crops).remarks if crops is not None else ():
         say(line)
     settings = ExportSettings(given["flip"], crops, given["fp16"], given["golden_crops"], form)
-    return _export_network(source, output, settings, given["calib"], quiet=given["as_json"])
-
-
-def _load(checkpoint: Path, height: int | None, width: int | None, weights: str | None) -> SourceNetwork:
-    require("rrid_export.onnx", "export", "exporting a model")
-    from rrid_export.source import load_source
-
-    source = load_source(checkpoint, height_px=height, width_px=width, weights=weights)
-    say_weights(source.notes)
-    return source
+    facts, to_build = _export_network(source, output, settings, given["calib"], quiet=given["as_json"])
+    if given["card"]:
+        model = Path(str(facts["model"]))
+        facts["card"] = write_card(model, given["licence"], drawn=crops is None, quiet=given["as_json"])
+    return facts, to_build
 
 
 def _export_network(
@@ -248,18 +253,6 @@ def _export_network(
     to_build = [onnx_path(output, "fp16", settings.form)] if settings.fp16 else []
     if calib is not None:
         exact = onnx_path(output, "fp32", settings.form)
-        facts["int8"] = _calibrate(source, exact, calib, settings.flip, quiet=quiet)
+        facts["int8"] = calibrate_network(source, exact, calib, settings.flip, quiet=quiet)
         to_build.append(onnx_path(output, "int8", settings.form))
     return facts, to_build
-
-
-def _calibrate(source: SourceNetwork, model: Path, images: Path, flip: bool, *, quiet: bool) -> dict[str, object]:
-    """Write the int8 file of ``model``, measured against the trained network in PyTorch; returns the facts."""
-    require("rrid_calib.calibrate", "calib", "calibrating a model")
-    from rrid_calib.calibrate import calibrate
-    from rrid_export.torch_engine import TorchEngine
-
-    result = calibrate(model, images, reference=TorchEngine(source, flip=flip, max_batch=16), say=say)
-    if not quiet:
-        print(result.describe())
-    return result.to_dict()

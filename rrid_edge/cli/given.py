@@ -14,7 +14,7 @@ _ENGINE = "Engine: "
 """Help texts of options that only shape an engine begin with this."""
 _LOG = "tensorrt_log"  # commands that open engines share its help
 # Options of export that only the export of a checkpoint obeys.
-_NETWORK = frozenset({"fp16", "flip", "height", "width", "crops", "golden_crops", "input_"})
+_NETWORK = frozenset({"fp16", "flip", "height", "width", "crops", "golden_crops", "input_", "card", "licence"})
 
 
 def given_engine_options(context: typer.Context) -> list[str]:

@@ -41,7 +41,7 @@ BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_STRIPES = (6, 4, 2)
 _PREFIX = "rrid."
 _OF_ADOPTED: Final = ("preprocessing", "origin")
-"""Entries that only files of adopted networks have."""
+"""Entries that files of RRID have only if there is something in them."""
 FORMAT_KEY = f"{_PREFIX}format"
 HEX64: Final = r"\A[0-9a-f]{64}\Z"
 """Pattern of a sha256 in files."""
@@ -117,7 +117,8 @@ class ModelSpec:
         family: ``rrid``, or ``adopted`` for a network of another program. An adopted one has no stripes and one block.
             Its ``backbone`` is the network's name, its ``source_sha256`` that of the original file.
         preprocessing: what an adopted network is fed; None for RRID, where the family says it.
-        origin: where the original file of an adopted network came from, for example ``hf://owner/name@commit/file``.
+        origin: where the original file came from, for example ``hf://owner/name@commit/file``; empty for a checkpoint
+            of this machine.
     """
 
     height_px: int
@@ -175,7 +176,7 @@ class ModelSpec:
         """The spec as the ``rrid.*`` entries of an ONNX file's ``metadata_props``."""
         values = asdict(self) | {"format": FORMAT_VERSION, "stripes": list(self.stripes), "blocks": list(self.blocks)}
         if self.family == RRID:
-            values = {key: value for key, value in values.items() if key not in _OF_ADOPTED}
+            values = {key: value for key, value in values.items() if key not in _OF_ADOPTED or value}
         return {_PREFIX + key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
     @classmethod

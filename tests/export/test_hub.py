@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import onnx
 import pytest
@@ -13,8 +15,10 @@ pytest.importorskip("huggingface_hub")
 
 from huggingface_hub import constants
 
+from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
 from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.spec import ModelSpec
 from rrid_export.hub import HubFile, fetched
 from rrid_export.hub_address import HubAddress
 from support.commands import refused, rrid_edge
@@ -253,3 +257,34 @@ def test_without_the_library_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     refused(_adopt(tmp_path, "hf://people/osnet.x1/net.onnx"), 3, "pip install 'rrid-edge[hub]'")
     refused(_adopt(tmp_path, "hf://people/osnet.x1"), 2, "no address of a file")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What ``export`` reads from a checkpoint."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+    origin: str = ""
+
+    def describe(self) -> str:
+        return "a network"
+
+
+def test_published_weights_of_the_hub_are_exported(hub, monkeypatch):
+    seen = []
+
+    def stop(source, _output, _settings):
+        seen.append((source.path.read_bytes(), source.origin))
+        raise UsageError("far enough")
+
+    monkeypatch.setattr("rrid_export.source.load_source", lambda path, **_choices: _Source(path))
+    monkeypatch.setattr("rrid_export.pipeline.export_network", stop)
+    refused(rrid_edge("export", "hf://people/osnet.x1/w.safetensors"), 2, "far enough")
+    origin = f"hf://people/osnet.x1@{SECOND}/w.safetensors"
+    assert seen == [(b"weights", origin)]
+    refused(rrid_edge("export", "hf://people/osnet.x1/net.onnx"), 2, "only .safetensors files are fetched")
+    assert hub.names() == {"w.safetensors"}
+    metadata = replace(fake_spec(), origin=origin).to_metadata()
+    assert ModelSpec.from_metadata(metadata, where="x").origin == metadata["rrid.origin"] == origin
+    assert "rrid.origin" not in fake_spec().to_metadata()

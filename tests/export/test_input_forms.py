@@ -103,7 +103,9 @@ def test_the_command_hands_the_form_to_the_pipeline(tmp_path, monkeypatch):
         raise UsageError("far enough")
 
     monkeypatch.setattr("rrid_export.pipeline.export_network", stop)
-    monkeypatch.setattr("rrid_edge.cli.export._load", lambda *_arguments: SimpleNamespace(describe=lambda: "a network"))
+    monkeypatch.setattr(
+        "rrid_edge.cli.export.load_network", lambda _given: SimpleNamespace(describe=lambda: "a network")
+    )
     (tmp_path / "best.pth").write_bytes(b"")
     refused(rrid_edge("export", tmp_path / "best.pth", "--input", "nchw-float"), 2, "far enough")
     refused(rrid_edge("export", tmp_path / "best.pth"), 2, "far enough")

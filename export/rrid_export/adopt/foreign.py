@@ -11,11 +11,11 @@ from typing import Final
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import sha256_of_file
-from rrid_edge.model.names import Kind, kind_of
+from rrid_edge.model.names import IR_SUFFIX, ONNX_SUFFIX, Kind, kind_of
 from rrid_edge.model.onnx_graph import GraphNode, OnnxGraph, read_graph
 from rrid_edge.model.onnx_header import OnnxHeader, TensorInfo, read_model_header
 
-NETWORKS: Final = (".onnx", ".xml")
+NETWORKS: Final = (ONNX_SUFFIX, IR_SUFFIX)
 """Endings of the files that may be adopted."""
 OLDEST_OPSET: Final = 9
 _FLOATS: Final = ("float32", "float16")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from rrid_edge.model.names import Kind, ir_weights_path, kind_of, sidecar_path, stem_of
+from rrid_edge.model.names import Kind, goldens_path, ir_weights_path, kind_of, sidecar_path
 from rrid_edge.model.spec import ADOPTED, FLOAT32_NCHW, IMAGENET_MEAN, IMAGENET_STD, INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.ranking.threshold_file import Thresholds
 from rrid_export.card.facts import Card, CardFile
@@ -186,7 +186,7 @@ def _limits(card: Card) -> Iterator[str]:
     yield "The network is made to find one person again among crops of cameras that you may operate and search.\n"
     yield _LIMITS
     if not card.drawn:
-        goldens = code(f"{stem_of(Path(card.file.name))}.goldens.npz")
+        goldens = code(goldens_path(Path(card.file.name)).name)
         yield f"- {goldens} beside the model holds crops of people. Do not publish it with the model."
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import onnx
 import pytest
@@ -15,6 +17,8 @@ from rrid_edge.errors import ModelFileError, OutputError
 from rrid_edge.model.names import parity_report_path
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.weights import contract_file
+from rrid_edge.ranking.labels import Labels
+from rrid_edge.ranking.sampling import PeopleSample
 from rrid_edge.ranking.thresholds import Threshold
 from rrid_export.adopt.facts import Choices
 from rrid_export.adopt.foreign import read_foreign
@@ -22,6 +26,7 @@ from rrid_export.adopt.pipeline import AdoptSettings, adopt_network
 from rrid_export.card.licences import licence_lines
 from rrid_export.card.markdown import code, quoted
 from rrid_export.card.writing import write_card
+from rrid_export.pipeline import ExportResult
 from support.commands import refused, rrid_edge
 from support.foreign import ForeignFile
 from support.onnx_models import save_tiny_model
@@ -206,3 +211,26 @@ def test_options_and_folders_that_do_not_fit(tmp_path):
     (tmp_path / "out" / "README.md").write_text("mine")
     refused(rrid_edge(*options, "--card"), 2, "this file is there already")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
+
+
+def test_export_writes_a_card(tmp_path, monkeypatch):
+    parity: Any = SimpleNamespace(agreement=SimpleNamespace(images=16, min_cosine=1.0), undecided=(), to_dict=dict)
+
+    def export(_source, output, _settings):
+        model = save_tiny_model(output / "rrid.onnx")
+        goldens = output / "rrid.goldens.npz"
+        goldens.write_bytes(b"")
+        sample = PeopleSample.of(Labels.of([-1], [-1]))
+        return (ExportResult(model, goldens, output / "parity.json", parity, sample),)
+
+    network = SimpleNamespace(describe=lambda: "a network", spec=lambda flip: SimpleNamespace(fingerprint="0" * 64))
+    monkeypatch.setattr("rrid_export.pipeline.export_network", export)
+    monkeypatch.setattr("rrid_edge.cli.export.load_network", lambda _given: network)
+    (tmp_path / "best.pth").write_bytes(b"")
+    (tmp_path / "out").mkdir()
+    outcome = rrid_edge("export", tmp_path / "best.pth", "-o", tmp_path / "out", "--card", "--licence", "mit")
+    assert outcome.code == 0, outcome
+    assert f"card {tmp_path / 'out' / 'README.md'}\n" in outcome.out
+    assert "# Person re-identification: `RRID`" in (tmp_path / "out" / "README.md").read_text()
+    refused(rrid_edge("export", tmp_path / "out" / "rrid.onnx", "--card"), 2, "--card: the network is in the ONNX file")
+    refused(rrid_edge("export", tmp_path / "best.pth", "--licence", "mit"), 2, "give it with --card")
