@@ -65,8 +65,20 @@ def adopt(
         str | None, typer.Option("--output", help="Name of the output with the descriptors, if there are several.")
     ] = None,
     flip: Annotated[
-        bool, typer.Option("--flip/--no-flip", help="Average each image with its mirror. It is another network then.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--flip/--no-flip",
+            show_default=False,
+            help="Average each image with its mirror. It is another network then. [default: no-flip]",
+        ),
+    ] = None,
+    suggest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write nothing: try the usual preprocessing on this folder of labelled crops, and print the command "
+            "for each, best first. Facts that are given are not varied."
+        ),
+    ] = None,
     crops: Annotated[
         Path | None, typer.Option(help="Folder of real crops for the proof and the goldens; default: drawn patterns.")
     ] = None,
@@ -94,7 +106,7 @@ def adopt(
         normalise=normalise,
         input=input_,
         output=output,
-        flip=flip,
+        flip=bool(flip),
     )
     check_card(card, licence, folder)
     path, origin = network_file(context, model, NETWORKS, sidecar=preset == "boxmot")
@@ -102,6 +114,19 @@ def adopt(
     require("rrid_export.adopt.pipeline", "adopt", "adopting a network")
     from rrid_export.adopt.pipeline import AdoptSettings, adopt_network
 
+    if suggest is not None:
+        from rrid_edge.cli.adopt_suggest import suggest_preprocessing
+        from rrid_export.adopt.suggest import SuggestSettings
+
+        kept: dict[str, object] = {
+            "--folder": folder,
+            "--name": name,
+            "--crops": crops or suggest,
+            "--licence": licence,
+        }
+        kept |= {"--training-data": training_data if training_data != "unknown" else None, "--card": card or None}
+        suggest_preprocessing(network, SuggestSettings(suggest, choices, flip), (model, kept), as_json=as_json)
+        return
     settings = AdoptSettings(choices, name, crops, golden_crops, origin, training_data)
     result = adopt_network(network, folder, settings)
     written = write_card(result.model, licence, drawn=crops is None, quiet=as_json) if card else None

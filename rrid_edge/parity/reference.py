@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,26 @@ from rrid_edge.ranking.sampling import PeopleSample, sample_people
 
 PARITY_CROPS = 512
 """Crops that a parity check reads from a folder, if it has so many."""
+
+
+class InputSize(Protocol):
+    """Something that knows the rows and columns of a network's input, such as a spec."""
+
+    @property
+    def height_px(self) -> int:
+        """Rows."""
+
+    @property
+    def width_px(self) -> int:
+        """Columns."""
+
+
+class ChooseCrops(Protocol):
+    """A function such as :func:`rrid_edge.ranking.sampling.sample_people`."""
+
+    def __call__(self, labels: Labels, count: int, *, seed: int = 0) -> PeopleSample:
+        """Choose ``count`` crops by their labels."""
+
 
 OpenNetwork = Callable[[Path, ModelSpec], Engine]
 """Opens a checkpoint with the input size of a spec; see ``rrid_export.references.open_network``."""
@@ -176,17 +197,26 @@ def open_exact(path: Path) -> Engine:
     return open_engine(path, "openvino", precision="fp32")
 
 
-def read_crops(folder: Path, spec: ModelSpec, count: int, *, seed: int = 0, follow_links: bool = False) -> Crops:
+def read_crops(
+    folder: Path,
+    spec: InputSize,
+    count: int,
+    *,
+    seed: int = 0,
+    follow_links: bool = False,
+    choose: ChooseCrops = sample_people,
+) -> Crops:
     """Read crops of a folder that can measure retrieval, in the input size of a model.
 
     People and cameras come from the file names; see :func:`rrid_edge.ranking.sampling.sample_people` for the choice.
 
     Args:
         folder: folder of crops.
-        spec: spec of the model.
+        spec: spec of the model, or another bearer of its input size.
         count: largest number of crops, unreadable ones included.
         seed: seed of the choice.
         follow_links: take links to files outside the folder too.
+        choose: how crops are chosen by their labels.
 
     Raises:
         UsageError: the folder does not exist or has fewer than two readable crops.
@@ -194,7 +224,7 @@ def read_crops(folder: Path, spec: ModelSpec, count: int, *, seed: int = 0, foll
     paths = list_images(folder, follow_links=follow_links)
     names = [path.relative_to(folder).as_posix() for path in paths]
     labels = Labels(*read_labels(names))
-    chosen = sample_people(labels, count, seed=seed)
+    chosen = choose(labels, count, seed=seed)
     images, rows, left_out = [], [], []
     for row in chosen.rows.tolist():
         try:

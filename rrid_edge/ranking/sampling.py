@@ -20,6 +20,8 @@ DISTRACTOR_SHARE = 0.2
 """Share of distractors in a sample. In Market-1501's gallery it is 18 %."""
 LEAST_PEOPLE = 4
 """A person gives at most this part of the crops of people. So one person of a long video does not fill a sample."""
+CROPS_EACH = 4
+"""Crops that :func:`spread_people` takes of each person first."""
 
 _REMEDY = (
     "name files like 0002_c1s1_000451_03.jpg (person, camera), or give a folder with labelled crops of the same people "
@@ -163,6 +165,36 @@ def sample_people(
     order = np.argsort(_shuffled(strangers, seed, stream=1), kind="stable")
     rows = np.concatenate([people, strangers[order[: count - len(people)]]])
     return PeopleSample.of(labels, np.sort(rows), junk)
+
+
+def spread_people(labels: Labels, count: int, *, seed: int = 0) -> PeopleSample:
+    """Choose a few crops each of as many people as possible: where people, not crops, are what a test counts.
+
+    People in two cameras come in an order that ``seed`` gives, each with up to :data:`CROPS_EACH` crops, whose cameras
+    take turns; then with more, if people are few. Distractors fill at most :data:`DISTRACTOR_SHARE`. Junk is left out.
+    If no crop has an answer in another camera, the sample is that of :func:`sample_people`.
+
+    Args:
+        labels: labels of all crops.
+        count: largest number of crops.
+        seed: 0 or larger.
+
+    Raises:
+        UsageError: as for :func:`sample_people`.
+    """
+    _check(count, seed, DISTRACTOR_SHARE)
+    answered = has_answer(labels)
+    if not answered.any():
+        return sample_people(labels, count, seed=seed)
+    usable = np.flatnonzero(labels.known)
+    strangers = usable[~answered[usable]]
+    share, rows = min(int(count * DISTRACTOR_SHARE), len(strangers)), np.flatnonzero(answered)
+    people, numbers = np.unique(labels.persons[rows], return_inverse=True)
+    turns = _turns(labels, rows, numbers, seed)
+    order = np.lexsort((turns, _shuffled(people, seed, stream=0)[numbers], np.maximum(turns, CROPS_EACH - 1)))
+    others = strangers[np.argsort(_shuffled(strangers, seed, stream=1), kind="stable")[:share]]
+    rows = np.sort(np.concatenate([rows[order[: count - share]], others]))
+    return PeopleSample.of(labels, rows, len(labels) - len(usable))
 
 
 def has_answer(labels: Labels) -> NDArray[np.bool_]:

@@ -90,19 +90,16 @@ def resolve(network: ForeignNetwork, choices: Choices) -> Facts:
     Raises:
         UsageError: a fact is missing, or a choice contradicts the file.
     """
-    if choices.preset is not None:
-        preset = PRESETS[choices.preset]
-        names = {field.name for field in fields(preset)} - {"size", "source"}
-        choices = choices.with_defaults({name: getattr(preset, name) for name in names})
-    layout = _layout(network.input, choices.layout)
-    size = _size(network.input, layout, choices)
+    choices = with_preset(choices)
+    layout = layout_of(network.input, choices.layout)
+    size = size_of(network.input, layout, choices)
     missing = [name for name in _NEEDED if getattr(choices, name) is None]
     missing += ["size"] * (size is None)
     if missing or size is None:
         raise UsageError(
             f"{printable(network.path)}: what this network is fed is not known ({', '.join(missing)}): give a preset "
-            f"({', '.join(PRESETS)}), or each of these facts from the network's card",
-            parameter=tuple(missing),
+            f"({', '.join(PRESETS)}), each of these facts from the network's card, or labelled crops to suggest them",
+            parameter=(*missing, "suggest"),
         )
     preprocessing = Preprocessing(
         color=choices.color,  # type: ignore[arg-type]  # checked by Choices
@@ -117,8 +114,21 @@ def resolve(network: ForeignNetwork, choices: Choices) -> Facts:
     return Facts(*size, preprocessing, choices.flip)
 
 
-def _layout(tensor: TensorInfo, chosen: str | None) -> str:
-    """Order of the input's axes: where the three channels are."""
+def with_preset(choices: Choices) -> Choices:
+    """The choices, and the facts of their preset where nothing is said; not its size, which the file may fix."""
+    if choices.preset is None:
+        return choices
+    preset = PRESETS[choices.preset]
+    names = {field.name for field in fields(preset)} - {"size", "source"}
+    return choices.with_defaults({name: getattr(preset, name) for name in names})
+
+
+def layout_of(tensor: TensorInfo, chosen: str | None) -> str:
+    """Order of the input's axes: where the three channels are.
+
+    Raises:
+        UsageError: the file cannot tell, or the choice contradicts it.
+    """
     found = [name for name, axis in _CHANNELS.items() if tensor.shape[axis] in (3, None) or _is_name(tensor, axis)]
     exact = [name for name in found if tensor.shape[_CHANNELS[name]] == 3]
     if chosen is not None and chosen not in found:
@@ -135,10 +145,13 @@ def _layout(tensor: TensorInfo, chosen: str | None) -> str:
     return chosen or exact[0]
 
 
-def _size(tensor: TensorInfo, layout: str, choices: Choices) -> tuple[int, int] | None:
-    """Rows and columns of the input; None if nobody says them."""
-    fixed = [tensor.shape[axis] for axis in _SIDES[layout]]
-    sides = [side if isinstance(side, int) and side > 0 else None for side in fixed]
+def size_of(tensor: TensorInfo, layout: str, choices: Choices) -> tuple[int, int] | None:
+    """Rows and columns of the input; None if nobody says them.
+
+    Raises:
+        UsageError: the choice contradicts the file.
+    """
+    sides = fixed_sides(tensor, layout)
     wanted: Sequence[int | None] = choices.size or (None, None)
     if any(side is not None and want not in (None, side) for side, want in zip(sides, wanted, strict=True)):
         raise UsageError(
@@ -152,6 +165,12 @@ def _size(tensor: TensorInfo, layout: str, choices: Choices) -> tuple[int, int] 
     height, width = (int(side) for side in found if side is not None)
     replace(choices, size=(height, width))  # a file may fix a size that is refused
     return height, width
+
+
+def fixed_sides(tensor: TensorInfo, layout: str) -> tuple[int | None, int | None]:
+    """Rows and columns that the file fixes; None for each that it does not."""
+    rows, columns = (tensor.shape[axis] for axis in _SIDES[layout])
+    return tuple(side if isinstance(side, int) and side > 0 else None for side in (rows, columns))  # type: ignore[return-value]
 
 
 def _shape(tensor: TensorInfo) -> str:

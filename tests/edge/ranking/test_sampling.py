@@ -11,7 +11,7 @@ import pytest
 from rrid_edge.crops.naming import read_labels
 from rrid_edge.errors import UsageError
 from rrid_edge.ranking.labels import Labels
-from rrid_edge.ranking.sampling import PeopleSample, sample_people
+from rrid_edge.ranking.sampling import CROPS_EACH, PeopleSample, has_answer, sample_people, spread_people
 
 UNKNOWN = Labels.of([-1] * 9, [-1] * 9)
 SIZES = [
@@ -230,3 +230,38 @@ def test_large_inputs_take_no_time():
     start = time.process_time()
     sample_people(labels, 512)
     assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("count", [1, 12, 50, 240])
+def test_spread_samples_take_few_crops_of_many_people(shape, count):
+    labels = labels_of(shape, seed=3)
+    sample = spread_people(labels, count)
+    everything = PeopleSample.of(labels)
+    assert len(sample) <= count
+    assert len(set(sample.rows.tolist())) == len(sample)
+    if not everything.queries:
+        assert sample.rows.tolist() == sample_people(labels, count).rows.tolist()
+        return
+    chosen = labels[sample.rows]
+    assert chosen.known.all()
+    strangers = int(np.count_nonzero(~has_answer(labels)[sample.rows]))
+    assert strangers <= count * 0.2
+    room = count - strangers
+    given: dict[int, int] = defaultdict(int)
+    for person, answered in zip(chosen.persons, has_answer(labels)[sample.rows], strict=True):
+        given[int(person)] += bool(answered)
+    assert sum(given.values()) == min(room, everything.queries)
+    # Nobody gives more than four crops while somebody else could give another one.
+    there = {int(person): int(np.sum(has_answer(labels) & (labels.persons == person))) for person in labels.persons}
+    if max(given.values()) > CROPS_EACH:
+        assert all(given[person] >= min(there[person], CROPS_EACH) for person in there if there[person])
+    assert sample.people >= min(everything.people, room // CROPS_EACH)
+
+
+def test_spread_samples_follow_the_seed_alone():
+    labels = labels_of((40, 3, 0, 60, 30), seed=1)
+    assert spread_people(labels, 100).rows.tolist() == spread_people(labels, 100).rows.tolist()
+    assert spread_people(labels, 100, seed=1).rows.tolist() != spread_people(labels, 100).rows.tolist()
+    with pytest.raises(UsageError, match="0 crops to choose"):
+        spread_people(labels, 0)
