@@ -202,7 +202,9 @@ def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: i
     return chosen
 
 
-def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def exact_scores(
+    query: NDArray[np.float32], vectors: NDArray[np.float32] | Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
     """Products of a query (D,) with rows (N, D), summed in float64 and rounded once: float32 (N,)."""
     # Row by row: a matrix product would make a score depend on the other rows.
     wide = query.astype(np.float64)
