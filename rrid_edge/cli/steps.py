@@ -77,11 +77,12 @@ def open_model(model: Path | None, gallery_model: Path | None, asked: AskedRunti
 
 def _choose_runtime(path: Path, asked: AskedRuntime) -> RuntimeChoice:
     from rrid_edge.engines import choose_runtime
-    from rrid_edge.engines.measuring import measure_runtimes
 
     choice = choose_runtime(path, asked.runtime, precision=asked.precision, threads=asked.threads, images=asked.images)
     if not choice.is_unmeasured or not asked.measures:
         return choice
+    from rrid_edge.engines.measuring import measure_runtimes
+
     say("measuring once whether ONNX Runtime or OpenVINO is faster here; this takes a few seconds")
     return measure_runtimes(path, threads=asked.threads)
 

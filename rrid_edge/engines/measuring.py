@@ -28,7 +28,8 @@ def measure_runtimes(path: str | Path, *, threads: int = 0) -> RuntimeChoice:
 
     It takes about five seconds at most, unless one image takes more than half a second. It does nothing where ``auto``
     needs no measurement: a GPU, a processor with bfloat16, one runtime only, another precision, a record that exists.
-    Nor does it where nothing is kept: ``RRID_EDGE_CACHE=off``, a model below 8 MiB or written seconds ago.
+    Nor does it where nothing is kept: ``RRID_EDGE_CACHE=off``, a cache folder that cannot be written, a model below 8
+    MiB or written seconds ago.
 
     Args:
         path: an ONNX file.

@@ -24,6 +24,8 @@ RUNTIMES = (
     *("auto", "tensorrt", RTX_RUNTIME, "onnxruntime-cuda"),
     *("openvino", "openvino-gpu", "openvino-npu", "onnxruntime"),
 )
+FEW_IMAGES = 8
+"""Fewer images than this in a process gain less than OpenVINO's faster opening from its cache saves."""
 _ENGINE_RUNTIMES = {Kind.ENGINE: "tensorrt", Kind.RTX_ENGINE: RTX_RUNTIME}
 _ENGINE_FILES = {"tensorrt": "an engine file (.engine)", RTX_RUNTIME: "an engine file for RTX (.rtx)"}
 _OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU", "openvino-npu": "NPU"}
@@ -102,7 +104,7 @@ class RuntimeChoice:
         asked: True if the caller named the runtime, False if ``auto`` chose it.
         passed_over: runtimes that ``auto`` prefers, each with the reason why it was skipped.
         speeds: measured speeds that decided, or None.
-        is_unmeasured: speeds would decide, but they are not measured yet; see
+        is_unmeasured: speeds would decide and could be recorded, but are not measured yet; see
             :func:`rrid_edge.engines.measuring.measure_runtimes`.
     """
 
@@ -120,7 +122,9 @@ class RuntimeChoice:
         return f"runtime {self.runtime}{reason and f' ({reason})'}"
 
     def decided_by(self, speeds: RuntimeSpeeds, path: Path, threads: int = 0) -> RuntimeChoice:
-        """The choice that new speeds give, which are recorded; the same choice where ``auto`` does not ask for speeds.
+        """The choice that new speeds give, once they are recorded.
+
+        It is the same choice where ``auto`` does not ask for speeds, or where they cannot be recorded.
 
         Args:
             speeds: measured for the file with this number of threads.
@@ -131,8 +135,9 @@ class RuntimeChoice:
 
         if self.asked or not (self.is_unmeasured or self.speeds):
             return self
-        if (record := SpeedRecord.of(path, threads)) is not None:
-            record.keep(speeds)
+        record = SpeedRecord.of(path, threads)
+        if record is None or not record.keep(speeds):
+            return self
         return replace(self, runtime=speeds.fastest, speeds=speeds, is_unmeasured=False)
 
     @property
@@ -193,12 +198,12 @@ def choose_runtime(
 
 def _by_speed(path: Path, choice: RuntimeChoice, threads: int, images: int | None) -> RuntimeChoice:
     """The choice after a look at recorded speeds, where both runtimes would compute in float32."""
-    if computes_bf16() or importlib.util.find_spec("onnxruntime") is None:
-        return choice
-    from rrid_edge.engines.speeds import FEW_IMAGES, SpeedRecord
-
     if images is not None and images < FEW_IMAGES:
         return choice
+    if computes_bf16() or importlib.util.find_spec("onnxruntime") is None:
+        return choice
+    from rrid_edge.engines.speeds import SpeedRecord
+
     try:
         record = SpeedRecord.of(path, threads) if read_spec(path).precision == "fp32" else None
     except RridEdgeError:  # opening the file says what is wrong with it
@@ -207,7 +212,7 @@ def _by_speed(path: Path, choice: RuntimeChoice, threads: int, images: int | Non
         return choice
     speeds = record.read()
     if speeds is None:
-        return replace(choice, is_unmeasured=True)
+        return replace(choice, is_unmeasured=record.can_be_kept)
     return replace(choice, runtime=speeds.fastest, speeds=speeds)
 
 

@@ -13,21 +13,19 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta
 
 from rrid_edge.artefacts import Artefact
 from rrid_edge.engines.compiled_cache import CompiledCache, cache_folder
 from rrid_edge.errors import ArtefactError, OutputError
-from rrid_edge.files import PRIVATE_MODE, write_json
+from rrid_edge.files import PRIVATE_MODE, check_writable, write_json
 from rrid_edge.machine.facts import installed_version
 from rrid_edge.machine.processor import processor_identity, threads_for, usable_cores
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import HEX64
 
-FEW_IMAGES: Final = 8
-"""Fewer images than this in a process gain less than OpenVINO's faster opening from its cache saves."""
 _NEEDED_GAIN = 0.95
 """ONNX Runtime is taken from this share of OpenVINO's time on: below it the two are within the spread."""
 _FORMAT = 1
@@ -112,8 +110,19 @@ class SpeedRecord:
             return None
         return stored.speeds if stored.key == self.key else None
 
-    def keep(self, speeds: RuntimeSpeeds) -> None:
-        """Record speeds, if the folder can be written."""
+    def keep(self, speeds: RuntimeSpeeds) -> bool:
+        """Record speeds; returns False if the folder cannot be written."""
         with contextlib.suppress(OutputError, OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_json(self.path, asdict(_Stored(_FORMAT, self.key, speeds)), PRIVATE_MODE)
+            return True
+        return False
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether the folder looks writable."""
+        try:
+            check_writable(self.path.parent)
+        except OutputError:
+            return False
+        return True

@@ -21,9 +21,9 @@ from rrid_edge.engines import compiled_cache, measuring, opening, speeds
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.engines.measuring import LONGEST_S, measure_runtimes, measure_speeds
-from rrid_edge.engines.opening import RuntimeChoice, choose_runtime, open_engine
-from rrid_edge.engines.speeds import FEW_IMAGES, RuntimeSpeeds, SpeedRecord
-from rrid_edge.errors import MissingDependencyError
+from rrid_edge.engines.opening import FEW_IMAGES, RuntimeChoice, choose_runtime, open_engine
+from rrid_edge.engines.speeds import RuntimeSpeeds, SpeedRecord
+from rrid_edge.errors import MissingDependencyError, OutputError
 from support.commands import rrid_edge
 from support.onnx_models import save_tiny_model
 from support.pictures import noise, save_crops
@@ -203,12 +203,19 @@ def test_a_cut_record_and_one_that_others_can_write_are_ignored(model):
     assert record.read() is None
 
 
-def test_a_folder_that_cannot_be_written_costs_the_record_only(model, measured, monkeypatch, tmp_path):
+def test_nothing_is_measured_again_and_again_where_no_record_can_be_written(model, measured, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RRID_EDGE_CACHE", str(tmp_path / "file" / "cache"))
-    assert measure_runtimes(model).runtime == "onnxruntime"
-    assert choose_runtime(model).is_unmeasured
-    assert (tmp_path / "file").read_text() == ""
+    choice = measure_runtimes(model)
+    assert (choice.runtime, choice.is_unmeasured, measured) == ("openvino", False, [])
+    assert choice.decided_by(FASTER, model) == choice  # what bench measured decides nothing that outlives it
+    monkeypatch.setenv("RRID_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(speeds, "write_json", _full)
+    assert measure_runtimes(model) == choose_runtime(model) == replace(choice, is_unmeasured=True)
+
+
+def _full(*_args: object) -> None:
+    raise OutputError("no space left on device")
 
 
 def test_an_engine_that_does_not_open_leaves_the_rule(model, monkeypatch):
