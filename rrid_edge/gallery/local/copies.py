@@ -47,7 +47,7 @@ class RowCopies:
 
     def add(self, slots: NDArray[np.int64]) -> None:
         """Read some slots (N,), repeated or read before."""
-        new = np.unique(slots)
+        new = _distinct(slots)
         if len(self._sorted):
             nearest = np.minimum(np.searchsorted(self._sorted, new), len(self._sorted) - 1)
             new = new[self._sorted[nearest] != new]
@@ -93,3 +93,10 @@ def _grown(rows: NDArray[Any], kept: int, needed: int) -> NDArray[Any]:
     result = np.empty((max(needed, 2 * kept), rows.shape[1]), rows.dtype)
     result[:kept] = rows[:kept]
     return result
+
+
+def _distinct(slots: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The distinct ones of some slots (N,), in order. ``np.unique`` imports numpy.ma, 30 ms of the first search."""
+    ordered = np.sort(slots)
+    distinct: NDArray[np.int64] = ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))]
+    return distinct
