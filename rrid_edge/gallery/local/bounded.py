@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.gallery.local.copies import RowCopies
 from rrid_edge.gallery.local.nested import NestedBounds, first_slack, second_slack
-from rrid_edge.gallery.local.products import GroupProducts, without_infinite
+from rrid_edge.gallery.local.products import without_infinite
 from rrid_edge.gallery.local.view import View
 from rrid_edge.gallery.shared import ROUNDING
 
@@ -110,10 +110,8 @@ class BoundedSearch:
         size = max(1, _GROUP_ROWS // self._first_rows)
         for start in range(0, len(worth), size):
             part = slice(start, start + size)
-            group = _Group(
-                asked[part], second[part], bounds[part], late[part], GroupProducts(self._copies, asked[part])
-            )
-            scored = self._scored(group)
+            self._copies.clear()
+            scored = self._scored(_Group(asked[part], second[part], bounds[part], late[part]))
             indices = (worth[part] + batch.start).tolist()
             yield {index: one for index, one in zip(indices, scored, strict=True) if one}
 
@@ -171,14 +169,14 @@ class BoundedSearch:
 
     def _scored(self, group: _Group) -> list[ScoredRows | None]:
         """All rows that may be among the best of each query; None if a scan is faster."""
-        products, copies, numbers = group.products, self._copies, range(len(group.queries))
+        copies, numbers = self._copies, range(len(group.queries))
         promising = [self._promising(group.second[index], group.bounds[index]) for index in numbers]
         copies.add(np.concatenate(promising))
         first = [
-            ScoredRows(np.concatenate([slots, self._late]), np.concatenate([products.of(index, slots), late]))
-            for index, (slots, late) in enumerate(zip(promising, group.late, strict=True))
+            ScoredRows(np.concatenate([slots, self._late]), np.concatenate([copies.products(query, slots), late]))
+            for query, slots, late in zip(group.queries, promising, group.late, strict=True)
         ]
-        lasts = self._last_scores(products, first)
+        lasts = self._last_scores(first)
         remaining = [self._remaining(group, index, promising[index], lasts[index]) for index in numbers]
         kept = _KEPT_ROWS * self._first_rows
         few = [slots for slots in remaining if slots is not None and len(slots) <= kept]
@@ -188,7 +186,8 @@ class BoundedSearch:
             if slots is None:
                 result.append(None)
                 continue
-            scores = products.of(index, slots) if len(slots) <= kept else self._many(group.queries[index], slots)
+            query = group.queries[index]
+            scores = copies.products(query, slots) if len(slots) <= kept else self._many(query, slots)
             one = first[index]
             result.append(ScoredRows(np.concatenate([one.slots, slots]), np.concatenate([one.scores, scores])))
         return result
@@ -227,19 +226,20 @@ class BoundedSearch:
         remaining = reached[(deeper >= last - self._slacks[1]) | (bounds[reached] > 2)]  # above 2: unbounded
         return remaining if self._cost(0, len(remaining) / self._count) <= _WORTH else None
 
-    def _last_scores(self, products: GroupProducts, scored: Sequence[ScoredRows]) -> list[float]:
+    def _last_scores(self, scored: Sequence[ScoredRows]) -> list[float]:
         """The ``top_k``-th best scores of the intact rows among some, lowered by rounding; or minus infinity."""
-        orders = [one.slots[np.argsort(-one.scores, kind="stable")] for one in scored]
-        self._copies.are_intact(np.concatenate([order[: self._top_k] for order in orders]))  # all at once is faster
+        orders = [np.argsort(-one.scores, kind="stable") for one in scored]
+        best = [one.slots[order[: self._top_k]] for one, order in zip(scored, orders, strict=True)]
+        self._copies.are_intact(np.concatenate(best))  # all at once is faster
         lasts = []
-        for index, order in enumerate(orders):
+        for one, order in zip(scored, orders, strict=True):
             intact, last = 0, -np.inf
             while len(order) and intact < self._top_k:
                 part, order = order[: self._top_k - intact], order[self._top_k - intact :]
-                found = part[self._copies.are_intact(part)]
+                found = part[self._copies.are_intact(one.slots[part])]
                 intact += len(found)
                 if intact == self._top_k:
-                    last = float(products.of(index, found[-1:])[0] - 2 * ROUNDING)
+                    last = float(one.scores[found[-1]] - 2 * ROUNDING)
             lasts.append(last)
         return lasts
 
@@ -253,14 +253,12 @@ class _Group:
         second: their second level: float32 (Q, second + 1).
         bounds: first-level bounds of all rows: float32 (Q, rows); changed in place.
         late: products with the rows that have no bounds: float32 (Q, N).
-        products: with other rows.
     """
 
     queries: NDArray[np.float32]
     second: NDArray[np.float32]
     bounds: NDArray[np.float32]
     late: NDArray[np.float32]
-    products: GroupProducts
 
 
 def _about(bounds: NDArray[np.float32], count: int) -> NDArray[np.int64]:

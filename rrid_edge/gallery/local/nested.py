@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.gallery.local.products import products_of
+
 FIT_ROWS = 8192
 """Most rows that a basis is fitted to; they are evenly spaced."""
 MOST_DIMENSIONS = 256
@@ -230,5 +232,5 @@ class NestedBounds:
         bounds = np.empty(len(slots), np.float32)
         for start in range(0, len(slots), _GATHERED):
             rows = self._second.take(slots[start : start + _GATHERED], axis=0).astype(np.float32)
-            np.matmul(rows, query, out=bounds[start : start + _GATHERED])
+            bounds[start : start + _GATHERED] = products_of(rows, query)
         return bounds

@@ -1,35 +1,19 @@
-"""Products of the queries of a group with copied rows, each computed once for all queries."""
+"""Products of rows that are only a few, and products of damaged rows."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.gallery.local.copies import RowCopies
 
+def products_of(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Products of a few rows (N, D) with a query (D,), on one core: float32 (N,).
 
-class GroupProducts:
-    """Products of the queries of a group with copied rows.
-
-    Args:
-        copies: of rows; those of the group before are dropped.
-        queries: float32 (Q, D).
+    One product per row wakes no thread of OpenBLAS. A matrix product of a few rows does, and waits for it.
     """
-
-    def __init__(self, copies: RowCopies, queries: NDArray[np.float32]) -> None:
-        copies.clear()
-        self._copies, self._queries = copies, queries
-        self._scores = np.empty((len(queries), 0), np.float32)
-
-    def of(self, index: int, slots: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Products of one query with copied slots (N,): float32 (N,)."""
-        done = self._scores.shape[1]
-        if done < len(self._copies.slots):  # for all queries at once
-            with np.errstate(invalid="ignore", over="ignore"):  # damaged rows
-                new = (self._copies.decoded(done) @ self._queries.T).T
-            self._scores = np.hstack([self._scores, without_infinite(new)])
-        scores: NDArray[np.float32] = self._scores[index, self._copies.positions(slots)]
-        return scores
+    with np.errstate(invalid="ignore", over="ignore"):  # damaged rows
+        scores: NDArray[np.float32] = (rows[:, None] @ query[:, None])[:, 0, 0]
+    return scores
 
 
 def without_infinite(scores: NDArray[np.float32]) -> NDArray[np.float32]:
