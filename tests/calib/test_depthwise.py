@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
+from rrid_calib.forms import Trial, choose_form
 from rrid_calib.graph import Form
 from rrid_calib.layers import int8_layers
 from rrid_calib.ranges import Range
 from rrid_calib.rounding import empty_moments, rounded_weights
+from rrid_calib.settings import CalibrationSettings
 from rrid_calib.weights import quantised_weights
+from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
 from support.int8 import run_as_written, small_model
 
 
@@ -88,3 +93,57 @@ def test_a_tensor_that_is_added_to_itself_is_no_residual():
     nodes = [helper.make_node("Conv", ["x", "w"], ["a"], "a"), helper.make_node("Add", ["a", "a"], ["y"], "double")]
     model = small_model(nodes, {"x": [1, 1, 2, 2]}, {"y": [1, 1, 2, 2]}, {"w": np.ones((1, 1, 1, 1), np.float32)})
     assert [layer.residual for layer in int8_layers(model)] == [None]
+
+
+def _with_faint_channels():
+    """Pixels, a convolution whose channels reach 1 and three times 0.001, a depthwise one that evens them, and a tail.
+
+    A step of uint8 is 1 / 255, of int8 1 / 127: the three faint channels become 0 before the depthwise convolution.
+    """
+    reach = np.array([1, 0.001, 0.001, 0.001], np.float32)
+    generator = np.random.default_rng(8)
+    mixed = (np.eye(4, 3) + np.eye(4, 3, -1)).astype(np.float32) / 2
+    constants = {
+        "share": np.array(1 / 255, np.float32),
+        "first_w": mixed[:, :, None, None] * reach[:, None, None, None],
+        "depthwise_w": np.tile(1 / reach[:, None, None, None], (1, 1, 3, 3)).astype(np.float32) / 9,
+        "tail_w": generator.standard_normal((256, 4, 1, 1)).astype(np.float32),
+    }
+    make = helper.make_node
+    nodes = [
+        make("Cast", ["images"], ["values"], "cast", to=TensorProto.FLOAT),
+        make("Transpose", ["values"], ["planes"], "transpose", perm=[0, 3, 1, 2]),
+        make("Mul", ["planes", "share"], ["pixels"], "scale"),
+        make("Conv", ["pixels", "first_w"], ["a"], "first"),
+        make("Relu", ["a"], ["b"], "relu"),
+        make("Conv", ["b", "depthwise_w"], ["c"], "depthwise", group=4),
+        make("Conv", ["c", "tail_w"], ["d"], "tail"),
+        make("ReduceMax", ["d"], ["features"], "pool", axes=[2, 3], keepdims=0),
+        make("ReduceL2", ["features"], ["length"], "norm", axes=[1]),
+        make("Div", ["features", "length"], [OUTPUT_NAME], "unit"),
+    ]
+    info, shape = helper.make_tensor_value_info, ["batch", 8, 4, 3]
+    graph = helper.make_graph(
+        nodes,
+        "faint",
+        [info(INPUT_NAME, TensorProto.UINT8, shape)],
+        [info(OUTPUT_NAME, TensorProto.FLOAT, ["batch", 256])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_depthwise_convolution_that_int8_damages_stays_in_float32():
+    model = _with_faint_channels()
+    pixels = np.random.default_rng(9).integers(0, 256, (24, 8, 4, 3), np.uint8)
+    trial, said = Trial(model, pixels[:12], ("all",)), list[str]()
+    settings = CalibrationSettings(method="minmax", rounding="nearest")
+    choice = choose_form(trial, pixels[12:], settings, said.append)
+    assert choice.float_layers[:1] == choice.cpu_float_layers[:1] == ("depthwise",)
+    whole = [trial.agreement(replace(choice.form, signed=signed)).mean_cosine for signed in (True, False)]
+    kept = [
+        trial.agreement(form, layers).mean_cosine
+        for form, layers in ((choice.form, choice.float_layers), (choice.cpu_form, choice.cpu_float_layers))
+    ]
+    assert max(whole) < 0.9
+    assert min(kept) > 0.999
