@@ -59,8 +59,10 @@ class Ranking:
 
     def metrics(self, descriptors: Descriptors) -> RankingMetrics:
         """Metrics of the queries."""
-        sides = (LabelledCrops(descriptors[rows], self.labels[rows]) for rows in (self._queries, ~self._queries))
-        return evaluate_descriptors(*sides)
+        query, gallery = (
+            LabelledCrops(descriptors[rows], self.labels[rows]) for rows in (self._queries, ~self._queries)
+        )
+        return evaluate_descriptors(query, gallery)
 
     def row(self, name: str, reference: Descriptors, found: Descriptors) -> list[str]:
         """One line of the table. Changes are in percentage points."""
@@ -91,8 +93,10 @@ def graphs(options: argparse.Namespace, size: tuple[int, int], folder: Path) -> 
 
 def descriptors_of(graph: bytes | Path, pixels: Pixels, threads: int) -> Descriptors:
     """Run a graph in exact arithmetic."""
-    exact = in_onnxruntime if isinstance(graph, bytes) else in_openvino
-    run = exact(graph, threads, exact=True)  # type: ignore[operator]
+    if isinstance(graph, bytes):
+        run = in_onnxruntime(graph, threads, exact=True)
+    else:
+        run = in_openvino(graph, threads, exact=True)
     return np.concatenate([run(pixels[start : start + 8]) for start in range(0, len(pixels), 8)])
 
 
