@@ -2,6 +2,7 @@
 
 The descriptors have 3840 values and are clustered: 12 crops per person, with a cosine of about 0.5 between two crops of
 one person. Times are medians of 15 searches. The collection ``benchmark`` is dropped before and after.
+The share of foreign CPU includes a server on this machine.
 
 Run: python benchmarks/milvus.py milvus+http://localhost:19530 [--rows 10000] [--index-type hnsw]
 """

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 START = time.perf_counter()
-TIMM_PX, TORCHREID_PX = (384, 128), (256, 128)
+TIMM_PX, TORCHREID_PX, BOXMOT_PX = (384, 128), (256, 128), (256, 128)
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Loaded = tuple[str, float, Callable[[], Any]]
-"""What is computed, operations per crop in 10^9 (0 if the parent knows them), and the work after loading."""
+"""What is computed, operations per crop in 10^9 (0 if the parent counts them), and the work after loading."""
 
 
 def batches(folder: Path, batch: int, height_px: int, width_px: int) -> Iterator[Any]:
@@ -98,6 +98,63 @@ def torchreid(folder: Path, output: Path, _model: Path, batch: int, threads: int
     return f"torchreid {package_torchreid.__version__} osnet_x1_0, one view, {told}", operations, work
 
 
+def boxmot(folder: Path, output: Path, _model: Path, batch: int, threads: int) -> Loaded:
+    """boxmot's OpenVINO backend on timm's ResNet-50 with random weights, at boxmot's default size.
+
+    boxmot resizes and normalises crops itself. Its first process converts the network to a file.
+    """
+    if threads:
+        raise SystemExit("its OpenVINO backend takes no number of threads; leave it out")
+    import cv2
+    import numpy as np
+    from boxmot import __version__
+    from boxmot.reid.core import ReID
+
+    file = output.parent / "boxmot" / "resnet50.xml"
+    if not file.exists():
+        _convert(file)
+    operations = _operations(file.with_suffix(".json"))
+    network = ReID(file)
+    network.get_backend()  # opens it
+
+    def work() -> None:
+        files = sorted(folder.iterdir())
+        parts = [files[start : start + batch] for start in range(0, len(files), batch)]
+        np.save(output, np.concatenate([network([cv2.imread(str(file)) for file in part]) for part in parts]))
+
+    size_px = f"{BOXMOT_PX[0]} x {BOXMOT_PX[1]}"
+    return f"boxmot {__version__} on timm's resnet50, one view, {size_px}, OpenVINO fp32", operations, work
+
+
+def _convert(file: Path) -> None:
+    """Write timm's ResNet-50 with random weights as a file of OpenVINO, and count its operations."""
+    import openvino
+    import timm as package_timm
+    import torch
+
+    network = package_timm.create_model("resnet50", pretrained=False, num_classes=0).eval()
+    converted = openvino.convert_model(network, example_input=torch.zeros(2, 3, *BOXMOT_PX), input=[-1, 3, *BOXMOT_PX])
+    openvino.save_model(converted, file, compress_to_fp16=False)
+    _operations(file.with_suffix(".json"), network, BOXMOT_PX)
+
+
+def _operations(
+    file: Path,
+    network: Any = None,  # noqa: ANN401 - PyTorch of any environment
+    size_px: tuple[int, int] = (0, 0),
+) -> float:
+    """Operations per crop in 10^9. The first process of a peer counts them, so that no other start takes longer."""
+    if not file.exists():
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            network(torch.zeros(1, 3, *size_px))
+        file.write_text(json.dumps(counter.get_total_flops() / 1e9))
+    return float(json.loads(file.read_text()))
+
+
 def _torch(
     network: Any,  # noqa: ANN401 - PyTorch of any environment
     folder: Path,
@@ -109,7 +166,6 @@ def _torch(
     """A network of PyTorch, float32 in eager mode, on crops that are scaled and normalised as ImageNet's."""
     import numpy as np
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     if threads:
         torch.set_num_threads(threads)
@@ -123,15 +179,13 @@ def _torch(
                 found.append(network(images.sub_(mean).div_(deviation)).numpy())
         np.save(output, np.concatenate(found))
 
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        network(torch.zeros(1, 3, *size_px))
     told = f"{size_px[0]} x {size_px[1]}, torch {torch.__version__.split('+')[0]} fp32"
-    return told, counter.get_total_flops() / 1e9, work
+    file = output.parent / f"{type(network).__name__}.json"
+    return told, _operations(file, network, size_px), work
 
 
 PEERS: dict[str, Callable[[Path, Path, Path, int, int], Loaded]] = {
-    "package": package, "lean": lean, "timm": timm, "torchreid": torchreid,
+    "package": package, "lean": lean, "timm": timm, "torchreid": torchreid, "boxmot": boxmot,
 }  # fmt: skip
 
 

@@ -3,10 +3,11 @@
 Each peer runs in a process of its own. The table shows the whole process, the work after loading, peak memory, the
 process for a single crop (cold start), and the rate in 10^9 operations per second. The networks differ, so only that
 rate compares them; a multiply-add is two operations. `lean` is a script of twenty lines on OpenVINO, on the same file.
-timm and torchreid run where their environments are given, with random weights: speed does not depend on them.
+timm, torchreid and boxmot (with its extra [openvino]) run where their environments are given. Their weights are random:
+speed does not depend on them.
 
-Run: python benchmarks/peers.py MODEL.onnx [--crops 240] [--env timm=VENV] [--env torchreid=VENV] [--batch 8]
-     [--threads 0] [--repetitions 3]
+Run: python benchmarks/peers.py MODEL.onnx [--crops 240] [--env timm=VENV] [--env torchreid=VENV] [--env boxmot=VENV]
+     [--batch 8] [--threads 0] [--repetitions 3]
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from rrid_edge.model.operations import work_of
 
 WORK = Path(__file__).with_name("peer_work.py")
 OWN = ("lean", "package")
-OTHERS = ("timm", "torchreid")
+OTHERS = ("timm", "torchreid", "boxmot")
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,12 @@ for rank, row in enumerate(best, 1):
 STAGED = """
 import importlib, io, contextlib, json, sys, threading, time
 start, printed = time.perf_counter(), sys.stdout
-from rrid_edge.cli.app import main
+sys.argv[:1] = ["rrid-edge", "match"]
+from rrid_edge.cli import main
+from rrid_edge.cli.startup import quick_start
+quick = quick_start("match")
+quick.__enter__()
+import rrid_edge.cli.app
 stages = {"imports of the command line": time.perf_counter() - start}
 threads = threading.local()
 def watch(module, name, stage):
@@ -104,7 +109,6 @@ watch("rrid_edge.gallery.local.store", "LocalGallery.__init__", "opening the gal
 stages["imports of the stages"] = time.perf_counter() - begin
 begin = time.perf_counter()
 nested = threads.nested = [0.0]
-sys.argv[:1] = ["rrid-edge", "match"]
 try:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,15 @@ def int8_layers(model: Any) -> list[Layer]:  # noqa: ANN401
     graph = model.graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
+    readers.update(value.name for value in graph.output)
     residuals: dict[str, str] = {}
     for node in graph.node:
         if node.op_type == "Add" and not shapes.keys() & set(node.input):
             convolved = [name for name in node.input if name in producers and producers[name].op_type == "Conv"]
-            if convolved:
-                main = convolved[0]
+            if convolved and len(set(node.input)) == 2:
+                # Behind a linear bottleneck, a convolution makes the residual too, but others read that as well.
+                main = min(convolved, key=lambda name: readers[name] > 1)
                 residuals[main] = next(name for name in node.input if name != main)
     return [
         Layer(node.name, node.input[0], node.input[1], residuals.get(node.output[0]), head=node.op_type == "MatMul")

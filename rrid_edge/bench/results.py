@@ -175,6 +175,7 @@ class BenchReport:
         operations_per_image: multiplications and additions of one image in the model, all its views together; None if
             they could not be counted.
         foreign_cpu: share of foreign CPU over the whole run; None if it is not known.
+        auto: the runtime that ``auto`` takes for the model from now on, and why.
     """
 
     machine: dict[str, str]
@@ -192,6 +193,7 @@ class BenchReport:
     ceilings: Ceilings
     operations_per_image: int | None
     foreign_cpu: float | None
+    auto: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-serialisable values. ``disturbed`` is true in rows above the limit of foreign CPU."""

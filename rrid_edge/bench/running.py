@@ -19,17 +19,21 @@ from rrid_edge.bench.search import SearchCalls, measure_search
 from rrid_edge.bench.shares import Limits
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.engines.opening import engine_runtime
+from rrid_edge.engines.opening import choose_runtime, engine_runtime
+from rrid_edge.engines.speeds import RuntimeSpeeds
 from rrid_edge.errors import MissingDependencyError, RridEdgeError, item_at_work
 from rrid_edge.files import scratch_folder
 from rrid_edge.machine.facts import TENSORRT_PACKAGES, installed_version
-from rrid_edge.machine.foreign_cpu import ForeignCpu, Repeats, quietest
+from rrid_edge.machine.foreign_cpu import ForeignCpu, Repeats, disturbed, quietest
 from rrid_edge.machine.processor import processor_name, usable_cores
 from rrid_edge.model.operations import Work, work_of
 from rrid_edge.model.reading import read_any_spec
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.reference import Reference
 from rrid_edge.progress import NO_PROGRESS, Progress
+
+_FLOAT32 = {("onnxruntime", None), ("openvino", "fp32")}
+"""The variants of a float32 model between which ``auto`` chooses by speed."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ def run_bench(
     progress.advance(1)
     engines = measure_engines(variants, goldens, effort, limits, progress=progress)
     own = engines[len(against) :]
+    auto = _auto(model, own, found, effort.threads)
     engines += _one_view(own, found, reference, effort, limits, passed_over)
     progress.advance(1)
     _, fastest = max(zip(own, found, strict=True), key=lambda pair: pair[0].best_images_per_s)
@@ -139,7 +144,21 @@ def run_bench(
         ceilings=limits.ceilings,
         operations_per_image=limits.work.operations if limits.work else None,
         foreign_cpu=watch.share(),
+        auto=auto,
     )
+
+
+def _auto(model: Path, rows: Sequence[EngineRow], variants: Sequence[Variant], threads: int) -> str:
+    """The runtime that ``auto`` takes for the model, and why, after recording what was measured undisturbed."""
+    choice = choose_runtime(model, threads=threads)
+    ms = {
+        variant.runtime: row.latency_p50_ms
+        for row, variant in zip(rows, variants, strict=True)
+        if variant.path == model and (variant.runtime, variant.precision) in _FLOAT32 and not disturbed(row.foreign_cpu)
+    }
+    if len(ms) == len(_FLOAT32):
+        choice = choice.decided_by(RuntimeSpeeds(ms["onnxruntime"], ms["openvino"]), model, threads)
+    return choice.describe()
 
 
 def _work(model: Path, variants: Sequence[Variant], passed_over: list[str]) -> Work | None:

@@ -25,6 +25,7 @@ def table(report: BenchReport) -> str:
         "",
     ]
     lines += _engine_lines(report)
+    lines += [f"auto takes {printable(report.auto)}", ""] if report.auto else []
     lines += _pipeline_lines(report)
     lines += _search_lines(report)
     lines += [f"not measured: {printable(reason)}" for reason in report.passed_over]

@@ -9,11 +9,17 @@ from __future__ import annotations
 import sys
 import traceback
 
+from rrid_edge.cli.startup import command_in, quick_start
 from rrid_edge.errors import UnexpectedError, unforeseen
 
 
 def main() -> None:
     """Entry point of the command ``rrid-edge``. See :func:`rrid_edge.cli.app.main`."""
+    with quick_start(command_in(sys.argv[1:])):
+        _main()
+
+
+def _main() -> None:
     try:
         from rrid_edge.cli.app import main as run_and_exit
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from rrid_edge import __version__
 from rrid_edge.cli.last_net import LastNet
 from rrid_edge.cli.plain_values import read_plain_values
-from rrid_edge.cli.startup import keep_to_share, quick_start
+from rrid_edge.cli.startup import command_in, keep_to_share
 from rrid_edge.cli.terminal import plain_output
 
 _CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -91,11 +91,6 @@ def _options(
     """Declare the options of every command. ``run`` reads ``--debug`` itself, so that it works if parsing fails."""
 
 
-def _command_in(arguments: Sequence[str]) -> str:
-    """The command in ``arguments``; empty if there is none."""
-    return next((item for item in arguments if not item.startswith("-")), "")
-
-
 def register(command: str = "") -> None:
     """Import the module of ``command``. If there is no such command, import all of them."""
     # Importing and building all commands would take a seventh of the time of a match.
@@ -105,12 +100,12 @@ def register(command: str = "") -> None:
 
 
 def main() -> None:
-    """Entry point of the command ``rrid-edge``: run the application and exit with its code."""
+    """Run the application and exit with its code."""
     arguments = sys.argv[1:]
     hooks = contextlib.ExitStack()  # never left: what Python prints at its end is one line too
     hooks.enter_context(plain_output())
     hooks.enter_context(_net(arguments).watching())
-    with quick_start(_command_in(arguments)), _net(arguments) as net:
+    with _net(arguments) as net:
         keep_to_share()
         net.code = run(arguments)
     sys.exit(net.code)
@@ -135,7 +130,7 @@ def _net(arguments: Sequence[str]) -> LastNet:
 
 def _call(arguments: list[str]) -> int:
     """Run the command without Typer's own handling of errors, which ends with code 1 after some of them."""
-    if name := _command_in(arguments):
+    if name := command_in(arguments):
         register(name)
     command = _built_command()
     try:

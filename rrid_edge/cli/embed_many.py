@@ -139,12 +139,13 @@ class _Run:
 
     def here(self, opening: _Opening, options: StoreOptions) -> BulkReport:
         """Embed in this process."""
-        from rrid_edge.cli.steps import open_model
+        from rrid_edge.cli.steps import AskedRuntime, open_model
         from rrid_edge.gallery.bulk.run import embed_many
         from rrid_edge.gallery.opening import remembered_model
 
         remembered = remembered_model(self.location)
-        path, engine = open_model(opening.model, remembered, opening.runtime, opening.precision, opening.threads)
+        asked = AskedRuntime(opening.runtime, opening.precision, opening.threads, measures=True)
+        path, engine = open_model(opening.model, remembered, asked)
         with engine, self._opened(path, engine.spec, options) as store, _Follower("embedding") as follower:
             return embed_many(self.crops, store, engine, self.settings, follower)
 

@@ -132,7 +132,7 @@ def _open(model: Path, weights: str | None, runtime: str, precision: str | None,
         refuse_weights(weights, model)
         from rrid_edge.engines import choose_runtime, open_engine
 
-        choice = choose_runtime(model, runtime, precision=precision)
+        choice = choose_runtime(model, runtime, precision=precision, threads=threads)
         say(choice.describe())
         return open_engine(model, choice.runtime, precision=precision, threads=threads)
     require("rrid_export.torch_engine", "export", "running a checkpoint")

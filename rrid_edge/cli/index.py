@@ -25,7 +25,7 @@ from rrid_edge.cli.options import (
     RuntimeOption,
     ThreadsOption,
 )
-from rrid_edge.cli.steps import open_model, say_indexed
+from rrid_edge.cli.steps import AskedRuntime, open_model, say_indexed
 from rrid_edge.errors import CheckFailedError, OutputError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def index(
     if rebuild and not allow_removals:
         refuse_lossy_rebuild(folder, target, source, follow_links=follow_links)
     remembered = _remembered_model(target, rebuild=rebuild)
-    path, engine = open_model(model, remembered, runtime, precision, threads)
+    path, engine = open_model(model, remembered, AskedRuntime(runtime, precision, threads, measures=True))
     settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals, follow_links)
     opened = rebuild_store if rebuild else create_store
     with engine:

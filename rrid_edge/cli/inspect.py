@@ -10,9 +10,10 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, show
-from rrid_edge.errors import printable
+from rrid_edge.errors import RridEdgeError, printable
 
 if TYPE_CHECKING:
+    from rrid_edge.machine.gpu_findings import Finding
     from rrid_edge.model.engine_sidecar import EngineSidecar
     from rrid_edge.model.spec import ModelSpec
 
@@ -29,6 +30,7 @@ def info(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.engines import choose_runtime
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.engine_sidecar import EngineSidecar
     from rrid_edge.model.ir_sidecar import IrSidecar
@@ -59,6 +61,9 @@ def info(
         kind, facts = Kind.ONNX, {"opset": header.opset, "weights_sha256": total}
         told = f"sha256 {total}, checked" if total else "not vouched for (the file has format 1): export it again"
         rows = [("weights", told), ("written by", f"rrid-edge {spec.version}, operator set {header.opset}")]
+    choice = choose_runtime(path)
+    rows.append(("auto takes", f"{choice.runtime}{choice.reason and f' ({choice.reason})'}"))
+    facts["auto"] = {"runtime": choice.runtime, "reason": choice.reason}
     if as_json:
         values = {**asdict(spec), "blocks": list(spec.blocks), "dimension": spec.dimension}
         print_json({"model": str(path), "kind": kind.name.lower(), **values, **facts})
@@ -133,7 +138,7 @@ def doctor(as_json: JsonOption = False) -> None:
     from rrid_edge.crops.fast_jpeg import decoding_finding
     from rrid_edge.machine.doctor import examine
 
-    findings = [*examine(), decoding_finding()]
+    findings = [*examine(), decoding_finding(), *_auto_findings()]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -143,3 +148,18 @@ def doctor(as_json: JsonOption = False) -> None:
                 show(f"{'':<21} -> {finding.remedy}")
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(3)
+
+
+def _auto_findings() -> list[Finding]:
+    """Which runtime ``auto`` takes for the model that commands would take here; none without a sound model."""
+    from rrid_edge.engines import choose_runtime
+    from rrid_edge.machine.gpu_findings import Finding
+    from rrid_edge.model.choice import choose_model
+
+    try:
+        path, _ = choose_model(None)
+        choice = choose_runtime(path)
+    except RridEdgeError:  # commands that need a model say what is wrong with it
+        return []
+    remedy = f"rrid-edge bench --quick --model {printable(path)}" if choice.is_unmeasured else ""
+    return [Finding("auto", "note" if remedy else "ok", f"{printable(path)}: {choice.describe()}", remedy)]

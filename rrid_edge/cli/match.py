@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +24,15 @@ from rrid_edge.cli.options import (
     RuntimeOption,
     ThreadsOption,
 )
-from rrid_edge.cli.steps import open_model, say_files_left_out, say_if_exact, say_indexed, say_links_left_out
+from rrid_edge.cli.startup import meanwhile
+from rrid_edge.cli.steps import (
+    AskedRuntime,
+    open_model,
+    say_files_left_out,
+    say_if_exact,
+    say_indexed,
+    say_links_left_out,
+)
 from rrid_edge.errors import RridEdgeError
 
 if TYPE_CHECKING:
@@ -123,7 +131,8 @@ def match(
         follow_links=follow_links,
         in_folders=any(path.is_dir() for path in query_paths),
     )
-    answer = _ask(question, settings, lambda stored: open_model(model, stored, runtime, precision, threads))
+    asked_runtime = AskedRuntime(runtime, precision, threads, images=sum(map(len, groups)))
+    answer = _ask(question, settings, model, asked_runtime)
     draw(answer, sheet, report)
     print_answer(answer, written=[path for path in (sheet, report) if path], as_json=as_json, explain=explain)
 
@@ -170,10 +179,9 @@ def _rerank_depth(rerank_depth: int | None, top_k: int) -> int:
     return max(DEFAULT_RERANK_DEPTH, top_k) if rerank_depth is None else rerank_depth
 
 
-def _ask(
-    question: _Question, settings: MatchSettings, open_for_gallery: Callable[[Path | None], tuple[Path, Engine]]
-) -> Answer:
+def _ask(question: _Question, settings: MatchSettings, model: Path | None, runtime: AskedRuntime) -> Answer:
     """Open the gallery and the model, embed the queries, add what is new in the gallery's folder, and match."""
+    from rrid_edge.crops.images import load_decoders
     from rrid_edge.embedding.queries import embed_queries
     from rrid_edge.gallery.indexing.queried import QueriedGallery
     from rrid_edge.gallery.indexing.settings import IndexSettings
@@ -184,7 +192,14 @@ def _ask(
         queried = stack.enter_context(
             QueriedGallery(folder, question.asked.location, follow_links=question.follow_links)
         )
-        path, engine = open_for_gallery(queried.model)
+
+        def start_threads() -> None:
+            queried.compare_meanwhile()
+            meanwhile(load_decoders)
+
+        images = None if queried.info is None else runtime.images  # a new gallery has yet to be embedded
+        runtime = replace(runtime, images=images, before_loading=start_threads)
+        path, engine = open_model(model, queried.model, runtime)
         stack.enter_context(engine)
         has_fused = any(len(files) > 1 for files in groups)
         settings = replace(settings, threshold=question.threshold.resolve(path, engine, has_fused=has_fused))

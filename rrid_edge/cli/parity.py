@@ -12,7 +12,7 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.engine_options import TensorRTLogOption
 from rrid_edge.cli.options import FollowLinksOption, PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
-from rrid_edge.cli.steps import open_model, open_network, refuse_weights, say_files_left_out
+from rrid_edge.cli.steps import AskedRuntime, open_model, open_network, refuse_weights, say_files_left_out
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def parity(
 
     if reference is None or kind_of(reference) is not Kind.CHECKPOINT:
         refuse_weights(weights, reference)
-    path, engine = open_model(model, None, runtime, precision, threads)
+    path, engine = open_model(model, None, AskedRuntime(runtime, precision, threads))
     settings = ReferenceSettings(reference, images, count, seed, follow_links)
     with engine:
         network = functools.partial(open_network, weights=weights)

@@ -6,7 +6,8 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 _STARTED_OFTEN = frozenset({"index", "match"})
 """Other commands import packages that report uncollected objects as leaks at exit."""
@@ -26,9 +27,14 @@ def keep_to_share() -> None:
             os.environ.setdefault(variable, str(threads))
 
 
+def command_in(arguments: Sequence[str]) -> str:
+    """The command in ``arguments``; empty if there is none."""
+    return next((item for item in arguments if not item.startswith("-")), "")
+
+
 @contextlib.contextmanager
 def quick_start(command: str) -> Iterator[None]:
-    """Context to run ``command`` in. It saves a quarter of the cold start of ``index`` and ``match``.
+    """Context to import and run ``command`` in. It saves a quarter of the cold start of ``index`` and ``match``.
 
     The garbage collector runs less often during imports, and not at exit. Other commands are not affected.
     """
@@ -37,5 +43,20 @@ def quick_start(command: str) -> Iterator[None]:
         return
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
     sys.modules.setdefault(_NEVER_NEEDED, None)  # type: ignore[arg-type]  # None makes an import of it fail
-    yield
-    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.freeze()
+
+
+def meanwhile(prepare: Callable[[], object]) -> None:
+    """Call ``prepare`` in a thread, while the caller waits for work outside of Python. Its errors are dropped.
+
+    Only for what the caller does itself where it is not done yet, such as imports.
+    """
+
+    def attempt() -> None:
+        with contextlib.suppress(Exception):
+            prepare()
+
+    threading.Thread(target=attempt, name="prepare").start()

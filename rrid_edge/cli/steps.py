@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from rrid_edge.errors import UsageError, item_at_work, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
+    from rrid_edge.engines.opening import RuntimeChoice
     from rrid_edge.gallery.base import GalleryInfo
     from rrid_edge.gallery.indexing.sync import IndexReport
     from rrid_edge.model.spec import ModelSpec
@@ -20,22 +22,40 @@ _LONG_S = 10.0
 """Seconds of indexing from which its waiting times are worth a message."""
 
 
-def open_model(
-    model: Path | None, gallery_model: Path | None, runtime: str, precision: str | None, threads: int = 0
-) -> tuple[Path, Engine]:
+@dataclass(frozen=True)
+class AskedRuntime:
+    """How to run the model: the options of a command.
+
+    Attributes:
+        runtime: name of a runtime, or ``auto``.
+        precision: arithmetic to force, or None.
+        threads: CPU threads; 0 leaves it to the runtime.
+        images: how many images the command will run, if it is known.
+        measures: measure first which runtime is faster, where ``auto`` depends on it and it is not known yet.
+        before_loading: called when the runtime is imported. What it starts in threads does not delay the import.
+    """
+
+    runtime: str = "auto"
+    precision: str | None = None
+    threads: int = 0
+    images: int | None = None
+    measures: bool = False
+    before_loading: Callable[[], None] | None = None
+
+
+def open_model(model: Path | None, gallery_model: Path | None, asked: AskedRuntime) -> tuple[Path, Engine]:
     """Choose and open a model, and say which one and why.
 
     Args:
         model: the option, or None.
         gallery_model: the model that the gallery was indexed with, or None.
-        runtime: name of a runtime, or ``auto``.
-        precision: arithmetic to force, or None.
-        threads: CPU threads; 0 leaves it to the runtime.
+        asked: how to run it.
 
     Returns:
         The model file and the opened engine.
     """
-    from rrid_edge.engines import choose_runtime, open_engine
+    from rrid_edge.engines import open_engine
+    from rrid_edge.engines.opening import import_runtime
     from rrid_edge.model.choice import ENVIRONMENT_VARIABLE, choose_model
 
     is_chosen = model is not None or bool(os.environ.get(ENVIRONMENT_VARIABLE))
@@ -46,10 +66,25 @@ def open_model(
         )
     path, why = choose_model(model, gallery_model)
     with item_at_work(path):
-        choice = choose_runtime(path, runtime, precision=precision)
-        engine = open_engine(path, choice.runtime, precision=precision, threads=threads)
+        choice = _choose_runtime(path, asked)
+        if asked.before_loading is not None:
+            import_runtime(choice.runtime)
+            asked.before_loading()
+        engine = open_engine(path, choice.runtime, precision=asked.precision, threads=asked.threads)
     say(f"model {printable(path)} ({why}), {choice.describe()}: {engine.runtime}")
     return path, engine
+
+
+def _choose_runtime(path: Path, asked: AskedRuntime) -> RuntimeChoice:
+    from rrid_edge.engines import choose_runtime
+
+    choice = choose_runtime(path, asked.runtime, precision=asked.precision, threads=asked.threads, images=asked.images)
+    if not choice.is_unmeasured or not asked.measures:
+        return choice
+    from rrid_edge.engines.measuring import measure_runtimes
+
+    say("measuring once whether ONNX Runtime or OpenVINO is faster here; this takes a few seconds")
+    return measure_runtimes(path, threads=asked.threads)
 
 
 def say_if_exact(info: GalleryInfo, option: str) -> None:

@@ -54,6 +54,11 @@ _TURNS: Final = {
 """How to show pictures of each orientation, except those that are upright."""
 
 
+def load_decoders() -> None:
+    """Import Pillow's decoders of the usual formats, which the first image would wait for."""
+    Image.preinit()
+
+
 def read_image(path: str | Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
     """Decode one image file into the network's input.
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.machine.facts import onnxruntime_cuda, onnxruntime_folder
 from rrid_edge.machine.gpu import this_gpu
+from rrid_edge.machine.processor import computes_bf16
 from rrid_edge.model.names import Kind, kind_of
+from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.rtx_target import RTX_RUNTIME
+
+if TYPE_CHECKING:
+    from rrid_edge.engines.speeds import RuntimeSpeeds
 
 RUNTIMES = (
     *("auto", "tensorrt", RTX_RUNTIME, "onnxruntime-cuda"),
     *("openvino", "openvino-gpu", "openvino-npu", "onnxruntime"),
 )
+FEW_IMAGES = 8
+"""Fewer images than this in a process gain less than OpenVINO's faster opening from its cache saves."""
 _ENGINE_RUNTIMES = {Kind.ENGINE: "tensorrt", Kind.RTX_ENGINE: RTX_RUNTIME}
 _ENGINE_FILES = {"tensorrt": "an engine file (.engine)", RTX_RUNTIME: "an engine file for RTX (.rtx)"}
 _OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU", "openvino-npu": "NPU"}
@@ -37,8 +45,10 @@ def open_engine(
         path: an ONNX file, a TensorRT engine (``.engine``, ``.plan``), one of TensorRT for RTX (``.rtx``), or an
             adopted OpenVINO IR (``.xml``).
         runtime: one of :data:`RUNTIMES`. ``auto`` takes the first available: the TensorRT of an engine file; ONNX
-            Runtime CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. It never takes Intel's
-            integrated graphics or NPU.
+            Runtime CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. Where OpenVINO would
+            compute in float32, it takes the faster of the last two, if
+            :func:`rrid_edge.engines.measuring.measure_runtimes` has measured them. It never takes Intel's integrated
+            graphics or NPU.
         precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``). Other runtimes use the file's own.
         threads: CPU threads; 0 lets the runtime choose, within the cores that this process may use.
         max_batch: images per call; a TensorRT engine uses the limit of its profile.
@@ -51,7 +61,7 @@ def open_engine(
     """
     path = Path(path)
     _refuse_name_without_utf8(path)
-    chosen = choose_runtime(path, runtime, precision=precision).runtime
+    chosen = choose_runtime(path, runtime, precision=precision, threads=threads).runtime
     return _open(path, chosen, precision=precision, threads=threads, max_batch=max_batch)
 
 
@@ -70,6 +80,22 @@ def engine_runtime(path: Path) -> str | None:
     return _ENGINE_RUNTIMES.get(kind_of(path))
 
 
+def import_runtime(runtime: str) -> None:
+    """Import the package of a CPU's runtime, which holds the interpreter. TensorRT is left to :func:`open_engine`.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    if runtime in _OPENVINO_DEVICES:
+        from rrid_edge.engines.openvino.engine import import_openvino
+
+        import_openvino()
+    elif runtime == "onnxruntime":
+        from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime
+
+        import_onnxruntime()
+
+
 @dataclass(frozen=True)
 class RuntimeChoice:
     """The runtime for a model file, and why it was chosen.
@@ -78,22 +104,71 @@ class RuntimeChoice:
         runtime: one of :data:`RUNTIMES`, never ``auto``.
         asked: True if the caller named the runtime, False if ``auto`` chose it.
         passed_over: runtimes that ``auto`` prefers, each with the reason why it was skipped.
+        speeds: measured speeds that decided, or None.
+        is_unmeasured: speeds would decide and could be recorded, but are not measured yet; see
+            :func:`rrid_edge.engines.measuring.measure_runtimes`.
     """
 
     runtime: str
     asked: bool
     passed_over: tuple[str, ...] = ()
+    speeds: RuntimeSpeeds | None = None
+    is_unmeasured: bool = False
 
     def describe(self) -> str:
         """The choice in a few words."""
         if self.asked:
             return "runtime as asked"
-        reasons = f" (passed over: {'; '.join(self.passed_over)})" if self.passed_over else ""
-        return f"runtime {self.runtime}{reasons}"
+        reason = self.reason
+        return f"runtime {self.runtime}{reason and f' ({reason})'}"
+
+    def decided_by(self, speeds: RuntimeSpeeds, path: Path, threads: int = 0) -> RuntimeChoice:
+        """The choice that new speeds give, once they are recorded.
+
+        It is the same choice where ``auto`` does not ask for speeds, or where they cannot be recorded.
+
+        Args:
+            speeds: measured for the file with this number of threads.
+            path: the model file.
+            threads: CPU threads; 0 is the runtimes' choice.
+        """
+        from rrid_edge.engines.speeds import SpeedRecord
+
+        if self.asked or not (self.is_unmeasured or self.speeds):
+            return self
+        record = SpeedRecord.of(path, threads)
+        if record is None or not record.keep(speeds):
+            return self
+        return replace(self, runtime=speeds.fastest, speeds=speeds, is_unmeasured=False)
+
+    @property
+    def reason(self) -> str:
+        """Why ``auto`` chose it, in words; may be empty."""
+        parts = [f"passed over: {'; '.join(self.passed_over)}"] if self.passed_over else []
+        if self.speeds is not None:
+            parts.append(self.speeds.describe())
+        if self.is_unmeasured:
+            parts.append("ONNX Runtime and OpenVINO are not measured yet")
+        return "; ".join(parts)
 
 
-def choose_runtime(path: str | Path, runtime: str = "auto", *, precision: str | None = None) -> RuntimeChoice:
-    """Choose the runtime as :func:`open_engine` does, without opening the file.
+def choose_runtime(
+    path: str | Path,
+    runtime: str = "auto",
+    *,
+    precision: str | None = None,
+    threads: int = 0,
+    images: int | None = None,
+) -> RuntimeChoice:
+    """Choose the runtime as :func:`open_engine` does, without loading the model.
+
+    Args:
+        path: the model file.
+        runtime: as in :func:`open_engine`.
+        precision: as in :func:`open_engine`.
+        threads: as in :func:`open_engine`.
+        images: how many images this process will run, if it is known. For a few, the runtime that opens faster is the
+            faster one.
 
     Raises:
         UsageError: no such file, an unknown runtime, or one that cannot run this kind of file.
@@ -120,7 +195,28 @@ def choose_runtime(path: str | Path, runtime: str = "auto", *, precision: str | 
     if own is not None:
         return RuntimeChoice(own, asked=False)
     chosen, reasons = _best_for_onnx(precision)
-    return RuntimeChoice(chosen, asked=False, passed_over=tuple(reasons))
+    choice = RuntimeChoice(chosen, asked=False, passed_over=tuple(reasons))
+    return _by_speed(path, choice, threads, images) if chosen == "openvino" and precision is None else choice
+
+
+def _by_speed(path: Path, choice: RuntimeChoice, threads: int, images: int | None) -> RuntimeChoice:
+    """The choice after a look at recorded speeds, where both runtimes would compute in float32."""
+    if images is not None and images < FEW_IMAGES:
+        return choice
+    if computes_bf16() or importlib.util.find_spec("onnxruntime") is None:
+        return choice
+    from rrid_edge.engines.speeds import SpeedRecord
+
+    try:
+        record = SpeedRecord.of(path, threads) if read_spec(path).precision == "fp32" else None
+    except RridEdgeError:  # opening the file says what is wrong with it
+        return choice
+    if record is None:
+        return choice
+    speeds = record.read()
+    if speeds is None:
+        return replace(choice, is_unmeasured=record.can_be_kept)
+    return replace(choice, runtime=speeds.fastest, speeds=speeds)
 
 
 def _for_ir(path: Path, runtime: str) -> RuntimeChoice:

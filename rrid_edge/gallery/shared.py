@@ -202,11 +202,16 @@ def candidates(scores: NDArray[np.float32], allowed: NDArray[np.int64], top_k: i
     return chosen
 
 
-def exact_scores(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def exact_scores(
+    query: NDArray[np.float32], vectors: NDArray[np.float32] | Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
     """Products of a query (D,) with rows (N, D), summed in float64 and rounded once: float32 (N,)."""
-    # Row by row: a matrix product would make a score depend on the other rows.
-    wide = query.astype(np.float64)
-    return np.array([float(row.astype(np.float64) @ wide) for row in vectors], np.float32)
+    # A product per row: a matrix product would make a score depend on the other rows.
+    wide, rows = query.astype(np.float64), np.empty((len(vectors), 1, len(query)))
+    for row, vector in zip(rows, vectors, strict=True):
+        row[0] = vector
+    scores: NDArray[np.float32] = (rows @ wide[:, None])[:, 0, 0].astype(np.float32)
+    return scores
 
 
 @dataclass(frozen=True)

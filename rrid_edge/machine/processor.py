@@ -28,6 +28,11 @@ def sums_int8_in_32_bits() -> bool:
     return platform.machine().lower() not in ("x86_64", "amd64") or bool({"avx512_vnni", "avx_vnni"} & cpu_flags())
 
 
+def computes_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 (AMX, AVX-512 bf16). OpenVINO then computes float32 models in it."""
+    return bool({"amx_bf16", "avx512_bf16"} & cpu_flags())
+
+
 def processor_identity() -> str:
     """Architecture, name and flags. Code compiled for one identity must not run on another."""
     return f"{platform.machine()} {processor_name()} {' '.join(sorted(cpu_flags()))}"

@@ -6,9 +6,8 @@ import shutil
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from rrid_calib.calibrate import calibrate
 from rrid_calib.forms import Trial, choose_form
@@ -22,30 +21,9 @@ from rrid_edge.model.onnx_header import read_spec
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.nodes import read_node_names
 from rrid_export.trtexec import trtexec_command
-from support.int8 import FORMS, form_of, measured
+from support.int8 import FORMS, form_of, measured, run_as_written, small_model
 from support.onnx_models import save_changed_model
 from support.pictures import noise, save_crops
-
-
-def _model(nodes, inputs, outputs, constants):
-    """A float32 model whose inputs and outputs have fixed shapes."""
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
-        [info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def _run(model, values):
-    onnx.checker.check_model(model, full_check=True)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # as the graph says, exactly
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": values})[0]
 
 
 def _constants(model):
@@ -110,7 +88,7 @@ def _pooled(readers=()):
         *readers,
     ]
     outputs = {"c": [1, 1, 3, 3]} if not readers else {readers[-1].output[0]: [1, 1, 4, 4]}
-    return _model(nodes, {"x": [1, 1, 8, 8]}, outputs, constants)
+    return small_model(nodes, {"x": [1, 1, 8, 8]}, outputs, constants)
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -130,7 +108,7 @@ def test_quantisation_before_pooling_equals_integer_arithmetic(signed):
     assert (integers == largest).any()  # some values are clipped
     weights = np.array([[127, -64], [32, 16]])  # 0.5, 0.25 and 0.125 of 127, rounded
     sums = [[(integers[y : y + 2, x : x + 2] * weights).sum() for x in range(3)] for y in range(3)]
-    np.testing.assert_allclose(_run(result, values)[0, 0], np.array(sums) * step / 127, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(run_as_written(result, values)[0, 0], np.array(sums) * step / 127, rtol=1e-6, atol=1e-6)
 
 
 def test_quantisation_stays_behind_pooling_that_others_read_in_float32():
@@ -139,20 +117,20 @@ def test_quantisation_stays_behind_pooling_that_others_read_in_float32():
     pool = next(node for node in result.graph.node if node.op_type == "MaxPool")
     assert pool.input[0] == "r"
     values = np.random.default_rng(3).uniform(-4, 9, (1, 1, 8, 8)).astype(np.float32)
-    np.testing.assert_array_equal(_run(result, values), _run(_pooled([other]), values))
+    np.testing.assert_array_equal(run_as_written(result, values), run_as_written(_pooled([other]), values))
 
 
 def test_two_poolings_in_a_row_both_pass_integers_on():
     constants = {"w": np.ones((1, 1, 1, 1), np.float32)}
     pools = [helper.make_node("MaxPool", [a], [b], b, kernel_shape=[2, 2], strides=[2, 2]) for a, b in ("xp", "pq")]
     conv = helper.make_node("Conv", ["q", "w"], ["c"], "conv", kernel_shape=[1, 1])
-    model = _model([*pools, conv], {"x": [1, 1, 8, 8]}, {"c": [1, 1, 2, 2]}, constants)
+    model = small_model([*pools, conv], {"x": [1, 1, 8, 8]}, {"c": [1, 1, 2, 2]}, constants)
     result = Form("int8", {"q": Range(1.0, unsigned=True)}).build(model)
     order = [node.op_type for node in result.graph.node if node.name != "w_dequantise"]
     assert order == ["QuantizeLinear", "DequantizeLinear", "MaxPool", "MaxPool", "Conv"]
     values = np.random.default_rng(4).uniform(0, 1, (1, 1, 8, 8)).astype(np.float32)
     pooled = values[0, 0].reshape(2, 4, 2, 4).max(axis=(1, 3))
-    np.testing.assert_allclose(_run(result, values)[0, 0], np.rint(pooled * 255) / 255, rtol=1e-6)
+    np.testing.assert_allclose(run_as_written(result, values)[0, 0], np.rint(pooled * 255) / 255, rtol=1e-6)
 
 
 # The head's products
@@ -162,7 +140,7 @@ def _product(generator):
     """A batched product (2, 3, 5) x (2, 5, 4), its input and its weights."""
     weights = generator.standard_normal((2, 5, 4)).astype(np.float32) * np.array([1, 20], np.float32)[:, None, None]
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")]
-    model = _model(nodes, {"x": [2, 3, 5]}, {"y": [2, 3, 4]}, {"w": weights})
+    model = small_model(nodes, {"x": [2, 3, 5]}, {"y": [2, 3, 4]}, {"w": weights})
     return model, generator.uniform(0, 2, (2, 3, 5)).astype(np.float32), weights
 
 
@@ -180,7 +158,7 @@ def test_a_batched_product_equals_a_grouped_convolution_in_integers(signed):
             column = weights[group, :, output]
             scale = np.abs(column).max() / np.float32(127)
             expected[group, :, output] = integers[group] @ np.rint(column / scale).astype(int) * step * scale
-    np.testing.assert_allclose(_run(result, values), expected, rtol=2e-6, atol=1e-5)
+    np.testing.assert_allclose(run_as_written(result, values), expected, rtol=2e-6, atol=1e-5)
     # A DequantizeLinear has one scale per tensor or per channel, not one per group and output.
     found = _constants(result)
     assert (found["w_int8"].dtype, found["w_int8"].shape, found["w_scale"].shape) == (np.int8, (2, 5, 4), ())
@@ -196,7 +174,7 @@ def test_two_steps_remove_nearly_all_error_of_the_input_of_a_product():
     errors = []
     for fine in ((), ("product",)):
         form = Form("int8", {"x": Range(float(values.max()), unsigned=True)}, two_step_layers=fine)
-        errors.append(np.abs(_run(form.build(model), values) - exact).max())
+        errors.append(np.abs(run_as_written(form.build(model), values) - exact).max())
     assert 0 < errors[1] < errors[0] / 100
 
 

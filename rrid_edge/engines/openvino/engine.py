@@ -58,9 +58,7 @@ class OpenVinoEngine(BatchEngine):
         sidecar = IrSidecar.read(path) if kind_of(path) is Kind.IR else None
         spec = read_spec(path) if sidecar is None else sidecar.spec
         core = import_openvino().Core()
-        if device not in {name.split(".")[0] for name in core.available_devices}:
-            found = ", ".join(core.available_devices) or "none"
-            raise UsageError(f"OpenVINO has no device {device!r} on this machine: expected one of {found}")
+        _check_device(core, device)
         if precision is None and device == "CPU" and spec.precision == "int8":
             precision = "fp32"  # for the layers that are not int8; docs/decisions/precision.md compares bfloat16 there
         file = _File(path, spec.preprocessing.features if spec.preprocessing else None, sidecar)
@@ -216,6 +214,19 @@ def _refused(path: Path, doing: str, error: Exception) -> ModelFileError:
 def _exported(compiled: Any) -> bytes | memoryview:  # noqa: ANN401
     stream = compiled.export_model()
     return stream if isinstance(stream, bytes) else memoryview(stream.getbuffer())
+
+
+def _check_device(core: Any, device: str) -> None:  # noqa: ANN401
+    """Refuse a device that this machine lacks.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if device == "CPU":
+        return  # OpenVINO always has it; listing the devices loads the libraries of all of them
+    if device not in {name.split(".")[0] for name in core.available_devices}:
+        found = ", ".join(core.available_devices) or "none"
+        raise UsageError(f"OpenVINO has no device {device!r} on this machine: expected one of {found}")
 
 
 def _settings(core: Any, device: str, precision: str | None, threads: int) -> dict[str, Any]:  # noqa: ANN401

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from rrid_edge.crops.naming import NameFacts, name_reader
-from rrid_edge.embedding.pipeline import EmbeddedBatch, Fetched, FileFacts, embed_files
+from rrid_edge.embedding.pipeline import EmbeddedBatch, FileFacts, embed_files
 from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import ImageError
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.bulk.files import CropFiles, LocalFiles
+from rrid_edge.gallery.bulk.reading import BatchReader
 from rrid_edge.gallery.bulk.records import BulkSettings, CropBatch, Outcome
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.facts import FactReader
-from rrid_edge.gallery.indexing.left_out import is_same_file
 from rrid_edge.gallery.indexing.retention import is_older
 from rrid_edge.gallery.indexing.rows import MadeRows, RowReader, made_rows
 from rrid_edge.gallery.indexing.writing import GalleryWriter
@@ -118,33 +117,39 @@ class BatchEmbedder:
             RridEdgeError: the engine or the gallery fails. What was committed is kept.
         """
         reader = self._reader(crops)
+        files = BatchReader(crops, self._job.files, reader.folder)
         found = self._lookup(crops.names)
-        stored = {name: row for name, row in found.items() if name not in self._job.damaged}
-        outdated = [name for name in crops.names if name not in stored or not self._is_same(crops, name, stored[name])]
-        wanted = [name for name in outdated if not self._is_expired(crops, name, reader)]
-        begun = Outcome(
-            unchanged=len(crops.names) - len(outdated), expired=len(outdated) - len(wanted), failed=crops.failed
-        )
-        self._advance(begun.done)
-        if not wanted:
-            return begun
+        outcome = Outcome(failed=crops.failed)
+        self._advance(outcome.done)
+        for part in files.parts({name: row for name, row in found.items() if name not in self._job.damaged}):
+            wanted = [name for name in part.outdated if not self._is_expired(crops, name, reader)]
+            begun = Outcome(unchanged=part.unchanged, expired=len(part.outdated) - len(wanted))
+            self._advance(begun.done)
+            outcome += begun
+            if wanted:
+                outcome += self._embedded(wanted, files, found, reader)
+        return outcome
+
+    def _embedded(
+        self, wanted: Sequence[str], files: BatchReader, found: Mapping[str, GalleryRow], reader: RowReader
+    ) -> Outcome:
+        """Embed some crops of a batch, and store them if this object stores."""
         if self._store is None:
             collector = _Collector(reader)
-            self._run(crops, wanted, reader, collector.take)
-            made = collector.made
-            return replace(begun, failed=(*begun.failed, *made.failed), rows=tuple(made.rows))
+            self._run(wanted, files, reader, collector.take)
+            return Outcome(failed=tuple(collector.made.failed), rows=tuple(collector.made.rows))
         with GalleryWriter(self._store, found, self._job.damaged, reader) as writer:
-            self._run(crops, wanted, reader, writer.take)
-        return replace(
-            begun,
+            self._run(wanted, files, reader, writer.take)
+        stored = Outcome(
             added=writer.added,
             changed=writer.changed,
             forgotten=len(writer.forgotten),
-            failed=(*begun.failed, *writer.failed),
+            failed=tuple(writer.failed),
         )
+        return replace(stored, unchanged=len(wanted) - stored.done)  # the state of their file was wrong, or is now
 
     def _run(
-        self, crops: CropBatch, wanted: Sequence[str], reader: RowReader, take: Callable[[EmbeddedBatch], None]
+        self, wanted: Sequence[str], files: BatchReader, reader: RowReader, take: Callable[[EmbeddedBatch], None]
     ) -> None:
         """Embed some crops of a batch; each part goes to ``take``."""
         settings = self._job.settings
@@ -154,7 +159,7 @@ class BatchEmbedder:
             workers=settings.decoding_workers or self._stats.workers or None,
             batch=settings.batch or self._stats.batch or None,
             stats=self._stats,
-            fetch=lambda path: self._fetched(crops, path.relative_to(reader.folder).as_posix(), path),
+            fetch=files.fetch,
         )
         with contextlib.closing(batches):
             for batch in batches:
@@ -166,23 +171,6 @@ class BatchEmbedder:
         if job.follows_folder and isinstance(job.files, LocalFiles):
             return FactReader(job.files.folder, job.source, job.pattern, job.time_from)
         return _TableReader(job.source, self._read_name, crops.facts)
-
-    def _fetched(self, crops: CropBatch, name: str, path: Path) -> Fetched:
-        if crops.contents is None:
-            return self._job.files.fetch(name, path, crops.states.get(name))
-        content = crops.contents[name]
-        return Fetched.of(path, content, len(content), 0)
-
-    def _is_same(self, crops: CropBatch, name: str, row: GalleryRow) -> bool:
-        """Whether the gallery has a crop: by size and time of its file, else by its content."""
-        if crops.contents is None:
-            state = crops.states.get(name) or self._job.files.state(name)
-            if state is not None and state[1] and is_same_file(state, (row.size, row.mtime_ns)):
-                return True
-        try:
-            return bool(row.sha256) and self._fetched(crops, name, Path(name)).facts.sha256 == row.sha256
-        except ImageError:  # embedding it tells the reason
-            return False
 
     def _is_expired(self, crops: CropBatch, name: str, reader: RowReader) -> bool:
         if self._job.oldest is None:

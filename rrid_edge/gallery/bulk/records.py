@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from rrid_edge.gallery.indexing.left_out import FileState
 from rrid_edge.gallery.indexing.rows import DescribedRow
@@ -78,6 +78,10 @@ class Outcome:
         """Number of crops of the batch."""
         counted = self.added + self.changed + self.unchanged + self.forgotten + self.expired
         return counted + len(self.failed) + len(self.rows)
+
+    def __add__(self, other: Outcome) -> Outcome:
+        """The outcome of both batches."""
+        return Outcome(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class IndexedGallery:
 
 
 class QueriedGallery(Closable):
-    """Opens a gallery for reading, and compares it with its folder in a thread while the caller opens the model.
+    """Opens a gallery for reading, and compares it with its folder, in a thread if asked to.
 
     A gallery on a server is not compared: each query would read all of its rows.
 
@@ -129,7 +129,14 @@ class QueriedGallery(Closable):
                 self.close()
                 raise
         self.model = remembered_model(location) if self.info is None else model_path(location, self.info.model)
-        self._state = self._compare()
+        self._state: Callable[[], FolderState] | None = None
+
+    def compare_meanwhile(self) -> None:
+        """Begin to compare a gallery in a folder with its crops, in a thread. Else :meth:`indexed` compares them.
+
+        Call it before something long that leaves Python to others, such as loading a model.
+        """
+        self._state = self._state or self._compare()
 
     def indexed(
         self, model: Path, engine: Engine, settings: IndexSettings, progress: Progress = NO_PROGRESS
@@ -152,7 +159,8 @@ class QueriedGallery(Closable):
         state = FolderState()
         if self._gallery is not None and self.info is not None:
             refuse_foreign(self._gallery.where, self._gallery.spec, engine.spec)
-            state = self._state()
+            self.compare_meanwhile()
+            state = self._state() if self._state is not None else state
             if not state.outdated and self.info.model == model_text(self._location, model):
                 return self._answer(self._gallery, self.info, state=state)
             settings = replace(settings, pattern=None, time_from=None)

@@ -47,21 +47,39 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, min(_MOST_THREADS, usable_cores()) - 1), "decoding")
 
 
+def decode_few(stored: NDArray[np.generic], out: NDArray[np.float32]) -> None:
+    """Decode a few rows (N, D) on one core, without a check of every value, which takes a third of the time.
+
+    float16 values that are not finite become finite ones of 65,536 or more. Only damaged rows have any, and their
+    checksums tell.
+    """
+    if stored.dtype != np.float16:
+        np.copyto(out, stored)
+        return
+    rows = max(1, _PIECE // max(1, stored.shape[1]))
+    for start in range(0, len(stored), rows):
+        _shift(stored[start : start + rows], out[start : start + rows])
+
+
 def _decode_part(stored: NDArray[np.generic], out: NDArray[np.float32]) -> None:
     rows = max(1, _PIECE // max(1, stored.shape[1]))
     for start in range(0, len(stored), rows):
         piece, target = np.asarray(stored[start : start + rows]), out[start : start + rows]
         if piece.dtype != np.float16 or not piece.size or not _is_finite(piece):
             np.copyto(target, piece)
-            continue
-        # float16 bits, sign-extended and shifted by 13, are the sign, a surplus of copied signs that the mask clears,
-        # and exponent and fraction in float32's places. The exact product by 2^112 corrects the exponent's bias, also
-        # of subnormal values.
-        bits = target.view(np.uint32)
-        np.copyto(target.view(np.int32), piece.view(np.int16))
-        np.left_shift(bits, 13, out=bits)
-        np.bitwise_and(bits, _SIGN_AND_SHIFTED, out=bits)
-        np.multiply(target, _REBIAS, out=target)
+        else:
+            _shift(piece, target)
+
+
+def _shift(piece: NDArray[np.generic], target: NDArray[np.float32]) -> None:
+    # float16 bits, sign-extended and shifted by 13, are the sign, a surplus of copied signs that the mask clears, and
+    # exponent and fraction in float32's places. The exact product by 2^112 corrects the exponent's bias, also of
+    # subnormal values.
+    bits = target.view(np.uint32)
+    np.copyto(target.view(np.int32), piece.view(np.int16))
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, _SIGN_AND_SHIFTED, out=bits)
+    np.multiply(target, _REBIAS, out=target)
 
 
 def _is_finite(piece: NDArray[np.generic]) -> bool:

@@ -130,13 +130,9 @@ class LocalMoment:
                 wrong = [slot for slot in slots if slot not in rows or not search_filter.passes(rows[slot])]
                 if wrong:  # damaged entries: the catalogue alone tells all of them at once
                     view = state.view(connection, of_catalogue=True)
+                    left_out.update(wrong)
                 else:
-                    result = _result(view, queries, chosen, rows, top_k, int(allowed.sum()))
-                    # Another process may have erased a row while its score was computed.
-                    wrong = view.damaged(list({hit.row.slot for own in result.hits for hit in own}))
-                if not wrong:
-                    return result
-                left_out.update(wrong)
+                    return _result(chosen, rows, top_k, int(allowed.sum()))
 
     def vectors(self, rows: Sequence[GalleryRow]) -> NDArray[np.float32]:
         """The descriptors of some rows, float32 (N, D), each checked against its row's checksum.
@@ -225,13 +221,6 @@ def _accepted_queries(queries: NDArray[np.float32], top_k: int, dimension: int) 
     return result
 
 
-def _result(
-    view: View,
-    queries: NDArray[np.float32],
-    chosen: Sequence[Candidates],
-    rows: dict[int, GalleryRow],
-    top_k: int,
-    passed: int,
-) -> SearchResult:
-    hits = tuple(best_hits(view, query, own, rows, top_k) for query, own in zip(queries, chosen, strict=True))
+def _result(chosen: Sequence[Candidates], rows: dict[int, GalleryRow], top_k: int, passed: int) -> SearchResult:
+    hits = tuple(best_hits(own, rows, top_k) for own in chosen)
     return SearchResult(hits, tuple(own.mode for own in chosen), passed, tuple(own.rescored for own in chosen))

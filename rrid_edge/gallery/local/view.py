@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import zlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -60,6 +59,7 @@ class Vectors:
     Attributes:
         stored: as given.
         decoded: the decoded rows, for later states; None while rows are decoded on access.
+        spare: memory for copies of rows: (N, D) in the stored type, and float32 (N, D).
     """
 
     def __init__(self, stored: NDArray[np.generic], budget_bytes: int, earlier: DecodedRows | None = None) -> None:
@@ -68,8 +68,13 @@ class Vectors:
         self._fits = stored.size * 4 <= budget_bytes
         self.decoded = earlier if self._fits else None
         self._decoded = None if self.decoded is None else self.decoded.of(stored)
+        self.spare: list[tuple[NDArray[np.generic], NDArray[np.float32]]] = []
         self._accesses = 0
         self._lock = threading.Lock()
+
+    def copy(self, slots: NDArray[np.int64], out: NDArray[np.generic]) -> None:
+        """Copy rows of some slots, as they are stored now, into ``out`` (N, D)."""
+        self._plain.take(slots, axis=0, out=out, mode="clip")  # other modes copy twice
 
     def take(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows of some slots: float32 (N, D)."""
@@ -146,13 +151,10 @@ class View:
         passes &= _within(columns.frames, search_filter.since_frame, search_filter.until_frame)
         return passes
 
-    def damaged(self, slots: Sequence[int]) -> list[int]:
-        """Those of some live slots whose stored vectors do not match their checksums."""
-        if not slots:
-            return []
-        crcs = self.columns.crcs[np.searchsorted(self.slots, slots)].tolist()
-        rows = np.asarray(self.vectors.stored)[list(slots)]  # one copy: a memory map is slow row by row
-        return [slot for slot, row, crc in zip(slots, rows, crcs, strict=True) if zlib.crc32(row) != crc]
+    def crcs_of(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Checksums of the stored vectors of some live slots: int64 (N,)."""
+        crcs: NDArray[np.int64] = self.columns.crcs[np.searchsorted(self.slots, slots)]
+        return crcs
 
 
 def memory_budget_bytes() -> int:

@@ -26,7 +26,10 @@ from support.galleries import path_of
 from support.pictures import save_crops
 from support.programs import ROOT
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray 2.60 about the defaults of its own settings
+]
 SPEC = fake_spec(block_width=4)
 CROPS = 400
 

@@ -169,6 +169,27 @@ def test_a_gallery_without_a_folder_is_asked_as_it_is(folder, tmp_path):
         QueriedGallery(None, tmp_path / "none")
 
 
+def test_a_folder_is_compared_once_and_not_before_it_is_asked_for(folder, monkeypatch):
+    _ask(folder)
+    compared = []
+
+    def spied(*args, **settings):
+        compared.append(threading.current_thread().name)
+        return folder_state(*args, **settings)
+
+    monkeypatch.setattr(queried, "folder_state", spied)
+    with QueriedGallery(folder, folder / ".rrid-edge") as gallery:
+        assert compared == []
+        noise(3).save(folder / "new.jpg")
+        gallery.compare_meanwhile()
+        gallery.compare_meanwhile()
+        report = gallery.indexed(folder / "rrid.onnx", FakeEngine(SPEC), IndexSettings()).report
+        assert report is not None
+        assert report.added == 1
+    assert len(compared) == 1
+    assert compared[0] != threading.current_thread().name
+
+
 def test_a_query_uses_the_remembered_pattern(folder):
     with LocalGallery.create(folder / ".rrid-edge", SPEC) as gallery:
         gallery.remember({"pattern": "(?P<camera>new)", "time_from": "name"})

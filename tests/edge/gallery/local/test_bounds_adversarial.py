@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rrid_edge.gallery.local import bounded
+from rrid_edge.gallery.local.copies import RowCopies
 from rrid_edge.gallery.local.nested import (
     BLOCK,
     NestedBounds,
@@ -25,9 +26,9 @@ from rrid_edge.gallery.local.nested import (
     second_slack,
 )
 from rrid_edge.gallery.local.schema import Columns
-from rrid_edge.gallery.local.search import find_candidates
+from rrid_edge.gallery.local.search import _all_best, find_candidates
 from rrid_edge.gallery.local.view import Vectors, View
-from rrid_edge.gallery.shared import exact_scores
+from rrid_edge.gallery.shared import ROUNDING, exact_scores
 
 ROWS, DIMENSION = 1000, 128
 KINDS = ("flat", "line", "duplicates", "clusters", "antipodal", "steep", "zero")
@@ -194,3 +195,92 @@ def test_excluded_rows_stay_excluded_if_all_of_the_best_are_damaged(monkeypatch)
     usable = np.setdiff1d(np.flatnonzero(allowed), broken)
     assert set(found.slots.tolist()) <= set(usable.tolist())
     assert slow(stored, query, usable, 3)[1] <= set(found.slots.tolist())
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 2**31),
+    top_k=st.sampled_from((1, 5, 30)),
+    known=st.integers(ROWS // 2, ROWS),
+    group_rows=st.sampled_from((1, 40, 10_000)),
+    kept_rows=st.sampled_from((0, 1, 8)),
+    batch=st.sampled_from((1, 3, 100)),
+)
+def test_queries_that_share_rows(monkeypatch, kind, seed, top_k, known, group_rows, kept_rows, batch):
+    """Equal and similar queries in one call, of several batches and groups, with damaged, excluded and late rows."""
+    monkeypatch.setattr(bounded, "QUERY_BYTES", 0)
+    monkeypatch.setattr(bounded, "_WORTH", 1e9)
+    monkeypatch.setattr(bounded, "_GROUP_ROWS", group_rows)
+    monkeypatch.setattr(bounded, "_KEPT_ROWS", kept_rows)
+    monkeypatch.setattr(bounded, "_BOUNDS_PER_BATCH", batch * known)
+    generator = np.random.default_rng(seed)
+    stored = drawn(kind, generator, ROWS).astype(np.float16)
+    crcs = np.array([zlib.crc32(row.tobytes()) for row in stored], np.int64)
+    basis = fit_basis(stored[:known].astype(np.float32), levels_for(DIMENSION).second)
+    near = stored[[3, 4, ROWS - 1]].astype(np.float32)
+    queries = np.concatenate([near, near + 1e-3 * drawn("flat", generator, 3), near, drawn("flat", generator, 2)])
+    broken = np.concatenate([[3], np.flatnonzero(generator.random(ROWS) < 0.02)])
+    stored[broken] = generator.choice(np.array([3, np.nan, np.inf], np.float16), (len(broken), 1))
+    live = np.flatnonzero(generator.random(ROWS) < 0.95)
+    allowed = generator.random(len(live)) < 0.8
+    usable = np.setdiff1d(live[allowed], broken)
+    view = view_of(stored, live, known, crcs, basis)
+    for query, found in zip(queries, find_candidates(view, queries, allowed, top_k), strict=True):
+        above, reaching = slow(stored, query, usable, top_k)
+        assert above | reaching <= set(found.slots.tolist()) <= set(usable.tolist())
+        np.testing.assert_array_equal(found.scores, exact_scores(query, stored[found.slots].astype(np.float32)))
+
+
+@pytest.fixture
+def clusters() -> tuple[np.ndarray, View]:
+    """Rows in clusters, and a view of them."""
+    stored = drawn("clusters", np.random.default_rng(5), ROWS).astype(np.float16)
+    crcs = np.array([zlib.crc32(row.tobytes()) for row in stored], np.int64)
+    return stored, view_of(stored, np.arange(ROWS), ROWS, crcs, fit_basis(stored.astype(np.float32), 32))
+
+
+@pytest.mark.parametrize("bounds_worth", [0, 1e9])
+def test_a_row_that_several_queries_need_is_read_once(monkeypatch, clusters, bounds_worth):
+    monkeypatch.setattr(bounded, "_WORTH", bounds_worth)
+    stored, view = clusters
+    read: list[int] = []
+
+    def copy(self: Vectors, slots: np.ndarray, out: np.ndarray) -> None:
+        read.extend(slots.tolist())
+        out[:] = self.stored[slots]
+
+    monkeypatch.setattr(Vectors, "copy", copy)
+    queries = stored[[7, 7, 7, 7]].astype(np.float32)
+    for found in find_candidates(view, queries, np.ones(ROWS, np.bool_), 10):
+        assert found.mode == ("two-pass" if bounds_worth else "scan")
+    assert len(read) == len(set(read)) > 0
+
+
+@pytest.mark.parametrize("bounds_worth", [0, 1e9])
+def test_a_row_that_is_erased_meanwhile_is_scored_as_it_was_checked(monkeypatch, clusters, bounds_worth):
+    monkeypatch.setattr(bounded, "_WORTH", bounds_worth)
+    stored, view = clusters
+    before, query = stored.astype(np.float32), stored[7].astype(np.float32)
+    exact = RowCopies.exact_scores
+
+    def erased(self: RowCopies, query: np.ndarray, slots: np.ndarray) -> np.ndarray:
+        stored[:] = 0
+        return exact(self, query, slots)
+
+    monkeypatch.setattr(RowCopies, "exact_scores", erased)
+    (found,) = find_candidates(view, query[None], np.ones(ROWS, np.bool_), 10)
+    assert slow(before, query, np.arange(ROWS), 10)[1] <= set(found.slots.tolist())
+    np.testing.assert_array_equal(found.scores, exact_scores(query, before[found.slots]))
+
+
+@pytest.mark.parametrize("distinct", [1, 40, 10_000])
+def test_the_best_of_many_scores_are_those_of_a_sort(distinct):
+    """With ties, and rows that are excluded because they are not finite."""
+    generator = np.random.default_rng(distinct)
+    scores = generator.choice(generator.standard_normal(distinct).astype(np.float32), (3, 6007))
+    scores[:, generator.random(6007) < 0.1] = -np.inf
+    for top_k in (1, 10, 70):
+        for row, found in zip(scores, _all_best(scores, top_k), strict=True):
+            last = np.sort(row)[-top_k]
+            assert found.tolist() == np.flatnonzero(row >= last - 2 * ROUNDING).tolist()
