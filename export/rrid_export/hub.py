@@ -42,10 +42,9 @@ from rrid_edge.model.external import leads_out
 from rrid_edge.model.names import Kind, ir_weights_path, kind_of
 from rrid_edge.model.onnx_header import read_model_header
 from rrid_edge.model.protobuf import MOST_BYTES
+from rrid_export.adopt.boxmot import SIDECAR_ENDING
 from rrid_export.hub_address import FORM, HubAddress
 
-SIDECAR_ENDING: Final = ".metadata.json"
-"""What boxmot adds to the name of a file for the facts beside it."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _DATA: Final = re.compile(r"(?:(?:onnx_)?data|bin|weights?|bias)(?:_?\d+)?|\d+", re.IGNORECASE)
 """Endings of files of weights that an ONNX file may name."""

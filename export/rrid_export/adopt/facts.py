@@ -10,8 +10,9 @@ from typing import Any, Final
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.model.onnx_header import TensorInfo
 from rrid_edge.model.preprocessing import COLORS, LARGEST, LAYOUTS, NORMALISATIONS, SMALLEST, Preprocessing
+from rrid_export.adopt.boxmot import boxmot_facts
 from rrid_export.adopt.foreign import ForeignNetwork
-from rrid_export.adopt.presets import PRESETS
+from rrid_export.adopt.presets import BOXMOT, PRESETS
 
 _SMALLEST_SIDE_PX, _LARGEST_SIDE_PX = 16, 1 << 14
 _CHANNELS: Final = {"nchw": 1, "nhwc": 3}
@@ -89,7 +90,11 @@ def resolve(network: ForeignNetwork, choices: Choices) -> Facts:
 
     Raises:
         UsageError: a fact is missing, or a choice contradicts the file.
+        ModelFileError: boxmot's metadata beside the file do not fit.
     """
+    if choices.preset == BOXMOT:
+        has_both = choices.mean is not None and choices.std is not None
+        choices = choices.with_defaults(boxmot_facts(network, has_mean_and_std=has_both))
     choices = with_preset(choices)
     layout = layout_of(network.input, choices.layout)
     size = size_of(network.input, layout, choices)

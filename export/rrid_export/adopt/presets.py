@@ -10,6 +10,8 @@ from typing import Final
 
 from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD
 
+BOXMOT: Final = "boxmot"
+"""The preset whose networks have facts in a file beside them, see :mod:`rrid_export.adopt.boxmot`."""
 _NO_MEAN: Final = (0.0, 0.0, 0.0)
 _NO_STD: Final = (1.0, 1.0, 1.0)
 _TAO_STD: Final = 1 / 0.01735207
@@ -58,7 +60,7 @@ PRESETS: Final = {
         "NVIDIA TAO ReIdentificationNet: netScaleFactor and offsets of DeepStream's tracker",
     ),
     "yolo-reid": Preset((224, 224), "rgb", 255.0, _NO_MEAN, _NO_STD, "ultralytics' yolo re-ID exports (AGPL-3.0)"),
-    "boxmot": Preset(
+    BOXMOT: Preset(
         (256, 128), "rgb", 255.0, IMAGENET_MEAN, IMAGENET_STD, "boxmot's exports; their metadata file wins (AGPL-3.0)"
     ),
 }
