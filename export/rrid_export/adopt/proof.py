@@ -36,9 +36,23 @@ def check_descriptors(path: Path, descriptors: NDArray[np.floating[Any]], facts:
     """
     if not np.isfinite(descriptors).all():
         raise refused(path, "its descriptors are not finite, expected numbers")
-    shortest, longest = lengths_of(descriptors.astype(np.float32))
+    longest = lengths_of(descriptors.astype(np.float32))[1]
     if longest <= _SAME or float(np.abs(descriptors - descriptors[0]).max()) <= _SAME:
         raise refused(path, "its descriptors are the same for all images, expected different ones")
+    check_lengths(path, descriptors)
+
+
+def check_lengths(path: Path, descriptors: NDArray[np.floating[Any]]) -> None:
+    """Refuse other lengths than 1 of a network that is said to normalise.
+
+    Args:
+        path: the network's file.
+        descriptors: of unit length, or as a network gives them that is said to normalise, (N, D).
+
+    Raises:
+        UsageError: a length is not 1.
+    """
+    shortest, longest = lengths_of(descriptors.astype(np.float32))
     if not are_unit_lengths(shortest, longest):
         raise UsageError(
             f"{printable(path)}: its descriptors have lengths {shortest:.4g} to {longest:.4g}, not 1, though the "

@@ -184,6 +184,7 @@ class Suggester:
         If another size is better, all colours and scalings are tried there too.
 
         Raises:
+            UsageError: the network is said to normalise, and does not.
             ModelFileError: no variant gives finite descriptors.
         """
         start = time.perf_counter()

@@ -21,6 +21,7 @@ from rrid_export.adopt.facts import Choices, Facts
 from rrid_export.adopt.foreign import ForeignNetwork
 from rrid_export.adopt.ir_work import IrOriginal
 from rrid_export.adopt.original import OnnxOriginal, Original, original_descriptors
+from rrid_export.adopt.proof import check_lengths
 from rrid_export.adopt.telling import person_precision, ranking_of, separation
 from rrid_export.adopt.variants import Space, Variant
 
@@ -95,6 +96,9 @@ class Bench:
 
         Returns:
             The trial; None, and a remark, if its descriptors are not finite.
+
+        Raises:
+            UsageError: the network is said to normalise, and does not.
         """
         facts, labels = variant.facts(self._network, self._choices), self.crops.labels
         rows, step = [], self._original.batch * max(1, _AT_A_TIME // self._original.batch)
@@ -107,7 +111,9 @@ class Bench:
         if not np.isfinite(features).all():
             self.remarks.append(f"left out {facts.preprocessing.describe()}: its descriptors are not finite")
             return None
-        if self._choices.normalise is None and not variant.flip and are_unit_lengths(*lengths_of(features)):
+        if self._choices.normalise == "none":
+            check_lengths(self._network.path, features)
+        elif self._choices.normalise is None and not variant.flip and are_unit_lengths(*lengths_of(features)):
             facts = replace(facts, preprocessing=replace(facts.preprocessing, normalise="none"))
         descriptors = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), _SHORTEST)
         metrics = ranking_of(descriptors, labels)

@@ -36,12 +36,12 @@ NONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory):
-    """40 drawn people whom the network does not know, each once in four of the cameras that it knows."""
+    """40 drawn people whom the network does not know, each once in three of the cameras that it knows."""
     folder = tmp_path_factory.mktemp("people")
     plan = plan_demo(DemoConfig(seed=5))
     seen = set()
     for shot in plan.images:
-        if is_test(plan.config, shot) and shot.label[1] < 4 and shot.label not in seen:
+        if is_test(plan.config, shot) and shot.label[1] < 3 and shot.label not in seen:
             seen.add(shot.label)
             (folder / Path(shot.name).name).write_bytes(plan.draw(shot))
     return folder
@@ -84,19 +84,10 @@ def _suggested(path, crops, flip=False, **choices):
     return Suggester(read_foreign(path), settings).run()
 
 
-def _best(found):
-    given = found.trials[0].facts.preprocessing
-    return given.color, given.scale, given.mean, given.std
-
-
-@pytest.mark.parametrize(
-    ("order", "expected"),
-    [((0, 1, 2), ("rgb", 1, *NONE)), ((2, 1, 0), ("bgr", 1, *NONE))],
-    ids=["normalised-inside-rgb", "normalised-inside-bgr"],
-)
-def test_networks_that_normalise_themselves_are_not_normalised_twice(order, expected, crops, tmp_path):
-    found = _suggested(_normalising(tmp_path / "net.onnx", order=order), crops)
-    assert _best(found) == expected
+def test_networks_that_normalise_themselves_are_not_normalised_twice(crops, tmp_path):
+    found = _suggested(_normalising(tmp_path / "net.onnx", order=(2, 1, 0)), crops)
+    best = found.trials[0].facts.preprocessing
+    assert (best.color, best.scale, best.mean, best.std) == ("bgr", 1, *NONE)
     assert {finding.fact: finding.settled for finding in found.findings} == {
         "color": True, "scale": True, "mean and std": True,
     }  # fmt: skip
@@ -110,8 +101,10 @@ def test_the_best_command_adopts_the_network(crops, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
     found = json.loads(outcome.out)
     best = next(variant for variant in found["variants"] if not variant["flip"])
-    assert (best["color"], best["scale"], best["mean"], best["std"]) == ("rgb", 255, list(MEAN), list(STD))
-    assert best["families"] == ["torchreid", "boxmot"]
+    assert (best["color"], best["scale"], best["mean"]) == ("rgb", 255, list(MEAN))
+    assert best["std"] == pytest.approx(STD, abs=0.004)  # TAO's std differs by less than these crops can tell
+    (imagenet,) = (one for one in found["variants"] if one["std"] == list(STD) and not one["flip"])
+    assert imagenet["families"] == ["torchreid", "boxmot"]
     order = [(round(variant["mean_ap"], 3), round(variant["separation"], 3)) for variant in found["variants"]]
     assert order == sorted(order, reverse=True)
     assert len(found["variants"]) == 2 * 6 + 1  # colours and scalings, and the mirror with the best
@@ -245,6 +238,8 @@ def test_variants_that_are_not_finite_are_left_out(tmp_path):
     }  # fmt: skip
     assert {trial.facts.preprocessing.normalise for trial in found.trials} == {"none"}  # it has unit length already
     assert sum("are not finite" in line for line in found.remarks) == 4
+    with pytest.raises(UsageError, match="not 1, though the choice none says so"):
+        _suggested(ForeignFile().write(tmp_path / "raw.onnx"), tmp_path / "crops", normalise="none")
     with pytest.raises(ModelFileError, match="not finite with any usual preprocessing"):
         _suggested(tmp_path / "net.onnx", tmp_path / "crops", mean=(9.0, 9.0, 9.0), scale=255.0)
 
