@@ -92,10 +92,7 @@ def resolve(network: ForeignNetwork, choices: Choices) -> Facts:
         UsageError: a fact is missing, or a choice contradicts the file.
         ModelFileError: boxmot's metadata beside the file do not fit.
     """
-    if choices.preset == BOXMOT:
-        has_both = choices.mean is not None and choices.std is not None
-        choices = choices.with_defaults(boxmot_facts(network, has_mean_and_std=has_both))
-    choices = with_preset(choices)
+    choices = with_preset(network, choices)
     layout = layout_of(network.input, choices.layout)
     size = size_of(network.input, layout, choices)
     missing = [name for name in _NEEDED if getattr(choices, name) is None]
@@ -119,10 +116,18 @@ def resolve(network: ForeignNetwork, choices: Choices) -> Facts:
     return Facts(*size, preprocessing, choices.flip)
 
 
-def with_preset(choices: Choices) -> Choices:
-    """The choices, and the facts of their preset where nothing is said; not its size, which the file may fix."""
+def with_preset(network: ForeignNetwork, choices: Choices) -> Choices:
+    """The choices, and the facts of their preset where nothing is said; not its size, which the file may fix.
+
+    Raises:
+        UsageError: boxmot's metadata beside the file ask for a choice.
+        ModelFileError: they do not fit.
+    """
     if choices.preset is None:
         return choices
+    if choices.preset == BOXMOT:
+        has_both = choices.mean is not None and choices.std is not None
+        choices = choices.with_defaults(boxmot_facts(network, has_mean_and_std=has_both))
     preset = PRESETS[choices.preset]
     names = {field.name for field in fields(preset)} - {"size", "source"}
     return choices.with_defaults({name: getattr(preset, name) for name in names})

@@ -122,8 +122,9 @@ class Space:
 
         Raises:
             UsageError: a choice contradicts the file, or the file takes no usual size.
+            ModelFileError: boxmot's metadata beside the file do not fit.
         """
-        choices = with_preset(choices)
+        choices = with_preset(network, choices)
         return cls(
             colors=COLORS if choices.color is None else (choices.color,),
             scalings=_scalings(choices),

@@ -6,8 +6,12 @@ import hashlib
 import json
 
 import pytest
+from onnx import TensorProto, helper
 
 from rrid_edge.model.onnx_header import read_spec
+from rrid_export.adopt.facts import Choices
+from rrid_export.adopt.foreign import read_foreign
+from rrid_export.adopt.variants import Space
 from support.commands import refused, rrid_edge
 from support.foreign import HEIGHT_PX, WIDTH_PX, ForeignFile
 
@@ -33,6 +37,16 @@ def _adopt(tmp_path, changes, *options):
     metadata = WRITTEN | {"artifact_sha256": hashlib.sha256(path.read_bytes()).hexdigest()} | changes
     (tmp_path / "net.onnx.metadata.json").write_text(json.dumps(metadata))
     return rrid_edge("adopt", path, "-o", tmp_path / "out", "--preset", "boxmot", *options)
+
+
+def test_suggestions_start_from_the_metadata_too(tmp_path):
+    entry = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, "rows", "columns"])
+    path = ForeignFile().write(tmp_path / "net.onnx", inputs=[entry])
+    metadata = WRITTEN | {"artifact_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (tmp_path / "net.onnx.metadata.json").write_text(json.dumps(metadata | {"input_shape": [1, 3, 384, 192]}))
+    space = Space.of(read_foreign(path), Choices(preset="boxmot"), flip=None)
+    assert space.sizes == ((384, 192),)
+    assert [(item.mean, item.std) for item in space.scalings] == [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
 
 
 @pytest.mark.parametrize("changes", [{}, {"preprocess": "resize"}, {"input_shape": None, "extra": [1]}], ids=str)
