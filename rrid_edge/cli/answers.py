@@ -77,13 +77,17 @@ def print_answer(answer: Answer, *, written: Sequence[Path], as_json: bool, expl
     """Print the answer on stdout, and its warnings on stderr."""
     for line in answer.warnings:
         say(f"warning: {line}")
+    has_parts = len(answer.spec.blocks) > 1
+    if explain and not has_parts:
+        say("no parts to explain: an adopted network has one descriptor block of the whole body, and no stripes")
     if as_json:
         facts = {"gallery": answer.gallery, "model": str(answer.model), "runtime": answer.runtime}
         results = [_as_json(result) for result in answer.results]
         print_json({**facts, "missing": answer.missing, "warnings": answer.warnings, "results": results})
         return
+    blocks = answer.spec.blocks if explain and has_parts else ()
     for result in answer.results:
-        _print_result(result, answer.spec.blocks if explain else ())
+        _print_result(result, blocks)
     for path in written:
         show(f"written: {printable(path)}")
 

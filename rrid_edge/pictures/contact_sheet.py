@@ -2,7 +2,8 @@
 
 A crop's border is green for the query's person, red for another person, grey if the labels do not say. Junk and
 distractors are neither right nor wrong: they are grey too, and named. The bars beside a crop show what each of the
-finest stripes, from head to feet, adds to the score (blue) or takes from it (orange).
+finest stripes, from head to feet, adds to the score (blue) or takes from it (orange). Adopted networks have no stripes
+and no bars.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ SHEET_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 _BORDER, _BAR, _GAP, _LINE = 4, 16, 12, 18
 _MARGIN, _FOOTER, _MOST_QUERY_IMAGES = 20, 34, 3
-_CELL = (CROP_PX[0] + 2 * _BORDER + 3 + _BAR + _GAP, CROP_PX[1] + 2 * _BORDER + 3 * _LINE + 14)
+_BAR_SPACE = 3 + _BAR
+_CELL_HEIGHT = CROP_PX[1] + 2 * _BORDER + 3 * _LINE + 14
 _QUERY_CELL_WIDTH = CROP_PX[0] + 2 * _BORDER + _GAP
 _PAPER, _INK, _FAINT, _BLANK = (255, 255, 255), (28, 30, 34), (104, 108, 116), (226, 228, 232)
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -61,6 +63,11 @@ class _Layout:
     columns: int
     query_images: int
     row_lines: tuple[int, ...]
+    stripes: int
+
+    @property
+    def cell_width(self) -> int:
+        return CROP_PX[0] + 2 * _BORDER + (_BAR_SPACE if self.stripes else 0) + _GAP
 
     @property
     def first_crop_x(self) -> int:
@@ -69,8 +76,8 @@ class _Layout:
     @property
     def size(self) -> tuple[int, int]:
         # At least three crops wide, to fit the footer and the message of an empty result.
-        width = self.first_crop_x + max(3, self.columns) * _CELL[0] + _MARGIN
-        return width, _MARGIN + sum(self.row_lines) * _CELL[1] + len(self.row_lines) * _GAP + _FOOTER
+        width = self.first_crop_x + max(3, self.columns) * self.cell_width + _MARGIN
+        return width, _MARGIN + sum(self.row_lines) * _CELL_HEIGHT + len(self.row_lines) * _GAP + _FOOTER
 
 
 def contact_sheet(
@@ -101,7 +108,7 @@ def contact_sheet(
     if columns < 1:
         raise UsageError(f"{columns} columns do not work; expected at least 1")
     check_block_scores(results, block_names)
-    layout = _plan(results, columns)
+    layout = _plan(results, columns, len(finest_stripes(block_names)))
     _check_size(layout)
     sheet = Image.new("RGB", layout.size, _PAPER)
     pen = _Pen(sheet)
@@ -109,7 +116,7 @@ def contact_sheet(
     for result, lines in zip(results, layout.row_lines, strict=True):
         with item_at_work(", ".join(result.query)):
             _draw_row(pen, result, MatchPictures.of(pictures), block_names, layout, top)
-        top += lines * _CELL[1]
+        top += lines * _CELL_HEIGHT
         pen.draw.line((_MARGIN, top, sheet.width - _MARGIN, top), fill=_BLANK)
         top += _GAP
     pen.text((_MARGIN, sheet.height - _FOOTER + 4), footer, sheet.width - 2 * _MARGIN, _FAINT)
@@ -198,12 +205,13 @@ class _Pen:
         return text[: max(0, fits - 1)] + "..."
 
 
-def _plan(results: Sequence[MatchResult], columns: int) -> _Layout:
+def _plan(results: Sequence[MatchResult], columns: int, stripes: int) -> _Layout:
     columns = max(1, min(columns, max(len(result.matches) for result in results)))
     return _Layout(
         columns=columns,
         query_images=max(1, min(_MOST_QUERY_IMAGES, max(len(result.query) for result in results))),
         row_lines=tuple(max(1, -(-len(result.matches) // columns)) for result in results),
+        stripes=stripes,
     )
 
 
@@ -215,18 +223,18 @@ def _draw_row(
         message_at = (layout.first_crop_x, top + CROP_PX[1] // 2)
         pen.text(message_at, no_match_message(result), layout.size[0] - layout.first_crop_x, _FAINT)
         return
-    full, stripes = largest_share(result, block_names), len(finest_stripes(block_names))
+    full, width = largest_share(result, block_names), layout.cell_width - _GAP
     for place, match in enumerate(result.matches):
         line, column = divmod(place, layout.columns)
-        x, y = layout.first_crop_x + column * _CELL[0], top + line * _CELL[1]
+        x, y = layout.first_crop_x + column * layout.cell_width, top + line * _CELL_HEIGHT
         pen.crop((x, y), pictures.read(match, *CROP_PX), BORDER_COLOURS[result.verdict(match)])
         bar_x = x + CROP_PX[0] + 2 * _BORDER + 3
-        pen.part_bar((bar_x, y + _BORDER), stripe_shares(match, block_names), full, stripes)
+        pen.part_bar((bar_x, y + _BORDER), stripe_shares(match, block_names), full, layout.stripes)
         label_y = y + CROP_PX[1] + 2 * _BORDER + 3
-        pen.text((x, label_y), f"{match.rank}   {match.score:.3f}", _CELL[0] - _GAP)
+        pen.text((x, label_y), f"{match.rank}   {match.score:.3f}", width)
         person = shown_person(match.label or match.person, match.kind)
-        pen.text((x, label_y + _LINE), _origin(match.camera, person), _CELL[0] - _GAP, _FAINT)
-        pen.paragraph((x, label_y + 2 * _LINE), when(match), _CELL[0] - _GAP, _LINE)
+        pen.text((x, label_y + _LINE), _origin(match.camera, person), width, _FAINT)
+        pen.paragraph((x, label_y + 2 * _LINE), when(match), width, _LINE)
 
 
 def _draw_query(pen: _Pen, result: MatchResult, layout: _Layout, top: int) -> None:

@@ -25,6 +25,7 @@ from rrid_edge.pictures.parts import (
     MatchPictures,
     Thumbnail,
     check_block_scores,
+    finest_stripes,
     largest_share,
     no_match_message,
     read_thumbnail,
@@ -64,8 +65,10 @@ def html_report(
     if not results:
         raise UsageError("there is no answer to report; give at least one query image")
     check_block_scores(results, block_names)
+    has_parts = bool(finest_stripes(block_names))
     return _fill(
         "report.html",
+        parts_hint=_fill("parts_hint.html") if has_parts else _Html(),
         policy=_Html(_POLICY),
         style=_template("report.css"),
         script=_template("report.js"),
@@ -133,6 +136,7 @@ def _answer(result: MatchResult, pictures: MatchPictures, block_names: tuple[str
     return _fill(
         "table.html",
         distance_heading=_fill("distance_heading.html") if result.reranked else _Html(),
+        parts_heading=_fill("parts_heading.html") if finest_stripes(block_names) else _Html(),
         time_heading=_fill("time_heading.html") if _has_times(result) else _Html(),
         rows=_join(
             (_row(result, match, pictures, _parts(match, block_names, longest)) for match in result.matches), "\n"
@@ -150,7 +154,7 @@ def _row(result: MatchResult, match: Match, pictures: MatchPictures, parts: _Htm
         exact_score=repr(float(match.score)),
         score=f"{match.score:.3f}",
         distance_cell=_distance(match) if result.reranked else _Html(),
-        parts=parts,
+        parts_cell=parts,
         camera=match.camera or "",
         person=match.label or match.person or "",
         time_cell=_time(match) if _has_times(result) else _Html(),
@@ -177,17 +181,19 @@ def _distance(match: Match) -> _Html:
 
 
 def _parts(match: Match, block_names: tuple[str, ...], longest: float) -> _Html:
-    """One bar per stripe; a share of ``longest`` fills its width."""
+    """The cell with one bar per stripe; a share of ``longest`` fills its width. No cell for a model without stripes."""
+    if not finest_stripes(block_names):
+        return _Html()
     shares = stripe_shares(match, block_names)
     if not shares:
-        return _Html()
+        return _fill("parts_cell.html", parts=_Html())
     bars = [
         _fill("bar.html", direction="for" if share > 0 else "against", percent=f"{100 * abs(share) / longest:.0f}")
         for share in shares
     ]
     scores = zip(block_names, match.block_scores, strict=True)
     lines = _join((_escaped(f"{name}: {score:+.4f}") for name, score in scores), "\n")
-    return _fill("parts.html", block_scores=lines, bars=_join(bars))
+    return _fill("parts_cell.html", parts=_fill("parts.html", block_scores=lines, bars=_join(bars)))
 
 
 def _picture(thumbnail: Thumbnail, name: str) -> _Html:

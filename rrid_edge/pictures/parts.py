@@ -15,6 +15,7 @@ from rrid_edge.crops.naming import DISTRACTOR, JUNK
 from rrid_edge.crops.times import format_time
 from rrid_edge.errors import ImageError, UsageError
 from rrid_edge.matching import Match, MatchResult
+from rrid_edge.model.spec import ADOPTED_BLOCKS
 
 _STRIPE_NAME = re.compile(r"stripe-(\d+)-of-(\d+)")
 
@@ -111,11 +112,16 @@ def finest_stripes(block_names: tuple[str, ...]) -> tuple[int, ...]:
     """Indices of the blocks that are stripes of the finest scale, from head to feet.
 
     Args:
-        block_names: names from :func:`rrid_edge.model.spec.block_names`.
+        block_names: names of a model's blocks (:attr:`rrid_edge.model.spec.ModelSpec.blocks`).
+
+    Returns:
+        No index for an adopted network, whose only block describes the whole body.
 
     Raises:
         UsageError: no block is a stripe.
     """
+    if block_names == ADOPTED_BLOCKS:
+        return ()
     found = [(int(name[2]), int(name[1]), place) for place, name in _stripes(block_names)]
     if not found:
         raise UsageError(f"none of the {len(block_names)} block names is a stripe's; expected stripe-1-of-6 and so on")
@@ -139,7 +145,7 @@ def check_block_scores(results: Sequence[MatchResult], block_names: tuple[str, .
 
 
 def stripe_shares(match: Match, block_names: tuple[str, ...]) -> tuple[float, ...]:
-    """Shares of the finest stripes in a match's score, from head to feet; empty if unknown."""
+    """Shares of the finest stripes in a match's score, from head to feet; empty if unknown, or without stripes."""
     if not match.block_scores:
         return ()
     return tuple(match.block_scores[place] for place in finest_stripes(block_names))
