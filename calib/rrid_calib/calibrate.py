@@ -19,7 +19,7 @@ from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, print
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.model.names import calibration_path, cpu_onnx_path, onnx_beside, parity_report_path
 from rrid_edge.model.operator_rules import check_operators
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.spec import HOW_MADE, ModelSpec
 from rrid_edge.model.weights import contract_file, read_checked_spec
 from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import Goldens
@@ -104,7 +104,7 @@ def _graph_with_layers(source: Path) -> Any:  # noqa: ANN401 - a protobuf messag
     if not int8_layers(model):
         raise ModelFileError(
             f"{printable(source)}: no convolution with constant weights: expected a network of layers that int8 can "
-            "store; export it again with: rrid-edge export CHECKPOINT"
+            f"store; export it again with: {HOW_MADE}"
         )
     return model
 

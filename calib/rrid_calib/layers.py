@@ -12,6 +12,7 @@ import onnx
 
 from rrid_edge.errors import ModelFileError, printable
 from rrid_edge.model.onnx_header import read_model_header
+from rrid_edge.model.spec import HOW_MADE
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read_graph(path: Path) -> Any:  # noqa: ANN401 - a protobuf message
     except Exception as error:  # protobuf's, the checker's and the system's own classes
         raise ModelFileError(
             f"{printable(path)}: not an ONNX file, or damaged ({str(error).splitlines()[0]}); export it again with: "
-            "rrid-edge export CHECKPOINT"
+            f"{HOW_MADE}"
         ) from error
     return model
 

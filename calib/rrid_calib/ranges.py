@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rrid_calib.weights import LARGEST
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.errors import ModelFileError
+from rrid_edge.model.spec import HOW_MADE
 
 METHODS = ("minmax", "percentile", "entropy")
 BINS = 2048
@@ -159,8 +160,7 @@ def _activations(
         for name, values in zip(names, session.values(names, block), strict=True):
             if not np.isfinite(values).all():
                 raise ModelFileError(
-                    f"activation {name!r} is not finite: the network is damaged; export it again with: "
-                    "rrid-edge export CHECKPOINT"
+                    f"activation {name!r} is not finite: the network is damaged; export it again with: {HOW_MADE}"
                 )
             yield name, values
 

@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.errors import ModelFileError, printable
 from rrid_edge.model.onnx_header import read_model_header
-from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD, INPUT_NAME
+from rrid_edge.model.spec import HOW_MADE, IMAGENET_MEAN, IMAGENET_STD, INPUT_NAME
 
 _MEAN, _STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
 
@@ -66,7 +66,7 @@ def read_network(path: Path) -> Any:  # noqa: ANN401 - a protobuf message
         return onnx.load_model(str(path))
     except Exception as error:  # protobuf's and the system's own classes
         raise ModelFileError(
-            f"{printable(path)}: not an ONNX file, or damaged; export it again with: rrid-edge export CHECKPOINT"
+            f"{printable(path)}: not an ONNX file, or damaged; export it again with: {HOW_MADE}"
         ) from error
 
 

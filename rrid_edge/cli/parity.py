@@ -82,7 +82,8 @@ def parity(
         if run.reference.sample.unmeasured is not None:
             say(
                 f"{run.reference.name}: their labels allow no mAP and rank-1; give --reference and --images, or "
-                "write them from labelled crops with: rrid-edge export CHECKPOINT --crops FOLDER"
+                "write them from labelled crops with: rrid-edge export CHECKPOINT --crops FOLDER, or rrid-edge adopt "
+                "FILE --crops FOLDER"
             )
     elif images is not None:
         say_files_left_out(images, follow_links=follow_links)

@@ -16,6 +16,7 @@ from rrid_edge.machine.processor import computes_bf16
 from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.rtx_target import RTX_RUNTIME
+from rrid_edge.model.spec import HOW_MADE
 
 if TYPE_CHECKING:
     from rrid_edge.engines.speeds import RuntimeSpeeds
@@ -178,7 +179,7 @@ def choose_runtime(
         raise UsageError(f"runtime {runtime!r} is unknown: expected one of {', '.join(RUNTIMES)}", parameter="runtime")
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such model file; give another one, or make one with: rrid-edge export CHECKPOINT",
+            f"{printable(path)}: no such model file; give another one, or make one with: {HOW_MADE}",
             parameter="model",
         )
     if kind_of(path) is Kind.IR:

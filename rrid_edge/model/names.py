@@ -248,18 +248,18 @@ def trtexec_cache_name(generation: int) -> str:
     return f"trtexec-{generation}.timing"
 
 
-def preferred_names() -> tuple[str, ...]:
-    """File names that commands look for if no model is named, best first.
+def preferred_names(stem: str = DEFAULT_STEM) -> tuple[str, ...]:
+    """File names of a network that commands look for if no model is named, best first.
 
     Engines come before ONNX files, and engines of this machine before those for RTX, which are compiled when loaded.
     Files that take float32 planes come last: their input has four times the bytes.
     """
     names: list[str] = []
-    for stem, form in ((DEFAULT_STEM, UINT8_NHWC), (f"{DEFAULT_STEM}.{_PLANES}", FLOAT32_NCHW)):
-        names += [f"{stem}.{precision}{suffix}" for precision in _ENGINE_ORDER for suffix in ENGINE_SUFFIXES]
-        names += [f"{stem}.{precision}{RTX_SUFFIX}" for precision in _ENGINE_ORDER]
+    for start in (stem, f"{stem}.{_PLANES}"):
+        names += [f"{start}.{precision}{suffix}" for precision in _ENGINE_ORDER for suffix in ENGINE_SUFFIXES]
+        names += [f"{start}.{precision}{RTX_SUFFIX}" for precision in _ENGINE_ORDER]
         for precision in _ONNX_ORDER:
-            path = onnx_path(Path(), precision, form)
+            path = Path(_variant(start, precision) + ONNX_SUFFIX)
             names += [*([cpu_onnx_path(path).name] if precision == "int8" else []), path.name]
     return tuple(names)
 

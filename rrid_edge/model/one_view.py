@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -18,9 +19,13 @@ from rrid_edge.errors import ModelFileError, printable
 from rrid_edge.model.onnx_graph import GraphNode, OnnxGraph, parse_graph
 from rrid_edge.model.onnx_writing import tensor
 from rrid_edge.model.protobuf import encoded, encoded_number, fields, text
-from rrid_edge.model.spec import ModelSpec
+from rrid_edge.model.spec import ADOPTED, RRID, ModelSpec
 from rrid_edge.model.weights import contract_file, read_checked_spec
 
+_MADE_WITH_ONE_VIEW: Final = {
+    RRID: "rrid-edge export CHECKPOINT --no-flip",
+    ADOPTED: "rrid-edge adopt FILE --no-flip",
+}
 _LAYOUT = frozenset(("Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Transpose", "Unsqueeze"))
 _Change = Callable[[memoryview], bytes | memoryview]
 _GRAPH, _NODE, _INITIALISER, _NODE_INPUT, _TENSOR_NAME = 7, 1, 5, 1, 8
@@ -46,8 +51,8 @@ def write_one_view(source: Path, target: Path) -> ModelSpec:
         changed = without_mirror(memoryview(content), spec.dimension)
     except ValueError as error:
         raise ModelFileError(
-            f"{printable(source)}: its mirrored view cannot be taken out ({error}); make the model with: rrid-edge "
-            "export CHECKPOINT --no-flip"
+            f"{printable(source)}: its mirrored view cannot be taken out ({error}); make the model with: "
+            f"{_MADE_WITH_ONE_VIEW[spec.family]}"
         ) from error
     mark = hashlib.sha256(f"one view of {spec.fingerprint}".encode()).hexdigest()
     one = replace(spec, flip=False, fingerprint=mark)

@@ -17,7 +17,7 @@ from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.external import check_external, external_files
 from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.protobuf import MOST_BYTES, fields, pair, text
-from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import HOW_MADE, INPUT_NAME, OUTPUT_NAME, ModelSpec
 
 _ELEMENT_TYPES = {
     1: "float32",
@@ -30,7 +30,7 @@ _ELEMENT_TYPES = {
     16: "bfloat16",
 }
 _MOST_SEEN = 200
-_EXPORT_HINT = "export it with: rrid-edge export CHECKPOINT"
+_EXPORT_HINT = f"export it with: {HOW_MADE}"
 
 
 @dataclass(frozen=True)

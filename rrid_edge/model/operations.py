@@ -11,7 +11,7 @@ from rrid_edge.errors import ModelFileError, printable
 from rrid_edge.model.onnx_graph import GraphNode, OnnxGraph, read_graph
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.shapes import Shape, Shapes, find_shapes
-from rrid_edge.model.spec import INPUT_NAME
+from rrid_edge.model.spec import HOW_MADE, INPUT_NAME
 
 _PASSING = frozenset(("Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Transpose"))
 """Operators after which a weight is still a weight."""
@@ -43,8 +43,7 @@ def work_of(path: Path) -> Work:
         return count_work(graph, {INPUT_NAME: (1, *spec.input_shape)})
     except (ValueError, IndexError, ZeroDivisionError) as error:  # a graph of another form
         raise ModelFileError(
-            f"{printable(path)}: its operations cannot be counted ({error}); export it again with: "
-            "rrid-edge export CHECKPOINT"
+            f"{printable(path)}: its operations cannot be counted ({error}); export it again with: {HOW_MADE}"
         ) from error
 
 

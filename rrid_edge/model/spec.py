@@ -26,6 +26,8 @@ RRID: Final = "rrid"
 ADOPTED: Final = "adopted"
 ADOPTED_BLOCKS: Final = ("descriptor",)
 """The only block of an adopted network's descriptor."""
+HOW_MADE: Final = "rrid-edge export CHECKPOINT, or rrid-edge adopt FILE for a network of another program"
+"""The commands that write a model file, for messages."""
 INPUT_NAME = "images"
 OUTPUT_NAME = "descriptors"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -194,8 +196,7 @@ class ModelSpec:
         if not own:
             raise ModelFileError(
                 f"{where}: this model has no rrid-edge metadata (keys 'rrid.*'), so its preprocessing is unknown; "
-                "export it with: rrid-edge export CHECKPOINT, or take a network of another program with: rrid-edge "
-                "adopt FILE"
+                f"export it with: {HOW_MADE}"
             )
         stored = _METADATA.convert({key: _plain(key, text) for key, text in own.items()}, where=where)
         return cls(**{field.name: getattr(stored, field.name) for field in fields(cls)})
@@ -250,7 +251,7 @@ class _Metadata:
 _METADATA = Artefact(
     "metadata of the model",
     _Metadata,
-    "export it again with: rrid-edge export CHECKPOINT",
+    f"export it again with: {HOW_MADE}",
     ModelFileError,
     newest_format=FORMAT_VERSION,
 )

@@ -17,12 +17,12 @@ from typing import BinaryIO
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.onnx_header import no_onnx, read_model_header, read_spec
 from rrid_edge.model.protobuf import MOST_BYTES, MOST_FIELDS, MOST_TEXT_BYTES, encoded_pair, pair
-from rrid_edge.model.spec import FORMAT_KEY, ModelSpec
+from rrid_edge.model.spec import FORMAT_KEY, HOW_MADE, ModelSpec
 
 WEIGHTS_KEY = "rrid.weights_sha256"
 _METADATA_FIELD = 14
 _BLOCK_BYTES = 1 << 20
-_AGAIN = "export it again with: rrid-edge export CHECKPOINT"
+_AGAIN = f"export it again with: {HOW_MADE}"
 
 
 def contract_file(content: bytes, spec: ModelSpec) -> bytes:

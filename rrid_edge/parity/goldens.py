@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import atomic_output
-from rrid_edge.model.spec import HEX64, ModelSpec
+from rrid_edge.model.spec import HEX64, HOW_MADE, ModelSpec
 from rrid_edge.parity.archive import ArraySchema, read_arrays
 from rrid_edge.ranking.labels import Labels
 
@@ -24,7 +24,7 @@ _SCHEMAS: Final = {
     "persons": ArraySchema("<i8", ("N",)),
     "cameras": ArraySchema("<i8", ("N",)),
 }
-_AGAIN: Final = "write it again with: rrid-edge export CHECKPOINT"
+_AGAIN: Final = f"write it again with: {HOW_MADE}"
 _MOST_IMAGES: Final = 10_000
 """A parity check compares every two images."""
 _MOST_VALUE: Final = 1e9
@@ -80,7 +80,7 @@ def load_goldens(path: Path) -> Goldens:
         _check(stored)
     except FileNotFoundError as error:
         raise UsageError(
-            f"{printable(path)}: no such goldens file; write it beside the model with: rrid-edge export CHECKPOINT"
+            f"{printable(path)}: no such goldens file; write it beside the model with: {HOW_MADE}"
         ) from error
     except ValueError as error:
         raise ModelFileError(

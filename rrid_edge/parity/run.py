@@ -18,6 +18,7 @@ from rrid_edge.machine.advice import extra_advice, package_advice
 from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.names import Kind, chart_path, goldens_path, kind_of, onnx_beside
 from rrid_edge.model.onnx_header import read_spec
+from rrid_edge.model.spec import HOW_MADE
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity, refuse_other_network
 from rrid_edge.parity.diagnosis import Diagnosis, Run, diagnose, pixel_mistake
@@ -139,7 +140,7 @@ class ParityRun:
         if self.wrong_pixels is not None:
             raise CheckFailedError(
                 f"the goldens do not belong to {printable(self.images or '')}: {self.wrong_pixels}; read images with "
-                "rrid_edge.crops.images, or make the goldens with: rrid-edge export CHECKPOINT --crops FOLDER"
+                f"rrid_edge.crops.images, or make the goldens from crops again, with: {HOW_MADE}"
             )
         if strict and self.outcome is Outcome.UNDECIDED:
             raise CheckFailedError(f"parity is not decided: {'; '.join(self.report.undecided)}")

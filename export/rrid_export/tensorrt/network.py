@@ -14,7 +14,7 @@ from rrid_edge.engines.tensorrt.api import generation, titled
 from rrid_edge.engines.tensorrt.log import logged_errors
 from rrid_edge.engines.tensorrt.refusal import reason_of, without_noise
 from rrid_edge.errors import ModelFileError, UsageError, printable
-from rrid_edge.model.spec import INPUT_NAME, ModelSpec
+from rrid_edge.model.spec import HOW_MADE, INPUT_NAME, ModelSpec
 from rrid_export.tensorrt.layers import outputs_of, tail_layers
 from rrid_export.tensorrt.settings import BuildSettings, is_strongly_typed
 
@@ -40,7 +40,7 @@ def parse_network(
     if not parser.parse_from_file(str(onnx_path)):
         raise ModelFileError(
             f"{printable(onnx_path)}: {titled(trt)} cannot read this model: {_parser_errors(trt, parser, logger)}; "
-            "export it again with: rrid-edge export CHECKPOINT, or use the file with the runtime onnxruntime-cuda"
+            f"use the file with the runtime onnxruntime-cuda, or export it again with: {HOW_MADE}"
         )
     return network, parser
 
@@ -90,7 +90,7 @@ def configure(
     if config.add_optimization_profile(profile) < 0:
         raise UsageError(
             f"TensorRT refuses batches of {settings.min_batch} to {settings.max_batch}: expected a model with a "
-            "dynamic batch; export it again with: rrid-edge export CHECKPOINT"
+            f"dynamic batch; export it again with: {HOW_MADE}"
         )
     return config
 

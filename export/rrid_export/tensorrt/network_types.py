@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.model.engine_sidecar import PrecisionProof, Products
+from rrid_edge.model.spec import HOW_MADE
 from rrid_export.tensorrt.layers import inputs_of, layers_of, outputs_of, producers_of, tail_layers
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _check_tail(trt: ModuleType, network: trt.INetworkDefinition, products: tupl
             raise CheckFailedError(
                 f"the layer {layer.name} after the last products computes in {_type_of(trt, layer)}, expected "
                 "float32, because the L2 norm overflows in float16; nothing was written; export the model again with: "
-                "rrid-edge export CHECKPOINT"
+                f"{HOW_MADE}"
             )
 
 

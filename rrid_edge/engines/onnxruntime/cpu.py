@@ -13,7 +13,7 @@ from rrid_edge.engines.base import BatchEngine, model_input
 from rrid_edge.errors import MissingDependencyError, ModelFileError, printable, unforeseen
 from rrid_edge.machine.advice import import_failure
 from rrid_edge.machine.processor import sums_int8_in_32_bits, threads_for
-from rrid_edge.model.spec import FLOAT32_NCHW, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
+from rrid_edge.model.spec import FLOAT32_NCHW, HOW_MADE, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
 from rrid_edge.model.weights import read_checked_spec
 
 _PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
@@ -45,7 +45,7 @@ class OnnxRuntimeEngine(BatchEngine):
             reason = unforeseen(error, known=str(self._file))
             raise ModelFileError(
                 f"{printable(self._file)}: ONNX Runtime cannot run this model ({reason}); export it again with: "
-                "rrid-edge export CHECKPOINT"
+                f"{HOW_MADE}"
             ) from error
         return result
 
@@ -133,6 +133,5 @@ def open_session(path: Path, options: Any, providers: list[Any], **more: Any) ->
     except Exception as error:  # the runtime's own exception classes are not public
         reason = unforeseen(error, known=str(path))
         raise ModelFileError(
-            f"{printable(path)}: ONNX Runtime cannot load this model ({reason}); export it again with: "
-            "rrid-edge export CHECKPOINT"
+            f"{printable(path)}: ONNX Runtime cannot load this model ({reason}); export it again with: {HOW_MADE}"
         ) from error

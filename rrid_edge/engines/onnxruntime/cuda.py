@@ -22,7 +22,7 @@ from rrid_edge.machine.facts import onnxruntime_cuda, onnxruntime_folder
 from rrid_edge.machine.gpu import this_gpu
 from rrid_edge.machine.gpu_findings import onnxruntime_command
 from rrid_edge.machine.processor import threads_for
-from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
+from rrid_edge.model.spec import HOW_MADE, INPUT_NAME, OUTPUT_NAME
 from rrid_edge.model.weights import read_checked_spec
 
 PROVIDER = "CUDAExecutionProvider"
@@ -102,7 +102,7 @@ class OnnxRuntimeCudaEngine(BatchEngine):
                 raise out_of_memory(f"running a batch of {count}", reason) from error
             raise ModelFileError(
                 f"{printable(self._file)}: ONNX Runtime cannot run this model on the GPU ({reason}); try the runtime "
-                "onnxruntime, or export the model again with: rrid-edge export CHECKPOINT",
+                f"onnxruntime, or export the model again with: {HOW_MADE}",
                 parameter="runtime",
             ) from error
 

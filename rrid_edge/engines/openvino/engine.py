@@ -18,6 +18,7 @@ from rrid_edge.machine.processor import threads_for
 from rrid_edge.model.ir_sidecar import IrSidecar
 from rrid_edge.model.names import Kind, ir_weights_path, kind_of
 from rrid_edge.model.onnx_header import read_model_header, read_spec
+from rrid_edge.model.spec import HOW_MADE
 from rrid_edge.model.weights import check_weights
 
 _CHECKED = "compiled after a check of the weights"  # part of the cache's keys
@@ -206,8 +207,7 @@ class _Plan:
 def _refused(path: Path, doing: str, error: Exception) -> ModelFileError:
     reason = printable((str(error).strip().splitlines() or [type(error).__name__])[-1])
     return ModelFileError(
-        f"{printable(path)}: OpenVINO cannot {doing} this model ({reason}); export it again with: rrid-edge export "
-        "CHECKPOINT"
+        f"{printable(path)}: OpenVINO cannot {doing} this model ({reason}); export it again with: {HOW_MADE}"
     )
 
 

@@ -10,6 +10,7 @@ from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import ModelFileError, UsageError
 from rrid_edge.model import choice
 from rrid_edge.model.choice import choose_model
+from rrid_edge.model.preprocessing import Preprocessing
 from rrid_edge.model.reading import read_any_spec
 from support.onnx_models import save_tiny_model
 
@@ -66,3 +67,47 @@ def test_files_of_other_kinds_are_refused_by_their_kind(tmp_path):
     for name in ("none.onnx", "none.engine"):
         with pytest.raises(UsageError, match=f"{name}: no such"):
             read_any_spec(tmp_path / name)
+
+
+def _adopted(path, mark: str):
+    facts = Preprocessing("rgb", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "nchw", "l2", "pixels", "features")
+    spec = replace(fake_spec(), stripes=(), family="adopted", preprocessing=facts, fingerprint=mark * 64, flip=False)
+    return save_tiny_model(path, spec)
+
+
+def test_the_only_adopted_network_of_the_folder_is_found(tmp_path):
+    for name in ("osnet.onnx", "osnet.fp16.onnx", "copy.fp16.onnx"):
+        _adopted(tmp_path / name, "a")
+    (tmp_path / "original.onnx").write_bytes(b"words")
+    save_tiny_model(tmp_path / "renamed.onnx")  # a file of export under another name counts as little as before
+    assert choose_model(None, folder=tmp_path) == (tmp_path / "copy.fp16.onnx", f"the best in {tmp_path}/")
+    (tmp_path / "copy.fp16.onnx").unlink()
+    assert choose_model(None, folder=tmp_path)[0] == tmp_path / "osnet.onnx"
+    (tmp_path / "osnet.onnx").unlink()
+    assert choose_model(None, folder=tmp_path)[0] == tmp_path / "osnet.fp16.onnx"
+    _adopted(tmp_path / "rrid.onnx", "b")
+    assert choose_model(None, folder=tmp_path)[0] == tmp_path / "rrid.onnx"
+
+
+def test_two_adopted_networks_are_refused_by_name(tmp_path):
+    for name, mark in (("osnet.onnx", "a"), ("osnet.fp16.onnx", "a"), ("agw.onnx", "b")):
+        _adopted(tmp_path / name, mark)
+    with pytest.raises(UsageError, match=r"2 adopted networks \(agw\.onnx, osnet\.fp16\.onnx\): give one") as caught:
+        choose_model(None, folder=tmp_path)
+    assert caught.value.parameters == ("model",)
+    for number in range(5):
+        _adopted(tmp_path / f"net{number}.onnx", str(number))
+    with pytest.raises(UsageError, match=r"7 adopted networks \(agw\.onnx, .*net3\.onnx and 2 more\): give one"):
+        choose_model(None, folder=tmp_path)
+
+
+def test_an_adopted_network_is_no_substitute_for_an_engine_that_cannot_run_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "_engine_usable", lambda: False)
+    (tmp_path / "rrid.fp16.engine").write_bytes(b"")
+    _adopted(tmp_path / "osnet.onnx", "a")
+    with pytest.raises(UsageError, match="holds no model that this machine can run"):
+        choose_model(None, folder=tmp_path)
+    (tmp_path / "rrid.fp16.engine").rename(tmp_path / "osnet.fp16.engine")
+    assert choose_model(None, folder=tmp_path)[0] == tmp_path / "osnet.onnx"
+    with pytest.raises(UsageError, match="rrid-edge export CHECKPOINT, or rrid-edge adopt FILE"):
+        choose_model(None, folder=tmp_path / "nowhere")
