@@ -73,17 +73,19 @@ def _add_factors(model: Any) -> dict[str, NDArray[Any]]:  # noqa: ANN401 - a pro
     nodes = []
     for node in graph.node:
         weights = next((name for name in node.input[:2] if name in constants), None)
-        if node.op_type in ("Conv", "MatMul", "Gemm") and weights is not None and weights not in factors:
-            tensor = constants[weights]
-            stacked = len(tensor.dims) == 3
-            neutral = np.ones((tensor.dims[0], 1, 1) if stacked else (1,), tensor_dtype_to_np_dtype(tensor.data_type))
+        if node.op_type in ("Conv", "MatMul", "Gemm") and weights is not None:
+            if weights not in factors:
+                tensor = constants[weights]
+                stacked = node.op_type == "MatMul" and len(tensor.dims) == 3
+                shape = (tensor.dims[0], 1, 1) if stacked else (1,)
+                neutral = np.ones(shape, tensor_dtype_to_np_dtype(tensor.data_type))
+                graph.initializer.append(numpy_helper.from_array(neutral, _PREFIX + weights))
+                graph.input.append(make_tensor_value_info(_PREFIX + weights, tensor.data_type, neutral.shape))
+                factors[weights] = neutral
             place = 1 - list(node.input[:2]).index(weights)
-            scaled = f"{node.input[place]} for {weights}"
+            scaled = f"{node.input[place]} for {node.output[0]}"  # layers may share weights
             nodes.append(make_node("Mul", [node.input[place], _PREFIX + weights], [scaled]))
             node.input[place] = scaled
-            graph.initializer.append(numpy_helper.from_array(neutral, _PREFIX + weights))
-            graph.input.append(make_tensor_value_info(_PREFIX + weights, tensor.data_type, neutral.shape))
-            factors[weights] = neutral
         nodes.append(node)
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]

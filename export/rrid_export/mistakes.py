@@ -18,7 +18,8 @@ from onnx import numpy_helper
 
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.errors import ModelFileError, printable
-from rrid_edge.model.onnx_header import read_model_header
+from rrid_edge.model.onnx_header import read_model_header, read_spec
+from rrid_edge.model.preprocessing import Preprocessing
 from rrid_edge.model.spec import HOW_MADE, IMAGENET_MEAN, IMAGENET_STD, INPUT_NAME
 
 _MEAN, _STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
@@ -35,6 +36,41 @@ Applied before the network's own (x / 255 - mean) / std, they give the values th
 """
 
 
+def adopted_scalings(given: Preprocessing) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """The usual mistakes in the scaling of an adopted network, as in :data:`SCALINGS`.
+
+    The network computes (p / scale - mean) / std. What it would do anyway is no mistake and left out: for example the
+    missing scaling of a network that takes 0 to 255.
+
+    Args:
+        given: what the network is fed.
+
+    Returns:
+        Mistake -> factor and summand of red, green and blue, float32 (3,).
+    """
+    order = slice(None, None, -1 if given.color == "bgr" else 1)
+    mean, std = (np.array(values, np.float64)[order] for values in (given.mean, given.std))
+    other_mean, other_std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+    plain = {  # factor and summand that make the values which the mistake gives
+        "missing-scaling": (1 / std, -mean / std),
+        "double-scaling": (1 / (given.scale**2 * std), -mean / std),
+        "missing-normalisation": (np.full(3, 1 / given.scale), np.zeros(3)),
+        "other-normalisation": (np.full(3, 2 / 255), np.full(3, -1.0)),
+        "imagenet-normalisation": (1 / (255 * other_std), -other_mean / other_std),
+    }
+    if given.scale == 1:
+        plain["needless-scaling"] = (1 / (255 * std), -mean / std)
+    changes = {
+        name: (factor * std * given.scale, (summand * std + mean) * given.scale)
+        for name, (factor, summand) in plain.items()
+    }
+    return {
+        name: (factor.astype(np.float32), summand.astype(np.float32))
+        for name, (factor, summand) in changes.items()
+        if not (np.allclose(factor, 1) and np.allclose(summand, 0))
+    }
+
+
 def mistaken_networks(path: Path) -> dict[str, Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
     """Build one network per common mistake from an ONNX file.
 
@@ -44,13 +80,16 @@ def mistaken_networks(path: Path) -> dict[str, Callable[[NDArray[np.uint8]], NDA
     Returns:
         Mistake -> function from images, uint8 (N, height, width, 3), to descriptors, float32 (N, D). The functions run
         on ONNX Runtime's CPU provider. ``missing-mirror`` is there only if the network averages the mirrored image.
+        Of an adopted network, mistakes are those of its own preprocessing.
 
     Raises:
         ModelFileError: the file cannot be read.
     """
     model = read_network(path)
-    networks = {name: _runner(_with_scaling(model, *SCALINGS[name])) for name in SCALINGS}
-    if any(_is_mirror(model, node) for node in model.graph.node):
+    spec = read_spec(path)
+    scalings = SCALINGS if spec.preprocessing is None else adopted_scalings(spec.preprocessing)
+    networks = {name: _runner(_with_scaling(model, *change)) for name, change in scalings.items()}
+    if spec.flip and any(_is_mirror(model, node) for node in model.graph.node):
         networks["missing-mirror"] = _runner(_without_mirror(model))
     return networks
 
@@ -95,7 +134,8 @@ def _with_scaling(model: Any, factor: NDArray[np.float32], summand: NDArray[np.f
 
 def _without_mirror(model: Any) -> Any:  # noqa: ANN401
     result = copy.deepcopy(model)
-    replacements = {node.output[0]: node.input[0] for node in result.graph.node if _is_mirror(model, node)}
+    mirror = next(node for node in result.graph.node if _is_mirror(model, node))  # an adopted network may have others
+    replacements = {mirror.output[0]: mirror.input[0]}
     for node in result.graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = replacements.get(name, name)

@@ -65,26 +65,47 @@ def info(
     rows.append(("auto takes", f"{choice.runtime}{choice.reason and f' ({choice.reason})'}"))
     facts["auto"] = {"runtime": choice.runtime, "reason": choice.reason}
     if as_json:
-        values = {**asdict(spec), "blocks": list(spec.blocks), "dimension": spec.dimension}
-        print_json({"model": str(path), "kind": kind.name.lower(), **values, **facts})
+        print_json({"model": str(path), "kind": kind.name.lower(), **_spec_facts(spec), **facts})
         return
     chosen = f" ({why})" if model is None else ""
     for name, value in (("model", f"{printable(path)}{chosen}"), *_spec_rows(spec), *rows):
         show(f"{name:<13} {value}")
 
 
+def _spec_facts(spec: ModelSpec) -> dict[str, object]:
+    """The spec as JSON values, without what its family does not have."""
+    others = ("stripes",) if spec.preprocessing is not None else ("preprocessing", "origin")
+    values = {name: value for name, value in asdict(spec).items() if name not in others}
+    return {**values, "blocks": list(spec.blocks), "dimension": spec.dimension}
+
+
 def _spec_rows(spec: ModelSpec) -> list[tuple[str, str]]:
     """Facts that an ONNX file and its engine share."""
+    stripes = f", stripes {', '.join(map(str, spec.stripes))}" if spec.stripes else ""
     return [
+        *_family_rows(spec),
         ("input", f"images, {spec.input_dtype} (batch, {', '.join(map(str, spec.input_shape))}), RGB, 0 to 255"),
         ("output", f"descriptors, float32 (batch, {spec.dimension}), unit length"),
-        ("blocks", f"{len(spec.blocks)} x {spec.block_width}, stripes {', '.join(map(str, spec.stripes))}"),
+        ("blocks", f"{len(spec.blocks)} x {spec.block_width}{stripes}"),
         ("mirrored", "mean with the mirrored image" if spec.flip else "no"),
         ("precision", spec.precision),
-        ("backbone", spec.backbone),
+        *([("backbone", spec.backbone)] if spec.preprocessing is None else []),
         ("trained on", spec.training_data),
         ("fingerprint", spec.fingerprint),
         ("source", f"sha256 {spec.source_sha256}"),
+    ]
+
+
+def _family_rows(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Which network it is, and of an adopted one where it came from and what it is fed."""
+    given = spec.preprocessing
+    if given is None:
+        return [("family", "RRID")]
+    length = "brought to unit length in the file" if given.normalise == "l2" else "of unit length by the network"
+    return [
+        ("family", f"adopted, the network {printable(spec.backbone)} of another program"),
+        ("origin", printable(spec.origin) or "unknown"),
+        ("preprocessing", f"{given.describe()}; descriptors {length}"),
     ]
 
 

@@ -46,8 +46,10 @@ MISTAKES: dict[str, str] = {
     "other-pixels": "the given pixels differ from those that this package reads from the files",
     "missing-scaling": "pixels of 0 .. 255 instead of 0 .. 1: the division by 255 is missing",
     "double-scaling": "pixels divided by 255 twice",
-    "missing-normalisation": "mean and standard deviation of ImageNet not applied",
-    "other-normalisation": "pixels scaled to -1 .. 1 instead of ImageNet's mean and standard deviation",
+    "needless-scaling": "pixels divided by 255 for a network that takes 0 .. 255",
+    "missing-normalisation": "mean and standard deviation not applied",
+    "other-normalisation": "pixels scaled to -1 .. 1 instead of the network's mean and standard deviation",
+    "imagenet-normalisation": "ImageNet's mean and standard deviation instead of the network's own",
     "missing-mirror": "the mirrored image is not averaged in",
     "unnormalised": "descriptors are not scaled to unit length",
     "shuffled-blocks": "the blocks of the descriptor are in another order",
@@ -215,6 +217,18 @@ def _rearranged(
 ) -> Iterator[tuple[str, Descriptors, str]]:
     """The ``chosen`` reference rows with blocks or rows reordered, if they look reordered: name, rows, details."""
     answers, expected = descriptors[chosen], reference[chosen]
+    if len(blocks) > 1:
+        yield from _rearranged_blocks(blocks, answers, expected)
+    if len(reference) <= _MOST_ROWS:
+        rows = (unit_rows(descriptors) @ unit_rows(reference).T).argmax(axis=1)
+        if sorted(rows) == list(range(len(reference))) and list(rows) != list(range(len(reference))):
+            yield "shuffled-rows", reference[rows[chosen]], ""
+
+
+def _rearranged_blocks(
+    blocks: tuple[str, ...], answers: Descriptors, expected: Descriptors
+) -> Iterator[tuple[str, Descriptors, str]]:
+    """Reference rows with blocks reordered: name, rows, details."""
     width = expected.shape[1] // len(blocks)
     yield (
         "interleaved-blocks",
@@ -241,10 +255,6 @@ def _rearranged(
             np.ascontiguousarray(by_block[:, order]).reshape(expected.shape),
             f" ({_few(moved)})",
         )
-    if len(reference) <= _MOST_ROWS:
-        rows = (unit_rows(descriptors) @ unit_rows(reference).T).argmax(axis=1)
-        if sorted(rows) == list(range(len(reference))) and list(rows) != list(range(len(reference))):
-            yield "shuffled-rows", reference[rows[chosen]], ""
 
 
 _MOST_ROWS = 2000

@@ -226,6 +226,8 @@ def _diagnosed(
     untried = list(run.untried)
     if sources is None:
         untried.append("resize mistakes (they need goldens and the folder of their source images)")
+    if len(engine.spec.blocks) == 1:
+        untried.append("the order of blocks (an adopted network has one)")
     networks: Mapping[str, Run] = {}
     graph = _graph_beside(run.model, engine)
     if graph is None:
