@@ -10,8 +10,9 @@ from rrid_edge.bench.engines import EffortSettings, Measured, engine_row, timing
 from rrid_edge.bench.results import EngineRow
 from rrid_edge.bench.shares import Limits
 from rrid_edge.bench.variants import Variant
-from rrid_edge.engines.opening import engine_runtime, open_engine
+from rrid_edge.engines.opening import open_engine
 from rrid_edge.errors import UsageError
+from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.one_view import write_one_view
 from rrid_edge.model.operations import Work
 from rrid_edge.parity.goldens import Goldens
@@ -24,15 +25,15 @@ def fastest_of_onnx(rows: Sequence[EngineRow], variants: Sequence[Variant]) -> V
     """The variant with the fastest row of an ONNX file: the views of an engine file cannot be changed.
 
     Raises:
-        UsageError: all variants are engine files.
+        UsageError: no variant is of an ONNX file.
     """
     found = [
         (row, variant)
         for row, variant in zip(rows, variants, strict=True)
-        if variant.path is not None and engine_runtime(variant.path) is None
+        if variant.path is not None and kind_of(variant.path) is Kind.ONNX
     ]
     if not found:
-        raise UsageError("no ONNX file lies beside the engine: its view cannot be taken out of an engine file")
+        raise UsageError("no ONNX file lies beside the model: a view can be taken out of ONNX files only")
     return max(found, key=lambda pair: pair[0].best_images_per_s)[1]
 
 

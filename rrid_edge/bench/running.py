@@ -26,6 +26,7 @@ from rrid_edge.files import scratch_folder
 from rrid_edge.machine.facts import TENSORRT_PACKAGES, installed_version
 from rrid_edge.machine.foreign_cpu import ForeignCpu, Repeats, disturbed, quietest
 from rrid_edge.machine.processor import processor_name, usable_cores
+from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.operations import Work, work_of
 from rrid_edge.model.reading import read_any_spec
 from rrid_edge.model.spec import ModelSpec
@@ -164,9 +165,9 @@ def _auto(model: Path, rows: Sequence[EngineRow], variants: Sequence[Variant], t
 def _work(model: Path, variants: Sequence[Variant], passed_over: list[str]) -> Work | None:
     """The work of one image, from the file with the highest precision: the int8 forms add operations of their own."""
     files = {variant.path for variant in variants if variant.path is not None} | {model}
-    onnx = [path for path in sorted(files) if engine_runtime(path) is None]
+    onnx = [path for path in sorted(files) if kind_of(path) is Kind.ONNX]
     if not onnx:
-        passed_over.append("operations of the network: no ONNX file beside the engine")
+        passed_over.append("operations of the network: no ONNX file beside the model")
         return None
     order = ("fp32", "fp16", "int8")
     try:

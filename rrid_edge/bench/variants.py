@@ -10,7 +10,7 @@ from pathlib import Path
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.opening import engine_runtime, open_engine
 from rrid_edge.errors import RridEdgeError
-from rrid_edge.model.names import is_model, stem_of
+from rrid_edge.model.names import Kind, is_model, kind_of, stem_of
 from rrid_edge.model.reading import read_any_spec
 from rrid_edge.model.spec import ModelSpec
 
@@ -83,7 +83,9 @@ def _candidates(path: Path, spec: ModelSpec, passed_over: list[str]) -> list[tup
     if (runtime := engine_runtime(path)) is not None:
         return [(runtime, None)]
     candidates: list[tuple[str, str | None]] = []
-    if importlib.util.find_spec("onnxruntime") is not None:
+    if kind_of(path) is Kind.IR:
+        pass  # runs on OpenVINO only
+    elif importlib.util.find_spec("onnxruntime") is not None:
         candidates.append(("onnxruntime", None))
         candidates.append(("onnxruntime-cuda", None))
     else:

@@ -252,6 +252,7 @@ def preferred_names(stem: str = DEFAULT_STEM) -> tuple[str, ...]:
     """File names of a network that commands look for if no model is named, best first.
 
     Engines come before ONNX files, and engines of this machine before those for RTX, which are compiled when loaded.
+    OpenVINO IRs follow, which have one runtime.
     Files that take float32 planes come last: their input has four times the bytes.
     """
     names: list[str] = []
@@ -261,6 +262,7 @@ def preferred_names(stem: str = DEFAULT_STEM) -> tuple[str, ...]:
         for precision in _ONNX_ORDER:
             path = Path(_variant(start, precision) + ONNX_SUFFIX)
             names += [*([cpu_onnx_path(path).name] if precision == "int8" else []), path.name]
+        names += [_variant(start, precision) + IR_SUFFIX for precision in _ONNX_ORDER]
     return tuple(names)
 
 

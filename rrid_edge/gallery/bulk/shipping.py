@@ -18,7 +18,8 @@ class ShippedModel:
 
     Attributes:
         path: of the file on the machine that starts the run.
-        content: of the file; None for engines, which belong to one kind of GPU and must lie on each machine.
+        content: of the file; None for engines, which belong to one kind of GPU, and for OpenVINO IRs of several
+            files: they must lie on each machine.
         open_file: opens an engine from a file.
     """
 
