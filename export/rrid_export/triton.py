@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import atomic_output, write_text
 from rrid_edge.model.engine_sidecar import EngineSidecar
-from rrid_edge.model.names import is_engine, is_rtx_engine
+from rrid_edge.model.names import DEFAULT_STEM, is_engine, is_rtx_engine
 from rrid_edge.model.onnx_header import read_model_header
-from rrid_edge.model.spec import OUTPUT_NAME, ModelSpec
+from rrid_edge.model.spec import OUTPUT_NAME, RRID, ModelSpec
 from rrid_edge.model.weights import read_checked_spec
 from rrid_export.triton_ensemble import Ensemble
 from rrid_export.triton_text import images, numbers, parameters, quoted, tensor
@@ -33,7 +33,8 @@ class TritonSettings:
     """How Triton serves the model.
 
     Attributes:
-        name: the model's name on the server and the name of its folder.
+        name: the model's name on the server and the name of its folder. None means ``rrid``, or the name of an adopted
+            network.
         version: the version folder to write; other versions stay unchanged.
         max_batch: largest batch that Triton forms, in images. None means the plan's largest batch, or 32 for ONNX.
         max_queue_delay_us: longest time that a request waits for others to share its batch, in microseconds.
@@ -47,7 +48,7 @@ class TritonSettings:
         UsageError: a setting is out of range, or two settings contradict each other.
     """
 
-    name: str = "rrid"
+    name: str | None = None
     version: int = 1
     max_batch: int | None = None
     max_queue_delay_us: int = 2000
@@ -58,7 +59,7 @@ class TritonSettings:
     decoders: int = 2
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if self.name is not None and not _NAME.fullmatch(self.name):
             raise UsageError(
                 f"Triton model name {self.name!r} is invalid: expected letters, digits, '_', '.' and '-', with a "
                 "letter or digit first"
@@ -94,8 +95,6 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
         OutputError: the repository cannot be written.
     """
     settings = settings or TritonSettings()
-    folder = out / settings.name
-    version_folder = folder / str(settings.version)
     if is_engine(model):
         if not model.is_file():
             raise UsageError(f"{printable(model)}: no such engine file; build one with: rrid-edge export MODEL.onnx")
@@ -112,14 +111,17 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
         spec, backend = read_checked_spec(model), _onnx_backend(settings)
         external = read_model_header(model).external_files
         files = {"model.onnx": model} | {name: model.parent / name for name in external}
+    if settings.name is None:
+        settings = replace(settings, name=DEFAULT_STEM if spec.family == RRID else spec.backbone)
+    folder = out / str(settings.name)
     for name, source in files.items():
-        with atomic_output(version_folder / name) as partial:
+        with atomic_output(folder / str(settings.version) / name) as partial:
             shutil.copyfile(source, partial)
     # Written last: a server that polls the folder loads the model when its configuration appears.
     write_text(folder / "config.pbtxt", _config(spec, settings, backend))
     if not settings.ensemble:
         return folder
-    return Ensemble(settings.name, spec, backend.max_batch, settings.version, settings.decoders).write(out)
+    return Ensemble(str(settings.name), spec, backend.max_batch, settings.version, settings.decoders).write(out)
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def _config(spec: ModelSpec, settings: TritonSettings, backend: _Backend) -> str
     if settings.gpus:
         group.append(f"gpus: [ {numbers(settings.gpus)} ]")
     lines = [
-        f"name: {quoted(settings.name)}",
+        f"name: {quoted(str(settings.name))}",
         f"backend: {quoted(backend.name)}",
         f"platform: {quoted(backend.platform)}",
         f"max_batch_size: {backend.max_batch}",

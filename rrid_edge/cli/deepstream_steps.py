@@ -20,7 +20,7 @@ def check_deepstream(folder: Path | None, model: Path, form: str, kind: Kind, se
     Args:
         folder: the option, or None.
         model: the file to export.
-        form: form of input that a checkpoint is exported with.
+        form: form of input that a checkpoint is exported with, or an adopted file converted to.
         kind: kind of the file.
         settings: settings of the engine's build.
 
@@ -29,7 +29,7 @@ def check_deepstream(folder: Path | None, model: Path, form: str, kind: Kind, se
     """
     from rrid_edge.model.names import Kind
     from rrid_edge.model.onnx_header import read_spec
-    from rrid_edge.model.spec import FLOAT32_NCHW
+    from rrid_edge.model.spec import ADOPTED, FLOAT32_NCHW
 
     if folder is None:
         return
@@ -38,9 +38,13 @@ def check_deepstream(folder: Path | None, model: Path, form: str, kind: Kind, se
     check_engine_settings(settings)
     if kind is Kind.ENGINE:
         raise UsageError(f"{printable(model)}: --deepstream needs the ONNX file of this engine: give that file")
-    is_onnx = kind is Kind.ONNX
-    if (read_spec(model).input if is_onnx else form) != FLOAT32_NCHW:
-        mend = "export its checkpoint with --input nchw-float" if is_onnx else "add --input nchw-float"
+    mend = "add --input nchw-float"
+    if kind is Kind.ONNX:
+        spec = read_spec(model)
+        form = FLOAT32_NCHW if spec.input == FLOAT32_NCHW else form
+        if spec.family != ADOPTED:
+            form, mend = spec.input, "export its checkpoint with --input nchw-float"
+    if form != FLOAT32_NCHW:
         raise UsageError(f"{printable(model)}: DeepStream feeds float32 planes, and this model takes uint8: {mend}")
 
 
@@ -63,7 +67,8 @@ def write_configurations(
     from rrid_edge.model.onnx_header import read_spec
     from rrid_export.deepstream import write_deepstream
 
-    files = [Path(facts[name]) for name in ("model", "model_fp16") if name in facts]
+    names = ("model_planes",) if "model_planes" in facts else ("model", "model_fp16")
+    files = [Path(facts[name]) for name in names if name in facts]
     if "int8" in facts:
         files.append(Path(facts["int8"]["model"]))
     written: list[str] = []

@@ -36,7 +36,7 @@ from rrid_edge.cli.export_checks import checked_kind, refuse_options
 from rrid_edge.cli.export_source import HUB_WEIGHTS, calibrate_network, load_network
 from rrid_edge.cli.feed_options import DEFAULT_INPUT, DeepStreamOption, InputOption, input_form
 from rrid_edge.cli.given import given_engine_options
-from rrid_edge.cli.half_steps import convert, is_adopted
+from rrid_edge.cli.half_steps import convert, convert_to_planes, is_adopted, takes_pixels
 from rrid_edge.cli.hub_files import network_file
 from rrid_edge.cli.options import WeightsOption
 from rrid_edge.cli.triton_steps import build_to_serve, check_triton, write_repository
@@ -130,22 +130,25 @@ def export(
     checkpoint, origin = network_file(context, source, HUB_WEIGHTS)
     given = dict(locals())  # not context.params: Typer 0.12 to 0.27 leave text there
     from rrid_edge.model.names import Kind
+    from rrid_edge.model.spec import UINT8_NHWC
 
     settings = settings_of(given)
     to_build: list[Path] = []
     kind = checked_kind(checkpoint, int8, calib, to_serve=triton is not None)
     check_triton(triton, ensemble=triton_ensemble)
-    converts = fp16 and kind is Kind.ONNX and is_adopted(checkpoint)
-    refuse_options(context, given, kind, builds=bool(fp16 or int8 or target or deepstream), converts=converts)
-    check_card(card, licence, output or Path("models"))
     form = input_form(input_)
+    converts = fp16 and kind is Kind.ONNX and is_adopted(checkpoint)
+    to_planes = form != UINT8_NHWC and kind is Kind.ONNX and takes_pixels(checkpoint)
+    builds = bool(fp16 or int8 or target or deepstream)
+    refuse_options(context, given, kind, builds=builds, converts=converts, to_planes=to_planes)
+    check_card(card, licence, output or Path("models"))
     check_deepstream(deepstream, checkpoint, form, kind, settings)
     if print_trtexec:
         print_command(checkpoint, settings, trtexec_version, output, as_json=as_json)
         return
     facts: dict[str, object] = {}
     if kind is Kind.ONNX:
-        checkpoint, written, facts, to_build = _export_onnx(context, given, settings, converts=converts)
+        checkpoint, written, facts, to_build = _export_onnx(context, given, settings, (converts, to_planes))
     elif kind is Kind.ENGINE:
         written = checkpoint
     else:
@@ -166,9 +169,15 @@ def export(
 
 
 def _export_onnx(
-    context: typer.Context, given: Mapping[str, Any], settings: BuildSettings, *, converts: bool
+    context: typer.Context, given: Mapping[str, Any], settings: BuildSettings, conversions: tuple[bool, bool]
 ) -> tuple[Path, Path, dict[str, object], list[Path]]:
-    """Convert an adopted ONNX file to float16 if asked to, and build the engine to serve.
+    """Convert an adopted ONNX file if asked to, and build the engine to serve.
+
+    Args:
+        context: the command's context.
+        given: the command's parameters.
+        settings: how to build.
+        conversions: whether to convert to float16, and to an input of float32 planes.
 
     Returns:
         The ONNX file to go on with, the file to serve, the facts to print as JSON, and the files whose engines are
@@ -177,10 +186,13 @@ def _export_onnx(
     model, output, quiet = given["checkpoint"], given["output"], given["as_json"]
     serves_deepstream, triton = given["deepstream"] is not None, given["triton"]
     facts: dict[str, object] = {}
-    if converts:
+    if conversions[0]:
         model, facts = convert(model, output, quiet=quiet)
-        if triton is None and not serves_deepstream:
-            return model, model, facts, [model]
+    if conversions[1]:
+        model = convert_to_planes(model, output, quiet=quiet)
+        facts["model_planes"] = str(model)
+    if any(conversions) and triton is None and not serves_deepstream:
+        return model, model, facts, [model]
     # DeepStream's configurations take the batch sizes too, so options of an engine ask for none there.
     required = not serves_deepstream and (triton is None or bool(given_engine_options(context)))
     server = "DeepStream" if triton is None else "Triton"

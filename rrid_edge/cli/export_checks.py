@@ -41,7 +41,7 @@ def checked_kind(checkpoint: Path, int8: bool, calib: Path | None, *, to_serve: 
 
 
 def refuse_options(
-    context: typer.Context, given: Mapping[str, Any], kind: Kind, *, builds: bool, converts: bool
+    context: typer.Context, given: Mapping[str, Any], kind: Kind, *, builds: bool, converts: bool, to_planes: bool
 ) -> None:
     """Refuse options that have no effect on a file of this kind, and folders that cannot be written.
 
@@ -51,6 +51,7 @@ def refuse_options(
         kind: kind of the file to export.
         builds: engines of a checkpoint are built.
         converts: an adopted file is converted to float16.
+        to_planes: an adopted file gets an input of float32 planes.
 
     Raises:
         UsageError: names the options.
@@ -63,7 +64,8 @@ def refuse_options(
         if folder is not None:
             check_writable(folder)
     if kind in (Kind.ONNX, Kind.ENGINE):
-        refuse_network_options(context, *(("fp16",) if converts else ()))
+        taken = [name for name, wanted in (("fp16", converts), ("input_", to_planes)) if wanted]
+        refuse_network_options(context, *taken)
         refuse_weights(given["weights"], given["checkpoint"])
     if kind is not Kind.ONNX and not builds:
         refuse_engine_options(context)
@@ -71,7 +73,8 @@ def refuse_options(
         raise UsageError("--trtexec-version is for the command that --print-trtexec prints: give both or neither")
     if given["print_trtexec"] and given["triton"] is not None:
         raise UsageError("--print-trtexec writes nothing, so --triton has no effect: give one of them")
-    if given["print_trtexec"] and converts:
+    if given["print_trtexec"] and (converts or to_planes):
+        made, option = ("float16", "--fp16") if converts else ("converted", "--input")
         raise UsageError(
-            "--print-trtexec writes nothing: make the float16 file first, then give that file without --fp16"
+            f"--print-trtexec writes nothing: make the {made} file first, then give that file without {option}"
         )

@@ -1,4 +1,4 @@
-"""The step of ``rrid-edge export --fp16`` for adopted files."""
+"""The steps of ``rrid-edge export --fp16`` and ``--input nchw-float`` for adopted files."""
 
 from __future__ import annotations
 
@@ -19,6 +19,20 @@ def is_adopted(path: Path) -> bool:
     from rrid_edge.model.spec import ADOPTED
 
     return read_spec(path).family == ADOPTED
+
+
+def takes_pixels(path: Path) -> bool:
+    """Whether an ONNX file is an adopted network that takes uint8 pixels.
+
+    Raises:
+        UsageError: the file does not exist.
+        ModelFileError: it is damaged, or not of this package.
+    """
+    from rrid_edge.model.onnx_header import read_spec
+    from rrid_edge.model.spec import ADOPTED, UINT8_NHWC
+
+    spec = read_spec(path)
+    return spec.family == ADOPTED and spec.input == UINT8_NHWC
 
 
 def convert(source: Path, folder: Path | None, *, quiet: bool) -> tuple[Path, dict[str, object]]:
@@ -50,3 +64,14 @@ def convert(source: Path, folder: Path | None, *, quiet: bool) -> tuple[Path, di
         "float32_layers": list(result.kept),
     }
     return result.model, facts
+
+
+def convert_to_planes(source: Path, folder: Path | None, *, quiet: bool) -> Path:
+    """Write the file of an adopted network that takes float32 planes, in ``folder`` or beside it; returns the file."""
+    require("rrid_export.planes", "adopt", "changing the input of a network")
+    from rrid_export.planes import write_planes
+
+    written = write_planes(source, folder)
+    if not quiet:
+        show(f"{printable(written)}: takes float32 planes, and gives the descriptors of {printable(source)}")
+    return written

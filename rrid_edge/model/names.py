@@ -166,6 +166,12 @@ def onnx_beside(model: Path, precision: str | None = None) -> Path:
     return model.with_name(_variant(stem, precision or _split(model)[1] or _PLAIN_PRECISION) + ONNX_SUFFIX)
 
 
+def planes_path(onnx: Path) -> Path:
+    """The form that takes float32 planes of a file that takes pixels: ``osnet.nchw.onnx`` for ``osnet.onnx``."""
+    stem = stem_of(onnx)
+    return onnx.with_name(f"{stem}.{_PLANES}{onnx.name.removeprefix(stem)}")
+
+
 def cpu_onnx_path(onnx: Path) -> Path:
     """The int8 file for CPUs beside the one for every runtime: ``rrid.cpu.int8.onnx`` for ``rrid.int8.onnx``."""
     return onnx.with_name(f"{_split(onnx)[0]}.{_CPU}.int8{ONNX_SUFFIX}")
