@@ -114,8 +114,8 @@ def _compare(path, layer: str, direction: np.ndarray, images: np.ndarray) -> Non
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1 + STEP), tensor.name))
     exact = MemorySession(path.read_bytes()).run(images)
     expected = (MemorySession(model.SerializeToString()).run(images) - exact) / STEP
-    assert np.abs(expected).max() > 1e-3
-    assert np.abs(direction - expected).max() < 1e-4
+    assert np.abs(expected).max() > 3e-4
+    assert np.abs(direction - expected).max() < 3e-5
 
 
 def test_layers_that_share_weights_and_convolutions_of_rows_have_one_scale(tmp_path):
