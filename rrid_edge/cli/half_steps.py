@@ -22,16 +22,19 @@ def is_adopted(path: Path) -> bool:
 
 
 def takes_pixels(path: Path) -> bool:
-    """Whether an ONNX file is an adopted network that takes uint8 pixels.
+    """Whether an ONNX file is an adopted network that takes uint8 pixels. A damaged one is not.
 
     Raises:
         UsageError: the file does not exist.
-        ModelFileError: it is damaged, or not of this package.
     """
+    from rrid_edge.errors import ModelFileError
     from rrid_edge.model.onnx_header import read_spec
     from rrid_edge.model.spec import ADOPTED, UINT8_NHWC
 
-    spec = read_spec(path)
+    try:
+        spec = read_spec(path)
+    except ModelFileError:
+        return False
     return spec.family == ADOPTED and spec.input == UINT8_NHWC
 
 

@@ -21,13 +21,11 @@ from support.commands import refused, rrid_edge
 from support.foreign import HEIGHT_PX, WIDTH_PX, ForeignFile
 from support.pictures import noise
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-NOTHING = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-OWN = {"mean": (0.3, 0.5, 0.6), "std": (0.3, 0.2, 0.25)}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FAMILIES = {
-    "rgb-imagenet": Choices(color="rgb", scale=255.0, **IMAGENET),
-    "bgr-own": Choices(color="bgr", scale=255.0, flip=True, **OWN),
-    "bgr-plain": Choices(color="bgr", scale=1.0, **NOTHING),
+    "rgb-imagenet": Choices(color="rgb", scale=255.0, mean=MEAN, std=STD),
+    "bgr-own": Choices(color="bgr", scale=255.0, mean=(0.3, 0.5, 0.6), std=(0.3, 0.2, 0.25), flip=True),
+    "bgr-plain": Choices(color="bgr", scale=1.0, mean=(0, 0, 0), std=(1, 1, 1)),
 }
 FED = {
     "missing-scaling": lambda pixels, mean, std: (pixels - mean) / std,
@@ -35,7 +33,7 @@ FED = {
     "needless-scaling": lambda pixels, mean, std: (pixels / 255 - mean) / std,
     "missing-normalisation": lambda pixels, _mean, _std: pixels / 255,
     "other-normalisation": lambda pixels, _mean, _std: (pixels / 255 - 0.5) / 0.5,
-    "imagenet-normalisation": lambda pixels, _mean, _std: (pixels / 255 - IMAGENET["mean"]) / IMAGENET["std"],
+    "imagenet-normalisation": lambda pixels, _mean, _std: (pixels / 255 - MEAN) / STD,
     "missing-mirror": lambda pixels, mean, std: (pixels / 255 - mean) / std,
 }
 APPLY = {
