@@ -19,7 +19,7 @@ from rrid_edge.bench.search import SearchCalls, measure_search
 from rrid_edge.bench.shares import Limits
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
-from rrid_edge.engines.opening import choose_runtime, engine_runtime
+from rrid_edge.engines.opening import choose_runtime
 from rrid_edge.engines.speeds import RuntimeSpeeds
 from rrid_edge.errors import MissingDependencyError, RridEdgeError, item_at_work
 from rrid_edge.files import scratch_folder
