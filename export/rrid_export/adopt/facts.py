@@ -125,10 +125,10 @@ def with_preset(network: ForeignNetwork, choices: Choices) -> Choices:
     """
     if choices.preset is None:
         return choices
+    preset = PRESETS[choices.preset]
     if choices.preset == BOXMOT:
         has_both = choices.mean is not None and choices.std is not None
         choices = choices.with_defaults(boxmot_facts(network, has_mean_and_std=has_both))
-    preset = PRESETS[choices.preset]
     names = {field.name for field in fields(preset)} - {"size", "source"}
     return choices.with_defaults({name: getattr(preset, name) for name in names})
 
