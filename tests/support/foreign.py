@@ -70,6 +70,8 @@ class ForeignFile:
             "outputs": [helper.make_tensor_value_info("features", kind, [batch, VALUES])],
         } | changes
         constants = [numpy_helper.from_array(values.astype(dtype), name) for name, values in self.weights().items()]
+        if self.unit and self.opset >= 18:
+            constants.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
         if self.flatten == "Reshape":
             constants.append(numpy_helper.from_array(np.array([self.batch, -1], np.int64), "row"))
         graph = helper.make_graph(parts["nodes"], "foreign", parts["inputs"], parts["outputs"], constants)
@@ -94,8 +96,11 @@ class ForeignFile:
             node("Gemm", ["h", "head", "head_bias"], ["i" if self.unit else "features"], transB=1),
         ]  # fmt: skip
         if self.unit:
+            new = self.opset >= 18  # axes are an input there; PyTorch also writes this default
             nodes += [
-                node("ReduceL2", ["i"], ["j"], axes=[1], keepdims=1),
+                node("ReduceL2", ["i", "one"], ["j"], keepdims=1, noop_with_empty_axes=0)
+                if new
+                else node("ReduceL2", ["i"], ["j"], axes=[1], keepdims=1),
                 node("Div", ["i", "j"], ["features"]),
             ]
         return nodes

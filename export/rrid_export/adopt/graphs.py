@@ -56,6 +56,9 @@ def prepared(network: ForeignNetwork, model: Any, facts: Facts) -> Any:  # noqa:
     declare(model.graph.input[0], (BATCH, *sizes))
     declare(model.graph.output[0], (BATCH, None))
     del model.graph.value_info[:]
+    for node in model.graph.node:  # PyTorch writes stack traces there, with the paths of somebody's machine
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
     weights = take_weights(model)
     if network.opset != NEWEST_OPSET:
         model = _converted(network.path, model)
@@ -89,6 +92,9 @@ def dimension_of(path: Path, model: Any) -> int | None:  # noqa: ANN401 - a prot
 def _converted(path: Path, model: Any) -> Any:  # noqa: ANN401 - protobuf messages
     """The graph in the operator set of this package. A newer one stays if there is no way back."""
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    for node in model.graph.node:  # a default of operator set 18 that onnx 1.23 leaves behind on the way back
+        for attribute in [item for item in node.attribute if item.name == "noop_with_empty_axes" and not item.i]:
+            node.attribute.remove(attribute)
     try:
         return version_converter.convert_version(model, NEWEST_OPSET)
     except Exception as error:

@@ -58,6 +58,7 @@ def _expected(file, choices, images):
         (ForeignFile(opset=9), Choices(color="rgb", scale=255.0, mean=(0, 0, 0), std=(1, 1, 1), flip=True)),
         (ForeignFile(opset=17, unit=True), Choices(color="bgr", **TAO, normalise="none", flip=True)),
         (ForeignFile(layout="nhwc", batch=1, opset=11), Choices(color="rgb", **TAO, flip=True)),
+        (ForeignFile(opset=18, unit=True), Choices(color="bgr", **TAO, normalise="none")),
         (ForeignFile(depthwise=True, opset=15), PLAIN),
     ],
     ids=lambda value: repr(value) if isinstance(value, ForeignFile) else "",
@@ -96,6 +97,17 @@ def test_what_is_written(tmp_path):
     assert report["verdict"] == "passed"
     assert "float64 preprocessing" in report["reference"]
     assert rrid_edge("parity", result.model).code == 0
+
+
+def test_an_adopted_file_names_nobodys_paths(tmp_path):
+    model = ForeignFile(opset=18, unit=True).model()
+    for node in model.graph.node:
+        node.doc_string = "/somebody/net.py"
+        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/somebody/net.py")
+    onnx.save_model(model, str(tmp_path / "net.onnx"))
+    result = adopt_network(read_foreign(tmp_path / "net.onnx"), tmp_path / "models", AdoptSettings(PLAIN))
+    assert read_model_header(result.model).opset == 17
+    assert b"somebody" not in result.model.read_bytes()
 
 
 def test_half_networks_are_adopted_as_such(tmp_path):
