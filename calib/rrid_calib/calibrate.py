@@ -10,7 +10,7 @@ import onnx
 
 from rrid_calib.crops import CalibrationImages, choose_check, find_crops, read_crops
 from rrid_calib.forms import Choice, Say, Trial, choose_form
-from rrid_calib.layers import int8_layers, read_graph
+from rrid_calib.layers import float_nodes, int8_layers, read_graph
 from rrid_calib.result import Calibration, CalibrationResult, Int8File
 from rrid_calib.settings import LEAST_CROPS, CalibrationSettings
 from rrid_edge.engines.base import Engine
@@ -18,8 +18,8 @@ from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, printable
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.model.names import calibration_path, cpu_onnx_path, onnx_beside, parity_report_path
-from rrid_edge.model.operator_rules import check_operators
-from rrid_edge.model.spec import HOW_MADE, ModelSpec
+from rrid_edge.model.operator_rules import check_operators, operator_remark
+from rrid_edge.model.spec import ADOPTED, ModelSpec
 from rrid_edge.model.weights import contract_file, read_checked_spec
 from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import Goldens
@@ -38,7 +38,7 @@ def calibrate(
     """Write the int8 forms of a float32 model and prove them.
 
     Args:
-        source: float32 ONNX file of this package.
+        source: float32 ONNX file of this package, exported or adopted.
         folder: a dataset, of which the training split is used, or a folder of training crops.
         settings: how to calibrate; the defaults if None.
         output: the int8 file for every runtime; ``<stem>.int8.onnx`` in the folder of ``source`` if None. The file for
@@ -53,7 +53,7 @@ def calibrate(
     Raises:
         UsageError: ``source`` is not a float32 model, or the folder has too few readable crops, or test crops.
         CheckFailedError: an int8 model fails parity with the reference, or a supported TensorRT version cannot read
-            the one that is for it; nothing is written.
+            the one that is for it; nothing is written. Of an adopted network, the latter is only said.
         ModelFileError: ``source`` is damaged.
     """
     settings = settings or CalibrationSettings()
@@ -67,12 +67,18 @@ def calibrate(
     paths = (path, cpu_onnx_path(path))
     with atomic_output(paths[0]) as portable, atomic_output(paths[1]) as cpu:
         _write(choice.form.build(model, choice.float_layers), spec, portable)
-        check_operators(portable)
+        if spec.family == ADOPTED:
+            remark = operator_remark(portable)
+        else:
+            check_operators(portable)
+            remark = ""
         _write(choice.cpu_form.build(model, choice.cpu_float_layers), spec, cpu)
         reports = [_prove(partial, goldens, reference.runtime) for partial in (portable, cpu)]
     for line in dict.fromkeys(line for report in reports for line in report.undecided):
         say(f"parity is not decided: {line}")
-    calibration = _calibration(choice, ranged, measured)
+    if remark:
+        say(f"{printable(path)}: {remark}")
+    calibration = replace(_calibration(choice, ranged, measured), unquantised=float_nodes(model))
     listing = calibration_path(path)
     write_json(listing, {"fingerprint": spec.fingerprint, "settings": asdict(settings), **asdict(calibration)})
     chosen = ((choice.form, choice.float_layers), (choice.cpu_form, choice.cpu_float_layers))
@@ -95,16 +101,16 @@ def _float32_spec(source: Path) -> ModelSpec:
 
 
 def _graph_with_layers(source: Path) -> Any:  # noqa: ANN401 - a protobuf message
-    """The graph of a model that has layers to store as int8.
+    """The graph of a model that has convolutions to store as int8.
 
     Raises:
         ModelFileError: it has none, or the file is damaged.
     """
     model = read_graph(source)
-    if not int8_layers(model):
+    if all(layer.head for layer in int8_layers(model)):
         raise ModelFileError(
-            f"{printable(source)}: no convolution with constant weights: expected a network of layers that int8 can "
-            f"store; export it again with: {HOW_MADE}"
+            f"{printable(source)}: no convolution with constant weights: expected a convolutional network, whose "
+            "layers int8 can store"
         )
     return model
 

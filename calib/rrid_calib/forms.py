@@ -159,13 +159,14 @@ def _ranges_and_weights(
 
 
 def _forms(layers: Sequence[Layer], weights: dict[str, NDArray[np.int8]]) -> list[Form]:
-    """All forms, the fastest one first; their ranges are not set yet."""
+    """All forms that differ, the fastest one first; their ranges are not set yet."""
     heads = tuple(layer.name for layer in layers if layer.head)
-    return [
-        Form("int8", {}, weights, signed=True),
-        Form("fine head", {}, weights, heads, signed=True),
-        Form("float residuals", {}, weights, heads, float_residuals=True, signed=True),
-    ]
+    forms = [Form("int8", {}, weights, signed=True)]
+    if heads:
+        forms.append(Form("fine head", {}, weights, heads, signed=True))
+    if any(layer.residual is not None for layer in layers):
+        forms.append(Form("float residuals", {}, weights, heads, float_residuals=True, signed=True))
+    return forms
 
 
 def _cheapest_form(

@@ -76,7 +76,7 @@ class _Rewriter:
         self._new_nodes: list[Any] = []
         self._new_inputs: dict[tuple[str, str], str] = {}  # (node, tensor) -> tensor that the node reads instead
         self._quantised_activations: set[str] = set()
-        self._quantised_weights: set[str] = set()
+        self._stored_weights: dict[str, tuple[str, NDArray[np.float32] | None]] = {}
 
     def quantise(self, layer: Layer) -> None:
         """Quantise weights and activations of one layer."""
@@ -102,7 +102,11 @@ class _Rewriter:
         nodes = [*self._graph.node, *self._new_nodes]
         quantise_before_pooling(nodes)
         used = {name for node in nodes for name in node.input}
-        kept = [tensor for tensor in self._graph.initializer if tensor.name not in self._quantised_weights]
+        kept = [
+            tensor
+            for tensor in self._graph.initializer
+            if tensor.name in used or tensor.name not in self._stored_weights
+        ]
         new = [tensor for tensor in self._new_tensors if tensor.name in used]
         del self._graph.initializer[:]
         self._graph.initializer.extend([*kept, *new])
@@ -134,28 +138,34 @@ class _Rewriter:
         """Store weights as int8, with their DequantizeLinear node.
 
         Returns:
-            Name of the dequantised weights, and the factors of the layer's output (G, 1, O), for batched products:
+            Name of the dequantised weights, and the factors of the layer's output, (G, 1, O) or (O,), for a MatMul:
             a DequantizeLinear cannot have one scale per group and output, so it has one scale for the whole tensor.
         """
         name = layer.weight
+        if name in self._stored_weights:  # layers may share weights
+            return self._stored_weights[name]
         exact = numpy_helper.to_array(self._weights[name])
-        rows = in_rows(exact, head=layer.head)
+        rows = in_rows(exact, head=layer.by_column)
         known = self._form.weights.get(name)
-        values = as_stored(quantised_weights(rows)[0], exact.shape, head=layer.head) if known is None else known
+        values = as_stored(quantised_weights(rows)[0], exact.shape, head=layer.by_column) if known is None else known
         steps = weight_steps(rows)
-        scale = steps.max() if layer.head else steps
+        scale = steps.max() if layer.by_column else steps
         self._new_tensors += [
             numpy_helper.from_array(values, f"{name}_int8"),
             numpy_helper.from_array(scale, f"{name}_scale"),
             numpy_helper.from_array(np.zeros(scale.shape, np.int8), f"{name}_zero"),
         ]
         inputs, output = [f"{name}_int8", f"{name}_scale", f"{name}_zero"], f"{name}_dequantised"
-        axis = {} if layer.head else {"axis": 0}
+        axis = {} if layer.by_column else {"axis": 0}
         self._new_nodes.append(
             onnx.helper.make_node("DequantizeLinear", inputs, [output], f"{name}_dequantise", **axis)
         )
-        self._quantised_weights.add(name)
-        return output, (steps / scale).reshape(len(exact), 1, -1) if layer.head else None
+        if layer.by_column:
+            groups = exact.shape[:-2]
+            self._stored_weights[name] = output, (steps / scale).reshape(*groups, *[1] * len(groups), -1)
+        else:
+            self._stored_weights[name] = output, None
+        return self._stored_weights[name]
 
     def _second_step(self, layer: Layer, node: Any, weight: str) -> None:  # noqa: ANN401
         """Quantise and multiply what the first step loses of the layer's input, and add it to the layer's output."""

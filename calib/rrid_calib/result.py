@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rrid_calib.forms import MethodResult
+from rrid_calib.layers import FloatNode
 from rrid_calib.ranges import Range
 from rrid_edge.errors import printable
 from rrid_edge.parity.check import ParityReport
+
+_SHOWN: Final = 5
+"""Layers that are named at most."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Calibration:
         check: the crops that the result was checked on, and what their labels allow to measure; see
             :class:`~rrid_edge.ranking.sampling.PeopleSample`.
         left_out: the crops that could not be read: name, reason.
+        unquantised: the layers that int8 cannot store, which stay in float32.
     """
 
     method: str
@@ -44,6 +49,7 @@ class Calibration:
     crops: tuple[dict[str, Any], ...]
     check: dict[str, Any]
     left_out: tuple[dict[str, str], ...] = ()
+    unquantised: tuple[FloatNode, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,14 +121,18 @@ class CalibrationResult:
             "crops": len(chosen.crops),
             "check": chosen.check,
             "left_out": list(chosen.left_out),
+            "unquantised": [asdict(node) for node in chosen.unquantised],
             "cpu": self.cpu.to_dict(),
         }
 
     def describe(self) -> str:
-        """What was chosen, how near both files come to the reference, and where the details are: five lines."""
-        layers = self.calibration.layers
+        """What was chosen, how near both files come to the reference, and where the details are: five or six lines."""
+        layers, others = self.calibration.layers, self.calibration.unquantised
+        shown = ", ".join(printable(str(node)) for node in others[:_SHOWN]) + (", ..." if others[_SHOWN:] else "")
+        unquantised = f"{len(others)} layers that int8 cannot store stay in float32: {shown}\n" if others else ""
         return (
             f"{self.cpu.describe('for CPUs', layers)}\n"
             f"{self.portable.describe('for TensorRT and every other runtime', layers)}\n"
+            f"{unquantised}"
             f"ranges by {self.calibration.method}; crops, ranges and costs: {printable(self.listing)}"
         )

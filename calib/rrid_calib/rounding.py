@@ -57,10 +57,10 @@ class SecondMoments:
         self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, tensor: str, values: NDArray[np.float32]) -> None:
-        """Add the values of one activation tensor: (N, C, H, W), or (groups, N, C) before a batched product."""
+        """Add the values of one activation tensor: (N, C, H, W), or (groups, N, C) or (..., C) before a product."""
         for layer in self._layers:
             if layer.source == tensor:
-                self._waiting[layer.name].append(values if layer.head else self._patches(layer.name, values))
+                self._waiting[layer.name].append(self._inputs(layer, values))
                 if sum(patches.shape[1] for patches in self._waiting[layer.name]) >= _ROWS:
                     self._multiply(layer.name)
 
@@ -79,6 +79,16 @@ class SecondMoments:
         else:
             self._sums[name] = products
         self._counts[name] += patches.shape[1]
+
+    def _inputs(self, layer: Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Inputs of a layer, (groups, positions, K)."""
+        if not layer.head:
+            return self._patches(layer.name, values)
+        shape = self._shapes[layer.name]
+        if len(shape) != 3:
+            return values.reshape(1, -1, values.shape[-1])
+        groups = np.broadcast_to(values, (*values.shape[:-3], shape[0], *values.shape[-2:]))
+        return np.moveaxis(groups, -3, 0).reshape(shape[0], -1, values.shape[-1])
 
     def _patches(self, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Inputs of the layer at sampled output positions, (groups, images * positions, K)."""
@@ -158,14 +168,18 @@ def empty_moments(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 -
 def rounded_weights(model: Any, moments: SecondMoments) -> dict[str, NDArray[np.int8]]:  # noqa: ANN401
     """Round the weights of all layers that have second moments: weight name -> int8 weights."""
     values = {tensor.name: tensor for tensor in model.graph.initializer}
-    result = {}
+    readers: dict[str, list[Layer]] = defaultdict(list)
     for layer in int8_layers(model):
-        found = moments.of(layer.name)
-        if found is not None:
-            weights = numpy_helper.to_array(values[layer.weight])
-            rows = in_rows(weights, head=layer.head)
-            rounded = compensated(rows, weight_steps(rows), found)
-            result[layer.weight] = as_stored(rounded, weights.shape, head=layer.head)
+        readers[layer.weight].append(layer)
+    result = {}
+    for name, layers in readers.items():
+        # Layers that share weights share their rounding: the moments of all of them count alike.
+        found = [moment for layer in layers if (moment := moments.of(layer.name)) is not None]
+        if found:
+            weights, head = numpy_helper.to_array(values[name]), layers[0].by_column
+            rows = in_rows(weights, head=head)
+            mean = found[0] if len(found) == 1 else np.stack(found).mean(axis=0)
+            result[name] = as_stored(compensated(rows, weight_steps(rows), mean), weights.shape, head=head)
     return result
 
 

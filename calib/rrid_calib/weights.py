@@ -1,7 +1,7 @@
 """int8 weights: one scale per output channel, symmetric, rounded to the nearest step.
 
-Weights of convolutions are stored in rows, one per output channel. Those of a batched product, (G, C, O), are turned
-into G * O rows of C inputs, ordered by group.
+Weights of convolutions and of a Gemm are stored in rows, one per output channel. Those of a MatMul, (G, C, O) or
+(C, O), are turned into G * O rows of C inputs, ordered by group.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ def in_rows(weights: NDArray[Any], *, head: bool) -> NDArray[Any]:
 
     Args:
         weights: weights as the file stores them.
-        head: whether they are those of a batched product, (G, C, O), which gives (G * O, C). Others stay as they are.
+        head: whether they are those of a MatMul, (G, C, O) or (C, O), which gives (G * O, C). Others stay as they are.
     """
-    return np.ascontiguousarray(weights.transpose(0, 2, 1)).reshape(-1, weights.shape[1]) if head else weights
+    return np.ascontiguousarray(weights.swapaxes(-1, -2)).reshape(-1, weights.shape[-2]) if head else weights
 
 
 def as_stored(rows: NDArray[np.int8], shape: tuple[int, ...], *, head: bool) -> NDArray[np.int8]:
     """Undo :func:`in_rows` for weights of this shape."""
     if not head:
         return rows.reshape(shape)
-    groups, inputs, outputs = shape
-    return np.ascontiguousarray(rows.reshape(groups, outputs, inputs).transpose(0, 2, 1))
+    *groups, inputs, outputs = shape
+    return np.ascontiguousarray(rows.reshape(*groups, outputs, inputs).swapaxes(-1, -2))
 
 
 def weight_steps(weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from rrid_edge.cli.steps import say_files_left_out
     "kept aside to verify the results.",
 )
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="Float32 ONNX file that rrid-edge export wrote.")],
+    model: Annotated[Path, typer.Argument(help="Float32 ONNX file that rrid-edge export or adopt wrote.")],
     images: Annotated[
         Path,
         typer.Option(help="Dataset (uses its training split) or folder of training crops. Test crops are refused."),

@@ -82,13 +82,21 @@ def check_operators(path: Path) -> None:
         CheckFailedError: names the first rule that is broken, its node and the versions.
         ModelFileError: the file is not ONNX, or damaged.
     """
-    found = breaches(read_graph(path))
-    if found:
-        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    if remark := operator_remark(path):
         raise CheckFailedError(
-            f"{printable(path)}: TensorRT cannot read this file: {printable(str(found[0]))}{more}; nothing was "
-            "written; try other versions of torch and onnx"
+            f"{printable(path)}: {remark}; nothing was written; try other versions of torch and onnx"
         )
+
+
+def operator_remark(path: Path) -> str:
+    """The first rule that an ONNX file breaks, as one line for people; empty if TensorRT reads the file.
+
+    Raises:
+        ModelFileError: the file is not ONNX, or damaged.
+    """
+    found = breaches(read_graph(path))
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"TensorRT cannot read this file: {printable(str(found[0]))}{more}" if found else ""
 
 
 def breaches(graph: OnnxGraph) -> list[Breach]:
