@@ -10,7 +10,7 @@
     │   ├── FolderUnavailableError         2  a folder of crops that is missing, or empty because a disk is not mounted
     │   ├── ClosedError                    2  an engine or gallery used after it was closed
     │   └── OutputError                    2  a result that cannot be written
-    ├── MissingDependencyError             3  a missing package, runtime, driver or GPU
+    ├── MissingDependencyError             3  a missing package, runtime, driver, GPU or network
     ├── GpuFaultError                      3  the GPU or its driver failed at work
     ├── ArtefactError                      4  a file that is damaged or does not fit
     │   ├── ModelFileError                 4  an ONNX file or engine
@@ -117,7 +117,7 @@ class OutputError(UsageError):
 
 
 class MissingDependencyError(RridEdgeError):
-    """This machine lacks something that a command needs: a package, a runtime, a driver or a GPU."""
+    """This machine lacks what a command needs: a package, a runtime, a driver, a GPU or the network."""
 
     exit_code = 3
 
