@@ -176,7 +176,7 @@ def _download(address: HubAddress) -> Path:
             )
         )
     except LocalEntryNotFoundError as error:
-        raise _unavailable(address, silence or error) from error
+        raise _unavailable(address, silence or error.__cause__ or error) from error
     except _NETWORK_ERRORS as error:
         raise _refusal(address, error) or _disk_error(error) or _unavailable(address, error) from error
 
@@ -220,6 +220,8 @@ def _refusal(address: HubAddress, error: Exception) -> RridEdgeError | None:
         return _no(address, f"the repository has no file {printable(address.file)}: look at its list of files")
     if isinstance(error, HFValidationError):
         return _no(address, f"no name of a repository; expected {FORM}")
+    if status == 404:
+        return _no(address, "the hub has no such repository, revision or file: check the address")
     if status == 403:
         return _no(address, f"the hub denies access: {access}")
     return None
@@ -229,7 +231,7 @@ def _no(address: HubAddress, reason: str) -> UsageError:
     return UsageError(f"{printable(str(address))}: {reason}")
 
 
-def _unavailable(address: HubAddress, error: Exception) -> MissingDependencyError:
+def _unavailable(address: HubAddress, error: BaseException) -> MissingDependencyError:
     if isinstance(error, OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
         reason = "HF_HUB_OFFLINE is set, and the file is not in the cache: fetch it once online"
     else:

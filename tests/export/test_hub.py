@@ -7,6 +7,7 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("huggingface_hub")
 
 from huggingface_hub import constants
 
+from rrid_edge.cli import export_source
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import UsageError
 from rrid_edge.model.onnx_header import read_spec
@@ -40,7 +42,7 @@ def hub(server, tmp_path, monkeypatch):
     """A hub with one repository of two commits, and an empty cache."""
     server.repositories.clear()
     server.asked.clear()
-    server.broken = None
+    server.broken, server.hides_commits = None, False
     files = {
         "net.onnx": NETWORK, "onnx/deep.onnx": NETWORK, "setup.py": b"raise SystemExit", "w.safetensors": b"weights",
         "ir/net.xml": b"<net/>", "ir/net.bin": b"weights", "alone.xml": b"<net/>",
@@ -109,6 +111,11 @@ def test_offline_without_the_file_is_one_line(hub, tmp_path, monkeypatch):
 def test_a_hub_that_does_not_answer_is_one_line(hub, tmp_path, monkeypatch):
     hub.broken = 503
     refused(_adopt(tmp_path, "hf://people/osnet.x1/net.onnx"), 3, "the hub does not answer", "not in the cache")
+    hub.broken = 404  # a server that is no hub
+    refused(_adopt(tmp_path, "hf://people/osnet.x1/net.onnx"), 2, "the hub has no such repository, revision or file")
+    hub.broken, hub.hides_commits = None, True
+    outcome = _adopt(tmp_path, "hf://people/osnet.x1/net.onnx")
+    refused(outcome, 3, "the hub does not answer (FileMetadataError", "not in the cache")
     point_to("http://127.0.0.1:9", tmp_path, monkeypatch)
     refused(_adopt(tmp_path, "hf://people/osnet.x1/net.onnx"), 3, "the hub does not answer", "refused")
 
@@ -150,6 +157,7 @@ def test_private_and_gated_repositories_need_a_token(hub, tmp_path, monkeypatch)
     for name in ("private", "gated"):
         with _fetched(f"hf://people/{name}/net.onnx") as file:
             assert file.path.read_bytes() == NETWORK
+    assert {token for _, path, token in hub.asked if "/cdn/" in path} == {None}  # the token is for the hub only
 
 
 def _with_outside(tmp_path, location):
@@ -267,19 +275,19 @@ class _Source:
     notes: tuple[str, ...] = ()
     origin: str = ""
 
-    def describe(self) -> str:
-        return "a network"
-
 
 def test_published_weights_of_the_hub_are_exported(hub, monkeypatch):
     seen = []
 
-    def stop(source, _output, _settings):
+    def stop(given, _form):
+        source = export_source.load_network(given)
         seen.append((source.path.read_bytes(), source.origin))
         raise UsageError("far enough")
 
-    monkeypatch.setattr("rrid_export.source.load_source", lambda path, **_choices: _Source(path))
-    monkeypatch.setattr("rrid_export.pipeline.export_network", stop)
+    reader = SimpleNamespace(load_source=lambda path, **_choices: _Source(path))  # the real one imports PyTorch
+    monkeypatch.setitem(sys.modules, "rrid_export.source", reader)
+    monkeypatch.setattr(export_source, "require", lambda *_what: None)
+    monkeypatch.setattr("rrid_edge.cli.export._export_checkpoint", stop)
     refused(rrid_edge("export", "hf://people/osnet.x1/w.safetensors"), 2, "far enough")
     origin = f"hf://people/osnet.x1@{SECOND}/w.safetensors"
     assert seen == [(b"weights", origin)]

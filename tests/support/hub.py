@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+_LARGE_BYTES = 1024
+
 
 @dataclass
 class Repository:
@@ -37,23 +39,30 @@ class StandInHub:
         repositories: the repositories by ``owner/name``.
         asked: method, path and token of each request, in order.
         broken: HTTP status of all answers; None to answer well.
+        hides_commits: whether answers lack the commit, as those of other servers do.
         endpoint: its address.
+        large: contents by sha256 that lie on another host, to which the hub sends readers.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     broken: int | None = None
+    hides_commits: bool = False
     endpoint: str = ""
+    large: dict[str, bytes] = field(default_factory=dict)
 
     def names(self) -> set[str]:
         """Names of the files that were sent."""
-        return {path.rpartition("/")[2] for method, path, _ in self.asked if method == "GET" and "/resolve/" in path}
+        sent = [path for method, path, _ in self.asked if method == "GET" and ("/resolve/" in path or "/cdn/" in path)]
+        return {path.rpartition("/")[2] for path in sent}
 
     def answer(self, path: str, token: str | None) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and content for one path, as the hub gives them."""
         if self.broken is not None:
             return self.broken, {}, b""
         owner, name, *rest = unquote(path).lstrip("/").split("/")
+        if owner == "cdn":
+            return 200, {"ETag": f'"{name}"'}, self.large[name]
         if rest[:1] != ["resolve"]:
             return 404, {}, b"Not Found"
         found = self.repositories.get(f"{owner}/{name}")
@@ -70,7 +79,13 @@ class StandInHub:
         if content is None:
             return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b"Entry not found"
         digest = hashlib.sha256(content).hexdigest()
-        return 200, {"X-Repo-Commit": commit, "ETag": f'"{digest}"'}, content
+        headers = {} if self.hides_commits else {"X-Repo-Commit": commit}
+        if len(content) < _LARGE_BYTES:
+            return 200, headers | {"ETag": f'"{digest}"'}, content
+        self.large[digest] = content
+        headers |= {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content)), "ETag": '"pointer"'}
+        place = f"{self.endpoint.replace('127.0.0.1', 'localhost')}/cdn/{digest}/{file.rpartition('/')[2]}"
+        return 302, headers | {"Location": place}, b""
 
 
 class _Handler(BaseHTTPRequestHandler):
