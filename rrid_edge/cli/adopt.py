@@ -140,10 +140,13 @@ def _report(result: AdoptResult, card: str | None, *, as_json: bool, drawn: bool
         say(f"left out {line}")
     for line in result.parity.undecided:
         say(f"{printable(result.model)}: parity is not decided: {line}")
+    for line in result.remarks:
+        say(f"{printable(result.model)}: {line}")
     if as_json:
         facts = {"model": str(result.model), "goldens": str(result.goldens), "fingerprint": spec.fingerprint}
         facts |= {"origin": spec.origin} | ({"card": card} if card else {})
-        print_json({**facts, "parity": result.parity.to_dict(), "sample": result.sample.to_dict()})
+        parity, sample = result.parity.to_dict(), result.sample.to_dict()
+        print_json({**facts, "remarks": list(result.remarks), "parity": parity, "sample": sample})
         return
     agreement = result.parity.agreement
     views = "two views" if spec.flip else "one view"

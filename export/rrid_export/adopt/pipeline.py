@@ -13,6 +13,7 @@ from rrid_edge import __version__
 from rrid_edge.errors import UsageError, item_at_work, printable
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.model.names import Kind, adopted_path, chart_path, goldens_path, kind_of, parity_report_path, stem_of
+from rrid_edge.model.operator_rules import operator_remark
 from rrid_edge.model.spec import ADOPTED, ModelSpec
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport
@@ -64,6 +65,7 @@ class AdoptResult:
         parity: the parity report as data.
         sample: what the labels of the images allow to measure.
         left_out: one line per crop that cannot be read.
+        remarks: what the file cannot be used for, as lines for people.
     """
 
     model: Path
@@ -73,6 +75,7 @@ class AdoptResult:
     parity: ParityReport
     sample: PeopleSample
     left_out: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings) -> AdoptResult:
@@ -150,4 +153,6 @@ def _written(
     report = parity_report_path(model)
     write_json(report, parity.to_dict() | {"sample": crops.sample.to_dict()})
     write_parity_chart(chart_path(report), parity, goldens.descriptors, found)
-    return AdoptResult(model, spec, goldens_path(model), report, parity, crops.sample, crops.left_out)
+    remark = operator_remark(model) if kind_of(model) is Kind.ONNX else ""
+    remarks = (f"{remark}; other runtimes do",) if remark else ()
+    return AdoptResult(model, spec, goldens_path(model), report, parity, crops.sample, crops.left_out, remarks)
