@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import onnx
 import pytest
@@ -26,7 +26,6 @@ from rrid_export.adopt.pipeline import AdoptSettings, adopt_network
 from rrid_export.card.licences import licence_lines
 from rrid_export.card.markdown import code, quoted
 from rrid_export.card.writing import write_card
-from rrid_export.pipeline import ExportResult
 from support.commands import refused, rrid_edge
 from support.foreign import ForeignFile
 from support.onnx_models import save_tiny_model
@@ -214,17 +213,24 @@ def test_options_and_folders_that_do_not_fit(tmp_path):
 
 
 def test_export_writes_a_card(tmp_path, monkeypatch):
-    parity: Any = SimpleNamespace(agreement=SimpleNamespace(images=16, min_cosine=1.0), undecided=(), to_dict=dict)
+    # The real modules import PyTorch.
+    parity = SimpleNamespace(agreement=SimpleNamespace(images=16, min_cosine=1.0), undecided=(), to_dict=dict)
 
     def export(_source, output, _settings):
         model = save_tiny_model(output / "rrid.onnx")
         goldens = output / "rrid.goldens.npz"
         goldens.write_bytes(b"")
         sample = PeopleSample.of(Labels.of([-1], [-1]))
-        return (ExportResult(model, goldens, output / "parity.json", parity, sample),)
+        return (SimpleNamespace(model=model, goldens=goldens, report="r", parity=parity, sample=sample, left_out=()),)
 
     network = SimpleNamespace(describe=lambda: "a network", spec=lambda flip: SimpleNamespace(fingerprint="0" * 64))
-    monkeypatch.setattr("rrid_export.pipeline.export_network", export)
+
+    def settings(flip, crops, fp16, _count, form):
+        return SimpleNamespace(flip=flip, crops=crops, fp16=fp16, form=form)
+
+    pipeline = SimpleNamespace(export_network=export, ExportSettings=settings)
+    monkeypatch.setitem(sys.modules, "rrid_export.pipeline", pipeline)
+    monkeypatch.setitem(sys.modules, "rrid_export.onnx", SimpleNamespace(describe=str))
     monkeypatch.setattr("rrid_edge.cli.export.load_network", lambda _given: network)
     (tmp_path / "best.pth").write_bytes(b"")
     (tmp_path / "out").mkdir()
