@@ -9,8 +9,12 @@ import numpy as np
 import openvino
 import pytest
 
+from rrid_edge.bench.one_view import fastest_of_onnx
+from rrid_edge.bench.variants import find_variants
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.openvino.parts import backbone_and_head
+from rrid_edge.errors import UsageError
+from rrid_edge.model.choice import choose_model
 from rrid_edge.model.preprocessing import Preprocessing
 from rrid_edge.model.reading import read_any_spec
 from rrid_export.adopt.facts import Choices
@@ -156,3 +160,15 @@ def test_other_runtimes_and_exports_refuse_an_ir(adopted):
     refused(rrid_edge("parity", adopted, "--runtime", "onnxruntime"), 2, "an OpenVINO IR runs on OpenVINO only")
     refused(rrid_edge("export", adopted), 2, "this is an OpenVINO IR")
     refused(rrid_edge("adopt", adopted, *FACTS), 2, "this is a model of rrid-edge already")
+
+
+def test_the_benchmark_measures_it_on_openvino_and_counts_no_operations(adopted):
+    found, passed_over = find_variants([adopted], read_any_spec(adopted).fingerprint, threads=1, max_batch=2)
+    assert {variant.runtime for variant in found} == {"openvino"}
+    assert not [line for line in passed_over if "onnxruntime" in line]
+    with pytest.raises(UsageError, match="a view can be taken out of ONNX files only"):
+        fastest_of_onnx([None] * len(found), found)
+
+
+def test_the_only_network_of_a_folder_is_found(adopted):
+    assert choose_model(None, folder=adopted.parent)[0] == adopted

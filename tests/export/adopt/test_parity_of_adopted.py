@@ -10,6 +10,9 @@ import pytest
 from onnx import numpy_helper
 
 from rrid_edge.engines.onnxruntime.cpu import MemorySession, OnnxRuntimeEngine
+from rrid_edge.errors import ModelFileError
+from rrid_edge.model.one_view import write_one_view
+from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.diagnosis import diagnose
 from rrid_edge.parity.goldens import load_goldens, save_goldens
 from rrid_export.adopt.facts import Choices
@@ -94,6 +97,19 @@ def test_a_failed_check_names_the_cause_and_what_was_not_tried(adopted, tmp_path
     outcome = rrid_edge("parity", path, "--reference", reference, "--runtime", "onnxruntime", "--output", report)
     refused(outcome, 1, "imagenet-normalisation: ImageNet's mean and standard deviation instead of the network's own")
     assert "the order of blocks (an adopted network has one)" in outcome.err
+
+
+def test_the_benchmark_takes_its_mirrored_view_out(adopted, tmp_path):
+    name, path = adopted
+    if not FAMILIES[name].flip:
+        with pytest.raises(ModelFileError, match="it has one view already"):
+            write_one_view(path, tmp_path / "one.onnx")
+        return
+    spec = write_one_view(path, tmp_path / "one.onnx")
+    assert (spec.flip, spec.family, spec.fingerprint != read_spec(path).fingerprint) == (False, "adopted", True)
+    images = _images()
+    with OnnxRuntimeEngine(tmp_path / "one.onnx") as engine:
+        assert np.abs(engine.run(images) - _wrong(name, "missing-mirror", images)).max() < 1e-5
 
 
 def test_scales_of_layers_are_checked(adopted):
