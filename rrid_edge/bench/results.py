@@ -7,6 +7,7 @@ from typing import Any
 
 from rrid_edge.bench.ceilings import Ceilings
 from rrid_edge.machine.foreign_cpu import FOREIGN_LIMIT, disturbed
+from rrid_edge.model.spec import RRID
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ class BenchReport:
             they could not be counted.
         foreign_cpu: share of foreign CPU over the whole run; None if it is not known.
         auto: the runtime that ``auto`` takes for the model from now on, and why.
+        family: family of the network: ``rrid`` or ``adopted``.
     """
 
     machine: dict[str, str]
@@ -194,6 +196,7 @@ class BenchReport:
     operations_per_image: int | None
     foreign_cpu: float | None
     auto: str = ""
+    family: str = RRID
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-serialisable values. ``disturbed`` is true in rows above the limit of foreign CPU."""

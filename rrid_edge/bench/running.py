@@ -135,6 +135,7 @@ def run_bench(
         date=time.strftime("%Y-%m-%d"),
         model=str(model),
         fingerprint=spec.fingerprint,
+        family=spec.family,
         reference=reference.name,
         sample=reference.sample.describe(),
         repetitions=effort.repetitions,

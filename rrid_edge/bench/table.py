@@ -8,6 +8,7 @@ from typing import Final
 from rrid_edge.bench.results import BenchReport, EngineRow, SearchRow
 from rrid_edge.errors import printable
 from rrid_edge.machine.foreign_cpu import FOREIGN_LIMIT, disturbed, in_words
+from rrid_edge.model.spec import ADOPTED, RRID
 
 _MARK: Final = "!"
 """Behind a share of foreign CPU that is too large."""
@@ -53,18 +54,28 @@ def _engine_lines(report: BenchReport) -> list[str]:
         "of limit: of the fastest layer in this arithmetic. of memory: weights read, one image per call.",
         "cold: first process; cached: later process, compiled model in the cache; warm: again in one process.",
         *(f"{printable(row.name)} has no shares: {row.no_share}" for row in report.engines if row.no_share),
-        *(line for row in report.engines for line in _view_lines(row)),
+        *(line for row in report.engines for line in _view_lines(row, report.family)),
         "",
     ]
 
 
-def _view_lines(row: EngineRow) -> list[str]:
+_ONE_VIEW: Final = {
+    RRID: (
+        "rrid-edge export CHECKPOINT --no-flip --output FOLDER, then rrid-edge evaluate FOLDER/rrid.onnx --dataset DATA"
+    ),
+    ADOPTED: (
+        "rrid-edge adopt FILE --no-flip --folder FOLDER, then rrid-edge evaluate FOLDER/NAME.onnx --dataset DATA"
+    ),
+}
+"""Commands that measure the accuracy of one view, by the network's family."""
+
+
+def _view_lines(row: EngineRow, family: str) -> list[str]:
     if row.of_two_views is None:
         return []
     return [
         f"{printable(row.name)}: {row.of_two_views:.2f}x the images/s of two views, in turns at batch "
-        f"{max(row.images_per_s)}. Accuracy on your data: "
-        "rrid-edge export CHECKPOINT --no-flip --output FOLDER, then rrid-edge evaluate FOLDER/rrid.onnx --dataset DATA"
+        f"{max(row.images_per_s)}. Accuracy on your data: {_ONE_VIEW[family]}"
     ]
 
 

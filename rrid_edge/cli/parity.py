@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--images demo/gallery",
     help="Check that an engine agrees with its reference. It exits with code 1 if it does not, and with 0 and a "
     "warning if the crops are too few to decide. The reference is a checkpoint (runs in PyTorch), another model file, "
-    "or goldens that export saved (no PyTorch needed).",
+    "or goldens that export or adopt saved (no PyTorch needed).",
 )
 def parity(
     model: Annotated[

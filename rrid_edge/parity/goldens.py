@@ -1,4 +1,4 @@
-"""Goldens: images and PyTorch's descriptors of them, to check parity on machines without PyTorch."""
+"""Goldens: images and the source network's descriptors of them, to check parity on machines without PyTorch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CODE_POINTS: Final = 0x110000
 
 @dataclass(frozen=True)
 class Goldens:
-    """Images, and the descriptors that PyTorch computed from them at export.
+    """Images, and the descriptors that the source network gave for them when it was exported or adopted.
 
     Attributes:
         images: uint8 (N, height, width, 3).

@@ -152,3 +152,11 @@ def test_a_machine_without_proc_says_so():
     text = table(bare)
     assert "foreign CPU: not measured (too short, or no /proc/stat on this system), over the whole run" in text
     assert "marks" not in text
+
+
+@pytest.mark.parametrize(("family", "command"), [("rrid", "export CHECKPOINT"), ("adopted", "adopt FILE")])
+def test_the_row_of_one_view_names_the_command_of_its_family(family, command):
+    row = replace(ROW, of_two_views=1.9)
+    text = table(replace(report(row), family=family))
+    (line,) = [line for line in text.splitlines() if "1.90x the images/s of two views" in line]
+    assert f"rrid-edge {command} --no-flip --" in line
