@@ -113,10 +113,7 @@ def run_bench(
         sibling_models(model), spec.fingerprint, threads=effort.threads, max_batch=max(effort.batches)
     )
     if not found:
-        raise MissingDependencyError(
-            f"no runtime could open the model ({'; '.join(passed_over)}); install one with: pip install "
-            "'rrid-edge[cpu]'"
-        )
+        raise _no_runtime(passed_over)
     variants = [*against, *found]
     progress.start(len(variants) * (2 + len(effort.batches)) + len(settings.files) + 3)
     limits = Limits(measure_ceilings(settings.ceilings), _work(model, found, passed_over))
@@ -161,6 +158,12 @@ def _auto(model: Path, rows: Sequence[EngineRow], variants: Sequence[Variant], t
     if len(ms) == len(_FLOAT32):
         choice = choice.decided_by(RuntimeSpeeds(ms["onnxruntime"], ms["openvino"]), model, threads)
     return choice.describe()
+
+
+def _no_runtime(passed_over: Sequence[str]) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"no runtime could open the model ({'; '.join(passed_over)}); install one with: pip install 'rrid-edge[cpu]'"
+    )
 
 
 def _work(model: Path, variants: Sequence[Variant], passed_over: list[str]) -> Work | None:
