@@ -82,21 +82,27 @@ def check_operators(path: Path) -> None:
         CheckFailedError: names the first rule that is broken, its node and the versions.
         ModelFileError: the file is not ONNX, or damaged.
     """
-    if remark := operator_remark(path):
+    if found := _first_breach(path):
         raise CheckFailedError(
-            f"{printable(path)}: {remark}; nothing was written; try other versions of torch and onnx"
+            f"{printable(path)}: TensorRT cannot read this file: {found}; nothing was written; try other versions of "
+            "torch and onnx"
         )
 
 
 def operator_remark(path: Path) -> str:
-    """The first rule that an ONNX file breaks, as one line for people; empty if TensorRT reads the file.
+    """The first rule that an ONNX file breaks, as one line for people; empty if it breaks none.
 
     Raises:
         ModelFileError: the file is not ONNX, or damaged.
     """
+    found = _first_breach(path)
+    return f"not every version of TensorRT reads this file: {found}" if found else ""
+
+
+def _first_breach(path: Path) -> str:
     found = breaches(read_graph(path))
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"TensorRT cannot read this file: {printable(str(found[0]))}{more}" if found else ""
+    return f"{printable(str(found[0]))}{more}" if found else ""
 
 
 def breaches(graph: OnnxGraph) -> list[Breach]:

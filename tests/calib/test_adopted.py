@@ -179,7 +179,7 @@ def test_what_stays_in_float32_is_said(tmp_path, crops):
     )
     assert outcome.code == 0, outcome.err
     assert "1 layers that int8 cannot store stay in float32: 'network/square' (MatMul: its weights" in outcome.out
-    assert "net.int8.onnx: TensorRT cannot read this file: node 'network/kept' is a ThresholdedRelu" in outcome.err
+    assert "net.int8.onnx: not every version of TensorRT reads this file: node 'network/kept'" in outcome.err
     listing = json.loads(source.with_name("net.calibration.json").read_text())
     assert [node["name"] for node in listing["unquantised"]] == ["network/square"]
     assert made_up(onnx.load(source))

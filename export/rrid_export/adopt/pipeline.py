@@ -154,5 +154,5 @@ def _written(
     write_json(report, parity.to_dict() | {"sample": crops.sample.to_dict()})
     write_parity_chart(chart_path(report), parity, goldens.descriptors, found)
     remark = operator_remark(model) if kind_of(model) is Kind.ONNX else ""
-    remarks = (f"{remark}; other runtimes do",) if remark else ()
+    remarks = (remark,) if remark else ()
     return AdoptResult(model, spec, goldens_path(model), report, parity, crops.sample, crops.left_out, remarks)

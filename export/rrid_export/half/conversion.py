@@ -44,15 +44,15 @@ def converted(model: Any, kept: Collection[str]) -> Any:  # noqa: ANN401 - proto
     own_weights(graph, kept)
     check_weights(graph, kept)
     casts = _cast_between(graph, kept, float_tensors(model))
-    # The converter would cast every output and declared tensor to float16 and back, inside the islands too.
+    # The converter would cast every border and declared tensor to float16 and back, inside the islands too.
     del graph.value_info[:]
-    kinds = [value.type.tensor_type.elem_type for value in graph.output]
-    for value in graph.output:
+    kinds = [value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)]
+    for value in (*graph.input, *graph.output):
         value.type.tensor_type.elem_type = TensorProto.UNDEFINED
     result = convert_float_to_float16(
         model, disable_shape_infer=True, op_block_list=[], node_block_list=[*kept, *casts]
     )
-    for value, kind in zip(result.graph.output, kinds, strict=True):
+    for value, kind in zip((*result.graph.input, *result.graph.output), kinds, strict=True):
         value.type.tensor_type.elem_type = kind
     return with_types(result)
 

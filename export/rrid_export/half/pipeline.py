@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rrid_edge.engines.onnxruntime.cpu import MemorySession, OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, item_at_work, printable
 from rrid_edge.files import atomic_output, write_json
-from rrid_edge.model.names import adopted_path, chart_path, goldens_path, parity_report_path, stem_of
+from rrid_edge.model.names import chart_path, goldens_path, onnx_beside, parity_report_path
 from rrid_edge.model.spec import ADOPTED, ModelSpec
 from rrid_edge.model.weights import contract_file, read_checked_spec
 from rrid_edge.parity.chart import write_parity_chart
@@ -67,7 +67,7 @@ def write_half(source: Path, folder: Path | None = None) -> HalfResult:
     """
     spec = _adopted_spec(source)
     reference = Reference.of_goldens(goldens_path(source), spec)
-    target = adopted_path(folder or source.parent, stem_of(source), "fp16")
+    target = onnx_beside((folder or source.parent) / source.name, "fp16")
     half_spec, goldens = spec.with_precision("fp16"), reference.goldens
     with item_at_work(target), atomic_output(target) as partial:
         model = with_types(_loaded(source))
@@ -75,7 +75,7 @@ def write_half(source: Path, folder: Path | None = None) -> HalfResult:
         products = _kept_products(model.graph, kept)
         model = converted(model, kept)
         partial.write_bytes(contract_file(model.SerializeToString(), half_spec))
-        onnx.checker.check_model(str(partial), full_check=True)
+        _check(partial)
         report, found = _prove(partial, reference, MemorySession(emulated(model).SerializeToString()))
     if goldens_path(target) != goldens_path(source):
         save_goldens(goldens_path(target), goldens)
@@ -106,6 +106,21 @@ def _loaded(source: Path) -> Any:  # noqa: ANN401 - a protobuf message
         ) from error
     sort_nodes(model.graph)
     return model
+
+
+def _check(path: Path) -> None:
+    """Refuse a file that does not follow ONNX, which a rare operator may cause.
+
+    Raises:
+        CheckFailedError: says what is wrong.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:  # the checker's own classes
+        reason = " ".join(str(error).split())[:200]
+        raise CheckFailedError(
+            f"this network cannot be converted to float16 ({reason}); nothing was written; use the float32 file"
+        ) from error
 
 
 def _kept_products(graph: Any, kept: Collection[str]) -> tuple[str, ...]:  # noqa: ANN401 - a protobuf message

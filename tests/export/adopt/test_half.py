@@ -81,6 +81,18 @@ def test_the_float16_file_of_an_adopted_network(file, tmp_path):
     assert rrid_edge("parity", half).code == 0
 
 
+def test_a_file_of_planes_keeps_its_input(tmp_path):
+    source = _adopted(ForeignFile(), tmp_path)
+    rrid_edge("export", source, "--input", "nchw-float")
+    planes = source.with_name("net.nchw.onnx")
+    half = write_half(planes).model
+    assert half.name == "net.nchw.fp16.onnx"
+    assert read_spec(half) == read_spec(planes).with_precision("fp16")
+    goldens = load_goldens(source.with_name("net.goldens.npz"))
+    with open_engine(half, "onnxruntime") as engine:
+        assert np.sum(engine.run(goldens.images) * goldens.descriptors, axis=1).min() > 0.9999
+
+
 def test_squares_of_large_features_stay_in_float32(tmp_path):
     """Before its head, this network divides by the root of a sum of squares, which exceeds float16."""
     file = Scaled(opset=12, factors=(("stem", 60.0), ("stem_bias", 60.0)))
@@ -228,6 +240,17 @@ def test_weights_that_both_types_read_are_stored_twice():
     found = {tensor.data_type: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
     assert sorted(found) == [TensorProto.FLOAT, TensorProto.FLOAT16]
     assert (found[TensorProto.FLOAT] == weights).all()
+
+
+def test_a_conversion_to_a_file_that_is_not_valid_is_refused(tmp_path, monkeypatch):
+    def wrong(model, kept):
+        made = converted(model, kept)
+        made.graph.node[0].op_type = "Unheard"
+        return made
+
+    source = _adopted(ForeignFile(), tmp_path)
+    monkeypatch.setattr("rrid_export.half.pipeline.converted", wrong)
+    _refused_and_not_written(source, "this network cannot be converted to float16 (")
 
 
 def test_a_failing_conversion_keeps_the_file_that_is_there(tmp_path, monkeypatch):

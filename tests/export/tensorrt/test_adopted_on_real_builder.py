@@ -91,6 +91,6 @@ def test_an_operator_that_tensorrt_may_not_read_is_a_remark(tmp_path):
     source = Blocks(extra).write(tmp_path / "net.onnx")
     outcome = rrid_edge("adopt", source, "-o", tmp_path / "out", "--preset", "torchreid")
     assert outcome.code == 0, outcome.err
-    assert "net.onnx: TensorRT cannot read this file: node 'network/row' is a ThresholdedRelu" in outcome.err
+    assert "net.onnx: not every version of TensorRT reads this file: node 'network/row'" in outcome.err
     with pytest.raises(UsageError, match="precision"):
         write_half(write_half(tmp_path / "out" / "net.onnx").model)
