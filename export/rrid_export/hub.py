@@ -199,6 +199,10 @@ def _ask(address: HubAddress) -> Exception | None:
             raise refusal from error
         silence: Exception = error
         return silence
+    except ValueError as error:  # of the HTTP library
+        raise _no(
+            address, f"HF_ENDPOINT or HF_TOKEN cannot be used ({unforeseen(error)}): correct or unset it"
+        ) from error
     if facts.size is not None and facts.size > MOST_BYTES:
         raise ModelFileError(f"{address}: {facts.size:,} bytes, expected {MOST_BYTES:,} at most; name another file")
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from rrid_edge.cli.common import require, say
+from rrid_edge.errors import UsageError, unforeseen
 
 
 def network_file(
@@ -33,7 +34,13 @@ def network_file(
     if not text.startswith(SCHEME):
         return Path(text), None
     address = HubAddress.parse(text, endings)
-    require("rrid_export.hub", "hub", "fetching from the Hugging Face hub")
+    try:
+        require("rrid_export.hub", "hub", "fetching from the Hugging Face hub")
+    except ValueError as error:  # the library reads its variables when it is imported
+        raise UsageError(
+            f"HF_ENDPOINT cannot be used ({unforeseen(error)}): expected an address that begins with https://; correct "
+            "or unset it"
+        ) from error
     from rrid_export.hub import fetched
 
     file = context.with_resource(fetched(address, sidecar=sidecar))

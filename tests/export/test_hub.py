@@ -254,6 +254,17 @@ def test_the_variables_of_the_hub_are_obeyed(hub, tmp_path, monkeypatch):
     assert {token for _, path, token in hub.asked if "/resolve/" in path} == {"mine"}
 
 
+def test_variables_that_cannot_be_used_are_named(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "\xe4")
+    refused(_adopt(tmp_path, "hf://people/osnet.x1/net.onnx"), 2, "HF_ENDPOINT or HF_TOKEN cannot be used")
+
+    def fail(*_what):
+        raise ValueError("Port out of range")
+
+    monkeypatch.setattr("rrid_edge.cli.hub_files.require", fail)
+    refused(_adopt(tmp_path, "hf://people/osnet.x1/net.onnx"), 2, "HF_ENDPOINT cannot be used (ValueError: Port out of")
+
+
 def test_an_address_is_written_as_it_is_read():
     address = HubAddress.parse("hf://people/osnet.x1@refs/pr/3/a/net.onnx", (".onnx",))
     assert (address.repository, address.revision, address.file) == ("people/osnet.x1", "refs/pr/3", "a/net.onnx")
