@@ -46,17 +46,19 @@ class Rival:
         loss: how much lower its mean average precision is, as the mean over people, in [-1, 1].
         separation_loss: how much lower its separation of pairs is.
         chance: p value of the paired randomisation test over people, corrected for all rivals of all facts.
+        steady: whether its mAP is lower without the colour casts of the cameras too; True where that was not tried.
     """
 
     value: str
     loss: float
     separation_loss: float
     chance: float
+    steady: bool = True
 
     @property
     def settled(self) -> bool:
-        """Whether it is told from the best variant: mAP is beyond the noise, and the separation does not disagree."""
-        return self.chance < LEVEL and self.separation_loss >= 0
+        """Whether it is told from the best variant: beyond the noise, and no other measure disagrees."""
+        return self.chance < LEVEL and self.separation_loss >= 0 and self.steady
 
     def describe(self) -> str:
         """The value, and what it loses."""
@@ -86,8 +88,14 @@ class Finding:
         """One line, with the nearest rival, or with all that are not told apart."""
         if self.settled:
             return f"settled: {self.fact} {self.value}, not {self.rivals[0].describe()}"
-        near = ", ".join(rival.describe() for rival in self.rivals if not rival.settled)
-        return f"not settled: {self.fact} {self.value}, or {near}: within the noise of {people} people"
+        unsettled = [rival for rival in self.rivals if not rival.settled]
+        near = ", ".join(rival.describe() for rival in unsettled)
+        noise = f"within the noise of {people} people"
+        if any(rival.chance < LEVEL for rival in unsettled):
+            noise = "the measures disagree"
+        if any(not rival.steady for rival in unsettled):
+            noise += f"; without the colour casts of the cameras, {unsettled[0].value} is better"
+        return f"not settled: {self.fact} {self.value}, or {near}: {noise}"
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,7 @@ class Suggester:
         size, *others = self._space.sizes
         count = len(list(self._space.at(size))) * (2 if others else 1) + len(others)
         views = 2 if self._space.flips == (True,) else 1
+        count += 2 * (len(self._space.colors) - 1)
         return len(self._bench.crops.images) * (count * views + 2 * (len(self._space.flips) - 1))
 
     def plan(self) -> str:
@@ -205,18 +214,28 @@ class Suggester:
             trials += self._tried([Variant(best.color, best.scaling, best.size, True)], progress)
         return Suggestions(
             tuple(_ordered(trials)),
-            findings_of(base, trials),
+            findings_of(base, trials, steady=self._is_steady(base, trials, progress)),
             self._bench.crops.sample,
             time.perf_counter() - start,
             tuple(self._bench.remarks),
         )
+
+    def _is_steady(self, base: Trial, trials: list[Trial], progress: Progress) -> bool:
+        """Whether the best order of channels stays the best on crops without the colour casts of their cameras.
+
+        Casts can favour the wrong order: a network takes those of its training cameras well, and no others.
+        """
+        rivals = [other for best, other in _compared(base, trials, _COLOR) if best is base]
+        pair = [self._bench.try_variant(one.variant, progress, balanced=True) for one in (base, *rivals)[:2] if rivals]
+        first, *others = pair or [None]
+        return all(first is None or other is None or first.mean_ap >= other.mean_ap for other in others)
 
     def _tried(self, variants: Iterable[Variant], progress: Progress) -> list[Trial]:
         found = (self._bench.try_variant(variant, progress) for variant in variants)
         return [trial for trial in found if trial is not None]
 
 
-def findings_of(base: Trial, trials: list[Trial]) -> tuple[Finding, ...]:
+def findings_of(base: Trial, trials: list[Trial], *, steady: bool = True) -> tuple[Finding, ...]:
     """What the crops say about each fact that was varied.
 
     For each other value of a fact, the best variant with it is compared with the best one, person by person.
@@ -224,6 +243,7 @@ def findings_of(base: Trial, trials: list[Trial]) -> tuple[Finding, ...]:
     Args:
         base: the best variant, without a mirror if that was varied.
         trials: all variants that were tried.
+        steady: whether the best order of channels stays the best without the colour casts of the cameras.
     """
     compared = [(fact, best, rival) for fact in _FACTS for best, rival in _compared(base, trials, fact)]
     losses = [best.person_ap - rival.person_ap for _, best, rival in compared]
@@ -233,7 +253,8 @@ def findings_of(base: Trial, trials: list[Trial]) -> tuple[Finding, ...]:
     for (fact, best, rival), loss, chance in zip(compared, losses, chances, strict=True):
         values[fact] = fact.value(best.variant)
         gap = best.separation - rival.separation
-        found = Rival(fact.value(rival.variant), float(loss.mean()), gap, chance)
+        is_steady = steady or fact is not _COLOR
+        found = Rival(fact.value(rival.variant), float(loss.mean()), gap, chance, is_steady)
         rivals.setdefault(fact, []).append(found)
     return tuple(
         Finding(fact.name, values[fact], tuple(sorted(found, key=lambda rival: rival.loss)))
@@ -250,8 +271,9 @@ class _Fact:
     shared: Callable[[Variant], Hashable]
 
 
+_COLOR: Final = _Fact("color", lambda item: item.color, lambda item: (item.size, item.flip))
 _FACTS: Final = (
-    _Fact("color", lambda item: item.color, lambda item: (item.size, item.flip)),
+    _COLOR,
     _Fact("scale", lambda item: f"{item.scaling.scale:g}", lambda item: (item.size, item.flip)),
     _Fact("mean and std", lambda item: item.scaling.name, lambda item: (item.size, item.flip, item.scaling.scale)),
     _Fact("size", lambda item: f"{item.size[0]}x{item.size[1]}", lambda item: item.flip),

@@ -87,12 +87,13 @@ class Bench:
         self.space = self._runnable(space)
         self._images = {space.sizes[0]: self.crops.images}
 
-    def try_variant(self, variant: Variant, progress: Progress) -> Trial | None:
+    def try_variant(self, variant: Variant, progress: Progress, *, balanced: bool = False) -> Trial | None:
         """Measure a variant.
 
         Args:
             variant: the variant.
             progress: advances by one per image.
+            balanced: take the colour casts of the cameras off the crops first.
 
         Returns:
             The trial; None, and a remark, if its descriptors are not finite.
@@ -103,6 +104,7 @@ class Bench:
         facts, labels = variant.facts(self._network, self._choices), self.crops.labels
         rows, step = [], self._original.batch * max(1, _AT_A_TIME // self._original.batch)
         images = self._images_at(variant.size)
+        images = without_casts(images, labels.cameras) if balanced else images
         for start in range(0, len(images), step):
             part = images[start : start + step]
             rows.append(self._features(part, facts))
@@ -161,6 +163,22 @@ class Bench:
                 self.seconds_per_image = (time.perf_counter() - start) / len(image)
             sizes.append(size)
         return replace(space, sizes=tuple(sizes))
+
+
+def without_casts(images: NDArray[np.uint8], cameras: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Crops whose channels have the same mean in each camera (grey-world balance: Buchsbaum, 1980).
+
+    Args:
+        images: uint8 (N, height, width, 3).
+        cameras: int64 (N,).
+    """
+    wanted = images.mean(axis=(0, 1, 2))
+    balanced = np.empty_like(images)
+    for camera in np.unique(cameras):
+        own = cameras == camera
+        gains = wanted / np.maximum(images[own].mean(axis=(0, 1, 2)), 1)
+        balanced[own] = np.clip(np.rint(images[own] * gains), 0, 255).astype(np.uint8)
+    return balanced
 
 
 def _check_labels(folder: Path, crops: Crops) -> None:
