@@ -62,7 +62,7 @@ class Rival:
 
     def describe(self) -> str:
         """The value, and what it loses."""
-        return f"{self.value} (mAP {-100 * self.loss:+.1f} points, d' {-self.separation_loss:+.2f})"
+        return f"{self.value} (mAP {0 - 100 * self.loss:+.1f} points, d' {0 - self.separation_loss:+.2f})"
 
 
 @dataclass(frozen=True)
