@@ -19,6 +19,7 @@ from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, range
 from rrid_calib.rounding import empty_moments, rounded_weights
 from rrid_calib.settings import CalibrationSettings
 from rrid_edge.parity.agreement import Agreement, compare
+from rrid_edge.parity.verdict import TOLERANCES
 
 LARGEST_SHARE = 0.3
 """Largest size of the int8 weights, as a share of the float32 weights. It limits the layers that stay in float32."""
@@ -28,6 +29,8 @@ MEAN_TARGET = 0.99995
 """Lowest mean cosine of the measured crops."""
 _METHODS_KEPT = 2
 """Number of methods, those with the highest mean cosine, that the next form tries again."""
+_SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+"""Shares of the layers that are float32 where :data:`LARGEST_SHARE` is too little for parity."""
 _LAYER_CROPS = 16
 """Number of measured crops on which the error of each single layer is measured."""
 
@@ -124,7 +127,9 @@ def choose_form(trial: Trial, pixels: NDArray[np.uint8], settings: CalibrationSe
             float_layers = tuple(costliest_first[: settings.float_layers])
         else:
             candidates = _layers_that_fit(costliest_first, weight_sizes(trial.model))
-            float_layers = _fewest_float_layers(trial, form, candidates, settings, say)
+            float_layers, found = _fewest_float_layers(trial, form, candidates, settings, say)
+            if not _passes(found or best):
+                float_layers = _enough_float_layers(trial, form, costliest_first, say) or float_layers
     faster = forms[: [other.name for other in forms].index(form.name) + 1]
     cpu_forms = [replace(other, ranges=form.ranges, signed=False) for other in faster]
     cpu_form, results = _cpu_form(trial, cpu_forms, best.method, settings, say)
@@ -251,15 +256,37 @@ def _layers_that_fit(order: Sequence[str], sizes: Mapping[str, int]) -> list[str
 
 def _fewest_float_layers(
     trial: Trial, form: Form, candidates: Sequence[str], settings: CalibrationSettings, say: Say
-) -> tuple[str, ...]:
-    """The fewest first candidates that reach the targets in float32, else those with the highest mean cosine."""
-    best, chosen = -1.0, tuple[str, ...]()
+) -> tuple[tuple[str, ...], Agreement | None]:
+    """The fewest first candidates that reach the targets in float32, else those with the highest mean cosine.
+
+    Returns:
+        Their names, and the accuracy; none without candidates.
+    """
+    best: Agreement | None = None
+    chosen: tuple[str, ...] = ()
     for count in range(1, len(candidates) + 1):
         names = tuple(candidates[:count])
         found = trial.agreement(form, names)
         say(f"{count} layers in float32: {_in_words(found)}")
         if _reaches_targets(found, settings):
+            return names, found
+        if best is None or found.mean_cosine > best.mean_cosine:
+            best, chosen = found, names
+    return chosen, best
+
+
+def _enough_float_layers(trial: Trial, form: Form, costliest_first: Sequence[str], say: Say) -> tuple[str, ...]:
+    """Float32 layers that bring a hard network within parity, whatever their size; empty if three quarters do not."""
+    for share in _SHARES:
+        names = tuple(costliest_first[: max(1, int(share * len(costliest_first)))])
+        found = trial.agreement(form, names)
+        say(f"{len(names)} layers in float32, of any size: {_in_words(found)}")
+        if _passes(found):
             return names
-        if found.mean_cosine > best:
-            best, chosen = found.mean_cosine, names
-    return chosen
+    return ()
+
+
+def _passes(found: Agreement | MethodResult) -> bool:
+    """Whether a file of this accuracy passes parity."""
+    limits = TOLERANCES["int8"]
+    return found.min_cosine >= limits.min_cosine and found.mean_cosine >= limits.mean_cosine

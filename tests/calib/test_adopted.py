@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from rrid_calib.calibrate import calibrate
 from rrid_calib.graph import Form
-from rrid_calib.layers import float_nodes, int8_layers, turn_gemms
+from rrid_calib.layers import float_nodes, int8_layers, read_graph, turn_gemms, weight_sizes
 from rrid_calib.ranges import Range
 from rrid_calib.rounding import SecondMoments
 from rrid_calib.settings import CalibrationSettings
@@ -183,3 +183,34 @@ def test_what_stays_in_float32_is_said(tmp_path, crops):
     listing = json.loads(source.with_name("net.calibration.json").read_text())
     assert [node["name"] for node in listing["unquantised"]] == ["network/square"]
     assert made_up(onnx.load(source))
+
+
+class Uneven(Blocks):
+    """A network whose largest layer reads channels of very different ranges, which one scale per tensor cannot hold."""
+
+    def __init__(self):
+        super().__init__()
+        del self._nodes[:], self._constants[:]
+        ranges = 10.0 ** np.arange(-2, 2, 0.5, dtype=np.float32)
+        stem = self.step("Relu", self.conv("pixels", 3, 8, 3, strides=[2, 2]))
+        self._scale(ranges[:, None, None, None], -2)
+        self._scale(ranges, -1)
+        large = self.step("Relu", self.conv(stem, 8, 64, 3))
+        self._scale(1 / ranges[None, :, None, None], -2)
+        last = self.conv(self.step("Relu", self.conv(large, 64, 4, 1)), 4, 16, 1)
+        self.step("Flatten", self.step("GlobalAveragePool", last), output="features")
+
+    def _scale(self, factors, place):
+        tensor = self._constants[place]
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * factors, tensor.name))
+
+
+def test_hard_networks_keep_more_layers_in_float32(tmp_path, crops):
+    """The layer that loses most holds nearly all weights: int8 without it is worth little, but agrees."""
+    source = _adopted(Uneven(), tmp_path, crops)
+    sizes = weight_sizes(read_graph(source))
+    result = calibrate(source, crops, QUICK)
+    assert max(sizes, key=lambda name: sizes[name]) in result.portable.floating
+    assert len(result.portable.floating) < len(sizes)
+    assert result.portable.size_share > 0.5
+    assert result.portable.parity.agreement.mean_cosine > 0.9997
