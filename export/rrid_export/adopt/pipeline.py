@@ -10,10 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge import __version__
-from rrid_edge.errors import UsageError, item_at_work, printable
+from rrid_edge.errors import RridEdgeError, UsageError, item_at_work, printable
 from rrid_edge.files import atomic_output, write_json
-from rrid_edge.model.names import Kind, adopted_path, chart_path, goldens_path, kind_of, parity_report_path, stem_of
+from rrid_edge.model.names import (
+    Kind,
+    adopted_path,
+    chart_path,
+    goldens_path,
+    ir_weights_path,
+    kind_of,
+    parity_report_path,
+    stem_of,
+)
 from rrid_edge.model.operator_rules import operator_remark
+from rrid_edge.model.reading import read_any_spec
 from rrid_edge.model.spec import ADOPTED, ModelSpec
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport
@@ -89,7 +99,8 @@ def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings
         settings: see :class:`AdoptSettings`.
 
     Raises:
-        UsageError: a fact is missing or contradicts the file, or the crops cannot be used.
+        UsageError: a fact is missing or contradicts the file, the crops cannot be used, or the adopted file would
+            replace the original or another file that is no adopted network.
         ModelFileError: the network cannot be adopted; the message names what is in the way.
         CheckFailedError: the adopted file differs from the original.
         OutputError: the folder cannot be written.
@@ -98,6 +109,7 @@ def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings
     facts = resolve(network, settings.choices)
     work = IrWork(network, facts) if kind_of(path) is Kind.IR else OnnxWork(network, facts)
     target = _target(output, settings.name or path.stem, work)
+    _refuse_to_replace(target, path)
     spec = _spec(target, network, facts, settings)
     crops = drawn_patterns(spec) if settings.crops is None else read_crops(settings.crops, spec, settings.golden_crops)
     original = work.original()
@@ -124,6 +136,25 @@ def _target(output: Path, name: str, work: OnnxWork | IrWork) -> Path:
             "for example osnet",
             parameter="name",
         ) from error
+
+
+def _refuse_to_replace(target: Path, original: Path) -> None:
+    """Refuse to write over anything but an adopted network."""
+    if not target.exists() and kind_of(target) is Kind.IR:
+        target = ir_weights_path(target)
+    if not target.exists():
+        return
+    if target.samefile(original):
+        what = "this is the original, which the adopted file would replace"
+    else:
+        try:
+            family = read_any_spec(target).family
+        except RridEdgeError:
+            family = ""
+        if family == ADOPTED:
+            return
+        what = "this file is no adopted network, and would be replaced"
+    raise UsageError(f"{printable(target)}: {what}: choose another name or folder", parameter=("name", "folder"))
 
 
 def _spec(target: Path, network: ForeignNetwork, facts: Facts, settings: AdoptSettings) -> ModelSpec:

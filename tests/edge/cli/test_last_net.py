@@ -24,7 +24,7 @@ CALLS = {
     "train": (("--dataset-path", "."), "rrid_train.loop.train"),
     "evaluate": (("m.onnx", "--dataset", "."), "rrid_train.data.layout.load_dataset"),
     "export": (("m.onnx",), "rrid_edge.model.names.kind_of"),
-    "adopt": (("m.onnx", "--preset", "torchreid"), "rrid_export.adopt.pipeline.adopt_network"),
+    "adopt": (("m.onnx", "--preset", "torchreid"), "rrid_export.adopt.foreign.read_foreign"),
     "calibrate": (("m.onnx", "--images", "."), "rrid_calib.calibrate.calibrate"),
     "engine": (("adopt", "m.engine", "--onnx", "m.onnx"), "rrid_export.tensorrt.adopting.adopt_plan"),
     "parity": ((), "rrid_edge.model.choice.choose_model"),

@@ -23,6 +23,7 @@ from rrid_export.adopt.foreign import read_foreign
 from rrid_export.adopt.pipeline import AdoptSettings, adopt_network
 from support.commands import refused, rrid_edge
 from support.foreign import HEIGHT_PX, VALUES, WIDTH_PX, ForeignFile
+from support.onnx_models import save_tiny_model
 from support.pictures import save_crops
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -203,3 +204,26 @@ def test_rrid_files_without_a_family_still_open():
     metadata = fake_spec().to_metadata()
     del metadata["rrid.family"]
     assert ModelSpec.from_metadata(metadata, where="x") == fake_spec()
+
+
+def test_nothing_but_an_adopted_network_is_replaced(tmp_path):
+    source = ForeignFile().write(tmp_path / "net.onnx")
+    content = source.read_bytes()
+    outcome = rrid_edge("adopt", source, "-o", tmp_path, "--preset", "torchreid")
+    refused(
+        outcome, 2, "net.onnx: this is the original", "choose another name or folder (option --name, option --folder)"
+    )
+    (tmp_path / "link.onnx").symlink_to(source)
+    refused(rrid_edge("adopt", source, "-o", tmp_path, "--name", "link", "--preset", "torchreid"), 2, "the original")
+    save_tiny_model(tmp_path / "rrid.onnx")
+    (tmp_path / "words.onnx").write_text("words")
+    for name in ("rrid", "words"):
+        outcome = rrid_edge("adopt", source, "-o", tmp_path, "--name", name, "--preset", "torchreid")
+        refused(outcome, 2, f"{name}.onnx: this file is no adopted network, and would be replaced")
+    assert source.read_bytes() == content
+    for preset in ("torchreid", "tao-reid"):
+        options = ("--name", "new", "--preset", preset)
+        assert rrid_edge("adopt", source, "-o", tmp_path, *options).code == 0
+    preprocessing = read_spec(tmp_path / "new.onnx").preprocessing
+    assert preprocessing is not None
+    assert preprocessing.scale == 1

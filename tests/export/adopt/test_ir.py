@@ -172,3 +172,11 @@ def test_the_benchmark_measures_it_on_openvino_and_counts_no_operations(adopted)
 
 def test_the_only_network_of_a_folder_is_found(adopted):
     assert choose_model(None, folder=adopted.parent)[0] == adopted
+
+
+def test_nothing_but_an_adopted_network_is_replaced(tmp_path):
+    path = _ir(tmp_path)
+    refused(rrid_edge("adopt", path, "-o", tmp_path, *FACTS), 2, "net.xml: this is the original")
+    (tmp_path / "other.bin").write_bytes(b"a checkpoint")
+    outcome = rrid_edge("adopt", path, "-o", tmp_path, "--name", "other", *FACTS)
+    refused(outcome, 2, "other.bin: this file is no adopted network, and would be replaced")
