@@ -86,10 +86,9 @@ def test_mistakes_in_its_own_preprocessing_are_named(adopted):
             assert not {finding.mistake for finding in found.tried} & {"shuffled-blocks", "interleaved-blocks"}
 
 
+@pytest.mark.parametrize("adopted", ["bgr-own"], indirect=True)
 def test_a_failed_check_names_the_cause_and_what_was_not_tried(adopted, tmp_path):
     name, path = adopted
-    if name != "bgr-own":
-        pytest.skip("one network is enough")
     goldens = load_goldens(path.with_name("net.goldens.npz"))
     wrong = replace(goldens, descriptors=_wrong(name, "imagenet-normalisation", goldens.images))
     save_goldens(tmp_path / "wrong.goldens.npz", wrong)
