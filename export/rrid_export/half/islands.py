@@ -21,6 +21,8 @@ LARGEST: Final = 65504.0
 """The largest value of float16."""
 LIMIT: Final = LARGEST / 8
 """Values above it stay in float32: other crops may give larger ones than those that were measured."""
+SMALLEST: Final = 2.0**-14
+"""The smallest normal value of float16. Tensors that stay below it keep fewer than 11 bits."""
 _NORMS: Final = frozenset(
     {"LpNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization", "Softmax"}
     | {"LogSoftmax"}
@@ -54,7 +56,7 @@ def float32_nodes(model: Any, images: NDArray[np.uint8]) -> set[str]:  # noqa: A
     behind, ahead = _reached(nodes, products), _reached([*reversed(nodes)], products, upwards=True)
     kept = {node.name for node in nodes if node.name not in behind or node.name not in ahead}
     kept |= set(_sums(nodes))
-    return kept | set(_near_overflow(model, nodes, kept, images))
+    return kept | set(_out_of_range(model, nodes, kept, images))
 
 
 def float_tensors(model: Any) -> set[str]:  # noqa: ANN401 - a protobuf message
@@ -93,18 +95,19 @@ def _sums(nodes: Iterable[Any]) -> Iterator[str]:
                 growing.update(node.output)
 
 
-def _near_overflow(
+def _out_of_range(
     model: Any,  # noqa: ANN401
     nodes: Collection[Any],
     kept: Collection[str],
     images: NDArray[np.uint8],
 ) -> Iterator[str]:
-    """Names of nodes that make or read values above :data:`LIMIT`."""
+    """Names of nodes that make or read a tensor above :data:`LIMIT`, or one that stays below :data:`SMALLEST`."""
     floats = float_tensors(model)
     asked = {name for node in nodes if node.name not in kept for name in (*node.input, *node.output)} & floats
-    large = {name for name, largest in _largest(model, asked, images).items() if not largest <= LIMIT}
+    largest = _largest(model, asked, images)
+    outside = {name for name, value in largest.items() if value != 0 and not SMALLEST <= value <= LIMIT}
     for node in nodes:
-        if large.intersection(node.input) or large.intersection(node.output):
+        if outside.intersection(node.input) or outside.intersection(node.output):
             yield node.name
 
 

@@ -23,7 +23,7 @@ from rrid_edge.parity.goldens import save_goldens
 from rrid_edge.parity.reference import Reference
 from rrid_export.adopt.graphs import sort_nodes
 from rrid_export.half.conversion import converted, emulated, with_types
-from rrid_export.half.islands import LIMIT, PRODUCTS, float32_nodes
+from rrid_export.half.islands import LIMIT, PRODUCTS, SMALLEST, float32_nodes
 
 _EMULATED_IMAGES: Final = 64
 """Golden images of the emulation, which takes up to twice the time of float32."""
@@ -133,8 +133,9 @@ def _kept_products(graph: Any, kept: Collection[str]) -> tuple[str, ...]:  # noq
     found = tuple(name for name in names if name in kept)
     if len(found) * 2 > len(names):
         raise CheckFailedError(
-            f"{len(found)} of {len(names)} convolutions and matrix products make or read values above {LIMIT:,.0f}, "
-            f"which float16 does not hold safely (first: {found[0][:100]!r}); nothing was written; use the float32 file"
+            f"{len(found)} of {len(names)} convolutions and matrix products make or read values above {LIMIT:,.0f} or "
+            f"below {SMALLEST:.1g}, which float16 does not hold safely (first: {found[0][:100]!r}); nothing was "
+            "written; use the float32 file"
         )
     return found
 

@@ -119,8 +119,9 @@ def test_squares_of_large_features_stay_in_float32(tmp_path):
     assert not (np.sum(wrong * exact, axis=1) > 0.99).all()  # divided by infinity: only the head's bias is left
 
 
-def test_values_near_the_largest_of_float16_stay_in_float32():
-    factors = {"large": 1e4, "small": 1e-4, "one": 1.0, "two": 1.0}
+@pytest.mark.parametrize(("large", "small"), [(1e4, 1e-4), (1e-5, 1e5)], ids=["largest", "smallest"])
+def test_values_outside_of_float16_stay_in_float32(large, small):
+    factors = {"large": large, "small": small, "one": 1.0, "two": 1.0}
     model = _convolutions(factors)
     images = np.full((2, 2, 2, 3), 1, np.uint8)
     kept = float32_nodes(model, images)
