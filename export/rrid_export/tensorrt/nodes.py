@@ -25,17 +25,24 @@ class NodeNames:
         products: convolutions and matrix products.
         quantised: those of them whose input comes from a DequantizeLinear, with or without a MaxPool after it: they
             compute in int8.
+        singles: those of them whose weights are stored in float32. In a float16 file, they are islands.
         tail: nodes between the last products (or the last cast) and the output; the L2 norm is among them.
     """
 
     products: frozenset[str]
     quantised: frozenset[str]
     tail: frozenset[str]
+    singles: frozenset[str] = frozenset()
 
     @property
     def quantised_share(self) -> float:
         """Share of the products that the file quantises, 0 to 1."""
         return len(self.quantised) / len(self.products) if self.products else 0.0
+
+    @property
+    def half_share(self) -> float:
+        """Share of the products that a float16 file stores in float16, 0 to 1."""
+        return 1 - len(self.singles) / len(self.products) if self.products else 1.0
 
 
 def read_node_names(path: Path) -> NodeNames:
@@ -44,7 +51,8 @@ def read_node_names(path: Path) -> NodeNames:
     Raises:
         ModelFileError: the file is not ONNX, or damaged.
     """
-    nodes = read_graph(path).nodes
+    graph = read_graph(path)
+    nodes, constants = graph.nodes, graph.constants
     producers = {output: node for node in nodes for output in node.outputs}
     products = [node for node in nodes if node.operator in PRODUCTS]
     quantised = [node for node in products if _source(node, producers) == "DequantizeLinear"]
@@ -52,6 +60,11 @@ def read_node_names(path: Path) -> NodeNames:
         frozenset(node.name for node in products if node.name),
         frozenset(node.name for node in quantised if node.name),
         frozenset(_tail(products, producers)),
+        frozenset(
+            node.name
+            for node in products
+            if node.name and any(name in constants and constants[name].dtype == "float32" for name in node.inputs[1:2])
+        ),
     )
 
 

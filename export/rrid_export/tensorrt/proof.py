@@ -99,7 +99,8 @@ def count_layers(information: str | bytes, nodes: NodeNames | None = None) -> Pr
 def check_precision(proof: PrecisionProof, precision: str, nodes: NodeNames | None = None) -> None:
     """Refuse an engine that does not multiply in the model's precision.
 
-    - fp16: at least half of the convolutions and matrix products are float16.
+    - fp16: at least half of the convolutions and matrix products that the ONNX file stores in float16 are float16
+      (files of adopted networks may have others); at least half of all where the file is not known.
     - int8: some are int8, and their share of all products is at least half of the share that the ONNX file quantises
       (calibration leaves some in float32 on purpose); at least a quarter where the file is not known.
     - fp32: all are float32.
@@ -121,7 +122,8 @@ def check_precision(proof: PrecisionProof, precision: str, nodes: NodeNames | No
     if precision == "fp32":
         passed = products.single == products.total
     elif precision == "fp16":
-        passed = products.half >= _MIN_HALF_SHARE * products.total
+        share = _MIN_HALF_SHARE * (nodes.half_share if nodes else 1)
+        passed = products.half > 0 and products.half >= share * products.total
     else:
         share = nodes.quantised_share / 2 if nodes and nodes.quantised else _MIN_INT8_SHARE
         passed = products.int8 > 0 and products.int8 >= share * products.total

@@ -280,6 +280,18 @@ def test_an_int8_engine_needs_half_of_what_the_file_quantises(int8, passes):
             check_precision(proof, "int8", nodes)
 
 
+@pytest.mark.parametrize(("half", "passes"), [(0, False), (3, False), (4, True), (8, True)])
+def test_a_float16_engine_needs_half_of_what_the_file_stores_in_float16(half, passes):
+    names = [f"c{index}" for index in range(20)]
+    nodes = NodeNames(frozenset(names), frozenset(), frozenset(), frozenset(names[8:]))
+    proof = PrecisionProof(0, 0, 0, 0, Products(half, 0, 20 - half, 0))
+    if passes:
+        check_precision(proof, "fp16", nodes)
+    else:
+        with pytest.raises(CheckFailedError, match="not fp16"):
+            check_precision(proof, "fp16", nodes)
+
+
 def _with_types(kind: str, *nodes: str) -> str:
     """Return 8.6's recorded answer, with another type of the layers that compute these nodes."""
     values = read_recorded(RECORDED_8_6)
@@ -348,3 +360,4 @@ def test_node_names_of_a_float32_file(tmp_path):
     assert names.products == {"node_matmul"}
     assert names.tail == {"node_sum_5", "node_clamp_min", "node_div"}
     assert names.quantised_share == 0
+    assert (names.singles, names.half_share) == (names.products, 0)
