@@ -79,7 +79,7 @@ def in_openvino(model: bytes | Path, threads: int, *, exact: bool = False) -> Ca
     core = openvino.Core()
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if exact:
-        settings["LP_TRANSFORMS_MODE"] = "DISABLE"
+        settings["LP_TRANSFORMS_MODE"] = "OFF"
     request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
     return lambda pixels: np.array(request.infer({0: pixels})[0])
 
