@@ -19,7 +19,8 @@ from rrid_edge.model.names import thresholds_path
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.agreement import row_cosines
 from rrid_export.branch import InferenceBranch
-from rrid_export.onnx import _take_weights, check_onnx, export_onnx, run_branch
+from rrid_export.onnx import check_onnx, export_onnx, run_branch
+from rrid_export.onnx_weights import take_weights
 from rrid_export.pipeline import ExportSettings, export_network
 from rrid_export.source import SourceNetwork, load_source
 from rrid_export.torch_engine import TorchEngine
@@ -178,7 +179,7 @@ def test_a_file_that_breaks_the_contract_is_refused(tiny, tiny_file, tmp_path, d
 def test_the_converter_gets_no_large_weights(tiny_file):
     """It would copy them several times. Shapes and other small tensors stay, because it reads them."""
     model, whole = onnx.load(tiny_file), onnx.load(tiny_file)
-    weights = _take_weights(model)
+    weights = take_weights(model)
     assert model.ByteSize() < 0.01 * whole.ByteSize()
     for left, tensor in zip(model.graph.initializer, whole.graph.initializer, strict=True):
         assert (left.name, left.data_type, left.dims) == (tensor.name, tensor.data_type, tensor.dims)

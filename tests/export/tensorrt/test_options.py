@@ -65,7 +65,7 @@ def test_paths_reach_export_as_paths_where_typer_keeps_them_as_text(onnx_path, t
     words = ["--output", str(options["output"]), "--print-trtexec", "--trtexec-version", "10"]
     with command.make_context("export", [str(onnx_path), *words]) as context:
         context.params = {name: str(one) if isinstance(one, Path) else one for name, one in context.params.items()}
-        export(context, onnx_path, **options)
+        export(context, str(onnx_path), **options)
     assert f"--saveEngine={options['output'] / 'rrid.fp16.engine'}" in capsys.readouterr().out
 
 

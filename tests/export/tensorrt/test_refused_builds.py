@@ -112,7 +112,10 @@ def test_a_runtime_that_does_not_start_gives_its_reason(world, onnx_path, engine
 
 def test_of_many_parser_errors_the_first_and_the_last_are_told(world, onnx_path, engine_path):
     world.parser_errors = ["the first", "between", " ", "between", "the last"]
-    with pytest.raises(ModelFileError, match=r"the first; 2 more; node .*the last; export it again") as caught:
+    with pytest.raises(
+        ModelFileError,
+        match=r"the first; 2 more; node .*the last; use the file with the runtime",
+    ) as caught:
         build_engine(onnx_path, engine_path)
     assert "between" not in caught.value.message
 
@@ -122,7 +125,10 @@ def test_a_file_that_is_no_onnx_names_no_node(monkeypatch, onnx_path, engine_pat
     world = install(monkeypatch, version)
     monkeypatch.setattr(world.module.ParserError, "node_operator", lambda self: "")
     world.parser_errors = ["Failed to parse the ONNX model. In parse at /_src/parser.cpp:12"]
-    with pytest.raises(ModelFileError, match="cannot read this model: Failed to parse the ONNX model; export it again"):
+    with pytest.raises(
+        ModelFileError,
+        match="cannot read this model: Failed to parse the ONNX model; use the file with the runtime",
+    ):
         build_engine(onnx_path, engine_path)
 
 
@@ -148,7 +154,7 @@ def test_a_parser_without_errors_gives_those_of_the_log(world, onnx_path, engine
         return False
 
     monkeypatch.setattr(world.module.OnnxParser, "parse_from_file", refuse)
-    with pytest.raises(ModelFileError, match="cannot read this model: ModelImporter: no memory for weights; export"):
+    with pytest.raises(ModelFileError, match="cannot read this model: ModelImporter: no memory for weights; use the"):
         build_engine(onnx_path, engine_path)
 
 
