@@ -6,6 +6,8 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,8 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from rrid_edge.errors import ImageError, RridEdgeError, UsageError, item_at_work, item_of
-from rrid_train.data.workers import BatchReader, Failure, end_with_parent, machine_error, read_batches
+from rrid_train.data.workers import BatchReader, Failure, machine_error, read_batches
+from support import killed_training
 
 
 class _Images(Dataset[tuple[torch.Tensor, int]]):
@@ -176,28 +179,17 @@ def test_batches_need_no_shared_memory_and_no_sockets(tmp_path, monkeypatch):
 
 def test_workers_end_with_a_training_that_is_killed():
     """They have batches to send that fill the pipe. So they still wait for a reader when the training is dead."""
-    reading, writing = os.pipe()
-    training = os.fork()
-    if not training:
-        try:
-            loader = DataLoader(
-                BatchReader(_LargeImages()),
-                batch_size=2,
-                num_workers=2,
-                collate_fn=lambda batch: batch,
-                worker_init_fn=end_with_parent,
-            )
-            batches = read_batches(loader)
-            next(batches)
-            os.write(writing, b" ".join(str(child.pid).encode() for child in multiprocessing.active_children()))
-            signal.pause()
-        finally:
-            os._exit(1)  # else an error would go on with the tests in a second process
-    os.close(writing)
-    pids = [int(pid) for pid in os.read(reading, 100).split()]
+    # A program of its own: to fork a process in which servers of other tests run can end it.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    training = subprocess.Popen(
+        [sys.executable, killed_training.__file__], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert training.stdout is not None
+    pids = [int(pid) for pid in training.stdout.readline().split()]
     time.sleep(0.2)  # until the pipe is full
-    os.kill(training, signal.SIGKILL)
-    os.waitpid(training, 0)
+    training.kill()
+    training.wait()
+    training.stdout.close()
     assert len(pids) == 2
     for _ in range(100):
         if not any(Path(f"/proc/{pid}").exists() for pid in pids):
@@ -207,17 +199,6 @@ def test_workers_end_with_a_training_that_is_killed():
     for pid in orphans:
         os.kill(pid, signal.SIGKILL)
     assert not orphans
-    os.close(reading)
-
-
-class _LargeImages(Dataset[tuple[torch.Tensor, int]]):
-    """Images of 300 kB; a pipe holds 64 kB."""
-
-    def __len__(self) -> int:
-        return 20
-
-    def __getitem__(self, item: int) -> tuple[torch.Tensor, int]:
-        return torch.zeros((100, 1000, 3), dtype=torch.uint8), item
 
 
 def test_processes_that_cannot_be_started_are_one_line(monkeypatch):
