@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import openvino
 from numpy.typing import NDArray
 
 from common import table_row, watched
@@ -31,6 +30,7 @@ from rrid_calib.graph import Form
 from rrid_calib.layers import int8_layers, read_graph
 from rrid_calib.ranges import METHODS, collect, ranges_of
 from rrid_calib.rounding import empty_moments, rounded_weights
+from rrid_edge.engines.openvino.engine import openvino_core
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.agreement import compare
@@ -76,7 +76,7 @@ def nncf_graph(python: str, source: Path, pixels: Pixels, folder: Path) -> tuple
 
 def in_openvino(model: bytes | Path, threads: int, *, exact: bool = False) -> Callable[[Pixels], Any]:
     """A function that runs a model; ``exact`` leaves FakeQuantize in float32."""
-    core = openvino.Core()
+    core = openvino_core()
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if exact:
         settings["LP_TRANSFORMS_MODE"] = "OFF"

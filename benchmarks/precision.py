@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.utils
-import openvino
 import torch
 from numpy.typing import NDArray
 
@@ -33,6 +32,7 @@ from rrid_calib.settings import CalibrationSettings
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import open_engine
 from rrid_edge.engines.base import Engine
+from rrid_edge.engines.openvino.engine import openvino_core
 from rrid_edge.parity.agreement import Agreement, compare
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_ranking
 from rrid_export.branch import InferenceBranch
@@ -135,7 +135,7 @@ class Parts:
 
     def run(self, pixels: Pixels, narrow: Collection[str], batch: int = 16) -> Descriptors:
         """Return descriptors (N, D), with the parts named in ``narrow`` in bfloat16 and the others in float32."""
-        core = openvino.Core()
+        core = openvino_core()
         requests = [
             core.compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "bf16" if name in narrow else "f32"})
             for name, part in zip(self.NAMES, map(core.read_model, self._parts), strict=True)
@@ -221,7 +221,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if "islands" in wanted:
             _print("parts in float32", islands(source, measure, reference))
-        if "bfloat16" in wanted and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "bfloat16" in wanted and "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             _print("OpenVINO", bfloat16(source, measure, reference, Path(folder)))
         if "engines" in wanted:
             _print("engine", engines(source, measure, reference, arguments.data, Path(folder)))

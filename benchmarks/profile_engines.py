@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from common import watched
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime
-from rrid_edge.engines.openvino.engine import import_openvino
+from rrid_edge.engines.openvino.engine import openvino_core
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME
@@ -69,7 +69,7 @@ def layers_of_events(events: list[dict[str, Any]], *, skip: int) -> list[Layer]:
 
 def profile_openvino(path: Path, images: NDArray[np.uint8], threads: int) -> list[Layer]:
     """Return the layers of OpenVINO on the CPU, in the precision that it chooses."""
-    core = import_openvino().Core()
+    core = openvino_core()
     settings = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True, "INFERENCE_NUM_THREADS": threads}
     request = core.compile_model(core.read_model(str(path)), "CPU", settings).create_infer_request()
     request.infer({0: images})

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime
-from rrid_edge.engines.openvino.engine import import_openvino
+from rrid_edge.engines.openvino.engine import openvino_core
 from rrid_edge.errors import MissingDependencyError, unforeseen
 from rrid_edge.machine.foreign_cpu import Repeats, quietest
 from rrid_edge.machine.memory import usable_memory_bytes
@@ -217,8 +217,7 @@ def _runtimes(threads: int, missing: list[str]) -> Iterator[tuple[str, OpenCall]
 
 
 def _openvino(threads: int) -> OpenCall:
-    openvino = import_openvino()
-    core = openvino.Core()
+    core = openvino_core()
     abilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
     def open_call(content: bytes, precision: str, images: NDArray[np.float32]) -> Callable[[], object] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines import Engine
-from rrid_edge.engines.openvino.engine import OpenVinoEngine, import_openvino
+from rrid_edge.engines.openvino.engine import OpenVinoEngine, import_openvino, openvino_core
 from rrid_edge.errors import unforeseen
 from rrid_edge.files import atomic_output
 from rrid_edge.model.ir_sidecar import IrSidecar
@@ -45,7 +45,7 @@ class IrOriginal:
         self.batch = network.fixed_batch or 1
         self.dtype = network.input.dtype
         try:
-            core = openvino.Core()
+            core = openvino_core()
             model = core.read_model(str(network.path))
             self._place = _output_place(model, network.output.name)
             compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -93,7 +93,7 @@ class IrWork:
     def __init__(self, network: ForeignNetwork, facts: Facts) -> None:
         self._openvino, self._network, self._facts = import_openvino(), network, facts
         try:
-            self._model = self._openvino.Core().read_model(str(network.path))
+            self._model = openvino_core().read_model(str(network.path))
             self._place = _output_place(self._model, network.output.name)
         except Exception as error:  # the runtime does not say what it raises
             raise refused(network.path, f"not a valid IR ({unforeseen(error, known=str(network.path))})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class OpenVinoEngine(BatchEngine):
     ) -> None:
         sidecar = IrSidecar.read(path) if kind_of(path) is Kind.IR else None
         spec = read_spec(path) if sidecar is None else sidecar.spec
-        core = import_openvino().Core()
+        core = openvino_core()
         _check_device(core, device)
         if precision is None and device == "CPU" and spec.precision == "int8":
             precision = "fp32"  # for the layers that are not int8; docs/decisions/precision.md compares bfloat16 there
@@ -100,6 +101,20 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package has no types
     except ImportError as error:
         raise import_failure(error, "openvino", "cpu", "running a model on OpenVINO") from error
     return openvino
+
+
+@functools.cache
+def openvino_core() -> Any:  # noqa: ANN401 - as above
+    """The only core of this process. It is never freed.
+
+    OpenVINO's CPU plugin gives its thread another stack for signals with each core, and takes it back when the core
+    ends. If two cores end in the order of their making, the thread is left with a stack that is freed, and the next
+    signal kills the process: Ctrl-C, SIGTERM, or the end of a child.
+
+    Raises:
+        MissingDependencyError: openvino is not installed.
+    """
+    return import_openvino().Core()
 
 
 @dataclass(frozen=True)

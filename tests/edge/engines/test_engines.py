@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from rrid_edge.engines import Engine, FakeEngine, RuntimeChoice, choose_runtime, open_engine
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.engines.openvino.engine import import_openvino
+from rrid_edge.engines.openvino.engine import openvino_core
 from rrid_edge.errors import ModelFileError, UsageError
 from rrid_edge.machine.gpu import find_gpu
 from support.onnx_models import save_changed_model, save_tiny_model, tiny_model
@@ -148,7 +148,7 @@ def test_unknown_runtime_and_precision(tmp_path):
         open_engine(path, "fast")
     with pytest.raises(UsageError, match="precision 'fp8' is unknown to OpenVINO"):
         open_engine(path, "openvino", precision="fp8")
-    here = {name.split(".")[0] for name in import_openvino().Core().available_devices}
+    here = {name.split(".")[0] for name in openvino_core().available_devices}
     for device in {"GPU", "NPU"} - here:
         with pytest.raises(UsageError, match=f"no device '{device}'.*expected one of CPU"):
             open_engine(path, f"openvino-{device.lower()}")

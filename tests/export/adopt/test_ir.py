@@ -12,6 +12,7 @@ import pytest
 from rrid_edge.bench.one_view import fastest_of_onnx
 from rrid_edge.bench.variants import find_variants
 from rrid_edge.engines import open_engine
+from rrid_edge.engines.openvino.engine import openvino_core
 from rrid_edge.engines.openvino.parts import backbone_and_head
 from rrid_edge.errors import UsageError
 from rrid_edge.model.choice import choose_model
@@ -33,7 +34,7 @@ def _ir(folder, file=None, name="net"):
     """The network as an IR of another program."""
     source = (file or ForeignFile(batch=1)).write(folder / f"{name}-source.onnx")
     path = folder / f"{name}.xml"
-    openvino.save_model(openvino.Core().read_model(str(source)), str(path), compress_to_fp16=False)
+    openvino.save_model(openvino_core().read_model(str(source)), str(path), compress_to_fp16=False)
     return path
 
 
@@ -82,7 +83,7 @@ def test_what_is_written_is_used_by_the_commands(tmp_path, monkeypatch):
 
 
 def test_the_head_is_split_off_behind_the_networks_output(adopted):
-    model = openvino.Core().read_model(str(adopted))
+    model = openvino_core().read_model(str(adopted))
     backbone, head = backbone_and_head(openvino, model, "network/features")
     assert "Convolution" in {op.get_type_name() for op in backbone.get_ordered_ops()}
     assert {op.get_type_name() for op in head.get_ordered_ops()} >= {"Divide", "Sqrt"}

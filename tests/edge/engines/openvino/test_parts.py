@@ -7,20 +7,21 @@ import onnx
 import openvino
 import pytest
 
+from rrid_edge.engines.openvino.engine import openvino_core
 from rrid_edge.engines.openvino.parts import backbone_and_head
 from support.networks import TINY
 from support.onnx_models import tiny_model
 
 
 def read(content: bytes):
-    return openvino.Core().read_model(content)
+    return openvino_core().read_model(content)
 
 
 def run(models, images):
     """Run one part after another, all in float32."""
     values = images
     for model in models:
-        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         values = np.array(compiled.create_infer_request().infer({0: values})[0])
     return values
 
