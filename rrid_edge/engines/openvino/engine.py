@@ -103,7 +103,6 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package has no types
     return openvino
 
 
-@functools.cache
 def openvino_core() -> Any:  # noqa: ANN401 - as above
     """The only core of this process. It is never freed.
 
@@ -114,7 +113,12 @@ def openvino_core() -> Any:  # noqa: ANN401 - as above
     Raises:
         MissingDependencyError: openvino is not installed.
     """
-    return import_openvino().Core()
+    return _core_of(import_openvino())
+
+
+@functools.cache
+def _core_of(openvino: Any) -> Any:  # noqa: ANN401 - as above
+    return openvino.Core()
 
 
 @dataclass(frozen=True)
