@@ -20,7 +20,7 @@ from rrid_edge.parity.reference import (
 
 YARDSTICKS = ("published", "torch-compile")
 """Names of the yardsticks, in the order of the table; ``rrid_export.yardsticks`` runs them."""
-QUICK_CROPS = 64
+QUICK_CROPS = 40
 """Crops of a quick benchmark: every engine computes all of them."""
 
 

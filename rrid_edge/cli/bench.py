@@ -37,7 +37,7 @@ def bench(
     count: Annotated[
         int | None,
         typer.Option(
-            min=2, help="Largest number of crops for parity; default: 512, with --quick 64.", show_default=False
+            min=2, help="Largest number of crops for parity; default: 512, with --quick 40.", show_default=False
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of people and crops.")] = 0,
