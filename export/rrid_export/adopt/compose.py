@@ -63,7 +63,7 @@ def composed(network: Any, facts: Facts, dimension: int) -> Any:  # noqa: ANN401
     """
     names = facts.preprocessing
     tidy(network)
-    half = network.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
+    half = _is_half(network.graph.input[0])
     inner = compose.add_prefix(network, NETWORK_PREFIX)
     inner.ir_version = _IR_VERSION
     before = _before(facts, half=half, opsets=inner.opset_import)
@@ -88,9 +88,9 @@ def _before(facts: Facts, *, half: bool, opsets: Any) -> Any:  # noqa: ANN401 - 
     graph.step("Cast", to=TensorProto.FLOAT)
     if given.color == "bgr":
         graph.step("Gather", graph.numbers("bgr", 2, 1, 0), axis=3)
-    std, mean = np.array(given.std, np.float64), np.array(given.mean, np.float64)
-    graph.step("Mul", graph.constant((1 / (given.scale * std)).astype(np.float32), "scale"))
-    graph.step("Sub", graph.constant((mean / std).astype(np.float32), "shift"))
+    scale, shift = facts.scale_and_shift
+    graph.step("Mul", graph.constant(scale, "scale"))
+    graph.step("Sub", graph.constant(shift, "shift"))
     if facts.flip:  # beside each other, so that the batch stays the first axis
         plain = graph.step("Unsqueeze", graph.numbers("view", 1))
         numbers = [graph.numbers(name, value) for name, value in (("from", -1), ("to", _FAR), ("axis", 3), ("by", -1))]
@@ -102,10 +102,10 @@ def _before(facts: Facts, *, half: bool, opsets: Any) -> Any:  # noqa: ANN401 - 
     if half:
         graph.step("Cast", to=TensorProto.FLOAT16)
     graph.step("Identity", name=_FED)
-    sides = (facts.height_px, facts.width_px)
-    sizes = (3, *sides) if given.layout == "nchw" else (*sides, 3)
-    images = helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [BATCH, *sides, 3])
-    fed = helper.make_tensor_value_info(_FED, TensorProto.FLOAT16 if half else TensorProto.FLOAT, [None, *sizes])
+    shape = [BATCH, facts.height_px, facts.width_px, 3]
+    images = helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, shape)
+    kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    fed = helper.make_tensor_value_info(_FED, kind, [None, *facts.fed_shape])
     return graph.model([images], [fed], opsets)
 
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.model.onnx_header import TensorInfo
 from rrid_edge.model.preprocessing import COLORS, LARGEST, LAYOUTS, NORMALISATIONS, SMALLEST, Preprocessing
@@ -53,12 +56,8 @@ class Choices:
     def __post_init__(self) -> None:
         for name, known in (("preset", PRESETS), ("color", COLORS), ("layout", LAYOUTS), ("normalise", NORMALISATIONS)):
             _check_known(name, getattr(self, name), known)
-        if self.size is not None and not all(_SMALLEST_SIDE_PX <= side <= _LARGEST_SIDE_PX for side in self.size):
-            raise UsageError(
-                f"size {self.size[0]} x {self.size[1]} px does not work: expected {_SMALLEST_SIDE_PX} to "
-                f"{_LARGEST_SIDE_PX} rows and columns, for example 256 x 128",
-                parameter="size",
-            )
+        if self.size is not None:
+            _check_size(self.size)
         _check_numbers("scale", None if self.scale is None else (self.scale,), count=1, smallest=SMALLEST)
         _check_numbers("mean", self.mean, count=3, smallest=-LARGEST)
         _check_numbers("std", self.std, count=3, smallest=SMALLEST)
@@ -83,6 +82,20 @@ class Facts:
     width_px: int
     preprocessing: Preprocessing
     flip: bool = False
+
+    @property
+    def fed_shape(self) -> tuple[int, int, int]:
+        """Shape of one image as the network takes it."""
+        if self.preprocessing.layout == "nchw":
+            return (3, self.height_px, self.width_px)
+        return (self.height_px, self.width_px, 3)
+
+    @property
+    def scale_and_shift(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a pixel is multiplied by, and what is subtracted then: float32 (3,) each."""
+        given = self.preprocessing
+        std = np.array(given.std, np.float64)
+        return (1 / (given.scale * std)).astype(np.float32), (np.array(given.mean) / std).astype(np.float32)
 
 
 def resolve(network: ForeignNetwork, choices: Choices) -> Facts:
@@ -173,7 +186,7 @@ def size_of(tensor: TensorInfo, layout: str, choices: Choices) -> tuple[int, int
     if None in found:
         return None
     height, width = (int(side) for side in found if side is not None)
-    replace(choices, size=(height, width))  # a file may fix a size that is refused
+    _check_size((height, width))
     return height, width
 
 
@@ -189,6 +202,15 @@ def _shape(tensor: TensorInfo) -> str:
 
 def _is_name(tensor: TensorInfo, axis: int) -> bool:
     return isinstance(tensor.shape[axis], str)
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if not all(_SMALLEST_SIDE_PX <= side <= _LARGEST_SIDE_PX for side in size):
+        raise UsageError(
+            f"size {size[0]} x {size[1]} px does not work: expected {_SMALLEST_SIDE_PX} to {_LARGEST_SIDE_PX} rows and "
+            "columns, for example 256 x 128",
+            parameter="size",
+        )
 
 
 def _check_known(name: str, value: str | None, known: Sequence[str] | Mapping[str, object]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+import graphlib
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import sha256_of_file
@@ -25,6 +25,7 @@ _MOST_WEIGHT_BYTES: Final = 1 << 31
 _BYTES: Final = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2}
 REMEDY: Final = "export the network again from its own program"
 _SHOWN: Final = 100
+Node = TypeVar("Node", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class ForeignNetwork:
         opset: its operator set; 0 for an IR, whose operators have one each.
         input: its only input, float32 or float16 of rank 4.
         output: the output with the descriptors, of rank 2.
-        metadata: entries of an ONNX file's ``metadata_props``.
     """
 
     path: Path
@@ -45,7 +45,6 @@ class ForeignNetwork:
     opset: int
     input: TensorInfo
     output: TensorInfo
-    metadata: Mapping[str, str]
 
     @property
     def fixed_batch(self) -> int | None:
@@ -88,7 +87,6 @@ def read_foreign(path: Path, *, input_name: str | None = None, output_name: str 
         header.opset,
         choose_input(path, header.inputs, input_name),
         choose_output(path, header.outputs, output_name),
-        header.metadata,
     )
 
 
@@ -125,21 +123,23 @@ def _check_order(path: Path, graph: OnnxGraph) -> None:
             if name in makers or name in graph.constants:
                 raise refused(path, f"tensor {name[:_SHOWN]!r} is made twice")
             makers[name] = index
-    users: list[list[int]] = [[] for _ in graph.nodes]
-    waits = [0] * len(graph.nodes)
-    for index, node in enumerate(graph.nodes):
-        for maker in {makers[name] for name in node.inputs if name in makers}:
-            users[maker].append(index)
-            waits[index] += 1
-    ready = deque(index for index, count in enumerate(waits) if not count)
-    while ready:
-        for index in users[ready.popleft()]:
-            waits[index] -= 1
-            if not waits[index]:
-                ready.append(index)
-    stuck = [node for node, count in zip(graph.nodes, waits, strict=True) if count]
-    if stuck:
-        raise refused(path, f"{_named(stuck[0])} waits for its own output, expected a graph without cycles")
+    needs = {index: {makers[name] for name in node.inputs if name in makers} for index, node in enumerate(graph.nodes)}
+    if cycle := cycle_in(needs):
+        node = graph.nodes[min(cycle)]
+        raise refused(path, f"{_named(node)} waits for its own output, expected a graph without cycles")
+
+
+def cycle_in(needs: Mapping[Node, Collection[Node]]) -> tuple[Node, ...]:
+    """Nodes that wait for each other; empty if all can be computed.
+
+    Args:
+        needs: the nodes that each node waits for.
+    """
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        return tuple(error.args[1])
+    return ()
 
 
 def _check_weights(path: Path, graph: OnnxGraph) -> None:

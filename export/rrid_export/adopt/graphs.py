@@ -51,9 +51,7 @@ def prepared(network: ForeignNetwork, model: Any, facts: Facts) -> Any:  # noqa:
         ModelFileError: the operator set cannot be raised, or a tensor is too large.
     """
     _keep_what_is_used(model.graph, facts.preprocessing.output)
-    sides = (facts.height_px, facts.width_px)
-    sizes = (3, *sides) if facts.preprocessing.layout == "nchw" else (*sides, 3)
-    declare(model.graph.input[0], (BATCH, *sizes))
+    declare(model.graph.input[0], (BATCH, *facts.fed_shape))
     declare(model.graph.output[0], (BATCH, None))
     del model.graph.value_info[:]
     for node in model.graph.node:  # PyTorch writes stack traces there, with the paths of somebody's machine
@@ -111,13 +109,10 @@ def sort_nodes(graph: Any) -> None:  # noqa: ANN401 - a protobuf message
     needs = {index: {makers[name] for name in node.input if name in makers} for index, node in enumerate(graph.node)}
     if all(maker < index for index, found in needs.items() for maker in found):
         return
-    ordered = [onnx.NodeProto.FromString(graph.node[index].SerializeToString()) for index in _order(needs)]
+    order = graphlib.TopologicalSorter(needs).static_order()
+    ordered = [onnx.NodeProto.FromString(graph.node[index].SerializeToString()) for index in order]
     del graph.node[:]
     graph.node.extend(ordered)
-
-
-def _order(needs: dict[int, set[int]]) -> list[int]:
-    return list(graphlib.TopologicalSorter(needs).static_order())
 
 
 def _keep_what_is_used(graph: Any, output: str) -> None:  # noqa: ANN401 - a protobuf message

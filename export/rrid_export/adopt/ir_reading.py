@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import xml.etree.ElementTree as ElementTree
-from collections import deque
 from pathlib import Path
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -13,7 +12,7 @@ from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.names import ir_weights_path, sidecar_path
 from rrid_edge.model.onnx_header import TensorInfo
-from rrid_export.adopt.foreign import ForeignNetwork, choose_input, choose_output, refused
+from rrid_export.adopt.foreign import ForeignNetwork, choose_input, choose_output, cycle_in, refused
 
 _VERSIONS: Final = ("10", "11")
 _MOST_BYTES: Final = 64 << 20
@@ -51,7 +50,6 @@ def read_ir(path: Path, *, input_name: str | None = None, output_name: str | Non
         0,
         choose_input(path, inputs, input_name),
         choose_output(path, outputs, output_name),
-        {},
     )
 
 
@@ -94,20 +92,16 @@ def _check_layers(path: Path, layers: dict[str, Element], weight_bytes: int) -> 
 
 def _check_order(path: Path, layers: dict[str, Element], edges: list[Element]) -> None:
     """Refuse layers in a cycle."""
-    users: dict[str, list[str]] = {name: [] for name in layers}
-    waits = dict.fromkeys(layers, 0)
+    needs: dict[str, set[str]] = {name: set() for name in layers}
     for edge in edges:
-        users[edge.attrib["from-layer"]].append(edge.attrib["to-layer"])
-        waits[edge.attrib["to-layer"]] += 1
-    ready = deque(name for name, count in waits.items() if not count)
-    while ready:
-        for name in users[ready.popleft()]:
-            waits[name] -= 1
-            if not waits[name]:
-                ready.append(name)
-    stuck = [layers[name].get("name", name) for name, count in waits.items() if count]
-    if stuck:
-        raise refused(path, f"layer {stuck[0][:100]!r} waits for its own output, expected a graph without cycles")
+        maker = edge.attrib["from-layer"]
+        if maker not in layers:
+            raise ValueError(f"an edge from layer {printable(maker)[:100]!r}, which is missing")
+        needs[edge.attrib["to-layer"]].add(maker)
+    if cycle := cycle_in(needs):
+        name = next(name for name in layers if name in cycle)
+        told = layers[name].get("name", name)[:100]
+        raise refused(path, f"layer {told!r} waits for its own output, expected a graph without cycles")
 
 
 def _of_parameter(layer: Element) -> TensorInfo:

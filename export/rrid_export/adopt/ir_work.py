@@ -124,11 +124,9 @@ class IrWork:
 
     def _any_batch(self) -> int | None:
         """Give the input any batch of images of one size; returns the values of a descriptor, if they are known."""
-        facts, path = self._facts, self._network.path
-        sides = (facts.height_px, facts.width_px)
-        sizes = (3, *sides) if facts.preprocessing.layout == "nchw" else (*sides, 3)
+        path = self._network.path
         try:
-            self._model.reshape({self._model.inputs[0]: self._openvino.PartialShape([-1, *sizes])})
+            self._model.reshape({self._model.inputs[0]: self._openvino.PartialShape([-1, *self._facts.fed_shape])})
         except Exception as error:
             raise refused(path, f"{self._in_the_way()}, expected any batch ({unforeseen(error)})") from error
         shape = self._model.outputs[self._place].get_partial_shape()
@@ -156,9 +154,8 @@ class IrWork:
         fed = ops.convert(images, "f32")
         if given.color == "bgr":
             fed = ops.gather(fed, _integers([2, 1, 0]), _integers(3))
-        std, mean = np.array(given.std, np.float64), np.array(given.mean, np.float64)
-        fed = ops.multiply(fed, (1 / (given.scale * std)).astype(np.float32))
-        fed = ops.subtract(fed, (mean / std).astype(np.float32))
+        scale, shift = facts.scale_and_shift
+        fed = ops.subtract(ops.multiply(fed, scale), shift)
         if facts.flip:
             plain = ops.unsqueeze(fed, _integers(1))
             mirrored = ops.slice(plain, *(_integers([value]) for value in (-1, _FAR, -1, 3)))
@@ -172,8 +169,9 @@ class IrWork:
             target.replace_source_output(fed.output(0))
         features = self._model.outputs[self._place].get_node().input_value(0)
         features.add_names({given.features})
-        made = ops.convert(features, "f32") if features.get_element_type().get_type_name() != "f32" else features
-        result = ops.result(_descriptors(ops, made, facts, dimension), OUTPUT_NAME)
+        made = _descriptors(ops, ops.convert(features, "f32"), facts, dimension)
+        made.output(0).add_names({OUTPUT_NAME})
+        result = ops.result(made, OUTPUT_NAME)
         return openvino.Model([result], [images], "rrid-edge")
 
 
@@ -184,9 +182,7 @@ def _descriptors(ops: Any, made: Any, facts: Facts, dimension: int) -> Any:  # n
     if facts.flip or facts.preprocessing.normalise == "l2":
         squares = ops.reduce_sum(ops.multiply(made, made), _integers(1), keep_dims=True)
         made = ops.divide(made, ops.maximum(ops.sqrt(squares), np.float32(_SMALLEST_LENGTH)))
-    last = made if hasattr(made, "output") else ops.multiply(made, np.float32(1))
-    last.output(0).add_names({OUTPUT_NAME})
-    return last
+    return made
 
 
 def _integers(values: int | list[int]) -> NDArray[np.int64]:

@@ -174,10 +174,9 @@ def _thresholds(record: Thresholds) -> Iterator[str]:
 
 
 def _use(card: Card) -> str:
-    extra = "rrid-edge[cpu]"
     model = _shell_name(card)
     return (
-        f"```\npip install '{extra}'\nrrid-edge info {model}\nrrid-edge index crops/ --model {model}\n"
+        f"```\npip install 'rrid-edge[cpu]'\nrrid-edge info {model}\nrrid-edge index crops/ --model {model}\n"
         f"rrid-edge match query.jpg crops/ --model {model}\n```"
     )
 

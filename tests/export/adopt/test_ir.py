@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -106,6 +107,13 @@ def test_a_missing_weight_file_is_named(tmp_path):
     refused(rrid_edge("adopt", path, *FACTS), 4, "its weights 'net.bin' are not beside it")
 
 
+def _looped(text):
+    """The first convolution reads what the residual add makes."""
+    (number,) = re.findall(r'<layer id="(\d+)" name="e"', text)
+    port = int(re.findall(rf'from-layer="{number}" from-port="(\d+)"', text)[0])
+    return _changed(text, '<edge from-layer="0" from-port="0"', f'<edge from-layer="{number}" from-port="{port}"')
+
+
 def _changed(text, old, new):
     assert old in text
     return text.replace(old, new)
@@ -124,9 +132,23 @@ def _changed(text, old, new):
         (lambda text: _changed(text, 'element_type="f32"', 'element_type="i64"'), "is int64"),
         (lambda text: _changed(text, 'from-layer="0"', 'from-layer="3"'), "not a valid IR"),
         (lambda text: _changed(text, '<edge from-layer="0"', '<edge from-layer="99"'), "damaged"),
+        (_looped, "waits for its own output, expected a graph without cycles"),
         (lambda text: _changed(text, 'type="ReLU"', 'type="Magic"'), "not a valid IR"),
     ],
-    ids=["text", "page", "old", "cut", "entities", "custom", "claims", "integers", "wrong edge", "no layer", "unknown"],
+    ids=[
+        "text",
+        "page",
+        "old",
+        "cut",
+        "entities",
+        "custom",
+        "claims",
+        "integers",
+        "wrong edge",
+        "no layer",
+        "cycle",
+        "unknown",
+    ],
 )
 def test_damaged_networks_are_refused_in_one_line(change, words, tmp_path):
     path = _ir(tmp_path)
