@@ -17,7 +17,7 @@ import numpy as np
 from common import table_row, watched
 from rrid_edge.crops.images import read_image
 from rrid_edge.parity.agreement import compare, row_cosines
-from rrid_edge.parity.verdict import Change
+from rrid_edge.parity.check import ranking_changes
 from rrid_edge.ranking.labels import LabelledCrops
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_descriptors
 from rrid_edge.ranking.open_set import OpenSetRates, true_positive
@@ -73,11 +73,7 @@ def row(name: str, sides: Sides, reference: Descriptors, found: Descriptors, thr
     """Return one line of the table."""
     agreement = compare(reference, found, ("all",), sides.labels)
     before, after = sides.ranking(reference), sides.ranking(found)
-    valid = before.query_first_rank > 0
-    changes = [
-        Change.of(before.query_ap[valid], after.query_ap[valid]),
-        Change.of(before.query_first_rank[valid] == 1.0, after.query_first_rank[valid] == 1.0),
-    ]
+    changes = ranking_changes(before, after)
     scores = sides.searches(found)
     rates = OpenSetRates(scores, scores.largest_size)
     cosines = row_cosines(reference, found)

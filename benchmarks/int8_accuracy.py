@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from common import table_row, watched
-from int8_graph import Pixels, forms, in_onnxruntime, in_openvino, nncf_graph
+from int8_graph import Pixels, exactly, forms, in_batches, nncf_graph
 from rrid_calib.crops import choose_check, find_crops, read_crops
 from rrid_calib.ranges import METHODS
 from rrid_edge.crops.images import read_image
 from rrid_edge.machine.processor import processor_name
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.parity.agreement import compare
-from rrid_edge.parity.verdict import Change
+from rrid_edge.parity.check import ranking_changes
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_descriptors
 from rrid_edge.ranking.sampling import sample_people
@@ -68,11 +68,7 @@ class Ranking:
         """One line of the table. Changes are in percentage points."""
         told = compare(reference, found, ("all",), self.labels)
         before, after = self.metrics(reference), self.metrics(found)
-        valid = before.query_first_rank > 0
-        changes = [
-            Change.of(before.query_ap[valid], after.query_ap[valid]),
-            Change.of(before.query_first_rank[valid] == 1.0, after.query_first_rank[valid] == 1.0),
-        ]
+        changes = ranking_changes(before, after)
         return [
             name,
             f"{1 - told.min_cosine:.1e}",
@@ -93,11 +89,7 @@ def graphs(options: argparse.Namespace, size: tuple[int, int], folder: Path) -> 
 
 def descriptors_of(graph: bytes | Path, pixels: Pixels, threads: int) -> Descriptors:
     """Run a graph in exact arithmetic."""
-    if isinstance(graph, bytes):
-        run = in_onnxruntime(graph, threads, exact=True)
-    else:
-        run = in_openvino(graph, threads, exact=True)
-    return np.concatenate([run(pixels[start : start + 8]) for start in range(0, len(pixels), 8)])
+    return in_batches(exactly(graph, threads), pixels)
 
 
 def _options() -> argparse.Namespace:

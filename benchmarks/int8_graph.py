@@ -94,6 +94,17 @@ def in_onnxruntime(model: bytes, threads: int, *, exact: bool = False) -> Callab
     return lambda pixels: session.run(None, {"images": pixels})[0]
 
 
+def exactly(graph: bytes | Path, threads: int) -> Callable[[Pixels], Any]:
+    """A function that runs a graph in exact arithmetic: an ONNX model, or an IR."""
+    in_runtime = in_onnxruntime if isinstance(graph, bytes) else in_openvino
+    return in_runtime(graph, threads, exact=True)  # type: ignore[arg-type]  # each takes its own kind
+
+
+def in_batches(run: Callable[[Pixels], Any], pixels: Pixels) -> NDArray[np.float32]:
+    """Descriptors of all crops, 8 at a time: float32 (N, D)."""
+    return np.concatenate([run(pixels[start : start + 8]) for start in range(0, len(pixels), 8)])
+
+
 def seconds(runs: dict[str, Callable[[Pixels], Any]], pixels: Pixels, repetitions: int) -> dict[str, float]:
     """Shortest time of each function, taken in turns."""
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -107,7 +118,7 @@ def seconds(runs: dict[str, Callable[[Pixels], Any]], pixels: Pixels, repetition
 
 def accuracy(name: str, expected: NDArray[np.float32], run: Callable[[Pixels], Any], pixels: Pixels) -> MethodResult:
     """Compare a model with the float32 model on these crops."""
-    found = np.concatenate([run(pixels[start : start + 8]) for start in range(0, len(pixels), 8)])
+    found = in_batches(run, pixels)
     told = compare(expected, found, ("all",))
     return MethodResult(name, False, "", told.min_cosine, told.mean_cosine, told.top1_agreement)
 
@@ -141,7 +152,7 @@ def main() -> None:
         else:
             print("NNCF is left out: give --nncf PYTHON of an environment that has it")
         exact = in_onnxruntime(content, options.threads)
-        expected = np.concatenate([exact(measured[start : start + 8]) for start in range(0, len(measured), 8)])
+        expected = in_batches(exact, measured)
         fast = {name: in_openvino(graph, options.threads) for name, graph in graphs.items()}
         other = {
             name: in_onnxruntime(item, options.threads) for name, item in graphs.items() if isinstance(item, bytes)
@@ -152,12 +163,8 @@ def main() -> None:
         )
         print(table_row(HEAD), table_row(["---"] * len(HEAD)), sep="\n")
         for name, graph in graphs.items():
-            if isinstance(graph, bytes):
-                run, size = in_onnxruntime(graph, options.threads, exact=True), len(graph)
-            else:
-                run = in_openvino(graph, options.threads, exact=True)
-                size = graph.with_suffix(".bin").stat().st_size
-            told = accuracy(name, expected, run, measured)
+            size = len(graph) if isinstance(graph, bytes) else graph.with_suffix(".bin").stat().st_size
+            told = accuracy(name, expected, exactly(graph, options.threads), measured)
             rates = [f"{next(iter(one.values())) / one[name]:.2f}" if name in one else "" for one in times]
             cells = [f"{1 - told.min_cosine:.1e}", f"{1 - told.mean_cosine:.1e}", f"{told.top1_agreement:.1%}"]
             print(table_row([name, *cells, *rates, f"{size / len(content):.1%}"]), flush=True)

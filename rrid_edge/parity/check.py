@@ -166,16 +166,25 @@ def check_parity(
         engine_lengths=lengths_of(descriptors),
     )
     if before is not None and after is not None:
+        map_interval, rank1_interval = ranking_changes(before, after)
         report = replace(
             report,
             map_reference=before.mean_ap,
             map_engine=after.mean_ap,
-            map_interval=Change.of(*(_valid(found, found.query_ap) for found in (before, after))),
+            map_interval=map_interval,
             rank1_reference=before.cmc[1],
             rank1_engine=after.cmc[1],
-            rank1_interval=Change.of(*(_valid(found, found.query_first_rank == 1) for found in (before, after))),
+            rank1_interval=rank1_interval,
         )
     return replace(report, criteria=_judged(report))
+
+
+def ranking_changes(before: RankingMetrics, after: RankingMetrics) -> tuple[Change, Change]:
+    """Changes of mAP and of rank-1 with their intervals, over the queries that have a right answer."""
+    return (
+        Change.of(*(_valid(found, found.query_ap) for found in (before, after))),
+        Change.of(*(_valid(found, found.query_first_rank == 1) for found in (before, after))),
+    )
 
 
 def _valid(metrics: RankingMetrics, values: NDArray[Any]) -> NDArray[np.float64]:
