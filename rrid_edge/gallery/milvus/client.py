@@ -155,16 +155,14 @@ class Connection:
         start_s = time.monotonic()
         options = {"grpc_options": _NO_PINGS} if self.address.is_file else {}
         while True:
-            waited_s = time.monotonic() - start_s
+            left_s = limit_s - (time.monotonic() - start_s)
             try:
-                return client_class(
-                    self.address.uri, token=self._token, timeout=limit_s - waited_s, dedicated=True, **options
-                )
+                return client_class(self.address.uri, token=self._token, timeout=left_s, dedicated=True, **options)
             except Exception as error:  # pymilvus raises its own exceptions, gRPC's and Python's
-                timed_out = time.monotonic() - start_s >= 0.9 * limit_s
-                translated = self._translated(error, "connect", limit_s, timed_out=timed_out)
-                last = time.monotonic() - start_s + _PAUSE_S >= 0.9 * limit_s
-                if last or not isinstance(translated, GalleryUnavailableError):
+                waited_s = time.monotonic() - start_s
+                translated = self._translated(error, "connect", limit_s, timed_out=waited_s >= 0.9 * limit_s)
+                is_last = waited_s + _PAUSE_S >= 0.9 * limit_s
+                if is_last or not isinstance(translated, GalleryUnavailableError):
                     raise translated from self._cause(error)
             time.sleep(_PAUSE_S)
 
