@@ -121,8 +121,12 @@ def adopt_plan(plan_path: Path, onnx_path: Path, settings: AdoptSettings | None 
         onnx_beside=is_beside(onnx_path, plan_path),
     )
     del content
-    sidecar = _inspected(trt, plan_path, onnx_path, sidecar)
-    report, left_out = _compared(plan_path, onnx_path, sidecar, settings)
+    plan = _loaded(trt, plan_path, sidecar)
+    try:
+        sidecar = plan.sidecar = _inspected(trt, plan, onnx_path)
+        report, left_out = _compared(plan, onnx_path, settings)
+    finally:
+        plan.release()
     sidecar.write(plan_path)
     return Adoption(sidecar, report, left_out)
 
@@ -171,22 +175,19 @@ def _flags(trt: ModuleType, settings: AdoptSettings) -> BuildFlags:
     )
 
 
-def _inspected(trt: ModuleType, plan_path: Path, onnx_path: Path, sidecar: EngineSidecar) -> EngineSidecar:
+def _inspected(trt: ModuleType, plan: LoadedPlan, onnx_path: Path) -> EngineSidecar:
     """The sidecar with what TensorRT says of the plan: profile, compatibility, layers."""
-    plan = _loaded(trt, plan_path, sidecar)
-    try:
-        profile = check_tensors(trt, plan.engine, sidecar.spec, plan_path)
-        if plan.engine.profiling_verbosity != trt.ProfilingVerbosity.DETAILED:
-            raise CheckFailedError(
-                f"{printable(plan_path)}: the plan does not say the types of its layers, so its precision cannot be "
-                "proved; build it with trtexec --profilingVerbosity=detailed; nothing was written"
-            )
-        compatible = plan.engine.hardware_compatibility_level == trt.HardwareCompatibilityLevel.AMPERE_PLUS
-        proof = _proved(trt, plan, onnx_path, profile)
-        flags = replace(sidecar.flags, hardware_compatible=compatible)
-        return replace(sidecar, profile=profile, flags=flags, proof=proof)
-    finally:
-        plan.release()
+    sidecar = plan.sidecar
+    profile = check_tensors(trt, plan.engine, sidecar.spec, plan.path)
+    if plan.engine.profiling_verbosity != trt.ProfilingVerbosity.DETAILED:
+        raise CheckFailedError(
+            f"{printable(plan.path)}: the plan does not say the types of its layers, so its precision cannot be "
+            "proved; build it with trtexec --profilingVerbosity=detailed; nothing was written"
+        )
+    compatible = plan.engine.hardware_compatibility_level == trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    proof = _proved(trt, plan, onnx_path, profile)
+    flags = replace(sidecar.flags, hardware_compatible=compatible)
+    return replace(sidecar, profile=profile, flags=flags, proof=proof)
 
 
 def _loaded(trt: ModuleType, plan_path: Path, sidecar: EngineSidecar) -> LoadedPlan:
@@ -219,23 +220,21 @@ def _proved(trt: ModuleType, plan: LoadedPlan, onnx_path: Path, profile: Profile
     return proof
 
 
-def _compared(
-    plan_path: Path, onnx_path: Path, sidecar: EngineSidecar, settings: AdoptSettings
-) -> tuple[ParityReport, tuple[str, ...]]:
+def _compared(plan: LoadedPlan, onnx_path: Path, settings: AdoptSettings) -> tuple[ParityReport, tuple[str, ...]]:
     """Compare the plan's descriptors with the network's: the parity report, and crops that cannot be read.
 
     Raises:
         CheckFailedError: they differ.
     """
-    reference = _reference(plan_path, onnx_path, sidecar.spec, settings)
-    with TensorRTEngine(plan_path, sidecar=sidecar) as engine:
+    reference = _reference(plan.path, onnx_path, plan.sidecar.spec, settings)
+    with TensorRTEngine(plan.path, loaded=plan) as engine:
         report = check_parity(engine, reference.goldens, reference_name=reference.name)
     if report.failures:
         # A plan without weights runs, and gives no descriptors of unit length.
         is_empty = not settings.strip_weights and not are_unit_lengths(*report.engine_lengths)
         hint = "; a plan built with trtexec --stripWeights has to be named as such" if is_empty else ""
         raise CheckFailedError(
-            f"{printable(plan_path)}: this plan does not answer as {printable(onnx_path)} does "
+            f"{printable(plan.path)}: this plan does not answer as {printable(onnx_path)} does "
             f"({reference.name}): {'; '.join(report.failures)}; nothing was written; give the ONNX file that the plan "
             f"was built from, or build it again{hint}",
             parameter="strip_weights" if is_empty else (),

@@ -17,7 +17,7 @@ from rrid_edge.engines.base import BatchEngine, arranged
 from rrid_edge.engines.cuda import Cuda, host_array
 from rrid_edge.engines.tensorrt.api import check_tensors, load_tensorrt, load_tensorrt_rtx, this_machine
 from rrid_edge.engines.tensorrt.contexts import Context, SharedContexts
-from rrid_edge.engines.tensorrt.plan import load_plan
+from rrid_edge.engines.tensorrt.plan import LoadedPlan, load_plan
 from rrid_edge.engines.tensorrt.rtx import KernelCache
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.model.engine_sidecar import EngineSidecar
@@ -56,7 +56,8 @@ class TensorRTEngine(BatchEngine):
         path: the plan; its sidecar is ``<path>.json``, and says which of the two runs it.
         max_batch: images per call of TensorRT; None or a larger number means the limit of the plan's profile.
         graphs: False never captures CUDA graphs.
-        sidecar: the sidecar, if it was not written yet; None reads it.
+        loaded: the plan, if it was loaded already, with a sidecar that may not be written yet; the engine frees it.
+            None loads the file.
 
     Raises:
         MissingDependencyError: no GPU, driver, cuda-bindings or TensorRT.
@@ -65,16 +66,16 @@ class TensorRTEngine(BatchEngine):
     """
 
     def __init__(
-        self, path: Path, *, max_batch: int | None = None, graphs: bool = True, sidecar: EngineSidecar | None = None
+        self, path: Path, *, max_batch: int | None = None, graphs: bool = True, loaded: LoadedPlan | None = None
     ) -> None:
-        self.sidecar = sidecar or EngineSidecar.read(path)
+        self.sidecar = EngineSidecar.read(path) if loaded is None else loaded.sidecar
         self._cuda = Cuda()  # first: TensorRT crashes the process where no GPU is usable
         self._cuda.select_device()
         rtx = self.sidecar.rtx is not None
         self._trt: ModuleType = load_tensorrt_rtx() if rtx else load_tensorrt()
         machine = this_machine(self._trt, self._cuda)
         self.sidecar.check_fits(machine, path)
-        self._plan = load_plan(self._trt, path, self.sidecar)
+        self._plan = load_plan(self._trt, path, self.sidecar) if loaded is None else loaded
         profile = check_tensors(self._trt, self._plan.engine, self.sidecar.spec, path)
         largest = profile.max_batch if max_batch is None else min(max_batch, profile.max_batch)
         if largest < profile.min_batch:

@@ -23,13 +23,20 @@ from rrid_edge.errors import (
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.names import sidecar_path
+from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import FLOAT32_NCHW
 from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.ranking.labels import Labels
+from rrid_export.adopt.facts import Choices
+from rrid_export.adopt.foreign import read_foreign
+from rrid_export.adopt.pipeline import AdoptSettings as AdoptNetworkSettings
+from rrid_export.adopt.pipeline import adopt_network
+from rrid_export.half.pipeline import write_half
 from rrid_export.tensorrt.adopting import AdoptSettings, adopt_plan
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
 from support.commands import refused, rrid_edge
+from support.foreign import ForeignFile
 from support.onnx_models import save_tiny_model
 from support.tensorrt_behaviour import MAGIC, install
 
@@ -103,6 +110,46 @@ def test_a_plan_that_answers_as_its_onnx_file_gets_a_sidecar(monkeypatch, onnx_p
     with open_engine(plan) as engine:
         assert engine.max_batch == 4
     assert world.cuda.live == 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_plan_of_an_adopted_network_gets_a_sidecar(recent, tmp_path, precision):
+    choices = Choices(color="bgr", scale=255.0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), flip=True)
+    network = read_foreign(ForeignFile().write(tmp_path / "net.onnx"))
+    onnx_path = adopt_network(network, tmp_path / "models", AdoptNetworkSettings(choices)).model
+    if precision == "fp16":
+        onnx_path = write_half(onnx_path).model
+    plan = _plan(onnx_path, onnx_path.with_suffix(".engine").name)
+    _answers_as(recent, onnx_path)
+    recent.log.clear()
+    outcome = rrid_edge("engine", "adopt", plan, "--onnx", onnx_path, "--json")
+    assert outcome.code == 0, outcome.err
+    assert recent.log.count("Runtime.deserialize_cuda_engine") == 1
+    sidecar, spec = EngineSidecar.read(plan), read_spec(onnx_path)
+    assert sidecar.spec == spec
+    assert (spec.family, spec.origin, spec.precision) == ("adopted", "net.onnx", precision)
+    assert json.loads(outcome.out)["sidecar"] == sidecar.to_json()
+    images = np.random.default_rng(2).integers(0, 256, (3, spec.height_px, spec.width_px, 3), dtype=np.uint8)
+    with open_engine(plan) as engine, OnnxRuntimeEngine(onnx_path) as expected:
+        assert np.array_equal(engine.run(images), expected.run(images))
+    assert recent.cuda.live == 0
+
+
+def test_the_plan_of_another_preprocessing_is_refused(recent, tmp_path):
+    """The networks differ only in their channel order."""
+    network = read_foreign(ForeignFile().write(tmp_path / "net.onnx"))
+    rgb, bgr = (
+        adopt_network(
+            network,
+            tmp_path / color,
+            AdoptNetworkSettings(Choices(color=color, scale=255.0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))),
+        ).model
+        for color in ("rgb", "bgr")
+    )
+    plan = rgb.with_name("net.engine")
+    plan.write_bytes(_plan(bgr, "net.engine").read_bytes())
+    _answers_as(recent, bgr)
+    _refused(CheckFailedError, plan, rgb, f"does not answer as {rgb} does", "goldens")
 
 
 def test_goldens_beside_the_onnx_file_are_enough(recent, onnx_path, tmp_path, monkeypatch):
