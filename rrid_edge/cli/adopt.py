@@ -11,6 +11,7 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.card_steps import CardOption, LicenceOption, check_card, write_card
 from rrid_edge.cli.common import JsonOption, print_json, require, say, show
 from rrid_edge.cli.hub_files import network_file
+from rrid_edge.cli.options import FollowLinksOption
 from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -75,13 +76,22 @@ def adopt(
     suggest: Annotated[
         Path | None,
         typer.Option(
-            help="Write nothing: try the usual preprocessing on this folder of labelled crops, and print the command "
-            "for each, best first. Facts that are given are not varied."
+            help="Write nothing: try the usual preprocessing on this folder of labelled crops, or on a dataset's test "
+            "split, and print the command for each, best first. Facts that are given are not varied."
         ),
     ] = None,
     crops: Annotated[
         Path | None, typer.Option(help="Folder of real crops for the proof and the goldens; default: drawn patterns.")
     ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Read names of crops as auto, market1501, dukemtmc, cuhk03, rrid, person-folders, camera-folders, "
+            "folders, none, or a regular expression. [default: auto]",
+            show_default=False,
+        ),
+    ] = None,
+    follow_links: FollowLinksOption = False,
     golden_crops: Annotated[
         int, typer.Option(min=2, max=10_000, help="Largest number of crops for the goldens.")
     ] = 256,
@@ -116,18 +126,16 @@ def adopt(
 
     if suggest is not None:
         from rrid_edge.cli.adopt_suggest import suggest_preprocessing
+        from rrid_export.adopt.labelled import labelled_files
         from rrid_export.adopt.suggest import SuggestSettings
 
-        kept: dict[str, object] = {
-            "--folder": folder,
-            "--name": name,
-            "--crops": crops or suggest,
-            "--licence": licence,
-        }
+        names = {"--folder": folder, "--name": name, "--crops": crops or suggest, "--pattern": pattern}
+        kept: dict[str, object] = names | {"--follow-links": follow_links or None, "--licence": licence}
         kept |= {"--training-data": training_data if training_data != "unknown" else None, "--card": card or None}
-        suggest_preprocessing(network, SuggestSettings(suggest, choices, flip), (model, kept), as_json=as_json)
+        files = labelled_files(suggest, pattern, follow_links=follow_links)
+        suggest_preprocessing(network, SuggestSettings(files, choices, flip), (model, kept), as_json=as_json)
         return
-    settings = AdoptSettings(choices, name, crops, golden_crops, origin, training_data)
+    settings = AdoptSettings(choices, name, crops, golden_crops, origin, training_data, pattern or "auto", follow_links)
     result = adopt_network(network, folder, settings)
     written = write_card(result.model, licence, drawn=crops is None, quiet=as_json) if card else None
     _report(result, written, as_json=as_json, drawn=crops is None)

@@ -72,6 +72,36 @@ class Crops:
 
 
 @dataclass(frozen=True)
+class CropFiles:
+    """The image files of a folder, with their labels.
+
+    Attributes:
+        folder: the folder.
+        names: paths of the N files, relative to the folder.
+        labels: persons and cameras; -1 where unknown.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    labels: Labels
+
+    @classmethod
+    def of(cls, folder: Path, *, pattern: str = "auto", follow_links: bool = False) -> Self:
+        """All image files below a folder, labelled by their names.
+
+        Args:
+            folder: folder of crops.
+            pattern: how names are read; see :func:`rrid_edge.crops.naming.name_reader`.
+            follow_links: take links to files outside the folder too.
+
+        Raises:
+            UsageError: the folder does not exist, or the pattern does not work.
+        """
+        names = [path.relative_to(folder).as_posix() for path in list_images(folder, follow_links=follow_links)]
+        return cls(folder, tuple(names), Labels(*read_labels(names, pattern)))
+
+
+@dataclass(frozen=True)
 class ReferenceSettings:
     """What to compare an engine with.
 
@@ -197,15 +227,7 @@ def open_exact(path: Path) -> Engine:
     return open_engine(path, "openvino", precision="fp32")
 
 
-def read_crops(
-    folder: Path,
-    spec: InputSize,
-    count: int,
-    *,
-    seed: int = 0,
-    follow_links: bool = False,
-    choose: ChooseCrops = sample_people,
-) -> Crops:
+def read_crops(folder: Path, spec: InputSize, count: int, *, seed: int = 0, follow_links: bool = False) -> Crops:
     """Read crops of a folder that can measure retrieval, in the input size of a model.
 
     People and cameras come from the file names; see :func:`rrid_edge.ranking.sampling.sample_people` for the choice.
@@ -216,20 +238,35 @@ def read_crops(
         count: largest number of crops, unreadable ones included.
         seed: seed of the choice.
         follow_links: take links to files outside the folder too.
-        choose: how crops are chosen by their labels.
 
     Raises:
         UsageError: the folder does not exist or has fewer than two readable crops.
     """
-    paths = list_images(folder, follow_links=follow_links)
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    labels = Labels(*read_labels(names))
-    chosen = choose(labels, count, seed=seed)
+    return read_crop_files(CropFiles.of(folder, follow_links=follow_links), spec, count, seed=seed)
+
+
+def read_crop_files(
+    files: CropFiles, spec: InputSize, count: int, *, seed: int = 0, choose: ChooseCrops = sample_people
+) -> Crops:
+    """Read some of the files of a folder; see :func:`read_crops`.
+
+    Args:
+        files: the files.
+        spec: spec of the model, or another bearer of its input size.
+        count: largest number of crops, unreadable ones included.
+        seed: seed of the choice.
+        choose: how crops are chosen by their labels.
+
+    Raises:
+        UsageError: there are fewer than two readable crops.
+    """
+    chosen = choose(files.labels, count, seed=seed)
     images, rows, left_out = [], [], []
     for row in chosen.rows.tolist():
+        path = files.folder / files.names[row]
         try:
-            with item_at_work(paths[row]):
-                images.append(read_image(paths[row], spec.height_px, spec.width_px))
+            with item_at_work(path):
+                images.append(read_image(path, spec.height_px, spec.width_px))
         except ImageError as error:
             left_out.append(error.message)
         else:
@@ -237,10 +274,12 @@ def read_crops(
     if len(images) < 2:
         reason = f" (left out {left_out[0]})" if left_out else ""
         raise UsageError(
-            f"{printable(folder)}: {len(images)} readable image(s){reason}; expected at least 2 crops; give 100 or more"
+            f"{printable(files.folder)}: {len(images)} readable image(s){reason}; expected at least 2 crops; give 100 "
+            "or more"
         )
-    sample = PeopleSample.of(labels, rows, chosen.left_out_junk)
-    return Crops(np.stack(images), tuple(names[row] for row in rows), labels[sample.rows], sample, tuple(left_out))
+    sample = PeopleSample.of(files.labels, rows, chosen.left_out_junk)
+    names = tuple(files.names[row] for row in rows)
+    return Crops(np.stack(images), names, files.labels[sample.rows], sample, tuple(left_out))
 
 
 def read_sources(goldens: Goldens, folder: Path) -> list[Image.Image]:

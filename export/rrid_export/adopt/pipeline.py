@@ -28,7 +28,7 @@ from rrid_edge.model.spec import ADOPTED, ModelSpec
 from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport
 from rrid_edge.parity.goldens import Goldens, save_goldens
-from rrid_edge.parity.reference import Crops, read_crops
+from rrid_edge.parity.reference import CropFiles, Crops, read_crop_files
 from rrid_edge.ranking.sampling import PeopleSample
 from rrid_export.adopt.facts import Choices, Facts, resolve
 from rrid_export.adopt.foreign import ForeignNetwork, refused
@@ -53,6 +53,8 @@ class AdoptSettings:
         golden_crops: largest number of crops.
         origin: where the file came from, for the metadata; None takes its name.
         training_data: name of the data that the network was trained on, for the metadata.
+        pattern: how the names of crops are read; see :func:`rrid_edge.crops.naming.name_reader`.
+        follow_links: take links to crops outside the folder too.
     """
 
     choices: Choices
@@ -61,6 +63,8 @@ class AdoptSettings:
     golden_crops: int = GOLDEN_CROPS
     origin: str | None = None
     training_data: str = "unknown"
+    pattern: str = "auto"
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings
     target = _target(output, settings.name or path.stem, work)
     _refuse_to_replace(target, path)
     spec = _spec(target, network, facts, settings)
-    crops = drawn_patterns(spec) if settings.crops is None else read_crops(settings.crops, spec, settings.golden_crops)
+    crops = _crops(spec, settings)
     original = work.original()
     descriptors = original_descriptors(original, crops.images, facts)
     check_descriptors(path, descriptors, facts)
@@ -125,6 +129,18 @@ def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings
             parity, found = prove(engine, goldens, original.name, work.culprit)
         work.finish(partial, target, spec)
     return _written(target, spec, crops, goldens, parity, found)
+
+
+def _crops(spec: ModelSpec, settings: AdoptSettings) -> Crops:
+    if settings.crops is None:
+        if settings.follow_links or settings.pattern != "auto":
+            raise UsageError(
+                "a pattern and links are about the names of crops, and there are none: give a folder of crops",
+                parameter=("pattern", "follow_links", "crops"),
+            )
+        return drawn_patterns(spec)
+    files = CropFiles.of(settings.crops, pattern=settings.pattern, follow_links=settings.follow_links)
+    return read_crop_files(files, spec, settings.golden_crops)
 
 
 def _target(output: Path, name: str, work: OnnxWork | IrWork) -> Path:

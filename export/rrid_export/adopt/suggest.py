@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from rrid_edge.parity.reference import CropFiles
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_edge.ranking.sampling import PeopleSample
 from rrid_export.adopt.facts import Choices
@@ -25,13 +25,13 @@ class SuggestSettings:
     """What to try, and on which crops.
 
     Attributes:
-        crops: folder of labelled crops.
+        crops: labelled crops; see :func:`rrid_export.adopt.labelled.labelled_files`.
         choices: what the caller says about the network; these facts are not varied.
         flip: what the caller says about mirrored images; None tries both.
         seed: seed of the choice of crops.
     """
 
-    crops: Path
+    crops: CropFiles
     choices: Choices
     flip: bool | None = None
     seed: int = 0

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.crops.images import read_image
-from rrid_edge.errors import ModelFileError, UsageError, item_at_work, printable
+from rrid_edge.errors import ModelFileError, item_at_work
 from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.parity.check import are_unit_lengths, lengths_of
-from rrid_edge.parity.reference import Crops, read_crops
+from rrid_edge.parity.reference import CropFiles, read_crop_files
 from rrid_edge.progress import Progress
 from rrid_edge.ranking.sampling import spread_people
 from rrid_export.adopt.facts import Choices, Facts
 from rrid_export.adopt.foreign import ForeignNetwork
 from rrid_export.adopt.ir_work import IrOriginal
+from rrid_export.adopt.labelled import check_labels
 from rrid_export.adopt.original import OnnxOriginal, Original, original_descriptors
 from rrid_export.adopt.proof import check_lengths
 from rrid_export.adopt.telling import person_precision, ranking_of, separation
@@ -27,8 +27,6 @@ from rrid_export.adopt.variants import Space, Variant
 
 CROPS: Final = 240
 """Crops of a trial: 60 people with four each, if there are so many."""
-FEWEST_PEOPLE: Final = 10
-"""With fewer people, the paired test could settle nothing among about ten comparisons: 2 ** -9 * 10 is near 0.05."""
 _AT_A_TIME: Final = 32
 """Images per step: their float64 pixels take 25 MB at 256 x 128."""
 _SHORTEST: Final = 1e-12
@@ -62,8 +60,8 @@ class Bench:
         network: the network.
         choices: what the caller says about it.
         space: what is varied. Sizes at which the network cannot be run are dropped.
-        folder: folder of labelled crops.
-        seed: seed of the choice of crops.
+        files: labelled crops.
+        seed: seed of their choice.
 
     Attributes:
         space: what is varied.
@@ -76,11 +74,13 @@ class Bench:
         ModelFileError: the network cannot be run.
     """
 
-    def __init__(self, network: ForeignNetwork, choices: Choices, space: Space, folder: Path, seed: int = 0) -> None:
-        self._network, self._choices, self._folder = network, choices, folder
+    def __init__(
+        self, network: ForeignNetwork, choices: Choices, space: Space, files: CropFiles, seed: int = 0
+    ) -> None:
+        self._network, self._choices, self._folder = network, choices, files.folder
         first = next(space.at(space.sizes[0])).facts(network, choices)
-        self.crops = read_crops(folder, first, CROPS, seed=seed, choose=spread_people)
-        _check_labels(folder, self.crops)
+        self.crops = read_crop_files(files, first, CROPS, seed=seed, choose=spread_people)
+        check_labels(files.folder, self.crops)
         self.remarks = [f"left out {line}" for line in self.crops.left_out]
         self._original: Original = IrOriginal(network) if kind_of(network.path) is Kind.IR else OnnxOriginal(network)
         self.seconds_per_image = 0.0
@@ -179,17 +179,3 @@ def without_casts(images: NDArray[np.uint8], cameras: NDArray[np.int64]) -> NDAr
         gains = wanted / np.maximum(images[own].mean(axis=(0, 1, 2)), 1)
         balanced[own] = np.clip(np.rint(images[own] * gains), 0, 255).astype(np.uint8)
     return balanced
-
-
-def _check_labels(folder: Path, crops: Crops) -> None:
-    """Refuse crops that cannot tell variants apart."""
-    sample = crops.sample
-    if sample.unmeasured is not None:
-        raise UsageError(f"{printable(folder)}: {sample.unmeasured}", parameter="suggest")
-    if sample.people < FEWEST_PEOPLE:
-        people = "1 person" if sample.people == 1 else f"{sample.people} people"
-        raise UsageError(
-            f"{printable(folder)}: {people} with crops in two cameras are too few to tell ways of preprocessing apart: "
-            f"expected {FEWEST_PEOPLE} or more, better 40; add labelled crops of other people",
-            parameter="suggest",
-        )

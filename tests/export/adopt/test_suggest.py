@@ -17,6 +17,7 @@ from rrid_edge.errors import ModelFileError, UsageError
 from rrid_edge.model.onnx_header import read_spec
 from rrid_export.adopt.facts import Choices
 from rrid_export.adopt.foreign import read_foreign
+from rrid_export.adopt.labelled import labelled_files
 from rrid_export.adopt.suggest import Suggester, SuggestSettings, findings_of
 from rrid_export.adopt.trials import Trial, without_casts
 from rrid_export.adopt.variants import Scaling, Space, Variant
@@ -81,7 +82,7 @@ def _normalising(path, *, order):
 
 
 def _suggested(path, crops, flip=False, **choices):
-    settings = SuggestSettings(crops, Choices(**choices), flip)
+    settings = SuggestSettings(labelled_files(crops, None), Choices(**choices), flip)
     return Suggester(read_foreign(path), settings).run()
 
 
@@ -230,7 +231,9 @@ def test_sizes_are_tried_where_the_file_leaves_them_open(tmp_path):
     path = _of_any_size(tmp_path / "net.onnx")
     save_crops(tmp_path / "crops", 24, persons=12, cameras=8)
     counted = CountedProgress()
-    settings = SuggestSettings(tmp_path / "crops", Choices(color="rgb", scale=255.0, mean=MEAN, std=STD), flip=True)
+    settings = SuggestSettings(
+        labelled_files(tmp_path / "crops", None), Choices(color="rgb", scale=255.0, mean=MEAN, std=STD), flip=True
+    )
     suggester = Suggester(read_foreign(path), settings)
     most = suggester.most_images
     found = suggester.run(counted)
