@@ -50,7 +50,7 @@ def test_damaged_images_cost_an_index_those_files_only():
 @pytest.mark.usefixtures("_user_folders")
 def test_damaged_artefacts_are_read_or_refused_by_name(tmp_path):
     (tmp_path / "world").mkdir()
-    results = run_here(ArtefactCases(18, 132, tmp_path / "world", whole=False), range(132), Limits())
+    results = run_here(ArtefactCases(18, 183, tmp_path / "world", whole=False), range(183), Limits())
     assert _faults(results) == []
     assert {result.kind for result in results} == {name for name, kind in KINDS.items() if not kind.is_large}
     assert {SOUND, REFUSED} == {result.outcome for result in results}

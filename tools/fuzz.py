@@ -2,6 +2,7 @@
 
 Usage: python tools/fuzz.py images --count 50000 --seed 1
        python tools/fuzz.py artefacts --count 5000 --keep failing
+       python tools/fuzz.py artefacts --count 500 --kind "foreign onnx" --kind "foreign ir"
        python tools/fuzz.py folders --count 20         # `index` of folders of damaged images
        python tools/fuzz.py images --only 4711         # one case again, with its file in --keep
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections import defaultdict
@@ -48,7 +50,7 @@ def _cases(given: argparse.Namespace, world: Path) -> Cases:
     os.environ["RRID_EDGE_CACHE"] = "off"
     from fuzzing.artefact_cases import ArtefactCases
 
-    return ArtefactCases(given.seed, given.count, world, whole=True)
+    return ArtefactCases(given.seed, given.count, world, whole=True, kinds=given.kind)
 
 
 def _run(given: argparse.Namespace, cases: Cases) -> int:
@@ -72,7 +74,8 @@ def _run(given: argparse.Namespace, cases: Cases) -> int:
     print(f"{len(results)} {given.what} of seed {given.seed} in {seconds:.0f} s: {len(faults)} faults")
     if faults:
         again = " ".join(str(result.number) for result in faults[:10])
-        print(f"again: python tools/fuzz.py {given.what} --seed {given.seed} --keep FOLDER --only {again}")
+        kinds = "".join(f" --kind {shlex.quote(kind)}" for kind in given.kind)
+        print(f"again: python tools/fuzz.py {given.what} --seed {given.seed}{kinds} --keep FOLDER --only {again}")
     return bool(faults)
 
 
@@ -84,6 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of cases to run again")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
+    parser.add_argument("--kind", action="append", default=[], help="artefacts: only this kind; repeatable")
     parser.add_argument("--no-huge", action="store_true", help="images: leave out those of very many pixels")
     parser.add_argument("--keep", type=Path, help="write the files of faults into this folder")
     parser.add_argument("--hang-s", type=float, default=20.0, help="seconds that a case may take")

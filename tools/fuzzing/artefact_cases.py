@@ -7,10 +7,12 @@ import os
 import random
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from fuzzing.artefact_kinds import KINDS, ArtefactKind
+from fuzzing.artefact_kinds import KINDS
+from fuzzing.kinds import ArtefactKind
 from fuzzing.watching import FAULT, METER, REFUSED, SOUND, USER_FOLDERS, Sentry
 from fuzzing.world import make_world
 from rrid_edge.errors import printable
@@ -29,13 +31,15 @@ class ArtefactCases:
         count: how many there are.
         world: an empty folder, which receives the sound artefacts.
         whole: also fuzz whole networks and trainings.
+        kinds: fuzz these kinds only; all if empty.
     """
 
-    def __init__(self, seed: int, count: int, world: Path, *, whole: bool) -> None:
+    def __init__(self, seed: int, count: int, world: Path, *, whole: bool, kinds: Sequence[str] = ()) -> None:
         self.count = count
         self.only_reads = False
         self._seed, self._world = seed, world
-        self._kinds = [name for name, kind in KINDS.items() for _ in range(kind.weight) if whole or not kind.is_large]
+        wanted = {name: KINDS[name] for name in kinds or KINDS}
+        self._kinds = [name for name, kind in wanted.items() for _ in range(kind.weight) if whole or not kind.is_large]
         self._sentry: Sentry | None = None
         self._folder = Path()
         self._sound: dict[tuple[str, str], Outcome] = {}

@@ -3,48 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from fuzzing import containers
+from fuzzing.foreign_kinds import FOREIGN_KINDS
+from fuzzing.kinds import ArtefactKind, Damage, one_of
 from fuzzing.values import damaged_json, damaged_toml, odd_value
-
-Damage = Callable[[Path, random.Random], tuple[str, str]]
-"""Damages a file of a case's folder; returns its relative name and the damage."""
-
-
-@dataclass(frozen=True)
-class ArtefactKind:
-    """A kind of artefact.
-
-    Attributes:
-        weight: how often it is drawn.
-        files: what a case's folder holds, from :mod:`fuzzing.world`.
-        damage: what is done to it.
-        commands: command lines that read it; one is drawn.
-        is_large: it needs a whole network.
-    """
-
-    weight: int
-    files: tuple[str, ...]
-    damage: Damage
-    commands: tuple[str, ...]
-    is_large: bool = False
-
-
-def _in(*names: str, by: Callable[[bytes, random.Random], tuple[bytes, str]]) -> Damage:
-    """Damage one of these files."""
-
-    def damage(folder: Path, generator: random.Random) -> tuple[str, str]:
-        name = generator.choice(names)
-        content, what = by((folder / name).read_bytes(), generator)
-        (folder / name).unlink()  # it may be a link to the sound file
-        (folder / name).write_bytes(content)
-        return name, what
-
-    return damage
 
 
 def _catalogue(folder: Path, generator: random.Random) -> tuple[str, str]:
@@ -58,7 +23,7 @@ def _gallery_file(folder: Path, generator: random.Random) -> tuple[str, str]:
     name = generator.choice(names)
     way = generator.choice(("bytes", "bytes", "bytes", "bytes", "remove", "folder", "beside"))
     if way == "bytes":
-        return _in(name, by=containers.damaged_bytes)(folder, generator)
+        return one_of(name, by=containers.damaged_bytes)(folder, generator)
     if way == "beside":
         (folder / "crops/.rrid-edge" / generator.choice(("meta.sqlite-wal", "meta.sqlite-journal"))).write_bytes(
             generator.randbytes(generator.choice((0, 32, 4096)))
@@ -121,7 +86,7 @@ def _state(folder: Path, generator: random.Random) -> tuple[str, str]:
 
     name = "run/last.state.pt"
     if generator.random() < 0.4:
-        return _in(name, by=containers.damaged_torch_zip)(folder, generator)
+        return one_of(name, by=containers.damaged_torch_zip)(folder, generator)
     state: dict[str, Any] = torch.load(folder / name, weights_only=True)
     key = generator.choice(sorted(state))
     way = generator.choice(("value", "value", "remove", "inner"))
@@ -173,11 +138,11 @@ _DATA_COMMANDS: Final = (
     "calibrate rrid.onnx --images data --count 8",
 )
 KINDS: Final[dict[str, ArtefactKind]] = {
-    "onnx": ArtefactKind(4, _MODEL, _in("rrid.onnx", by=containers.damaged_onnx), _MODEL_COMMANDS),
+    "onnx": ArtefactKind(4, _MODEL, one_of("rrid.onnx", by=containers.damaged_onnx), _MODEL_COMMANDS),
     "sidecar": ArtefactKind(
         3,
         ("rrid.fp16.engine", "rrid.fp16.engine.json", "crops", "query.jpg"),
-        _in("rrid.fp16.engine.json", by=damaged_json),
+        one_of("rrid.fp16.engine.json", by=damaged_json),
         (
             "info rrid.fp16.engine --json",
             "info rrid.fp16.engine",
@@ -188,13 +153,13 @@ KINDS: Final[dict[str, ArtefactKind]] = {
     "plan": ArtefactKind(
         1,
         ("rrid.fp16.engine", "rrid.fp16.engine.json"),
-        _in("rrid.fp16.engine", by=containers.damaged_bytes),
+        one_of("rrid.fp16.engine", by=containers.damaged_bytes),
         ("info rrid.fp16.engine",),
     ),
     "thresholds": ArtefactKind(
         3,
         (*_MODEL, "rrid.thresholds.json"),
-        _in("rrid.thresholds.json", by=damaged_json),
+        one_of("rrid.thresholds.json", by=damaged_json),
         (
             "match query.jpg crops --fpr 0.2 --model rrid.onnx --runtime onnxruntime",
             "match query.jpg crops --fpir 0.3 --model rrid.onnx --runtime onnxruntime --json",
@@ -203,7 +168,7 @@ KINDS: Final[dict[str, ArtefactKind]] = {
     "goldens": ArtefactKind(
         3,
         _MODEL,
-        _in("rrid.goldens.npz", by=containers.damaged_npz),
+        one_of("rrid.goldens.npz", by=containers.damaged_npz),
         ("parity rrid.onnx --runtime onnxruntime", "parity rrid.onnx --runtime onnxruntime --images crops --json"),
     ),
     "catalogue": ArtefactKind(3, _MODEL, _catalogue, _GALLERY_COMMANDS),
@@ -211,13 +176,13 @@ KINDS: Final[dict[str, ArtefactKind]] = {
     "kept facts": ArtefactKind(
         1,
         (*_MODEL, "kept"),
-        _in("kept/kept.json", by=damaged_json),
+        one_of("kept/kept.json", by=damaged_json),
         ("index crops --gallery kept --model rrid.onnx --runtime onnxruntime",),
     ),
     "dataset lists": ArtefactKind(
         4,
         (*_MODEL, "data"),
-        _in("data/meta.json", "data/splits.json", "data/test.json", by=damaged_json),
+        one_of("data/meta.json", "data/splits.json", "data/test.json", by=damaged_json),
         _DATA_COMMANDS,
     ),
     "dataset images": ArtefactKind(1, (*_MODEL, "data"), _odd_tree("data/images"), _DATA_COMMANDS),
@@ -235,18 +200,18 @@ KINDS: Final[dict[str, ArtefactKind]] = {
         2, ("people",), _odd_tree("people"), ("prepare folders people out", "prepare folders people out --json")
     ),
     "cuhk03": ArtefactKind(
-        1, ("cuhk-03.mat",), _in("cuhk-03.mat", by=containers.damaged_bytes), ("prepare cuhk03 cuhk-03.mat out",)
+        1, ("cuhk-03.mat",), one_of("cuhk-03.mat", by=containers.damaged_bytes), ("prepare cuhk03 cuhk-03.mat out",)
     ),
     "settings": ArtefactKind(
         3,
         ("settings.toml",),
-        _in("settings.toml", by=damaged_toml),
+        one_of("settings.toml", by=damaged_toml),
         ("train --config settings.toml --dataset-path nowhere",),
     ),
     "weights, zip": ArtefactKind(
         3,
         ("few.pth", *_MODEL),
-        _in("few.pth", by=containers.damaged_torch_zip),
+        one_of("few.pth", by=containers.damaged_torch_zip),
         (
             "export few.pth -o out",
             "evaluate few.pth --dataset data",
@@ -254,18 +219,18 @@ KINDS: Final[dict[str, ArtefactKind]] = {
         ),
     ),
     "weights, old": ArtefactKind(
-        2, ("few-old.pth",), _in("few-old.pth", by=containers.damaged_pickle), ("export few-old.pth -o out",)
+        2, ("few-old.pth",), one_of("few-old.pth", by=containers.damaged_pickle), ("export few-old.pth -o out",)
     ),
     "safetensors": ArtefactKind(
         2,
         ("few.safetensors",),
-        _in("few.safetensors", by=containers.damaged_safetensors),
+        one_of("few.safetensors", by=containers.damaged_safetensors),
         ("export few.safetensors -o out",),
     ),
     "checkpoint": ArtefactKind(
         1,
         ("tiny.safetensors", "rrid.onnx", "crops"),
-        _in("tiny.safetensors", by=containers.damaged_safetensors),
+        one_of("tiny.safetensors", by=containers.damaged_safetensors),
         (
             "parity rrid.onnx --reference tiny.safetensors --images crops --runtime onnxruntime",
             "export tiny.safetensors -o out --crops nowhere",
@@ -275,7 +240,7 @@ KINDS: Final[dict[str, ArtefactKind]] = {
     "network": ArtefactKind(
         1,
         ("tiny.pth", "rrid.onnx", "crops"),
-        _in("tiny.pth", by=containers.damaged_torch_zip),
+        one_of("tiny.pth", by=containers.damaged_torch_zip),
         (
             "parity rrid.onnx --reference tiny.pth --images crops --runtime onnxruntime",
             "export tiny.pth -o out --height 96 --width 32 --crops nowhere",
@@ -283,5 +248,6 @@ KINDS: Final[dict[str, ArtefactKind]] = {
         True,
     ),
     "training state": ArtefactKind(1, ("run", "data"), _state, ("train --resume run",), True),
+    **FOREIGN_KINDS,
 }
 """All kinds, by the name that the summary shows."""

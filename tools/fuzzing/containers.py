@@ -148,23 +148,37 @@ def damaged_safetensors(content: bytes, generator: random.Random) -> Damaged:
 
 
 def damaged_onnx(content: bytes, generator: random.Random) -> Damaged:
-    """Damage an ONNX file: its bytes, an entry of its metadata, or its graph with a right sum of the weights."""
+    """Damage a model's ONNX file: its bytes, an entry of its metadata, or its graph with a right sum of the weights."""
     import onnx
 
     if generator.random() < 0.35:
         return damaged_bytes(content, generator)
     model = onnx.load_model_from_string(content)
-    way = generator.choice(("entry", "entry", "entry", "shape", "kind", "outside", "node", "opset"))
-    entry = generator.choice(model.metadata_props)
-    graph = model.graph
-    if way == "entry":
-        odd = (
-            str(odd_value(generator))
-            if generator.random() < 0.7
-            else damaged_json(b'["a",1]', generator)[0].decode(errors="ignore")
-        )
-        entry.value = odd.encode("utf-8", "ignore").decode()
+    if generator.random() < 0.4:
+        entry = generator.choice(model.metadata_props)
+        entry.value = _odd_entry(entry.value, generator)
         return model.SerializeToString(), f"entry {entry.key}"
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    way = damaged_graph(model, generator)
+    return _summed(model.SerializeToString(), metadata), way
+
+
+def _odd_entry(value: str, generator: random.Random) -> str:
+    if value.startswith("{") and generator.random() < 0.7:
+        odd = damaged_json(value.encode(), generator)[0].decode("utf-8", "ignore")
+    elif generator.random() < 0.7:
+        odd = str(odd_value(generator))
+    else:
+        odd = damaged_json(b'["a",1]', generator)[0].decode(errors="ignore")
+    return odd.encode("utf-8", "ignore").decode()
+
+
+def damaged_graph(model: Any, generator: random.Random) -> str:  # noqa: ANN401 - a protobuf message
+    """Damage the graph of an ONNX model in place; returns the name of the damage."""
+    import onnx
+
+    way = generator.choice(("shape", "kind", "outside", "node", "opset"))
+    graph = model.graph
     if way == "shape":
         value = generator.choice([*graph.input, *graph.output])
         sides = value.type.tensor_type.shape.dim
@@ -184,17 +198,22 @@ def damaged_onnx(content: bytes, generator: random.Random) -> Damaged:
         generator.choice((node.input, node.output))[0] = generator.choice(("", "images", "descriptors", "nowhere"))
     else:
         model.opset_import[0].version = generator.choice((0, -1, 1, 99, 2**62))
-    return _summed(model.SerializeToString()), way
+    return way
 
 
-def _summed(content: bytes) -> bytes:
+def onnx_tensor_bytes(tensor: Any, value: float) -> bytes:  # noqa: ANN401 - a protobuf message
+    """Bytes of a float32 tensor in which every value is this one."""
+    return np.full(max(1, len(tensor.raw_data) // 4), value, "<f4").tobytes()
+
+
+def _summed(content: bytes, metadata: dict[str, str]) -> bytes:
     """The model with metadata that fits its graph, so that a runtime sees the graph; unchanged where that fails."""
-    from fuzzing.world import MODEL_SPEC
     from rrid_edge.errors import RridEdgeError
+    from rrid_edge.model.spec import ModelSpec
     from rrid_edge.model.weights import contract_file
 
     try:
-        return contract_file(content, MODEL_SPEC)
+        return contract_file(content, ModelSpec.from_metadata(metadata, where="the sound file"))
     except (RridEdgeError, ValueError):
         return content
 

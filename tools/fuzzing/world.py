@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fuzzing.foreign_files import write_foreign_files
 from rrid_edge.engines.fake import fake_spec
 from support.commands import rrid_edge
 from support.datasets import write_dataset
@@ -66,6 +67,7 @@ def make_world(folder: Path, *, whole: bool) -> None:
         facts = {"pattern": "auto", "time_from": "name", "retention_s": "", "model": "rrid.onnx"}
         Path("kept/kept.json").write_text(json.dumps({"facts": facts, "forgotten": ""}))
         _write_few_weights()
+        write_foreign_files()
         if whole:
             _write_networks()
 
