@@ -14,10 +14,9 @@ from rrid_edge.errors import UsageError, printable
 from rrid_edge.model.onnx_header import TensorInfo
 from rrid_edge.model.preprocessing import COLORS, LARGEST, LAYOUTS, NORMALISATIONS, SMALLEST, Preprocessing
 from rrid_export.adopt.boxmot import boxmot_facts
-from rrid_export.adopt.foreign import ForeignNetwork
+from rrid_export.adopt.foreign import LARGEST_SIDE_PX, MOST_VALUES_PER_IMAGE, SMALLEST_SIDE_PX, ForeignNetwork
 from rrid_export.adopt.presets import BOXMOT, PRESETS
 
-_SMALLEST_SIDE_PX, _LARGEST_SIDE_PX = 16, 1 << 14
 _CHANNELS: Final = {"nchw": 1, "nhwc": 3}
 _SIDES: Final = {"nchw": (2, 3), "nhwc": (1, 2)}
 _NEEDED: Final = ("color", "scale", "mean", "std")
@@ -106,8 +105,8 @@ def resolve(network: ForeignNetwork, choices: Choices) -> Facts:
         ModelFileError: boxmot's metadata beside the file do not fit.
     """
     choices = with_preset(network, choices)
-    layout = layout_of(network.input, choices.layout)
-    size = size_of(network.input, layout, choices)
+    layout = layout_of(network, choices.layout)
+    size = size_of(network, layout, choices)
     missing = [name for name in _NEEDED if getattr(choices, name) is None]
     missing += ["size"] * (size is None)
     if missing or size is None:
@@ -146,39 +145,42 @@ def with_preset(network: ForeignNetwork, choices: Choices) -> Choices:
     return choices.with_defaults({name: getattr(preset, name) for name in names})
 
 
-def layout_of(tensor: TensorInfo, chosen: str | None) -> str:
+def layout_of(network: ForeignNetwork, chosen: str | None) -> str:
     """Order of the input's axes: where the three channels are.
 
     Raises:
         UsageError: the file cannot tell, or the choice contradicts it.
     """
+    tensor = network.input
     found = [name for name, axis in _CHANNELS.items() if tensor.shape[axis] in (3, None) or _is_name(tensor, axis)]
     exact = [name for name in found if tensor.shape[_CHANNELS[name]] == 3]
     if chosen is not None and chosen not in found:
         raise UsageError(
-            f"layout {chosen} contradicts the file, whose input is {_shape(tensor)}: expected 3 channels there",
+            f"{printable(network.path)}: layout {chosen} contradicts the file, whose input is {_shape(tensor)}: "
+            "expected 3 channels there",
             parameter="layout",
         )
     if chosen is None and len(exact) != 1:
         raise UsageError(
-            f"the layout of the input {_shape(tensor)} cannot be told: expected 3 channels on axis 1 (nchw) or 3 "
-            "(nhwc): choose one",
+            f"{printable(network.path)}: the layout of the input {_shape(tensor)} cannot be told: expected 3 channels "
+            "on axis 1 (nchw) or 3 (nhwc): choose one",
             parameter="layout",
         )
     return chosen or exact[0]
 
 
-def size_of(tensor: TensorInfo, layout: str, choices: Choices) -> tuple[int, int] | None:
+def size_of(network: ForeignNetwork, layout: str, choices: Choices) -> tuple[int, int] | None:
     """Rows and columns of the input; None if nobody says them.
 
     Raises:
         UsageError: the choice contradicts the file.
     """
-    sides = fixed_sides(tensor, layout)
+    sides = fixed_sides(network.input, layout)
     wanted: Sequence[int | None] = choices.size or (None, None)
     if any(side is not None and want not in (None, side) for side, want in zip(sides, wanted, strict=True)):
         raise UsageError(
-            f"size {wanted[0]} x {wanted[1]} px contradicts the file, whose input is {_shape(tensor)}: leave it out",
+            f"{printable(network.path)}: size {wanted[0]} x {wanted[1]} px contradicts the file, whose input is "
+            f"{_shape(network.input)}: leave it out",
             parameter="size",
         )
     preset = PRESETS[choices.preset].size if choices.preset is not None else None
@@ -205,10 +207,11 @@ def _is_name(tensor: TensorInfo, axis: int) -> bool:
 
 
 def _check_size(size: tuple[int, int]) -> None:
-    if not all(_SMALLEST_SIDE_PX <= side <= _LARGEST_SIDE_PX for side in size):
+    fits = all(SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in size)
+    if not fits or 3 * size[0] * size[1] > MOST_VALUES_PER_IMAGE:
         raise UsageError(
-            f"size {size[0]} x {size[1]} px does not work: expected {_SMALLEST_SIDE_PX} to {_LARGEST_SIDE_PX} rows and "
-            "columns, for example 256 x 128",
+            f"size {size[0]} x {size[1]} px does not work: expected {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} rows and "
+            f"columns, and {MOST_VALUES_PER_IMAGE // 3:,} pixels at most, for example 256 x 128",
             parameter="size",
         )
 

@@ -21,7 +21,15 @@ OLDEST_OPSET: Final = 9
 _FLOATS: Final = ("float32", "float16")
 _CONTROL: Final = ("If", "Loop", "Scan", "SequenceMap")
 _MOST_IMAGES: Final = 1024
-_MOST_WEIGHT_BYTES: Final = 1 << 31
+MOST_VALUES_PER_IMAGE: Final = 1 << 22
+"""Values of one image: 1,182 x 1,182 px."""
+_MOST_FED_VALUES: Final = 1 << 24
+"""Values of one batch of a fixed size: 170 images of 256 x 128 px. In float64 they take 128 MiB."""
+SMALLEST_SIDE_PX: Final = 16
+LARGEST_SIDE_PX: Final = 16_384
+_MOST_NODES: Final = 10_000
+"""Larger graphs take minutes to prepare. An OSNet has 400 nodes, a quantised ResNet-50 500."""
+MOST_WEIGHT_BYTES: Final = 1 << 31
 _BYTES: Final = {"float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2}
 REMEDY: Final = "export the network again from its own program"
 _SHOWN: Final = 100
@@ -103,6 +111,8 @@ def refused(path: Path, reason: str) -> ModelFileError:
 def _check_operators(path: Path, header: OnnxHeader, graph: OnnxGraph) -> None:
     if header.opset < OLDEST_OPSET:
         raise refused(path, f"operator set {header.opset}, expected {OLDEST_OPSET} or newer")
+    check_number(path, len(graph.nodes), "operators")
+    check_number(path, len(graph.constants), "weights")
     if graph.functions:
         raise refused(path, f"{graph.functions} local functions, expected plain operators")
     if graph.sparse:
@@ -113,6 +123,16 @@ def _check_operators(path: Path, header: OnnxHeader, graph: OnnxGraph) -> None:
             raise refused(path, f"custom operator {name}, expected operators of ONNX")
         if node.operator in _CONTROL:
             raise refused(path, f"operator {name} has graphs of its own, expected one plain graph")
+
+
+def check_number(path: Path, number: int, what: str) -> None:
+    """Refuse a graph with too many operators or weights.
+
+    Raises:
+        ModelFileError: there are too many.
+    """
+    if number > _MOST_NODES:
+        raise refused(path, f"{number:,} {what}, expected {_MOST_NODES:,} at most")
 
 
 def _check_order(path: Path, graph: OnnxGraph) -> None:
@@ -147,7 +167,7 @@ def _check_weights(path: Path, graph: OnnxGraph) -> None:
     total = 0
     for name, constant in graph.constants.items():
         total += prod(constant.shape) * _BYTES.get(constant.dtype, 1)
-        if min(constant.shape, default=0) < 0 or total > _MOST_WEIGHT_BYTES:
+        if min(constant.shape, default=0) < 0 or total > MOST_WEIGHT_BYTES:
             raise refused(
                 path, f"weights {name[:_SHOWN]!r} claim the shape {list(constant.shape)[:8]}, expected 2 GB at most"
             )
@@ -179,7 +199,24 @@ def choose_input(path: Path, inputs: Sequence[TensorInfo], name: str | None) -> 
         raise refused(path, f"{_told('input', tensor)}, expected float32 or float16 of 4 axes")
     if isinstance(tensor.shape[0], int) and not 0 < tensor.shape[0] <= _MOST_IMAGES:
         raise refused(path, f"a fixed batch of {tensor.shape[0]:,} images, expected 1 to {_MOST_IMAGES:,}, or any")
+    _check_sides(path, tensor)
     return tensor
+
+
+def _check_sides(path: Path, tensor: TensorInfo) -> None:
+    """Refuse fixed sizes that no image has."""
+    batch, *axes = (size if isinstance(size, int) and size >= 0 else None for size in tensor.shape)
+    if axes[0] not in (3, None) and axes[2] not in (3, None):
+        raise refused(path, f"{_told('input', tensor)}, expected 3 channels on axis 1 or 3")
+    sides = axes[1:] if axes[0] == 3 else axes[:2] if axes[2] == 3 else ()
+    if any(side is not None and not SMALLEST_SIDE_PX <= side <= LARGEST_SIDE_PX for side in sides):
+        limits = f"{SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX:,}"
+        raise refused(path, f"{_told('input', tensor)}, expected {limits} rows and columns")
+    values = prod(size for size in axes if size is not None)
+    if values > MOST_VALUES_PER_IMAGE:
+        raise refused(path, f"{_told('input', tensor)}, expected {MOST_VALUES_PER_IMAGE:,} values per image at most")
+    if values * (batch or 1) > _MOST_FED_VALUES:
+        raise refused(path, f"{_told('input', tensor)}, expected {_MOST_FED_VALUES:,} values per call at most")
 
 
 def choose_output(path: Path, outputs: Sequence[TensorInfo], name: str | None) -> TensorInfo:

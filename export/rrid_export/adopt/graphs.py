@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import TensorProto, checker, numpy_helper, version_converter
+from onnx import TensorProto, checker, external_data_helper, helper, numpy_helper, version_converter
 
+from rrid_edge.errors import ModelFileError
 from rrid_edge.model.operator_rules import NEWEST_OPSET
 from rrid_export.adopt.facts import Facts
-from rrid_export.adopt.foreign import ForeignNetwork, refused
+from rrid_export.adopt.foreign import MOST_WEIGHT_BYTES, ForeignNetwork, refused
 from rrid_export.onnx_weights import put_weights, take_weights
 
 BATCH = "batch"
-_MOST_VALUES = 1 << 28
+MOST_VALUES = 1 << 28
 """Values of one image's largest tensor: 1 GiB in float32. Larger claims are refused before they are computed."""
 
 
@@ -27,14 +28,48 @@ def load_network(network: ForeignNetwork) -> Any:  # noqa: ANN401 - a protobuf m
         ModelFileError: the file is not valid ONNX.
     """
     try:
-        model = onnx.load_model(str(network.path))
+        model = onnx.load_model(str(network.path), load_external_data=False)
+        _check_external(network.path, model)
+        onnx.load_external_data_for_model(model, str(network.path.parent))
         sort_nodes(model.graph)
         checker.check_model(model)
-    except MemoryError:
+    except (MemoryError, ModelFileError):
         raise
     except Exception as error:  # protobuf's, onnx's and the system's
         raise refused(network.path, f"not valid ONNX ({_first_line(error)})") from error
     return model
+
+
+def _check_external(path: Path, model: Any) -> None:  # noqa: ANN401 - a protobuf message
+    """Refuse weights beside the file that take more bytes there than their shape has: all would be read."""
+    total = 0
+    attributes = [attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t")]
+    for tensor in (*model.graph.initializer, *attributes):
+        if not external_data_helper.uses_external_data(tensor):
+            continue
+        place = external_data_helper.ExternalDataInfo(tensor)
+        file, start = path.parent / place.location, place.offset or 0
+        taken = place.length or file.stat().st_size - start
+        expected = math.ceil(math.prod(tensor.dims) * _bits(tensor) / 8)
+        total += expected
+        if total > MOST_WEIGHT_BYTES:
+            raise refused(
+                path, f"weights {tensor.name[:100]!r} claim the shape {list(tensor.dims)[:8]}, expected 2 GB at most"
+            )
+        if start < 0 or taken != expected:
+            raise refused(
+                path,
+                f"weights {tensor.name[:100]!r} take {taken:,} bytes of {place.location[:100]!r} from {start:,}, "
+                f"expected {expected:,}",
+            )
+
+
+def _bits(tensor: Any) -> int:  # noqa: ANN401 - a protobuf message
+    """Bits of a value."""
+    name = TensorProto.DataType.Name(tensor.data_type)
+    return (
+        4 if name in ("INT4", "UINT4", "FLOAT4E2M1") else 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    )
 
 
 def prepared(network: ForeignNetwork, model: Any, facts: Facts) -> Any:  # noqa: ANN401 - protobuf messages
@@ -78,7 +113,7 @@ def dimension_of(path: Path, model: Any) -> int | None:  # noqa: ANN401 - a prot
     finally:
         put_weights(model, weights)
     for value in known.value_info:
-        if _values(value) > _MOST_VALUES:
+        if _values(value) > MOST_VALUES:
             raise refused(path, f"tensor {value.name[:100]!r} would have {_values(value):,} values per image")
     batch, axis = known.output[0].type.tensor_type.shape.dim
     if batch.HasField("dim_value"):

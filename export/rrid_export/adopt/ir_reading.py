@@ -12,10 +12,11 @@ from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.names import ir_weights_path, sidecar_path
 from rrid_edge.model.onnx_header import TensorInfo
-from rrid_export.adopt.foreign import ForeignNetwork, choose_input, choose_output, cycle_in, refused
+from rrid_export.adopt.foreign import ForeignNetwork, check_number, choose_input, choose_output, cycle_in, refused
 
 _VERSIONS: Final = ("10", "11")
-_MOST_BYTES: Final = 64 << 20
+_MOST_BYTES: Final = 16 << 20
+"""Of the XML: ten thousand layers take about 10 MB."""
 _CONTROL: Final = ("If", "Loop", "TensorIterator")
 _TYPES: Final = {
     "f32": "float32", "fp32": "float32", "f16": "float16", "fp16": "float16", "f64": "float64", "fp64": "float64",
@@ -54,6 +55,8 @@ def read_ir(path: Path, *, input_name: str | None = None, output_name: str | Non
 
 
 def _parsed(path: Path) -> Element:
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{printable(path)}: this is no ordinary file; give another one", parameter="model")
     try:
         if (size := path.stat().st_size) > _MOST_BYTES:
             raise refused(path, f"{size:,} bytes, expected {_MOST_BYTES:,} at most")
@@ -62,11 +65,15 @@ def _parsed(path: Path) -> Element:
         raise UsageError(
             f"{printable(path)}: cannot be read ({error.strerror or error}); give another file", parameter="model"
         ) from error
+    if b"\0" in content:  # in UTF-16, the check below would see no declarations
+        raise refused(path, "it holds zero bytes, expected XML in UTF-8")
     if b"<!" in content.replace(b"<!--", b""):  # declarations can make a small file huge
         raise refused(path, "it declares entities or document types, expected plain XML")
     try:
-        net = ElementTree.fromstring(content)  # noqa: S314 - without declarations, nothing expands
-    except ElementTree.ParseError as error:
+        # Read as UTF-8, whatever it declares: declarations in another encoding were not seen above.
+        parser = ElementTree.XMLParser(encoding="utf-8")  # noqa: S314 - without declarations, nothing expands
+        net = ElementTree.fromstring(content, parser)  # noqa: S314
+    except (ElementTree.ParseError, ValueError) as error:
         raise refused(path, f"no OpenVINO IR, or damaged ({error})") from error
     if net.tag != "net" or net.get("version") not in _VERSIONS:
         found = f"version {net.get('version')}" if net.tag == "net" else f"<{net.tag}>"
@@ -75,6 +82,7 @@ def _parsed(path: Path) -> Element:
 
 
 def _check_layers(path: Path, layers: dict[str, Element], weight_bytes: int) -> None:
+    check_number(path, len(layers), "layers")
     for layer in layers.values():
         kind, version = layer.get("type", ""), layer.get("version", "")
         if not version.startswith("opset"):
@@ -115,9 +123,13 @@ def _of_parameter(layer: Element) -> TensorInfo:
 
 def _of_result(layer: Element, layers: dict[str, Element], edges: list[Element]) -> TensorInfo:
     """The tensor that a result takes."""
-    edge = next(edge for edge in edges if edge.attrib["to-layer"] == layer.get("id"))
+    edge = next((edge for edge in edges if edge.attrib["to-layer"] == layer.get("id")), None)
+    if edge is None:
+        raise ValueError(f"no edge to result {printable(layer.get('name', ''))[:100]!r}")
     maker = layers[edge.attrib["from-layer"]]
-    port = next(port for port in maker.iterfind("output/port") if port.get("id") == edge.attrib["from-port"])
+    port = next((port for port in maker.iterfind("output/port") if port.get("id") == edge.attrib["from-port"]), None)
+    if port is None:
+        raise ValueError(f"an edge from port {printable(edge.attrib['from-port'])[:100]!r}, which is missing")
     sizes = tuple(_size(axis.text or "") for axis in port.iterfind("dim"))
     return TensorInfo(_name(port, maker), _type(port.get("precision", "")), sizes)
 

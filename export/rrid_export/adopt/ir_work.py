@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines import Engine
 from rrid_edge.engines.openvino.engine import OpenVinoEngine, import_openvino, openvino_core
-from rrid_edge.errors import unforeseen
+from rrid_edge.errors import ModelFileError, unforeseen
 from rrid_edge.files import atomic_output
 from rrid_edge.model.ir_sidecar import IrSidecar
 from rrid_edge.model.names import ir_weights_path
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_export.adopt.facts import Facts
 from rrid_export.adopt.foreign import ForeignNetwork, refused
+from rrid_export.adopt.graphs import MOST_VALUES
 from rrid_export.adopt.identity import fingerprint_of, sha256_of_text
 
 _SMALLEST_LENGTH: Final = 1e-12
@@ -63,6 +65,10 @@ class IrOriginal:
             return np.array(self._request.infer({0: fed})[self._place])
         except Exception as error:
             raise self._refused(error) from error
+
+    def refused(self, reason: str) -> ModelFileError:
+        """The error for a network that cannot be adopted."""
+        return refused(self._network.path, reason)
 
     def _refused(self, error: Exception) -> Exception:
         path = self._network.path
@@ -129,6 +135,7 @@ class IrWork:
             self._model.reshape({self._model.inputs[0]: self._openvino.PartialShape([-1, *self._facts.fed_shape])})
         except Exception as error:
             raise refused(path, f"{self._in_the_way()}, expected any batch ({unforeseen(error)})") from error
+        _check_tensors(path, self._model)
         shape = self._model.outputs[self._place].get_partial_shape()
         if shape[0].is_static:
             raise refused(path, f"{self._in_the_way()}, expected any batch")
@@ -173,6 +180,20 @@ class IrWork:
         made.output(0).add_names({OUTPUT_NAME})
         result = ops.result(made, OUTPUT_NAME)
         return openvino.Model([result], [images], "rrid-edge")
+
+
+def _check_tensors(path: Path, model: Any) -> None:  # noqa: ANN401 - no types
+    """Refuse tensors of too many values per image, before they are computed."""
+    for op in model.get_ordered_ops():
+        for output in op.outputs():
+            sizes = [axis.get_length() if axis.is_static else 1 for axis in _axes(output.get_partial_shape())]
+            if prod(sizes) > MOST_VALUES:
+                name = op.get_friendly_name()[:100]
+                raise refused(path, f"tensor {name!r} would have {prod(sizes):,} values per image")
+
+
+def _axes(shape: Any) -> list[Any]:  # noqa: ANN401 - no types
+    return [] if shape.rank.is_dynamic else list(shape)
 
 
 def _descriptors(ops: Any, made: Any, facts: Facts, dimension: int) -> Any:  # noqa: ANN401 - no types

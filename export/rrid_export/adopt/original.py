@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime
-from rrid_edge.errors import unforeseen
+from rrid_edge.errors import ModelFileError, unforeseen
 from rrid_export.adopt.facts import Facts
 from rrid_export.adopt.foreign import ForeignNetwork, refused
+
+MOST_DESCRIPTOR_VALUES: Final = 1 << 20
+"""Values of a descriptor."""
 
 
 class Original(Protocol):
@@ -28,6 +31,10 @@ class Original(Protocol):
 
     def run(self, fed: NDArray[Any]) -> NDArray[Any]:
         """Its output for one batch, (``batch``, D)."""
+        ...
+
+    def refused(self, reason: str) -> ModelFileError:
+        """The error for a network that cannot be adopted."""
         ...
 
 
@@ -69,6 +76,10 @@ class OnnxOriginal:
             raise self._refused(error) from error
         return output
 
+    def refused(self, reason: str) -> ModelFileError:
+        """The error for a network that cannot be adopted."""
+        return refused(self._network.path, reason)
+
     def _refused(self, error: Exception) -> Exception:
         path = self._network.path
         return refused(path, f"ONNX Runtime cannot run it ({unforeseen(error, known=str(path))})")
@@ -105,20 +116,25 @@ def original_descriptors(original: Original, images: NDArray[np.uint8], facts: F
     Raises:
         ModelFileError: the network cannot be run.
     """
-    features = _features(original, fed_pixels(images, facts))
+    features = _features(original, images, facts)
     if facts.flip:
-        features = features + _features(original, fed_pixels(images[:, :, ::-1], facts))
+        features = features + _features(original, images[:, :, ::-1], facts)
     if not facts.flip and facts.preprocessing.normalise == "none":
         return features
     unit: NDArray[np.float64] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     return unit
 
 
-def _features(original: Original, fed: NDArray[np.float64]) -> NDArray[np.float64]:
+def _features(original: Original, images: NDArray[np.uint8], facts: Facts) -> NDArray[np.float64]:
     rows, size = [], original.batch
-    for start in range(0, len(fed), size):
-        part = fed[start : start + size]
+    for start in range(0, len(images), size):
+        part = fed_pixels(images[start : start + size], facts)
         full = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-        rows.append(original.run(np.ascontiguousarray(full, original.dtype))[: len(part)])
+        made = original.run(np.ascontiguousarray(full, original.dtype))
+        if made.ndim != 2 or len(made) != size or not 0 < made.shape[1] <= MOST_DESCRIPTOR_VALUES:
+            raise original.refused(
+                f"its output has the shape {made.shape}, expected ({size}, at most {MOST_DESCRIPTOR_VALUES:,} values)"
+            )
+        rows.append(made[: len(part)])
     features: NDArray[np.float64] = np.concatenate(rows).astype(np.float64)
     return features

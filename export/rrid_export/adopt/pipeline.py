@@ -34,12 +34,11 @@ from rrid_export.adopt.facts import Choices, Facts, resolve
 from rrid_export.adopt.foreign import ForeignNetwork, refused
 from rrid_export.adopt.ir_work import IrWork
 from rrid_export.adopt.onnx_work import OnnxWork
-from rrid_export.adopt.original import original_descriptors
-from rrid_export.adopt.proof import check_descriptors, prove
+from rrid_export.adopt.original import MOST_DESCRIPTOR_VALUES, original_descriptors
+from rrid_export.adopt.proof import check_descriptors, check_repeated, prove
 from rrid_export.drawn import drawn_patterns
 
 GOLDEN_CROPS: Final = 256
-_MOST_VALUES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -116,10 +115,13 @@ def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings
     _refuse_to_replace(target, path)
     spec = _spec(target, network, facts, settings)
     crops = _crops(spec, settings)
+    if (work.dimension or 0) > MOST_DESCRIPTOR_VALUES:
+        raise refused(path, f"descriptors of {work.dimension:,} values, expected {MOST_DESCRIPTOR_VALUES:,} at most")
     original = work.original()
     descriptors = original_descriptors(original, crops.images, facts)
     check_descriptors(path, descriptors, facts)
-    if work.dimension not in (None, descriptors.shape[1]) or descriptors.shape[1] > _MOST_VALUES:
+    check_repeated(path, descriptors, original_descriptors(original, crops.images[: original.batch], facts))
+    if work.dimension not in (None, descriptors.shape[1]):
         raise refused(path, f"descriptors of {descriptors.shape[1]:,} values, its shapes say {work.dimension}")
     spec = replace(spec, fingerprint=work.identity, precision=work.precision, block_width=descriptors.shape[1])
     goldens = Goldens(crops.images, descriptors.astype(np.float32), crops.names, work.identity, crops.labels)

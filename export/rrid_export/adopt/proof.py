@@ -42,6 +42,21 @@ def check_descriptors(path: Path, descriptors: NDArray[np.floating[Any]], facts:
     check_lengths(path, descriptors)
 
 
+def check_repeated(path: Path, descriptors: NDArray[np.floating[Any]], again: NDArray[np.floating[Any]]) -> None:
+    """Refuse a network that answers otherwise when it is asked again.
+
+    Args:
+        path: the network's file.
+        descriptors: of all images, (N, D).
+        again: of the first images, from another run.
+
+    Raises:
+        ModelFileError: they differ.
+    """
+    if not float(row_cosines(descriptors[: len(again)], again).min()) >= _LEAST_COSINE:
+        raise refused(path, "its descriptors change from run to run, expected the same for the same image")
+
+
 def check_lengths(path: Path, descriptors: NDArray[np.floating[Any]]) -> None:
     """Refuse other lengths than 1 of a network that is said to normalise.
 

@@ -8,7 +8,7 @@ from itertools import product
 from math import isclose
 from typing import Final
 
-from rrid_edge.errors import UsageError
+from rrid_edge.errors import UsageError, printable
 from rrid_edge.model.preprocessing import COLORS, Preprocessing
 from rrid_edge.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from rrid_export.adopt.facts import Choices, Facts, fixed_sides, layout_of, resolve, size_of, with_preset
@@ -191,8 +191,8 @@ def _written_for(item: Scaling, scale: float) -> Scaling:
 
 
 def _sizes(network: ForeignNetwork, choices: Choices) -> tuple[tuple[int, int], ...]:
-    layout = layout_of(network.input, choices.layout)
-    known = size_of(network.input, layout, choices)
+    layout = layout_of(network, choices.layout)
+    known = size_of(network, layout, choices)
     if known is not None:
         return (known,)
     fixed = fixed_sides(network.input, layout)
@@ -200,7 +200,8 @@ def _sizes(network: ForeignNetwork, choices: Choices) -> tuple[tuple[int, int], 
     if not fitting:
         told = " x ".join("?" if side is None else str(side) for side in fixed)
         raise UsageError(
-            f"the input is {told} px, which no usual size fits: expected rows and columns from the network's card",
+            f"{printable(network.path)}: the input is {told} px, which no usual size fits: expected rows and columns "
+            "from the network's card",
             parameter="size",
         )
     return fitting

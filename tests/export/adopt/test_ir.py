@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 
@@ -134,6 +136,10 @@ def _changed(text, old, new):
         (lambda text: _changed(text, '<edge from-layer="0"', '<edge from-layer="99"'), "damaged"),
         (_looped, "waits for its own output, expected a graph without cycles"),
         (lambda text: _changed(text, 'type="ReLU"', 'type="Magic"'), "not a valid IR"),
+        (lambda text: re.sub("<edge [^>]*/>", "", text), "damaged (no edge to result"),
+        (lambda text: re.sub(r'from-port="\d+"', 'from-port="77"', text), "an edge from port '77', which is missing"),
+        (lambda text: _changed(text, "1,3,24,16", "1,3,0,16"), "expected 16 to 16,384 rows and columns"),
+        (lambda text: '<?xml version="1.0" encoding="utf-7"?>' + text.split("?>")[1] + "ü", "damaged"),
     ],
     ids=[
         "text",
@@ -148,6 +154,10 @@ def _changed(text, old, new):
         "no layer",
         "cycle",
         "unknown",
+        "no edges",
+        "no port",
+        "no rows",
+        "utf-7",
     ],
 )
 def test_damaged_networks_are_refused_in_one_line(change, words, tmp_path):
@@ -156,6 +166,40 @@ def test_damaged_networks_are_refused_in_one_line(change, words, tmp_path):
     outcome = rrid_edge("adopt", path, "-o", tmp_path / "out", *FACTS)
     refused(outcome, 4, words)
     assert len(outcome.err) < 600
+
+
+def test_declarations_in_another_encoding_are_refused(tmp_path):
+    path = _ir(tmp_path)
+    declared = "<!DOCTYPE net [<!ENTITY a 'b'>]>" + path.read_text().split("?>")[1]
+    path.write_bytes(f'<?xml version="1.0" encoding="utf-16"?>{declared}'.encode("utf-16"))
+    refused(rrid_edge("adopt", path, *FACTS), 4, "zero bytes, expected XML in UTF-8")
+
+
+def test_what_is_no_ordinary_file_is_refused(tmp_path):
+    path = _ir(tmp_path)
+    path.unlink()
+    os.mkfifo(path)
+    refused(rrid_edge("adopt", path, *FACTS), 2, "this is no ordinary file")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    refused(rrid_edge("adopt", path, *FACTS), 2, "this is no ordinary file")
+    path.unlink()
+    path.symlink_to(path.name)
+    refused(rrid_edge("adopt", path, *FACTS), 2, "cannot be read")
+
+
+def test_a_tensor_of_4_gb_is_refused_before_it_is_computed(tmp_path):
+    model = ForeignFile(batch=1).model()
+    model.graph.node[-1].output[0] = "before"
+    repeats = onnx.numpy_helper.from_array(np.array([1, 100_000_000], np.int64), "repeats")
+    model.graph.initializer.append(repeats)
+    node = onnx.helper.make_node
+    model.graph.node.append(node("Tile", ["before", "repeats"], ["huge"]))
+    model.graph.node.append(node("ReduceMax", ["huge"], ["one"], keepdims=0))
+    model.graph.node.append(node("Add", ["before", "one"], ["features"]))
+    onnx.save_model(model, str(tmp_path / "net.onnx"))
+    openvino.save_model(openvino_core().read_model(str(tmp_path / "net.onnx")), str(tmp_path / "net.xml"))
+    refused(rrid_edge("adopt", tmp_path / "net.xml", *FACTS), 4, "'huge' would have 1,200,000,000 values per image")
 
 
 def test_a_fixed_batch_inside_is_freed_where_openvino_can(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,37 @@ def _external(location):
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
     return model
+
+
+def _apart(shape, kept, **entries):
+    """Weights beside the file, in its first initialiser; the file there has ``kept`` bytes, most of them a hole."""
+
+    def build(folder):
+        model = _external("weights.bin")
+        tensor = model.graph.initializer[0]
+        del tensor.dims[:]
+        tensor.dims.extend(shape)
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=str(value))
+        with (folder / "weights.bin").open("wb") as file:
+            file.truncate(kept)
+        return model
+
+    return build
+
+
+def _random_training():
+    ratio, yes = numpy_helper.from_array(np.float32(0.5), "ratio"), numpy_helper.from_array(np.array(True), "yes")
+    return _with_nodes(helper.make_node("Dropout", ["before", "ratio", "yes"], ["features"]), constants=[ratio, yes])
+
+
+def _wide():
+    repeats = numpy_helper.from_array(np.array([1, 1 << 18], np.int64), "repeats")
+    return _with_nodes(helper.make_node("Tile", ["before", "repeats"], ["features"]), constants=[repeats])
+
+
+def _image(*sides):
+    return lambda: ForeignFile().model(inputs=[_value("pixels", shape=sides)])
 
 
 def _branching():
@@ -108,6 +140,21 @@ HOSTILE = {
     "weights missing": (lambda: _external("weights.bin"), "'weights.bin', which is not beside it"),
     "weights of 3 GB": (_claiming, "weights 'stem' claim the shape [3145728, 1024], expected 2 GB at most"),
     "a map of 4 GB": (_huge_map, "tensor 'huge' would have 1,073,741,824 values"),
+    "3 GB beside it": (
+        _apart((3 << 20, 256), 3 << 30, length=3 << 30), "weights 'stem' claim the shape [3145728, 256], expected 2 GB"
+    ),
+    "3 GB beside it for a small shape": (
+        _apart((6, 3, 3, 3), 3 << 30, length=3 << 30), "'stem' take 3,221,225,472 bytes of 'weights.bin' from 0"
+    ),
+    "3 GB beside it without a length": (_apart((6, 3, 3, 3), 3 << 30), "3,221,225,472 bytes"),
+    "too few bytes beside it": (_apart((6, 3, 3, 3), 647), "take 647 bytes of 'weights.bin' from 0, expected 648"),
+    "no rows": (_image("N", 3, 0, WIDTH_PX), "(N, 3, 0, 16), expected 16 to 16,384 rows and columns"),
+    "narrow images": (_image("N", HEIGHT_PX, 7, 3), "(N, 24, 7, 3), expected 16 to 16,384 rows and columns"),
+    "five channels": (_image("N", 5, HEIGHT_PX, WIDTH_PX), "expected 3 channels on axis 1 or 3"),
+    "large images": (_image("N", 3, 2048, 2048), "(N, 3, 2048, 2048), expected 4,194,304 values per image at most"),
+    "a large batch": (_image(1024, 3, 256, 128), "expected 16,777,216 values per call at most"),
+    "a long descriptor": (_wide, "descriptors of 3,145,728 values, expected 1,048,576 at most"),
+    "random": (_random_training, "its descriptors change from run to run"),
     "cycle": (
         lambda: _with_nodes(
             helper.make_node("Add", ["before", "loop"], ["features"]), helper.make_node("Relu", ["features"], ["loop"])
@@ -129,7 +176,7 @@ HOSTILE = {
         "a fixed batch of 1,048,576 images, expected 1 to 1,024",
     ),
     "unknown type of weights": (_of_unknown_type, "its graph is damaged (KeyError: 77)"),
-    "no network": (_empty, "its graph is damaged"),
+    "no network": (_empty, "its output has the shape (1, 3, 24, 16), expected (1, at most 1,048,576 values)"),
     "not finite": (
         lambda: _with_nodes(helper.make_node("Log", ["before"], ["features"])), "its descriptors are not finite"
     ),
@@ -149,7 +196,7 @@ HOSTILE = {
 def test_networks_that_cannot_be_adopted(make, tmp_path):
     build, words = HOSTILE[make]
     path = tmp_path / "net.onnx"
-    path.write_bytes(build().SerializeToString())
+    path.write_bytes((build(tmp_path) if signature(build).parameters else build()).SerializeToString())
     tracemalloc.start()
     outcome = rrid_edge("adopt", path, "-o", tmp_path / "out", *FACTS)
     peak = tracemalloc.get_traced_memory()[1]
@@ -158,6 +205,23 @@ def test_networks_that_cannot_be_adopted(make, tmp_path):
     assert len(outcome.err) < 500
     assert peak < 100e6
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_huge_graphs_are_refused_before_they_are_prepared(tmp_path, monkeypatch):
+    path = ForeignFile().write(tmp_path / "net.onnx")
+    nodes, weights = len(onnx.load_model(str(path)).graph.node), len(ForeignFile().weights())
+    for most, words in ((nodes - 1, f"{nodes} operators, expected {nodes - 1} at most"), (nodes, "")):
+        monkeypatch.setattr("rrid_export.adopt.foreign._MOST_NODES", most)
+        outcome = rrid_edge("adopt", path, "-o", tmp_path / "out", *FACTS)
+        assert weights == nodes
+        if words:
+            refused(outcome, 4, words)
+        else:
+            assert outcome.code == 0, outcome.err
+    model = ForeignFile().model()
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "another"))
+    path.write_bytes(model.SerializeToString())
+    refused(rrid_edge("adopt", path, "-o", tmp_path / "out", *FACTS), 4, f"{weights + 1} weights, expected {weights}")
 
 
 @pytest.mark.parametrize(
