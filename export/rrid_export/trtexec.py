@@ -76,11 +76,13 @@ class _Writer:
         if self.generation == 10 and self.settings.strongly_typed:
             return ["--stronglyTyped"]
         precision = self.spec.precision
+        # Without a shared profile, 8.6 gives a second execution context none, and each CUDA graph needs a context.
+        sharing = ["--preview=+profileSharing0806"] if self.generation == 8 else []
         if precision == "fp32":
-            return []
+            return sharing
         constraints = "prefer" if precision == "int8" else "obey"
         flags = ["--fp16", "--int8"] if precision == "int8" else ["--fp16"]
-        return [*flags, f"--precisionConstraints={constraints}", *self._held()]
+        return [*sharing, *flags, f"--precisionConstraints={constraints}", *self._held()]
 
     def _held(self) -> list[str]:
         """Flags that hold the network's tail in float32."""

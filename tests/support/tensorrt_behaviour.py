@@ -151,6 +151,7 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         flags = {"TF32"}
         level = world.module.HardwareCompatibilityLevel.NONE
         state: dict[str, Any] = {"flag_names": flags, "pools": {}, "profiles": [], "cache": None, "given": []}
+        state["previews"] = set()
         config = world.make("IBuilderConfig", hardware_compatibility_level=level, **state)
         config.fake_logger = self.fake_logger
         world.configs.append(config)
@@ -187,6 +188,9 @@ def _building(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         "Builder.create_optimization_profile": lambda self: world.make("IOptimizationProfile"),
         "Builder.build_serialized_network": lambda self, network, config: _build(world, self, network, config),
         "IBuilderConfig.set_flag": lambda self, flag: self.fake_flag_names.add(flag.name),
+        "IBuilderConfig.set_preview_feature": lambda self, feature, enable: (
+            self.fake_previews.add(feature.name) if enable else self.fake_previews.discard(feature.name)
+        ),
         "IBuilderConfig.clear_flag": lambda self, flag: self.fake_flag_names.discard(flag.name),
         "IBuilderConfig.set_memory_pool_limit": lambda self, pool, pool_size: self.fake_pools.update(
             {pool.name: pool_size}
@@ -233,6 +237,7 @@ def _build(world: TensorRTStandin, builder: Any, network: Any, config: Any) -> A
         "lean_runtime": "VERSION_COMPATIBLE" in flags and "EXCLUDE_LEAN_RUNTIME" not in flags,
         "stripped": "STRIP_PLAN" in flags,
         "compatibility": config.fake_hardware_compatibility_level.name,
+        "shares_profile": world.generation > 8 or "PROFILE_SHARING_0806" in config.fake_previews,
     }
     return world.host_memory(MAGIC + json.dumps(plan).encode())
 
@@ -415,6 +420,7 @@ def _running(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         return (batch, *tail)
 
     def set_input_shape(self: Any, name: str, shape: Any) -> bool:
+        assert self.fake_profile >= 0, "TensorRT 8.6 crashes: another context uses the profile"
         low, _best, high = self.fake_engine.fake_plan["profile"]
         if name != INPUT_NAME or not low[0] <= shape[0] <= high[0] or list(shape)[1:] != low[1:]:
             return False

@@ -27,7 +27,13 @@ def contexts(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
             return None
         world.contexts_made += 1
         has_memory = strategy is None or strategy.name != "USER_MANAGED"
-        return world.make("IExecutionContext", engine=self, addresses={}, memory=None, own_memory=has_memory)
+        users = self.__dict__.setdefault("profile_users", weakref.WeakSet())
+        profile = 0 if self.fake_plan["shares_profile"] or not users else -1
+        made = world.make(
+            "IExecutionContext", engine=self, addresses={}, memory=None, own_memory=has_memory, profile=profile
+        )
+        users.add(made)
+        return made
 
     def give_memory(self: Any, memory: int, size: int) -> None:
         assert not self.fake_own_memory, "this context has memory of its own"
@@ -39,6 +45,7 @@ def contexts(world: TensorRTStandin) -> dict[str, Callable[..., Any]]:
         "ICudaEngine.create_execution_context_without_device_memory": lambda self: new_context(self, _USER_MANAGED),
         "ICudaEngine.device_memory_size": lambda self: world.activation_bytes,
         "ICudaEngine.device_memory_size_v2": lambda self: world.activation_bytes,
+        "IExecutionContext.active_optimization_profile": lambda self: self.fake_profile,
         "IExecutionContext.device_memory=": lambda self, value: give_memory(self, value, world.activation_bytes),
         "IExecutionContext.set_device_memory": give_memory,
     }

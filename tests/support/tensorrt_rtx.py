@@ -45,7 +45,7 @@ class RtxStandin(TensorRTStandin):
             if runtime_config is not None:
                 self.strategies.append(runtime_config.fake_dynamic_shapes_kernel_specialization_strategy.name)
             assert strategy is None, "RTX manages the memory of its context"
-            return self.make("IExecutionContext", engine=engine, addresses={}, memory=None, own_memory=True)
+            return self.make("IExecutionContext", engine=engine, addresses={}, memory=None, own_memory=True, profile=0)
 
         def no_timing(*_args: object, **_given: object) -> None:
             raise DeprecationWarning("Timing cache operations are no-ops in TensorRT-RTX")

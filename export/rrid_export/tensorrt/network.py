@@ -80,6 +80,8 @@ def configure(
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if settings.strip_weights:
         _strip_weights_trt10_11(trt, config)
+    if generation(trt) == 8:
+        _share_profile_trt8(trt, config)
     if not is_strongly_typed(trt, settings):
         _choose_precision_trt8_10(trt, config, network, spec.precision)
     profile = builder.create_optimization_profile()
@@ -93,6 +95,11 @@ def configure(
             f"dynamic batch; export it again with: {HOW_MADE}"
         )
     return config
+
+
+def _share_profile_trt8(trt: ModuleType, config: trt.IBuilderConfig) -> None:
+    # From 10 on always so. Without it, a second execution context gets no profile, and each CUDA graph needs a context.
+    config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
 
 
 def _network_flags_trt8(trt: ModuleType, settings: BuildSettings) -> int:

@@ -91,6 +91,8 @@ class SharedContexts:
             made = _create(self._trt, self._plan.engine)
         if made is None:
             raise self._plan.refused("making an execution context")
+        if made.active_optimization_profile < 0:  # setting a batch would crash the process
+            raise self._plan.refused("another execution context, because its profile is in use")
         if self._memory is not None:
             _give_memory(made, self._memory, self.memory_bytes)
         self._made.append(Context(self._trt, self._plan, made))

@@ -15,6 +15,7 @@ from rrid_edge.errors import GpuFaultError, ModelFileError
 from rrid_export.tensorrt.build import build_engine
 from rrid_export.tensorrt.settings import BuildSettings
 from support.onnx_models import save_tiny_model
+from support.tensorrt_behaviour import install
 
 SPEC = fake_spec().with_precision("fp16")
 
@@ -48,6 +49,16 @@ def test_each_graph_has_a_context_of_its_own(world, tmp_path):
         assert engine.context_memory_bytes == world.activation_bytes
         sizes = [len(buffer) for buffer in world.cuda.device_memory.values()]
         assert sizes.count(world.activation_bytes) == 1
+    assert world.cuda.live == 0
+
+
+def test_a_plan_whose_contexts_share_no_profile_runs_without_graphs(tmp_path, monkeypatch):
+    # 8.6.0 on an H200 said "Could not set default profile 0 for execution context". Setting a batch then crashed it.
+    world = install(monkeypatch, "8.6.0")
+    monkeypatch.setattr("rrid_export.tensorrt.network._share_profile_trt8", lambda _trt, _config: None)
+    with TensorRTEngine(_build(tmp_path)) as engine:
+        _check(engine, (1, 4, 2, 8))
+        assert engine.graph_batches == ()
     assert world.cuda.live == 0
 
 
