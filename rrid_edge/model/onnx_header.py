@@ -11,7 +11,7 @@ import functools
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
 from rrid_edge.model.external import check_external, external_files
@@ -155,6 +155,10 @@ def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:
             )
 
 
+_NEWEST_THINKABLE_OPSET: Final = 1000
+"""ONNX 1.20 has 25. OpenVINO 2026.2 counts down from what a file says, for hours if it says 2 ** 62."""
+
+
 def _parse_model(view: memoryview) -> OnnxHeader:
     opset, producer, metadata, graph = 0, "", {}, None
     for field, value in fields(view):
@@ -174,6 +178,8 @@ def _parse_model(view: memoryview) -> OnnxHeader:
             metadata[key] = entry
     if graph is None or opset == 0:
         raise ValueError("no graph or no operator set")
+    if opset > _NEWEST_THINKABLE_OPSET:
+        raise ValueError(f"operator set {opset:,}")
     inputs, outputs, weights = _parse_graph(graph)
     inputs = tuple(item for item in inputs if item.name not in weights)
     return OnnxHeader(opset, producer, metadata, inputs, outputs, external_files(view))

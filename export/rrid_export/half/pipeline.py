@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rrid_edge.engines.onnxruntime.cpu import MemorySession, OnnxRuntimeEngine
-from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, item_at_work, printable
+from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, item_at_work, printable, unforeseen
 from rrid_edge.files import atomic_output, write_json
 from rrid_edge.model.names import chart_path, goldens_path, onnx_beside, parity_report_path
 from rrid_edge.model.spec import ADOPTED, ModelSpec
@@ -73,7 +73,13 @@ def write_half(source: Path, folder: Path | None = None) -> HalfResult:
     half_spec, goldens = spec.with_precision("fp16"), reference.goldens
     with item_at_work(target), atomic_output(target) as partial:
         model = with_types(_loaded(source))
-        kept = float32_nodes(model, goldens.images)
+        try:
+            kept = float32_nodes(model, goldens.images)
+        except Exception as error:  # the runtime's own exception classes are not public
+            raise ModelFileError(
+                f"{printable(source)}: ONNX Runtime cannot run this model ({unforeseen(error)}); adopt the network "
+                "again"
+            ) from error
         products = _kept_products(model.graph, kept)
         model = converted(model, kept)
         partial.write_bytes(contract_file(model.SerializeToString(), half_spec))

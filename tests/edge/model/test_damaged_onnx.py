@@ -59,6 +59,7 @@ LIES = {
     "metadata that is no UTF-8": b"\x72\x04\x0a\x02\xff\xfe",
     "two graphs": b"\x3a\x00\x3a\x00\x42\x04\x0a\x00\x10\x11",
     "no graph": b"\x42\x04\x0a\x00\x10\x11",
+    "operator set 2^62": b"\x42\x0c\x0a\x00\x10" + _varint(1 << 62),
 }
 
 

@@ -13,7 +13,7 @@ from rrid_edge.engines import open_engine
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.errors import CheckFailedError
 from rrid_edge.model.onnx_header import read_spec
-from rrid_edge.model.weights import check_weights
+from rrid_edge.model.weights import check_weights, contract_file
 from rrid_edge.parity.goldens import load_goldens
 from rrid_export.adopt.facts import Choices
 from rrid_export.adopt.foreign import read_foreign
@@ -179,6 +179,15 @@ def test_networks_that_lose_too_much_are_refused(tmp_path):
     path = file.write(tmp_path / "net.onnx", nodes=[*nodes[:place], *spread, *nodes[place + 1 :]])
     source = adopt_network(read_foreign(path), tmp_path / "models", AdoptSettings(PLAIN)).model
     _refused_and_not_written(source, "float16 loses too much of this network")
+
+
+def test_a_graph_that_the_runtime_refuses_is_named(tmp_path):
+    """The sum of the weights fits, so nothing notices before the graph is run."""
+    source = _adopted(ForeignFile(), tmp_path)
+    model = onnx.load_model(str(source))
+    next(node for node in model.graph.node if node.op_type == "Conv").input[0] = "images"
+    source.write_bytes(contract_file(model.SerializeToString(), read_spec(source)))
+    refused(rrid_edge("export", source, "--fp16"), 4, f"{source}: ONNX Runtime cannot run this model")
 
 
 def _refused_and_not_written(source, words):
