@@ -48,6 +48,8 @@ def _show(found: Suggestions, command: Callable[[Trial], str]) -> None:
     from rrid_export.adopt.variants import families_like
 
     show(f"{found.sample.describe()}; {len(found.trials)} variants in {found.seconds:.0f} s")
+    if len({trial.variant.color for trial in found.trials}) > 1:
+        show("the better order of channels comes first, each order by mAP")
     show("   mAP   rank-1     d'  what the network is fed, and the command")
     for trial in found.trials:
         given = trial.facts.preprocessing

@@ -108,20 +108,20 @@ class ForeignFile:
     def forward(self, planes: NDArray[np.float64]) -> NDArray[np.float64]:
         """The network in float64, convolutions as loops: (N, 3, height, width) to (N, VALUES)."""
         given = {name: values.astype(np.float64) for name, values in self.weights().items()}
-        stem = np.maximum(_convolved(planes, given["stem"], 2) + given["stem_bias"][:, None, None], 0)
+        stem = np.maximum(convolved(planes, given["stem"], 2) + given["stem_bias"][:, None, None], 0)
         middle = given["middle"]
         if self.depthwise:
             full = np.zeros((_CHANNELS, _CHANNELS, 3, 3))
             full[np.arange(_CHANNELS), np.arange(_CHANNELS)] = middle[:, 0]
             middle = full
         scale = given["gamma"] / np.sqrt(given["var"] + 1e-5)
-        normed = (_convolved(stem, middle, 1) - given["mean"][:, None, None]) * scale[:, None, None]
+        normed = (convolved(stem, middle, 1) - given["mean"][:, None, None]) * scale[:, None, None]
         pooled = np.maximum(stem + normed + given["beta"][:, None, None], 0).mean((2, 3))
         features = pooled @ given["head"].T + given["head_bias"]
         return features / np.linalg.norm(features, axis=1, keepdims=True) if self.unit else features
 
 
-def _convolved(images: NDArray[np.float64], kernel: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
+def convolved(images: NDArray[np.float64], kernel: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
     """A 3 x 3 convolution with a border of zeros."""
     padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
     rows, columns = images.shape[2] // stride, images.shape[3] // stride

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ CROPS: Final = 240
 _AT_A_TIME: Final = 32
 """Images per step: their float64 pixels take 25 MB at 256 x 128."""
 _SHORTEST: Final = 1e-12
+Form = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.uint8]]
+"""Recolours crops, given their cameras."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,13 @@ class Bench:
         self.space = self._runnable(space)
         self._images = {space.sizes[0]: self.crops.images}
 
-    def try_variant(self, variant: Variant, progress: Progress, *, balanced: bool = False) -> Trial | None:
+    def try_variant(self, variant: Variant, progress: Progress, *, form: Form | None = None) -> Trial | None:
         """Measure a variant.
 
         Args:
             variant: the variant.
             progress: advances by one per image.
-            balanced: take the colour casts of the cameras off the crops first.
+            form: recolours the crops first.
 
         Returns:
             The trial; None, and a remark, if its descriptors are not finite.
@@ -103,8 +106,7 @@ class Bench:
         """
         facts, labels = variant.facts(self._network, self._choices), self.crops.labels
         rows, step = [], self._original.batch * max(1, _AT_A_TIME // self._original.batch)
-        images = self._images_at(variant.size)
-        images = without_casts(images, labels.cameras) if balanced else images
+        images = self.images_at(variant.size, form)
         for start in range(0, len(images), step):
             part = images[start : start + step]
             rows.append(self._features(part, facts))
@@ -134,7 +136,8 @@ class Bench:
         with np.errstate(invalid="ignore", over="ignore"):  # a wrong scale may be too much for float16
             return original_descriptors(self._original, images, raw)
 
-    def _images_at(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def images_at(self, size: tuple[int, int], form: Form | None = None) -> NDArray[np.uint8]:
+        """The crops in one size, uint8 (N, height, width, 3), recoloured if ``form`` is given."""
         if size not in self._images:
             self._images.clear()  # the pixels of one size at a time
             images = []
@@ -142,7 +145,8 @@ class Bench:
                 with item_at_work(self._folder / name):
                     images.append(read_image(self._folder / name, *size))
             self._images[size] = np.stack(images)
-        return self._images[size]
+        found = self._images[size]
+        return found if form is None else form(found, self.crops.labels.cameras)
 
     def _runnable(self, space: Space) -> Space:
         """Drop sizes at which the network cannot be run, and time the first one at which it can."""
@@ -163,19 +167,3 @@ class Bench:
                 self.seconds_per_image = (time.perf_counter() - start) / len(image)
             sizes.append(size)
         return replace(space, sizes=tuple(sizes))
-
-
-def without_casts(images: NDArray[np.uint8], cameras: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Crops whose channels have the same mean in each camera (grey-world balance: Buchsbaum, 1980).
-
-    Args:
-        images: uint8 (N, height, width, 3).
-        cameras: int64 (N,).
-    """
-    wanted = images.mean(axis=(0, 1, 2))
-    balanced = np.empty_like(images)
-    for camera in np.unique(cameras):
-        own = cameras == camera
-        gains = wanted / np.maximum(images[own].mean(axis=(0, 1, 2)), 1)
-        balanced[own] = np.clip(np.rint(images[own] * gains), 0, 255).astype(np.uint8)
-    return balanced

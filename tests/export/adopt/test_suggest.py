@@ -16,10 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 from rrid_edge.errors import ModelFileError, UsageError
 from rrid_edge.model.onnx_header import read_spec
 from rrid_export.adopt.facts import Choices
+from rrid_export.adopt.findings import findings_of
 from rrid_export.adopt.foreign import read_foreign
 from rrid_export.adopt.labelled import labelled_files
-from rrid_export.adopt.suggest import Suggester, SuggestSettings, findings_of
-from rrid_export.adopt.trials import Trial, without_casts
+from rrid_export.adopt.orders import OrderMeasures, OrderVerdict
+from rrid_export.adopt.suggest import Suggester, SuggestSettings
+from rrid_export.adopt.trials import Trial
 from rrid_export.adopt.variants import Scaling, Space, Variant
 from rrid_train.demo.config import DemoConfig
 from rrid_train.demo.plan import is_test, plan_demo
@@ -107,7 +109,10 @@ def test_the_best_command_adopts_the_network(crops, tmp_path):
     assert best["std"] == pytest.approx(STD, abs=0.004)  # TAO's std differs by less than these crops can tell
     (imagenet,) = (one for one in found["variants"] if one["std"] == list(STD) and not one["flip"])
     assert imagenet["families"] == ["torchreid", "boxmot"]
-    order = [(round(variant["mean_ap"], 3), round(variant["separation"], 3)) for variant in found["variants"]]
+    order = [
+        (variant["color"] == "rgb", round(variant["mean_ap"], 3), round(variant["separation"], 3))
+        for variant in found["variants"]
+    ]
     assert order == sorted(order, reverse=True)
     assert len(found["variants"]) == 2 * 6 + 1  # colours and scalings, and the mirror with the best
     settled = {finding["fact"]: (finding["value"], finding["settled"]) for finding in found["findings"]}
@@ -149,43 +154,50 @@ def test_colours_that_do_not_matter_are_not_settled(crops, tmp_path):
     assert "within the noise of 40 people" in outcome.out
 
 
-def test_casts_of_cameras_are_taken_off():
-    generator = np.random.default_rng(8)
-    plain = generator.integers(60, 120, (6, 8, 4, 3)).astype(np.uint8)
-    plain[3:] = plain[:3]
-    cameras = np.array([1, 1, 1, 2, 2, 2])
-    casted = plain.copy()
-    casted[3:] = np.rint(plain[3:] * [1.6, 1.0, 0.5])
-    balanced = without_casts(casted, cameras).astype(np.float64)
-    for channel in range(3):
-        means = [balanced[cameras == camera, ..., channel].mean() for camera in (1, 2)]
-        assert means == pytest.approx([casted[..., channel].mean()] * 2, abs=0.5)
-    assert np.abs(balanced[:3] - balanced[3:]).max() <= 3  # the same pixels again, but for rounding
-    assert without_casts(np.zeros((2, 8, 4, 3), np.uint8), cameras[2:4]).max() == 0
-
-
 def _trial(color, precision, distance, **changes):
     variant = Variant(color, Scaling("none", 1.0, *NONE), (24, 16), **changes)
     return Trial(variant, None, float(np.mean(precision)), 0.5, distance, np.asarray(precision))  # type: ignore[arg-type]
 
 
-def test_a_fact_is_settled_only_if_all_measures_agree():
+def _order(best, rival, distances=None):
+    """A comparison of orders whose recoloured forms measure what the crops do."""
+    one, other = distances or (None, None)
+    return OrderVerdict.of(
+        OrderMeasures("rgb", best.separation, best.person_ap, None if one is None else np.array(one)),
+        OrderMeasures("bgr", rival.separation, rival.person_ap, None if other is None else np.array(other)),
+    )
+
+
+def test_an_order_is_settled_only_if_all_measures_agree():
     ahead = np.linspace(0.5, 0.9, 20)
     best = _trial("rgb", ahead, 2.0)
-    rival = _trial("bgr", ahead - 0.1, 1.9)
-    (finding,) = findings_of(best, [rival, best])
-    assert finding.settled
-    assert finding.describe(20) == "settled: color rgb, not bgr (mAP -10.0 points, d' -0.10)"
-    (finding,) = findings_of(best, [rival, best], steady=False)
-    assert not finding.settled
-    assert finding.describe(20).endswith("disagree; without the colour casts of the cameras, bgr is better")
-    (finding,) = findings_of(best, [_trial("bgr", ahead - 0.1, 2.1), best])
-    assert finding.describe(20).endswith("or bgr (mAP -10.0 points, d' +0.10): the measures disagree")
+    rival = _trial("bgr", ahead - 0.1, 1.6)
+
+    def finding(other, distances=None):
+        (found,) = findings_of(best, [other, best], _order(best, other, distances))
+        return found
+
+    assert finding(rival).settled
+    assert finding(rival).describe(20) == "settled: color rgb, not bgr (mAP -10.0 points, d' -0.40)"
+    (without,) = findings_of(best, [rival, best])
+    assert not without.settled
+    near = _trial("bgr", ahead - 0.1, 1.7)  # ln(2 / 1.7) is 0.16
+    assert finding(near).describe(20).endswith("too small a difference to be sure")
+    assert finding(near, ([0.01, 0.02], [0.02, 0.04])).describe(20) == (
+        "settled: color rgb, not bgr (mAP -10.0 points, d' -0.30, 2.00 times as far from the statistics in the network)"
+    )
+    assert finding(near, ([0.01], [0.0125])).describe(20).endswith("too small a difference to be sure")
+    assert finding(near, ([0.01], [0.009])).describe(20).endswith("the measures disagree")
+    assert finding(_trial("bgr", ahead - 0.1, 2.1), ([0.01], [0.02])).describe(20).endswith("the measures disagree")
     noise = np.where(np.arange(20) % 2, 0.2, -0.19)
-    (finding,) = findings_of(best, [_trial("bgr", ahead - noise, 1.9), best])
-    assert finding.describe(20).endswith("within the noise of 20 people")
+    assert finding(_trial("bgr", ahead - noise, 1.6)).describe(20).endswith("within the noise of 20 people")
+
+
+def test_other_facts_are_compared_within_the_better_order():
+    ahead = np.linspace(0.5, 0.9, 20)
+    best, rival = _trial("rgb", ahead, 2.0), _trial("bgr", ahead + 0.1, 1.6)
     mirrored = _trial("rgb", ahead + 0.05, 2.2, flip=True)
-    facts = {finding.fact: finding.value for finding in findings_of(best, [rival, best, mirrored])}
+    facts = {one.fact: one.value for one in findings_of(best, [rival, best, mirrored], _order(best, rival))}
     assert facts == {"color": "rgb", "flip": "on"}
 
 
