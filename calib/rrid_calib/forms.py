@@ -29,7 +29,7 @@ MEAN_TARGET = 0.99995
 """Lowest mean cosine of the measured crops."""
 _METHODS_KEPT = 2
 """Number of methods, those with the highest mean cosine, that the next form tries again."""
-_SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
+_SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.9375)
 """Shares of the layers that are float32 where :data:`LARGEST_SHARE` is too little for parity."""
 _LAYER_CROPS = 16
 """Number of measured crops on which the error of each single layer is measured."""
@@ -276,7 +276,7 @@ def _fewest_float_layers(
 
 
 def _enough_float_layers(trial: Trial, form: Form, costliest_first: Sequence[str], say: Say) -> tuple[str, ...]:
-    """Float32 layers that bring a hard network within parity, whatever their size; empty if three quarters do not."""
+    """Float32 layers that bring a hard network within parity, whatever their size; empty if 15 of 16 do not."""
     for share in _SHARES:
         names = tuple(costliest_first[: max(1, int(share * len(costliest_first)))])
         found = trial.agreement(form, names)
