@@ -1,0 +1,1 @@
+"""``rrid-edge serve``."""

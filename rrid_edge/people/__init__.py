@@ -1,0 +1,1 @@
+"""People of a gallery: suggested groups, confirmed names, verdicts, and queries that are kept for a day."""

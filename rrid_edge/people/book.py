@@ -1,0 +1,54 @@
+"""The book of a gallery: names, merges, verdicts and kept queries, in a SQLite file beside it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.closable import Closable
+
+
+@dataclass(frozen=True)
+class KeptQuery:
+    """A query that is kept for a day.
+
+    Attributes:
+        descriptor: float32 (D,), of unit length.
+        fingerprint: of the model that made it.
+        thumbnail: JPEG of its first image, 96 px high.
+        images: number of its images.
+    """
+
+    descriptor: NDArray[np.float32]
+    fingerprint: str
+    thumbnail: bytes
+    images: int = 1
+
+
+class PeopleBook(Closable):
+    """What people said about the crops of one gallery. Its methods may be called from any thread.
+
+    Args:
+        path: of the file, or None to keep everything in memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._queries: dict[str, KeptQuery] = {}
+
+    def keep_query(self, query: KeptQuery) -> str:
+        """Keep a query for a day; returns its id, which nobody can guess."""
+        name = f"q_{secrets.token_urlsafe(16)}"
+        self._queries[name] = query
+        return name
+
+    def kept_query(self, name: str) -> KeptQuery | None:
+        """A query by its id; None if it is unknown or older than a day."""
+        return self._queries.get(name)
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""

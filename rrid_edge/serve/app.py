@@ -1,0 +1,35 @@
+"""The application: routes, the gate, the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from rrid_edge import __version__
+from rrid_edge.serve.gate import add_gate
+from rrid_edge.serve.gate.problems import add_problem_handlers
+from rrid_edge.serve.routes import ROUTERS
+from rrid_edge.serve.service import Service
+
+PAGE: Final = Path(__file__).with_name("page")
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application of a service. The caller closes the service."""
+    app = FastAPI(
+        title="rrid-edge",
+        version=__version__,
+        root_path=service.settings.root_path,
+        docs_url=None,  # its scripts come from elsewhere, which the page's policy forbids
+        redoc_url=None,
+    )
+    app.state.service = service
+    add_problem_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    add_gate(app, service)
+    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    return app

@@ -1,0 +1,198 @@
+"""One thread per model: it takes the images that wait, as many as the engine takes in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.closable import Closable
+from rrid_edge.engines.base import Engine, check_images
+from rrid_edge.errors import ClosedError, RridEdgeError, UnexpectedError, unforeseen
+from rrid_edge.model.spec import ModelSpec
+from rrid_edge.serve.gate.problems import RequestError
+from rrid_edge.serve.metrics import Metrics
+
+_RETRY_S: Final = 1
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Images that wait: uint8 (N, height, width, 3). The caller cancels ``answer`` if it goes away."""
+
+    images: NDArray[np.uint8]
+    answer: Future[NDArray[np.float32]] = field(default_factory=Future)
+
+
+class EngineWorker(Closable):
+    """Computes descriptors for everyone who asks, in the order of asking.
+
+    Requests that wait are taken together, up to ``engine.max_batch`` images per call. None waits for company. A request
+    whose caller went away is dropped before it is computed.
+
+    Args:
+        open_engine: opens the engine, in the worker's thread.
+        spec: of the model.
+        queue: images that may be on their way to the engine.
+        metrics: counts the engine's calls.
+
+    Attributes:
+        spec: as given.
+        queue: as given.
+        engine: the open engine; None until it is open.
+        failure: why the engine could not be opened, or None.
+    """
+
+    def __init__(self, open_engine: Callable[[], Engine], spec: ModelSpec, queue: int, metrics: Metrics) -> None:
+        self.spec, self.queue = spec, queue
+        self.engine: Engine | None = None
+        self.failure: RridEdgeError | None = None
+        self._metrics = metrics
+        self._wakes = threading.Condition()
+        self._waiting: deque[_Request] = deque()
+        self._placed = 0
+        self._closed = False
+        self._opened = threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, args=(open_engine,), name=f"engine-{spec.fingerprint[:8]}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def placed(self) -> int:
+        """Images that have a place: they are decoded, wait, or are computed now."""
+        return self._placed
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the engine is open."""
+        return self.engine is not None
+
+    def wait_until_open(self, timeout_s: float | None = None) -> None:
+        """Wait until the engine is open.
+
+        Raises:
+            RridEdgeError: it could not be opened.
+        """
+        self._opened.wait(timeout_s)
+        if self.failure is not None:
+            raise self.failure
+
+    @contextlib.contextmanager
+    def place(self, images: int) -> Iterator[None]:
+        """Hold a place in the queue for some images, before they are decoded.
+
+        Raises:
+            RequestError: 429 if the queue is full, 503 if the engine cannot be opened.
+        """
+        self._refuse_unusable()
+        with self._wakes:
+            if self._placed and self._placed + images > self.queue:
+                raise RequestError(
+                    f"{self._placed} images wait for the engine, and at most {self.queue} may: try again later",
+                    status=429,
+                    retry_after_s=_RETRY_S,
+                )
+            self._placed += images
+        try:
+            yield
+        finally:
+            with self._wakes:
+                self._placed -= images
+
+    async def embed(self, images: NDArray[np.uint8], *, has_place: bool = False) -> NDArray[np.float32]:
+        """Descriptors of images, float32 (N, D), rows of unit length.
+
+        Args:
+            images: uint8 (N, height, width, 3), RGB.
+            has_place: the caller holds a :meth:`place` for them.
+
+        Raises:
+            RequestError: 429 if the queue is full, 503 if the engine cannot be opened.
+            UsageError: wrong dtype or shape.
+        """
+        check_images(images, self.spec)
+        with contextlib.nullcontext() if has_place else self.place(len(images)):
+            request = _Request(images)
+            with self._wakes:
+                self._refuse_unusable()
+                self._waiting.append(request)
+                self._wakes.notify()
+            return await asyncio.wrap_future(request.answer)
+
+    def close(self) -> None:
+        """Compute what waits, then close the engine; safe to call twice."""
+        with self._wakes:
+            self._closed = True
+            self._wakes.notify()
+        self._thread.join()
+
+    def _refuse_unusable(self) -> None:
+        if self.failure is not None:
+            raise RequestError(self.failure.message, status=503) from self.failure
+        if self._closed:
+            raise ClosedError("the engine of the service")
+
+    def _work(self, open_engine: Callable[[], Engine]) -> None:
+        try:
+            self.engine = open_engine()
+        except RridEdgeError as error:
+            self.failure = error
+        except BaseException as error:
+            self.failure = UnexpectedError(f"the engine cannot be opened ({unforeseen(error)})")
+        finally:
+            self._opened.set()
+        if self.engine is None:
+            self._drop_all()
+            return
+        with self.engine:
+            while batch := self._next():
+                self._compute(self.engine, batch)
+
+    def _next(self) -> list[_Request]:
+        """The requests of the next call; empty when the worker is closed and nothing waits."""
+        assert self.engine is not None
+        with self._wakes:
+            while True:
+                batch: list[_Request] = []
+                room = self.engine.max_batch
+                while self._waiting and (not batch or len(self._waiting[0].images) <= room):
+                    request = self._waiting.popleft()
+                    if request.answer.set_running_or_notify_cancel():
+                        batch.append(request)
+                        room -= len(request.images)
+                if batch or self._closed:
+                    return batch
+                self._wakes.wait()
+
+    def _compute(self, engine: Engine, batch: list[_Request]) -> None:
+        start = time.perf_counter()
+        try:
+            images = batch[0].images if len(batch) == 1 else np.concatenate([request.images for request in batch])
+            descriptors = engine.run(images)
+        except BaseException as error:
+            for request in batch:
+                request.answer.set_exception(error)
+            return
+        self._metrics.batch(self.spec.fingerprint, len(images), time.perf_counter() - start)
+        done = 0
+        for request in batch:
+            request.answer.set_result(descriptors[done : done + len(request.images)])
+            done += len(request.images)
+
+    def _drop_all(self) -> None:
+        assert self.failure is not None
+        with self._wakes:
+            waiting, self._waiting = self._waiting, deque()
+        for request in waiting:
+            if request.answer.set_running_or_notify_cancel():
+                request.answer.set_exception(RequestError(self.failure.message, status=503))
