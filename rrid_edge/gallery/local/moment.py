@@ -16,9 +16,11 @@ from rrid_edge.errors import ClosedError, GalleryChangedError, GalleryError, Usa
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, SearchFilter, SearchResult
 from rrid_edge.gallery.local import catalogue
 from rrid_edge.gallery.local.database import translated
+from rrid_edge.gallery.local.paging import read_page
 from rrid_edge.gallery.local.search import Candidates, best_hits, find_candidates
 from rrid_edge.gallery.local.snapshot import Snapshot, State
 from rrid_edge.gallery.local.view import View
+from rrid_edge.gallery.paging import PageRequest, RowPage, RowsMark
 from rrid_edge.gallery.shared import UNKNOWN
 from rrid_edge.gallery.summary import RowSummary
 
@@ -101,6 +103,25 @@ class LocalMoment:
         with self._reading() as (connection, state):
             columns = state.view(connection).columns
         return RowSummary(self.cameras(), self.sources(), _span(columns.times), _span(columns.frames))
+
+    def page(self, request: PageRequest) -> RowPage:
+        """One page of the rows, from their columns. Damaged entries are left out."""
+        with self._reading() as (connection, state):
+            view = state.view(connection)
+            passing = _allowed(connection, state, view, request.search_filter)
+            slots = view.slots[passing]
+            ids = state.slot_ids.of(connection, slots, state.info.slots)
+            return read_page(connection, request, slots, (view.columns.times[passing], ids), state.info.generation)
+
+    def ids(self) -> NDArray[np.int64]:
+        """Ids of all live rows: int64 (rows,)."""
+        with self._reading() as (connection, state):
+            return state.slot_ids.of(connection, state.view(connection).slots, state.info.slots)
+
+    def mark(self) -> RowsMark:
+        """A mark that differs from an earlier one if rows were added, changed or removed."""
+        with self._reading() as (_, state):
+            return RowsMark(state.info.rows, int(state.facts["next_id"]), state.facts["total"])
 
     def search(
         self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None

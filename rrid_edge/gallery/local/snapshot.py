@@ -23,6 +23,7 @@ from rrid_edge.gallery.local.database import ReadPool, is_damage, translated
 from rrid_edge.gallery.local.facts import Facts, info_of, read_facts, vector_format_of
 from rrid_edge.gallery.local.mapped import MappedVectors
 from rrid_edge.gallery.local.nested import NestedBounds
+from rrid_edge.gallery.local.paging import SlotIds
 from rrid_edge.gallery.local.projection import ProjectionFacts
 from rrid_edge.gallery.local.schema import Columns, columns_of, joined_columns, read_columns
 from rrid_edge.gallery.local.view import DecodedRows, Vectors, View, memory_budget_bytes
@@ -46,6 +47,7 @@ class State:
         info: facts as callers get them.
         projection: facts of the projection, or None.
         vectors: the memory-mapped vector file.
+        slot_ids: ids by slot of this file.
 
     Raises:
         GalleryError: a fact is unreadable, or the vector file is damaged.
@@ -64,9 +66,9 @@ class State:
         self._view: View | None = None
         self._table: ColumnTable | None = None
         self._reads_file, self._budget_bytes = True, 0
-        self._arrays = _Arrays()
+        self._arrays, self.slot_ids = _Arrays(), SlotIds()
         if earlier is not None and earlier.vectors.identity == self.vectors.identity:
-            self._arrays = earlier.arrays()
+            self._arrays, self.slot_ids = earlier.arrays(), earlier.slot_ids
 
     def arrays(self) -> _Arrays:
         """What a later state of the same file can take over."""
