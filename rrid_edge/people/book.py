@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class PeopleBook(Closable):
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._queries: dict[str, KeptQuery] = {}
+        self._ids: dict[str, str] = {}
 
     def keep_query(self, query: KeptQuery) -> str:
         """Keep a query for a day; returns its id, which nobody can guess."""
@@ -49,6 +51,10 @@ class PeopleBook(Closable):
     def kept_query(self, name: str) -> KeptQuery | None:
         """A query by its id; None if it is unknown or older than a day."""
         return self._queries.get(name)
+
+    def person_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """Ids of confirmed people, such as ``p3``, by name. A name that is new gets an id, which it keeps."""
+        return {name: self._ids.setdefault(name, f"p{len(self._ids) + 1}") for name in sorted(names)}
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
