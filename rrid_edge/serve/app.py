@@ -13,6 +13,7 @@ from rrid_edge.serve.gate import add_gate
 from rrid_edge.serve.gate.problems import add_problem_handlers
 from rrid_edge.serve.routes import ROUTERS
 from rrid_edge.serve.service import Service
+from rrid_edge.serve.traces import Traces
 
 PAGE: Final = Path(__file__).with_name("page")
 
@@ -31,5 +32,7 @@ def create_app(service: Service) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     add_gate(app, service)
+    routes = [route for router in ROUTERS for route in router.routes]
+    app.add_middleware(Traces, metrics=service.metrics, routes=routes)  # the outermost: it sees what the gate refuses
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app

@@ -22,6 +22,7 @@ from rrid_edge.serve.gate.tokens import TokenBook
 from rrid_edge.serve.metrics import Metrics
 from rrid_edge.serve.models import ModelFiles, Models
 from rrid_edge.serve.settings import ServeSettings
+from rrid_edge.serve.state_metrics import StateMetrics
 from rrid_edge.serve.threads import WorkThreads
 from rrid_edge.serve.worker import EngineWorker
 
@@ -59,13 +60,14 @@ class Service(Closable):
         self.started = time.time()
         self.metrics = Metrics()
         self.events = EventLog()
-        self.audit = AuditLines()
+        self.audit = AuditLines(self.metrics)
         self.tokens = TokenBook.read(settings.token_file) if settings.token_file is not None else None
         self.sessions = SessionBook()
         self.workers: dict[Path, EngineWorker] = {}
         with contextlib.ExitStack() as stack:
             self.threads = stack.enter_context(WorkThreads())
             self.galleries: Mapping[str, ServedGallery] = self._opened(stack, models or ModelFiles(settings))
+            self.metrics.collect_from(StateMetrics(self))
             self._stack = stack.pop_all()
 
     def gallery(self, name: str | None) -> ServedGallery:
@@ -102,6 +104,7 @@ class Service(Closable):
         for name, location, store, model in zip(unique_names(locations), locations, stores, files, strict=True):
             place = GalleryPlace(name, location, crops_folder(location), model, self.settings.read_only)
             worker = self._worker(stack, models, model, store)
+            self.audit.place(name, location)
             book = PeopleBook(location / BOOK_FILE if isinstance(location, Path) else None)
             served[name] = stack.enter_context(ServedGallery(place, store, worker, book))
         return served

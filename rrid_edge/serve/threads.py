@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -52,4 +53,5 @@ class WorkThreads(Closable):
 
 
 async def _run(pool: ThreadPoolExecutor, call: Callable[[], _Result]) -> _Result:
-    return await asyncio.get_running_loop().run_in_executor(pool, call)
+    context = contextvars.copy_context()  # audit lines name the request
+    return await asyncio.get_running_loop().run_in_executor(pool, lambda: context.run(call))

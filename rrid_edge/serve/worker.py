@@ -31,6 +31,7 @@ class _Request:
 
     images: NDArray[np.uint8]
     answer: Future[NDArray[np.float32]] = field(default_factory=Future)
+    since: float = field(default_factory=time.perf_counter)
 
 
 class EngineWorker(Closable):
@@ -176,6 +177,8 @@ class EngineWorker(Closable):
 
     def _compute(self, engine: Engine, batch: list[_Request]) -> None:
         start = time.perf_counter()
+        for request in batch:
+            self._metrics.waited(self.spec.fingerprint, start - request.since)
         try:
             images = batch[0].images if len(batch) == 1 else np.concatenate([request.images for request in batch])
             descriptors = engine.run(images)
