@@ -35,7 +35,7 @@ class StateMetrics(Collector):
         yield InfoMetricFamily("rrid_edge_build", "Version of the package.", {"version": __version__})
         yield from self._engines()
         yield from self._galleries()
-        followers = getattr(self._service.events, "followers", 0)
+        followers = self._service.events.followers
         yield GaugeMetricFamily("rrid_edge_event_followers", "Clients that follow events.", followers)
 
     def _engines(self) -> Iterator[Metric]:
