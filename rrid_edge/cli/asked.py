@@ -82,9 +82,10 @@ def row_filter(cameras: Sequence[str], sources: Sequence[str], since: str | None
     Raises:
         UsageError: a bound is neither a time nor a frame.
     """
-    from rrid_edge.crops.naming import camera_name, plain_text
+    from rrid_edge.crops.naming import plain_text
     from rrid_edge.crops.times import Bound, parse_bound
     from rrid_edge.gallery.base import SearchFilter
+    from rrid_edge.gallery.fields import camera_names
 
     now_us = time.time_ns() // 1000
     bounds = []
@@ -94,8 +95,5 @@ def row_filter(cameras: Sequence[str], sources: Sequence[str], since: str | None
         except UsageError as error:
             raise UsageError(error.message, parameter=name) from error
     first, last = bounds
-    # File names lose the zeros of "01"; rows that came through the library keep them. Bytes of an argument that are no
-    # UTF-8 are escaped, as those of file names are.
-    named = {name for text in cameras for name in (plain_text(text), camera_name(text)) if name is not None}
     limits = (first.time, last.time, first.frame, last.frame)
-    return SearchFilter(frozenset(named), frozenset(), *limits, sources=frozenset(map(plain_text, sources)))
+    return SearchFilter(camera_names(cameras), frozenset(), *limits, sources=frozenset(map(plain_text, sources)))

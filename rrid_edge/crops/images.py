@@ -108,12 +108,13 @@ def resize(image: Image.Image, height_px: int, width_px: int) -> NDArray[np.uint
     return np.asarray(image.resize((width_px, height_px), Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
-def load_rgb(path: str | Path, content: bytes | None = None) -> Image.Image:
+def load_rgb(path: str | Path, content: bytes | None = None, *, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode one image to RGB at its own size, with its orientation applied.
 
     Args:
         path: the file, or the name of ``content`` in errors.
         content: the file's bytes, if they are in memory already.
+        most_pixels: largest accepted width x height, at most :data:`MAX_PIXELS`.
 
     Raises:
         ImageError: as for :func:`read_image`.
@@ -121,12 +122,12 @@ def load_rgb(path: str | Path, content: bytes | None = None) -> Image.Image:
     if content is None:
         content = read_file(path)[0]
     try:
-        return _decoded(path, content)
+        return _decoded(path, content, most_pixels)
     except Exception as error:  # Pillow's decoders raise almost anything for damaged data
         raise _image_error(path, error) from error
 
 
-def _decoded(path: str | Path, content: bytes) -> Image.Image:
+def _decoded(path: str | Path, content: bytes, most_pixels: int) -> Image.Image:
     form = format_of(content[:HEAD_BYTES])
     if form is None:
         raise ImageError(path, why_refused(content[:HEAD_BYTES]))
@@ -135,7 +136,7 @@ def _decoded(path: str | Path, content: bytes) -> Image.Image:
         raise ImageError(path, f"a file of {stored.pages} pages; save one of them as JPEG or PNG")
     # Pillow's warnings are not silenced here: warning filters are global, and threads would corrupt them.
     with Image.open(io.BytesIO(stored.content), formats=(form,)) as image:
-        _refuse_unreadable_kinds(path, image)
+        _refuse_unreadable_kinds(path, image, most_pixels)
         _refuse_costly(path, image, content, stored)
         image.load()
         return _opaque_rgb(path, _turned(image, stored.orientation))
@@ -230,10 +231,10 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
     return image if orientation == UPRIGHT else image.transpose(_TURNS[orientation])
 
 
-def _refuse_unreadable_kinds(path: str | Path, image: Image.Image) -> None:
+def _refuse_unreadable_kinds(path: str | Path, image: Image.Image, most_pixels: int = MAX_PIXELS) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(path, f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read: crop the person first")
+    if width * height > most_pixels:
+        raise ImageError(path, f"{width} x {height} pixels; at most {most_pixels:,} are read: crop the person first")
     if width < MIN_SIDE_PX or height < MIN_SIDE_PX:
         raise ImageError(
             path, f"{width} x {height} pixels; expected at least {MIN_SIDE_PX} x {MIN_SIDE_PX}: give a larger crop"

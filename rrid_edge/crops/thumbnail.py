@@ -14,10 +14,10 @@ MAX_SIDE_PX: Final = 160
 _QUALITY = 85
 
 
-def thumbnail_of(image: Image.Image) -> bytes:
-    """An RGB image as JPEG whose longer side has at most :data:`MAX_SIDE_PX` pixels."""
+def thumbnail_of(image: Image.Image, side_px: int = MAX_SIDE_PX) -> bytes:
+    """An RGB image as JPEG whose longer side has at most ``side_px`` pixels."""
     small = image.copy()
-    small.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BILINEAR)
+    small.thumbnail((side_px, side_px), Image.Resampling.BILINEAR)
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()

@@ -9,9 +9,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from rrid_edge.crops.folder import list_images
-from rrid_edge.crops.images import load_rgb, resize
+from rrid_edge.crops.images import MAX_PIXELS, load_rgb, resize
 from rrid_edge.crops.naming import NameFacts, name_reader
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError, UsageError, item_at_work, printable
@@ -131,7 +132,8 @@ def _readable(
     error: ImageError | None = None
     for files in groups:
         try:
-            images.append([_read(file, spec) for file in files])
+            read = [read_query(file, spec) for file in files]
+            images.append([(one.pixels, one.warning) for one in read])
             kept.append(files)
         except ImageError as refusal:
             if unreadable is None:
@@ -150,22 +152,44 @@ def _name(file: Path, root: Path | None) -> str:
     return file.name
 
 
-def _read(file: Path, spec: ModelSpec) -> tuple[NDArray[np.uint8], str]:
-    """The pixels of a query image for the engine, and the doubts about it in one line, or an empty text.
+@dataclass(frozen=True)
+class QueryImage:
+    """A query image that was read.
+
+    Attributes:
+        pixels: for the engine, uint8 (height, width, 3).
+        warning: the doubts about it in one line, or empty.
+        image: in RGB, at its own size.
+    """
+
+    pixels: NDArray[np.uint8]
+    warning: str
+    image: Image.Image
+
+
+def read_query(
+    file: str | Path, spec: ModelSpec, content: bytes | None = None, *, most_pixels: int = MAX_PIXELS
+) -> QueryImage:
+    """Read a query image.
+
+    Args:
+        file: the image file, or the name of ``content`` in errors.
+        spec: of the model.
+        content: the file's bytes, if they are in memory already.
+        most_pixels: largest accepted width x height.
 
     Raises:
         ImageError: the file cannot be decoded.
     """
     with item_at_work(file):
-        image = load_rgb(file)
+        image = load_rgb(file, content, most_pixels=most_pixels)
         pixels = resize(image, spec.height_px, spec.width_px)
         doubts = image_doubts(image.width, image.height, pixels)
-    if not doubts:
-        return pixels, ""
-    return pixels, (
+    warning = (
         f"{printable(file)}: {image.width} x {image.height} pixels, {', '.join(doubts)}; expected an upright crop of "
         "one person: the answer may show anybody"
     )
+    return QueryImage(pixels, warning if doubts else "", image)
 
 
 def image_doubts(width_px: int, height_px: int, pixels: NDArray[np.uint8]) -> list[str]:

@@ -120,9 +120,10 @@ class SearchFilter:
         until_frame: only this frame or earlier. Rows of unknown frame do not pass.
         sources: only rows of these sources.
         not_files: none of these files, as (source, path), such as the query's own file.
+        not_ids: none of the rows of these ids, such as the query itself.
 
     Raises:
-        UsageError: a name is neither text nor a whole number, or a bound is not a whole number.
+        UsageError: a name is neither text nor a whole number, or a bound or an id is not a whole number.
     """
 
     cameras: frozenset[str] = frozenset()
@@ -133,6 +134,7 @@ class SearchFilter:
     until_frame: int | None = None
     sources: frozenset[str] = frozenset()
     not_files: frozenset[tuple[str, str]] = frozenset()
+    not_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("cameras", "not_cameras", "sources"):
@@ -140,6 +142,7 @@ class SearchFilter:
         for name in ("since", "until", "since_frame", "until_frame"):
             object.__setattr__(self, name, _bound(name, getattr(self, name)))
         object.__setattr__(self, "not_files", frozenset(self.not_files))
+        object.__setattr__(self, "not_ids", frozenset(_bound("not_ids", id_) for id_ in self.not_ids))
 
     def passes(self, row: NewRow) -> bool:
         """Whether a row may answer."""
@@ -148,6 +151,8 @@ class SearchFilter:
         if row.camera is not None and row.camera in self.not_cameras:
             return False
         if self.sources and row.source not in self.sources:
+            return False
+        if self.not_ids and isinstance(row, GalleryRow) and row.id in self.not_ids:
             return False
         return (
             _within(row.time, self.since, self.until)
@@ -176,7 +181,8 @@ def _bound(field_name: str, value: object) -> int | None:
     if value is None:
         return None
     if not isinstance(value, Integral) or isinstance(value, bool):
-        unit = "a frame number" if field_name.endswith("frame") else "whole UTC microseconds since 1970"
+        units = {"since_frame": "a frame number", "until_frame": "a frame number", "not_ids": "ids of rows"}
+        unit = units.get(field_name, "whole UTC microseconds since 1970")
         raise UsageError(f"{field_name} {value!r}: expected {unit}", parameter=field_name)
     return int(value)
 

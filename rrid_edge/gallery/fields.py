@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.crops.images import load_rgb
+from rrid_edge.crops.naming import camera_name, plain_text
 from rrid_edge.crops.thumbnail import is_thumbnail, thumbnail_of
 from rrid_edge.crops.times import Bound, parse_bound
 from rrid_edge.embedding.arrays import Color, each_image, is_tensor, rgb_image, to_numpy
@@ -144,6 +145,15 @@ def names_of(field: str, values: object) -> frozenset[str]:
     if not given or None in names:
         raise UsageError(f"{field} {given!r}: expected names or whole numbers; None lets all pass", parameter=field)
     return frozenset(name for name in names if name is not None)
+
+
+def camera_names(texts: Iterable[str]) -> frozenset[str]:
+    """Cameras that people wrote, as rows may name them.
+
+    File names lose the zeros of ``01``; rows that came through the library keep them. Bytes that are no UTF-8 are
+    escaped, as those of file names are.
+    """
+    return frozenset(name for text in texts for name in (plain_text(text), camera_name(text)) if name is not None)
 
 
 def _name(value: object) -> str | None:

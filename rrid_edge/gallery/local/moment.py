@@ -207,6 +207,9 @@ def _allowed(
     if search_filter.not_files:
         own = catalogue.rows_of_files(connection, state.info.generation, search_filter.not_files)
         allowed &= ~np.isin(view.slots, [row.slot for row in own.values()])
+    if search_filter.not_ids:
+        left_out = catalogue.rows_by_id(connection, state.info.generation, search_filter.not_ids)
+        allowed &= ~np.isin(view.slots, [row.slot for row in left_out.values()])
     return allowed
 
 

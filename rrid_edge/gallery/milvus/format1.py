@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryRow, SearchFilter
 from rrid_edge.gallery.milvus.schema import (
     KEY,
@@ -68,7 +69,13 @@ class Schema1:
         )
 
     def expression(self, search_filter: SearchFilter) -> str:
-        """A filter as a Milvus expression; empty if all rows pass."""
+        """A filter as a Milvus expression; empty if all rows pass.
+
+        Raises:
+            UsageError: it leaves rows out by their ids, which format 1 does not store.
+        """
+        if search_filter.not_ids:
+            raise UsageError("a collection of format 1 stores no ids: leave rows out by their paths (not_files)")
         terms = []
         if search_filter.cameras:
             cameras = _numbers(search_filter.cameras)

@@ -131,6 +131,8 @@ class Schema2:
         terms += range_terms("frame", search_filter.since_frame, search_filter.until_frame)
         keys = sorted(key for key in map(_possible_key, search_filter.not_files) if key)
         terms += [f"{KEY} not in {key_list(batch)}" for batch in batches(keys, KEYS_PER_EXPRESSION)]
+        ids = sorted(id_ for id_ in search_filter.not_ids if _INT64[0] <= id_ <= _INT64[1])
+        terms += [f"row_id not in {batch}" for batch in batches(ids, KEYS_PER_EXPRESSION)]
         return " and ".join(f"({term})" for term in terms)
 
 

@@ -117,6 +117,15 @@ FILTERS = [
 ]
 
 
+def test_rows_left_out_by_id(store):
+    ids = store.add(mixed(40), vectors(40))  # of files, and of memory
+    left_out = frozenset({*ids[8:12], -1, 2**63 - 1, 2**70})
+    everything = store.search(vectors(1, seed=9), 50).hits[0]
+    found = store.search(vectors(1, seed=9), 50, SearchFilter(not_ids=left_out))
+    assert [hit.row.id for hit in found.hits[0]] == [hit.row.id for hit in everything if hit.row.id not in left_out]
+    assert found.rows == 36
+
+
 def mixed(count: int) -> list[NewRow]:
     """Rows of two sources, some with frames, and every tenth without a file."""
     return [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.errors import UsageError
-from rrid_edge.gallery.base import NewRow, SearchFilter
+from rrid_edge.gallery.base import GalleryRow, NewRow, SearchFilter
 
 
 @pytest.mark.parametrize("cameras", [{3, "lobby"}, [np.int64(3), "lobby"], ("3", "lobby"), frozenset({"3", "lobby"})])
@@ -28,6 +28,13 @@ def test_one_name_is_not_its_letters():
     assert SearchFilter(number).cameras == frozenset({"3"})
 
 
+def test_rows_are_left_out_by_id():
+    ids: Any = [np.int64(3)]
+    assert SearchFilter(not_ids=ids) == SearchFilter(not_ids=frozenset({3}))
+    assert not SearchFilter(not_ids=ids).passes(GalleryRow(None, id=3))
+    assert SearchFilter(not_ids=ids).passes(GalleryRow(None, id=4))
+
+
 def test_bounds_are_whole_numbers():
     since: Any = np.int64(5)
     assert SearchFilter(since=since) == SearchFilter(since=5)
@@ -39,6 +46,7 @@ def test_bounds_are_whole_numbers():
     [
         ("cameras", {None}), ("cameras", {1.5}), ("cameras", [True]), ("not_cameras", {b"lobby"}), ("sources", {None}),
         ("since", 1.5), ("since", float("nan")), ("until", "2026-11-25"), ("since_frame", True), ("until_frame", "9"),
+        ("not_ids", {"3"}), ("not_ids", {True}),
     ],
 )  # fmt: skip
 def test_other_values_are_refused_in_one_line(field, value):

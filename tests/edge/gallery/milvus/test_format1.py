@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.engines.fake import fake_spec
-from rrid_edge.errors import FingerprintMismatchError, GalleryError
+from rrid_edge.errors import FingerprintMismatchError, GalleryError, UsageError
 from rrid_edge.gallery import NewRow, SearchFilter
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.store import MilvusGallery
@@ -116,6 +116,11 @@ FILTERS = [
     SearchFilter(sources=frozenset({"x"})),
     SearchFilter(not_files=frozenset({("local", "b/00001.jpg"), ("x", "b/00003.jpg"), ("local", "\ud800")})),
 ]
+
+
+def test_rows_cannot_be_left_out_by_id(address):
+    with MilvusGallery(address) as gallery, pytest.raises(UsageError, match="by their paths"):
+        gallery.search(vectors(1), 3, SearchFilter(not_ids=frozenset({3})))
 
 
 def test_it_answers_like_a_slow_search(address, values):
