@@ -1,0 +1,107 @@
+// The shapes of the service's answers, for editors and type checkers. Nothing here runs.
+
+/** @typedef {{id: string, name: string}} Named */
+
+/**
+ * @typedef {object} Crop
+ * @property {number} id
+ * @property {string} gallery
+ * @property {string | null} path
+ * @property {string | null} source
+ * @property {string | null} camera
+ * @property {string | null} time ISO 8601, UTC.
+ * @property {number | null} frame
+ * @property {string | null} track
+ * @property {string | null} told the person that the file name names.
+ * @property {Named | null} person whom a person confirmed.
+ * @property {string} thumbnail address.
+ * @property {string} image address.
+ */
+
+/** @typedef {"same" | "different" | "unsure"} Verdict */
+/** @typedef {{kind: string, rate: number, score: number, dataset?: string}} Mark a score with its measured rate. */
+
+/**
+ * @typedef {object} Block
+ * @property {string} name
+ * @property {string} region the part of the body.
+ * @property {number} share of the score.
+ * @property {number | null} usual
+ * @property {number | null} spread
+ * @property {number | null} contrast (share - usual) / spread.
+ */
+
+/**
+ * @typedef {Crop & {rank: number, score: number, distance: number | null, passes: Mark | null,
+ *     verdict: Verdict | null, blocks: Block[]}} Match
+ */
+
+/**
+ * @typedef {object} Answer
+ * @property {{id: string | null, crop: number | null, images: number, thumbnail: string | null}} query
+ * @property {Match[]} matches
+ * @property {Mark | null} threshold
+ * @property {Mark[]} marks
+ * @property {number} searched
+ * @property {string} mode
+ * @property {Record<string, number>} milliseconds
+ * @property {string[]} warnings
+ */
+
+/**
+ * @typedef {object} Person
+ * @property {string} id
+ * @property {"confirmed" | "suggested"} kind
+ * @property {string | null} name
+ * @property {number} crops
+ * @property {string[]} cameras
+ * @property {string | null} first
+ * @property {string | null} last
+ * @property {Crop[]} cover
+ * @property {number | null} confidence
+ */
+
+/** @typedef {{id: number, name: string | null, crops: number, time: string}} Merge */
+/** @typedef {Person & {timeline: {camera: string | null, crops: Crop[]}[], merges: Merge[]}} PersonDetail */
+
+/**
+ * @typedef {object} Gallery
+ * @property {string} name
+ * @property {number} rows
+ * @property {number} people
+ * @property {{name: string | null, crops: number}[]} cameras
+ * @property {Record<string, number>} sources crops by source.
+ * @property {string | null} first
+ * @property {string | null} last
+ * @property {string} fingerprint
+ * @property {string} model
+ * @property {boolean} writable
+ * @property {boolean} following
+ */
+
+/** @typedef {{name: string, role: "read" | "label" | "admin", csrf: string | null}} Session */
+/** @typedef {{kind: string, data: any}} ServiceEvent */
+
+/**
+ * @typedef {object} View
+ * @property {HTMLElement} root
+ * @property {string} title
+ * @property {(parameters: URLSearchParams) => void} [update] takes a changed address of the same view.
+ * @property {(event: ServiceEvent) => void} [onEvent]
+ * @property {() => void} [onOnline] the service answers again.
+ * @property {() => void} [stop]
+ */
+
+/**
+ * @typedef {object} App
+ * @property {import("./api.js").Api} api
+ * @property {Session} session
+ * @property {Gallery[]} galleries
+ * @property {() => Gallery} gallery the one in use.
+ * @property {(role: "read" | "label" | "admin") => boolean} can
+ * @property {() => boolean} canLabel whether people may be named here: the role, and a gallery that can be written.
+ * @property {() => string} newsMode `live`, `polling` or `connecting`.
+ * @property {() => Promise<void>} refresh reads the galleries again.
+ */
+
+export {};
