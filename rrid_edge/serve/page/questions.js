@@ -55,7 +55,7 @@ export function questionsView(app, place) {
     const group = el(
       "div",
       { class: "question", tabindex: -1, role: "group", "aria-label": `Question ${at + 1} of ${questions.length}: the same person?` },
-      el("p", { class: "muted" }, `${at + 1} of ${questions.length} · score ${score(value)}, near the border between same and different`),
+      el("p", { class: "muted" }, `${at + 1} of ${questions.length} · score ${score(value)}`),
       el("div", { class: "pair" }, side(app, a, b), side(app, b, a)),
       el("div", { class: "answers" }, answers),
       el("div", { class: "field-head" }, back, next),

@@ -84,7 +84,8 @@ export function legend() {
       el("span", { class: "legend-key is-above" }),
       " To the right: this part speaks for the match more than usual. ",
       el("span", { class: "legend-key is-below" }),
-      ` To the left: less than usual. A full bar is ${FULL} standard deviations or more.`,
+      ` To the left: less than usual. A full bar is ${FULL} standard deviations or more. `,
+      "“1 in 10,000” beside a score is a measured rate: of so many pairs of different people, one reaches this score.",
     ),
   );
 }

@@ -37,11 +37,11 @@ export function queryPanel({ onFiles, onClear }) {
     "div",
     { class: "drop" },
     icon("upload"),
-    el("p", { class: "drop-text" }, "Drop or paste pictures of one person"),
+    el("p", { class: "drop-text" }),
     el(
       "div",
       { class: "row" },
-      button("Choose pictures", () => choose.click(), { class: "button is-primary", id: "choose" }),
+      button([icon("upload"), "Choose pictures"], () => choose.click(), { class: "button is-primary", id: "choose" }),
       button([icon("camera"), "Take a photo"], () => photograph.click(), { class: "button only-touch" }),
     ),
     choose,
@@ -54,9 +54,10 @@ export function queryPanel({ onFiles, onClear }) {
     fill(preview, previewOf(shown, urls, (place) => drop(place), onClear));
     const isEmpty = !shown.files.length && !shown.crop && !shown.thumbnail;
     zone.classList.toggle("is-small", !isEmpty);
+    const verb = matchMedia("(pointer: coarse)").matches ? "Give" : "Drop or paste";
     /** @type {HTMLElement} */ (zone.querySelector(".drop-text")).textContent = held.length
-      ? "Drop or paste another picture of the same person"
-      : "Drop or paste pictures of one person";
+      ? `${verb} another picture of the same person`
+      : `${verb} pictures of one person`;
   };
   const drop = (/** @type {number} */ place) => {
     const left = held.filter((_, index) => index !== place);

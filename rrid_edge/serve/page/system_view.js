@@ -1,7 +1,7 @@
 // System: what runs here, whether it was proved, how busy and how full it is.
 
 import { el } from "./dom.js";
-import { count, counted, duration, oneIn, score, size, span } from "./formats.js";
+import { count, span } from "./formats.js";
 import { Loader, skeleton } from "./states.js";
 
 /** @typedef {import("./types.js").App} App */
@@ -50,10 +50,10 @@ function panel(title, pairs, ...more) {
 
 /**
  * @param {App} app
- * @param {any} info of `GET /info`.
+ * @param {any} _info of `GET /info`.
  */
-function draw(app, info) {
-  return el("div", { class: "panels" }, app.galleries.map(galleryPanel), JSON.stringify(info));
+function draw(app, _info) {
+  return el("div", { class: "panels" }, app.galleries.map(galleryPanel));
 }
 
 /** @param {import("./types.js").Gallery} gallery */
