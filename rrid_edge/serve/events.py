@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 RESET = "reset"
@@ -58,6 +58,11 @@ class EventLog:
         """Number of followers."""
         return len(self._followers)
 
+    @property
+    def last_id(self) -> str:
+        """Id of the last event."""
+        return f"{self._boot}-{self._count}"
+
     def publish(self, kind: str, gallery: str, data: Mapping[str, object]) -> None:
         """Add an event. Of a list ``ids`` the last :data:`MOST_IDS` stay; ``count`` says how long it was.
 
@@ -72,7 +77,7 @@ class EventLog:
             self._events.append(Event(f"{self._boot}-{self._count}", kind, gallery, facts))
         self._wake()
 
-    def follow(self, after: str | None = None, gallery: str | None = None) -> AsyncIterator[Event]:
+    def follow(self, after: str | None = None, gallery: str | None = None) -> AsyncGenerator[Event, None]:
         """The events from now on, in the event loop that calls this. It ends when the log is closed.
 
         Args:
@@ -90,7 +95,9 @@ class EventLog:
         self._is_closed = True
         self._wake()
 
-    async def _followed(self, follower: _Follower, position: int | None, gallery: str | None) -> AsyncIterator[Event]:
+    async def _followed(
+        self, follower: _Follower, position: int | None, gallery: str | None
+    ) -> AsyncGenerator[Event, None]:
         self._followers.add(follower)
         try:
             while True:
@@ -117,8 +124,7 @@ class EventLog:
         with self._lock:
             missed = self._count - position if position is not None else self._count + 1
             if missed > len(self._events):
-                last = f"{self._boot}-{self._count}"
-                return [Event(last, RESET, "", {})], self._count
+                return [Event(self.last_id, RESET, "", {})], self._count
             return list(self._events)[len(self._events) - missed :], self._count
 
     def _wake(self) -> None:

@@ -15,12 +15,15 @@ from rrid_edge.gallery.opening import Location, location_of, open_store
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.serve.audit_lines import AuditLines
 from rrid_edge.serve.events import EventLog
+from rrid_edge.serve.following import GalleryFollower
 from rrid_edge.serve.galleries import GalleryPlace, ServedGallery, crops_folder, unique_names
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.sessions import SessionBook
 from rrid_edge.serve.gate.tokens import TokenBook
+from rrid_edge.serve.listing import Listing
 from rrid_edge.serve.metrics import Metrics
 from rrid_edge.serve.models import ModelFiles, Models
+from rrid_edge.serve.pictures import PictureCache
 from rrid_edge.serve.settings import ServeSettings
 from rrid_edge.serve.state_metrics import StateMetrics
 from rrid_edge.serve.threads import WorkThreads
@@ -42,6 +45,9 @@ class Service(Closable):
         workers: by model file.
         threads: for blocking work.
         events: the latest events.
+        followers: notice the commits of each gallery, by its name.
+        pictures: thumbnails that were made from files.
+        listing: pages of crops.
         metrics: numbers of the service.
         audit: writes audit lines.
         tokens: of the token file, or None.
@@ -60,6 +66,7 @@ class Service(Closable):
         self.started = time.time()
         self.metrics = Metrics()
         self.events = EventLog()
+        self.pictures, self.listing = PictureCache(), Listing()
         self.audit = AuditLines(self.metrics)
         self.tokens = TokenBook.read(settings.token_file) if settings.token_file is not None else None
         self.sessions = SessionBook()
@@ -68,6 +75,10 @@ class Service(Closable):
             self.threads = stack.enter_context(WorkThreads())
             self.galleries: Mapping[str, ServedGallery] = self._opened(stack, models or ModelFiles(settings))
             self.metrics.collect_from(StateMetrics(self))
+            self.followers = {
+                name: stack.enter_context(GalleryFollower(gallery, self.events, self._drop_caches))
+                for name, gallery in self.galleries.items()
+            }
             self._stack = stack.pop_all()
 
     def gallery(self, name: str | None) -> ServedGallery:
@@ -91,8 +102,14 @@ class Service(Closable):
         """Whether all engines are open."""
         return all(worker.is_ready for worker in self.workers.values())
 
+    def _drop_caches(self) -> None:
+        """Keep nothing of crops in memory: some were forgotten."""
+        self.pictures.clear()
+        self.listing.clear()
+
     def close(self) -> None:
         """Finish what runs, then close galleries and engines; safe to call twice."""
+        self.events.close()
         self._stack.close()
 
     def _opened(self, stack: contextlib.ExitStack, models: Models) -> dict[str, ServedGallery]:

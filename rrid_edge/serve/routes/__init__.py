@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from rrid_edge.serve.routes import galleries, health, metrics
+from rrid_edge.serve.routes import crops, events, galleries, health, metrics, pictures
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     galleries.router,
+    crops.router,
+    pictures.router,
+    events.router,
     metrics.router,
 )
 """All routers, in the order of the OpenAPI document."""

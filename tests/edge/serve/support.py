@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import uvicorn
 from fastapi.testclient import TestClient
 
@@ -125,7 +124,7 @@ def crop_files(folder: Path, count: int = 1) -> list[tuple[str, tuple[str, bytes
     return [("images", (file.name, file.read_bytes(), "image/jpeg")) for file in files]
 
 
-def problem(answer: httpx.Response, status: int, *words: str) -> None:
+def problem(answer: Any, status: int, *words: str) -> None:
     """Assert an answer that refuses: the status, one line as problem+json that has ``words``."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
