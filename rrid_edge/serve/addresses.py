@@ -27,7 +27,7 @@ class Addresses:
         return self._image(gallery, crop, "full")
 
     def query_thumbnail(self, gallery: str, query: str) -> str:
-        """The small picture of a kept query."""
+        """The small picture of a kept query, served by the search routes."""
         return f"{self.root_path}{API}/queries/{quote(query, safe='')}/image?gallery={quote(gallery, safe='')}"
 
     def _image(self, gallery: str, crop: int, size: str) -> str:

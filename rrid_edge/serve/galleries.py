@@ -17,6 +17,8 @@ from rrid_edge.gallery.opening import INDEX_FOLDER, Location, open_store
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.serve.gate.problems import RequestError
+from rrid_edge.serve.marks import ModelMarks
+from rrid_edge.serve.sampling import GallerySample
 from rrid_edge.serve.worker import EngineWorker
 
 WAIT_FOR_WRITER_S: Final = 5.0
@@ -62,6 +64,8 @@ class ServedGallery(Closable):
         store: as given; open for reading as long as the service runs. It follows an index that is rebuilt.
         book: as given.
         read_only: every request that changes the gallery is refused.
+        sample: of its crops, against which the parts of a match are measured.
+        marks: measured thresholds of its model.
     """
 
     def __init__(self, place: GalleryPlace, store: GalleryStore, worker: EngineWorker, book: PeopleBook) -> None:
@@ -69,6 +73,8 @@ class ServedGallery(Closable):
         self.model, self.read_only = place.model, place.read_only
         self.store, self.worker, self.book = store, worker, book
         self.spec: ModelSpec = store.spec
+        self.sample = GallerySample()
+        self.marks = ModelMarks(place.model, store.spec)
         self._turn = threading.Lock()
 
     @contextlib.contextmanager

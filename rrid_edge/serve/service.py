@@ -13,6 +13,7 @@ from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.opening import Location, location_of, open_store
 from rrid_edge.people.book import PeopleBook
+from rrid_edge.serve.addresses import Addresses
 from rrid_edge.serve.audit_lines import AuditLines
 from rrid_edge.serve.events import EventLog
 from rrid_edge.serve.following import GalleryFollower
@@ -43,6 +44,7 @@ class Service(Closable):
         settings: as given.
         galleries: by name, in the order given.
         workers: by model file.
+        addresses: as answers name them.
         threads: for blocking work.
         events: the latest events.
         followers: notice the commits of each gallery, by its name.
@@ -64,6 +66,7 @@ class Service(Closable):
     def __init__(self, settings: ServeSettings, models: Models | None = None) -> None:
         self.settings = settings
         self.started = time.time()
+        self.addresses = Addresses(settings.root_path)
         self.metrics = Metrics()
         self.events = EventLog()
         self.pictures, self.listing = PictureCache(), Listing()

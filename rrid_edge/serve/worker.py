@@ -26,11 +26,27 @@ _RETRY_S: Final = 1
 
 
 @dataclass(frozen=True)
+class Computed:
+    """What the engine answered to one request.
+
+    Attributes:
+        descriptors: float32 (N, D), rows of unit length.
+        waited_s: seconds until the engine took the images.
+        computed_s: seconds of the engine's call, which may have had images of other requests.
+    """
+
+    descriptors: NDArray[np.float32]
+    waited_s: float
+    computed_s: float
+
+
+@dataclass(frozen=True)
 class _Request:
     """Images that wait: uint8 (N, height, width, 3). The caller cancels ``answer`` if it goes away."""
 
     images: NDArray[np.uint8]
-    answer: Future[NDArray[np.float32]] = field(default_factory=Future)
+    since_s: float
+    answer: Future[Computed] = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -110,25 +126,36 @@ class EngineWorker(Closable):
             with self._wakes:
                 self._placed -= images
 
-    async def embed(self, images: NDArray[np.uint8], *, has_place: bool = False) -> NDArray[np.float32]:
+    async def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Descriptors of images, float32 (N, D), rows of unit length.
 
         Args:
             images: uint8 (N, height, width, 3), RGB.
-            has_place: the caller holds a :meth:`place` for them.
 
         Raises:
             RequestError: 429 if the queue is full, 503 if the engine cannot be opened.
             UsageError: wrong dtype or shape.
         """
+        with self.place(len(images)):
+            return (await self.run(images)).descriptors
+
+    async def run(self, images: NDArray[np.uint8]) -> Computed:
+        """What the engine answers to images for which the caller holds a :meth:`place`.
+
+        Args:
+            images: uint8 (N, height, width, 3), RGB.
+
+        Raises:
+            RequestError: 503 if the engine cannot be opened.
+            UsageError: wrong dtype or shape.
+        """
         check_images(images, self.spec)
-        with contextlib.nullcontext() if has_place else self.place(len(images)):
-            request = _Request(images)
-            with self._wakes:
-                self._refuse_unusable()
-                self._waiting.append(request)
-                self._wakes.notify()
-            return await asyncio.wrap_future(request.answer)
+        request = _Request(images, time.perf_counter())
+        with self._wakes:
+            self._refuse_unusable()
+            self._waiting.append(request)
+            self._wakes.notify()
+        return await asyncio.wrap_future(request.answer)
 
     def close(self) -> None:
         """Compute what waits, then close the engine; safe to call twice."""
@@ -186,11 +213,14 @@ class EngineWorker(Closable):
             for request in batch:
                 request.answer.set_exception(error)
             return
-        self._metrics.batch(self.spec.fingerprint, len(images), time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self._metrics.batch(self.spec.fingerprint, len(images), seconds)
         done = 0
         for request in batch:
-            request.answer.set_result(descriptors[done : done + len(request.images)])
+            own, waited = descriptors[done : done + len(request.images)], start - request.since_s
             done += len(request.images)
+            self._metrics.waited(self.spec.fingerprint, waited)
+            request.answer.set_result(Computed(own, waited, seconds))
 
     def _drop_all(self) -> None:
         assert self.failure is not None

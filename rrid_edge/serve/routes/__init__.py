@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from rrid_edge.serve.routes import crops, events, galleries, health, metrics, pictures
+from rrid_edge.serve.routes import crops, embed, events, galleries, health, metrics, pictures, search
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     galleries.router,
+    search.router,
+    embed.router,
     crops.router,
     pictures.router,
     events.router,
