@@ -46,6 +46,7 @@ COMMANDS = {
     "index": Command("index", "Bring a gallery in step with its folder of crops."),
     "embed-many": Command("embed_many", "Embed very many crops into a gallery on a Ray cluster."),
     "match": Command("match", "Rank a gallery for the person in the query images."),
+    "serve": Command("serve", "Serve galleries over HTTP, with a page to search them."),
     "gallery": Command("gallery", "Inspect and maintain an index."),
     "bench": Command("bench", "Measure speed, memory and accuracy of a model on this machine."),
     "info": Command("inspect", "Print the facts of a model: input size, precision, fingerprint."),

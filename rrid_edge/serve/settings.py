@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rrid_edge.errors import UsageError
+from rrid_edge.errors import UsageError, printable
 
 LOG_FORMS: Final = ("text", "json")
 
@@ -72,8 +73,22 @@ class ServeSettings:
             raise UsageError(
                 f"root path {self.root_path!r} does not work: expected a path such as /reid", parameter="root_path"
             )
+        if self.token_file is None and not is_loopback(self.host):
+            raise UsageError(
+                f"host {printable(self.host)!r} without a token file: other machines could search for people; expected "
+                "127.0.0.1, or a token file",
+                parameter=("host", "token_file"),
+            )
         if self.read_only and self.watch:
             raise UsageError(
                 "read_only and watch exclude each other: following a folder writes its gallery; leave one out",
                 parameter=("read_only", "watch"),
             )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address: ``localhost``, 127.0.0.0/8 or ::1. Other names may change."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

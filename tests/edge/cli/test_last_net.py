@@ -30,6 +30,7 @@ CALLS = {
     "parity": ((), "rrid_edge.model.choice.choose_model"),
     "index": ((".",), "rrid_edge.gallery.opening.location_of"),
     "match": (("q.jpg", "."), "rrid_edge.embedding.queries.query_files"),
+    "serve": ((".", "--port", "0"), "rrid_edge.serve.service.location_of"),
     "gallery": (("list", "."), "rrid_edge.gallery.opening.open_store"),
     "embed-many": (("--no-ray", "--input", ".", "--gallery", "g"), "rrid_edge.gallery.bulk.inputs.open_input"),
     "bench": ((), "rrid_edge.model.choice.choose_model"),
