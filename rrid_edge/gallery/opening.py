@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.local.folder import DEFAULT_MODE, has_index, remove_index
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.gallery.milvus.address import MilvusAddress, without_secrets
+from rrid_edge.gallery.people_traces import remove_people, reset_people
 from rrid_edge.gallery.shared import refuse_unknown_dtype
 from rrid_edge.json_text import name_of_text, text_of_name
 from rrid_edge.model.spec import ModelSpec
@@ -243,7 +245,7 @@ def rebuild_store(location: Location, spec: ModelSpec, **options: Unpack[StoreOp
 
     The new gallery keeps the pattern, the source of times, the retention, the model, and what was forgotten. The
     arguments and errors are those of :func:`create_store`; with a wrong option nothing is removed. A damaged gallery is
-    replaced too; what it cannot tell is lost.
+    replaced too; what it cannot tell is lost. Rows get new ids, so its people file is emptied.
     """
     _refuse_unfit(location, options)
     try:
@@ -257,18 +259,27 @@ def rebuild_store(location: Location, spec: ModelSpec, **options: Unpack[StoreOp
 
         with old:
             keeping.save(location, keeping.Kept.of(old))
-    remove_store(location)
+    _remove_rows(location)
+    reset_people(location)
     return create_store(location, spec, **options)
 
 
 def remove_store(location: Location) -> None:
-    """Remove a gallery, if it exists, and no other files or collections.
+    """Remove a gallery, if it exists, with its people file, and no other files or collections.
 
     Raises:
         GalleryBusyError: another process writes the gallery.
         GalleryUnavailableError: the server does not answer.
         GalleryError: the collection is not a gallery.
     """
+    _remove_rows(location)
+    remove_people(location)
+    if isinstance(location, Path):
+        with contextlib.suppress(OSError):  # the folder holds other files
+            location.rmdir()
+
+
+def _remove_rows(location: Location) -> None:
     if isinstance(location, Path):
         remove_index(location)
     elif store_exists(location):

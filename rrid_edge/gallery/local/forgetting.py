@@ -1,7 +1,7 @@
 """Forgetting rows: mark, overwrite, delete. A kill at any moment leaves what the next opening for writing finishes.
 
 1. One commit marks the rows as removed, notes their slots in ``erasing``, and remembers their contents.
-2. Their vectors and bounds are overwritten with zeros.
+2. Their vectors and bounds are overwritten with zeros, and their traces leave the people file.
 3. One commit deletes their entries; SQLite overwrites deleted content (``secure_delete``).
 4. The log, which still holds the old pages, is emptied. The fact ``log`` says that this is still to do.
 """
@@ -23,8 +23,9 @@ from rrid_edge.gallery.local.facts import Facts, commit, info_of, read_facts, ve
 from rrid_edge.gallery.local.mending import mend_entries
 from rrid_edge.gallery.local.notes import keep_out
 from rrid_edge.gallery.local.projection import ProjectionFacts
-from rrid_edge.gallery.local.schema import to_bytes
+from rrid_edge.gallery.local.schema import from_bytes, to_bytes
 from rrid_edge.gallery.local.writing import bury, delete_thumbnails, split
+from rrid_edge.gallery.people_traces import erase_traces
 
 _LOG_WAIT_MS = 1000
 """Milliseconds that emptying the log waits for readers."""
@@ -100,8 +101,11 @@ def _find(entries: Entries, ids: set[int], paths: set[str], *, keep: bool) -> _T
     return _Targets(list(live.values()), removed, contents, len(live) + len(only_removed))
 
 
-def finish_erasing(connection: sqlite3.Connection, folder: Path) -> None:
-    """Overwrite the vectors and bounds of marked slots, and delete their entries.
+def finish_erasing(connection: sqlite3.Connection, folder: Path) -> tuple[str, ...]:
+    """Overwrite the vectors and bounds of marked slots, erase traces in the people file, and delete their entries.
+
+    Returns:
+        Where traces of them are left in a people file, in lines for users.
 
     Raises:
         OSError: the disk refused a write.
@@ -109,16 +113,33 @@ def finish_erasing(connection: sqlite3.Connection, folder: Path) -> None:
     slots = [slot for (slot,) in connection.execute("SELECT slot FROM erasing ORDER BY slot")]
     facts = read_facts(connection, folder).facts
     if not slots:
-        return
+        return ()
     info = info_of(facts, folder)
     form = vector_format_of(info)
     vector_file.zero_rows(folder / form.file_name, form.row_bytes, [slot for slot in slots if 0 <= slot < info.slots])
     projection = erase_bounds(folder, info, ProjectionFacts.from_json(facts[FACT]), slots)
+    left = erase_traces(folder, _gone(connection), lambda: _labels(connection))
     with commit(connection, folder) as changed:
         connection.executemany("DELETE FROM row WHERE slot = ?", [(slot,) for slot in slots])
         connection.execute("DELETE FROM erasing")
         changed[FACT], changed["log"] = projection, "to be emptied"
         changed[COLUMNS_FACT] = ""  # the commit writes another file, without these rows, and erases this one
+    return left
+
+
+def _gone(connection: sqlite3.Connection) -> list[int]:
+    """Ids of the rows that are being erased. A crop that was stored again has a live row of its id."""
+    found = connection.execute(
+        "SELECT DISTINCT id FROM row WHERE slot IN (SELECT slot FROM erasing) "
+        "AND id NOT IN (SELECT id FROM row WHERE dead = 0)"
+    )
+    return [id_ for (id_,) in found]
+
+
+def _labels(connection: sqlite3.Connection) -> set[str]:
+    """The labels of live rows."""
+    found = connection.execute("SELECT DISTINCT label FROM row WHERE dead = 0 AND label IS NOT NULL")
+    return {text for (label,) in found if isinstance(label, bytes) and (text := from_bytes(label)) is not None}
 
 
 def empty_log(connection: sqlite3.Connection, folder: Path) -> bool:

@@ -169,10 +169,11 @@ class LocalGallery(LocalReading, Closable):
         with writer.writing() as connection:
             with writer.commit() as (_, facts):
                 found = mark_forgotten(connection, facts, rows, keep=keep_out)
-            finish_erasing(connection, self.folder)
+            left = finish_erasing(connection, self.folder)
             self._reader.clear()
             is_empty = empty_log(connection, self.folder)
-            return ForgetReport(found, left_over(self.folder, writer.erase_strays(), log_is_empty=is_empty))
+            left += left_over(self.folder, writer.erase_strays(), log_is_empty=is_empty)
+            return ForgetReport(found, left)
 
     def unforget(self, digests: Iterable[str] | None = None) -> int:
         """Let some forgotten contents (SHA-256, hex), or all of them, be added again; returns how many."""

@@ -45,6 +45,7 @@ from rrid_edge.gallery.milvus.schema import (
     refuse_unstorable,
 )
 from rrid_edge.gallery.milvus.writing import Writer, numbered
+from rrid_edge.gallery.people_traces import erase_traces
 from rrid_edge.gallery.shared import accepted_descriptors, accepted_rows, refuse_unknown_dtype
 from rrid_edge.model.spec import ModelSpec
 
@@ -222,7 +223,12 @@ class MilvusGallery(MilvusReads):
             keys = sorted(self._reader.by_keys(keys, self._reader.scalars))
             if not keys:
                 break
-        return ForgetReport(len(found), (_LEFT_LITE if self.address.is_file else _LEFT,))
+        traces = erase_traces(self.address, {int(entity["row_id"]) for entity in found.values()}, self._labels)
+        return ForgetReport(len(found), (_LEFT_LITE if self.address.is_file else _LEFT, *traces))
+
+    def _labels(self) -> set[str]:
+        """The labels of all rows."""
+        return {row.label for row in self.rows() if row.label is not None}
 
     def unforget(self, digests: Iterable[str] | None = None) -> int:
         """Let some forgotten contents (SHA-256, hex), or all of them, be added again; returns how many."""
