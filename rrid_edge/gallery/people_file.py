@@ -42,7 +42,7 @@ CREATE INDEX second_verdict ON verdict (second);
 CREATE TABLE given (crop INTEGER PRIMARY KEY, person INTEGER NOT NULL);
 CREATE TABLE query (
     id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, descriptor BLOB NOT NULL, thumbnail BLOB NOT NULL,
-    time INTEGER NOT NULL
+    images INTEGER NOT NULL, time INTEGER NOT NULL
 );
 CREATE TABLE pushed (key BLOB PRIMARY KEY, digest BLOB NOT NULL, crop INTEGER NOT NULL, time INTEGER NOT NULL);
 """

@@ -1,0 +1,119 @@
+"""Neighbours of unlabelled crops in their gallery, and the threshold above which two crops may show one person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rrid_edge.errors import UsageError
+from rrid_edge.gallery.base import GalleryRow
+from rrid_edge.gallery.contract import Moment
+from rrid_edge.model.names import thresholds_candidates
+from rrid_edge.model.spec import ModelSpec
+from rrid_edge.ranking.threshold_file import find_thresholds
+
+BATCH: Final = 64
+"""Queries per search: the exact search reads the gallery once per batch."""
+NEIGHBOURS: Final = 64
+"""Neighbours per crop. A person with more crops than this still hangs together through them."""
+RATES: Final = (1e-4, 1e-3, 1e-2)
+"""False-positive rates per pair whose threshold groups take: the first that was measured."""
+_SAMPLE = 256
+_SPREADS = 4.0
+_HIGHEST = 0.98
+_WITHOUT_SAMPLE = 0.7
+
+
+@dataclass(frozen=True)
+class GroupThreshold:
+    """The mean cosine from which crops are suggested as one person.
+
+    Attributes:
+        score: the cosine.
+        kind: ``fpr`` if it was measured for the model, ``estimated`` if it comes from the gallery's own scores.
+        rate: the false-positive rate per pair, or None.
+        dataset: name of the dataset it was measured on, or None.
+    """
+
+    score: float
+    kind: Literal["fpr", "estimated"]
+    rate: float | None = None
+    dataset: str | None = None
+
+
+def group_threshold(moment: Moment, spec: ModelSpec, model: Path | None) -> GroupThreshold:
+    """The threshold of a model, as it was measured, or an estimate from a sample of the gallery.
+
+    The estimate takes the cosines of all pairs among 256 rows. Nearly all of them show two people. With their median m
+    and the distance s from m down to their 16th percentile, which pairs of one person do not change, it is m + 4 s: four
+    standard deviations if the cosines of two people are normally distributed. It is at most 0.98.
+
+    Args:
+        moment: of the gallery.
+        spec: of its model.
+        model: the model file, beside which thresholds lie; None for unknown.
+
+    Raises:
+        ModelFileError: a file of thresholds is damaged.
+    """
+    found = None if model is None else find_thresholds(thresholds_candidates(model), spec.fingerprint)
+    for rate in RATES if found is not None else ():
+        try:
+            assert found is not None
+            return GroupThreshold(found.pair_score(rate), "fpr", rate, found.record.dataset)
+        except UsageError:
+            continue  # too few pairs for this rate
+    rows = sorted(moment.rows(), key=lambda row: row.id)
+    sample = [rows[index] for index in np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(int)]
+    if len(sample) < 3:
+        return GroupThreshold(_WITHOUT_SAMPLE, "estimated")
+    vectors = moment.vectors(sample)
+    scores = (vectors @ vectors.T)[np.triu_indices(len(sample), 1)]
+    low, median = np.percentile(scores, [16, 50])
+    return GroupThreshold(float(min(median + _SPREADS * (median - low), _HIGHEST)), "estimated")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of an unlabelled crop and one of its neighbours.
+
+    Attributes:
+        first: int64 (pairs,): positions among the unlabelled crops.
+        second: int64 (pairs,): ids of the neighbours.
+        scores: float32 (pairs,): cosines.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def neighbour_pairs(
+    moment: Moment, crops: Sequence[GalleryRow], *, stop: Callable[[], None], progress: Callable[[int], None]
+) -> Pairs:
+    """The nearest :data:`NEIGHBOURS` rows of each crop, among all rows of the gallery, by exact search.
+
+    Args:
+        moment: of the gallery.
+        crops: rows of it.
+        stop: called before each batch; it raises an exception to end the work.
+        progress: receives the number of crops that are done.
+    """
+    first, second, scores = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    for start in range(0, len(crops), BATCH):
+        stop()
+        batch = crops[start : start + BATCH]
+        answer = moment.search(moment.vectors(batch), NEIGHBOURS + 1)
+        for place, hits in enumerate(answer.hits):
+            own = batch[place].id
+            others = [hit for hit in hits if hit.row.id != own][:NEIGHBOURS]
+            first.append(np.full(len(others), start + place, np.int64))
+            second.append(np.array([hit.row.id for hit in others], np.int64))
+            scores.append(np.array([hit.score for hit in others], np.float32))
+        progress(min(start + BATCH, len(crops)))
+    return Pairs(np.concatenate(first), np.concatenate(second), np.concatenate(scores))
