@@ -24,6 +24,7 @@ from rrid_edge.people import book_changes
 from rrid_edge.people.book_file import BookFile
 from rrid_edge.people.records import Answer, Change, KeptChange, KeptQuery, Node, PersonRef, Verdict
 
+__all__ = ["KeptQuery", "PeopleBook"]
 MOST_QUERIES: Final = 500
 KEPT_US: Final = 86_400_000_000
 """Microseconds that queries and keys of pushed crops are kept: a day."""
@@ -127,6 +128,10 @@ class PeopleBook(Closable):
                         known[label] = book_changes.next_number(connection)
                         connection.execute("INSERT INTO person VALUES (?, ?)", (known[label], name_bytes(label)))
         return {label: PersonRef(known[label], label) for label in wanted}
+
+    def person_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """Ids of confirmed people, such as ``p3``, by name. A name that is new gets an id, which it keeps."""
+        return {name: f"p{ref.number}" for name, ref in self.people(sorted(names)).items()}
 
     def person(self, number: int) -> PersonRef | None:
         """A person by number, or None. Her crops may be gone."""

@@ -23,7 +23,7 @@ def known_people(connection: sqlite3.Connection) -> dict[str, int]:
     """Numbers by name, also of people in changes that are not finished."""
     pending = "FROM change WHERE pending = 1"
     found = connection.execute(
-        f"SELECT before_name, before_number {pending} UNION SELECT after_name, after_number {pending}"  # noqa: S608
+        f"SELECT before_name, before_number {pending} UNION SELECT after_name, after_number {pending}"
     ).fetchall()
     found += connection.execute("SELECT name, number FROM person").fetchall()
     return {text_of(name): number for name, number in found if name is not None}

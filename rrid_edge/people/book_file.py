@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 import zlib
@@ -96,7 +95,7 @@ def _inode(path: Path | None) -> int:
     if path is None:
         return 0
     try:
-        return os.stat(path).st_ino
+        return path.stat().st_ino
     except OSError:
         return -1
 

@@ -1,21 +1,20 @@
 """Changing who is who: names, merges, splits, undoing them, verdicts. Labels of the gallery are the truth.
 
 Each change is written into the book first, then into the gallery, then finished in the book. A kill in between leaves a
-change that is pending: :func:`settle` finishes it if a label was written, and drops it if none was. The caller holds the
-gallery's only writer.
+change that is pending: :func:`rrid_edge.people.journal.settle` finishes it if a label was written, and drops it if none
+was. The caller holds the gallery's only writer.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from rrid_edge.errors import RridEdgeError, UsageError, printable
+from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.people.book import PeopleBook
-from rrid_edge.people.book_file import mark_of
+from rrid_edge.people.journal import Journal
 from rrid_edge.people.links import Links, contradicted, plan_verdict, told
 from rrid_edge.people.naming import accepted_name, like
 from rrid_edge.people.records import (
@@ -55,10 +54,8 @@ class Editor:
     """
 
     def __init__(self, store: GalleryStore, book: PeopleBook) -> None:
-        self._store, self._book = store, book
-        settle(store, book)
-        self._rows = {row.id: row for row in store.rows()}
-        self._verdicts: list[Verdict] = book.verdicts()
+        self._book = book
+        self._journal = Journal(store, book)
 
     def create(self, name: str, crops: Sequence[int]) -> Changed:
         """Confirm unlabelled crops, and those that verdicts join to them, as a new person.
@@ -158,10 +155,10 @@ class Editor:
             after = own or self._revived(number, kept.retired_name)
         label = None if before is None else before.name
         is_lost = before is None and not (kept.kind == "split" and kept.other is None)
-        rows = [row for crop in kept.crops if (row := self._rows.get(crop)) is not None and row.label == label]
+        rows = [row for crop in kept.crops if (row := self._journal.rows.get(crop)) is not None and row.label == label]
         if is_lost or not rows:
             raise ConflictError(f"nothing to undo in {change}: the labels of all its crops have changed since")
-        is_emptied = before is not None and len(rows) == sum(row.label == label for row in self._rows.values())
+        is_emptied = before is not None and len(rows) == sum(row.label == label for row in self._journal.rows.values())
         self._undo(kept, rows, (before, after), retired=is_emptied)
         return Changed(self._book.person(number), _ids(rows))
 
@@ -173,13 +170,13 @@ class Editor:
         *,
         retired: bool,
     ) -> None:
-        back = [replace(one, void=None) if one.void == kept.id else one for one in self._verdicts]
-        labels = self._labels_after(rows, people[1])
+        back = [replace(one, void=None) if one.void == kept.id else one for one in self._journal.verdicts]
+        labels = self._journal.labels_after(rows, people[1])
         wrong = set(contradicted(back, labels, _ids(rows)))
         links = Links(one for one in back if one.id not in wrong)
         joined = {one.id for one in back if one.void is None and one.answer == "different" and _is_joined(links, one)}
         facts = Facts(retired=retired, void=tuple(sorted(wrong | joined)), undoes=kept.id)
-        self._apply(Change("undo", _ids(rows), *people, facts), rows)
+        self._journal.apply(Change("undo", _ids(rows), *people, facts), rows)
 
     def judge(self, pair: tuple[Node, Node], answer: Answer) -> Changed:
         """Record whether a pair shows one person. ``same`` gives the label of one side to the other.
@@ -195,16 +192,16 @@ class Editor:
             ConflictError: the verdict contradicts labels or other verdicts.
         """
         self._refuse_unknown(pair)
-        labels = self._labels(pair)
+        labels = self._journal.labels(pair)
         people = self._book.people(sorted({label for label in labels.values() if label is not None}))
         given = {
             crop: label
             for crop, number in self._book.given().items()
             if (label := labels.get(crop)) is not None and people[label].number == number
         }
-        steps = plan_verdict(self._verdicts, given, labels, pair, answer)
+        steps = plan_verdict(self._journal.verdicts, given, labels, pair, answer)
         if not steps:
-            self._book.put_verdict(pair, answer, self._marks(pair))
+            self._book.put_verdict(pair, answer, self._journal.marks(pair))
         for index, step in enumerate(steps):
             is_last = index == len(steps) - 1
             facts = Facts(
@@ -213,9 +210,9 @@ class Editor:
             before = None if step.before is None else people[step.before]
             after = None if step.after is None else people[step.after]
             retired = before is not None and self._count(before.name) == len(step.crops)
-            rows = [self._rows[crop] for crop in step.crops]
+            rows = [self._journal.rows[crop] for crop in step.crops]
             change = Change("verdict", step.crops, before, after, replace(facts, retired=retired))
-            self._apply(change, rows, self._marks(pair))
+            self._journal.apply(change, rows, self._journal.marks(pair))
         moved = tuple(crop for step in steps for crop in step.crops)
         return Changed(next((people[step.after] for step in steps if step.after is not None), None), moved)
 
@@ -224,7 +221,7 @@ class Editor:
     def _person(self, number: int) -> tuple[PersonRef, list[GalleryRow]]:
         """A person and her crops."""
         person = self._book.person(number)
-        rows = [] if person is None else [row for row in self._rows.values() if row.label == person.name]
+        rows = [] if person is None else [row for row in self._journal.rows.values() if row.label == person.name]
         if person is None or not rows:
             raise NotFoundError(f"person p{number} does not exist")
         return person, rows
@@ -234,16 +231,16 @@ class Editor:
         if not crops:
             raise UsageError("no crop is named: expected ids of crops", parameter="crops")
         for crop in crops:
-            if (row := self._rows.get(crop)) is None:
+            if (row := self._journal.rows.get(crop)) is None:
                 raise NotFoundError(f"crop {crop} does not exist")
             if row.label is not None:
                 raise ConflictError(f"crop {crop} is {printable(row.label)} already: merge or split her crops")
-        joined = Links(self._verdicts).crops_with(crops)
-        return [row for crop in joined if (row := self._rows.get(crop)) is not None and row.label is None]
+        joined = Links(self._journal.verdicts).crops_with(crops)
+        return [row for crop in joined if (row := self._journal.rows.get(crop)) is not None and row.label is None]
 
     def _free_name(self, name: str, own: PersonRef | None = None) -> str:
         wanted = accepted_name(name)
-        labels = {row.label for row in self._rows.values() if row.label is not None}
+        labels = {row.label for row in self._journal.rows.values() if row.label is not None}
         labels -= set() if own is None else {own.name}
         taken = like(wanted, sorted(labels))
         if taken is not None:
@@ -259,7 +256,7 @@ class Editor:
         """A person who ended, with her old name; None for nobody."""
         if number is None or name is None:
             return None
-        if any(row.label == name for row in self._rows.values()):
+        if any(row.label == name for row in self._journal.rows.values()):
             now = self._book.people([name])[name].number
             if now != number:
                 raise ConflictError(f"{printable(name)} is another person now, p{now}: rename her first")
@@ -276,44 +273,17 @@ class Editor:
     ) -> int:
         void: tuple[int, ...] = ()
         if kind != "rename":
-            void = tuple(contradicted(self._verdicts, self._labels_after(rows, after), _ids(rows)))
+            void = tuple(contradicted(self._journal.verdicts, self._journal.labels_after(rows, after), _ids(rows)))
         change = Change(kind, _ids(rows), before, after, Facts(retired=retired, void=void))  # type: ignore[arg-type]
-        return self._apply(change, rows)
-
-    def _apply(self, change: Change, rows: Sequence[GalleryRow], marks: dict[int, int] | None = None) -> int:
-        """Write a change into the book, the gallery, and finish it."""
-        label = None if change.after is None else change.after.name
-        changed = [replace(row, label=label) for row in rows]
-        identifier = self._book.begin(change, {row.id: mark_of(row) for row in rows} | (marks or {}))
-        try:
-            self._store.update(changed)
-        except Exception:
-            with contextlib.suppress(RridEdgeError):  # what cannot be settled now is settled by the next change
-                settle(self._store, self._book)
-            raise
-        self._book.finish(identifier)
-        self._rows |= {row.id: row for row in changed}
-        self._verdicts = self._book.verdicts()
-        return identifier
-
-    def _labels(self, pair: Iterable[Node] = ()) -> dict[int, str | None]:
-        """Labels of the crops that verdicts and a pair name, as far as they exist."""
-        nodes = {node for verdict in self._verdicts for node in verdict.pair} | set(pair)
-        return {node: self._rows[node].label for node in nodes if isinstance(node, int) and node in self._rows}
-
-    def _labels_after(self, rows: Sequence[GalleryRow], after: PersonRef | None) -> dict[int, str | None]:
-        return self._labels() | {row.id: None if after is None else after.name for row in rows}
-
-    def _marks(self, nodes: Iterable[Node]) -> dict[int, int]:
-        return {node: mark_of(self._rows[node]) for node in nodes if isinstance(node, int)}
+        return self._journal.apply(change, rows)
 
     def _count(self, label: str) -> int:
-        return sum(row.label == label for row in self._rows.values())
+        return sum(row.label == label for row in self._journal.rows.values())
 
     def _refuse_unknown(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
             if isinstance(node, int):
-                is_known = node in self._rows
+                is_known = node in self._journal.rows
             else:
                 is_known = self._book.kept_query(node) is not None or bool(self._book.verdicts_of(node))
             if not is_known:
@@ -326,24 +296,3 @@ def _ids(rows: Iterable[GalleryRow]) -> tuple[int, ...]:
 
 def _is_joined(links: Links, verdict: Verdict) -> bool:
     return verdict.pair[1] in links.component(verdict.pair[0])
-
-
-def settle(store: GalleryStore, book: PeopleBook) -> None:
-    """Finish or drop the changes that a killed process began: those whose labels it wrote, or did not.
-
-    A server may have written some of the labels of a change; the rest is written then.
-
-    Args:
-        store: open for writing.
-        book: of the gallery.
-    """
-    for change in book.pending():
-        before, after = (None if ref is None else ref.name for ref in (change.before, change.after))
-        rows = store.rows_by_id(change.crops)
-        if not any(row.label == after for row in rows):
-            book.drop(change.id)
-            continue
-        missing = [replace(row, label=after) for row in rows if row.label == before]
-        if missing:
-            store.update(missing)
-        book.finish(change.id)

@@ -3,9 +3,9 @@
 Two groups are joined while the mean cosine of their pairs is highest and reaches the threshold (UPGMA: Sokal and
 Michener, 1958). Descriptors have unit length, so the mean over all pairs of two groups is the product of the groups'
 sums divided by both sizes: no table of pairs is needed. A mean reaches the threshold only if a pair does, so only
-groups with such a pair (an *edge*) are looked at, and each connected part of the graph is grouped by itself. Crops that
-verdicts join begin as one group, and groups that verdicts keep apart are never joined (Davidson and Ravi, "Agglomerative
-hierarchical clustering with constraints", PKDD 2005).
+groups with such a pair (an *edge*) are looked at, and each connected part of the graph is grouped by itself. Crops
+that verdicts join begin as one group, and groups that verdicts keep apart are never joined (Davidson and Ravi,
+"Agglomerative hierarchical clustering with constraints", PKDD 2005).
 """
 
 from __future__ import annotations
@@ -136,9 +136,7 @@ class _Part:
     apart: list[tuple[int, int]] = field(default_factory=list)
 
 
-def _parts(
-    count: int, edges: Edges, starts: Sequence[Sequence[int]], apart: Iterable[tuple[int, int]]
-) -> list[_Part]:
+def _parts(count: int, edges: Edges, starts: Sequence[Sequence[int]], apart: Iterable[tuple[int, int]]) -> list[_Part]:
     label = _connected(count, edges, starts)
     order = np.argsort(label, kind="stable")
     names, cuts = np.unique(label[order], return_index=True)

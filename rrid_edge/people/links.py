@@ -142,9 +142,7 @@ def plan_verdict(
     return steps
 
 
-def _taken_back(
-    links: Links, given: Mapping[int, str], labels: Labels, pair: tuple[Node, Node]
-) -> list[LabelStep]:
+def _taken_back(links: Links, given: Mapping[int, str], labels: Labels, pair: tuple[Node, Node]) -> list[LabelStep]:
     """Labels that verdicts gave and that no joined crop has of its own any more."""
     lost: dict[str, set[int]] = {}
     for node in pair:
@@ -176,7 +174,7 @@ def _joined(links: Links, labels: Labels, pair: tuple[Node, Node]) -> list[Label
         is_hers = label is not None and any(isinstance(node, int) and labels.get(node) == label for node in outside)
         if not outside or (len(outside) == 1 and is_hers):
             raise ConflictError(
-                f"{told(first_node)} and {told(second_node)} were told to be different people: change that verdict first"
+                f"{told(first_node)} and {told(second_node)} were told to be different: change that verdict first"
             )
     unlabelled = tuple(crop for crop in crops if labels[crop] is None)
     return [LabelStep(unlabelled, None, label)] if label is not None and unlabelled else []
@@ -186,7 +184,7 @@ def _refuse_joined(links: Links, labels: Labels, pair: tuple[Node, Node]) -> Non
     first, second = (links.component(node) for node in pair)
     if set(first) & set(second):
         raise ConflictError(
-            f"{told(pair[0])} and {told(pair[1])} are joined by other verdicts ({_way(first)}): change one of them first"
+            f"{told(pair[0])} and {told(pair[1])} are joined by other verdicts ({_way(first)}): change one first"
         )
     names = [{labels.get(node) for node in nodes if isinstance(node, int)} - {None} for nodes in (first, second)]
     shared = sorted(str(name) for name in names[0] & names[1])

@@ -50,8 +50,8 @@ def group_threshold(moment: Moment, spec: ModelSpec, model: Path | None) -> Grou
     """The threshold of a model, as it was measured, or an estimate from a sample of the gallery.
 
     The estimate takes the cosines of all pairs among 256 rows. Nearly all of them show two people. With their median m
-    and the distance s from m down to their 16th percentile, which pairs of one person do not change, it is m + 4 s: four
-    standard deviations if the cosines of two people are normally distributed. It is at most 0.98.
+    and the distance s from m down to their 16th percentile, which pairs of one person do not change, it is m + 4 s:
+    four standard deviations if the cosines of two people are normally distributed. It is at most 0.98.
 
     Args:
         moment: of the gallery.

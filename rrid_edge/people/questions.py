@@ -50,8 +50,7 @@ def questions(suggestions: Suggestions, links: Links, limit: int) -> list[Questi
     others = pairs.second[near]
     cameras = suggestions.cameras
     same_camera = [
-        cameras.get(first) == cameras.get(second)
-        for first, second in zip(ids.tolist(), others.tolist(), strict=True)
+        cameras.get(first) == cameras.get(second) for first, second in zip(ids.tolist(), others.tolist(), strict=True)
     ]
     order = np.lexsort((np.maximum(ids, others), np.minimum(ids, others), distance[near], np.array(same_camera, bool)))
     asked: list[Question] = []

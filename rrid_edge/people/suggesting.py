@@ -84,7 +84,9 @@ class Suggestions:
     considered: int
     left_out: int
     crops: tuple[int, ...] = ()
-    pairs: Pairs = field(default_factory=lambda: Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)))
+    pairs: Pairs = field(
+        default_factory=lambda: Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    )
     labels: Mapping[int, str] = field(default_factory=dict)
     cameras: Mapping[int, str | None] = field(default_factory=dict)
 
@@ -158,7 +160,7 @@ class _Work:
 
     def _told_people(self) -> dict[int, tuple[str, int]]:
         """Label and crop of the confirmed person to whom verdicts join a crop, by the crop's id."""
-        found = {}
+        found: dict[int, tuple[str, int]] = {}
         for crops in self._links.components():
             confirmed = [crop for crop in crops if crop in self._rows and self._rows[crop].label is not None]
             if confirmed:
@@ -173,9 +175,7 @@ class _Work:
         def read(positions: Sequence[int]) -> np.ndarray:
             return moment.vectors([self._crops[position] for position in positions])
 
-        grouped = group_crops(
-            len(self._crops), self._edges(), read, self._constraints(), self._threshold, stop=stop
-        )
+        grouped = group_crops(len(self._crops), self._edges(), read, self._constraints(), self._threshold, stop=stop)
         resembled = self._resembled([group.members for group in grouped])
         return [
             SuggestedGroup(

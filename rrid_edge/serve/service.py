@@ -30,8 +30,6 @@ from rrid_edge.serve.state_metrics import StateMetrics
 from rrid_edge.serve.threads import WorkThreads
 from rrid_edge.serve.worker import EngineWorker
 
-BOOK_FILE: Final = "people.sqlite"
-
 
 class Service(Closable):
     """What the service holds. Galleries are open at once; engines open in their own threads.
@@ -125,7 +123,7 @@ class Service(Closable):
             place = GalleryPlace(name, location, crops_folder(location), model, self.settings.read_only)
             worker = self._worker(stack, models, model, store)
             self.audit.place(name, location)
-            book = PeopleBook(location / BOOK_FILE if isinstance(location, Path) else None)
+            book = PeopleBook.at(location)
             served[name] = stack.enter_context(ServedGallery(place, store, worker, book))
         return served
 

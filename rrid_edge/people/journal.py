@@ -1,0 +1,89 @@
+"""Writing a change into the book, then into the gallery, then finishing it; and settling what a kill interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from rrid_edge.errors import RridEdgeError
+from rrid_edge.gallery.base import GalleryRow
+from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.people.book import PeopleBook
+from rrid_edge.people.book_file import mark_of
+from rrid_edge.people.records import Change, Node, PersonRef, Verdict
+
+
+class Journal:
+    """The rows, verdicts and changes of one gallery. It begins by settling what a killed process left.
+
+    Args:
+        store: open for writing.
+        book: of the gallery.
+
+    Attributes:
+        rows: of the gallery, by id.
+        verdicts: all, also those that changes set aside.
+    """
+
+    def __init__(self, store: GalleryStore, book: PeopleBook) -> None:
+        self._store, self._book = store, book
+        settle(store, book)
+        self.rows: dict[int, GalleryRow] = {row.id: row for row in store.rows()}
+        self.verdicts: list[Verdict] = book.verdicts()
+
+    def apply(self, change: Change, rows: Sequence[GalleryRow], marks: dict[int, int] | None = None) -> int:
+        """Write a change into the book and the gallery, and finish it; returns its id.
+
+        Args:
+            change: of the labels of ``rows``.
+            rows: at least one.
+            marks: of further crops that it names.
+        """
+        label = None if change.after is None else change.after.name
+        changed = [replace(row, label=label) for row in rows]
+        identifier = self._book.begin(change, {row.id: mark_of(row) for row in rows} | (marks or {}))
+        try:
+            self._store.update(changed)
+        except Exception:
+            with contextlib.suppress(RridEdgeError):  # what cannot be settled now is settled by the next change
+                settle(self._store, self._book)
+            raise
+        self._book.finish(identifier)
+        self.rows |= {row.id: row for row in changed}
+        self.verdicts = self._book.verdicts()
+        return identifier
+
+    def labels(self, pair: Iterable[Node] = ()) -> dict[int, str | None]:
+        """Labels of the crops that verdicts and a pair name, as far as they exist."""
+        nodes = {node for verdict in self.verdicts for node in verdict.pair} | set(pair)
+        return {node: self.rows[node].label for node in nodes if isinstance(node, int) and node in self.rows}
+
+    def labels_after(self, rows: Sequence[GalleryRow], after: PersonRef | None) -> dict[int, str | None]:
+        """The same once some rows belong to another person, or to nobody."""
+        return self.labels() | {row.id: None if after is None else after.name for row in rows}
+
+    def marks(self, nodes: Iterable[Node]) -> dict[int, int]:
+        """Marks of the crops among some nodes."""
+        return {node: mark_of(self.rows[node]) for node in nodes if isinstance(node, int)}
+
+
+def settle(store: GalleryStore, book: PeopleBook) -> None:
+    """Finish or drop the changes that a killed process began: those whose labels it wrote, or did not.
+
+    A server may have written some of the labels of a change; the rest is written then.
+
+    Args:
+        store: open for writing.
+        book: of the gallery.
+    """
+    for change in book.pending():
+        before, after = (None if ref is None else ref.name for ref in (change.before, change.after))
+        rows = store.rows_by_id(change.crops)
+        if not any(row.label == after for row in rows):
+            book.drop(change.id)
+            continue
+        missing = [replace(row, label=after) for row in rows if row.label == before]
+        if missing:
+            store.update(missing)
+        book.finish(change.id)
