@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from rrid_edge.closable import Closable
 from rrid_edge.errors import UsageError, printable
