@@ -75,7 +75,13 @@ class ServedGallery(Closable):
         self.spec: ModelSpec = store.spec
         self.sample = GallerySample()
         self.marks = ModelMarks(place.model, store.spec)
-        self._turn = threading.Lock()
+        self._turn, self._counting = threading.Lock(), threading.Lock()
+        self._wanting = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a thread waits to write it. Long work then ends its turn early, and goes on later."""
+        return self._wanting > 0
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[GalleryStore]:
@@ -88,7 +94,7 @@ class ServedGallery(Closable):
         if self.read_only:
             raise RequestError(f"the gallery {self.name} is served for reading only", status=403)
         until = time.monotonic() + WAIT_FOR_WRITER_S
-        if not self._turn.acquire(timeout=WAIT_FOR_WRITER_S):
+        if not self._takes_turn():
             raise GalleryBusyError(f"{self.store.where}: other requests write this gallery; try again later")
         try:
             if not isinstance(self.location, Path):  # a server needs no second connection
@@ -98,6 +104,15 @@ class ServedGallery(Closable):
                 yield store
         finally:
             self._turn.release()
+
+    def _takes_turn(self) -> bool:
+        with self._counting:
+            self._wanting += 1
+        try:
+            return self._turn.acquire(timeout=WAIT_FOR_WRITER_S)
+        finally:
+            with self._counting:
+                self._wanting -= 1
 
     def _opened_for_writing(self, until: float) -> GalleryStore:
         while True:

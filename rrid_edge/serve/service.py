@@ -27,6 +27,7 @@ from rrid_edge.serve.pictures import PictureCache
 from rrid_edge.serve.settings import ServeSettings
 from rrid_edge.serve.state_metrics import StateMetrics
 from rrid_edge.serve.threads import WorkThreads
+from rrid_edge.serve.watching import GalleryWatcher, refuse_unwatchable
 from rrid_edge.serve.worker import EngineWorker
 
 
@@ -57,7 +58,8 @@ class Service(Closable):
         GalleryMissingError: a location holds no gallery.
         GalleryError: a gallery is damaged, has a newer format, or its server does not answer.
         FingerprintMismatchError: a gallery was indexed with another model than the one given.
-        UsageError: a location, the model or the token file cannot be used.
+        UsageError: a location, the model or the token file cannot be used, or a gallery cannot be followed.
+        MissingDependencyError: folders are to be followed, and watchfiles is not installed.
     """
 
     def __init__(self, settings: ServeSettings, models: Models | None = None) -> None:
@@ -79,6 +81,7 @@ class Service(Closable):
                 name: stack.enter_context(GalleryFollower(gallery, self.events, self._drop_caches))
                 for name, gallery in self.galleries.items()
             }
+            self._watch(stack)
             self._stack = stack.pop_all()
 
     def gallery(self, name: str | None) -> ServedGallery:
@@ -101,6 +104,12 @@ class Service(Closable):
     def is_ready(self) -> bool:
         """Whether all engines are open."""
         return all(worker.is_ready for worker in self.workers.values())
+
+    def _watch(self, stack: contextlib.ExitStack) -> None:
+        if self.settings.watch:
+            refuse_unwatchable(list(self.galleries.values()))
+            for gallery in self.galleries.values():
+                stack.enter_context(GalleryWatcher(gallery, self.events))
 
     def _drop_caches(self) -> None:
         """Keep nothing of crops in memory: some were forgotten."""

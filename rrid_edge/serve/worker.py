@@ -23,6 +23,8 @@ from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.metrics import Metrics
 
 _RETRY_S: Final = 1
+_PASSED_OVER: Final = 8
+"""Calls of the engine for requests, after which images that can wait have their turn."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,6 @@ class _Request:
     images: NDArray[np.uint8]
     since_s: float
     answer: Future[Computed] = field(default_factory=Future)
-    since: float = field(default_factory=time.perf_counter)
 
 
 class EngineWorker(Closable):
@@ -76,7 +77,8 @@ class EngineWorker(Closable):
         self._metrics = metrics
         self._wakes = threading.Condition()
         self._waiting: deque[_Request] = deque()
-        self._placed = 0
+        self._behind: deque[_Request] = deque()
+        self._placed = self._passed_over = 0
         self._closed = False
         self._opened = threading.Event()
         self._thread = threading.Thread(
@@ -157,6 +159,27 @@ class EngineWorker(Closable):
             self._wakes.notify()
         return await asyncio.wrap_future(request.answer)
 
+    def run_behind(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Descriptors of images that can wait, float32 (N, D): requests go first. Waits in the caller's thread.
+
+        Under steady requests they have every ninth call, so that they are not put off for ever.
+
+        Args:
+            images: uint8 (N, height, width, 3), RGB; N at most ``engine.max_batch``, few so that requests wait briefly.
+
+        Raises:
+            RequestError: 503 if the engine cannot be opened.
+            ClosedError: the worker is closed.
+            UsageError: wrong dtype or shape.
+        """
+        check_images(images, self.spec)
+        request = _Request(images, time.perf_counter())
+        with self._wakes:
+            self._refuse_unusable()
+            self._behind.append(request)
+            self._wakes.notify()
+        return request.answer.result().descriptors
+
     def close(self) -> None:
         """Compute what waits, then close the engine; safe to call twice."""
         with self._wakes:
@@ -188,24 +211,37 @@ class EngineWorker(Closable):
 
     def _next(self) -> list[_Request]:
         """The requests of the next call; empty when the worker is closed and nothing waits."""
-        assert self.engine is not None
         with self._wakes:
             while True:
-                batch: list[_Request] = []
-                room = self.engine.max_batch
-                while self._waiting and (not batch or len(self._waiting[0].images) <= room):
-                    request = self._waiting.popleft()
-                    if request.answer.set_running_or_notify_cancel():
-                        batch.append(request)
-                        room -= len(request.images)
+                batch = self._one_behind() if self._passed_over >= _PASSED_OVER else []
+                if not batch:
+                    batch = self._taken() or self._one_behind()
+                    self._passed_over += bool(self._behind)
                 if batch or self._closed:
                     return batch
                 self._wakes.wait()
 
+    def _taken(self) -> list[_Request]:
+        """The requests that wait, as many as the engine takes in one call."""
+        assert self.engine is not None
+        batch: list[_Request] = []
+        room = self.engine.max_batch
+        while self._waiting and (not batch or len(self._waiting[0].images) <= room):
+            request = self._waiting.popleft()
+            if request.answer.set_running_or_notify_cancel():
+                batch.append(request)
+                room -= len(request.images)
+        return batch
+
+    def _one_behind(self) -> list[_Request]:
+        """Images that can wait, if there are some."""
+        if not self._behind:
+            return []
+        self._passed_over = 0
+        return [self._behind.popleft()]
+
     def _compute(self, engine: Engine, batch: list[_Request]) -> None:
         start = time.perf_counter()
-        for request in batch:
-            self._metrics.waited(self.spec.fingerprint, start - request.since)
         try:
             images = batch[0].images if len(batch) == 1 else np.concatenate([request.images for request in batch])
             descriptors = engine.run(images)
@@ -225,7 +261,9 @@ class EngineWorker(Closable):
     def _drop_all(self) -> None:
         assert self.failure is not None
         with self._wakes:
-            waiting, self._waiting = self._waiting, deque()
+            waiting = [*self._waiting, *self._behind]
+            self._waiting.clear()
+            self._behind.clear()
         for request in waiting:
             if request.answer.set_running_or_notify_cancel():
                 request.answer.set_exception(RequestError(self.failure.message, status=503))

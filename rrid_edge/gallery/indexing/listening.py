@@ -31,7 +31,7 @@ class FolderListener:
         if not folder.is_dir():
             raise UsageError(f"{printable(folder)}: no such folder; give a folder of image files")
         self._folder, self._root = folder, folder.resolve()
-        self._watchfiles = _import_watchfiles()
+        self._watchfiles = import_watchfiles()
         self._stop, self._started, self._changed = stop, threading.Event(), threading.Event()
         self._failure: OSError | None = None
         self._tries = 0
@@ -116,7 +116,12 @@ class FolderListener:
         self._thread.join()
 
 
-def _import_watchfiles() -> Any:  # noqa: ANN401 - the package has no types
+def import_watchfiles() -> Any:  # noqa: ANN401 - the package has no types
+    """The package that receives the system's reports.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         import watchfiles
     except ImportError as error:

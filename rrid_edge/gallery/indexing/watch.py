@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,7 @@ from rrid_edge.gallery.indexing.listening import FolderListener
 from rrid_edge.gallery.indexing.reporting import WatchWarnings
 from rrid_edge.gallery.indexing.settings import IndexControl, IndexSettings
 from rrid_edge.gallery.indexing.sync import IndexReport, index_folder
+from rrid_edge.progress import NO_PROGRESS, Progress
 
 _EXPIRE_S = 60.0
 """Least seconds between two searches for crops that are older than the gallery keeps: each reads all rows."""
@@ -39,11 +41,15 @@ class WatchSettings:
         rescan_s: seconds between two comparisons of the whole folder. Network file systems do not report the changes of
             other machines, so these are found by comparison.
         index: how to index.
+        pause: called after every batch; True ends the run early, so that others can write before the next one.
+        progress: receives, for each run, the number of files to embed, and how many are done.
     """
 
     settle_s: float = 1.0
     rescan_s: float = 30.0
     index: IndexSettings = field(default_factory=IndexSettings)
+    pause: Callable[[], bool] = lambda: False
+    progress: Progress = NO_PROGRESS
 
     def __post_init__(self) -> None:
         if not self.settle_s >= 0:
@@ -100,7 +106,7 @@ class Settling:
 
 def watch_folder(
     folder: Path,
-    open_store: Callable[[], GalleryStore],
+    open_store: Callable[[], AbstractContextManager[GalleryStore]],
     engine: Engine,
     settings: WatchSettings,
     *,
@@ -148,7 +154,7 @@ class _Watch:
     def __init__(
         self,
         folder: Path,
-        open_store: Callable[[], GalleryStore],
+        open_store: Callable[[], AbstractContextManager[GalleryStore]],
         engine: Engine,
         settings: WatchSettings,
         listener: WatchListener,
@@ -164,10 +170,15 @@ class _Watch:
         """Index once; returns whether nothing was left to do. The first run that succeeds checks all stored vectors."""
         start_s = time.monotonic()
         expire = start_s >= self._expire_at_s
-        control = IndexControl(self._settling, stop.is_set, verify=not self._is_verified, expire=expire)
+        settings = self._settings
+        control = IndexControl(
+            self._settling, lambda: stop.is_set() or settings.pause(), verify=not self._is_verified, expire=expire
+        )
         try:
             with self._open_gallery() as gallery:
-                report = index_folder(self._folder, gallery, self._engine, self._settings.index, control=control)
+                report = index_folder(
+                    self._folder, gallery, self._engine, settings.index, progress=settings.progress, control=control
+                )
         except (GalleryBusyError, GalleryUnavailableError, OutputError, FolderUnavailableError) as error:
             self._warnings.problem(error.message)
             return False

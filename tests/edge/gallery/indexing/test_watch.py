@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -304,6 +305,33 @@ def test_what_is_left_out_is_said_once_and_other_files_go_on(folder, tmp_path):
     ]
 
 
+def test_a_run_pauses_for_others_and_tells_its_progress(folder):
+    save_crops(folder, 40)
+    counts, pauses, starts = [], [], []
+
+    class Counted:
+        def start(self, total):
+            starts.append(total)
+
+        def advance(self, count):
+            counts.append(count)
+
+    class Pausing(Watcher):
+        def _run(self, folder, settings):
+            def pause():
+                pauses.append(True)
+                return len(pauses) <= 2
+
+            index = dataclasses.replace(settings.index, batch=4, workers=1)
+            super()._run(folder, dataclasses.replace(settings, index=index, pause=pause, progress=Counted()))
+
+    with Pausing(folder) as watcher:
+        until(lambda: len(watcher.names()) == 40)
+    assert starts[0] == 40
+    assert 0 < starts[1] < 40  # the first run ended early, and left the rest to the next
+    assert sum(counts) == 40
+
+
 def test_an_error_that_nobody_foresaw_does_not_end_a_watch(folder, monkeypatch):
     real, calls = LocalGallery.info, []
 
@@ -332,7 +360,7 @@ def test_a_watch_that_hears_nothing_goes_on_by_comparing(folder, monkeypatch, an
             yield from [set()] * answers
             raise ValueError("no such event") if Odd.tries < 9 else SystemExit
 
-    monkeypatch.setattr("rrid_edge.gallery.indexing.listening._import_watchfiles", Odd)
+    monkeypatch.setattr("rrid_edge.gallery.indexing.listening.import_watchfiles", Odd)
     monkeypatch.setattr("threading.excepthook", lambda _arguments: None)
     with Watcher(folder, rescan_s=0.2) as watcher:
         until(lambda: watcher.warnings)
