@@ -104,7 +104,7 @@ class LastNet:
         command = next((printable(one) for one in self._arguments if not one.startswith("-")), "")
         work = f" while working on {item}" if item else f" in rrid-edge {command}".rstrip()
         try:
-            from rrid_edge.cli.reports import command_line, redacted, write_report
+            from rrid_edge.machine.error_reports import command_line, redacted, write_report
 
             work = work if item else f" in {_cut(command_line(self._arguments))}"
             work, reason = redacted(work, os.environ), redacted(reason, os.environ)

@@ -23,7 +23,6 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="rrid-edge",
         version=__version__,
-        root_path=service.settings.root_path,
         docs_url=None,  # its scripts come from elsewhere, which the page's policy forbids
         redoc_url=None,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from rrid_edge.serve.routes import crops, embed, events, galleries, health, metrics, pictures, search
+from rrid_edge.serve.routes import crops, embed, events, galleries, health, metrics, pictures, search, session
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
+    session.router,
     galleries.router,
     search.router,
     embed.router,

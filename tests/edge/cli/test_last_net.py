@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rrid_edge.cli import last_net, reports
+from rrid_edge.cli import last_net
 from rrid_edge.cli.app import COMMANDS, run
 from rrid_edge.errors import UsageError, item_at_work
+from rrid_edge.machine import error_reports
 from support.commands import Outcome, rrid_edge
 
 CALLS = {
@@ -178,11 +179,11 @@ def test_the_newest_reports_are_kept(tmp_path, monkeypatch):
     folder = tmp_path / "state" / "rrid-edge" / "errors"
     folder.mkdir(parents=True)
     (folder / "other.txt").touch()
-    for second in range(reports.MOST_REPORTS + 3):
+    for second in range(error_reports.MOST_REPORTS + 3):
         (folder / f"rrid-edge-error-20200101T0000{second:02}000000-1.txt").touch()
     rrid_edge("doctor")
     names = [path.name for path in _reports(tmp_path)]
-    assert len(names) == reports.MOST_REPORTS
+    assert len(names) == error_reports.MOST_REPORTS
     assert names[0] == "rrid-edge-error-20200101T000004000000-1.txt"
     assert not names[-1].startswith("rrid-edge-error-2020")
     assert (folder / "other.txt").exists()
@@ -203,7 +204,7 @@ def test_reports_and_lines_hold_no_secrets(tmp_path, monkeypatch):
         assert word not in outcome.err
         assert word not in report.read_text()
     assert "@host/x" in report.read_text()
-    assert reports.without_secret_options(["--token", "abc", "gallery"]) == ["--token", "***", "gallery"]
+    assert error_reports.without_secret_options(["--token", "abc", "gallery"]) == ["--token", "***", "gallery"]
 
 
 def test_an_error_of_a_thread_is_one_line_and_costs_the_command_its_success(tmp_path, monkeypatch):
