@@ -28,7 +28,7 @@ def test_a_request_is_one_line(tmp_path, lines):
         http.get("/healthz?token=0123456789abcdef", headers={"X-Request-Id": "r-1", "Authorization": "Bearer secret"})
         http.get("/nothing/0123456789abcdef")
     first, second = lines()
-    assert re.fullmatch(rf"{TIME} info GET /healthz 200 \d+\.\d ms - r-1", first)
+    assert re.fullmatch(rf"{TIME} info GET /healthz 200 \d+\.\d ms local r-1", first)
     assert re.fullmatch(rf"{TIME} info GET unknown 404 \d+\.\d ms - [0-9a-f]{{16}}", second)
 
 
@@ -40,7 +40,7 @@ def test_a_request_is_one_object(tmp_path, lines):
     assert re.fullmatch(TIME, line.pop("time"))
     assert line.pop("ms") >= 0
     assert line == {
-        "level": "info", "event": "request", "method": "GET", "route": "/healthz", "status": 200, "actor": None,
+        "level": "info", "event": "request", "method": "GET", "route": "/healthz", "status": 200, "actor": "local",
         "request_id": "r-1",
     }  # fmt: skip
 

@@ -82,7 +82,12 @@ def test_all_tokens_are_compared_whatever_matches(tmp_path, monkeypatch):
     book = TokenBook.read(token_file(tmp_path))
     compared = []
     real = hmac.compare_digest
-    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(a) or real(a, b))
+
+    def comparing(held, digest):
+        compared.append(held)
+        return real(held, digest)
+
+    monkeypatch.setattr(hmac, "compare_digest", comparing)
     for token in (READ, ADMIN, "wrong"):
         book.held(hashlib.sha256(token.encode()).digest())
     assert len(compared) == 9
