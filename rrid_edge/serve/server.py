@@ -15,6 +15,8 @@ import uvicorn
 
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.serve.app import create_app
+from rrid_edge.serve.gate import limits_of
+from rrid_edge.serve.gate.connections import gate_protocol
 from rrid_edge.serve.logs import LOGGER, log_event
 from rrid_edge.serve.service import Service
 from rrid_edge.serve.settings import ServeSettings, is_loopback
@@ -91,9 +93,12 @@ class ServiceServer(uvicorn.Server):
     """
 
     def __init__(self, service: Service, started: Callable[[], None] = lambda: None) -> None:
+        limits = limits_of(service)
         config = uvicorn.Config(
             create_app(service),
             loop="asyncio",
+            http=gate_protocol(limits),
+            h11_max_incomplete_event_size=limits.header_bytes,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from fastapi.testclient import TestClient
 
 from rrid_edge.engines.base import Engine
@@ -22,6 +21,7 @@ from rrid_edge.gallery.opening import Location, create_store, location_of
 from rrid_edge.gallery.shared import refuse_foreign
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.serve.app import create_app
+from rrid_edge.serve.server import ServiceServer
 from rrid_edge.serve.service import Service
 from rrid_edge.serve.settings import ServeSettings
 from support.pictures import save_crops
@@ -104,7 +104,7 @@ def running(service: Service) -> Iterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="warning", lifespan="off"))
+    server = ServiceServer(service)
     thread = threading.Thread(target=server.run, args=([listener],), name="server")
     thread.start()
     try:

