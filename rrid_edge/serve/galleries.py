@@ -14,8 +14,10 @@ from rrid_edge.closable import Closable
 from rrid_edge.errors import GalleryBusyError
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.opening import INDEX_FOLDER, Location, open_store
+from rrid_edge.json_text import text_of_name
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.people.book import PeopleBook
+from rrid_edge.serve.gallery_facts import KeptFacts
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.marks import ModelMarks
 from rrid_edge.serve.sampling import GallerySample
@@ -66,6 +68,7 @@ class ServedGallery(Closable):
         read_only: every request that changes the gallery is refused.
         sample: of its crops, against which the parts of a match are measured.
         marks: measured thresholds of its model.
+        facts: what it holds.
     """
 
     def __init__(self, place: GalleryPlace, store: GalleryStore, worker: EngineWorker, book: PeopleBook) -> None:
@@ -74,6 +77,7 @@ class ServedGallery(Closable):
         self.store, self.worker, self.book = store, worker, book
         self.spec: ModelSpec = store.spec
         self.sample = GallerySample()
+        self.facts = KeptFacts()
         self.marks = ModelMarks(place.model, store.spec)
         self._turn, self._counting = threading.Lock(), threading.Lock()
         self._wanting = 0
@@ -142,7 +146,7 @@ def unique_names(locations: list[Location]) -> list[str]:
     for location in locations:
         folder = crops_folder(location)
         plain = (folder or location.resolve()).name if isinstance(location, Path) else location.collection
-        plain = plain or "gallery"
+        plain = text_of_name(plain) or "gallery"
         count = 1
         name = plain
         while name in names:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.embedding.queries import Query
-from rrid_edge.errors import FingerprintMismatchError, GalleryError, ModelFileError, OutputError
+from rrid_edge.errors import FingerprintMismatchError, GalleryChangedError, GalleryError, ModelFileError, OutputError
 from rrid_edge.gallery.base import GalleryRow, SearchFilter
 from rrid_edge.gallery.contract import Moment, read_in_one_moment
 from rrid_edge.gallery.fields import descriptors_of
@@ -141,7 +141,11 @@ def search(service: Service, served: ServedGallery, asked: AskedQuery, choices: 
     """
     start = time.perf_counter()
     settings = _settings(served, asked, choices)
-    result = match(served.store, asked.query, settings)
+    try:
+        result = match(served.store, asked.query, settings)
+    except GalleryChangedError:
+        served.store.info()  # raises the reason if the index was rebuilt with another model
+        raise
     marks, doubts = _marks(served, asked)
     vector = mean_descriptor(asked.query.descriptors)[0]
     asked, unkept = _kept(served, asked, vector)

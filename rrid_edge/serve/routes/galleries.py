@@ -7,7 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
+from rrid_edge.errors import printable
+from rrid_edge.json_text import text_of_name
 from rrid_edge.serve.addresses import API
+from rrid_edge.serve.answers import shown_time
 from rrid_edge.serve.asking import ServiceOf
 from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.roles import Actor, need
@@ -47,17 +50,19 @@ async def galleries(service: ServiceOf, _actor: Annotated[Actor, Depends(need("r
 
 
 def _facts(served: ServedGallery, *, following: bool) -> GalleryFacts:
-    info = served.store.info()
+    found = served.facts.of(served.store)
+    first, last = found.times or (None, None)
+    cameras = sorted(found.cameras.items(), key=lambda one: (one[0] is None, -one[1], one[0] or ""))
     return GalleryFacts(
         name=served.name,
-        rows=info.rows,
+        rows=found.rows,
         people=0,
-        cameras=[Camera(name=name, crops=count) for name, count in served.store.cameras().items()],
-        sources=served.store.sources(),
-        first=None,
-        last=None,
+        cameras=[Camera(name=name, crops=count) for name, count in cameras],
+        sources={text_of_name(name): count for name, count in found.sources.items()},
+        first=None if first is None else shown_time(first),
+        last=None if last is None else shown_time(last),
         fingerprint=served.spec.fingerprint,
-        model=served.model.name,
+        model=printable(served.model.name),
         writable=not served.read_only,
         following=following,
     )
