@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from rrid_edge.serve.routes import crops, embed, events, galleries, health, metrics, pictures, search, session
+from rrid_edge.serve.routes import crops, embed, events, galleries, health, info, metrics, pictures, search, session
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     session.router,
+    info.router,
     galleries.router,
     search.router,
     embed.router,

@@ -233,8 +233,8 @@ def test_other_files_are_refused_in_one_line(asked, files, status, words):
 def test_a_form_without_files_and_broken_forms_are_refused(asked):
     form = {"content-type": "multipart/form-data; boundary=x"}
     problem(asked.post(SEARCH, content=b"--x--\r\n", headers=form), 422, "no files")
-    problem(asked.post(SEARCH, content=b"nonsense", headers=form), 400, "multipart/form-data")
-    problem(asked.post(SEARCH, content=b"--x--", headers={"content-type": "multipart/form-data"}), 400, "boundary")
+    problem(asked.post(SEARCH, content=b"nonsense", headers=form), 400)
+    problem(asked.post(SEARCH, content=b"--x--", headers={"content-type": "multipart/form-data"}), 400)
     problem(asked.post(SEARCH, content=b"a=b", headers={"content-type": "application/x-www-form-urlencoded"}), 415)
     problem(asked.post("/api/v1/embed", json={"crop": 1}), 415, "multipart/form-data")
 
