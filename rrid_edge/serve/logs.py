@@ -19,6 +19,8 @@ from rrid_edge.json_text import json_text
 
 LOGGER: Final = logging.getLogger("rrid_edge.serve")
 _OTHERS: Final = ("uvicorn.error", "asyncio")
+_SILENT: Final = ("python_multipart",)
+"""They log malformed bodies, one line each, which the client's answer tells."""
 _FACTS: Final = "rrid_edge_facts"
 _EVENT: Final = "rrid_edge_event"
 
@@ -74,7 +76,10 @@ def logging_to(form: str, stream: TextIO | None = None) -> Iterator[None]:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
     loggers = [LOGGER, *map(logging.getLogger, _OTHERS)]
-    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    silent = [logging.getLogger(name) for name in _SILENT]
+    before = [(logger, logger.level, logger.propagate) for logger in (*loggers, *silent)]
+    for logger in silent:
+        logger.setLevel(logging.CRITICAL)
     for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False

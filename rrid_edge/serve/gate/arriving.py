@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -61,19 +62,45 @@ class SlowBodies:
             del self._taken[address]
 
 
+class HeldBytes:
+    """The bytes of all bodies that are held at the moment.
+
+    Args:
+        most: bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held = most, 0
+
+    def take(self, count: int) -> None:
+        """Hold more bytes.
+
+        Raises:
+            BodyRefused: 503 if they are too many with those of other requests.
+        """
+        if self._held + count > self._most:
+            error = "the bodies of other requests fill the memory for them: expected fewer at once; try again later"
+            raise BodyRefused(RequestError(error, status=503, retry_after_s=2))
+        self._held += count
+
+    def give_back(self, count: int) -> None:
+        """Hold fewer bytes, at the end of a request."""
+        self._held -= count
+
+
 class Arriving:
     """One body while it arrives.
 
     Args:
         body: what the headers tell.
         receive: gives the next part.
-        most_bytes: of the body.
-        end: bytes that it must end with; empty for any.
+        bounds: of the body.
         pace: how long it may take.
+        held: bytes of all bodies.
     """
 
-    def __init__(self, body: Body, receive: Receive, most_bytes: int, end: bytes, pace: Pace) -> None:
-        self._body, self._receive, self._most_bytes, self._end, self._pace = body, receive, most_bytes, end, pace
+    def __init__(self, body: Body, receive: Receive, bounds: Bounds, pace: Pace, held: HeldBytes) -> None:
+        self._body, self._receive, self._bounds, self._pace, self._held = body, receive, bounds, pace, held
         self._bytes = 0
         self._tail = b""
 
@@ -87,15 +114,35 @@ class Arriving:
             return await self._receive()
         message = await self._pace.next_part(self._receive)
         part: bytes = message.get("body", b"")
+        if self._bytes + len(part) > self._bounds.most_bytes:
+            raise BodyRefused(too_large("more", self._bounds.most_bytes))
+        self._held.take(len(part))
         self._bytes += len(part)
-        if self._bytes > self._most_bytes:
-            raise BodyRefused(too_large("more", self._most_bytes))
-        if self._end:
-            self._tail = (self._tail + part[-len(self._end) - _AFTER_END :])[-len(self._end) - _AFTER_END :]
-            if self._body.complete and message["type"] == "http.request" and self._end not in self._tail:
+        if end := self._bounds.end:
+            kept = len(end) + _AFTER_END
+            self._tail = (self._tail + part[-kept:])[-kept:]
+            if self._body.complete and message["type"] == "http.request" and end not in self._tail:
                 error = "the multipart body ends early: expected its closing boundary at the end"
                 raise BodyRefused(RequestError(error, status=400))
         return message
+
+    def end(self) -> None:
+        """Give back what the body took, at the end of its request."""
+        self._held.give_back(self._bytes)
+        self._pace.end()
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a body must keep to.
+
+    Attributes:
+        most_bytes: bytes at most.
+        end: bytes that it must end with; empty for any.
+    """
+
+    most_bytes: int
+    end: bytes
 
 
 class Pace:

@@ -9,7 +9,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rrid_edge.serve.addresses import API
-from rrid_edge.serve.gate.arriving import Arriving, Pace, SlowBodies, too_large
+from rrid_edge.serve.gate.arriving import Arriving, Bounds, HeldBytes, Pace, SlowBodies, too_large
 from rrid_edge.serve.gate.bodies import body_of
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.scopes import client_address, given, header_of, headers_of, media_type_of, route_path
@@ -28,6 +28,7 @@ class GateLimits:
         body_bytes: of a multipart body.
         json_bytes: of a JSON body; a descriptor of 3840 values takes 80 KB.
         form_bytes: of a form, which holds a token.
+        held_bytes: of all bodies of running requests; at least one body of ``body_bytes`` always fits.
         deadline_s: until an answer must begin.
         headers_s: until all headers must have arrived.
         silence_s: between two parts of a body.
@@ -42,6 +43,7 @@ class GateLimits:
     body_bytes: int = 20 << 20
     json_bytes: int = 1 << 20
     form_bytes: int = 8 << 10
+    held_bytes: int = 256 << 20
     deadline_s: float = 30.0
     headers_s: float = 10.0
     silence_s: float = 10.0
@@ -64,6 +66,7 @@ class Limits:
     def __init__(self, app: ASGIApp, limits: GateLimits) -> None:
         self._app, self._limits = app, limits
         self._slow = SlowBodies(limits.most_slow)
+        self._held = HeldBytes(max(limits.held_bytes, limits.body_bytes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -79,11 +82,11 @@ class Limits:
         if body.length is not None and body.length > most_bytes:
             raise too_large(f"{body.length} bytes", most_bytes)
         pace = Pace(self._limits, self._slow, client_address(scope))
-        arriving = Arriving(body, receive, most_bytes, closing_boundary(scope), pace)
+        arriving = Arriving(body, receive, Bounds(most_bytes, closing_boundary(scope)), pace, self._held)
         try:
             await self._app(scope, arriving.receive, send)
         finally:
-            pace.end()
+            arriving.end()
 
     def _most_bytes(self, scope: Scope) -> int:
         """The largest body of a request by its content type.

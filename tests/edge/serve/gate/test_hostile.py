@@ -124,6 +124,23 @@ def test_slow_writers_hold_a_bounded_share_and_others_are_served(port):
     assert sent(port, get("/api/v1/crops"))[0] == 200
 
 
+def test_bodies_that_fill_the_memory_for_them_are_refused(port):
+    """Memory for all bodies is that of one here; two of 150,000 bytes wait for their last bytes."""
+    head = f"{MULTIPART}Content-Length: 150000\r\n"
+    part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+    with Raw(port) as first, Raw(port) as second:
+        first.send(post(head, path="/api/v1/crops"))
+        first.send(part.ljust(149_000, b"x"))
+        time.sleep(0.05)
+        second.send(post(head, path="/api/v1/crops"))
+        second.send(part.ljust(149_000, b"x"))
+        answer = parsed(second.all())
+        refused(answer, 503, "fill the memory")
+        assert answer[1]["retry-after"] == "2"
+        first.send(b"\r\n--x--".rjust(1_000, b"x"))
+        assert first.socket.recv(4096).startswith(b"HTTP/1.1 200")
+
+
 def test_places_of_slow_writers_come_back(port):
     for _ in range(3):
         with Raw(port) as raw:

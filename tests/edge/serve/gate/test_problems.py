@@ -135,10 +135,7 @@ def test_a_report_that_cannot_be_written_is_told(monkeypatch, tmp_path, caplog):
         ("/api/v1/crops?limit=500", "query parameter limit is '500': expected less than or equal to 100"),
         ("/api/v1/crops?limit=x", "query parameter limit is 'x': expected a valid integer"),
         ("/api/v1/crops?limit=", "query parameter limit is '': expected a valid integer"),
-        (
-            f"/api/v1/crops?limit={'9' * 500}",
-            f"query parameter limit is '{'9' * 58}…: expected less than",
-        ),
+        (LONG, f"query parameter limit is '{'9' * 58}…: expected less than or equal to 100"),
         ("/api/v1/crops?limit=%0Aa%1b", r"query parameter limit is '\na\x1b': expected a valid integer"),
         ("/api/v1/slow", "query parameter seconds is missing: expected a value"),
         ("/api/v1/crops?limits=5", "query parameter limits is unknown: expected one of camera, limit"),

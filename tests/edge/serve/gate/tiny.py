@@ -34,6 +34,7 @@ READ, LABEL, ADMIN = "r" * 16, "l" * 20, "a1._~+/-" * 2 + "=="
 QUICK = GateLimits(
     body_bytes=200_000,
     json_bytes=2_000,
+    held_bytes=1,
     deadline_s=3,
     headers_s=0.3,
     silence_s=0.3,
