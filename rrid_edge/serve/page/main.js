@@ -38,6 +38,7 @@ let mode = "connecting";
 const news = new News(api, onEvent, (now) => {
   mode = now;
   document.documentElement.dataset.news = now;
+  if (now !== "live" && app) void connection.check();
   view?.onEvent?.({ kind: "mode", data: now });
 });
 

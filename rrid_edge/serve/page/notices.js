@@ -56,6 +56,7 @@ export class Connection {
   constructor(onBack) {
     this._onBack = onBack;
     this._tries = 0;
+    this._isChecking = false;
     /** @type {number | undefined} */
     this._timer = undefined;
     window.addEventListener("online", () => this._timer !== undefined && this._try());
@@ -65,6 +66,19 @@ export class Connection {
   /** Whether the service is away. */
   get isLost() {
     return this._timer !== undefined;
+  }
+
+  /** Ask whether the service is there: something else than a call has failed. */
+  async check() {
+    if (this.isLost || this._isChecking) return;
+    this._isChecking = true;
+    try {
+      await fetch(address("healthz"), { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    } catch {
+      this.lost();
+    } finally {
+      this._isChecking = false;
+    }
   }
 
   /** A call had no answer. */

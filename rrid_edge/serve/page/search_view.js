@@ -55,7 +55,10 @@ export function searchView(app, given) {
     const chosen = Object.fromEntries(FILTERS.map((name) => [name, parameters.getAll(name)]));
     if (asked !== held.id) hold(null, []);
     filters.show(parameters, answer?.marks ?? null, null);
-    if (crop !== null) return void searchByCrop(Number(crop), chosen, isQuiet);
+    if (crop !== null) {
+      if (!isQuiet) query.show({ files: [], crop: null, thumbnail: null, images: 0 });
+      return void searchByCrop(Number(crop), chosen, isQuiet);
+    }
     if (asked !== null) {
       const files = held.files;
       query.show({ files, crop: null, thumbnail: answer?.query.id === asked ? answer.query.thumbnail : null, images: 1 });

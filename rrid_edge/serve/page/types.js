@@ -79,6 +79,42 @@
  * @property {boolean} following
  */
 
+/**
+ * @typedef {object} EngineFacts
+ * @property {string} model
+ * @property {string[]} galleries
+ * @property {string} fingerprint
+ * @property {string} family
+ * @property {string} backbone
+ * @property {string} precision
+ * @property {number} height_px
+ * @property {number} width_px
+ * @property {number} dimension
+ * @property {string} state `open`, `opening` or `failed`.
+ * @property {string | null} runtime
+ * @property {string | null} arithmetic
+ * @property {number | null} max_batch
+ * @property {number} queue
+ * @property {number} queue_limit
+ * @property {{verdict: string, passed: boolean, engine: string, reference: string, arithmetic: string,
+ *     min_cosine: number, mean_cosine: number} | null} parity
+ * @property {{dataset: string, people: number, fpr: number[], fpir: number[]} | null} thresholds
+ * @property {string[]} problems
+ */
+
+/**
+ * @typedef {object} Info
+ * @property {string} version
+ * @property {string} started
+ * @property {number} uptime_s
+ * @property {boolean} ready
+ * @property {boolean} read_only
+ * @property {EngineFacts[]} engines
+ * @property {{resident: number | null, limit: number}} memory
+ * @property {{gallery: string, total: number, free: number}[]} disks
+ * @property {number} followers
+ */
+
 /** @typedef {{name: string, role: "read" | "label" | "admin", csrf: string | null}} Session */
 /** @typedef {{kind: string, data: any}} ServiceEvent */
 
