@@ -10,7 +10,7 @@ from fastapi.staticfiles import StaticFiles
 
 from rrid_edge import __version__
 from rrid_edge.serve.gate import add_gate
-from rrid_edge.serve.gate.problems import add_problem_handlers
+from rrid_edge.serve.gate.problems import PROBLEMS, add_problem_handlers, describe_problems
 from rrid_edge.serve.routes import ROUTERS
 from rrid_edge.serve.service import Service
 from rrid_edge.serve.traces import Traces
@@ -29,9 +29,10 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     add_problem_handlers(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, responses=PROBLEMS)
     add_gate(app, service)
     routes = [route for router in ROUTERS for route in router.routes]
     app.add_middleware(Traces, metrics=service.metrics, routes=routes)  # the outermost: it sees what the gate refuses
+    describe_problems(app)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app

@@ -190,7 +190,19 @@ _MEANINGS = {
     504: "The answer took longer than the service allows.",
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": meaning, "content": {PROBLEM_TYPE: {"schema": _DOCUMENT}}}
+    status: {"description": meaning, "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     for status, meaning in _MEANINGS.items()
 }
 """``responses`` of routers: the refusals that every route can give, for the OpenAPI document."""
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Add the problem document to the schemas of the OpenAPI document, where :data:`PROBLEMS` refers to it."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        document.setdefault("components", {}).setdefault("schemas", {}).setdefault("Problem", _DOCUMENT)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI documents this way

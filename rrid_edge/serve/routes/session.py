@@ -14,13 +14,13 @@ from rrid_edge.serve.gate.bodies import json_body
 from rrid_edge.serve.gate.identity import cookie_name, session_cookie
 from rrid_edge.serve.gate.limits import FORM
 from rrid_edge.serve.gate.login_page import local_path, login_page
-from rrid_edge.serve.gate.problems import PROBLEMS, RequestError
+from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
 from rrid_edge.serve.gate.scopes import client_address, media_type_of
 from rrid_edge.serve.gate.sessions import SESSION_S
 from rrid_edge.serve.gate.tokens import Role
 
-router = APIRouter(prefix=API, tags=["session"], responses=PROBLEMS)
+router = APIRouter(prefix=API, tags=["session"])
 
 
 class SessionAnswer(BaseModel):
