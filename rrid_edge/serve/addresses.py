@@ -18,6 +18,10 @@ class Addresses:
 
     root_path: str = ""
 
+    def crop(self, gallery: str, crop: int) -> str:
+        """What is known of a crop."""
+        return f"{self.root_path}{API}/crops/{crop}?gallery={quote(gallery, safe='')}"
+
     def thumbnail(self, gallery: str, crop: int) -> str:
         """The small picture of a crop."""
         return self._image(gallery, crop, "thumb")

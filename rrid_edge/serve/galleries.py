@@ -95,8 +95,7 @@ class ServedGallery(Closable):
             RequestError: 403 if the gallery is served for reading only.
             GalleryBusyError: another thread or process has written it for :data:`WAIT_FOR_WRITER_S` seconds.
         """
-        if self.read_only:
-            raise RequestError(f"the gallery {self.name} is served for reading only", status=403)
+        self.refuse_reading()
         until = time.monotonic() + WAIT_FOR_WRITER_S
         if not self._takes_turn():
             raise GalleryBusyError(f"{self.store.where}: other requests write this gallery; try again later")
@@ -108,6 +107,15 @@ class ServedGallery(Closable):
                 yield store
         finally:
             self._turn.release()
+
+    def refuse_reading(self) -> None:
+        """Refuse to change the gallery if it is served for reading only.
+
+        Raises:
+            RequestError: 403.
+        """
+        if self.read_only:
+            raise RequestError(f"the gallery {self.name} is served for reading only", status=403)
 
     def _takes_turn(self) -> bool:
         with self._counting:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rrid_edge.gallery.base import GalleryRow, SearchFilter
-from rrid_edge.gallery.fields import bound_of
+from rrid_edge.gallery.fields import bound_of, camera_names
 from rrid_edge.gallery.paging import ListedMoment, PageRequest, Position, RowPage, page_of_rows
 from rrid_edge.json_text import name_of_text
 from rrid_edge.serve.galleries import ServedGallery
@@ -57,7 +57,7 @@ def filter_of(cameras: list[str], since: str | None, until: str | None) -> Searc
     """
     first, last = bound_of("since", since), bound_of("until", until)
     return SearchFilter(
-        cameras=frozenset(map(name_of_text, cameras)),
+        cameras=camera_names(cameras) | frozenset(map(name_of_text, cameras)),
         since=first.time,
         until=last.time,
         since_frame=first.frame,

@@ -132,8 +132,16 @@ async def read_form(request: Request, most: int) -> list[FormPart]:
         await form.close()
 
 
-async def embed_uploads(service: Service, served: ServedGallery, uploads: Sequence[Upload]) -> EmbeddedUploads:
+async def embed_uploads(
+    service: Service, served: ServedGallery, uploads: Sequence[Upload], thumbnail_px: int = QUERY_THUMBNAIL_PX
+) -> EmbeddedUploads:
     """Decode images in threads, and compute their descriptors.
+
+    Args:
+        service: that is asked.
+        served: the gallery of the model.
+        uploads: the images.
+        thumbnail_px: longest side of the thumbnail.
 
     Raises:
         RequestError: 429, the engine's queue is full; 503, the engine cannot be opened.
@@ -141,7 +149,7 @@ async def embed_uploads(service: Service, served: ServedGallery, uploads: Sequen
     """
     start = time.perf_counter()
     with served.worker.place(len(uploads)):
-        images = await asyncio.gather(*(_decoded(service, served, upload) for upload in uploads))
+        images = await asyncio.gather(*(_decoded(service, served, upload, thumbnail_px) for upload in uploads))
         decoded = time.perf_counter()
         done = await served.worker.run(np.stack([image.pixels for image in images]))
     return EmbeddedUploads(
@@ -170,11 +178,11 @@ class _Decoded:
     thumbnail: bytes
 
 
-async def _decoded(service: Service, served: ServedGallery, upload: Upload) -> _Decoded:
+async def _decoded(service: Service, served: ServedGallery, upload: Upload, thumbnail_px: int) -> _Decoded:
     def decode() -> _Decoded:
         most = service.settings.most_pixels
         found = read_query(upload.name, served.spec, upload.content, most_pixels=most)
-        return _Decoded(found.pixels, found.warning, thumbnail_of(found.image, QUERY_THUMBNAIL_PX))
+        return _Decoded(found.pixels, found.warning, thumbnail_of(found.image, thumbnail_px))
 
     return await service.threads.decode(decode)
 

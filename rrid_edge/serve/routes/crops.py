@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from rrid_edge.gallery.paging import PageRequest
-from rrid_edge.serve.addresses import API, Addresses
+from rrid_edge.serve.addresses import API
 from rrid_edge.serve.answers import Crop, crop_of, crops_of
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
 from rrid_edge.serve.crop_ids import CropId
 from rrid_edge.serve.galleries import ServedGallery
+from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
 from rrid_edge.serve.listing import cursor_of, filter_of, position_of
 from rrid_edge.serve.pictures import crop_row
+from rrid_edge.serve.pushing import IMAGE, Pushed, push
 from rrid_edge.serve.service import Service
+from rrid_edge.serve.uploads import read_form
 
 router = APIRouter(prefix=API, tags=["crops"])
 
 MOST_CROPS: Final = 200
 _USUAL_CROPS: Final = 50
+_MOST_PARTS: Final = 8
 Read = Annotated[Actor, Depends(need("read"))]
 
 
@@ -64,10 +68,46 @@ def _page(service: Service, gallery: ServedGallery, asked: AskedPage) -> CropPag
     )
     page = service.listing.page(gallery, request)
     return CropPage(
-        crops=crops_of(gallery, page.rows, Addresses(service.settings.root_path)),
+        crops=crops_of(gallery, page.rows, service.addresses),
         next=None if page.after is None else cursor_of(page.after, asked.order),
         total=page.total,
     )
+
+
+_FORM: Final = {
+    "type": "object",
+    "properties": {
+        IMAGE: {"type": "string", "format": "binary", "description": "Picture of one person."},
+        "camera": {"type": "string", "description": "Name of the camera."},
+        "time": {"type": "string", "description": "ISO 8601 with a zone, or UTC microseconds since 1970."},
+        "track": {"type": "string", "description": "Name of the track."},
+        "person": {"type": "string", "description": "Who it is by what the sender says; confirms nobody."},
+    },
+    "required": [IMAGE],
+    "additionalProperties": False,
+}
+_BODY: Final[dict[str, Any]] = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+
+
+@router.post("/crops", status_code=201, openapi_extra={"requestBody": _BODY})
+async def push_crop(
+    request: Request,
+    response: Response,
+    service: ServiceOf,
+    gallery: AskedGallery,
+    _actor: Annotated[Actor, Depends(need("label"))],
+    idempotency_key: Annotated[
+        str | None, Header(description="Text of the client's own: the same push again is stored once.")
+    ] = None,
+) -> Crop:
+    """Store a picture as a crop. The same `Idempotency-Key` and content within a day give the same crop."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        raise RequestError("the body is no form: expected multipart/form-data", status=415)
+    pushed = Pushed.of(await read_form(request, _MOST_PARTS), idempotency_key)
+    row = await push(service, gallery, pushed)
+    found = await service.threads.run(crop_of, gallery, row, service.addresses)
+    response.headers["Location"] = service.addresses.crop(gallery.name, row.id)
+    return found
 
 
 @router.get("/crops/{crop}")
@@ -77,4 +117,4 @@ async def crop(service: ServiceOf, gallery: AskedGallery, _actor: Read, crop: Cr
 
 
 def _shown(service: Service, gallery: ServedGallery, crop: int) -> Crop:
-    return crop_of(gallery, crop_row(gallery, crop), Addresses(service.settings.root_path))
+    return crop_of(gallery, crop_row(gallery, crop), service.addresses)
