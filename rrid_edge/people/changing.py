@@ -7,7 +7,7 @@ was. The caller holds the gallery's only writer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rrid_edge.errors import UsageError, printable
@@ -15,7 +15,7 @@ from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.people.journal import Journal
-from rrid_edge.people.links import Links, contradicted, plan_verdict, told
+from rrid_edge.people.links import Links, contradicted, plan_verdict
 from rrid_edge.people.naming import accepted_name, like
 from rrid_edge.people.records import (
     Answer,
@@ -51,10 +51,13 @@ class Editor:
     Args:
         store: open for writing.
         book: of the gallery.
+        told: receives the crops of a change before it is made, for an audit line; an exception prevents the change.
     """
 
-    def __init__(self, store: GalleryStore, book: PeopleBook) -> None:
-        self._book = book
+    def __init__(
+        self, store: GalleryStore, book: PeopleBook, told: Callable[[Sequence[int]], None] | None = None
+    ) -> None:
+        self._book, self._told = book, told or _silent
         self._journal = Journal(store, book)
 
     def create(self, name: str, crops: Sequence[int]) -> Changed:
@@ -66,7 +69,7 @@ class Editor:
             ConflictError: a crop is somebody already, or the name is taken or looks like another one.
         """
         wanted = self._free_name(name)
-        rows = self._unlabelled(crops)
+        rows = self._journal.unlabelled(crops)
         person = self._book.new_person(wanted)
         self._change("create", rows, None, person)
         return Changed(person, _ids(rows))
@@ -79,7 +82,7 @@ class Editor:
             NotFoundError: no such person.
             ConflictError: the name is taken or looks like another one.
         """
-        person, rows = self._person(number)
+        person, rows = self._journal.person(number)
         wanted = self._free_name(name, person)
         if wanted == person.name:
             return Changed(person, ())
@@ -96,8 +99,8 @@ class Editor:
         """
         if number == other:
             raise UsageError(f"person p{number} with herself: expected two people", parameter="other")
-        person, _ = self._person(number)
-        ended, rows = self._person(other)
+        person, _ = self._journal.person(number)
+        ended, rows = self._journal.person(other)
         change = self._change("merge", rows, ended, person, retired=True)
         return Changed(person, _ids(rows), change)
 
@@ -108,8 +111,8 @@ class Editor:
             NotFoundError: no such person or crop.
             ConflictError: a crop is somebody already.
         """
-        person, _ = self._person(number)
-        rows = self._unlabelled(crops)
+        person, _ = self._journal.person(number)
+        rows = self._journal.unlabelled(crops)
         change = self._change("merge", rows, None, person)
         return Changed(person, _ids(rows), change)
 
@@ -121,7 +124,7 @@ class Editor:
             NotFoundError: no such person, or a crop is not hers.
             ConflictError: the name is taken or looks like another one.
         """
-        person, own = self._person(number)
+        person, own = self._journal.person(number)
         hers = {row.id: row for row in own}
         wanted = list(dict.fromkeys(crops))
         strange = [crop for crop in wanted if crop not in hers]
@@ -176,6 +179,7 @@ class Editor:
         links = Links(one for one in back if one.id not in wrong)
         joined = {one.id for one in back if one.void is None and one.answer == "different" and _is_joined(links, one)}
         facts = Facts(retired=retired, void=tuple(sorted(wrong | joined)), undoes=kept.id)
+        self._told(_ids(rows))
         self._journal.apply(Change("undo", _ids(rows), *people, facts), rows)
 
     def judge(self, pair: tuple[Node, Node], answer: Answer) -> Changed:
@@ -191,7 +195,7 @@ class Editor:
             NotFoundError: a crop or the query does not exist.
             ConflictError: the verdict contradicts labels or other verdicts.
         """
-        self._refuse_unknown(pair)
+        self._journal.refuse_unknown(pair)
         labels = self._journal.labels(pair)
         people = self._book.people(sorted({label for label in labels.values() if label is not None}))
         given = {
@@ -200,6 +204,8 @@ class Editor:
             if (label := labels.get(crop)) is not None and people[label].number == number
         }
         steps = plan_verdict(self._journal.verdicts, given, labels, pair, answer)
+        crops = [node for node in pair if isinstance(node, int)] + [crop for step in steps for crop in step.crops]
+        self._told(sorted(set(crops)))
         if not steps:
             self._book.put_verdict(pair, answer, self._journal.marks(pair))
         for index, step in enumerate(steps):
@@ -209,7 +215,7 @@ class Editor:
             )
             before = None if step.before is None else people[step.before]
             after = None if step.after is None else people[step.after]
-            retired = before is not None and self._count(before.name) == len(step.crops)
+            retired = before is not None and self._journal.count(before.name) == len(step.crops)
             rows = [self._journal.rows[crop] for crop in step.crops]
             change = Change("verdict", step.crops, before, after, replace(facts, retired=retired))
             self._journal.apply(change, rows, self._journal.marks(pair))
@@ -217,26 +223,6 @@ class Editor:
         return Changed(next((people[step.after] for step in steps if step.after is not None), None), moved)
 
     # Parts ------------------------------------------------------------------------------------------------------------
-
-    def _person(self, number: int) -> tuple[PersonRef, list[GalleryRow]]:
-        """A person and her crops."""
-        person = self._book.person(number)
-        rows = [] if person is None else [row for row in self._journal.rows.values() if row.label == person.name]
-        if person is None or not rows:
-            raise NotFoundError(f"person p{number} does not exist")
-        return person, rows
-
-    def _unlabelled(self, crops: Sequence[int]) -> list[GalleryRow]:
-        """Crops that are nobody's, and those that verdicts join to them."""
-        if not crops:
-            raise UsageError("no crop is named: expected ids of crops", parameter="crops")
-        for crop in crops:
-            if (row := self._journal.rows.get(crop)) is None:
-                raise NotFoundError(f"crop {crop} does not exist")
-            if row.label is not None:
-                raise ConflictError(f"crop {crop} is {printable(row.label)} already: merge or split her crops")
-        joined = Links(self._journal.verdicts).crops_with(crops)
-        return [row for crop in joined if (row := self._journal.rows.get(crop)) is not None and row.label is None]
 
     def _free_name(self, name: str, own: PersonRef | None = None) -> str:
         wanted = accepted_name(name)
@@ -274,20 +260,13 @@ class Editor:
         void: tuple[int, ...] = ()
         if kind != "rename":
             void = tuple(contradicted(self._journal.verdicts, self._journal.labels_after(rows, after), _ids(rows)))
+        self._told(_ids(rows))
         change = Change(kind, _ids(rows), before, after, Facts(retired=retired, void=void))  # type: ignore[arg-type]
         return self._journal.apply(change, rows)
 
-    def _count(self, label: str) -> int:
-        return sum(row.label == label for row in self._journal.rows.values())
 
-    def _refuse_unknown(self, nodes: Iterable[Node]) -> None:
-        for node in nodes:
-            if isinstance(node, int):
-                is_known = node in self._journal.rows
-            else:
-                is_known = self._book.kept_query(node) is not None or bool(self._book.verdicts_of(node))
-            if not is_known:
-                raise NotFoundError(f"{told(node)} does not exist{'' if isinstance(node, int) else ' any more'}")
+def _silent(_crops: Sequence[int]) -> None:
+    """Tells nobody."""
 
 
 def _ids(rows: Iterable[GalleryRow]) -> tuple[int, ...]:

@@ -3,9 +3,10 @@
 Two groups are joined while the mean cosine of their pairs is highest and reaches the threshold (UPGMA: Sokal and
 Michener, 1958). Descriptors have unit length, so the mean over all pairs of two groups is the product of the groups'
 sums divided by both sizes: no table of pairs is needed. A mean reaches the threshold only if a pair does, so only
-groups with such a pair (an *edge*) are looked at, and each connected part of the graph is grouped by itself. Crops
-that verdicts join begin as one group, and groups that verdicts keep apart are never joined (Davidson and Ravi,
-"Agglomerative hierarchical clustering with constraints", PKDD 2005).
+groups with such a pair (an *edge*) are looked at, and each connected part of the graph is grouped by itself. Crops of
+one track begin as one group, and groups that verdicts keep apart are never joined (Davidson and Ravi, "Agglomerative
+hierarchical clustering with constraints", PKDD 2005). At the end, groups with crops that verdicts join become one.
+Where other verdicts keep these groups apart, only the joined crops leave them, for a group of their own.
 """
 
 from __future__ import annotations
@@ -84,39 +85,83 @@ def group_crops(
     Raises:
         UsageError: a pair is told to be together and apart.
     """
-    starts = _starts(constraints)
+    apart = _closure(constraints)
+    starts = _starts(constraints.tracks, apart)
     groups: list[Grouped] = []
-    for part in _parts(count, edges, starts, constraints.apart):
+    for part in _parts(count, edges, starts, apart):
         stop()
         groups += _Linkage(part, read(part.members)).groups(threshold, stop)
-    return sorted(groups, key=lambda group: group.members[0])
+    joined = _Joining(groups, apart)
+    for crops in sorted(map(sorted, constraints.together)):
+        joined.join(crops)
+    return sorted(joined.groups(read), key=lambda group: group.members[0])
 
 
-def _starts(constraints: Constraints) -> list[list[int]]:
-    """The groups to begin with, of at least two crops: those that must be together, then tracks.
+def _closure(constraints: Constraints) -> list[tuple[int, int]]:
+    """Pairs that no group may hold: what holds for a crop holds for those that must be with it.
 
     Raises:
         UsageError: a pair is told to be together and apart.
     """
-    sets = Sets()
-    for crops in constraints.together:
-        for crop in crops[1:]:
-            sets.join(crops[0], crop)
+    with_it = {crop: crops for crops in constraints.together for crop in crops}
+    pairs = set()
     for first, second in constraints.apart:
-        if sets.find(first) == sets.find(second):
-            raise UsageError(f"crops {first} and {second} are told to be together and apart: expected one of both")
-    for crops in constraints.tracks:
-        if not _tears(sets, crops, constraints.apart):
+        for one in with_it.get(first, [first]):
+            for other in with_it.get(second, [second]):
+                if one == other:
+                    raise UsageError(f"crops {first} and {second} are told to be together and apart: expected one")
+                pairs.add((min(one, other), max(one, other)))
+    return sorted(pairs)
+
+
+def _starts(tracks: Sequence[Sequence[int]], apart: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """The groups to begin with, of at least two crops: tracks, except those that must not become one group."""
+    sets = Sets()
+    for crops in tracks:
+        roots = {sets.find(crop) for crop in crops}
+        if not any(sets.find(first) in roots and sets.find(second) in roots for first, second in apart):
             for crop in crops[1:]:
                 sets.join(crops[0], crop)
     found = ([node for node in nodes if isinstance(node, int)] for nodes in sets.members().values())
     return sorted(sorted(crops) for crops in found if len(crops) > 1)
 
 
-def _tears(sets: Sets, crops: Sequence[int], apart: Iterable[tuple[int, int]]) -> bool:
-    """Whether crops of a track must not become one group."""
-    roots = {sets.find(crop) for crop in crops}
-    return any(sets.find(first) in roots and sets.find(second) in roots for first, second in apart)
+class _Joining:
+    """Joins groups with crops that must be together."""
+
+    def __init__(self, groups: Sequence[Grouped], apart: Sequence[tuple[int, int]]) -> None:
+        self._known = {group.members: group for group in groups}
+        self._members: dict[int, set[int]] = {}
+        for group in groups:
+            members = set(group.members)
+            self._members |= dict.fromkeys(members, members)
+        self._apart: dict[int, set[int]] = {}
+        for first, second in apart:
+            self._apart.setdefault(first, set()).add(second)
+            self._apart.setdefault(second, set()).add(first)
+
+    def join(self, crops: Sequence[int]) -> None:
+        """Put crops into one group, with all that are grouped with them, or alone where that is forbidden."""
+        union = {other for crop in crops for other in self._members.get(crop, {crop})}
+        if any(self._apart.get(crop, set()) & union for crop in union):
+            union = set(crops)
+            for crop in crops:
+                self._members.get(crop, set()).discard(crop)
+        self._members |= dict.fromkeys(union, union)
+
+    def groups(self, read: Read) -> list[Grouped]:
+        """All groups of at least two crops."""
+        found = {tuple(sorted(members)) for members in self._members.values() if len(members) > 1}
+        return [self._known[members] if members in self._known else _cohesive(members, read) for members in found]
+
+
+def _cohesive(members: tuple[int, ...], read: Read) -> Grouped:
+    return Grouped(members, _cohesion(read(members).sum(axis=0, dtype=np.float64), len(members)))
+
+
+def _cohesion(total: NDArray[np.float64], count: int) -> float:
+    """Mean cosine of the pairs of ``count`` unit vectors, from their sum."""
+    return (float(total @ total) - count) / (count * (count - 1))
 
 
 @dataclass(frozen=True)
@@ -244,7 +289,5 @@ class _Linkage:
         other.clear()
 
     def _grouped(self, name: int) -> Grouped:
-        count = len(self._members[name])
-        total = self._sums[name].astype(np.float64)
-        cohesion = (float(total @ total) - count) / (count * (count - 1))
-        return Grouped(tuple(sorted(self._part[index] for index in self._members[name])), cohesion)
+        members = tuple(sorted(self._part[index] for index in self._members[name]))
+        return Grouped(members, _cohesion(self._sums[name].astype(np.float64), len(members)))

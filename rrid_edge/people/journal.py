@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from rrid_edge.errors import RridEdgeError
+from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.people.book_file import mark_of
-from rrid_edge.people.records import Change, Node, PersonRef, Verdict
+from rrid_edge.people.links import Links, told
+from rrid_edge.people.records import Change, ConflictError, Node, NotFoundError, PersonRef, Verdict
 
 
 class Journal:
@@ -66,6 +67,54 @@ class Journal:
     def marks(self, nodes: Iterable[Node]) -> dict[int, int]:
         """Marks of the crops among some nodes."""
         return {node: mark_of(self.rows[node]) for node in nodes if isinstance(node, int)}
+
+    def person(self, number: int) -> tuple[PersonRef, list[GalleryRow]]:
+        """A person and her crops.
+
+        Raises:
+            NotFoundError: no such person.
+        """
+        person = self._book.person(number)
+        rows = [] if person is None else [row for row in self.rows.values() if row.label == person.name]
+        if person is None or not rows:
+            raise NotFoundError(f"person p{number} does not exist")
+        return person, rows
+
+    def unlabelled(self, crops: Sequence[int]) -> list[GalleryRow]:
+        """Crops that are nobody's, and those that verdicts join to them.
+
+        Raises:
+            UsageError: no crop is named.
+            NotFoundError: a crop does not exist.
+            ConflictError: a crop is somebody already.
+        """
+        if not crops:
+            raise UsageError("no crop is named: expected ids of crops", parameter="crops")
+        for crop in crops:
+            if (row := self.rows.get(crop)) is None:
+                raise NotFoundError(f"crop {crop} does not exist")
+            if row.label is not None:
+                raise ConflictError(f"crop {crop} is {printable(row.label)} already: merge or split her crops")
+        joined = Links(self.verdicts).crops_with(crops)
+        return [row for crop in joined if (row := self.rows.get(crop)) is not None and row.label is None]
+
+    def count(self, label: str) -> int:
+        """Number of crops of a label."""
+        return sum(row.label == label for row in self.rows.values())
+
+    def refuse_unknown(self, nodes: Iterable[Node]) -> None:
+        """Refuse crops and queries that do not exist.
+
+        Raises:
+            NotFoundError: names the first one.
+        """
+        for node in nodes:
+            if isinstance(node, int):
+                is_known = node in self.rows
+            else:
+                is_known = self._book.kept_query(node) is not None or bool(self._book.verdicts_of(node))
+            if not is_known:
+                raise NotFoundError(f"{told(node)} does not exist{'' if isinstance(node, int) else ' any more'}")
 
 
 def settle(store: GalleryStore, book: PeopleBook) -> None:

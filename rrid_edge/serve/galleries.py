@@ -20,6 +20,7 @@ from rrid_edge.people.book import PeopleBook
 from rrid_edge.serve.gallery_facts import KeptFacts
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.marks import ModelMarks
+from rrid_edge.serve.people_state import PeopleState
 from rrid_edge.serve.sampling import GallerySample
 from rrid_edge.serve.worker import EngineWorker
 
@@ -69,6 +70,7 @@ class ServedGallery(Closable):
         sample: of its crops, against which the parts of a match are measured.
         marks: measured thresholds of its model.
         facts: what it holds.
+        people: who is confirmed and suggested in it.
     """
 
     def __init__(self, place: GalleryPlace, store: GalleryStore, worker: EngineWorker, book: PeopleBook) -> None:
@@ -79,6 +81,7 @@ class ServedGallery(Closable):
         self.sample = GallerySample()
         self.facts = KeptFacts()
         self.marks = ModelMarks(place.model, store.spec)
+        self.people = PeopleState(lambda: self.store, book, place.model)
         self._turn, self._counting = threading.Lock(), threading.Lock()
         self._wanting = 0
 
@@ -137,6 +140,7 @@ class ServedGallery(Closable):
 
     def close(self) -> None:
         """Close the store and the book; safe to call twice."""
+        self.people.close()
         self.store.close()
         self.book.close()
 

@@ -78,7 +78,7 @@ class Service(Closable):
             self.galleries: Mapping[str, ServedGallery] = self._opened(stack, models or ModelFiles(settings))
             self.metrics.collect_from(StateMetrics(self))
             self.followers = {
-                name: stack.enter_context(GalleryFollower(gallery, self.events, self._drop_caches))
+                name: stack.enter_context(GalleryFollower(gallery, self.events, self.drop_caches))
                 for name, gallery in self.galleries.items()
             }
             self._watch(stack)
@@ -111,10 +111,12 @@ class Service(Closable):
             for gallery in self.galleries.values():
                 stack.enter_context(GalleryWatcher(gallery, self.events))
 
-    def _drop_caches(self) -> None:
+    def drop_caches(self) -> None:
         """Keep nothing of crops in memory: some were forgotten."""
         self.pictures.clear()
         self.listing.clear()
+        for gallery in self.galleries.values():
+            gallery.people.clear()
 
     def close(self) -> None:
         """Finish what runs, then close galleries and engines; safe to call twice."""

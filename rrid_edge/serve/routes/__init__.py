@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from rrid_edge.serve.routes import crops, embed, events, galleries, health, info, metrics, pictures, search, session
+from rrid_edge.serve.routes import (
+    crops,
+    embed,
+    events,
+    feedback,
+    galleries,
+    health,
+    info,
+    metrics,
+    people,
+    pictures,
+    search,
+    session,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
@@ -15,6 +28,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     embed.router,
     crops.router,
     pictures.router,
+    people.router,
+    feedback.router,
     events.router,
     metrics.router,
 )
