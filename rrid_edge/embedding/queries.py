@@ -208,7 +208,8 @@ def image_doubts(width_px: int, height_px: int, pixels: NDArray[np.uint8]) -> li
         doubts.append("wider than tall")
     if short < LEAST_SIDE_PX:
         doubts.append(f"under {LEAST_SIDE_PX} pixels on a side")
-    if float(pixels.reshape(-1, 3).std(axis=0).max()) < LEAST_CONTRAST:
+    planes = np.ascontiguousarray(pixels.reshape(-1, 3).T)  # over rows of three values it takes 0.9 ms instead of 0.1
+    if float(planes.std(axis=1).max()) < LEAST_CONTRAST:
         doubts.append("nearly one colour")
     return doubts
 

@@ -48,7 +48,8 @@ def crops_of(gallery: ServedGallery, rows: Sequence[GalleryRow], addresses: Addr
         rows: to show.
         addresses: of this service.
     """
-    ids = gallery.book.person_ids({row.label for row in rows if row.label is not None})
+    labels = {row.label for row in rows if row.label is not None}
+    ids = gallery.book.person_ids(labels) if labels else {}
     return [_crop(gallery.name, row, addresses, ids) for row in rows]
 
 

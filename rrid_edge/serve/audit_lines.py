@@ -7,6 +7,7 @@ They hold ids and counts, and neither pictures nor names of people.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rrid_edge.errors import OutputError, printable
@@ -38,7 +39,7 @@ class AuditLines:
 
     def place(self, gallery: str, location: Location) -> None:
         """Say where the lines of a gallery go."""
-        self._locations[gallery] = location
+        self._locations[gallery] = location.resolve() if isinstance(location, Path) else location
 
     def line(
         self,

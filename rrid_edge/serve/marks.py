@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -16,6 +17,8 @@ from rrid_edge.ranking.search_thresholds import SearchThreshold
 from rrid_edge.ranking.threshold_file import FoundThresholds, find_thresholds
 
 _LIKENESS_RATE: Final = 1e-2
+_COARSE_NS: Final = 2_000_000_000
+"""Two changes of a folder within a file system's tick have one time; the coarsest ticks are two seconds."""
 Kind = Literal["score", "fpr", "fpir"]
 
 
@@ -44,6 +47,8 @@ class ModelMarks:
         self._model, self._spec = model, spec
         self._turn = threading.Lock()
         self._state: object = None
+        self._files: list[Path] = []
+        self._listed_ns = 0
         self._found: FoundThresholds | None = None
         self._failure: ModelFileError | None = None
 
@@ -54,7 +59,7 @@ class ModelMarks:
             ModelFileError: a file is damaged or has another format.
         """
         with self._turn:
-            files = thresholds_candidates(self._model)
+            files = self._candidates()
             state = [(path, _state(path)) for path in files]
             if state != self._state:
                 self._found, self._failure = None, None
@@ -66,6 +71,16 @@ class ModelMarks:
             if self._failure is not None:
                 raise self._failure
             return self._found
+
+    def _candidates(self) -> list[Path]:
+        """Files that may hold thresholds. They are listed again if the folder changed, or may change unseen."""
+        try:
+            changed_ns = self._model.parent.stat().st_mtime_ns
+        except OSError:
+            changed_ns = 0
+        if changed_ns != self._listed_ns or time.time_ns() - changed_ns < _COARSE_NS:
+            self._files, self._listed_ns = thresholds_candidates(self._model), changed_ns
+        return self._files
 
     def marks(self) -> list[Mark]:
         """Measured scores, the highest rate first; empty if none were measured.

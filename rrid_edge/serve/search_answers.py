@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from rrid_edge.matching.contrast import BlockContrast
 from rrid_edge.serve.answers import Crop
 
 
@@ -35,17 +36,6 @@ class ThresholdAnswer(BaseModel):
     dataset: str | None
 
 
-class BlockAnswer(BaseModel):
-    """What one block of the descriptor adds to a score, against what it usually adds for this query."""
-
-    name: str
-    region: Literal["head", "torso", "legs", "shoes", "body"]
-    share: float
-    usual: float | None
-    spread: float | None
-    contrast: float | None
-
-
 class MatchAnswer(Crop):
     """A ranked crop."""
 
@@ -54,7 +44,7 @@ class MatchAnswer(Crop):
     distance: float | None
     passes: MarkAnswer | None = Field(description="The strictest measured rate whose score is reached.")
     verdict: Literal["same", "different", "unsure"] | None
-    blocks: list[BlockAnswer]
+    blocks: tuple[BlockContrast, ...] = Field(description="What each block adds to the score.")
 
 
 class Milliseconds(BaseModel):

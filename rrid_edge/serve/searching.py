@@ -24,7 +24,6 @@ from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.marks import Mark, strictest
 from rrid_edge.serve.search_answers import (
-    BlockAnswer,
     MarkAnswer,
     MatchAnswer,
     QueryAnswer,
@@ -240,7 +239,8 @@ def _matches(
     usual = served.sample.of(served.store).usual_shares(vector)
     crops = crops_of(served, [_row(found) for found in result.matches], service.addresses)
     node = asked.crop if asked.crop is not None else asked.kept
-    verdicts = {} if node is None else served.book.verdicts_of(node)
+    is_new = asked.keeps is not None  # nobody has judged it yet
+    verdicts = {} if node is None or is_new else served.book.verdicts_of(node)
     answers = []
     for found, crop in zip(result.matches, crops, strict=True):
         passed = strictest(marks, found.score)
@@ -252,7 +252,7 @@ def _matches(
                 distance=found.distance,
                 passes=None if passed is None else MarkAnswer(kind="fpr", rate=passed.rate, score=passed.score),
                 verdict=verdicts.get(found.id),
-                blocks=[BlockAnswer(**vars(block)) for block in usual.contrasts(found.block_scores)],
+                blocks=usual.contrasts(found.block_scores),
             )
         )
     return answers

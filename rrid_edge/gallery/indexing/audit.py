@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 
 from rrid_edge.errors import OutputError, printable
@@ -48,8 +49,7 @@ def audit(
         OutputError: neither log can be written.
     """
     moment = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    where = printable(location.resolve()) if isinstance(location, Path) else location and str(location)
-    told = {"time": moment, "command": command, "gallery": where, **facts, "ids": list(ids)}
+    told = {"time": moment, "command": command, "gallery": _shown(location), **facts, "ids": list(ids)}
     line = (json_text(told) + "\n").encode("utf-8")
     failure: OSError | None = None
     for file in _files(location):
@@ -65,6 +65,18 @@ def audit(
         f"{printable(user_audit_file())}: the audit log cannot be written ({failure}); make it writable, or set "
         "XDG_STATE_HOME to a writable folder"
     ) from failure
+
+
+def _shown(location: Location | None) -> str | None:
+    if not isinstance(location, Path):
+        return location and str(location)
+    return _shown_folder(location) if location.is_absolute() else printable(location.resolve())
+
+
+@lru_cache(maxsize=64)
+def _shown_folder(folder: Path) -> str:
+    """The resolved folder. A service writes a line per search, and resolving takes longer than writing."""
+    return printable(folder.resolve())
 
 
 def _files(location: Location | None) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -49,13 +49,13 @@ def actor_of(scope: Scope) -> Actor | None:
     return actor if isinstance(actor, Actor) else None
 
 
-def need(role: Role) -> Callable[..., Actor]:
+def need(role: Role) -> Callable[..., Awaitable[Actor]]:
     """A dependency of routes that gives the actor.
 
     It refuses an actor that may not act in ``role``, and query parameters that the route does not know.
     """
 
-    def actor(
+    async def actor(  # async, because FastAPI runs other dependencies in a thread
         request: Request, _token: Annotated[HTTPAuthorizationCredentials | None, Security(_SCHEME)] = None
     ) -> Actor:
         found = actor_of(request.scope)

@@ -69,7 +69,7 @@ _FORM: Final = {
 FORM_BODY: Final[dict[str, Any]] = {"multipart/form-data": {"schema": _FORM}}
 
 
-def _choices(  # noqa: PLR0913 - one parameter per choice
+async def _choices(  # noqa: PLR0913 - one parameter per choice
     top_k: Annotated[int, Query(ge=1, le=MOST_TOP_K, description="Most matches.")] = 8,
     camera: Annotated[list[_Camera] | None, Query(max_length=_MOST_CAMERAS, description="Only these cameras.")] = None,
     exclude_camera: Annotated[
@@ -102,6 +102,7 @@ def _choices(  # noqa: PLR0913 - one parameter per choice
 
 @router.post(
     "/search",
+    response_model=SearchAnswer,
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -115,7 +116,7 @@ async def search_gallery(
     served: AskedGallery,
     choices: Annotated[SearchChoices, Depends(_choices)],
     actor: Annotated[Actor, Depends(need("read"))],
-) -> SearchAnswer:
+) -> Response:
     """Rank a gallery for one person: up to 8 images, a crop of the gallery, a kept query, or a descriptor."""
     start = time.perf_counter()
     uploads: EmbeddedUploads | None = None
@@ -143,7 +144,7 @@ async def search_gallery(
         spent.waiting, spent.decoding = uploads.waiting_s * 1000, uploads.decoding_s * 1000
         spent.embedding = uploads.embedding_s * 1000
     spent.total = (time.perf_counter() - start) * 1000
-    return answer
+    return Response(answer.model_dump_json(), media_type="application/json")  # FastAPI would check it again
 
 
 def _given(uploads: EmbeddedUploads | None) -> EmbeddedUploads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 
@@ -66,6 +67,20 @@ def test_a_quick_start_collects_less_and_ends_without_collecting(monkeypatch):
         assert frozen == [True]
     finally:
         gc.set_threshold(*before)
+
+
+def test_the_service_searches_in_one_thread_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino.tools.ovc", sys.modules.get("openvino.tools.ovc"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")  # so that it is as before after the test
+    monkeypatch.delenv("MKL_NUM_THREADS")
+    before = gc.get_threshold()
+    with quick_start("serve"):
+        assert (os.environ["OPENBLAS_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("3", "1")
+        assert gc.get_threshold() == before
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    with quick_start("train"):
+        assert "OPENBLAS_NUM_THREADS" not in os.environ
 
 
 def test_the_command_is_the_first_word_that_is_no_option():
