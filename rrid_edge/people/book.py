@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +18,11 @@ import numpy as np
 from typing_extensions import Self
 
 from rrid_edge.closable import Closable
+from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.people_file import name_bytes, people_file
 from rrid_edge.gallery.people_traces import erase
 from rrid_edge.people import book_changes
-from rrid_edge.people.book_file import BookFile
+from rrid_edge.people.book_file import BookFile, mark_of
 from rrid_edge.people.records import Answer, Change, KeptChange, KeptQuery, Node, PersonRef, Verdict
 
 __all__ = ["KeptQuery", "PeopleBook"]
@@ -38,6 +39,8 @@ class PeopleBook(Closable):
 
     Attributes:
         path: as given.
+        labels_now: returns the labels that the gallery has now, or is None if nobody knows. With it, a reader that
+            still holds rows of a forgotten person does not bring her name back.
 
     Raises:
         GalleryError: the file is damaged, or a newer release made it.
@@ -46,6 +49,7 @@ class PeopleBook(Closable):
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.labels_now: Callable[[], Set[str]] | None = None
         self._file = BookFile(path)
         self._drop_old()
 
@@ -127,7 +131,16 @@ class PeopleBook(Closable):
                     if label not in known:
                         known[label] = book_changes.next_number(connection)
                         connection.execute("INSERT INTO person VALUES (?, ?)", (known[label], name_bytes(label)))
+            self._drop_gone(missing)
         return {label: PersonRef(known[label], label) for label in wanted}
+
+    def _drop_gone(self, labels: Sequence[str]) -> None:
+        """Erase new people whose crops were forgotten while they were added. Forgetting removes rows first."""
+        gone = [] if self.labels_now is None else sorted(set(labels) - self.labels_now())
+        if gone:
+            with self._file.writing() as connection:
+                connection.executemany("DELETE FROM person WHERE name = ?", [(name_bytes(label),) for label in gone])
+            self._file.empty_log()
 
     def person_ids(self, names: Iterable[str]) -> dict[str, str]:
         """Ids of confirmed people, such as ``p3``, by name. A name that is new gets an id, which it keeps."""
@@ -209,6 +222,14 @@ class PeopleBook(Closable):
         """The mark of every crop that the book names."""
         with self._file.reading() as connection:
             return dict(connection.execute("SELECT id, mark FROM crop").fetchall())
+
+    def stale(self, rows: Mapping[int, GalleryRow]) -> list[int]:
+        """Ids of crops that the book names and that are gone, or other crops now.
+
+        Args:
+            rows: all rows of the gallery, by id.
+        """
+        return [crop for crop, mark in self.marks().items() if crop not in rows or mark_of(rows[crop]) != mark]
 
     def forget(self, ids: Sequence[int], labels: Set[str]) -> bool:
         """Erase every trace of crops, and of people without crops.

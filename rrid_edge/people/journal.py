@@ -16,7 +16,9 @@ from rrid_edge.people.records import Change, ConflictError, Node, NotFoundError,
 
 
 class Journal:
-    """The rows, verdicts and changes of one gallery. It begins by settling what a killed process left.
+    """The rows, verdicts and changes of one gallery.
+
+    It begins by settling what a killed process left, and erases what the book says of crops that are gone.
 
     Args:
         store: open for writing.
@@ -31,6 +33,9 @@ class Journal:
         self._store, self._book = store, book
         settle(store, book)
         self.rows: dict[int, GalleryRow] = {row.id: row for row in store.rows()}
+        stale = book.stale(self.rows)
+        if stale:
+            book.forget(stale, {row.label for row in self.rows.values() if row.label is not None})
         self.verdicts: list[Verdict] = book.verdicts()
 
     def apply(self, change: Change, rows: Sequence[GalleryRow], marks: dict[int, int] | None = None) -> int:

@@ -1,104 +1,24 @@
-"""Neighbours of unlabelled crops in their gallery, and the threshold above which two crops may show one person."""
+"""Neighbours of unlabelled crops in their gallery. A table keeps them from one state of the gallery to the next."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import Moment
-from rrid_edge.model.names import thresholds_candidates
-from rrid_edge.model.spec import ModelSpec
-from rrid_edge.ranking.threshold_file import find_thresholds
 
 BATCH: Final = 64
 """Queries per search: the exact search reads the gallery once per batch."""
 NEIGHBOURS: Final = 64
 """Neighbours per crop. A person with more crops than this still hangs together through them."""
-RATES: Final = (1e-4, 1e-3, 1e-2)
-"""False-positive rates per pair whose threshold groups take: the first that was measured."""
-_SAMPLE = 256
-_SPREADS = 4.0
-_HIGHEST = 0.98
-_CLEAR_CUT, _CUT_PAIRS = 0.8, 45
-_WITHOUT_SAMPLE = 0.7
-
-
-@dataclass(frozen=True)
-class GroupThreshold:
-    """The mean cosine from which crops are suggested as one person.
-
-    Attributes:
-        score: the cosine.
-        kind: ``fpr`` if it was measured for the model, ``estimated`` if it comes from the gallery's own scores.
-        rate: the false-positive rate per pair, or None.
-        dataset: name of the dataset it was measured on, or None.
-    """
-
-    score: float
-    kind: Literal["fpr", "estimated"]
-    rate: float | None = None
-    dataset: str | None = None
-
-
-def group_threshold(moment: Moment, spec: ModelSpec, model: Path | None) -> GroupThreshold:
-    """The threshold of a model, as it was measured, or an estimate from a sample of the gallery.
-
-    The estimate takes the cosines of all pairs among 256 rows; see :func:`estimated_score`.
-
-    Args:
-        moment: of the gallery.
-        spec: of its model.
-        model: the model file, beside which thresholds lie; None for unknown.
-
-    Raises:
-        ModelFileError: a file of thresholds is damaged.
-    """
-    found = None if model is None else find_thresholds(thresholds_candidates(model), spec.fingerprint)
-    for rate in RATES if found is not None else ():
-        try:
-            assert found is not None
-            return GroupThreshold(found.pair_score(rate), "fpr", rate, found.record.dataset)
-        except UsageError:
-            continue  # too few pairs for this rate
-    rows = sorted(moment.rows(), key=lambda row: row.id)
-    sample = [rows[index] for index in np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(int)]
-    if len(sample) < 3:
-        return GroupThreshold(_WITHOUT_SAMPLE, "estimated")
-    vectors = moment.vectors(sample)
-    return GroupThreshold(estimated_score((vectors @ vectors.T)[np.triu_indices(len(sample), 1)]), "estimated")
-
-
-def estimated_score(scores: NDArray[np.float32]) -> float:
-    """A threshold between pairs of two people and pairs of one, from the scores of a sample.
-
-    Usually nearly all pairs show two people. With their median m and the distance s from m down to their 16th
-    percentile, which pairs of one person do not change, the threshold is m + 4 s: four standard deviations if the
-    cosines of two people are normally distributed. It is at most 0.98.
-
-    In a gallery of few people, pairs of one person are many. If a cut in two explains at least 0.8 of the variance of
-    at least 45 scores, the threshold is that cut (Otsu, 1979). One normal distribution gives 0.64.
-
-    Args:
-        scores: float32 (pairs,): cosines, at least one.
-    """
-    ordered = np.sort(scores.astype(np.float64))
-    low, median = np.percentile(ordered, [16, 50])
-    score = min(median + _SPREADS * (median - low), _HIGHEST)
-    count = np.arange(1, len(ordered))
-    below, total = np.cumsum(ordered)[:-1], ordered.sum()
-    means = below / count, (total - below) / (len(ordered) - count)
-    between = count * (len(ordered) - count) * (means[1] - means[0]) ** 2 / len(ordered) ** 2
-    if len(scores) >= _CUT_PAIRS and between.max() >= _CLEAR_CUT * ordered.var():
-        best = int(between.argmax())
-        score = min(score, float(ordered[best] + ordered[best + 1]) / 2)
-    return float(score)
+MOST_NEW: Final = 1_024
+"""New rows that are compared with every known crop. With more of them, all crops are searched again."""
+_BLOCK: Final = 1_024
 
 
 @dataclass(frozen=True)
@@ -116,27 +36,90 @@ class Pairs:
     scores: NDArray[np.float32]
 
 
-def neighbour_pairs(
-    moment: Moment, crops: Sequence[GalleryRow], *, stop: Callable[[], None], progress: Callable[[int], None]
-) -> Pairs:
-    """The nearest :data:`NEIGHBOURS` rows of each crop, among all rows of the gallery, by exact search.
+_Near = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Ids of the neighbours of a crop and their scores, the nearest first."""
 
-    Args:
-        moment: of the gallery.
-        crops: rows of it.
-        stop: called before each batch; it raises an exception to end the work.
-        progress: receives the number of crops that are done.
+
+class NeighbourTable:
+    """The nearest :data:`NEIGHBOURS` rows of each crop, among all rows of a gallery, by exact search.
+
+    A later state costs only what is new in it: new crops are searched, and crops that are known are compared with new
+    rows. Crops that lost a neighbour are searched again. Labels cost nothing.
     """
-    first, second, scores = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+
+    def __init__(self) -> None:
+        self._near: dict[int, _Near] = {}
+        self._rows: dict[int, int] = {}
+
+    def pairs(
+        self, moment: Moment, crops: Sequence[GalleryRow], rows: Mapping[int, GalleryRow], *, stop: Callable[[], None]
+    ) -> Pairs:
+        """The neighbours of some crops.
+
+        Args:
+            moment: of the gallery.
+            crops: some of its rows.
+            rows: all of its rows, by id.
+            stop: called often; it raises an exception to end the work. The table stays as it was.
+        """
+        now = {identifier: row.crc32 for identifier, row in rows.items()}
+        new = [rows[identifier] for identifier, crc in now.items() if self._rows.get(identifier) != crc]
+        gone = {identifier for identifier, crc in self._rows.items() if now.get(identifier) != crc}
+        known = {} if len(new) > MOST_NEW else self._kept(crops, gone)
+        near = _compared(moment, [row for row in crops if row.id in known], known, new, stop)
+        near |= _searched(moment, [row for row in crops if row.id not in known], stop)
+        self._near, self._rows = near, now
+        counts = [len(near[row.id][0]) for row in crops]
+        first = np.repeat(np.arange(len(crops)), counts)
+        second = np.concatenate([np.empty(0, np.int64), *(near[row.id][0] for row in crops)])
+        return Pairs(first, second, np.concatenate([np.empty(0, np.float32), *(near[row.id][1] for row in crops)]))
+
+    def _kept(self, crops: Sequence[GalleryRow], gone: set[int]) -> dict[int, _Near]:
+        """What is known of crops, unless a row that is gone was among their neighbours."""
+        lost = np.array(sorted(gone), np.int64)
+        return {
+            row.id: near
+            for row in crops
+            if (near := self._near.get(row.id)) is not None
+            and row.id not in gone
+            and not (len(lost) and np.isin(near[0], lost).any())
+        }
+
+
+def _searched(moment: Moment, crops: Sequence[GalleryRow], stop: Callable[[], None]) -> dict[int, _Near]:
+    """The neighbours of some crops, by searching the gallery."""
+    found: dict[int, _Near] = {}
     for start in range(0, len(crops), BATCH):
         stop()
         batch = crops[start : start + BATCH]
         answer = moment.search(moment.vectors(batch), NEIGHBOURS + 1)
-        for place, hits in enumerate(answer.hits):
-            own = batch[place].id
-            others = [hit for hit in hits if hit.row.id != own][:NEIGHBOURS]
-            first.append(np.full(len(others), start + place, np.int64))
-            second.append(np.array([hit.row.id for hit in others], np.int64))
-            scores.append(np.array([hit.score for hit in others], np.float32))
-        progress(min(start + BATCH, len(crops)))
-    return Pairs(np.concatenate(first), np.concatenate(second), np.concatenate(scores))
+        for row, hits in zip(batch, answer.hits, strict=True):
+            others = [hit for hit in hits if hit.row.id != row.id][:NEIGHBOURS]
+            ids = np.array([hit.row.id for hit in others], np.int64)
+            found[row.id] = ids, np.array([hit.score for hit in others], np.float32)
+    return found
+
+
+def _compared(
+    moment: Moment,
+    crops: Sequence[GalleryRow],
+    known: Mapping[int, _Near],
+    new: Sequence[GalleryRow],
+    stop: Callable[[], None],
+) -> dict[int, _Near]:
+    """The neighbours of crops that are known, with new rows among them."""
+    if not new:
+        return dict(known)
+    ids = np.array([row.id for row in new], np.int64)
+    queries = moment.vectors(new).astype(np.float64).T
+    found: dict[int, _Near] = {}
+    for start in range(0, len(crops), _BLOCK):
+        stop()
+        block = crops[start : start + _BLOCK]
+        scores = (moment.vectors(block).astype(np.float64) @ queries).astype(np.float32)
+        for row, own in zip(block, scores, strict=True):
+            old_ids, old_scores = known[row.id]
+            all_ids, all_scores = np.concatenate([old_ids, ids]), np.concatenate([old_scores, own])
+            best = np.argsort(-all_scores, kind="stable")[:NEIGHBOURS]
+            found[row.id] = all_ids[best], all_scores[best]
+    return found

@@ -15,7 +15,8 @@ from rrid_edge.gallery.contract import Moment
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.people.grouping import Constraints, Edges, group_crops
 from rrid_edge.people.links import Links
-from rrid_edge.people.pairs import GroupThreshold, Pairs, group_threshold, neighbour_pairs
+from rrid_edge.people.pairs import NeighbourTable, Pairs
+from rrid_edge.people.threshold import GroupThreshold, group_threshold
 
 MOST_CROPS: Final = 20_000
 """Unlabelled crops that are grouped, the newest ones: their descriptors take 300 MB at 3,840 values."""
@@ -23,10 +24,6 @@ MOST_CROPS: Final = 20_000
 
 def _go_on() -> None:
     """Never stops the work."""
-
-
-def _silent(_done: int) -> None:
-    """Shows no progress."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +98,8 @@ def suggest(
     links: Links,
     model: Path | None = None,
     *,
+    table: NeighbourTable | None = None,
     stop: Callable[[], None] = _go_on,
-    progress: Callable[[int], None] = _silent,
 ) -> Suggestions:
     """Group the unlabelled crops of a moment. Equal moments and verdicts give equal suggestions.
 
@@ -114,8 +111,8 @@ def suggest(
         spec: of its model.
         links: the verdicts that hold.
         model: the model file, for its measured thresholds.
+        table: neighbours that an earlier state had; it takes over those of this one. None begins without.
         stop: called often; it raises an exception to end the work.
-        progress: receives the number of crops whose neighbours are found.
 
     Raises:
         GalleryError: the gallery is damaged.
@@ -125,7 +122,7 @@ def suggest(
     unlabelled = sorted((row for row in everything if row.label is None), key=_age, reverse=True)
     crops = sorted(unlabelled[:MOST_CROPS], key=lambda row: row.id)
     threshold = group_threshold(moment, spec, model)
-    pairs = neighbour_pairs(moment, crops, stop=stop, progress=progress)
+    pairs = (table or NeighbourTable()).pairs(moment, crops, rows, stop=stop)
     work = _Work(crops, rows, links, pairs, threshold.score)
     groups = work.groups(moment, stop)
     named = set(pairs.second.tolist()) | {row.id for row in crops}

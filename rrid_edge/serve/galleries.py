@@ -81,6 +81,7 @@ class ServedGallery(Closable):
         self.sample = GallerySample()
         self.facts = KeptFacts()
         self.marks = ModelMarks(place.model, store.spec)
+        book.labels_now = lambda: {row.label for row in self.store.rows() if row.label is not None}
         self.people = PeopleState(lambda: self.store, book, place.model)
         self._turn, self._counting = threading.Lock(), threading.Lock()
         self._wanting = 0

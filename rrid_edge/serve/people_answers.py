@@ -181,7 +181,7 @@ class Shown:
         ]
 
     def _resembles(self, found: Resemblance | None) -> Resembles | None:
-        if found is None:
-            return None
+        if found is None or found.label not in {ref.name for ref in self.roster.people.values()}:
+            return None  # nobody, or she was forgotten or renamed since
         person = PersonName(id=self.gallery.book.person_ids([found.label])[found.label], name=text_of_name(found.label))
         return Resembles(person=person, score=found.score, crop=found.crop, other=found.other, told=found.is_told)

@@ -1,7 +1,7 @@
 """What the service remembers of the people of one gallery: who is confirmed, and what is suggested.
 
-Both belong to one committed state. Suggestions of 20,000 crops take about a minute, so they are computed in a thread of
-their own, one run at a time; until they are there, the ones of the last state are shown.
+Both belong to one committed state. The first suggestions of 20,000 crops take minutes, so they are computed in a thread
+of their own, one run at a time; until they are there, those of the last state are shown. Later runs reuse neighbours.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
 from rrid_edge.gallery.paging import ListedMoment
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.people.links import Links
+from rrid_edge.people.pairs import NeighbourTable
 from rrid_edge.people.roster import Roster
 from rrid_edge.people.suggesting import Suggestions, suggest
 
@@ -27,6 +28,10 @@ _ATTEMPTS: Final = 3
 _SERVER_AGE_S: Final = 60.0
 """Seconds after which a gallery on a server is read again, which cannot tell whether labels have changed."""
 _GATE_S: Final = 0.05
+_PAUSES: Final = 3
+"""Times that a run took, after which the next one begins, unless this process has changed people."""
+_SHORT_S: Final = 1.0
+"""Seconds of a run that costs no pause."""
 _Key = tuple[object, ...]
 
 
@@ -51,6 +56,8 @@ class PeopleState(Closable):
         self._running: tuple[_Key, Future[Suggestions], threading.Event] | None = None
         self._gate = threading.Lock()
         self._changes = 0
+        self._table = NeighbourTable()
+        self._pause_until_s = 0.0
         self._pool = ThreadPoolExecutor(1, "suggest")
 
     @property
@@ -68,23 +75,31 @@ class PeopleState(Closable):
                 found = self._roster = (key, Roster.of(moment.rows(), self._book))
             return found[1]
 
-    def suggestions(self) -> Future[Suggestions]:
+    def suggestions(self) -> tuple[Future[Suggestions], bool]:
         """The suggestions of the committed state, computed in another thread if they are not known.
 
-        While a run of an older state is at work, its result is given. The result raises :class:`Stopped` if this
-        process changed people meanwhile: ask again.
+        While a run of an older state is at work, its result is given. So is the last result for a while if only other
+        processes have changed the gallery: runs take at most a quarter of the time.
+
+        Returns:
+            The result, and whether it is that of the committed state. The result raises :class:`Stopped` if this
+            process changed people meanwhile: ask again.
         """
         with self._store().moment() as moment:
-            key = (self._key(moment), tuple((one.id, one.void) for one in self._book.verdicts()))
+            own = (self._changes, tuple((one.id, one.void) for one in self._book.verdicts()))
+            key = (self._key(moment), *own)
         with self._lock:
-            if self._latest is not None and self._latest[0] == key:
-                known: Future[Suggestions] = Future()
-                known.set_result(self._latest[1])
-                return known
+            if self._latest is not None:
+                is_own = self._latest[0][1:] != own
+                is_current = self._latest[0] == key
+                if is_current or (not is_own and time.monotonic() < self._pause_until_s):
+                    known: Future[Suggestions] = Future()
+                    known.set_result(self._latest[1])
+                    return known, is_current
             if self._running is not None and not (self._running[1].done() or self._running[2].is_set()):
                 # A run of an older state goes on: while crops come every second, no other would ever end.
-                return self._running[1]
-            return self._begun(key)
+                return self._running[1], self._running[0] == key
+            return self._begun(key), True
 
     def _begun(self, key: _Key) -> Future[Suggestions]:
         stop = threading.Event()
@@ -98,20 +113,24 @@ class PeopleState(Closable):
                 raise Stopped
 
         def read(moment: Moment) -> Suggestions:
-            links = Links(self._book.verdicts())
-            return suggest(moment, moment.info().spec, links, self._model, stop=end)
+            stale = set(self._book.stale({row.id: row for row in moment.rows()}))
+            links = Links(one for one in self._book.verdicts() if not stale & set(one.pair))
+            return suggest(moment, moment.info().spec, links, self._model, table=self._table, stop=end)
 
+        start_s = time.monotonic()
         while not self._gate.acquire(timeout=_GATE_S):  # crops are being forgotten
             end()
         self._gate.release()
         found = read_in_one_moment(self._store(), read, _ATTEMPTS)
         with self._lock:
             self._latest = (key, found)
+            now_s = time.monotonic()
+            self._pause_until_s = now_s + _PAUSES * max(now_s - start_s - _SHORT_S, 0)
         return found
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """End the run at work, so that it holds no older state while crops are forgotten, and forget its results."""
+        """End the run at work, so that it holds no older state while crops are forgotten."""
         with self._gate:
             self._stop()
             try:
@@ -120,9 +139,9 @@ class PeopleState(Closable):
                 self.clear()
 
     def clear(self) -> None:
-        """Forget what was computed: crops were forgotten."""
+        """Forget the roster: crops were forgotten. Those of suggestions are left out when they are shown."""
         with self._lock:
-            self._roster = self._latest = None
+            self._roster = None
 
     def changed(self) -> None:
         """Say that this process has changed labels or verdicts: a run of the state before ends."""
@@ -151,5 +170,5 @@ class PeopleState(Closable):
 
 
 def rows_of(roster: Roster, crops: tuple[int, ...]) -> list[GalleryRow]:
-    """The rows of some crops, as far as they exist."""
-    return [roster.rows[crop] for crop in crops if crop in roster.rows]
+    """The rows of some crops, as far as they exist and are nobody's."""
+    return [row for crop in crops if (row := roster.rows.get(crop)) is not None and row.label is None]

@@ -21,11 +21,13 @@ from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor
 from rrid_edge.serve.people_answers import Shown
-from rrid_edge.serve.people_state import Stopped
+from rrid_edge.serve.people_state import Stopped, rows_of
 from rrid_edge.serve.service import Service
 
 SUGGESTION_WAIT_S: Final = 3.0
 """Seconds that a request waits for suggestions of the newest state. Then it gets those of an older one, or none."""
+FEWEST: Final = 2
+"""Crops of a suggested group, which may be of an older state."""
 _ATTEMPTS: Final = 20
 _PERSON: Final = re.compile(r"([ps])([0-9]{1,18})", re.ASCII)
 
@@ -46,7 +48,7 @@ class Found:
         """Ids of her crops."""
         if self.person is not None:
             return tuple(row.id for row in roster.seen[self.person.number].rows)
-        return () if self.group is None else self.group.crops
+        return () if self.group is None else tuple(row.id for row in rows_of(roster, self.group.crops))
 
 
 async def suggestions_of(service: Service, gallery: ServedGallery) -> tuple[Suggestions | None, bool]:
@@ -56,7 +58,7 @@ async def suggestions_of(service: Service, gallery: ServedGallery) -> tuple[Sugg
         GalleryError: the gallery is damaged or was changed all the time.
     """
     for _ in range(_ATTEMPTS):
-        future = await service.threads.run(gallery.people.suggestions)
+        future, is_current = await service.threads.run(gallery.people.suggestions)
         waited = asyncio.wrap_future(future)
         waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may not wait for it
         done, _ = await asyncio.wait({waited}, timeout=SUGGESTION_WAIT_S)
@@ -64,7 +66,7 @@ async def suggestions_of(service: Service, gallery: ServedGallery) -> tuple[Sugg
             future.add_done_callback(lambda _done: _publish(service, gallery, [], []))
             return gallery.people.latest, True
         with contextlib.suppress(Stopped):
-            return waited.result(), False
+            return waited.result(), not is_current
     return gallery.people.latest, True
 
 
@@ -87,7 +89,7 @@ async def find(service: Service, gallery: ServedGallery, name: str) -> tuple[Fou
         return Found(person=roster.people[number]), roster
     suggestions, _ = await suggestions_of(service, gallery)
     group = None if suggestions is None else suggestions.group_of(number)
-    if group is None:
+    if group is None or len(rows_of(roster, group.crops)) < FEWEST:
         raise nobody(name)
     return Found(group=group), roster
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rrid_edge.people.changing import Changed
 from rrid_edge.people.questions import questions
 from rrid_edge.people.records import pair_of
+from rrid_edge.people.roster import Roster
 from rrid_edge.people.suggesting import Suggestions
 from rrid_edge.serve.addresses import API
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
@@ -26,6 +27,7 @@ from rrid_edge.serve.people_answers import (
     Threshold,
 )
 from rrid_edge.serve.peopling import (
+    FEWEST,
     Edit,
     Found,
     find,
@@ -103,7 +105,8 @@ async def people(service: ServiceOf, gallery: AskedGallery, _actor: Read) -> Peo
 def _people(service: Service, gallery: ServedGallery, found: Suggestions | None, *, is_computing: bool) -> People:
     show = shown(service, gallery)
     confirmed = show.roster.newest_first()
-    groups = () if found is None else found.groups
+    known = () if found is None else found.groups
+    groups = [group for group in known if len(show.sighting(group).rows) >= FEWEST]
     ordered = sorted(groups, key=lambda group: (-len(group.crops), group.crops[0]))
     return People(
         people=[show.confirmed(person) for person in confirmed[:MOST_PEOPLE]],
@@ -187,7 +190,7 @@ async def name_person(
     service: ServiceOf, gallery: AskedGallery, actor: Label, person: PersonId, body: NewName
 ) -> Person:
     """Name a person. A suggested one is confirmed."""
-    found, _ = await find(service, gallery, person)
+    found, roster = await find(service, gallery, person)
     if found.group is None:
         if body.crops is not None:
             raise RequestError("crops are for suggested people: leave them out", status=422, parameter="crops")
@@ -195,19 +198,19 @@ async def name_person(
         edit = Edit(service, gallery, actor, "label", "rename")
         done = await service.threads.run(edit.run, lambda editor: editor.rename(number, body.name))
     else:
-        crops = _chosen(found, body.crops)
+        crops = _chosen(found, roster, body.crops)
         edit = Edit(service, gallery, actor, "label", "create")
         done = await service.threads.run(edit.run, lambda editor: editor.create(body.name, crops))
     return await service.threads.run(_confirmed, service, gallery, done)
 
 
-def _chosen(found: Found, crops: list[int] | None) -> list[int]:
+def _chosen(found: Found, roster: Roster, crops: list[int] | None) -> list[int]:
     """The crops of a suggested group, or those that the caller saw.
 
     Raises:
         RequestError: 409, the group has changed since.
     """
-    own = [] if found.group is None else list(found.group.crops)
+    own = list(found.crops(roster))
     strange = [crop for crop in crops or () if crop not in own]
     if strange or crops == []:
         raise RequestError(
@@ -225,7 +228,7 @@ async def merge_people(
     Two suggested people become one by a verdict, which has no merge to undo.
     """
     kept, _ = await find(service, gallery, person)
-    ended, _ = await find(service, gallery, body.other)
+    ended, roster = await find(service, gallery, body.other)
     if person == body.other or kept == ended:
         raise RequestError("a person cannot be merged with herself: give another one", status=422, parameter="other")
     edit = Edit(service, gallery, actor, "label", "merge")
@@ -240,10 +243,9 @@ async def merge_people(
         number, other = kept.person.number, ended.person.number
         done = await service.threads.run(edit.run, lambda editor: editor.merge(number, other))
     else:
-        confirmed, group = kept.person or ended.person, kept.group or ended.group
+        confirmed, crops = kept.person or ended.person, (kept if kept.person is None else ended).crops(roster)
         assert confirmed is not None
-        assert group is not None
-        done = await service.threads.run(edit.run, lambda editor: editor.adopt(confirmed.number, group.crops))
+        done = await service.threads.run(edit.run, lambda editor: editor.adopt(confirmed.number, crops))
     return await service.threads.run(_merged, service, gallery, done)
 
 

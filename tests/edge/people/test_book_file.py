@@ -119,6 +119,33 @@ def test_a_rebuild_empties_the_book_and_goes_on_counting_people(tmp_path):
     assert not folder.exists()
 
 
+def test_what_is_said_of_other_crops_of_the_same_ids_is_dropped(tmp_path):
+    folder = tmp_path / "g"
+    filled(folder)
+    with book_at(folder) as book:
+        said = book.verdicts()
+        (folder / "meta.sqlite").unlink()  # somebody made the index again without this package
+        for file in folder.glob("vec.*"):
+            file.unlink()
+        with create_store(folder, SPEC) as store:
+            store.add([NewRow(f"{index}.jpg", f"{index + 90:064x}") for index in range(6)], vectors(6, 3))
+            assert said
+            assert set(book.stale({row.id: row for row in store.rows()})) == {1, 2, 3, 4}
+            Editor(store, book).create("Zoe", [1])
+            assert (book.verdicts(), book.kept_changes(1)) == ([], [])
+
+
+def test_a_reader_of_an_older_state_does_not_bring_a_name_back(tmp_path):
+    folder = tmp_path / "g"
+    _, secrets = filled(folder)
+    with book_at(folder) as book, open_store(folder, write=True) as store:
+        book.labels_now = lambda: {row.label for row in store.rows() if row.label is not None}
+        before = store.rows()
+        store.forget([row.id for row in before])
+        assert book.person_ids({row.label for row in before if row.label})  # what a search in flight does
+        assert left(folder, [*secrets, b"Bobby"]) == []
+
+
 def test_the_file_is_private_and_lies_elsewhere_for_a_server_or_a_folder_of_others(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "g").mkdir()

@@ -14,13 +14,14 @@ from rrid_edge.errors import UsageError
 from rrid_edge.gallery import NewRow
 from rrid_edge.people.grouping import Constraints, Edges, group_crops
 from rrid_edge.people.links import Links
-from rrid_edge.people.pairs import GroupThreshold, group_threshold
+from rrid_edge.people.pairs import NeighbourTable
 from rrid_edge.people.questions import questions
 from rrid_edge.people.records import Verdict
 from rrid_edge.people.suggesting import MOST_CROPS, suggest
+from rrid_edge.people.threshold import GroupThreshold, group_threshold
 from rrid_edge.ranking.thresholds import Threshold
 from support.galleries import SPEC
-from support.memory_store import MemoryStore
+from support.memory_store import MemoryMoment, MemoryStore
 from support.thresholds import keep, record
 
 MOST = 9
@@ -193,6 +194,43 @@ def test_suggestions_are_equal_each_time_and_can_be_ended():
 
     with store.moment() as moment, pytest.raises(EndedError):
         suggest(moment, SPEC, Links([]), stop=stop)
+
+
+def test_neighbours_that_are_kept_equal_those_of_a_new_search(monkeypatch):
+    monkeypatch.setattr("rrid_edge.people.pairs.NEIGHBOURS", 3)
+    store, table = gallery((5, None), (5, "Ann"), noise=1.2), NeighbourTable()
+    searched = []
+    real = MemoryMoment.search
+
+    def counted(self, queries, *rest):
+        searched.append(len(queries))
+        return real(self, queries, *rest)
+
+    monkeypatch.setattr(MemoryMoment, "search", counted)
+
+    def check(most: int) -> None:
+        """Compare the kept neighbours with those of a new table; at most so many crops are searched."""
+        with store.moment() as moment:
+            rows = {row.id: row for row in moment.rows()}
+            crops = [row for row in moment.rows() if row.label is None]
+            searched.clear()
+            kept = table.pairs(moment, crops, rows, stop=lambda: None)
+            assert sum(searched) <= most
+            fresh = NeighbourTable().pairs(moment, crops, rows, stop=lambda: None)
+        assert kept.first.tolist() == fresh.first.tolist()
+        assert kept.second.tolist() == fresh.second.tolist()
+        assert np.allclose(kept.scores, fresh.scores, rtol=0, atol=1e-7)
+
+    check(5)
+    check(0)
+    rows = {row.id: row for row in store.rows()}
+    store.update([rows[1].__class__(**{**rows[1].__dict__, "label": "Bob"})])
+    check(0)  # labels cost nothing
+    added = store.vectors([rows[2], rows[7]]) + np.float32(0.02)
+    store.add([NewRow(None), NewRow(None)], added / np.linalg.norm(added, axis=1, keepdims=True))
+    check(2)
+    store.remove([3])
+    check(6)  # only crops that had it among their neighbours
 
 
 def test_only_the_newest_crops_are_grouped(monkeypatch):
