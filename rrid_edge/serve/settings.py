@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from rrid_edge.errors import UsageError, printable
 
+_ROOT_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 LOG_FORMS: Final = ("text", "json")
 
 
@@ -69,7 +71,7 @@ class ServeSettings:
             raise UsageError(f"port {self.port} does not work: expected 0 to 65535", parameter="port")
         if self.log not in LOG_FORMS:
             raise UsageError(f"log {self.log!r} is unknown: expected one of {', '.join(LOG_FORMS)}", parameter="log")
-        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+        if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
             raise UsageError(
                 f"root path {self.root_path!r} does not work: expected a path such as /reid", parameter="root_path"
             )
