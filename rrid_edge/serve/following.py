@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -49,6 +49,20 @@ class GalleryFollower(Closable):
     def poke(self) -> None:
         """Look now: this process has written the gallery. Returns at once."""
         self._woken.set()
+
+    def added(self, ids: Sequence[int]) -> None:
+        """This process has committed new crops: publish it at once."""
+        self._written("crop-added", ids)
+
+    def forgot(self, ids: Sequence[int]) -> None:
+        """This process has forgotten crops: publish it at once."""
+        self._written("crop-forgotten", ids)
+
+    def _written(self, kind: str, ids: Sequence[int]) -> None:
+        if self._poll_s == _SERVER_POLL_S:  # a look would not tell which crops
+            self._publish(kind, ids=list(ids))
+        else:
+            self.poke()
 
     def wait_until_looked(self, timeout_s: float = 10.0) -> None:
         """Wait until the gallery was looked at once: what is committed afterwards is published."""

@@ -94,6 +94,24 @@ async def find(service: Service, gallery: ServedGallery, name: str) -> tuple[Fou
     return Found(group=group), roster
 
 
+async def who(service: Service, gallery: ServedGallery, name: str) -> tuple[str | None, frozenset[int] | None]:
+    """Whose crops an id means, for lists: the label of a confirmed person, or the crops of a suggested group.
+
+    A confirmed person costs no reading of all rows.
+
+    Raises:
+        RequestError: 404, there is nobody of this id.
+    """
+    kind, number = _parts(name)
+    if kind == "p":
+        person = await service.threads.run(gallery.book.person, number)
+        if person is None:
+            raise nobody(name)
+        return person.name, None
+    found, roster = await find(service, gallery, name)
+    return None, frozenset(found.crops(roster))
+
+
 def number_of(name: str) -> int:
     """The number of a confirmed person.
 
@@ -194,7 +212,7 @@ def forget(service: Service, gallery: ServedGallery, actor: Actor, ids: Sequence
         gallery.book.forget(result.ids, labels)
     gallery.people.changed()
     service.drop_caches()
-    service.events.publish("crop-forgotten", gallery.name, {"ids": list(result.ids)})
+    service.followers[gallery.name].forgot(result.ids)
     return result
 
 

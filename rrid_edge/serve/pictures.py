@@ -124,7 +124,7 @@ def thumbnail(gallery: ServedGallery, row: GalleryRow, cache: PictureCache) -> P
         return Picture(stored)
 
     def make() -> bytes:
-        content = _content(gallery, row)
+        content = file_of(gallery, row)
         return thumbnail_of(_decoded(row, content))
 
     return Picture(cache.get(row.sha256, make) if row.sha256 else make())
@@ -136,7 +136,7 @@ def full_picture(gallery: ServedGallery, row: GalleryRow) -> Picture:
     Raises:
         RequestError: 404 if its file is not here, 409 if it has changed, 413 if it is too large.
     """
-    content = _content(gallery, row)
+    content = file_of(gallery, row)
     media_type = _TYPES.get(format_of(content[:HEAD_BYTES]) or "")
     if media_type is not None:
         return Picture(content, media_type)
@@ -164,8 +164,12 @@ def _decoded(row: GalleryRow, content: bytes) -> Image.Image:
         raise RequestError(f"crop {row.id}: its file cannot be shown ({error.reason})", status=409) from error
 
 
-def _content(gallery: ServedGallery, row: GalleryRow) -> bytes:
-    """The bytes of a crop's file, as they were indexed."""
+def file_of(gallery: ServedGallery, row: GalleryRow) -> bytes:
+    """The bytes of a crop's file, as they were indexed.
+
+    Raises:
+        RequestError: 404 if its file is not here, 409 if it has changed, 413 if it is too large.
+    """
     folder = gallery.folder
     if row.path is None or folder is None or row.source != LOCAL_SOURCE:
         raise RequestError(f"crop {row.id}: its file is not on this machine; size=thumb may have a picture", status=404)

@@ -108,7 +108,7 @@ async def push(service: Service, gallery: ServedGallery, pushed: Pushed) -> Gall
         return known
     embedded = await embed_uploads(service, gallery, [pushed.upload], MAX_SIDE_PX)
     row = await service.threads.run(_stored, gallery, pushed, embedded)
-    service.followers[gallery.name].poke()
+    service.followers[gallery.name].added([row.id])
     return row
 
 

@@ -50,6 +50,10 @@ class LastNet:
         try:
             await self._app(scope, receive, sending)
         except Exception as error:
+            # Starlette wraps errors of streams. The server then closes the connection: the client sees a broken answer.
+            if has_begun and isinstance(error.__cause__, RridEdgeError):
+                _LOG.warning("%s was broken off: %s", place_of(scope), error.__cause__.message)
+                return
             response = None
             if isinstance(error, BodyRefused):
                 response = response_to(error.error, scope["path"])

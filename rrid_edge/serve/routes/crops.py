@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from rrid_edge.gallery.paging import PageRequest
 from rrid_edge.serve.addresses import API
@@ -17,6 +17,7 @@ from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
 from rrid_edge.serve.listing import cursor_of, filter_of, position_of
+from rrid_edge.serve.peopling import forget, who
 from rrid_edge.serve.pictures import crop_row
 from rrid_edge.serve.pushing import IMAGE, Pushed, push
 from rrid_edge.serve.service import Service
@@ -56,16 +57,21 @@ async def crops(
     service: ServiceOf, gallery: AskedGallery, _actor: Read, asked: Annotated[AskedPage, Depends()]
 ) -> CropPage:
     """List crops by time, a page at a time. Crops that are added or removed meanwhile move no others."""
-    return await service.threads.run(_page, service, gallery, asked)
-
-
-def _page(service: Service, gallery: ServedGallery, asked: AskedPage) -> CropPage:
+    label, ids = None, None
+    if asked.person is not None:
+        label, ids = await who(service, gallery, asked.person)
     request = PageRequest(
         asked.limit,
         asked.order == "oldest",
         position_of(asked.cursor, asked.order),
         filter_of(list(asked.camera), asked.since, asked.until),
+        label,
+        ids,
     )
+    return await service.threads.run(_page, service, gallery, asked, request)
+
+
+def _page(service: Service, gallery: ServedGallery, asked: AskedPage, request: PageRequest) -> CropPage:
     page = service.listing.page(gallery, request)
     return CropPage(
         crops=crops_of(gallery, page.rows, service.addresses),
@@ -118,3 +124,24 @@ async def crop(service: ServiceOf, gallery: AskedGallery, _actor: Read, crop: Cr
 
 def _shown(service: Service, gallery: ServedGallery, crop: int) -> Crop:
     return crop_of(gallery, crop_row(gallery, crop), service.addresses)
+
+
+class ForgottenCrop(BaseModel):
+    """What was forgotten with a crop."""
+
+    forgotten: int = Field(description="Number of crops; those of the same content are among them.")
+    ids: list[int]
+    left: list[str] = Field(description="Where something of them is still on a disk.")
+
+
+@router.delete("/crops/{crop}")
+async def forget_crop(
+    service: ServiceOf, gallery: AskedGallery, actor: Annotated[Actor, Depends(need("admin"))], crop: CropId
+) -> ForgottenCrop:
+    """Forget a crop: its row, descriptor and picture in the gallery, and all that was said of it.
+
+    Its file stays in its folder; the content is not indexed again.
+    """
+    await service.threads.run(crop_row, gallery, crop)
+    result = await service.threads.run(forget, service, gallery, actor, [crop])
+    return ForgottenCrop(forgotten=len(result.ids), ids=list(result.ids), left=list(result.left))

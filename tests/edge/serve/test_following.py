@@ -34,7 +34,7 @@ class Stream:
         self.events: list[tuple[str, str, dict]] = []
         self._came = threading.Condition()
         where = urllib.parse.urlsplit(address)
-        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=20)
+        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=120)
         path = f"{where.path}/api/v1/events?{urllib.parse.urlencode(params or {})}"
         connection.request("GET", path, headers=headers or {})
         self._socket, self._response = connection.sock, connection.getresponse()
@@ -60,7 +60,7 @@ class Stream:
             self.events.append(event)
             self._came.notify_all()
 
-    def wait(self, kind, timeout=10.0):
+    def wait(self, kind, timeout=120.0):
         """The next event of a kind; earlier ones of other kinds are dropped."""
         with self._came:
             assert self._came.wait_for(lambda: any(event[0] == kind for event in self.events), timeout), self.events
@@ -169,7 +169,7 @@ def test_an_index_that_is_gone_for_a_while_is_a_warning(served, tmp_path, caplog
 
 
 def _settles(value, expected):
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while value() != expected and time.monotonic() < until:
         time.sleep(0.02)
     return value() == expected

@@ -162,7 +162,7 @@ def test_pushing_becomes_an_event(service, asked, monkeypatch):
     monkeypatch.setattr(service.events, "publish", publish)
     service.followers["gallery"].wait_until_looked()
     push(asked)
-    assert came.wait(10)
+    assert came.wait(120)
 
 
 def test_a_gallery_for_reading_only_takes_nothing(tmp_path):

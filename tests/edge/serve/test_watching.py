@@ -27,7 +27,7 @@ from support.galleries import vectors
 from support.pictures import noise, save_crops
 
 
-def until(true, seconds=20):
+def until(true, seconds=120):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
