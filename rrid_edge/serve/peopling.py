@@ -29,7 +29,8 @@ SUGGESTION_WAIT_S: Final = 3.0
 FEWEST: Final = 2
 """Crops of a suggested group, which may be of an older state."""
 _ATTEMPTS: Final = 20
-_PERSON: Final = re.compile(r"([ps])([0-9]{1,18})", re.ASCII)
+_NUMBERS: Final = 2**63
+_PERSON: Final = re.compile(r"([ps])([0-9]{1,19})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def number_of(name: str) -> int:
 
 def _parts(name: str) -> tuple[str, int]:
     found = _PERSON.fullmatch(name)
-    if found is None:
+    if found is None or int(found[2]) >= _NUMBERS:
         raise nobody(name)
     return found[1], int(found[2])
 

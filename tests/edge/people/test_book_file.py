@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from rrid_edge.errors import GalleryError
-from rrid_edge.gallery import NewRow
+from rrid_edge.gallery import GalleryRow, NewRow
+from rrid_edge.gallery.indexing.retention import forget_expired
 from rrid_edge.gallery.local.store import LocalGallery
-from rrid_edge.gallery.opening import create_store, open_store, rebuild_store, remove_store
+from rrid_edge.gallery.opening import create_store, open_store, parse_location, rebuild_store, remove_store
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.people.changing import Editor
-from rrid_edge.people.records import KeptQuery
+from rrid_edge.people.records import KeptQuery, pair_of
+from support.commands import rrid_edge
 from support.galleries import SPEC, vectors
 
 
@@ -77,6 +79,32 @@ def test_forgetting_leaves_no_trace(tmp_path):
             None,
         )
         assert book.person_ids(["Cem"]) == {"Cem": "p4"}
+
+
+def test_the_command_and_the_retention_erase_the_book_too(tmp_path):
+    folder = tmp_path / "crops" / ".rrid-edge"
+    _, secrets = filled(folder)
+    done = rrid_edge("gallery", "forget", tmp_path / "crops", "--person", "Annabella R", "--json")
+    assert done.code == 0
+    assert left(folder, secrets) == []
+    with open_store(folder, write=True) as store:
+        store.update([GalleryRow(**{**vars(row), "mtime_ns": 1}) for row in store.rows()])
+        store.remember({"retention_s": "60"})
+        assert forget_expired(store, store.info()).left == ()
+    assert left(folder, [b"Bobby"]) == []
+
+
+def test_forgetting_in_milvus_erases_the_book_in_the_state_folder(tmp_path, monkeypatch, lite_file):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    address = parse_location(f"milvus+file:{lite_file}/people_of_a_server")
+    with create_store(address, SPEC) as store, book_at(address) as book:
+        ids = store.add([NewRow(None) for _ in range(3)], vectors(3))
+        Editor(store, book).create("Annabella", ids[:2])
+        Editor(store, book).judge(pair_of(ids[0], ids[2]), "same")
+        assert left(tmp_path / "rrid-edge", [b"Annabella"])
+        store.forget([row.id for row in store.rows()])
+        assert left(tmp_path / "rrid-edge", [b"Annabella"]) == []
+        assert (book.verdicts(), book.marks()) == ([], {})
 
 
 def test_the_service_forgets_while_its_book_is_open(tmp_path):

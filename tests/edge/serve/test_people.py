@@ -69,6 +69,7 @@ def test_suggested_people_are_named_renamed_and_shown_by_camera(served):
     ]
     assert [crop["id"] for crop in shown["cover"]] == [8, 7, 6, 5]
     assert shown["cover"][0]["person"] == {"id": "p1", "name": "Anna"}
+    assert [gallery["people"] for gallery in asked.get(f"{API}/galleries").json()] == [1]
     with open_store(service.galleries["gallery"].location) as store:  # what match and the library see
         assert [row.id for row in store.rows() if row.label == "Anna"] == [5, 6, 7, 8]
 
@@ -166,7 +167,7 @@ def test_forgetting_a_person_leaves_nothing_of_her(served):
 def test_what_cannot_be_done_is_one_line(served):
     _, asked = served
     asked.post(f"{API}/people", json={"name": "Ann", "crops": [1]})
-    for name in ("p9", "s99", "x1", "p", "p-1", "p1e3"):
+    for name in ("p9", "s99", "x1", "p", "p-1", "p1e3", "p9999999999999999999", "s9999999999999999999"):
         problem(asked.get(f"{API}/people/{name}"), 404)
         problem(asked.delete(f"{API}/people/{name}"), 404)
     problem(asked.post(f"{API}/people", json={"name": "ANN", "crops": [2]}), 409, "looks like Ann", "p1")
@@ -175,6 +176,7 @@ def test_what_cannot_be_done_is_one_line(served):
     problem(asked.post(f"{API}/people", json={"name": "a\u0007b", "crops": [2]}), 422, "U+0007")
     problem(asked.post(f"{API}/people/p1/merge", json={"other": "p1"}), 422, "herself")
     problem(asked.post(f"{API}/people/p1/split", json={"merge": 99}), 404, "99")
+    problem(asked.post(f"{API}/people/p9999999999999999999/split", json={"merge": 1}), 404)
     problem(asked.post(f"{API}/people/p1/split", json={}), 422)
     problem(asked.post(f"{API}/people/p1/split", json={"crops": [2]}), 404, "crop 2")
     problem(asked.patch(f"{API}/people/s5", json={"name": "Bob", "crops": [1]}), 409, "has changed")
