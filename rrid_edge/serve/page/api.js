@@ -3,6 +3,7 @@
 /** @typedef {import("./types.js").Session} Session */
 
 const ROOT = new URL(".", document.baseURI);
+const OF_ALL = new Set(["session", "logout", "galleries", "info"]); // routes that concern no single gallery
 const PATIENCE_MS = 40000; // the service itself gives up after 30 s
 
 /** A refusal of the service, or a service that cannot be reached. */
@@ -55,13 +56,14 @@ export class Api {
   }
 
   /**
-   * The address of a route with the gallery in use.
+   * The address of a route, with the gallery in use where the route has one.
    *
    * @param {string} route below `api/v1/`.
    * @param {Record<string, any>} [parameters]
    */
   route(route, parameters = {}) {
-    return address(`api/v1/${route}`, { ...parameters, gallery: this.gallery });
+    const gallery = OF_ALL.has(route) ? null : this.gallery;
+    return address(`api/v1/${route}`, { ...parameters, gallery });
   }
 
   /**

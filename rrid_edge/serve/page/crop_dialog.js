@@ -3,6 +3,7 @@
 import { confirmedBadge, cropName, picture } from "./crop_parts.js";
 import { askTyped, openDialog } from "./dialogs.js";
 import { button, el, fill, icon } from "./dom.js";
+import { afterForgetting, FILES_STAY } from "./forgetting.js";
 import { cameraName, moment } from "./formats.js";
 import { complain, notice } from "./notices.js";
 import { go } from "./router.js";
@@ -109,19 +110,19 @@ async function forget(app, crop, close) {
   const isSure = await askTyped({
     title: `Forget ${cropName(crop)}?`,
     lines: [
-      "Its row, descriptor and stored picture are erased. A file in the gallery's folder is erased too.",
-      "Verdicts and kept queries that name it are erased.",
-      "It is never indexed again. This cannot be undone.",
+      "Its row, descriptor and stored picture are erased from the gallery, with the verdicts and kept queries that name it.",
+      FILES_STAY,
+      "This cannot be undone.",
     ],
     word: "forget",
     action: "Forget this crop",
   });
   if (!isSure) return;
   try {
-    await app.api.send("DELETE", `crops/${crop.id}`);
+    const done = await app.api.send("DELETE", `crops/${crop.id}`);
     close();
-    document.dispatchEvent(new CustomEvent("crops-forgotten", { detail: [crop.id] }));
     notice(`Crop ${crop.id} was erased.`);
+    await afterForgetting({ ids: [crop.id], left: done?.left ?? [] });
   } catch (error) {
     complain(error);
   }

@@ -2,6 +2,7 @@
 
 import { confirmedBadge, picture, suggestedBadge } from "./crop_parts.js";
 import { askName, askTyped, openDialog } from "./dialogs.js";
+import { afterForgetting, FILES_STAY } from "./forgetting.js";
 import { button, el } from "./dom.js";
 import { counted } from "./formats.js";
 import { complain, notice } from "./notices.js";
@@ -42,21 +43,34 @@ async function confirmedPeople(app) {
 }
 
 /**
- * Name the person of chosen crops.
+ * Name the person of chosen crops. With the name of somebody who is known already, they become hers.
  *
  * @param {App} app
  * @param {number[]} ids
+ * @param {import("./types.js").Crop | null} [query] a crop that was searched by: it can be named too.
  */
-export async function nameCrops(app, ids) {
+export async function nameCrops(app, ids, query = null) {
   const known = await confirmedPeople(app);
+  const box = /** @type {HTMLInputElement} */ (el("input", { type: "checkbox", checked: true }));
+  const offersQuery = query !== null && query.person === null && !ids.includes(query.id);
   const name = await askName({
     title: "Name this person",
     text: `${counted(ids.length, "crop")} will show this person, confirmed by you.`,
     action: "Name",
     names: known.flatMap((person) => person.name ?? []),
+    extra: offersQuery ? el("label", { class: "choice" }, box, `Crop ${query.id}, which was searched by, too`) : null,
   });
   if (!name) return null;
-  return attempt(() => app.api.send("POST", "people", { name, crops: ids }), `${counted(ids.length, "crop")} named ${name}.`);
+  const crops = offersQuery && box.checked ? [query.id, ...ids] : ids;
+  const person = known.find((one) => one.name === name);
+  if (!person) return attempt(() => app.api.send("POST", "people", { name, crops }), `${counted(crops.length, "crop")} named ${name}.`);
+  const add = async () => {
+    const own = person.cover[0].id;
+    for (const crop of crops) {
+      if (crop !== own) await app.api.send("POST", "feedback", { query: { crop: own }, crop, verdict: "same" });
+    }
+  };
+  return attempt(add, `${counted(crops.length, "crop")} added to ${name}.`);
 }
 
 /**
@@ -67,6 +81,8 @@ export async function nameCrops(app, ids) {
  */
 export async function namePerson(app, person) {
   const isSuggested = person.kind === "suggested";
+  const seen = isSuggested ? await cropsOf(app, person) : null;
+  if (isSuggested && !seen) return null;
   const name = await askName({
     title: isSuggested ? "Confirm and name" : "Rename",
     text: isSuggested
@@ -74,10 +90,28 @@ export async function namePerson(app, person) {
       : "All crops of this person get the new name.",
     action: isSuggested ? "Confirm and name" : "Rename",
     value: person.name ?? "",
-    extra: isSuggested ? covers(person) : null,
+    extra: seen ? el("ul", { class: "covers is-all", tabindex: 0, "aria-label": "All crops" }, seen.map((crop) => el("li", {}, picture(crop)))) : null,
   });
   if (!name || name === person.name) return null;
-  return attempt(() => app.api.send("PATCH", `people/${person.id}`, { name }), `Named ${name}.`);
+  const body = seen?.length === person.crops ? { name, crops: seen.map((crop) => crop.id) } : { name };
+  return attempt(() => app.api.send("PATCH", `people/${person.id}`, body), `Named ${name}.`);
+}
+
+/**
+ * All crops of a suggested person, so that nobody confirms what nobody saw.
+ *
+ * @param {App} app
+ * @param {Person} person
+ * @returns {Promise<import("./types.js").Crop[] | null>} null if the group is gone.
+ */
+async function cropsOf(app, person) {
+  try {
+    const detail = await app.api.get(`people/${encodeURIComponent(person.id)}`);
+    return detail.timeline.flatMap((/** @type {{crops: import("./types.js").Crop[]}} */ lane) => lane.crops);
+  } catch (error) {
+    complain(error);
+    return null;
+  }
 }
 
 /** @param {Person} person */
@@ -162,15 +196,18 @@ export async function forgetPerson(app, person) {
   const isSure = await askTyped({
     title: `Forget ${person.name ?? "this person"}?`,
     lines: [
-      `All ${counted(person.crops, "crop")} are erased: rows, descriptors, stored pictures, and their files in the gallery's folder.`,
-      "The name, merges, verdicts and kept queries that belong to these crops are erased.",
-      "The crops are never indexed again. This cannot be undone.",
+      `All ${counted(person.crops, "crop")} are erased from the gallery: rows, descriptors and stored pictures.`,
+      "The name, merges, verdicts and kept queries that belong to them are erased.",
+      FILES_STAY,
+      "This cannot be undone.",
     ],
     word: person.name ?? "forget",
     action: "Forget this person",
   });
   if (!isSure) return null;
-  return attempt(() => app.api.send("DELETE", `people/${person.id}`), `${person.name ?? "The person"} was forgotten.`);
+  const done = await attempt(() => app.api.send("DELETE", `people/${person.id}`), `${person.name ?? "The person"} was forgotten.`);
+  if (done) await afterForgetting(done);
+  return done;
 }
 
 /**

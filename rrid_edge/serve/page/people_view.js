@@ -2,16 +2,21 @@
 
 import { badgeOf, covers, mergePeople, namePerson } from "./people_actions.js";
 import { button, el, fill } from "./dom.js";
-import { cameraName, counted, span } from "./formats.js";
+import { cameraName, counted, oneIn, score, span } from "./formats.js";
 import { questionsView } from "./questions.js";
 import { hash } from "./router.js";
 import { empty, Loader, skeleton } from "./states.js";
 
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Person} Person */
-/** @typedef {{people: Person[], suggested: Person[]}} People */
+/**
+ * @typedef {{people: Person[], suggested: Person[], total: number, suggested_total: number, considered: number,
+ *     left_out: number, computing: boolean, threshold: {score: number, kind: string, rate: number | null,
+ *     dataset: string | null} | null}} People
+ */
 
 const QUIET_MS = 500;
+const COMPUTING_MS = 1500;
 const DRAWN = 60; // cards at first; more on demand
 
 /**
@@ -46,7 +51,7 @@ function listView(app, place) {
   /** @type {Map<string, Person>} */
   const chosen = new Map();
   /** @type {People} */
-  let people = { people: [], suggested: [] };
+  let people = { people: [], suggested: [], total: 0, suggested_total: 0, considered: 0, left_out: 0, computing: false, threshold: null };
   let words = "";
   let limit = DRAWN;
   let timer = 0;
@@ -63,8 +68,10 @@ function listView(app, place) {
   /** @param {People} found */
   const draw = (found) => {
     people = found;
+    if (found.computing) later(COMPUTING_MS);
     const known = new Map([...found.people, ...found.suggested].map((person) => [person.id, person]));
     for (const id of [...chosen.keys()]) if (!known.has(id)) chosen.delete(id);
+    if (!known.size && found.computing) return skeleton("person-card", 8, "person-cards");
     if (!known.size) {
       const text = "Name crops from a search, or let more crops come in: groups that look alike are suggested here.";
       return empty("people", "Nobody is known yet", text, el("a", { class: "button is-primary", href: hash("search") }, "Go to Search"));
@@ -72,6 +79,10 @@ function listView(app, place) {
     drawLists();
     drawBar();
     return el("div", { class: "stack" }, filter, lists, bar);
+  };
+  const later = (/** @type {number} */ wait_ms) => {
+    clearTimeout(timer);
+    timer = window.setTimeout(() => load(true), wait_ms);
   };
   const drawLists = () => {
     const has = (/** @type {Person} */ person) => !words || (person.name ?? "").toLowerCase().includes(words);
@@ -81,6 +92,7 @@ function listView(app, place) {
       lists,
       section("Confirmed", "Somebody looked and gave a name.", confirmed),
       suggested.length > 0 && section("Suggested", "Only scores say that these crops show one person. Nobody has confirmed it.", suggested),
+      !words && el("p", { class: "hint" }, howSuggested(people)),
     );
   };
   /** @param {string} title @param {string} text @param {Person[]} group */
@@ -91,11 +103,12 @@ function listView(app, place) {
       { class: "stack", "aria-label": title },
       el("div", { class: "field-head" }, el("h2", { class: "small-title" }, `${title} `, el("span", { class: "muted" }, group.length)), el("p", { class: "muted" }, text)),
       group.length
-        ? el("ul", { class: "person-cards" }, group.slice(0, limit).map((person) => personCard(app, person, chosen, toggle, load)))
+        ? el("ul", { class: "person-cards" }, group.slice(0, limit).map((person) => personCard(app, person, { chosen, toggle, reload: load, find })))
         : el("p", { class: "muted" }, words ? "No such name." : "Nobody yet."),
       more,
     );
   };
+  const find = (/** @type {string} */ id) => people.people.find((one) => one.id === id);
   /** @param {Person} person @param {boolean} isChosen */
   const toggle = (person, isChosen) => {
     if (isChosen) chosen.set(person.id, person);
@@ -125,9 +138,7 @@ function listView(app, place) {
   load();
   return {
     onEvent: (/** @type {import("./types.js").ServiceEvent} */ { kind }) => {
-      if (!["person-changed", "crop-forgotten", "crop-added", "reset"].includes(kind)) return;
-      clearTimeout(timer);
-      timer = window.setTimeout(() => load(true), QUIET_MS);
+      if (["person-changed", "crop-forgotten", "crop-added", "reset"].includes(kind)) later(QUIET_MS);
     },
     onOnline: () => loader.retry(),
     stop: () => (clearTimeout(timer), loader.stop()),
@@ -137,17 +148,20 @@ function listView(app, place) {
 /**
  * @param {App} app
  * @param {Person} person
- * @param {Map<string, Person>} chosen
- * @param {(person: Person, isChosen: boolean) => void} toggle
- * @param {(isQuiet: boolean) => void} reload
+ * @param {{chosen: Map<string, Person>, toggle: (person: Person, isChosen: boolean) => void,
+ *     reload: (isQuiet: boolean) => void, find: (id: string) => Person | undefined}} list that holds the card.
  */
-function personCard(app, person, chosen, toggle, reload) {
+function personCard(app, person, { chosen, toggle, reload, find }) {
   const isSuggested = person.kind === "suggested";
   const name = person.name ?? (isSuggested ? `suggested group ${person.id}` : "unnamed");
   const box = /** @type {HTMLInputElement} */ (el("input", { type: "checkbox", "aria-label": `Choose ${name}`, checked: chosen.has(person.id) }));
   box.addEventListener("change", () => toggle(person, box.checked));
   const confirm = async () => {
     if (await namePerson(app, person)) reload(true);
+  };
+  const alike = person.resembles ? find(person.resembles.person.id) : undefined;
+  const merge = async () => {
+    if (alike && (await mergePeople(app, alike, person))) reload(true);
   };
   return el(
     "li",
@@ -159,9 +173,35 @@ function personCard(app, person, chosen, toggle, reload) {
       el("div", { class: "person-head" }, badgeOf(person, true), app.canLabel() && el("label", { class: "choose" }, box)),
       el("p", { class: "muted" }, `${counted(person.crops, "crop")} · ${cameras(person.cameras)}`),
       el("p", { class: "muted person-span" }, span(person.first, person.last)),
-      isSuggested && app.canLabel() && button("Confirm and name…", confirm, { class: "button is-small" }),
+      person.resembles && el("p", { class: "resembles" }, `may be ${person.resembles.person.name}, ${person.resembles.score.toFixed(2)}`),
+      isSuggested && app.canLabel() &&
+        el(
+          "div",
+          { class: "row person-actions" },
+          button("Confirm and name…", confirm, { class: "button is-small" }),
+          alike && button(`Merge with ${alike.name}…`, merge, { class: "button is-small" }),
+        ),
     ),
   );
+}
+
+/**
+ * Where suggestions come from, and what they leave out.
+ *
+ * @param {People} people
+ */
+function howSuggested({ people, total, suggested, suggested_total, considered, left_out, computing, threshold }) {
+  const source = threshold?.kind === "fpr" && threshold.rate ? `, measured: ${oneIn(threshold.rate)} pairs of different people` : ", estimated from this gallery";
+  return [
+    computing && "Suggestions are being computed again.",
+    threshold && `Suggestions group crops whose mean score is at least ${score(threshold.score)}${source}.`,
+    considered > 0 && `${counted(considered, "unnamed crop")} considered.`,
+    left_out > 0 && `${counted(left_out, "older crop")} left out.`,
+    total > people.length && `The ${people.length} who were seen last of ${total} are shown.`,
+    suggested_total > suggested.length && `The ${suggested.length} largest of ${suggested_total} groups are shown.`,
+  ]
+    .filter(Boolean)
+    .join(" ");
 }
 
 /** @param {string[]} names */

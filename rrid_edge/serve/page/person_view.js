@@ -162,20 +162,26 @@ function head(app, person, { reload, onForgotten }) {
 function merges(app, path, done, reload) {
   if (!done.length) return null;
   const undo = (/** @type {Merge} */ merge) => async () =>
-    reload(await attempt(() => app.api.send("POST", `${path}/split`, { merge: merge.id }), "The merge was undone."));
+    reload(await attempt(() => app.api.send("POST", `${path}/split`, { merge: merge.id }), "Undone."));
   const entry = (/** @type {Merge} */ merge) =>
     el(
       "li",
       { class: "merge" },
-      el("span", {}, merge.name ?? "Unnamed", el("span", { class: "muted" }, ` · ${counted(merge.crops, "crop")} · merged `, moment(merge.time))),
-      app.canLabel() && button("Undo", undo(merge), { class: "button is-small", "aria-label": `Undo the merge of ${merge.name ?? "unnamed"}` }),
+      el("span", {}, whatHappened(merge), el("span", { class: "muted" }, ` · ${counted(merge.crops, "crop")} · `, moment(merge.time))),
+      app.canLabel() && button("Undo", undo(merge), { class: "button is-small", "aria-label": `Undo: ${whatHappened(merge)}` }),
     );
   return el(
     "section",
-    { class: "panel", "aria-label": "Merges" },
-    el("h2", { class: "small-title" }, "Merged into this person"),
+    { class: "panel", "aria-label": "Merges and splits" },
+    el("h2", { class: "small-title" }, "Merges and splits"),
     el("ul", { class: "plain-list" }, done.map(entry)),
   );
+}
+
+/** @param {Merge} merge */
+function whatHappened(merge) {
+  if (merge.kind === "split") return merge.name ? `Moved to ${merge.name}` : "Taken from this person";
+  return `Merged with ${merge.name ?? "a suggested group"}`;
 }
 
 /**
@@ -192,7 +198,7 @@ function askSplit(number) {
       el(
         "form",
         { class: "form", on: { submit } },
-        el("p", {}, `${counted(number, "crop")} leave this person. Without a name they are confirmed as nobody.`),
+        el("p", {}, `${counted(number, "crop")} leave this person. Without a name they belong to nobody again.`),
         el("label", { for: "split-name" }, "Name (may be empty)"),
         input,
         el("div", { class: "dialog-actions" }, button("Cancel", () => close()), el("button", { type: "submit", class: "button is-primary" }, "Move")),

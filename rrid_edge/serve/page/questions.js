@@ -13,6 +13,8 @@ import { empty, Loader } from "./states.js";
 /** @typedef {import("./types.js").Verdict} Verdict */
 /** @typedef {{a: Crop, b: Crop, score: number}} Question */
 
+const COMPUTING_MS = 1500;
+
 /**
  * @param {App} app
  * @param {HTMLElement} place
@@ -26,11 +28,13 @@ export function questionsView(app, place) {
   /** @type {Map<number, Verdict>} */
   let given = new Map();
   let at = 0;
+  let timer = 0;
   const load = () =>
     loader.run(
       (signal) => app.api.get("people/questions", {}, signal),
       (found) => {
         questions = found.questions;
+        if (!questions.length && found.computing) timer = window.setTimeout(load, COMPUTING_MS);
         given = new Map();
         at = 0;
         draw();
@@ -109,7 +113,7 @@ export function questionsView(app, place) {
       if (questions.slice(at).some(({ a, b }) => gone.has(a.id) || gone.has(b.id))) load();
     },
     onOnline: () => loader.retry(),
-    stop: () => (control.abort(), loader.stop()),
+    stop: () => (clearTimeout(timer), control.abort(), loader.stop()),
   };
 }
 

@@ -28,6 +28,8 @@ export class Results {
     this._clearFilters = clearFilters;
     /** @type {Answer | null} */
     this._answer = null;
+    /** @type {import("./types.js").Crop | null} the crop that was searched by. */
+    this.queryCrop = null;
     this._list = el("ol", { class: "cards", "aria-label": "Matches, best first" });
     this._selection = new Selection(
       [{ text: "Name this person…", run: (ids) => this._name(ids), isPrimary: true }], this._list,
@@ -162,7 +164,7 @@ export class Results {
 
   /** @param {number[]} ids */
   async _name(ids) {
-    if (await nameCrops(this._app, ids)) this._selection.clear();
+    if (await nameCrops(this._app, ids, this.queryCrop)) this._selection.clear();
   }
 }
 

@@ -42,6 +42,7 @@ export function searchView(app, given) {
   /** @param {Answer} found */
   const draw = (found) => {
     answer = found;
+    results.queryCrop = null;
     filters.show(parameters, found.marks, found.threshold);
     if (held.id === null || held.id !== parameters.get("query")) {
       query.show({ files: held.id === null ? held.files : [], crop: null, thumbnail: found.query.thumbnail, images: found.query.images });
@@ -81,6 +82,7 @@ export function searchView(app, given) {
     };
     const drawBoth = (/** @type {{crop: Crop, found: Answer}} */ { crop, found }) => {
       answer = found;
+      results.queryCrop = crop;
       query.show({ files: [], crop, thumbnail: null, images: 1 });
       filters.show(parameters, found.marks, found.threshold);
       return results.draw(found);

@@ -59,9 +59,10 @@
  * @property {string | null} last
  * @property {Crop[]} cover
  * @property {number | null} confidence
+ * @property {{person: Named, score: number} | null} [resembles] a confirmed person whom a suggested group may show.
  */
 
-/** @typedef {{id: number, name: string | null, crops: number, time: string}} Merge */
+/** @typedef {{id: number, kind: "merge" | "split", name: string | null, crops: number, time: string}} Merge */
 /** @typedef {Person & {timeline: {camera: string | null, crops: Crop[]}[], merges: Merge[]}} PersonDetail */
 
 /**

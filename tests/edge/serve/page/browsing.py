@@ -22,9 +22,10 @@ SCREENSHOTS = "SCREENSHOTS"
 """Environment variable: the folder that gets screenshots."""
 PATIENCE_MS = 20_000
 """Far longer than anything takes on a quiet machine: other workers may hold the processor."""
-WIDTHS_PX = (375, 1280)
+NARROW, WIDE = 375, 1280
+"""Widths of a phone and of a desk, in CSS pixels."""
 _AXE = importlib.resources.files("axe_playwright_python") / "axe.min.js"
-_RUN_AXE = """async () => (await axe.run()).violations
+_RUN_AXE = """async (rules) => (await axe.run(rules.length ? { runOnly: rules } : {})).violations
     .filter((one) => ["serious", "critical"].includes(one.impact))
     .map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(" ")}`)"""
 
@@ -66,12 +67,16 @@ def page_on(browser: Browser, address: str, *, allowed: str = "", **options: Any
     context.set_default_timeout(PATIENCE_MS)
     complaints: list[str] = []
     page = context.new_page()
-    page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda line: complaints.append(f"{line.text} {line.location}") if line.type in ("error", "warning") else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     try:
         page.goto(address)
         yield page
-        assert [line for line in complaints if not (allowed and re.search(allowed, line))] == []
+        unexpected = [line for line in complaints if not (allowed and re.search(allowed, line))]
+        assert not unexpected, unexpected
     finally:
         context.close()
 
@@ -93,7 +98,7 @@ def until(page: Page, expression: str, argument: object = None) -> None:
 
 def settled(page: Page) -> None:
     """Wait until the view shows what it loaded."""
-    until(page, "Boolean(document.querySelector('#main h1, #main .state'))")
+    page.locator("#main h1, #main .state").first.wait_for()
     until(page, "!document.querySelector('.skeleton, [aria-busy=true]')")
     until(page, "[...document.images].every((image) => image.complete || image.loading === 'lazy')")
 
@@ -104,11 +109,16 @@ def go(page: Page, view: str) -> None:
     settled(page)
 
 
-def serious_faults(page: Page) -> list[str]:
-    """What axe-core calls serious or critical in what is shown. The page's context needs ``bypass_csp``."""
+def serious_faults(page: Page, *rules: str) -> list[str]:
+    """What axe-core calls serious or critical in what is shown. The page's context needs ``bypass_csp``.
+
+    Args:
+        page: that is shown.
+        rules: to check; none checks all of them.
+    """
     if not page.evaluate("'axe' in window"):
         page.evaluate(_AXE.read_text(encoding="utf-8"))
-    found: list[str] = page.evaluate(_RUN_AXE)
+    found: list[str] = page.evaluate(_RUN_AXE, list(rules))
     return found
 
 

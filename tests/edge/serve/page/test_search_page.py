@@ -127,6 +127,25 @@ def test_bars_differ_where_people_differ(page, desk):
     assert len({next(label for one, label in bars if one == person) for person in people}) == len(people)
 
 
+def test_verdicts_are_given_by_key_and_survive_a_reload(page, desk):
+    upload(page, desk / "query.png")
+    page.locator(".card").first.focus()
+    answers = [("s", "same"), ("d", "different"), ("u", "unsure")]
+    for key, _ in answers:
+        with page.expect_response(re.compile("/feedback")) as sent:
+            page.keyboard.press(key)
+        assert sent.value.status == 201
+        page.keyboard.press("ArrowRight")
+    order = [crop for crop, _ in cards(page)]
+    page.reload()
+    settled(page)
+    assert [crop for crop, _ in cards(page)] == order
+    for place, (_, verdict) in enumerate(answers):
+        pressed = page.locator(".card").nth(place).locator(".verdict[aria-pressed=true]")
+        assert pressed.inner_text().strip().lower() == verdict
+    assert page.locator(".card").nth(3).locator(".verdict[aria-pressed=true]").count() == 0
+
+
 def test_a_crop_is_searched_by_a_click_and_its_picture_opens_in_a_dialog(page):
     go(page, "live")
     page.get_by_role("button", name=re.compile("^Search by crop 7$")).click()

@@ -1,0 +1,235 @@
+"""Every view of the page: accessible in light and dark, by keyboard, below a root path, and for hostile names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from edge.serve.page.browsing import (
+    NARROW,
+    WIDE,
+    go,
+    keep_screenshot,
+    needs_chromium,
+    page_on,
+    serious_faults,
+    serving,
+    settled,
+    until,
+)
+from edge.serve.page.proxy import proxied
+from edge.serve.support import make_gallery
+from support.pictures import noise
+
+pytestmark = needs_chromium
+VIEWS = {
+    "start": "search",
+    "search": "search?crop=3",
+    "people": "people",
+    "questions": "people/questions",
+    "person": "people/p1",
+    "live": "live",
+    "system": "system",
+}
+CROPS = 12
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("views"), {"yard": CROPS}) as found:
+        name_people(found)
+        yield found
+
+
+def name_people(address):
+    """Confirm two people, and merge them."""
+    for name, crops in (("Ann", [1, 5]), ("Béla", [2, 6, 10])):
+        httpx.post(f"{address}/api/v1/people", json={"name": name, "crops": crops}).raise_for_status()
+    httpx.post(f"{address}/api/v1/people/p1/merge", json={"other": "p2"}).raise_for_status()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", WIDE), ("light", NARROW), ("dark", WIDE)])
+def test_every_view_fits_the_screen_and_has_no_serious_fault(browser, address, tmp_path, scheme, width):
+    """All rules of axe-core in light; in dark, what depends on colours."""
+    rules = ("color-contrast",) if scheme == "dark" else ()
+    size = {"width": width, "height": 812 if width == NARROW else 900}
+    options = {"viewport": size, "has_touch": width == NARROW, "color_scheme": scheme, "bypass_csp": True}
+    with page_on(browser, address, **options) as page:
+        faults = {}
+        for name, view in VIEWS.items():
+            go(page, view)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+            path = keep_screenshot(page, tmp_path, f"{name}-{width}-{scheme}")
+            with Image.open(path) as picture:
+                ground = picture.convert("L").getpixel((4, size["height"] // 2))
+            assert (ground < 128) is (scheme == "dark"), name
+            if width == WIDE:
+                faults[name] = serious_faults(page, *rules)
+        go(page, "people")
+        page.locator(".person-card.is-suggested .person-open").first.click()
+        page.get_by_role("heading", name="Suggested group").wait_for()
+        settled(page)
+        keep_screenshot(page, tmp_path, f"suggested-{width}-{scheme}")
+        go(page, "search?crop=3")
+        page.locator(".card .crop-open").first.click()
+        page.get_by_role("dialog").locator("img").wait_for()
+        keep_screenshot(page, tmp_path, f"crop-{width}-{scheme}")
+        faults["crop"] = serious_faults(page, *rules)
+        page.get_by_role("button", name="Forget this crop…").click()
+        keep_screenshot(page, tmp_path, f"forget-{width}-{scheme}")
+        faults["forget"] = serious_faults(page, *rules)
+        assert faults == {name: [] for name in faults}
+
+
+def tab_to(page, selector, most=60):
+    """Press Tab until an element that matches has the focus, and can be seen to have it."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+            return
+    raise AssertionError(f"Tab does not reach {selector}")
+
+
+def active(page):
+    """The crop of the card that has the focus."""
+    return page.evaluate("document.activeElement.dataset.crop")
+
+
+def test_all_is_reached_by_keyboard(browser, address):
+    with page_on(browser, address) as page:
+        settled(page)
+        tab_to(page, "#skip", 1)
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("Home")
+        go(page, "search?crop=3")
+        tab_to(page, "#threshold")
+        tab_to(page, ".card")
+        crops = page.locator(".card").evaluate_all("(all) => all.map((one) => one.dataset.crop)")
+        assert active(page) == crops[0]
+        tops = page.locator(".card").evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().top)")
+        columns = tops.count(tops[0])
+        for key, place in (("ArrowRight", 1), ("ArrowDown", 1 + columns), ("ArrowUp", 1), ("ArrowLeft", 0)):
+            page.keyboard.press(key)
+            assert active(page) == crops[place], key
+        page.keyboard.press("End")
+        assert active(page) == crops[-1]
+        page.keyboard.press("Enter")
+        page.get_by_role("dialog").wait_for()
+        tab_to(page, "dialog .button.is-icon")
+        page.keyboard.press("Escape")
+        page.get_by_role("dialog").wait_for(state="detached")
+        assert active(page) == crops[-1]
+        page.keyboard.press("x")
+        page.locator(".selection").wait_for()
+        tab_to(page, ".selection .is-primary")
+        page.keyboard.press("Enter")
+        tab_to(page, "dialog button[type=submit]")
+        page.keyboard.press("Escape")
+        page.locator(f".card[data-crop='{crops[1]}']").focus()
+        page.keyboard.press("f")
+        page.wait_for_url(re.compile(f"crop={crops[1]}"))
+        for view in ("people", "live", "system"):
+            page.locator("#skip").focus()
+            tab_to(page, f"[data-view={view}]")
+            page.keyboard.press("Enter")
+            page.wait_for_url(re.compile(f"#/{view}"))
+            until(page, "document.activeElement.id === 'main'")
+
+
+def test_everything_works_below_a_root_path(browser, tmp_path):
+    with (
+        serving(tmp_path, {"yard": CROPS}, root_path="/reid") as behind,
+        proxied(behind, "/reid") as (address, refused),
+        page_on(browser, f"{address}/") as page,
+    ):
+        settled(page)
+        name_people(address)
+        for view in VIEWS.values():
+            go(page, view)
+            broken = "[...document.images].filter((one) => one.complete && !one.naturalWidth).map((one) => one.src)"
+            assert page.evaluate(broken) == []
+            assert page.locator(".is-missing").count() == 0
+            links = page.locator("a[href]").evaluate_all("(all) => all.map((one) => one.href)")
+            assert [link for link in links if not link.startswith(f"{address}/")] == []
+        go(page, "live")
+        page.locator(".mode[data-mode=live]").wait_for()
+        go(page, "search")
+        page.locator("#query-files").set_input_files(str(next((tmp_path / "yard").glob("*.jpg"))))
+        page.wait_for_url(re.compile("query=q_"))
+        settled(page)
+        assert page.locator(".card img").count() == 8
+        page.reload()
+        settled(page)
+        page.locator(".query-image img").wait_for()
+        assert page.locator(".query-image img").evaluate("(one) => one.naturalWidth") > 0
+    assert refused == []
+
+
+GONE = "status of 4(04|22).*/people/"
+HOSTILE = "<img src=x onerror=window.broken=1>"
+
+
+def test_hostile_names_are_shown_as_text(browser, tmp_path):
+    make_gallery(tmp_path / HOSTILE, 6)
+    for name in (f"0001_c1s1_000901_00{HOSTILE}.jpg", f"{HOSTILE}.jpg"):
+        noise(5).save(tmp_path / HOSTILE / name, "JPEG")
+    with (
+        serving(tmp_path, {HOSTILE: 6, "other": 6}, watch=True) as address,
+        page_on(browser, address, allowed=GONE) as page,
+    ):
+        settled(page)
+        for view in ("live", "search?crop=1&top_k=20", "system", "people", f"people/{HOSTILE}", HOSTILE):
+            go(page, view)
+            assert page.evaluate("[window.broken === undefined, document.querySelectorAll('img[src=x]').length]") == [
+                True, 0,
+            ]  # fmt: skip
+        go(page, "live")
+        page.locator(".small-card", has_text=f"{HOSTILE}.jpg").first.wait_for()
+        assert page.locator("#gallery option").first.inner_text() == HOSTILE
+
+
+def tokens(folder: Path) -> Path:
+    """A token file with one token per role."""
+    path = folder / "tokens"
+    path.write_text("".join(f"{role} {role}-0123456789abcdef {role}er\n" for role in ("read", "label", "admin")))
+    path.chmod(0o600)
+    return path
+
+
+def test_a_role_sees_the_buttons_that_it_may_use(browser, tmp_path):
+    with serving(tmp_path, {"yard": CROPS}, token_file=tokens(tmp_path)) as address:
+        for role, labels, forgets in (("read", 0, 0), ("label", 8, 0), ("admin", 8, 1)):
+            with page_on(browser, address, allowed="401") as page:
+                page.get_by_label(re.compile("token", re.IGNORECASE)).fill(f"{role}-0123456789abcdef")
+                page.keyboard.press("Enter")
+                settled(page)
+                go(page, "search?crop=3")
+                assert page.locator(".card .verdicts").count() == labels
+                page.locator(".card .crop-open").first.click()
+                page.get_by_role("dialog").locator("img").wait_for()
+                assert page.get_by_role("button", name="Forget this crop…").count() == forgets
+                page.keyboard.press("Escape")
+                page.get_by_role("button", name="Log out").click()
+                page.get_by_label(re.compile("token", re.IGNORECASE)).wait_for()
+
+
+def test_several_galleries_are_chosen_by_name(browser, tmp_path):
+    with serving(tmp_path, {"yard": 6, "hall": 12}) as address, page_on(browser, f"{address}/#/live") as page:
+        settled(page)
+        assert page.locator(".small-card").count() == 6
+        page.get_by_label("Gallery").select_option("hall")
+        until(page, "document.querySelectorAll('.small-card').length === 12")
+        page.get_by_role("button", name="Search by crop 12").click()
+        page.wait_for_url(re.compile("gallery=hall"))
+        settled(page)
+        page.reload()
+        settled(page)
+        assert page.get_by_label("Gallery").input_value() == "hall"
+        assert page.locator(".card").count() == 8
