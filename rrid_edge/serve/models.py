@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.opening import choose_runtime, open_engine
@@ -14,6 +14,11 @@ from rrid_edge.gallery.shared import refuse_foreign
 from rrid_edge.model.choice import choose_model
 from rrid_edge.model.reading import read_any_spec
 from rrid_edge.serve.settings import ServeSettings
+
+_CPU_RUNTIMES: Final = ("openvino", "onnxruntime")
+_BATCH: Final = 32
+_BATCH_ON_CPU: Final = 8
+"""A CPU computes 32 images no faster than four times 8, and takes 100 MiB more for them, of a large network 1 GiB."""
 
 
 class Models(Protocol):
@@ -56,4 +61,8 @@ class ModelFiles:
         """Open a model file; see :class:`Models`."""
         settings = self._settings
         with item_at_work(model):
-            return open_engine(model, settings.runtime, precision=settings.precision, threads=settings.threads)
+            choice = choose_runtime(model, settings.runtime, precision=settings.precision, threads=settings.threads)
+            most = _BATCH_ON_CPU if choice.runtime in _CPU_RUNTIMES else _BATCH
+            return open_engine(
+                model, settings.runtime, precision=settings.precision, threads=settings.threads, max_batch=most
+            )
