@@ -101,7 +101,7 @@ async def push_crop(
     response: Response,
     service: ServiceOf,
     gallery: AskedGallery,
-    _actor: Annotated[Actor, Depends(need("label"))],
+    actor: Annotated[Actor, Depends(need("label"))],
     idempotency_key: Annotated[
         str | None, Header(description="Text of the client's own: the same push again is stored once.")
     ] = None,
@@ -111,7 +111,12 @@ async def push_crop(
         raise RequestError("the body is no form: expected multipart/form-data", status=415)
     pushed = Pushed.of(await read_form(request, _MOST_PARTS), idempotency_key)
     row = await push(service, gallery, pushed)
-    found = await service.threads.run(crop_of, gallery, row, service.addresses)
+
+    def told() -> Crop:
+        service.audit.line("push", actor, gallery.name, [row.id])
+        return crop_of(gallery, row, service.addresses)
+
+    found = await service.threads.run(told)
     response.headers["Location"] = service.addresses.crop(gallery.name, row.id)
     return found
 

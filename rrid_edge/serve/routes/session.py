@@ -69,6 +69,7 @@ async def login(request: Request, service: ServiceOf) -> Response:
             page.headers["Retry-After"] = str(error.retry_after_s)
         return page
     cookie, opened = service.sessions.open(found)
+    await service.threads.run(service.audit.line, "login", Actor(found.name, found.role), None)
     answer = _led_to(request, after) if is_form else _as_json(_answer(Actor(found.name, found.role, opened)))
     answer.set_cookie(
         cookie_name(service.settings.port),

@@ -11,7 +11,7 @@ from rrid_edge.serve.settings import ServeSettings
 
 @pytest.mark.parametrize(("runtime", "batch"), [("openvino", 8), ("onnxruntime", 8), ("onnxruntime-cuda", 32)])
 def test_a_cpu_gets_small_batches(tmp_path, monkeypatch, runtime, batch):
-    opened = {}
+    opened: dict[str, object] = {}
     monkeypatch.setattr(models, "choose_runtime", lambda path, *_, **__: RuntimeChoice(runtime, asked=False))
     monkeypatch.setattr(models, "open_engine", lambda path, asked, **options: opened.update(options, runtime=asked))
     models.ModelFiles(ServeSettings(("g",), threads=2)).open(tmp_path / "rrid.onnx")

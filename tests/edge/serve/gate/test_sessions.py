@@ -60,6 +60,15 @@ def test_other_pages_ask_for_a_token_too_and_programs_get_one_line(app):
     problem(asked.post("/", headers={"Accept": "text/html"}), 401)
 
 
+def test_a_login_has_an_audit_line_and_a_wrong_token_none(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    browser = client(app)
+    assert browser.post("/api/v1/login", json={"token": "wrong" * 8}).status_code == 401
+    assert browser.post("/api/v1/login", json={"token": LABEL}).status_code == 200
+    (line,) = (tmp_path / "rrid-edge" / "audit.jsonl").read_text("utf-8").splitlines()
+    assert ('"command": "login"' in line, LABEL in line) == (True, False)
+
+
 def test_a_form_begins_a_session(app):
     browser = client(app)
     answer = browser.post("/api/v1/login", data={"token": f" {LABEL} ", "next": "/?query=q_1"})

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 
 from rrid_edge.errors import GalleryBusyError, UsageError
 from rrid_edge.serve.asking import service_of
+from rrid_edge.serve.audit_lines import AuditLines
 from rrid_edge.serve.gate import add_gate
 from rrid_edge.serve.gate.connections import gate_protocol
 from rrid_edge.serve.gate.limits import GateLimits
@@ -27,6 +28,7 @@ from rrid_edge.serve.gate.problems import add_problem_handlers
 from rrid_edge.serve.gate.roles import Actor, need
 from rrid_edge.serve.gate.sessions import SessionBook
 from rrid_edge.serve.gate.tokens import TokenBook
+from rrid_edge.serve.metrics import Metrics
 from rrid_edge.serve.routes import session
 from rrid_edge.serve.settings import ServeSettings
 
@@ -72,7 +74,8 @@ def tiny_app(folder: Path, *, tokens: bool = True, limits: GateLimits = QUICK, r
     settings = ServeSettings(("g",), root_path=root_path)
     book = TokenBook.read(token_file(folder)) if tokens else None
     app = Tiny(docs_url=None, redoc_url=None)
-    app.state.service = SimpleNamespace(settings=settings, tokens=book, sessions=SessionBook())
+    parts = {"threads": NoThreads(), "audit": AuditLines(Metrics())}
+    app.state.service = SimpleNamespace(settings=settings, tokens=book, sessions=SessionBook(), **parts)
     app.dependency_overrides[service_of] = lambda: app.state.service
     add_problem_handlers(app)
     app.include_router(session.router)
@@ -80,6 +83,13 @@ def tiny_app(folder: Path, *, tokens: bool = True, limits: GateLimits = QUICK, r
     _add_slow_routes(app)
     add_gate(app, app.state.service, limits)
     return app
+
+
+class NoThreads:
+    """Does the work at once."""
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
 
 
 def _add_routes(app: Tiny) -> None:
