@@ -102,6 +102,10 @@ class ListedMoment(Protocol):
         """Ids of all live rows, in no order: int64 (rows,)."""
         ...
 
+    def labels(self) -> dict[str, int]:
+        """Number of live rows by label; rows without one are not counted."""
+        ...
+
     def mark(self) -> RowsMark:
         """A mark that differs from an earlier one if rows were added, changed or removed."""
         ...

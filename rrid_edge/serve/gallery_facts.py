@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from rrid_edge.crops.naming import PERSON, label_kind
 from rrid_edge.gallery.contract import GalleryStore, Moment, SummarizedMoment, read_in_one_moment
 from rrid_edge.gallery.paging import ListedMoment
 from rrid_edge.gallery.summary import RowSummary
@@ -26,12 +27,14 @@ class GalleryFacts:
         cameras: number of rows by camera.
         sources: number of rows by source.
         times: the first and the last known time (UTC microseconds), or None.
+        people: number of confirmed people.
     """
 
     rows: int
     cameras: Mapping[str | None, int]
     sources: Mapping[str, int]
     times: tuple[int, int] | None
+    people: int
 
 
 class KeptFacts:
@@ -54,7 +57,16 @@ class KeptFacts:
     def _current(self, moment: Moment) -> GalleryFacts:
         mark: object = moment.mark() if isinstance(moment, ListedMoment) else int(time.monotonic() / _KEPT_S)
         if self._facts is None or mark != self._mark:
-            found = moment.summary() if isinstance(moment, SummarizedMoment) else RowSummary.of(moment.rows())
-            self._facts = GalleryFacts(found.rows, found.cameras, found.sources, found.times)
+            self._facts = _read(moment)
             self._mark = mark
         return self._facts
+
+
+def _read(moment: Moment) -> GalleryFacts:
+    if isinstance(moment, ListedMoment) and isinstance(moment, SummarizedMoment):
+        found, labels = moment.summary(), set(moment.labels())
+    else:
+        rows = moment.rows()
+        found, labels = RowSummary.of(rows), {row.label for row in rows if row.label is not None}
+    people = sum(label_kind(label) == PERSON for label in labels)
+    return GalleryFacts(found.rows, found.cameras, found.sources, found.times, people)

@@ -30,7 +30,6 @@ _SERVER_AGE_S: Final = 60.0
 _GATE_S: Final = 0.05
 _PAUSES: Final = 3
 """Times that a run took, after which the next one begins, unless this process has changed people."""
-_COUNT_AGE_S: Final = 5.0
 _SHORT_S: Final = 1.0
 """Seconds of a run that costs no pause."""
 _Key = tuple[object, ...]
@@ -53,7 +52,6 @@ class PeopleState(Closable):
         self._store, self._book, self._model = store, book, model
         self._lock = threading.Lock()
         self._roster: tuple[_Key, Roster] | None = None
-        self._count: tuple[int, float, int] | None = None
         self._latest: tuple[_Key, Suggestions] | None = None
         self._running: tuple[_Key, Future[Suggestions], threading.Event] | None = None
         self._gate = threading.Lock()
@@ -76,13 +74,6 @@ class PeopleState(Closable):
             if found is None or found[0] != key:
                 found = self._roster = (key, Roster.of(moment.rows(), self._book))
             return found[1]
-
-    def count(self) -> int:
-        """The number of confirmed people, at most five seconds old. Reading all rows after each commit costs more."""
-        known, now_s = self._count, time.monotonic()
-        if known is None or known[:1] != (self._changes,) or now_s - known[1] > _COUNT_AGE_S:
-            known = self._count = (self._changes, now_s, len(self.roster().people))
-        return known[2]
 
     def suggestions(self) -> tuple[Future[Suggestions], bool]:
         """The suggestions of the committed state, computed in another thread if they are not known.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -44,13 +45,23 @@ class StateMetrics(Collector):
         )
         limit = GaugeMetricFamily("rrid_edge_queue_limit_images", "Images that a queue takes.", labels=["fingerprint"])
         engines = InfoMetricFamily("rrid_edge_engine", "The open engines.")
-        for worker in self._service.workers.values():
-            mark = worker.spec.fingerprint
-            queue.add_metric([mark], worker.placed)
-            limit.add_metric([mark], worker.queue)
+        placed: Counter[str] = Counter()
+        limits: Counter[str] = Counter()
+        opened: dict[tuple[tuple[str, str], ...], None] = {}  # files of one name in two folders are one series
+        for model, worker in self._service.workers.items():
+            mark = worker.spec.fingerprint  # several files of one network have several workers
+            placed[mark] += worker.placed
+            limits[mark] += worker.queue
             if (engine := worker.engine) is not None:
-                facts = {"fingerprint": mark, "runtime": engine.runtime, "arithmetic": engine.arithmetic}
-                engines.add_metric([], {**facts, "max_batch": str(engine.max_batch)})
+                facts = {"model": printable(model.name), "fingerprint": mark, "runtime": engine.runtime}
+                opened[
+                    tuple({**facts, "arithmetic": engine.arithmetic, "max_batch": str(engine.max_batch)}.items())
+                ] = None
+        for told in opened:
+            engines.add_metric([], dict(told))
+        for mark, images in placed.items():
+            queue.add_metric([mark], images)
+            limit.add_metric([mark], limits[mark])
         yield from (queue, limit, engines)
 
     def _galleries(self) -> Iterator[Metric]:

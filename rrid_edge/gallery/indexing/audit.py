@@ -69,7 +69,7 @@ def audit(
 
 def _shown(location: Location | None) -> str | None:
     if not isinstance(location, Path):
-        return location and str(location)
+        return None if location is None else str(location)
     return _shown_folder(location) if location.is_absolute() else printable(location.resolve())
 
 

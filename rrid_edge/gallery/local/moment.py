@@ -16,7 +16,7 @@ from rrid_edge.errors import ClosedError, GalleryChangedError, GalleryError, Usa
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, SearchFilter, SearchResult
 from rrid_edge.gallery.local import catalogue
 from rrid_edge.gallery.local.database import translated
-from rrid_edge.gallery.local.paging import read_page
+from rrid_edge.gallery.local.paging import label_counts, read_page
 from rrid_edge.gallery.local.search import Candidates, best_hits, find_candidates
 from rrid_edge.gallery.local.snapshot import Snapshot, State
 from rrid_edge.gallery.local.view import View
@@ -117,6 +117,11 @@ class LocalMoment:
         """Ids of all live rows: int64 (rows,)."""
         with self._reading() as (connection, state):
             return state.slot_ids.of(connection, state.view(connection).slots, state.info.slots)
+
+    def labels(self) -> dict[str, int]:
+        """Number of live rows by label."""
+        with self._reading() as (connection, _):
+            return label_counts(connection)
 
     def mark(self) -> RowsMark:
         """A mark that differs from an earlier one if rows were added, changed or removed."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.gallery.local import catalogue
-from rrid_edge.gallery.local.schema import to_bytes
+from rrid_edge.gallery.local.schema import from_bytes, to_bytes
 from rrid_edge.gallery.paging import PageRequest, RowPage, select
 
 Numbers = NDArray[np.int64]
@@ -76,3 +76,9 @@ def slots_of_label(connection: sqlite3.Connection, label: str) -> list[int]:
     """Slots of the live rows of a label. Reads the whole table: some 40 ms per 100,000 rows."""
     query = "SELECT slot FROM row WHERE dead = 0 AND label = ?"
     return [slot for (slot,) in connection.execute(query, (to_bytes(label),))]
+
+
+def label_counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Number of live rows by label. Reads the whole table, as :func:`slots_of_label`."""
+    query = "SELECT label, count(*) FROM row WHERE dead = 0 AND typeof(label) = 'blob' GROUP BY label"
+    return {from_bytes(label) or "": count for label, count in connection.execute(query)}

@@ -56,7 +56,7 @@ def _facts(served: ServedGallery, *, following: bool) -> GalleryFacts:
     return GalleryFacts(
         name=served.name,
         rows=found.rows,
-        people=served.people.count(),
+        people=found.people,
         cameras=[Camera(name=name, crops=count) for name, count in cameras],
         sources={text_of_name(name): count for name, count in found.sources.items()},
         first=None if first is None else shown_time(first),

@@ -141,3 +141,16 @@ def test_many_rows_read_their_page_only(tmp_path):
         expected = sorted_ids([row for row in store.rows() if row.camera == "2"])
         request = PageRequest(200, search_filter=SearchFilter(cameras=frozenset({"2"})))
         assert listed(store, request) == expected
+
+
+def test_labels_of_a_folder_are_counted(tmp_path):
+    with create_store(tmp_path, SPEC) as store:
+        names = ["Ann", None, "Bo", "Ann", "\u00e9t\u00e9", ""]
+        store.add([NewRow(None, label=name or None) for name in names], vectors(len(names)))
+        with store.moment() as moment:
+            assert isinstance(moment, ListedMoment)
+            assert moment.labels() == {"Ann": 2, "Bo": 1, "\u00e9t\u00e9": 1}
+        store.remove([store.rows()[0].id])
+        with store.moment() as moment:
+            assert isinstance(moment, ListedMoment)
+            assert sum(moment.labels().values()) == sum(row.label is not None for row in store.rows())

@@ -70,7 +70,7 @@ def test_an_engine_that_cannot_be_opened_is_told(tmp_path):
 
 def test_galleries_tell_what_they_hold(tmp_path):
     folder = make_gallery(tmp_path / "a", 7)
-    vectors = np.eye(1, SPEC.dimension, dtype=np.float32)
+    vectors = np.eye(3, SPEC.dimension, dtype=np.float32)
     with service_on(tmp_path, {"b": 3, "a": 7}, read_only=True) as service, client(service) as asked:
         first, second = asked.get("/api/v1/galleries").json()
         assert (first["name"], first["rows"], second["name"], second["rows"]) == ("b", 3, "a", 7)
@@ -81,11 +81,12 @@ def test_galleries_tell_what_they_hold(tmp_path):
         assert (second["first"], second["last"], second["writable"]) == (None, None, False)
         assert second["fingerprint"] == SPEC.fingerprint
         with open_store(location_of(folder), write=True) as store:
-            store.add([NewRow(None, time=5, source="box")], vectors)
+            store.add([NewRow(None, time=5, source="box", label=name) for name in ("Ann", "Bo", "-1")], vectors)
         again = asked.get("/api/v1/galleries").json()[1]
-        assert (again["rows"], again["sources"]) == (8, {"local": 7, "box": 1})
+        assert (again["rows"], again["sources"]) == (10, {"local": 7, "box": 3})
+        assert (second["people"], again["people"]) == (0, 2)  # -1 is junk
         assert again["first"] == again["last"] == "1970-01-01T00:00:00.000005Z"
-        assert again["cameras"][-1] == {"name": None, "crops": 1}
+        assert again["cameras"][-1] == {"name": None, "crops": 3}
 
 
 def test_galleries_of_one_name_are_told_apart(tmp_path):

@@ -10,12 +10,14 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from edge.serve.support import SPEC, client, make_gallery, service_on
+from edge.serve.support import SPEC, FakeModels, client, make_gallery, service_on
 from rrid_edge import __version__
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import GalleryUnavailableError
 from rrid_edge.serve.metrics import Metrics
 from rrid_edge.serve.routes import ROUTERS
+from rrid_edge.serve.service import Service
+from rrid_edge.serve.settings import ServeSettings
 from rrid_edge.serve.traces import Traces, current_request
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -55,7 +57,7 @@ def test_the_metrics_parse_and_say_what_is_served(tmp_path, form):
     assert value(found, "rrid_edge_gallery_info", gallery="gallery", fingerprint=SPEC.fingerprint, writable="yes") == 1
     engines = {dict(labels)["fingerprint"]: dict(labels) for name, *labels in found if name == "rrid_edge_engine_info"}
     assert set(engines) == {SPEC.fingerprint, other.fingerprint}
-    assert set(engines[SPEC.fingerprint]) == {"fingerprint", "runtime", "arithmetic", "max_batch"}
+    assert set(engines[SPEC.fingerprint]) == {"model", "fingerprint", "runtime", "arithmetic", "max_batch"}
     assert value(found, "rrid_edge_queue_images", fingerprint=SPEC.fingerprint) == 0
     assert value(found, "rrid_edge_queue_limit_images", fingerprint=SPEC.fingerprint) == 64
     assert value(found, "rrid_edge_requests_running") == 1
@@ -241,3 +243,23 @@ def test_reading_the_metrics_holds_up_no_event_loop(tmp_path, monkeypatch):
         monkeypatch.setattr(service.metrics, "text", text)
         assert http.get("/metrics").status_code == 200
     assert where[0].startswith("work")
+
+
+def test_two_model_files_of_one_network_share_a_series(tmp_path):
+    class OneFileEach(FakeModels):
+        """Two galleries of one network, indexed with two files of it, such as fp32 and int8."""
+
+        def choose(self, location, store):
+            model = super().choose(location, store).with_name(f"{location.parent.name}.onnx")
+            self._specs[model] = store.spec
+            return model
+
+    settings = ServeSettings(tuple(str(make_gallery(tmp_path / name, 2)) for name in "ab"))
+    with Service(settings, OneFileEach()) as service:
+        for worker in service.workers.values():
+            worker.wait_until_open(10)
+        text, _ = service.metrics.text()
+    found = samples(text.decode())  # no series twice
+    assert len(service.workers) == 2
+    assert sum(name == "rrid_edge_queue_images" for name, *_ in found) == 1
+    assert sum(name == "rrid_edge_engine_info" for name, *_ in found) == 2

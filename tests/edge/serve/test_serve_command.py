@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -84,7 +85,7 @@ def query(gallery):
 
 
 def test_it_serves_prints_its_address_and_ends_with_code_0(gallery):
-    found = {}
+    found: dict[str, Any] = {}
 
     def steps(address):
         while httpx.get(f"{address}/readyz").status_code != 200:
