@@ -101,18 +101,24 @@ export class Api {
     const isForm = body instanceof FormData;
     if (body !== undefined && !isForm) headers["Content-Type"] = "application/json";
     const sent = body === undefined || isForm ? body : JSON.stringify(body);
-    const patience = AbortSignal.timeout(PATIENCE_MS);
-    const either = signal ? AbortSignal.any([signal, patience]) : patience;
+    const control = new AbortController();
+    const end = () => control.abort();
+    const patience = setTimeout(end, PATIENCE_MS);
+    if (signal?.aborted) end();
+    signal?.addEventListener("abort", end);
     let response;
     let text;
     try {
-      response = await fetch(url, { method, headers, body: sent, signal: either, credentials: "same-origin" });
+      response = await fetch(url, { method, headers, body: sent, signal: control.signal, credentials: "same-origin" });
       text = await response.text();
     } catch (error) {
       if (signal?.aborted) throw error;
       const trouble = new ApiError("The service cannot be reached.", 0);
       this.onTrouble(trouble);
       throw trouble;
+    } finally {
+      clearTimeout(patience);
+      signal?.removeEventListener("abort", end);
     }
     this.onAnswer();
     if (response.ok) return text ? JSON.parse(text) : null;

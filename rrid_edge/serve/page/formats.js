@@ -43,6 +43,7 @@ export function momentText(text) {
 export function span(first, last) {
   if (!first || !last) return [];
   const ends = [new Date(first), new Date(last)];
+  if (ends.some((end) => Number.isNaN(end.getTime()))) return [first, " – ", last];
   if (ends[0].getTime() === ends[1].getTime()) return [/** @type {Node} */ (moment(first))];
   const isOneDay = DAY.format(ends[0]) === DAY.format(ends[1]);
   return [/** @type {Node} */ (moment(first)), " – ", /** @type {Node} */ (moment(last, isOneDay ? "clock" : "both"))];

@@ -2,7 +2,7 @@
 
 import { smallCard } from "./crop_parts.js";
 import { button, el, fill, icon } from "./dom.js";
-import { counted } from "./formats.js";
+import { count, counted } from "./formats.js";
 import { announce } from "./notices.js";
 import { go } from "./router.js";
 import { cameraChips } from "./search_filters.js";
@@ -130,11 +130,13 @@ export function liveView(app, given) {
     mode.dataset.mode = isPaused ? "paused" : app.newsMode();
   };
 
+  const progress = el("span", { class: "muted" });
   const head = el(
     "div",
     { class: "results-head" },
     el("h1", { class: "view-title" }, "Live"),
     mode,
+    progress,
     pause,
   );
   drawPause();
@@ -150,6 +152,7 @@ export function liveView(app, given) {
     },
     onEvent: ({ kind, data }) => {
       if (kind === "mode") drawPause();
+      if (kind === "index-progress") progress.textContent = data.done < data.total ? `Indexing ${count(data.done)} of ${count(data.total)}` : "";
       if (kind === "crop-forgotten" && data.count > data.ids?.length) load(true);
       if (kind === "crop-forgotten") crops = crops.filter((crop) => !(data.ids ?? []).includes(crop.id));
       if (!["crop-added", "gallery-changed", "reset", "poll"].includes(kind)) return;

@@ -41,7 +41,7 @@ export function queryPanel({ onFiles, onClear }) {
     el(
       "div",
       { class: "row" },
-      button([icon("upload"), "Choose pictures"], () => choose.click(), { class: "button is-primary", id: "choose" }),
+      button([icon("upload"), el("span", {}, "Choose", el("span", { class: "not-touch" }, " pictures"))], () => choose.click(), { class: "button is-primary", id: "choose" }),
       button([icon("camera"), "Take a photo"], () => photograph.click(), { class: "button only-touch" }),
     ),
     choose,

@@ -17,6 +17,7 @@ import { uploadForm } from "./uploads.js";
 const FILTERS = ["camera", "exclude_camera", "since", "until", "min_score", "fpr", "fpir", "top_k", "rerank"];
 const QUIET_MS = 400;
 const NEWEST = 12;
+const MOST_SHAPES = 24;
 
 /** Pictures of the search that is shown, so that another of the same person can be added: `id` is its kept query. */
 const held = { id: /** @type {string | null} */ (null), files: /** @type {File[]} */ ([]) };
@@ -32,7 +33,7 @@ export function searchView(app, given) {
   let answer = null;
   let timer = 0;
   const place = el("div", { class: "results", "aria-live": "off" });
-  const loader = new Loader(place, () => skeleton("card", Number(parameters.get("top_k") ?? 8)));
+  const loader = new Loader(place, () => skeleton("card", Math.min(Number(parameters.get("top_k") ?? 8) || 8, MOST_SHAPES)));
   const change = (/** @type {Record<string, any>} */ changes) => go("search", changed(parameters, changes));
   const clearFilters = () => change(Object.fromEntries(FILTERS.map((name) => [name, undefined])));
   const query = queryPanel({ onFiles: (files) => upload(files), onClear: () => (hold(null, []), go("search", {})) });

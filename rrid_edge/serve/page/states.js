@@ -89,11 +89,22 @@ export class Loader {
       this._again = () => this.run(load, draw);
       if (isSilent && error instanceof ApiError && error.isOffline) return; // the banner says so; what is shown stays
       this._hasContent = false;
+      if (error instanceof ApiError && error.retryAfterS !== null) this._later(error.retryAfterS, control);
       fill(this._place, failed(error, this._again));
       announce(error instanceof Error ? error.message : String(error));
     } finally {
       if (!control.signal.aborted) this._place.removeAttribute("aria-busy");
     }
+  }
+
+  /**
+   * Try again when a busy service asks for it.
+   *
+   * @param {number} wait_s
+   * @param {AbortController} control of the try that failed: another one makes this one void.
+   */
+  _later(wait_s, control) {
+    setTimeout(() => !control.signal.aborted && this.retry(), wait_s * 1000);
   }
 
   /** Try again what failed last, if something did. */

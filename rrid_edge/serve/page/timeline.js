@@ -15,12 +15,12 @@ import { cameraName, moment, momentText } from "./formats.js";
  * @returns {HTMLElement | null} null if fewer than two crops have a time.
  */
 export function timeline(app, lanes) {
-  const times = lanes.flatMap(({ crops }) => crops.flatMap((crop) => (crop.time ? [Date.parse(crop.time)] : [])));
+  const times = lanes.flatMap(({ crops }) => crops.flatMap((crop) => (isDated(crop) ? [Date.parse(/** @type {string} */ (crop.time))] : [])));
   if (times.length < 2) return null;
   const first = Math.min(...times);
   const length = Math.max(...times) - first || 1;
   const place = (/** @type {number} */ time) => `${2 + (96 * (time - first)) / length}%`;
-  const drawn = lanes.filter(({ crops }) => crops.some((crop) => crop.time));
+  const drawn = lanes.filter(({ crops }) => crops.some(isDated));
   const ends = [new Date(first).toISOString(), new Date(first + length).toISOString()];
   return el(
     "section",
@@ -30,11 +30,16 @@ export function timeline(app, lanes) {
         "div",
         { class: "lane" },
         el("span", { class: "lane-name" }, cameraName(camera)),
-        el("div", { class: "lane-line" }, crops.filter((crop) => crop.time).map((crop) => dot(app, crop, crops, place))),
+        el("div", { class: "lane-line" }, crops.filter(isDated).map((crop) => dot(app, crop, crops, place))),
       ),
     ),
     el("div", { class: "lane lane-ends" }, el("span", {}), el("div", { class: "field-head" }, moment(ends[0]), moment(ends[1]))),
   );
+}
+
+/** @param {Crop} crop */
+function isDated(crop) {
+  return crop.time !== null && !Number.isNaN(Date.parse(crop.time)); // a time before the year 1 has no date here
 }
 
 /**

@@ -25,6 +25,10 @@ PATIENCE_MS = 20_000
 NARROW, WIDE = 375, 1280
 """Widths of a phone and of a desk, in CSS pixels."""
 _AXE = importlib.resources.files("axe_playwright_python") / "axe.min.js"
+_PICTURES_ARE_THERE = """[...document.images].every((image) => {
+    const box = image.getBoundingClientRect();
+    return image.complete || box.bottom < 0 || box.top > innerHeight;
+})"""
 _RUN_AXE = """async (rules) => (await axe.run(rules.length ? { runOnly: rules } : {})).violations
     .filter((one) => ["serious", "critical"].includes(one.impact))
     .map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(" ")}`)"""
@@ -100,7 +104,7 @@ def settled(page: Page) -> None:
     """Wait until the view shows what it loaded."""
     page.locator("#main h1, #main .state").first.wait_for()
     until(page, "!document.querySelector('.skeleton, [aria-busy=true]')")
-    until(page, "[...document.images].every((image) => image.complete || image.loading === 'lazy')")
+    until(page, _PICTURES_ARE_THERE)
 
 
 def go(page: Page, view: str) -> None:

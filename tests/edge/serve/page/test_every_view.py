@@ -185,7 +185,11 @@ def test_hostile_names_are_shown_as_text(browser, tmp_path):
         page_on(browser, address, allowed=GONE) as page,
     ):
         settled(page)
-        for view in ("live", "search?crop=1&top_k=20", "system", "people", f"people/{HOSTILE}", HOSTILE):
+        named = httpx.post(
+            f"{address}/api/v1/people", params={"gallery": HOSTILE}, json={"name": HOSTILE, "crops": [2, 6]}
+        )
+        assert named.json()["name"] == HOSTILE
+        for view in ("people/p1", "live", "search?crop=1&top_k=20", "system", "people", f"people/{HOSTILE}", HOSTILE):
             go(page, view)
             assert page.evaluate("[window.broken === undefined, document.querySelectorAll('img[src=x]').length]") == [
                 True, 0,
@@ -193,6 +197,7 @@ def test_hostile_names_are_shown_as_text(browser, tmp_path):
         go(page, "live")
         page.locator(".small-card", has_text=f"{HOSTILE}.jpg").first.wait_for()
         assert page.locator("#gallery option").first.inner_text() == HOSTILE
+        assert page.locator(".badge.is-confirmed").first.inner_text() == HOSTILE
 
 
 def tokens(folder: Path) -> Path:
