@@ -114,7 +114,7 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hold up the start
         with os.fdopen(descriptor, "rb") as stream:
-            _refuse_readable_by_others(os.fstat(stream.fileno()), shown)
+            _refuse_readable_by_others(os.fstat(stream.fileno()), shown, is_credential=_is_credential(path))
             content = stream.read(_MOST_BYTES + 1)
     except OSError as error:
         raise _refusal(f"{shown}: {error.strerror or error}; expected a file of tokens") from error
@@ -167,10 +167,17 @@ def _token_of(line: str) -> Token:
     return Token(role, digest, name or digest.hex()[:8])  # type: ignore[arg-type]  # it is one of ROLES
 
 
-def _refuse_readable_by_others(status: os.stat_result, shown: str) -> None:
+def _is_credential(path: Path) -> bool:
+    """Whether systemd put the file where only the service can enter. It gives access by a list, which shows as 0440."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and path.absolute().parent == Path(str(folder))
+
+
+def _refuse_readable_by_others(status: os.stat_result, shown: str, *, is_credential: bool = False) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise _refusal(f"{shown}: no regular file; {_EXPECTED}")
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    allowed = stat.S_IRGRP if is_credential else 0
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~allowed:
         mode = stat.S_IMODE(status.st_mode)
         raise _refusal(f"{shown}: others may read or change it (mode {mode:04o}); expected 0600: run chmod 600 on it")
     if status.st_uid not in (0, os.geteuid()):

@@ -68,6 +68,20 @@ def test_a_file_that_others_may_use_is_refused(tmp_path, mode):
         read_tokens(path)
 
 
+def test_a_credential_of_systemd_may_show_its_access_list_as_a_group(tmp_path, monkeypatch):
+    path = token_file(tmp_path)
+    path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert read_tokens(path)
+    path.chmod(0o444)
+    with pytest.raises(UsageError, match="mode 0444"):
+        read_tokens(path)
+    path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path.parent))  # a folder above is none
+    with pytest.raises(UsageError, match="mode 0440"):
+        read_tokens(path)
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match="No such file or directory"):
         read_tokens(tmp_path / "none")

@@ -1,0 +1,221 @@
+"""Load `rrid-edge serve`: one client, eight clients, many clients, beside the same engine without a service.
+
+The clients send a JPEG crop each, over connections that stay open, and wait for the answer. They run in this process,
+on the same cores as the service, so what they cost counts against it. The gallery's descriptors are drawn; the engine
+computes each query. The bare engine runs before and after, and its faster figure counts.
+
+Run: python benchmarks/serve_load.py MODEL.onnx [--rows 1000] [--seconds 10] [--crowd 200]
+The exit code is 1 if a target of the service is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from common import DrawnPersons, add_rows, jpeg_pictures, table_row, watched
+from rrid_edge.engines import open_engine
+from rrid_edge.gallery.local.store import LocalGallery
+from rrid_edge.machine.processor import processor_name
+from rrid_edge.model.onnx_header import read_spec
+
+FEW = 8
+MOST_OF_ENGINE, MOST_MORE_MS, LEAST_THROUGHPUT, MOST_GROWTH_MIB = 2.0, 5.0, 0.9, 100.0
+_BATCHES = (1, 2, 4, 8)
+_TIMINGS_S = 3.0
+_START_S = 60.0
+
+
+@dataclass
+class Load:
+    """What the clients saw.
+
+    Attributes:
+        times_s: of answers with status 200.
+        codes: number of answers by status.
+        seconds: how long the clients asked.
+    """
+
+    times_s: list[float] = field(default_factory=list)
+    codes: Counter[int] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def p50_ms(self) -> float:
+        """Median time of an answer in milliseconds."""
+        return float(np.median(self.times_s)) * 1000
+
+    @property
+    def per_s(self) -> float:
+        """Answers per second."""
+        return len(self.times_s) / self.seconds
+
+
+def bare_engine(model: Path) -> tuple[float, float]:
+    """Latency of one image in milliseconds (median), and the most images per second of any batch up to eight."""
+    with open_engine(model) as engine:
+        spec, best, one_ms = engine.spec, 0.0, 0.0
+        for batch in _BATCHES:
+            shape = (batch, spec.height_px, spec.width_px, 3)
+            images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+            engine.run(images)
+            times, until = [], time.perf_counter() + _TIMINGS_S
+            while time.perf_counter() < until:
+                begun = time.perf_counter()
+                engine.run(images)
+                times.append(time.perf_counter() - begun)
+            one_ms = float(np.median(times)) * 1000 if batch == 1 else one_ms
+            best = max(best, batch * len(times) / sum(times))
+    return one_ms, best
+
+
+def make_gallery(folder: Path, model: Path, rows: int) -> None:
+    """A gallery of drawn descriptors that remembers the model."""
+    spec = read_spec(model)
+    persons = DrawnPersons.draw(max(1, rows // 10), spec.dimension, spread=0.14, rank=64)
+    vectors = persons.descriptors(np.arange(rows) % len(persons.centres), seed=1)
+    folder.mkdir()
+    with LocalGallery.create(folder / ".rrid-edge", spec) as gallery:
+        add_rows(gallery, vectors)
+        gallery.finish()
+
+
+@contextlib.contextmanager
+def service(gallery: Path, model: Path) -> Iterator[tuple[int, int]]:
+    """A running service: its port and process id."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "rrid_edge.cli", "serve", str(gallery), "--model", str(model), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:  # noqa: S603 - a command of this package
+        try:
+            _wait_until_ready(port)
+            yield port, server.pid
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+def _wait_until_ready(port: int) -> None:
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
+            return
+        time.sleep(0.1)
+    raise SystemExit("the service is not ready after a minute")
+
+
+def search_request(picture: bytes) -> bytes:
+    """The bytes of one search over HTTP/1.1."""
+    part = b'--x\r\nContent-Disposition: form-data; name="images"; filename="q.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    body = part + picture + b"\r\n--x--\r\n"
+    head = (
+        "POST /api/v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def ask(port: int, requests: list[bytes], clients: int, seconds: float) -> Load:
+    """Let some clients ask one search after the other for so long; all send different pictures in turn."""
+    load = Load()
+    begun = time.perf_counter()
+    until = begun + seconds
+    await asyncio.gather(*(_client(port, requests[number % len(requests) :], until, load) for number in range(clients)))
+    load.seconds = time.perf_counter() - begun
+    return load
+
+
+async def _client(port: int, requests: list[bytes], until: float, load: Load) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    number = 0
+    while time.perf_counter() < until:
+        begun = time.perf_counter()
+        writer.write(requests[number % len(requests)])
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        code = int(head[9:12])
+        load.codes[code] += 1
+        if code == 200:
+            load.times_s.append(time.perf_counter() - begun)
+            json.loads(body)
+        number += 1
+        if b"connection: close" in head:
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+
+
+def resident_mib(process: int) -> float:
+    """Resident memory of a process in MiB."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def report(bare: tuple[float, float], loads: dict[str, Load], growth_mib: float, crowd: int) -> bool:
+    """Print the tables; whether all targets are met."""
+    (one_ms, best), one, few, many = bare, loads["one"], loads["few"], loads["crowd"]
+    errors = sum(count for load in loads.values() for code, count in load.codes.items() if code >= 500)
+    codes = " ".join(f"{code}: {count}" for code, count in sorted(many.codes.items()))
+    engine_ms, engine_per_s = f"engine {one_ms:.1f} ms", f"engine {best:.1f}"
+    is_quick = one.p50_ms <= MOST_OF_ENGINE * one_ms + MOST_MORE_MS
+    is_full = few.per_s >= LEAST_THROUGHPUT * best
+    rows: list[tuple[str, str, str, str, bool]] = [
+        ("one client, p50", f"{one.p50_ms:.1f} ms", engine_ms, f"{one.p50_ms / one_ms:.2f}", is_quick),
+        (f"{FEW} clients, searches per s", f"{few.per_s:.1f}", engine_per_s, f"{few.per_s / best:.3f}", is_full),
+        (f"{crowd} clients, searches per s", f"{many.per_s:.1f}", engine_per_s, f"{many.per_s / best:.3f}", True),
+        (f"{crowd} clients, memory growth", f"{growth_mib:.0f} MiB", "", "", growth_mib < MOST_GROWTH_MIB),
+        (f"{crowd} clients, answers by status", codes, "", "", not errors),
+    ]
+    print(table_row(["", "service", "bare", "ratio", "target met"]))
+    print("|---|---|---|---|---|")
+    for *cells, met in rows:
+        print(table_row([*cells, "yes" if met else "**no**"]))
+    return all(met for *_, met in rows)
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--rows", type=int, default=1000, help="crops of the gallery")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
+    parser.add_argument("--crowd", type=int, default=200, help="clients of the last load")
+    chosen = parser.parse_args()
+    print(f"{processor_name()}; {chosen.model}; {chosen.rows:,} crops")
+    requests = [search_request(picture) for picture in jpeg_pictures(64)]
+    before = bare_engine(chosen.model)
+    loads: dict[str, Load] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = Path(folder) / "gallery"
+        make_gallery(gallery, chosen.model, chosen.rows)
+        with service(gallery, chosen.model) as (port, process):
+            asyncio.run(ask(port, requests, 1, 1.0))
+            loads["one"] = asyncio.run(ask(port, requests, 1, chosen.seconds))
+            loads["few"] = asyncio.run(ask(port, requests, FEW, chosen.seconds))
+            held = resident_mib(process)
+            loads["crowd"] = asyncio.run(ask(port, requests, chosen.crowd, chosen.seconds))
+            growth = resident_mib(process) - held
+    after = bare_engine(chosen.model)
+    bare = min(before[0], after[0]), max(before[1], after[1])
+    return 0 if report(bare, loads, growth, chosen.crowd) else 1
+
+
+if __name__ == "__main__":
+    watched(main)
