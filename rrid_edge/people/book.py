@@ -18,7 +18,7 @@ import numpy as np
 from typing_extensions import Self
 
 from rrid_edge.closable import Closable
-from rrid_edge.gallery.base import GalleryRow
+from rrid_edge.gallery.contract import Moment
 from rrid_edge.gallery.people_file import name_bytes, people_file
 from rrid_edge.gallery.people_traces import erase
 from rrid_edge.people import book_changes
@@ -223,13 +223,11 @@ class PeopleBook(Closable):
         with self._file.reading() as connection:
             return dict(connection.execute("SELECT id, mark FROM crop").fetchall())
 
-    def stale(self, rows: Mapping[int, GalleryRow]) -> list[int]:
-        """Ids of crops that the book names and that are gone, or other crops now.
-
-        Args:
-            rows: all rows of the gallery, by id.
-        """
-        return [crop for crop, mark in self.marks().items() if crop not in rows or mark_of(rows[crop]) != mark]
+    def stale(self, moment: Moment) -> list[int]:
+        """Ids of crops that the book names and that are gone, or other crops now."""
+        marks = self.marks()
+        rows = {row.id: row for row in moment.rows_by_id(list(marks))} if marks else {}
+        return [crop for crop, mark in marks.items() if crop not in rows or mark_of(rows[crop]) != mark]
 
     def forget(self, ids: Sequence[int], labels: Set[str]) -> bool:
         """Erase every trace of crops, and of people without crops.

@@ -14,6 +14,7 @@ from rrid_edge.errors import UsageError, printable
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.people.book import PeopleBook
+from rrid_edge.people.book_file import mark_of
 from rrid_edge.people.journal import Journal
 from rrid_edge.people.links import Links, contradicted, plan_verdict
 from rrid_edge.people.naming import accepted_name, like
@@ -158,10 +159,10 @@ class Editor:
             after = own or self._revived(number, kept.retired_name)
         label = None if before is None else before.name
         is_lost = before is None and not (kept.kind == "split" and kept.other is None)
-        rows = [row for crop in kept.crops if (row := self._journal.rows.get(crop)) is not None and row.label == label]
+        rows = [row for row in self._journal.crops(kept.crops).values() if row.label == label]
         if is_lost or not rows:
             raise ConflictError(f"nothing to undo in {change}: the labels of all its crops have changed since")
-        is_emptied = before is not None and len(rows) == sum(row.label == label for row in self._journal.rows.values())
+        is_emptied = before is not None and len(rows) == len(self._journal.labelled(before.name))
         self._undo(kept, rows, (before, after), retired=is_emptied)
         return Changed(self._book.person(number), _ids(rows))
 
@@ -196,7 +197,9 @@ class Editor:
             ConflictError: the verdict contradicts labels or other verdicts.
         """
         self._journal.refuse_unknown(pair)
-        labels = self._journal.labels(pair)
+        rows = self._journal.named(pair)
+        labels = {crop: row.label for crop, row in rows.items()}
+        marks = {node: mark_of(rows[node]) for node in pair if isinstance(node, int)}
         people = self._book.people(sorted({label for label in labels.values() if label is not None}))
         given = {
             crop: label
@@ -207,7 +210,7 @@ class Editor:
         crops = [node for node in pair if isinstance(node, int)] + [crop for step in steps for crop in step.crops]
         self._told(sorted(set(crops)))
         if not steps:
-            self._book.put_verdict(pair, answer, self._journal.marks(pair))
+            self._book.put_verdict(pair, answer, marks)
         for index, step in enumerate(steps):
             is_last = index == len(steps) - 1
             facts = Facts(
@@ -215,10 +218,9 @@ class Editor:
             )
             before = None if step.before is None else people[step.before]
             after = None if step.after is None else people[step.after]
-            retired = before is not None and self._journal.count(before.name) == len(step.crops)
-            rows = [self._journal.rows[crop] for crop in step.crops]
+            retired = before is not None and len(self._journal.labelled(before.name)) == len(step.crops)
             change = Change("verdict", step.crops, before, after, replace(facts, retired=retired))
-            self._journal.apply(change, rows, self._journal.marks(pair))
+            self._journal.apply(change, [rows[crop] for crop in step.crops], marks)
         moved = tuple(crop for step in steps for crop in step.crops)
         return Changed(next((people[step.after] for step in steps if step.after is not None), None), moved)
 
@@ -226,8 +228,7 @@ class Editor:
 
     def _free_name(self, name: str, own: PersonRef | None = None) -> str:
         wanted = accepted_name(name)
-        labels = {row.label for row in self._journal.rows.values() if row.label is not None}
-        labels -= set() if own is None else {own.name}
+        labels = self._journal.names() - (set() if own is None else {own.name})
         taken = like(wanted, sorted(labels))
         if taken is not None:
             number = self._book.people([taken])[taken].number
@@ -242,7 +243,7 @@ class Editor:
         """A person who ended, with her old name; None for nobody."""
         if number is None or name is None:
             return None
-        if any(row.label == name for row in self._journal.rows.values()):
+        if name in self._journal.names():
             now = self._book.people([name])[name].number
             if now != number:
                 raise ConflictError(f"{printable(name)} is another person now, p{now}: rename her first")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.labelled import labels_of, rows_labelled
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.people.book_file import mark_of
 from rrid_edge.people.links import Links, told
@@ -25,18 +26,31 @@ class Journal:
         book: of the gallery.
 
     Attributes:
-        rows: of the gallery, by id.
         verdicts: all, also those that changes set aside.
     """
 
     def __init__(self, store: GalleryStore, book: PeopleBook) -> None:
         self._store, self._book = store, book
         settle(store, book)
-        self.rows: dict[int, GalleryRow] = {row.id: row for row in store.rows()}
-        stale = book.stale(self.rows)
+        with store.moment() as moment:
+            stale = book.stale(moment)
         if stale:
-            book.forget(stale, {row.label for row in self.rows.values() if row.label is not None})
+            book.forget(stale, self.names())
         self.verdicts: list[Verdict] = book.verdicts()
+
+    def names(self) -> set[str]:
+        """All labels of the gallery."""
+        with self._store.moment() as moment:
+            return labels_of(moment)
+
+    def crops(self, ids: Iterable[int]) -> dict[int, GalleryRow]:
+        """The rows of some crops, by id, as far as they exist."""
+        return {row.id: row for row in self._store.rows_by_id(list(dict.fromkeys(ids)))}
+
+    def labelled(self, label: str) -> list[GalleryRow]:
+        """The rows of a label, by id."""
+        with self._store.moment() as moment:
+            return sorted(rows_labelled(moment, label), key=lambda row: row.id)
 
     def apply(self, change: Change, rows: Sequence[GalleryRow], marks: dict[int, int] | None = None) -> int:
         """Write a change into the book and the gallery, and finish it; returns its id.
@@ -56,22 +70,18 @@ class Journal:
                 settle(self._store, self._book)
             raise
         self._book.finish(identifier)
-        self.rows |= {row.id: row for row in changed}
         self.verdicts = self._book.verdicts()
         return identifier
 
-    def labels(self, pair: Iterable[Node] = ()) -> dict[int, str | None]:
-        """Labels of the crops that verdicts and a pair name, as far as they exist."""
+    def named(self, pair: Iterable[Node] = ()) -> dict[int, GalleryRow]:
+        """The rows of the crops that verdicts and a pair name, as far as they exist."""
         nodes = {node for verdict in self.verdicts for node in verdict.pair} | set(pair)
-        return {node: self.rows[node].label for node in nodes if isinstance(node, int) and node in self.rows}
+        return self.crops(node for node in nodes if isinstance(node, int))
 
     def labels_after(self, rows: Sequence[GalleryRow], after: PersonRef | None) -> dict[int, str | None]:
-        """The same once some rows belong to another person, or to nobody."""
-        return self.labels() | {row.id: None if after is None else after.name for row in rows}
-
-    def marks(self, nodes: Iterable[Node]) -> dict[int, int]:
-        """Marks of the crops among some nodes."""
-        return {node: mark_of(self.rows[node]) for node in nodes if isinstance(node, int)}
+        """Labels of the crops that verdicts name, once some rows belong to another person, or to nobody."""
+        labels = {crop: row.label for crop, row in self.named().items()}
+        return labels | {row.id: None if after is None else after.name for row in rows}
 
     def person(self, number: int) -> tuple[PersonRef, list[GalleryRow]]:
         """A person and her crops.
@@ -80,7 +90,7 @@ class Journal:
             NotFoundError: no such person.
         """
         person = self._book.person(number)
-        rows = [] if person is None else [row for row in self.rows.values() if row.label == person.name]
+        rows = [] if person is None else self.labelled(person.name)
         if person is None or not rows:
             raise NotFoundError(f"person p{number} does not exist")
         return person, rows
@@ -95,17 +105,13 @@ class Journal:
         """
         if not crops:
             raise UsageError("no crop is named: expected ids of crops", parameter="crops")
+        rows = self.crops(Links(self.verdicts).crops_with(crops))
         for crop in crops:
-            if (row := self.rows.get(crop)) is None:
+            if (row := rows.get(crop)) is None:
                 raise NotFoundError(f"crop {crop} does not exist")
             if row.label is not None:
                 raise ConflictError(f"crop {crop} is {printable(row.label)} already: merge or split her crops")
-        joined = Links(self.verdicts).crops_with(crops)
-        return [row for crop in joined if (row := self.rows.get(crop)) is not None and row.label is None]
-
-    def count(self, label: str) -> int:
-        """Number of crops of a label."""
-        return sum(row.label == label for row in self.rows.values())
+        return sorted((row for row in rows.values() if row.label is None), key=lambda row: row.id)
 
     def refuse_unknown(self, nodes: Iterable[Node]) -> None:
         """Refuse crops and queries that do not exist.
@@ -115,7 +121,7 @@ class Journal:
         """
         for node in nodes:
             if isinstance(node, int):
-                is_known = node in self.rows
+                is_known = bool(self.crops([node]))
             else:
                 is_known = self._book.kept_query(node) is not None or bool(self._book.verdicts_of(node))
             if not is_known:

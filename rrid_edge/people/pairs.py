@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import Moment
+from rrid_edge.people.threshold import row_ids
 
 BATCH: Final = 64
 """Queries per search: the exact search reads the gallery once per batch."""
@@ -49,41 +50,34 @@ class NeighbourTable:
 
     def __init__(self) -> None:
         self._near: dict[int, _Near] = {}
-        self._rows: dict[int, int] = {}
+        self._ids: NDArray[np.int64] = np.empty(0, np.int64)
 
-    def pairs(
-        self, moment: Moment, crops: Sequence[GalleryRow], rows: Mapping[int, GalleryRow], *, stop: Callable[[], None]
-    ) -> Pairs:
+    def pairs(self, moment: Moment, crops: Sequence[GalleryRow], *, stop: Callable[[], None]) -> Pairs:
         """The neighbours of some crops.
 
         Args:
             moment: of the gallery.
             crops: some of its rows.
-            rows: all of its rows, by id.
             stop: called often; it raises an exception to end the work. The table stays as it was.
         """
-        now = {identifier: row.crc32 for identifier, row in rows.items()}
-        new = [rows[identifier] for identifier, crc in now.items() if self._rows.get(identifier) != crc]
-        gone = {identifier for identifier, crc in self._rows.items() if now.get(identifier) != crc}
+        ids = row_ids(moment)  # an id stays the same while the crop's content does
+        new, gone = np.setdiff1d(ids, self._ids, True), np.setdiff1d(self._ids, ids, True)
         known = {} if len(new) > MOST_NEW else self._kept(crops, gone)
-        near = _compared(moment, [row for row in crops if row.id in known], known, new, stop)
+        added = moment.rows_by_id(new.tolist()) if known else []
+        near = _compared(moment, [row for row in crops if row.id in known], known, added, stop)
         near |= _searched(moment, [row for row in crops if row.id not in known], stop)
-        self._near, self._rows = near, now
+        self._near, self._ids = near, ids
         counts = [len(near[row.id][0]) for row in crops]
         first = np.repeat(np.arange(len(crops)), counts)
         second = np.concatenate([np.empty(0, np.int64), *(near[row.id][0] for row in crops)])
         return Pairs(first, second, np.concatenate([np.empty(0, np.float32), *(near[row.id][1] for row in crops)]))
 
-    def _kept(self, crops: Sequence[GalleryRow], gone: set[int]) -> dict[int, _Near]:
+    def _kept(self, crops: Sequence[GalleryRow], gone: NDArray[np.int64]) -> dict[int, _Near]:
         """What is known of crops, unless a row that is gone was among their neighbours."""
-        lost = np.array(sorted(gone), np.int64)
-        return {
-            row.id: near
-            for row in crops
-            if (near := self._near.get(row.id)) is not None
-            and row.id not in gone
-            and not (len(lost) and np.isin(near[0], lost).any())
-        }
+        known = {row.id: near for row in crops if (near := self._near.get(row.id)) is not None}
+        if len(gone):
+            known = {crop: near for crop, near in known.items() if not np.isin(near[0], gone).any()}
+        return known
 
 
 def _searched(moment: Moment, crops: Sequence[GalleryRow], stop: Callable[[], None]) -> dict[int, _Near]:

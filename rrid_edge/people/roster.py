@@ -68,7 +68,7 @@ class Roster:
     Attributes:
         people: by number.
         seen: by number.
-        rows: all rows of the moment, by id.
+        rows: labelled rows of the moment, by id.
     """
 
     people: Mapping[int, PersonRef]
@@ -80,7 +80,7 @@ class Roster:
         """The people of some rows. Labels that mean junk or a distractor are nobody's.
 
         Args:
-            rows: all rows of a moment.
+            rows: all labelled rows of a moment.
             book: gives ids to labels that it has never seen.
         """
         by_label: dict[str, list[GalleryRow]] = defaultdict(list)

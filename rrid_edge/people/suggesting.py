@@ -12,6 +12,7 @@ import numpy as np
 
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import Moment
+from rrid_edge.gallery.labelled import rows_by_label
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.people.grouping import Constraints, Edges, group_crops
 from rrid_edge.people.links import Links
@@ -117,25 +118,19 @@ def suggest(
     Raises:
         GalleryError: the gallery is damaged.
     """
-    everything = moment.rows()
-    rows = {row.id: row for row in everything}
-    unlabelled = sorted((row for row in everything if row.label is None), key=_age, reverse=True)
-    crops = sorted(unlabelled[:MOST_CROPS], key=lambda row: row.id)
+    found = rows_by_label(moment, MOST_CROPS)
+    crops = found.unlabelled
     threshold = group_threshold(moment, spec, model)
-    pairs = (table or NeighbourTable()).pairs(moment, crops, rows, stop=stop)
-    work = _Work(crops, rows, links, pairs, threshold.score)
+    pairs = (table or NeighbourTable()).pairs(moment, crops, stop=stop)
+    work = _Work(crops, found.labelled, links, pairs, threshold.score)
     groups = work.groups(moment, stop)
-    named = set(pairs.second.tolist()) | {row.id for row in crops}
+    rows = {row.id: row for row in (*crops, *found.labelled)}
+    named = (set(pairs.second.tolist()) | {row.id for row in crops}) & rows.keys()
     return Suggestions(
-        tuple(groups), threshold, len(crops), len(unlabelled) - len(crops), tuple(row.id for row in crops), pairs,
-        {id_: label for id_ in named if id_ in rows and (label := rows[id_].label) is not None},
-        {id_: rows[id_].camera for id_ in named if id_ in rows},
+        tuple(groups), threshold, len(crops), found.left_out, tuple(row.id for row in crops), pairs,
+        {id_: label for id_ in named if (label := rows[id_].label) is not None},
+        {id_: rows[id_].camera for id_ in named},
     )  # fmt: skip
-
-
-def _age(row: GalleryRow) -> tuple[int, int]:
-    """Newest last: by the crop's own time, else that of its file; ties by id."""
-    return (row.time if row.time is not None else row.mtime_ns // 1000), row.id
 
 
 class _Work:
@@ -144,12 +139,13 @@ class _Work:
     def __init__(
         self,
         crops: Sequence[GalleryRow],
-        rows: Mapping[int, GalleryRow],
+        labelled: Sequence[GalleryRow],
         links: Links,
         pairs: Pairs,
         threshold: float,
     ) -> None:
-        self._crops, self._rows, self._links = crops, rows, links
+        self._crops, self._links = crops, links
+        self._labels = {row.id: row.label or "" for row in labelled}
         self._pairs, self._threshold = pairs, threshold
         self._place = {row.id: index for index, row in enumerate(crops)}
         self._told = self._told_people()
@@ -159,11 +155,10 @@ class _Work:
         """Label and crop of the confirmed person to whom verdicts join a crop, by the crop's id."""
         found: dict[int, tuple[str, int]] = {}
         for crops in self._links.components():
-            confirmed = [crop for crop in crops if crop in self._rows and self._rows[crop].label is not None]
-            if confirmed:
-                label = self._rows[confirmed[0]].label
-                assert label is not None
-                found |= {crop: (label, confirmed[0]) for crop in crops if crop in self._place}
+            confirmed = next((crop for crop in crops if crop in self._labels), None)
+            if confirmed is not None:
+                told = self._labels[confirmed], confirmed
+                found |= {crop: told for crop in crops if crop in self._place}
         return found
 
     def groups(self, moment: Moment, stop: Callable[[], None]) -> list[SuggestedGroup]:
@@ -224,8 +219,8 @@ class _Work:
         for index in self._near.tolist():
             other = int(self._pairs.second[index])
             group = group_of.get(int(self._pairs.first[index]))
-            row = self._rows.get(other)
-            if group is None or row is None or row.label is None or (group, row.label) in refused:
+            label = self._labels.get(other)
+            if group is None or label is None or (group, label) in refused:
                 continue
             crop = self._crops[int(self._pairs.first[index])].id
             best[group] = min(best.get(group, (2.0, 0, 0)), (-float(self._pairs.scores[index]), crop, other))
@@ -237,8 +232,7 @@ class _Work:
                 found.append(Resemblance(label, told, other, 1.0, is_told=True))
             elif index in best:
                 score, crop, other = best[index]
-                label = self._rows[other].label or ""
-                found.append(Resemblance(label, crop, other, -score))
+                found.append(Resemblance(self._labels[other], crop, other, -score))
             else:
                 found.append(None)
         return found
@@ -249,7 +243,7 @@ class _Work:
         for pair in self._links.apart_crops():
             for crop, other in (pair, pair[::-1]):
                 group = group_of.get(self._place.get(crop, -1))
-                label = self._rows[other].label if other in self._rows else None
+                label = self._labels.get(other)
                 if group is not None and label is not None:
                     refused.add((group, label))
         return refused

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery.contract import Moment
+from rrid_edge.gallery.paging import ListedMoment
 from rrid_edge.model.names import thresholds_candidates
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.threshold_file import find_thresholds
@@ -61,8 +62,9 @@ def group_threshold(moment: Moment, spec: ModelSpec, model: Path | None) -> Grou
             return GroupThreshold(found.pair_score(rate), "fpr", rate, found.record.dataset)
         except UsageError:
             continue  # too few pairs for this rate
-    rows = sorted(moment.rows(), key=lambda row: row.id)
-    sample = [rows[index] for index in np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(int)]
+    ids = row_ids(moment)
+    chosen = ids[np.linspace(0, len(ids) - 1, min(len(ids), _SAMPLE)).astype(int)]
+    sample = sorted(moment.rows_by_id(chosen.tolist()), key=lambda row: row.id)
     if len(sample) < 3:
         return GroupThreshold(_WITHOUT_SAMPLE, "estimated")
     vectors = moment.vectors(sample)
@@ -93,3 +95,11 @@ def estimated_score(scores: NDArray[np.float32]) -> float:
         best = int(between.argmax())
         score = min(score, float(ordered[best] + ordered[best + 1]) / 2)
     return float(score)
+
+
+def row_ids(moment: Moment) -> NDArray[np.int64]:
+    """Ids of all live rows, ascending: int64 (rows,)."""
+    if isinstance(moment, ListedMoment):
+        ids = np.sort(moment.ids())
+        return ids[ids >= 0]  # damaged entries have -1
+    return np.array(sorted(row.id for row in moment.rows()), np.int64)

@@ -13,6 +13,7 @@ from typing import Final
 from rrid_edge.closable import Closable
 from rrid_edge.errors import GalleryBusyError
 from rrid_edge.gallery.contract import GalleryStore
+from rrid_edge.gallery.labelled import labels_of
 from rrid_edge.gallery.opening import INDEX_FOLDER, Location, open_store
 from rrid_edge.json_text import text_of_name
 from rrid_edge.model.spec import ModelSpec
@@ -81,7 +82,7 @@ class ServedGallery(Closable):
         self.sample = GallerySample()
         self.facts = KeptFacts()
         self.marks = ModelMarks(place.model, store.spec)
-        book.labels_now = lambda: {row.label for row in self.store.rows() if row.label is not None}
+        book.labels_now = self._labels_now
         self.people = PeopleState(lambda: self.store, book, place.model)
         self._turn, self._counting = threading.Lock(), threading.Lock()
         self._wanting = 0
@@ -138,6 +139,10 @@ class ServedGallery(Closable):
                 if time.monotonic() >= until:
                     raise
                 time.sleep(_POLL_S)
+
+    def _labels_now(self) -> set[str]:
+        with self.store.moment() as moment:
+            return labels_of(moment)
 
     def close(self) -> None:
         """Close the store and the book; safe to call twice."""

@@ -16,7 +16,6 @@ from rrid_edge.people.suggesting import Resemblance, SuggestedGroup
 from rrid_edge.serve.addresses import Addresses
 from rrid_edge.serve.answers import Crop, PersonName, crops_of, shown_time
 from rrid_edge.serve.galleries import ServedGallery
-from rrid_edge.serve.people_state import rows_of
 
 MOST_TIMELINE: Final = 1_000
 """Crops of a timeline, the newest ones. ``GET /crops?person=`` lists all."""
@@ -147,8 +146,8 @@ class Shown:
         )  # fmt: skip
 
     def sighting(self, group: SuggestedGroup) -> Sighting:
-        """Where and when a suggested group was seen."""
-        return Sighting.of(rows_of(self.roster, group.crops))
+        """Where and when a suggested group was seen. Suggestions may be of an older state: named crops are left out."""
+        return Sighting.of(row for row in self.gallery.store.rows_by_id(group.crops) if row.label is None)
 
     def detail(self, person: PersonRef) -> PersonDetail:
         """A confirmed person with her crops, and what can be undone."""

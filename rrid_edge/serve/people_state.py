@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from rrid_edge.closable import Closable
-from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
+from rrid_edge.gallery.labelled import rows_by_label
 from rrid_edge.gallery.paging import ListedMoment
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.people.links import Links
@@ -72,7 +72,7 @@ class PeopleState(Closable):
             key = self._key(moment)
             found = self._roster
             if found is None or found[0] != key:
-                found = self._roster = (key, Roster.of(moment.rows(), self._book))
+                found = self._roster = (key, Roster.of(rows_by_label(moment, 0).labelled, self._book))
             return found[1]
 
     def suggestions(self) -> tuple[Future[Suggestions], bool]:
@@ -113,7 +113,7 @@ class PeopleState(Closable):
                 raise Stopped
 
         def read(moment: Moment) -> Suggestions:
-            stale = set(self._book.stale({row.id: row for row in moment.rows()}))
+            stale = set(self._book.stale(moment))
             links = Links(one for one in self._book.verdicts() if not stale & set(one.pair))
             return suggest(moment, moment.info().spec, links, self._model, table=self._table, stop=end)
 
@@ -167,8 +167,3 @@ class PeopleState(Closable):
         """End the run at work; safe to call twice."""
         self._stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def rows_of(roster: Roster, crops: tuple[int, ...]) -> list[GalleryRow]:
-    """The rows of some crops, as far as they exist and are nobody's."""
-    return [row for crop in crops if (row := roster.rows.get(crop)) is not None and row.label is None]

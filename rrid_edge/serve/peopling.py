@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rrid_edge.errors import printable
@@ -21,13 +21,12 @@ from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor
 from rrid_edge.serve.people_answers import Shown
-from rrid_edge.serve.people_state import Stopped, rows_of
+from rrid_edge.serve.people_state import Stopped
 from rrid_edge.serve.service import Service
 
 SUGGESTION_WAIT_S: Final = 3.0
 """Seconds that a request waits for suggestions of the newest state. Then it gets those of an older one, or none."""
-FEWEST: Final = 2
-"""Crops of a suggested group, which may be of an older state."""
+_FEWEST: Final = 2
 _ATTEMPTS: Final = 20
 _NUMBERS: Final = 2**63
 _PERSON: Final = re.compile(r"([ps])([0-9]{1,19})", re.ASCII)
@@ -49,7 +48,7 @@ class Found:
         """Ids of her crops."""
         if self.person is not None:
             return tuple(row.id for row in roster.seen[self.person.number].rows)
-        return () if self.group is None else tuple(row.id for row in rows_of(roster, self.group.crops))
+        return () if self.group is None else self.group.crops
 
 
 async def suggestions_of(service: Service, gallery: ServedGallery) -> tuple[Suggestions | None, bool]:
@@ -90,9 +89,18 @@ async def find(service: Service, gallery: ServedGallery, name: str) -> tuple[Fou
         return Found(person=roster.people[number]), roster
     suggestions, _ = await suggestions_of(service, gallery)
     group = None if suggestions is None else suggestions.group_of(number)
-    if group is None or len(rows_of(roster, group.crops)) < FEWEST:
+    groups = [] if group is None else await service.threads.run(live_groups, gallery, [group])
+    if not groups:
         raise nobody(name)
-    return Found(group=group), roster
+    return Found(group=groups[0]), roster
+
+
+def live_groups(gallery: ServedGallery, groups: Sequence[SuggestedGroup]) -> list[SuggestedGroup]:
+    """Suggested groups, which may be of an older state, without crops that are gone or somebody's now. Blocking."""
+    rows = gallery.store.rows_by_id([crop for group in groups for crop in group.crops])
+    free = {row.id for row in rows if row.label is None}
+    kept = [replace(group, crops=tuple(crop for crop in group.crops if crop in free)) for group in groups]
+    return [group for group in kept if len(group.crops) >= _FEWEST]
 
 
 async def who(service: Service, gallery: ServedGallery, name: str) -> tuple[str | None, frozenset[int] | None]:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from rrid_edge.errors import ClosedError, GalleryChangedError, GalleryError, UsageError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow, SearchFilter, SearchResult
+from rrid_edge.gallery.labelled import RowsByLabel
 from rrid_edge.gallery.local import catalogue
 from rrid_edge.gallery.local.database import translated
+from rrid_edge.gallery.local.labelled import read_by_label, read_labelled
 from rrid_edge.gallery.local.paging import label_counts, read_page
 from rrid_edge.gallery.local.search import Candidates, best_hits, find_candidates
 from rrid_edge.gallery.local.snapshot import Snapshot, State
@@ -122,6 +124,16 @@ class LocalMoment:
         """Number of live rows by label."""
         with self._reading() as (connection, _):
             return label_counts(connection)
+
+    def rows_by_label(self, most: int) -> RowsByLabel:
+        """All labelled rows, and the ``most`` newest unlabelled ones. Damaged entries are left out."""
+        with self._reading() as (connection, state):
+            return read_by_label(connection, state.info.generation, most)
+
+    def rows_labelled(self, label: str) -> list[GalleryRow]:
+        """The rows of a label, in no order. Damaged entries are left out."""
+        with self._reading() as (connection, state):
+            return read_labelled(connection, state.info.generation, label)
 
     def mark(self) -> RowsMark:
         """A mark that differs from an earlier one if rows were added, changed or removed."""

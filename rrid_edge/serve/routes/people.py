@@ -27,12 +27,12 @@ from rrid_edge.serve.people_answers import (
     Threshold,
 )
 from rrid_edge.serve.peopling import (
-    FEWEST,
     Edit,
     Found,
     find,
     forget,
     links_of,
+    live_groups,
     nobody,
     number_of,
     shown,
@@ -105,8 +105,7 @@ async def people(service: ServiceOf, gallery: AskedGallery, _actor: Read) -> Peo
 def _people(service: Service, gallery: ServedGallery, found: Suggestions | None, *, is_computing: bool) -> People:
     show = shown(service, gallery)
     confirmed = show.roster.newest_first()
-    known = () if found is None else found.groups
-    groups = [group for group in known if len(show.sighting(group).rows) >= FEWEST]
+    groups = live_groups(gallery, () if found is None else found.groups)
     ordered = sorted(groups, key=lambda group: (-len(group.crops), group.crops[0]))
     return People(
         people=[show.confirmed(person) for person in confirmed[:MOST_PEOPLE]],
@@ -154,16 +153,14 @@ def _questions(
     limit, is_computing = asked
     show = shown(service, gallery)
     pairs = [] if found is None else questions(found, links_of(gallery), limit)
-    rows = [
-        (show.roster.rows[pair.first], show.roster.rows[pair.second], pair.score)
-        for pair in pairs
-        if pair.first in show.roster.rows and pair.second in show.roster.rows
-    ]
-    crops = [show.crops([first, second]) for first, second, _ in rows]
+    ids = [crop for pair in pairs for crop in (pair.first, pair.second)]
+    rows = {row.id: row for row in gallery.store.rows_by_id(ids)}
+    kept = [pair for pair in pairs if pair.first in rows and pair.second in rows]
+    crops = [show.crops([rows[pair.first], rows[pair.second]]) for pair in kept]
     return Questions(
         questions=[
-            AskedPair(a=first, b=second, score=score)
-            for (first, second), (_, _, score) in zip(crops, rows, strict=True)
+            AskedPair(a=first, b=second, score=pair.score)
+            for (first, second), pair in zip(crops, kept, strict=True)
         ],
         computing=is_computing,
     )

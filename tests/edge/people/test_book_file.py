@@ -158,7 +158,7 @@ def test_what_is_said_of_other_crops_of_the_same_ids_is_dropped(tmp_path):
         with create_store(folder, SPEC) as store:
             store.add([NewRow(f"{index}.jpg", f"{index + 90:064x}") for index in range(6)], vectors(6, 3))
             assert said
-            assert set(book.stale({row.id: row for row in store.rows()})) == {1, 2, 3, 4}
+            assert set(book.stale(store)) == {1, 2, 3, 4}
             Editor(store, book).create("Zoe", [1])
             assert (book.verdicts(), book.kept_changes(1)) == ([], [])
 

@@ -211,12 +211,11 @@ def test_neighbours_that_are_kept_equal_those_of_a_new_search(monkeypatch):
     def check(most: int) -> None:
         """Compare the kept neighbours with those of a new table; at most so many crops are searched."""
         with store.moment() as moment:
-            rows = {row.id: row for row in moment.rows()}
             crops = [row for row in moment.rows() if row.label is None]
             searched.clear()
-            kept = table.pairs(moment, crops, rows, stop=lambda: None)
+            kept = table.pairs(moment, crops, stop=lambda: None)
             assert sum(searched) <= most
-            fresh = NeighbourTable().pairs(moment, crops, rows, stop=lambda: None)
+            fresh = NeighbourTable().pairs(moment, crops, stop=lambda: None)
         assert kept.first.tolist() == fresh.first.tolist()
         assert kept.second.tolist() == fresh.second.tolist()
         assert np.allclose(kept.scores, fresh.scores, rtol=0, atol=1e-7)
