@@ -159,8 +159,7 @@ def _questions(
     crops = [show.crops([rows[pair.first], rows[pair.second]]) for pair in kept]
     return Questions(
         questions=[
-            AskedPair(a=first, b=second, score=pair.score)
-            for (first, second), pair in zip(crops, kept, strict=True)
+            AskedPair(a=first, b=second, score=pair.score) for (first, second), pair in zip(crops, kept, strict=True)
         ],
         computing=is_computing,
     )
