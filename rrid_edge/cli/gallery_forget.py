@@ -56,8 +56,8 @@ def forget(
         own = None if crops is None else source or default_source(gallery.info(), crops)
         result = forget_crops(gallery, selection, delete_from=crops, folder_source=own, dry_run=dry_run)
     if not dry_run:
-        counts = {"rows": len(result.rows), "files_deleted": result.deleted, "left": len(result.left)}
-        audit(target, "forget", ids=result.ids, **counts)
+        rows, deleted, left = len(result.rows), result.deleted, len(result.left)
+        audit(target, "forget", ids=result.ids, rows=rows, files_deleted=deleted, left=left)
     _print_forgotten(result, dry_run=dry_run, delete_files=delete_files, as_json=as_json)
 
 

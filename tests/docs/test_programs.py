@@ -28,7 +28,7 @@ def _run(page, folder, monkeypatch, capsys) -> list[str]:
 def test_the_programs_of_the_python_page(tmp_path, monkeypatch, capsys):
     page = ROOT / "docs" / "python.md"
     ranks, frames, people, thresholds, descriptors, *others = _run(page, tmp_path, monkeypatch, capsys)
-    proof, measures, fake = others
+    proof, measures, suggested, fake = others
     lines = ranks.splitlines()
     assert lines[0] == "12 crops, 12 of them new"
     assert lines[1].split()[:6] == ["1", "1.000", "camera", "1", "person", "0001"]
@@ -47,6 +47,12 @@ def test_the_programs_of_the_python_page(tmp_path, monkeypatch, capsys):
     assert descriptors.count("(240,) float32") == 12
     assert proof == "passed\n"
     assert [line.split()[0] for line in measures.splitlines()] == ["cosine", "re-ranked"]
+    assert suggested.splitlines() == [
+        "12 crops compared, threshold estimated",
+        "person 1: Ann",
+        "1 crop got the name, 1 lost it",
+        "['Ann']",
+    ]
     assert fake.startswith("exit code 2: images of dtype float32")
 
 
