@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
+from python_multipart.exceptions import FormParserError
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from rrid_edge.crops.thumbnail import thumbnail_of
@@ -118,10 +119,10 @@ async def read_form(request: Request, most: int) -> list[FormPart]:
     parser.spool_max_size = 1 << 40  # never to the disk
     try:
         form = await parser.parse()
-    except MultiPartException as error:
-        if error.message.startswith("Too many"):
+    except (MultiPartException, FormParserError) as error:
+        reason = printable(str(getattr(error, "message", error)).rstrip("."))
+        if reason.startswith("Too many"):
             raise RequestError(f"the form has more than {most} parts: expected at most {most}") from error
-        reason = printable(error.message.rstrip("."))
         raise RequestError(f"the form cannot be read ({reason}): expected multipart/form-data", status=400) from error
     try:
         return [
