@@ -216,8 +216,8 @@ def test_events_and_audit_lines_say_who_changed(served, monkeypatch):
     monkeypatch.setattr(service.events, "publish", lambda kind, gallery, data: published.append((kind, gallery, data)))
     asked.post(f"{API}/people", json={"name": "Ann", "crops": [1, 2]})
     asked.post(f"{API}/feedback", json={"query": {"crop": 5}, "crop": 6, "verdict": "unsure"})
-    told = [(gallery, data["people"], data["ids"]) for kind, gallery, data in published if kind == "person-changed"]
-    assert told == [("gallery", ["p1"], [1, 2]), ("gallery", [], [])]
+    heard = [(gallery, data["people"], data["ids"]) for kind, gallery, data in published if kind == "person-changed"]
+    assert heard == [("gallery", ["p1"], [1, 2]), ("gallery", [], [])]
     location = service.galleries["gallery"].location
     lines = [json.loads(line) for line in (location / "audit.jsonl").read_text().splitlines()]
     told = [(line["command"], line["what"], line["ids"], line["actor"]) for line in lines]
