@@ -36,9 +36,9 @@ let view = null;
 let shown = "";
 let mode = "connecting";
 const news = new News(api, onEvent, (now) => {
+  if (now === "polling" || mode === "live") void connection.check();
   mode = now;
   document.documentElement.dataset.news = now;
-  if (now !== "live" && app) void connection.check();
   view?.onEvent?.({ kind: "mode", data: now });
 });
 
@@ -54,9 +54,8 @@ async function start() {
   drawNavigation();
   fill(main, skeleton("card", 8));
   try {
-    const session = await api.get("session");
+    const [session, galleries] = await Promise.all([api.get("session"), api.get("galleries")]);
     api.csrf = session.csrf;
-    const galleries = await api.get("galleries");
     app = makeApp(session, galleries);
   } catch (error) {
     fill(main, failed(error, start));

@@ -22,8 +22,8 @@ SCREENSHOTS = "SCREENSHOTS"
 """Environment variable: the folder that gets screenshots."""
 PATIENCE_MS = 20_000
 """Far longer than anything takes on a quiet machine: other workers may hold the processor."""
-NARROW, WIDE = 375, 1280
-"""Widths of a phone and of a desk, in CSS pixels."""
+NARROW = 375
+"""Width of a phone, in CSS pixels."""
 _AXE = importlib.resources.files("axe_playwright_python") / "axe.min.js"
 _PICTURES_ARE_THERE = """[...document.images].every((image) => {
     const box = image.getBoundingClientRect();

@@ -11,7 +11,6 @@ from PIL import Image
 
 from edge.serve.page.browsing import (
     NARROW,
-    WIDE,
     go,
     keep_screenshot,
     needs_chromium,
@@ -23,6 +22,7 @@ from edge.serve.page.browsing import (
 )
 from edge.serve.page.proxy import proxied
 from edge.serve.support import make_gallery
+from rrid_edge.serve.app import PAGE
 from support.pictures import noise
 
 pytestmark = needs_chromium
@@ -52,37 +52,62 @@ def name_people(address):
     httpx.post(f"{address}/api/v1/people/p1/merge", json={"other": "p2"}).raise_for_status()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", WIDE), ("light", NARROW), ("dark", WIDE)])
-def test_every_view_fits_the_screen_and_has_no_serious_fault(browser, address, tmp_path, scheme, width):
-    """All rules of axe-core in light; in dark, what depends on colours."""
-    rules = ("color-contrast",) if scheme == "dark" else ()
-    size = {"width": width, "height": 812 if width == NARROW else 900}
-    options = {"viewport": size, "has_touch": width == NARROW, "color_scheme": scheme, "bypass_csp": True}
-    with page_on(browser, address, **options) as page:
-        faults = {}
-        for name, view in VIEWS.items():
-            go(page, view)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-            path = keep_screenshot(page, tmp_path, f"{name}-{width}-{scheme}")
-            with Image.open(path) as picture:
-                ground = picture.convert("L").getpixel((4, size["height"] // 2))
-            assert (ground < 128) is (scheme == "dark"), name
-            if width == WIDE:
-                faults[name] = serious_faults(page, *rules)
-        go(page, "people")
-        page.locator(".person-card.is-suggested .person-open").first.click()
-        page.get_by_role("heading", name="Suggested group").wait_for()
-        settled(page)
-        keep_screenshot(page, tmp_path, f"suggested-{width}-{scheme}")
-        go(page, "search?crop=3")
-        page.locator(".card .crop-open").first.click()
-        page.get_by_role("dialog").locator("img").wait_for()
-        keep_screenshot(page, tmp_path, f"crop-{width}-{scheme}")
-        faults["crop"] = serious_faults(page, *rules)
-        page.get_by_role("button", name="Forget this crop…").click()
-        keep_screenshot(page, tmp_path, f"forget-{width}-{scheme}")
-        faults["forget"] = serious_faults(page, *rules)
-        assert faults == {name: [] for name in faults}
+class Looking:
+    """Looks at each view in turn: it fits the screen, is kept as a picture, and has no serious fault.
+
+    Args:
+        page: that shows the views.
+        folder: for pictures.
+        schemes: of colours.
+    """
+
+    def __init__(self, page, folder, schemes):
+        self._page, self.folder, self._schemes = page, folder, schemes
+        self.faults = {}
+
+    def look(self, name):
+        """Check what is shown. All rules of axe-core in light; in dark, what depends on colours."""
+        page = self._page
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        width = page.viewport_size["width"]
+        for scheme in self._schemes:
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            with Image.open(keep_screenshot(page, self.folder, f"{name}-{width}-{scheme}")) as picture:
+                assert (picture.convert("L").getpixel((4, picture.height // 2)) < 128) is (scheme == "dark"), name
+            rules = ("color-contrast",) if scheme == "dark" else ()
+            self.faults[name, scheme] = serious_faults(page, *rules)
+
+
+def look_at_all(page, looking):
+    """Show every view and the dialogs that cannot be undone."""
+    for name, view in VIEWS.items():
+        go(page, view)
+        looking.look(name)
+    go(page, "people")
+    page.locator(".person-card.is-suggested .person-open").first.click()
+    page.get_by_role("heading", name="Suggested group").wait_for()
+    settled(page)
+    looking.look("suggested")
+    go(page, "search?crop=3")
+    page.locator(".card .crop-open").first.click()
+    page.get_by_role("dialog").locator("img").wait_for()
+    page.get_by_role("button", name="Forget this crop…").click()
+    page.get_by_label(re.compile("^Type")).wait_for()
+    page.emulate_media(color_scheme="light")
+    keep_screenshot(page, looking.folder, f"forget-{page.viewport_size['width']}-light")
+    assert serious_faults(page) == []
+    assert not any(looking.faults.values()), looking.faults
+
+
+def test_every_view_on_a_desk(browser, address, tmp_path):
+    with page_on(browser, address, bypass_csp=True) as page:
+        look_at_all(page, Looking(page, tmp_path, ("light", "dark")))
+
+
+def test_every_view_on_a_phone(browser, address, tmp_path):
+    size = {"width": NARROW, "height": 812}
+    with page_on(browser, address, viewport=size, has_touch=True, bypass_csp=True) as page:
+        look_at_all(page, Looking(page, tmp_path, ("light",)))
 
 
 def tab_to(page, selector, most=60):
@@ -238,3 +263,15 @@ def test_several_galleries_are_chosen_by_name(browser, tmp_path):
         settled(page)
         assert page.get_by_label("Gallery").input_value() == "hall"
         assert page.locator(".card").count() == 8
+
+
+def test_the_document_names_every_module_so_that_the_browser_fetches_all_at_once():
+    named = set(re.findall(r'(?:src|href)="(\w+\.js)"', (PAGE / "index.html").read_text(encoding="utf-8")))
+    assert named == {path.name for path in PAGE.glob("*.js")} - {"types.js"}
+
+
+def test_modules_are_short_and_take_nothing_from_elsewhere():
+    for path in PAGE.iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert path.suffix == ".css" or text.count("\n") <= 300, path
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|innerHTML|insertAdjacentHTML|eval\(", text), path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import pytest
 
 from edge.serve.page.browsing import cards, go, needs_chromium, page_on, serving, settled, until
@@ -40,6 +41,14 @@ def name_crops(page, ids, name):
     return found_in(r"people/(\w+)", badge.get_attribute("href"))
 
 
+def named(page, crops, name):
+    """Name crops, not on the page; returns the person's id."""
+    answer = httpx.post(
+        page.url.partition("#")[0] + "api/v1/people", json={"name": name, "crops": crops}
+    ).raise_for_status()
+    return answer.json()["id"]
+
+
 def shown_crops(page, person):
     """Ids of the crops on a person's page."""
     go(page, f"people/{person}")
@@ -49,7 +58,7 @@ def shown_crops(page, person):
 
 
 def test_merging_and_undoing_the_merge_restores_both(page):
-    ann, bea = name_crops(page, [1, 5, 9], "Ann"), name_crops(page, [2, 6, 10], "Bea")
+    ann, bea = name_crops(page, [1, 5, 9], "Ann"), named(page, [2, 6, 10], "Bea")
     before = shown_crops(page, ann), shown_crops(page, bea)
     assert before == ([1, 5, 9], [2, 6, 10])
     go(page, "people")
@@ -73,7 +82,7 @@ def test_merging_and_undoing_the_merge_restores_both(page):
 
 
 def test_confirmed_and_suggested_people_do_not_look_alike(page):
-    name_crops(page, [1, 5, 9], "Ann")
+    named(page, [1, 5, 9], "Ann")
     go(page, "people")
     confirmed = page.locator(".person-card.is-confirmed").first
     suggested = page.locator(".person-card.is-suggested").first
@@ -99,7 +108,7 @@ def test_a_suggested_group_is_confirmed_by_naming_it(page):
 
 
 def test_crops_are_moved_to_another_person(page):
-    ann = name_crops(page, [1, 5, 9], "Ann")
+    ann = named(page, [1, 5, 9], "Ann")
     go(page, f"people/{ann}")
     page.get_by_role("checkbox", name="Choose crop 9").check()
     page.get_by_role("button", name="Move to another person…").click()
@@ -133,7 +142,7 @@ def test_questions_are_answered_by_key(page):
 
 
 def test_forgetting_a_person_removes_her_everywhere_on_the_page(page):
-    ann = name_crops(page, [1, 5, 9], "Ann")
+    ann = named(page, [1, 5, 9], "Ann")
     other = page.context.new_page()
     other.goto(page.url.partition("#")[0] + "#/live")
     settled(other)
