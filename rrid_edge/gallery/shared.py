@@ -80,8 +80,9 @@ def accepted_descriptors(descriptors: NDArray[np.floating], rows: int, dimension
             f"expected floating-point numbers, shape ({rows}, {dimension})",
             parameter="vectors",
         )
-    result = np.ascontiguousarray(found, np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", result, result))
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, which is refused
+        result = np.ascontiguousarray(found, np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", result, result))
     wrong = ~(np.abs(lengths - 1) <= _LENGTH_TOLERANCE)  # true for NaN too
     if wrong.any():
         first = int(np.argmax(wrong))

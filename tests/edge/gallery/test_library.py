@@ -140,6 +140,8 @@ def test_a_field_that_is_refused_stores_nothing(gallery, fields, message):
     [
         (vectors(2)[:, :2], r"shape \(2, 2\)"),
         (vectors(2) * 2, "has length 2: expected unit length"),
+        (vectors(2).astype(float) * 1e300, "has length inf: expected unit length"),
+        (vectors(2) * np.float32(1e30), "has length inf: expected unit length"),
         (np.full((1, SPEC.dimension), np.nan, np.float32), "has length nan"),
         (np.zeros((1, SPEC.dimension), np.float32), "has length 0"),
         (np.ones((1, SPEC.dimension), int), "dtype int64"),
