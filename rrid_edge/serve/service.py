@@ -18,6 +18,7 @@ from rrid_edge.serve.events import EventLog
 from rrid_edge.serve.following import GalleryFollower
 from rrid_edge.serve.galleries import GalleryPlace, ServedGallery, crops_folder, unique_names
 from rrid_edge.serve.gate.problems import RequestError
+from rrid_edge.serve.gate.scopes import given
 from rrid_edge.serve.gate.sessions import SessionBook
 from rrid_edge.serve.gate.tokens import TokenBook
 from rrid_edge.serve.listing import Listing
@@ -97,7 +98,7 @@ class Service(Closable):
             return next(iter(self.galleries.values()))
         found = self.galleries.get(name)
         if found is None:
-            raise RequestError(f"gallery {printable(name)!r} is not served: expected one of {known}", status=404)
+            raise RequestError(f"gallery {given(name)} is not served: expected one of {known}", status=404)
         return found
 
     @property

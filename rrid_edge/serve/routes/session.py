@@ -14,7 +14,7 @@ from rrid_edge.serve.gate.bodies import json_body
 from rrid_edge.serve.gate.identity import cookie_name, session_cookie
 from rrid_edge.serve.gate.limits import FORM
 from rrid_edge.serve.gate.login_page import local_path, login_page
-from rrid_edge.serve.gate.problems import RequestError
+from rrid_edge.serve.gate.problems import PROBLEMS, RequestError
 from rrid_edge.serve.gate.roles import Actor, need
 from rrid_edge.serve.gate.scopes import client_address, media_type_of
 from rrid_edge.serve.gate.sessions import SESSION_S
@@ -43,7 +43,11 @@ _LOGIN_BODY: dict[str, Any] = {
         },
     }
 }
-_LOGIN_ANSWERS: dict[int | str, dict[str, Any]] = {303: {"description": "A form logged in; the page follows."}}
+_PAGE: dict[str, Any] = {"text/html": {"schema": {"type": "string", "description": "To a form: the page that asks."}}}
+_LOGIN_ANSWERS: dict[int | str, dict[str, Any]] = {
+    303: {"description": "A form logged in; the page follows."},
+    **{status: {**PROBLEMS[status], "content": {**PROBLEMS[status]["content"], **_PAGE}} for status in (401, 429)},
+}
 
 
 @router.get("/session")
