@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hatchling.builders.wheel import WheelBuilder
 
 import rrid_edge
 from rrid_edge.cli.app import COMMANDS
@@ -131,3 +132,16 @@ def test_no_registry_and_no_folder_of_one_machine_is_named():
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\bpypi\.org|pythonhosted|(?<![\w.])/(?:home|root|work|tmp)/", text), path
+
+
+def test_the_wheel_holds_the_page_of_the_service():
+    built = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    page = {f"rrid_edge/serve/page/{path.name}" for path in (ROOT / "rrid_edge" / "serve" / "page").iterdir()}
+    assert {"rrid_edge/serve/page/index.html", "rrid_edge/serve/page/style.css"} <= page <= built
+
+
+def test_the_extra_of_the_service_is_pinned_for_the_tests():
+    extra = re.findall(r'"([a-z-]+)>=', re.findall(r"^serve = \[(.*?)^\]", PYPROJECT, re.DOTALL | re.MULTILINE)[0])
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert set(extra) == {"fastapi", "prometheus-client", "python-multipart", "sse-starlette", "starlette", "uvicorn"}
+    assert set(extra) <= {name.replace("_", "-") for name in pinned}
