@@ -101,7 +101,7 @@ def client(service: Service, **options: Any) -> Iterator[TestClient]:
 @contextlib.contextmanager
 def running(service: Service) -> Iterator[str]:
     """Serve on a free port of the loopback; gives the address, such as ``http://127.0.0.1:40001``."""
-    listener = socket.socket()
+    listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio sends small answers at once on such sockets only
     listener.bind(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     server = ServiceServer(service)
