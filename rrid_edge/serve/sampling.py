@@ -42,6 +42,11 @@ class GallerySample:
         with self._turn:
             return read_in_one_moment(store, lambda moment: self._current(store, moment), _ATTEMPTS)
 
+    def clear(self) -> None:
+        """Keep nothing of crops in memory: some were forgotten."""
+        with self._turn:
+            self._sample, self._mark, self._vectors = None, None, {}
+
     def _current(self, store: GalleryStore, moment: Moment) -> ContrastSample:
         listed = isinstance(moment, ListedMoment)
         mark: object = moment.mark() if isinstance(moment, ListedMoment) else int(time.monotonic() / _KEPT_S)

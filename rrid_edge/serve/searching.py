@@ -68,13 +68,13 @@ class AskedQuery:
 
     query: Query
     images: int = 1
-    crop: int | None = None
+    crop: GalleryRow | None = None
     kept: str | None = None
     keeps: bytes | None = None
 
 
-def query_of_crop(served: ServedGallery, id_: int) -> tuple[AskedQuery, GalleryRow]:
-    """The query that a crop of the gallery is, with its row.
+def query_of_crop(served: ServedGallery, id_: int) -> AskedQuery:
+    """The query that a crop of the gallery is.
 
     Raises:
         RequestError: 404, no such crop.
@@ -89,7 +89,7 @@ def query_of_crop(served: ServedGallery, id_: int) -> tuple[AskedQuery, GalleryR
         raise RequestError(f"crop {id_} is not in the gallery {served.name}: expected the id of a crop", status=404)
     row, stored = found
     unit = mean_descriptor(stored)  # stored as float16, its length is off by about 1e-4
-    return AskedQuery(Query((row.name,), unit, row.person, row.camera), crop=id_), row
+    return AskedQuery(Query((row.name,), unit, row.person, row.camera), crop=row)
 
 
 def kept_query(served: ServedGallery, name: str) -> AskedQuery:
@@ -171,7 +171,7 @@ def _settings(served: ServedGallery, asked: AskedQuery, choices: SearchChoices) 
             "min_score, or one image",
             parameter=(name,),
         )
-    rows = choices.rows if asked.crop is None else _without_crop(choices.rows, asked)
+    rows = choices.rows if asked.crop is None else _without(choices.rows, asked.crop)
     return MatchSettings(
         top_k=choices.top_k,
         rows=rows,
@@ -181,9 +181,10 @@ def _settings(served: ServedGallery, asked: AskedQuery, choices: SearchChoices) 
     )
 
 
-def _without_crop(rows: SearchFilter, asked: AskedQuery) -> SearchFilter:
-    assert asked.crop is not None
-    return replace(rows, not_ids=rows.not_ids | {asked.crop})
+def _without(rows: SearchFilter, crop: GalleryRow) -> SearchFilter:
+    if crop.path is None:
+        return replace(rows, not_ids=rows.not_ids | {crop.id})
+    return replace(rows, not_files=rows.not_files | {(crop.source, crop.path)})  # Milvus' format 1 knows no ids
 
 
 def _marks(served: ServedGallery, asked: AskedQuery) -> tuple[list[Mark], list[str]]:
@@ -209,10 +210,11 @@ def _kept(served: ServedGallery, asked: AskedQuery, vector: NDArray[np.float32])
 def _query_answer(service: Service, served: ServedGallery, asked: AskedQuery) -> QueryAnswer:
     addresses, thumbnail = service.addresses, None
     if asked.crop is not None:
-        thumbnail = addresses.thumbnail(served.name, asked.crop)
+        thumbnail = addresses.thumbnail(served.name, asked.crop.id)
     elif asked.kept is not None:
         thumbnail = addresses.query_thumbnail(served.name, asked.kept)
-    return QueryAnswer(id=asked.kept, crop=asked.crop, images=asked.images, thumbnail=thumbnail)
+    crop = None if asked.crop is None else asked.crop.id
+    return QueryAnswer(id=asked.kept, crop=crop, images=asked.images, thumbnail=thumbnail)
 
 
 def _threshold(served: ServedGallery, score: AskedScore, result: MatchResult) -> ThresholdAnswer | None:
@@ -238,7 +240,7 @@ def _matches(
     vector, marks = measures
     usual = served.sample.of(served.store).usual_shares(vector)
     crops = crops_of(served, [_row(found) for found in result.matches], service.addresses)
-    node = asked.crop if asked.crop is not None else asked.kept
+    node = asked.kept if asked.crop is None else asked.crop.id
     is_new = asked.keeps is not None  # nobody has judged it yet
     verdicts = {} if node is None or is_new else served.book.verdicts_of(node)
     answers = []

@@ -118,6 +118,7 @@ class Service(Closable):
         self.listing.clear()
         for gallery in self.galleries.values():
             gallery.people.clear()
+            gallery.sample.clear()
 
     def close(self) -> None:
         """Finish what runs, then close galleries and engines; safe to call twice."""

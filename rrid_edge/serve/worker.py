@@ -23,6 +23,8 @@ from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.metrics import Metrics
 
 _RETRY_S: Final = 1
+_CLOSE_S: Final = 2.0
+"""Seconds that closing waits for the engine. Opening one can take a minute."""
 _PASSED_OVER: Final = 8
 """Calls of the engine for requests, after which images that can wait have their turn."""
 
@@ -181,11 +183,14 @@ class EngineWorker(Closable):
         return request.answer.result().descriptors
 
     def close(self) -> None:
-        """Compute what waits, then close the engine; safe to call twice."""
+        """Compute what waits, then close the engine; safe to call twice.
+
+        An engine that is still opened, or takes long, is left to the end of the process.
+        """
         with self._wakes:
             self._closed = True
             self._wakes.notify()
-        self._thread.join()
+        self._thread.join(_CLOSE_S)
 
     def _refuse_unusable(self) -> None:
         if self.failure is not None:

@@ -173,7 +173,7 @@ def _question(body: bytes) -> Question:
 
 def _asked(served: ServedGallery, question: Question) -> AskedQuery:
     if question.crop is not None:
-        return query_of_crop(served, question.crop)[0]
+        return query_of_crop(served, question.crop)
     if question.query is not None:
         return kept_query(served, question.query)
     assert question.descriptor is not None

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.serve.support import SPEC, client, crop_files, indexed, make_gallery, problem, service_on
+from edge.serve.support import SPEC, FakeModels, client, crop_files, indexed, make_gallery, problem, service_on
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.gallery.base import NewRow
 from rrid_edge.gallery.opening import create_store, location_of, open_store, remove_store
 from rrid_edge.ranking.descriptors import block_shares
+from rrid_edge.serve.service import Service
+from rrid_edge.serve.settings import ServeSettings
+from support.galleries import plain
 from support.pictures import noise
 
 SEARCH = "/api/v1/search"
@@ -268,7 +271,7 @@ def test_galleries_of_two_models_never_mix(tmp_path):
     with service_on(tmp_path, {"a": 10, "b": 10}) as service, client(service) as asked:
         assert len(service.workers) == 2
         problem(asked.post(SEARCH, json={"crop": 1}), 422, "name one of a, b")
-        problem(asked.post(SEARCH, json={"crop": 1}, params={"gallery": "c"}), 404, "'c' is not served")
+        problem(asked.post(SEARCH, json={"crop": 1}, params={"gallery": "c"}), 404, "c is not served")
         for name, spec in (("a", SPEC), ("b", OTHER)):
             embedded = asked.post("/api/v1/embed", files=crop_files(tmp_path / name), params={"gallery": name}).json()
             assert embedded["fingerprint"] == spec.fingerprint
@@ -300,6 +303,51 @@ def test_file_names_that_are_no_text_are_told_as_text(tmp_path):
     with service_on(tmp_path, {"g": 4}) as service, client(service) as asked:
         answer = asked.post(SEARCH, files=crop_files(folder)).json()
     assert "caf\uefe9.jpg" in [match["path"] for match in answer["matches"]]
+
+
+def test_forgotten_crops_leave_the_sample(tmp_path):
+    folder = make_gallery(tmp_path / "g", 12)
+    with service_on(tmp_path, {"g": 12}) as service, client(service) as asked:
+        before = asked.post(SEARCH, json={"crop": 1}).json()["matches"][0]["blocks"]
+        sample = service.gallery("g").sample
+        assert len(vars(sample)["_vectors"]) == 12
+        with open_store(location_of(folder), write=True) as store:
+            store.forget([2, 3, 4])
+        service.drop_caches()
+        assert vars(sample)["_vectors"] == {}
+        after = asked.post(SEARCH, json={"crop": 1}).json()["matches"][0]["blocks"]
+        assert len(vars(sample)["_vectors"]) == 9
+        assert [block["usual"] for block in before] != [block["usual"] for block in after]
+
+
+def test_a_gallery_in_milvus_is_served(tmp_path, lite_file):
+    folder = make_gallery(tmp_path / "g", 16)
+    address = f"milvus+file:{lite_file}/served"
+    with open_store(location_of(folder)) as local, create_store(location_of(address), SPEC) as store:
+        found = sorted(local.rows(), key=lambda row: row.id)
+        store.add(plain(found), local.vectors(found))
+        store.add([NewRow(None, camera="9")], local.vectors(found[:1]))
+    models = FakeModels()
+    with Service(ServeSettings((address, str(folder))), models) as service, client(service) as asked:
+        files = crop_files(folder)
+        on_server = asked.post(SEARCH, files=files, params={"gallery": "served", "top_k": 30}).json()
+        in_folder = asked.post(SEARCH, files=files, params={"gallery": "g", "top_k": 30}).json()
+        assert [match["path"] for match in on_server["matches"] if match["path"]] == [
+            match["path"] for match in in_folder["matches"]
+        ]
+        scores = {match["path"]: match["score"] for match in on_server["matches"]}
+        assert [scores[match["path"]] for match in in_folder["matches"]] == pytest.approx(
+            scores_of(in_folder), abs=1e-6
+        )
+        assert all(block["contrast"] is not None for block in on_server["matches"][0]["blocks"])
+        for match in (on_server["matches"][0], next(one for one in on_server["matches"] if one["path"] is None)):
+            answer = asked.post(SEARCH, json={"crop": match["id"]}, params={"gallery": "served", "top_k": 30}).json()
+            assert len(answer["matches"]) == 16
+            assert match["id"] not in ids_of(answer)
+        facts = asked.get("/api/v1/galleries").json()[0]
+        assert (facts["name"], facts["rows"], facts["cameras"][-1]) == ("served", 17, {"name": "9", "crops": 1})
+        with service.gallery("served").writing() as store:
+            assert store.remove([on_server["matches"][0]["id"]]) == 1
 
 
 def test_an_index_that_is_removed_or_rebuilt_beneath(tmp_path):
