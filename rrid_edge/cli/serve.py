@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import require, say, show
+from rrid_edge.cli.common import require, show
 from rrid_edge.cli.options import ModelOption, PrecisionOption, RuntimeOption, ThreadsOption
 from rrid_edge.errors import UsageError, printable
 
@@ -67,22 +67,27 @@ def serve(
         threads=threads,
     )
     require("rrid_edge.serve.server", "serve", "serving galleries")
-    from rrid_edge.serve.logs import logging_to
+    from rrid_edge.serve.logs import log_event, logging_to
     from rrid_edge.serve.server import address_of, listen
     from rrid_edge.serve.server import serve as serve_at
     from rrid_edge.serve.service import Service
 
-    with listen(settings) as listener, logging_to(settings.log), Service(settings) as service:
-        for name, gallery in service.galleries.items():
-            say(f"gallery {name}: {gallery.store.where}, model {printable(gallery.model)}")
-        address = address_of(listener, settings)
-        serve_at(service, listener, lambda: _show(f"serving {address}"))
-    say("stopped; requests that ran are answered")
+    with listen(settings) as listener, logging_to(settings.log):
+        with Service(settings) as service:
+            for name, gallery in service.galleries.items():
+                facts = {"gallery": name, "model": str(gallery.model), "fingerprint": gallery.spec.fingerprint}
+                line = f"gallery {name}: {gallery.store.where}, model {printable(gallery.model)}"
+                log_event("gallery", line, **facts)
+            serve_at(service, listener, lambda: _tell(address_of(listener, settings)))
+        log_event("stop", "stopped; requests that ran are answered")
 
 
-def _show(line: str) -> None:
-    show(line)
+def _tell(address: str) -> None:
+    from rrid_edge.serve.logs import log_event
+
+    show(f"serving {address}")
     sys.stdout.flush()  # programs that start the service wait for it
+    log_event("start", f"serving {address}", address=address)
 
 
 def _bytes(text: str) -> int:

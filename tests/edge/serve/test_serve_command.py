@@ -99,10 +99,12 @@ def test_it_serves_prints_its_address_and_ends_with_code_0(gallery):
     assert outcome.out.splitlines() == [f"serving http://127.0.0.1:{running.port}/"]
     assert found["page"] == 200
     assert len(found["answer"]["matches"]) == 6
-    first, *logged, last = outcome.err.splitlines()
-    assert first.startswith("gallery crops: ")
-    assert last == "stopped; requests that ran are answered"
-    assert {"/api/v1/search", "/readyz"} <= {json.loads(line).get("route") for line in logged}
+    first, start, *logged, last = map(json.loads, outcome.err.splitlines())
+    assert (first["event"], first["gallery"]) == ("gallery", "crops")
+    assert first["message"].startswith("gallery crops: ")
+    assert (start["event"], start["address"]) == ("start", f"http://127.0.0.1:{running.port}/")
+    assert (last["event"], last["message"]) == ("stop", "stopped; requests that ran are answered")
+    assert {"/api/v1/search", "/readyz"} <= {line.get("route") for line in logged}
 
 
 class SlowEngine(FakeEngine):
