@@ -4,7 +4,7 @@ import { confirmedBadge, cropName, picture } from "./crop_parts.js";
 import { askTyped, openDialog } from "./dialogs.js";
 import { button, el, fill, icon } from "./dom.js";
 import { afterForgetting, FILES_STAY } from "./forgetting.js";
-import { cameraName, moment } from "./formats.js";
+import { cameraName, counted, moment } from "./formats.js";
 import { complain, notice } from "./notices.js";
 import { go } from "./router.js";
 
@@ -121,8 +121,9 @@ async function forget(app, crop, close) {
   try {
     const done = await app.api.send("DELETE", `crops/${crop.id}`);
     close();
-    notice(`Crop ${crop.id} was erased.`);
-    await afterForgetting({ ids: [crop.id], left: done?.left ?? [] });
+    const others = done.ids.length - 1; // crops of the same content
+    notice(`Crop ${crop.id} was erased${others ? `, and ${counted(others, "crop")} of the same content` : ""}.`);
+    await afterForgetting(done);
   } catch (error) {
     complain(error);
   }

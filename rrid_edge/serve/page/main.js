@@ -177,7 +177,7 @@ function render() {
 function makeView(made, path, parameters) {
   if (path[0] === "search") return searchView(made, parameters);
   if (path[0] === "people" && path[1] && path[1] !== "questions") return personView(made, path[1]);
-  if (path[0] === "people") return peopleView(made, path[1] === "questions" ? "questions" : "all");
+  if (path[0] === "people") return peopleView(made, path[1] === "questions" && made.canLabel() ? "questions" : "all");
   if (path[0] === "live") return liveView(made, parameters);
   if (path[0] === "system") return systemView(made);
   const link = el("a", { class: "button is-primary", href: hash("search") }, "Go to Search");

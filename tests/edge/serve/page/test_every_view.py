@@ -246,6 +246,8 @@ def test_a_role_sees_the_buttons_that_it_may_use(browser, tmp_path):
                 page.get_by_role("dialog").locator("img").wait_for()
                 assert page.get_by_role("button", name="Forget this crop…").count() == forgets
                 page.keyboard.press("Escape")
+                go(page, "people/questions")
+                assert page.locator(".verdict-large").count() == (3 if labels else 0)
                 page.get_by_role("button", name="Log out").click()
                 page.get_by_label(re.compile("token", re.IGNORECASE)).wait_for()
 

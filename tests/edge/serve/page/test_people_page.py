@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import zipfile
+from pathlib import Path
 
 import httpx
 import pytest
@@ -148,6 +150,10 @@ def test_forgetting_a_person_removes_her_everywhere_on_the_page(page):
     settled(other)
     assert other.locator(".small-card").count() == 12
     go(page, f"people/{ann}")
+    with page.expect_download() as export:
+        page.get_by_role("link", name="Export").click()
+    with zipfile.ZipFile(export.value.path()) as archive:
+        assert "crops.csv" in [Path(name).name for name in archive.namelist()]
     page.get_by_role("button", name="Forget…").click()
     dialog = page.get_by_role("dialog")
     assert "cannot be undone" in dialog.inner_text()
@@ -164,3 +170,15 @@ def test_forgetting_a_person_removes_her_everywhere_on_the_page(page):
     go(page, "search?crop=2&top_k=20")
     assert not {1, 5, 9} & {crop for crop, _ in cards(page)}
     assert page.get_by_text("Ann", exact=True).count() == 0
+
+
+def test_forgetting_a_crop_removes_its_card(page):
+    go(page, "search?crop=2&top_k=20")
+    page.locator(".card[data-crop='6'] .crop-open").click()
+    page.get_by_role("button", name="Forget this crop…").click()
+    page.get_by_label(re.compile("^Type")).fill("forget")
+    page.get_by_role("button", name="Forget this crop", exact=True).click()
+    until(page, "!document.querySelector('dialog, [data-crop=\"6\"]')")
+    settled(page)
+    assert 6 not in {crop for crop, _ in cards(page)}
+    assert len(cards(page)) == 10
