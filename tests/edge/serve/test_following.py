@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
+import io
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -14,11 +17,15 @@ import urllib.parse
 import httpx
 import pytest
 
-from edge.serve.support import client, indexed, make_gallery, problem, running, service_on
+from edge.serve.support import SPEC, FakeModels, client, indexed, make_gallery, problem, running, service_on
+from rrid_edge.errors import GalleryError
 from rrid_edge.gallery import NewRow
-from rrid_edge.gallery.opening import INDEX_FOLDER, open_store
+from rrid_edge.gallery.opening import INDEX_FOLDER, create_store, open_store, parse_location
+from rrid_edge.serve.service import Service
+from rrid_edge.serve.settings import ServeSettings
 from support.galleries import vectors
-from support.pictures import noise
+from support.onnx_models import save_tiny_model
+from support.pictures import noise, save_crops
 
 
 class Stream:
@@ -173,3 +180,62 @@ def _settles(value, expected):
     while value() != expected and time.monotonic() < until:
         time.sleep(0.02)
     return value() == expected
+
+
+def test_an_index_command_beside_the_service(tmp_path):
+    model = save_tiny_model(tmp_path / "rrid.onnx")
+    folder = tmp_path / "gallery"
+    save_crops(folder, 2)
+    index = [sys.executable, "-m", "rrid_edge.cli", "index", str(folder), "--model", str(model)]
+    with subprocess.Popen(
+        [*index, "--runtime", "onnxruntime", "--watch", "--settle", "0.3"], stderr=subprocess.PIPE
+    ) as process:
+        assert _settles(lambda: _rows(folder / INDEX_FOLDER), 2)
+        with service_on(tmp_path, {"gallery": 2}) as service, running(service) as address:
+            stream = Stream(address)
+            service.followers["gallery"].wait_until_looked()
+            noise(81).save(folder / "0005_c2s1_000003_00.jpg")
+            (id_,) = stream.wait("crop-added")[2]["ids"]
+            assert httpx.get(f"{address}/api/v1/crops/{id_}").json()["path"] == "0005_c2s1_000003_00.jpg"
+            stream.close()
+        process.terminate()
+        process.communicate(timeout=120)
+
+
+def _rows(index):
+    try:
+        with open_store(index) as store:
+            return store.info().rows
+    except GalleryError:  # not there yet
+        return None
+
+
+def test_a_gallery_on_a_server(lite_file, tmp_path, monkeypatch):
+    """Milvus: pages, pictures, pushes and forgetting work as in a folder; its commits are noticed by its rows."""
+    monkeypatch.setattr("rrid_edge.serve.following._SERVER_POLL_S", 0.2)
+    monkeypatch.setattr("rrid_edge.serve.listing._SERVER_ROWS_S", 0.0)
+    location = f"milvus+file:{lite_file}/served"
+    with create_store(parse_location(location), SPEC) as store:
+        ids = store.add(
+            [NewRow(f"{n}.jpg", f"{n:064x}", 1, 2, camera=str(n % 2), time=n) for n in range(5)], vectors(5)
+        )
+    stream, picture = [], io.BytesIO()
+    noise(3).save(picture, "JPEG")
+    with Service(ServeSettings((location,)), FakeModels()) as service, client(service) as asked:
+        service.followers["served"].wait_until_looked()
+        monkeypatch.setattr(service.events, "publish", lambda kind, gallery, data: stream.append((kind, data)))
+        page = asked.get("/api/v1/crops", params={"limit": 2, "camera": "0"}).json()
+        assert ([crop["id"] for crop in page["crops"]], page["total"]) == ([ids[4], ids[2]], 3)
+        rest = asked.get("/api/v1/crops", params={"limit": 2, "camera": "0", "cursor": page["next"]}).json()
+        assert ([crop["id"] for crop in rest["crops"]], rest["next"]) == ([ids[0]], None)
+        problem(asked.get(f"/api/v1/crops/{ids[0]}/image"), 404, "is not on this machine")
+        pushed = asked.post("/api/v1/crops", files={"image": ("a.jpg", picture.getvalue())}, data={"camera": "9"})
+        assert pushed.status_code == 201, pushed.text
+        assert ("crop-added", {"ids": [pushed.json()["id"]]}) in stream
+        assert asked.get(pushed.json()["thumbnail"].replace("/reid", "")).status_code == 200
+        assert asked.delete(f"/api/v1/crops/{ids[1]}").json()["ids"] == [ids[1]]
+        problem(asked.get(f"/api/v1/crops/{ids[1]}"), 404)
+        stream.clear()
+        with open_store(parse_location(location), write=True) as other:
+            other.add([NewRow(f"{n}.jpg", f"{n:064x}", 1, 2) for n in (7, 8)], vectors(2))
+        assert _settles(lambda: ("gallery-changed", {"rows": 7}) in stream, True)
