@@ -16,7 +16,7 @@ from rrid_edge.gallery.paging import ListedMoment, RowsMark
 from rrid_edge.serve.events import EventLog
 from rrid_edge.serve.galleries import ServedGallery
 
-_POLL_S: Final = 0.25
+_POLL_S: Final = 0.1
 """Seconds between two looks at a gallery in a folder. One look reads a few facts: 0.1 ms."""
 _SERVER_POLL_S: Final = 5.0
 """Seconds between two looks at a gallery on a server, which has to count its rows."""
