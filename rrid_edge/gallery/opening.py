@@ -73,13 +73,17 @@ def store_exists(location: Location) -> bool:
     return collection_exists(location)
 
 
-def open_store(location: Location, *, write: bool = False, spec: ModelSpec | None = None) -> GalleryStore:
+def open_store(
+    location: Location, *, write: bool = False, spec: ModelSpec | None = None, check: bool = True
+) -> GalleryStore:
     """Open an existing gallery.
 
     Args:
         location: of the gallery.
         write: open for writing. A gallery in a folder has one writer at a time.
         spec: the model that will be used. A gallery of another fingerprint is refused; None accepts any.
+        check: opening a gallery in a folder for writing looks for damaged entries, which takes 0.2 s per 100,000 rows.
+            A program that writes often and has looked once may leave it out.
 
     Raises:
         GalleryMissingError: no gallery at this location.
@@ -89,7 +93,7 @@ def open_store(location: Location, *, write: bool = False, spec: ModelSpec | Non
         FingerprintMismatchError: the gallery was indexed with another model.
     """
     if isinstance(location, Path):
-        return LocalGallery(location, write=write, spec=spec)
+        return LocalGallery(location, write=write, spec=spec, check=check)
     from rrid_edge.gallery.milvus.store import MilvusGallery
 
     return MilvusGallery(location, spec=spec)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rrid_edge.closable import Closable
-from rrid_edge.errors import GalleryBusyError
+from rrid_edge.errors import GalleryBusyError, GalleryError
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.labelled import labels_of
 from rrid_edge.gallery.opening import INDEX_FOLDER, Location, open_store
@@ -86,6 +86,7 @@ class ServedGallery(Closable):
         self.people = PeopleState(lambda: self.store, book, place.model)
         self._turn, self._counting = threading.Lock(), threading.Lock()
         self._wanting = 0
+        self._is_checked = False
 
     @property
     def is_wanted(self) -> bool:
@@ -109,7 +110,11 @@ class ServedGallery(Closable):
                 yield self.store
                 return
             with self._opened_for_writing(until) as store:
-                yield store
+                try:
+                    yield store
+                except GalleryError:  # the next opening looks for damage
+                    self._is_checked = False
+                    raise
         finally:
             self._turn.release()
 
@@ -134,7 +139,10 @@ class ServedGallery(Closable):
     def _opened_for_writing(self, until: float) -> GalleryStore:
         while True:
             try:
-                return open_store(self.location, write=True, spec=self.spec)
+                # Looking for damage reads the whole catalogue. Once per service is enough, and a push should not wait.
+                store = open_store(self.location, write=True, spec=self.spec, check=not self._is_checked)
+                self._is_checked = True
+                return store
             except GalleryBusyError:
                 if time.monotonic() >= until:
                     raise

@@ -11,6 +11,7 @@ from typing import Final
 
 from rrid_edge.errors import printable
 from rrid_edge.gallery.indexing.forgetting import ForgetSelection, Forgetting, forget_crops
+from rrid_edge.gallery.labelled import labels_of
 from rrid_edge.people.changing import Changed, Editor
 from rrid_edge.people.links import Links
 from rrid_edge.people.records import ConflictError, NotFoundError, PersonRef
@@ -217,7 +218,8 @@ def forget(service: Service, gallery: ServedGallery, actor: Actor, ids: Sequence
     with gallery.writing() as store, gallery.people.paused():
         service.audit.line("forget", actor, gallery.name, sorted(ids))
         result = forget_crops(store, ForgetSelection(ids=tuple(ids)))
-        labels = {row.label for row in store.rows() if row.label is not None}
+        with store.moment() as moment:
+            labels = labels_of(moment)
         gallery.book.forget(result.ids, labels)
     gallery.people.changed()
     service.drop_caches()

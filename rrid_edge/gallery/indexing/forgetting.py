@@ -91,12 +91,25 @@ def selected_rows(gallery: GalleryStore, selection: ForgetSelection) -> list[Gal
     Raises:
         UsageError: nothing is selected, or a path, id, person, camera or source is not in the gallery.
     """
+    _refuse_empty(selection)
+    return _selected(_everything(gallery), selection)
+
+
+def _refuse_empty(selection: ForgetSelection) -> None:
     if not selection.paths and not selection.ids and not selection.has_condition:
         raise UsageError(
             "nothing to forget: give paths or ids of crops, a person, a camera, a source or a time",
             parameter=NOTHING_GIVEN,
         )
-    rows = {row.id: row for row in (*gallery.removed(), *gallery.rows())}
+
+
+def _everything(gallery: GalleryStore) -> list[GalleryRow]:
+    """All rows, those that were removed and whose vectors are still stored first."""
+    return [*gallery.removed(), *gallery.rows()]
+
+
+def _selected(everything: Iterable[GalleryRow], selection: ForgetSelection) -> list[GalleryRow]:
+    rows = {row.id: row for row in everything}
     named = {key: row for key, row in rows.items() if selection.names(row)}
     _refuse_unknown(selection, named.values())
     chosen = {key: row for key, row in rows.items() if selection.has_condition and selection.meets(row)}
@@ -154,8 +167,10 @@ def forget_crops(
         UsageError: nothing is selected, or something is not in the gallery. Nothing is removed then.
         OutputError: the disk refused a write.
     """
-    chosen = selected_rows(gallery, selection)
-    copies = _same_content(gallery, chosen)
+    _refuse_empty(selection)
+    everything = _everything(gallery)  # read once: 100,000 rows take seconds
+    chosen = _selected(everything, selection)
+    copies = _same_content(everything, chosen)
     rows, same = [*chosen, *copies], tuple(row.name for row in copies)
     ids = tuple(row.id for row in rows)
     if dry_run or not rows:
@@ -169,11 +184,11 @@ def forget_crops(
     return Forgetting(ids, tuple(rows), len(files) - len(files_left), files_left, report.left, same, is_promised)
 
 
-def _same_content(gallery: GalleryStore, rows: Sequence[GalleryRow]) -> list[GalleryRow]:
+def _same_content(everything: Iterable[GalleryRow], rows: Sequence[GalleryRow]) -> list[GalleryRow]:
     """Rows that have the content of some rows but are not among them. That content is kept out, so they go too."""
     ids = {row.id for row in rows}
     contents = {row.sha256 for row in rows if row.sha256}
-    return [row for row in (*gallery.removed(), *gallery.rows()) if row.sha256 in contents and row.id not in ids]
+    return [row for row in everything if row.sha256 in contents and row.id not in ids]
 
 
 def _states(rows: Iterable[GalleryRow]) -> dict[str, dict[str, FileState]]:

@@ -34,11 +34,16 @@ def stored_spec(connection: sqlite3.Connection, folder: Path) -> ModelSpec:
     return info_of(read_facts(connection, folder).facts, folder).spec
 
 
-def recover(connection: sqlite3.Connection, folder: Path) -> None:
+def recover(connection: sqlite3.Connection, folder: Path, *, check: bool = True) -> None:
     """Bring an index that may have been killed or damaged into order: the first step of writing.
 
     A gallery of format 1 is migrated. Damaged entries are mended or deleted; the vector file gets its committed length;
     a forgetting that was interrupted is finished; left-overs of kills are deleted.
+
+    Args:
+        connection: of the catalogue, for writing.
+        folder: of the index.
+        check: look for damaged entries too, which reads all of them. Kills damage none.
 
     Raises:
         GalleryError: the catalogue cannot be mended.
@@ -46,7 +51,7 @@ def recover(connection: sqlite3.Connection, folder: Path) -> None:
     """
     if format1.is_format_1(connection):
         format1.migrate(connection, folder)
-    if not catalogue_is_sound(connection, folder):
+    if check and not catalogue_is_sound(connection, folder):
         mend_catalogue(connection, folder)
     info = info_of(read_facts(connection, folder).facts, folder)
     form = vector_format_of(info)
@@ -54,7 +59,7 @@ def recover(connection: sqlite3.Connection, folder: Path) -> None:
     if rows != info.slots:
         with commit(connection, folder) as changed:
             changed["slots"] = str(rows)
-    if not columns_are_intact(folder, read_facts(connection, folder).facts):
+    if check and not columns_are_intact(folder, read_facts(connection, folder).facts):
         with commit(connection, folder) as changed:
             changed[column_file.FACT] = ""
     finish_erasing(connection, folder)

@@ -35,6 +35,7 @@ class IndexWriter(Closable):
     Args:
         folder: of the index.
         spec: the model that will be used. A gallery of another one is refused before anything is changed.
+        check: look for damaged entries, which reads all of them.
 
     Raises:
         FingerprintMismatchError: the gallery was indexed with another model.
@@ -44,7 +45,7 @@ class IndexWriter(Closable):
         OutputError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, spec: ModelSpec | None = None) -> None:
+    def __init__(self, folder: Path, spec: ModelSpec | None = None, *, check: bool = True) -> None:
         self._folder, self._path = folder, folder / FILE_NAME
         refuse_missing(self._path)
         self._lock = threading.RLock()
@@ -58,7 +59,7 @@ class IndexWriter(Closable):
             with self.writing() as connection:
                 if spec is not None:
                     refuse_foreign(printable(folder), stored_spec(connection, folder), spec)
-                recover(connection, folder)
+                recover(connection, folder, check=check)
         except BaseException:
             self.close()
             raise

@@ -14,6 +14,8 @@ from PIL import Image
 from edge.serve.support import SPEC, client, problem, service_on
 from rrid_edge.crops.images import load_rgb, resize
 from rrid_edge.engines.fake import FakeEngine
+from rrid_edge.errors import GalleryError
+from rrid_edge.gallery.opening import open_store
 from support.pictures import noise
 
 CROPS = "/api/v1/crops"
@@ -179,3 +181,22 @@ def test_another_writer_is_waited_for_and_then_reported(service, asked, monkeypa
         problem(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
     assert push(asked).status_code == 201
+
+
+def test_a_service_looks_for_damage_once_and_again_after_an_error(service, monkeypatch):
+    looked = list[bool]()
+
+    def opened(*args, **options):
+        looked.append(options["check"])
+        return open_store(*args, **options)
+
+    monkeypatch.setattr("rrid_edge.serve.galleries.open_store", opened)
+    gallery = service.gallery(None)
+    for _ in range(2):
+        with gallery.writing():
+            pass
+    with pytest.raises(GalleryError), gallery.writing():
+        raise GalleryError("damaged")
+    with gallery.writing():
+        pass
+    assert looked == [True, False, False, True]
