@@ -69,7 +69,7 @@ class StateMetrics(Collector):
         alive = GaugeMetricFamily("rrid_edge_gallery_up", "Whether a gallery answers.", labels=["gallery"])
         facts = InfoMetricFamily("rrid_edge_gallery", "The galleries that are served.")
         for gallery in self._service.galleries.values():
-            name = printable(gallery.name)
+            name = gallery.name
             count = _rows(gallery)
             alive.add_metric([name], count is not None)
             if count is not None:

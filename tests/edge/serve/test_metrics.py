@@ -64,6 +64,16 @@ def test_the_metrics_parse_and_say_what_is_served(tmp_path, form):
     assert value(found, "process_open_fds") > 3
 
 
+@pytest.mark.parametrize("folder", ["g\udce9", 'a"b\\c', "two\nlines"], ids=["bytes", "quotes", "lines"])
+def test_a_gallery_has_its_name_also_if_it_is_odd(tmp_path, folder):
+    with service_on(tmp_path, {folder: 4}) as service:
+        (name,) = service.galleries
+        service.metrics.search(name, "exact")
+        found = samples(service.metrics.text()[0].decode())
+    assert value(found, "rrid_edge_gallery_rows", gallery=name) == 4
+    assert value(found, "rrid_edge_searches_total", gallery=name, mode="exact") == 1
+
+
 def test_two_services_of_one_process_count_alone(tmp_path):
     with service_on(tmp_path, {"a": 4}) as first, service_on(tmp_path, {"b": 4}) as second:
         with client(first) as http:
