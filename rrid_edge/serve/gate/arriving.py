@@ -17,6 +17,8 @@ from rrid_edge.serve.gate.problems import RequestError, problem_of
 if TYPE_CHECKING:
     from rrid_edge.serve.gate.limits import GateLimits
 
+_GRACE_S: Final = 0.25
+"""Seconds that every part has at least."""
 _AFTER_END: Final = 4
 """Bytes that may follow the closing boundary: a line break, and a few more for odd clients."""
 
@@ -167,7 +169,8 @@ class Pace:
         """
         silence_s = self._limits.silence_s
         if not self._is_slow:
-            wait_s = min(silence_s, max(0.0, self._until_slow_s - time.monotonic()))
+            # After a busy second of this process, what lies in the socket must be read before it is called slow.
+            wait_s = max(min(_GRACE_S, self._limits.slow_after_s), self._until_slow_s - time.monotonic())
             with anyio.move_on_after(wait_s):
                 return await receive()
             silence_s -= wait_s

@@ -48,7 +48,7 @@ class GateLimits:
     headers_s: float = 10.0
     silence_s: float = 10.0
     slow_after_s: float = 1.0
-    most_slow: int = 32
+    most_slow: int = 256
     linger_s: float = 2.0
     stall_s: float = 30.0
     most_connections: int = 900
