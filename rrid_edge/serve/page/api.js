@@ -1,5 +1,7 @@
 // Talks to the service. All addresses are relative to the document, so the page works below any root path.
 
+import { parsed } from "./ids.js";
+
 /** @typedef {import("./types.js").Session} Session */
 
 const ROOT = new URL(".", document.baseURI);
@@ -121,7 +123,7 @@ export class Api {
       signal?.removeEventListener("abort", end);
     }
     this.onAnswer();
-    if (response.ok) return text ? JSON.parse(text) : null;
+    if (response.ok) return text ? parsed(text) : null;
     const trouble = problemOf(response, text);
     if (trouble.status === 401) this.onTrouble(trouble);
     throw trouble;

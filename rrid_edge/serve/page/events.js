@@ -1,5 +1,7 @@
 // News from the service: server-sent events, or polling where those fail.
 
+import { parsed } from "./ids.js";
+
 const KINDS = [
   "crop-added", "crop-forgotten", "person-changed", "index-progress", "gallery-changed", "reset",
 ];
@@ -109,7 +111,7 @@ export class News {
 /** @param {Event} event */
 function read(event) {
   try {
-    return JSON.parse(/** @type {MessageEvent} */ (event).data) ?? {};
+    return parsed(/** @type {MessageEvent} */ (event).data) ?? {};
   } catch {
     return {};
   }

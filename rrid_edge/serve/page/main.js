@@ -206,11 +206,11 @@ function onEvent(event) {
 /**
  * Take crops that were erased off the page, whatever view shows them.
  *
- * @param {number[]} ids
+ * @param {import("./ids.js").CropId[]} ids
  */
 function forgetCards(ids) {
   for (const id of ids) {
-    for (const card of document.querySelectorAll(`[data-crop="${Number(id)}"]`)) {
+    for (const card of document.querySelectorAll(`[data-crop="${CSS.escape(String(id))}"]`)) {
       const dialog = card.closest("dialog");
       if (dialog) dialog.close();
       (card.closest("li") ?? card).remove();

@@ -34,7 +34,7 @@ export function personView(app, id) {
   const load = (isQuiet = false) => loader.run((signal) => read(app, path, signal), draw, { isQuiet });
   const reload = (/** @type {any} */ done) => done && load(true);
 
-  /** @param {number[]} ids */
+  /** @param {import("./ids.js").CropId[]} ids */
   const split = async (ids) => {
     const name = await askSplit(ids.length);
     if (name === undefined) return;

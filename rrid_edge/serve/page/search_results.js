@@ -11,6 +11,7 @@ import { go } from "./router.js";
 import { nameCrops } from "./people_actions.js";
 import { Selection } from "./selection.js";
 import { empty } from "./states.js";
+import { idOf } from "./ids.js";
 
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Answer} Answer */
@@ -39,7 +40,7 @@ export class Results {
       d: (card) => this._judgeCard(card, "different"),
       u: (card) => this._judgeCard(card, "unsure"),
       f: (card) => go("search", { crop: card.dataset.crop }),
-      x: (card) => app.canLabel() && this._selection.toggle(Number(card.dataset.crop)),
+      x: (card) => app.canLabel() && this._selection.toggle(idOf(card.dataset.crop)),
       enter: (card) => this._open(card),
     });
   }
@@ -123,7 +124,7 @@ export class Results {
 
   /** @param {HTMLElement} card */
   _matchOf(card) {
-    return this._answer?.matches.find((match) => match.id === Number(card.dataset.crop));
+    return this._answer?.matches.find((match) => match.id === idOf(card.dataset.crop));
   }
 
   /** @param {HTMLElement} card @param {Verdict} verdict */
@@ -162,7 +163,7 @@ export class Results {
     }
   }
 
-  /** @param {number[]} ids */
+  /** @param {import("./ids.js").CropId[]} ids */
   async _name(ids) {
     if (await nameCrops(this._app, ids, this.queryCrop)) this._selection.clear();
   }

@@ -8,6 +8,7 @@ import { Results } from "./search_results.js";
 import { go, hash, record } from "./router.js";
 import { empty, Loader, skeleton } from "./states.js";
 import { uploadForm } from "./uploads.js";
+import { idOf } from "./ids.js";
 
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Answer} Answer */
@@ -59,7 +60,7 @@ export function searchView(app, given) {
     filters.show(parameters, answer?.marks ?? null, null);
     if (crop !== null) {
       if (!isQuiet) query.show({ files: [], crop: null, thumbnail: null, images: 0 });
-      return void searchByCrop(Number(crop), chosen, isQuiet);
+      return void searchByCrop(idOf(crop), chosen, isQuiet);
     }
     if (asked !== null) {
       const files = held.files;
@@ -119,7 +120,7 @@ export function searchView(app, given) {
       search(isSameQuery && answer !== null);
     },
     onEvent: ({ kind, data }) => {
-      const isLost = kind === "crop-forgotten" && data.ids?.includes(Number(parameters.get("crop") ?? NaN));
+      const isLost = kind === "crop-forgotten" && data.ids?.includes(idOf(parameters.get("crop")));
       if (isLost) return go("search", {});
       if (!["person-changed", "crop-forgotten", "reset"].includes(kind) || answer === null) return;
       clearTimeout(timer);

@@ -2,6 +2,7 @@
 
 import { button, el, fill } from "./dom.js";
 import { counted } from "./formats.js";
+import { idOf } from "./ids.js";
 
 /** @typedef {{text: string, run: (ids: number[]) => void, isPrimary?: boolean}} Action */
 
@@ -73,7 +74,7 @@ export class Selection {
   _draw() {
     for (const input of this._place.querySelectorAll("[data-choose]")) {
       const box = /** @type {HTMLInputElement} */ (input);
-      box.checked = this._ids.has(Number(box.dataset.choose));
+      box.checked = this._ids.has(idOf(box.dataset.choose));
       box.closest("[data-crop]")?.classList.toggle("is-chosen", box.checked);
     }
     this.bar.hidden = this._ids.size === 0;

@@ -13,6 +13,7 @@ from rrid_edge.people.records import Node, pair_of
 from rrid_edge.serve.addresses import API
 from rrid_edge.serve.answers import PersonName
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
+from rrid_edge.serve.crop_ids import CropNumber
 from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
@@ -22,7 +23,6 @@ router = APIRouter(prefix=API, tags=["people"])
 
 _LONGEST: Final = 255
 _MOST_VERDICTS: Final = 1_000
-_CropNumber = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 VerdictName = Literal["same", "different", "unsure"]
 
 
@@ -31,7 +31,7 @@ class Side(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    crop: _CropNumber | None = None
+    crop: CropNumber | None = None
     query: Annotated[str, Field(max_length=_LONGEST, pattern="^q_")] | None = None
 
     def node(self) -> Node:
@@ -52,7 +52,7 @@ class Judgement(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     query: Side
-    crop: _CropNumber
+    crop: CropNumber
     verdict: VerdictName
 
 

@@ -14,6 +14,7 @@ from rrid_edge.people.roster import Roster
 from rrid_edge.people.suggesting import Suggestions
 from rrid_edge.serve.addresses import API
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
+from rrid_edge.serve.crop_ids import CropNumber
 from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
@@ -50,7 +51,6 @@ Read = Annotated[Actor, Depends(need("read"))]
 Label = Annotated[Actor, Depends(need("label"))]
 Admin = Annotated[Actor, Depends(need("admin"))]
 PersonId = Annotated[str, Path(max_length=32, description="p3 for a confirmed person, s12 for a suggested one.")]
-CropNumber = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 Crops = Annotated[list[CropNumber], Field(max_length=_MOST_CROPS)]
 _Name = Annotated[str, Field(max_length=1_000, strict=True)]
 

@@ -14,6 +14,7 @@ from rrid_edge.gallery.fields import bound_of, camera_names
 from rrid_edge.gallery.searching import AskedScore
 from rrid_edge.serve.addresses import API
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
+from rrid_edge.serve.crop_ids import CropNumber
 from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
@@ -47,7 +48,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    crop: int | None = Field(None, ge=0, lt=2**63, description="Id of a crop of the gallery.")
+    crop: CropNumber | None = Field(None, description="Id of a crop of the gallery.")
     query: str | None = Field(None, max_length=_LONGEST, description="Id of a kept query.")
     descriptor: list[float] | None = Field(None, max_length=_MOST_VALUES, description="A descriptor of unit length.")
     fingerprint: str | None = Field(None, max_length=_LONGEST, description="Of the model that made the descriptor.")

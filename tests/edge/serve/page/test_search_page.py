@@ -200,3 +200,17 @@ def test_big_photos_are_scaled_down_and_turned_before_they_travel(page):
 def test_small_pictures_travel_as_they_are(page, desk):
     content = next((desk / "yard").glob("*.jpg")).read_bytes()
     assert scaled(page, content) == content
+
+
+LONG, SHORT = 451234567890123457, 12
+SAID = f'{{"id":{LONG},"crop":{SHORT},"score":0.9421506524085999,"path":"1:{LONG},","ids":[{LONG},-1]}}'
+
+
+def test_ids_of_63_bits_are_not_rounded(page):
+    """A gallery on a server has such ids; JavaScript's own parser would give 451234567890123460."""
+    read = "async (text) => JSON.stringify((await import(new URL('ids.js', document.baseURI).href)).parsed(text))"
+    found = json.loads(page.evaluate(read, SAID))
+    expected = json.loads(SAID)
+    assert found == {**expected, "id": str(LONG), "ids": [str(LONG), -1]}
+    written = "async (texts) => texts.map((await import(new URL('ids.js', document.baseURI).href)).idOf)"
+    assert page.evaluate(written, [str(LONG), str(SHORT)]) == [str(LONG), SHORT]
