@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -52,7 +53,7 @@ async def galleries(service: ServiceOf, _actor: Annotated[Actor, Depends(need("r
 def _facts(served: ServedGallery, *, following: bool) -> GalleryFacts:
     found = served.facts.of(served.store)
     first, last = found.times or (None, None)
-    cameras = sorted(found.cameras.items(), key=lambda one: (one[0] is None, -one[1], one[0] or ""))
+    cameras = sorted(found.cameras.items(), key=lambda one: (one[0] is None, _natural(one[0] or "")))
     return GalleryFacts(
         name=served.name,
         rows=found.rows,
@@ -66,3 +67,9 @@ def _facts(served: ServedGallery, *, following: bool) -> GalleryFacts:
         writable=not served.read_only,
         following=following,
     )
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that puts camera 2 before camera 10."""
+    parts = re.split(r"([0-9]{1,18})", name)
+    return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]

@@ -81,12 +81,14 @@ def test_galleries_tell_what_they_hold(tmp_path):
         assert (second["first"], second["last"], second["writable"]) == (None, None, False)
         assert second["fingerprint"] == SPEC.fingerprint
         with open_store(location_of(folder), write=True) as store:
-            store.add([NewRow(None, time=5, source="box", label=name) for name in ("Ann", "Bo", "-1")], vectors)
+            named = (("Ann", "hall 2"), ("Bo", "10"), ("-1", None))
+            store.add([NewRow(None, time=5, source="box", label=name, camera=at) for name, at in named], vectors)
         again = asked.get("/api/v1/galleries").json()[1]
         assert (again["rows"], again["sources"]) == (10, {"local": 7, "box": 3})
         assert (second["people"], again["people"]) == (0, 2)  # -1 is junk
         assert again["first"] == again["last"] == "1970-01-01T00:00:00.000005Z"
-        assert again["cameras"][-1] == {"name": None, "crops": 3}
+        assert [camera["name"] for camera in again["cameras"]] == ["1", "2", "3", "10", "hall 2", None]
+        assert again["cameras"][-1] == {"name": None, "crops": 1}
 
 
 def test_galleries_of_one_name_are_told_apart(tmp_path):

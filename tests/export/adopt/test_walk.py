@@ -1,4 +1,4 @@
-"""The way of an adopted network through the commands: adopt, index, match, evaluate, and a query of another one."""
+"""The way of an adopted network: adopt, index, match, evaluate, serve, and a query of another one."""
 
 from __future__ import annotations
 
@@ -68,6 +68,27 @@ def test_the_ranking_and_its_pictures_are_those_of_the_network(setting):
     assert (setting / "report.html").read_text().count("<tr class=") == 5
     with Image.open(setting / "sheet.png") as sheet:
         assert sheet.width > 5 * 96
+
+
+def test_the_service_answers_as_the_network(setting):
+    from fastapi.testclient import TestClient
+
+    from rrid_edge.serve.app import create_app
+    from rrid_edge.serve.service import Service
+    from rrid_edge.serve.settings import ServeSettings
+
+    crops = _crops(setting)
+    settings = ServeSettings((str(setting / "gallery"),), runtime="onnxruntime")
+    with Service(settings) as service, TestClient(create_app(service), base_url="http://127.0.0.1") as asked:
+        file = ("images", ("query.jpg", crops[0].read_bytes(), "image/jpeg"))
+        answer = asked.post("/api/v1/search", files=[file], params={"top_k": 5}).json()
+        engine = asked.get("/api/v1/info").json()["engines"][0]
+    scores = _descriptors(crops) @ _descriptors(crops[:1])[0]  # the upload has no name that leaves its own file out
+    order = np.argsort(-scores)[:5]
+    assert [match["path"] for match in answer["matches"]] == [crops[place].name for place in order]
+    assert [match["score"] for match in answer["matches"]] == pytest.approx(scores[order], abs=1e-6)
+    assert [[block["name"] for block in match["blocks"]] for match in answer["matches"]] == [["descriptor"]] * 5
+    assert (engine["family"], engine["fingerprint"]) == ("adopted", answer["fingerprint"])
 
 
 def test_explain_says_in_one_line_why_it_shows_no_parts(setting):
