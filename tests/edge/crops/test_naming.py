@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rrid_edge.crops.naming import FOLDER_PRESETS, PRESETS, NameFacts, camera_name, label_kind, name_reader, read_labels
@@ -108,6 +108,7 @@ def test_names_that_are_no_utf8_can_be_stored():
     assert facts == NameFacts("jos\\udce9", "caf\\udce9")
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw compiles the expression, on a busy machine too
 @given(st.text(max_size=60) | st.from_regex(r"(c|cam|[0-9]){1,30}/?[0-9_cs-]{0,40}\.jpg"))
 def test_no_path_raises(path):
     for pattern in ("auto", "none", *PRESETS, *FOLDER_PRESETS, r"(?P<camera>.*)_(?P<time>.*)_(?P<person>.*)"):

@@ -332,7 +332,7 @@ def test_forgotten_crops_leave_the_sample(tmp_path):
 
 def test_a_gallery_in_milvus_is_served(tmp_path, lite_file):
     folder = make_gallery(tmp_path / "g", 16)
-    address = f"milvus+file:{lite_file}/served"
+    address = f"milvus+file:{lite_file}/searched"
     with open_store(location_of(folder)) as local, create_store(location_of(address), SPEC) as store:
         found = sorted(local.rows(), key=lambda row: row.id)
         store.add(plain(found), local.vectors(found))
@@ -340,7 +340,7 @@ def test_a_gallery_in_milvus_is_served(tmp_path, lite_file):
     models = FakeModels()
     with Service(ServeSettings((address, str(folder))), models) as service, client(service) as asked:
         files = crop_files(folder)
-        on_server = asked.post(SEARCH, files=files, params={"gallery": "served", "top_k": 30}).json()
+        on_server = asked.post(SEARCH, files=files, params={"gallery": "searched", "top_k": 30}).json()
         in_folder = asked.post(SEARCH, files=files, params={"gallery": "g", "top_k": 30}).json()
         assert [match["path"] for match in on_server["matches"] if match["path"]] == [
             match["path"] for match in in_folder["matches"]
@@ -351,12 +351,12 @@ def test_a_gallery_in_milvus_is_served(tmp_path, lite_file):
         )
         assert all(block["contrast"] is not None for block in on_server["matches"][0]["blocks"])
         for match in (on_server["matches"][0], next(one for one in on_server["matches"] if one["path"] is None)):
-            answer = asked.post(SEARCH, json={"crop": match["id"]}, params={"gallery": "served", "top_k": 30}).json()
+            answer = asked.post(SEARCH, json={"crop": match["id"]}, params={"gallery": "searched", "top_k": 30}).json()
             assert len(answer["matches"]) == 16
             assert match["id"] not in ids_of(answer)
         facts = asked.get("/api/v1/galleries").json()[0]
-        assert (facts["name"], facts["rows"], facts["cameras"][-1]) == ("served", 17, {"name": "9", "crops": 1})
-        with service.gallery("served").writing() as store:
+        assert (facts["name"], facts["rows"], facts["cameras"][-1]) == ("searched", 17, {"name": "9", "crops": 1})
+        with service.gallery("searched").writing() as store:
             assert store.remove([on_server["matches"][0]["id"]]) == 1
 
 
