@@ -97,6 +97,10 @@ class StoredStatistics:
         self._widths = [tap.shape[1] for tap in taps]
         return np.concatenate([tap.reshape(*tap.shape[:2], -1).mean(2, np.float64) for tap in taps], axis=1)
 
+    def refused(self, reason: str) -> ModelFileError:
+        """The error for layers that give no statistics."""
+        return ModelFileError(f"{self.name}: {reason}")
+
     def distances(self, images: NDArray[np.uint8], facts: Facts) -> NDArray[np.float64] | None:
         """Distance of the images from the stored statistics, per layer.
 
