@@ -108,6 +108,16 @@ class EngineWorker(Closable):
         if self.failure is not None:
             raise self.failure
 
+    def refuse_full(self) -> None:
+        """Refuse a request whose images would find no place, before its body is read.
+
+        Raises:
+            RequestError: 429 if the queue is full, 503 if the engine cannot be opened.
+        """
+        self._refuse_unusable()
+        with self._wakes:
+            self._refuse_full(1)
+
     @contextlib.contextmanager
     def place(self, images: int) -> Iterator[None]:
         """Hold a place in the queue for some images, before they are decoded.
@@ -117,12 +127,7 @@ class EngineWorker(Closable):
         """
         self._refuse_unusable()
         with self._wakes:
-            if self._placed and self._placed + images > self.queue:
-                raise RequestError(
-                    f"{self._placed} images wait for the engine, and at most {self.queue} may: try again later",
-                    status=429,
-                    retry_after_s=_RETRY_S,
-                )
+            self._refuse_full(images)
             self._placed += images
         try:
             yield
@@ -191,6 +196,14 @@ class EngineWorker(Closable):
             self._closed = True
             self._wakes.notify()
         self._thread.join(_CLOSE_S)
+
+    def _refuse_full(self, images: int) -> None:
+        if self._placed and self._placed + images > self.queue:
+            raise RequestError(
+                f"{self._placed} images wait for the engine, and at most {self.queue} may: try again later",
+                status=429,
+                retry_after_s=_RETRY_S,
+            )
 
     def _refuse_unusable(self) -> None:
         if self.failure is not None:

@@ -47,6 +47,7 @@ _PAGE: Final = """<!doctype html>
 <main>
 <h1>rrid-edge</h1>
 {wrong}<form method="post" action="{action}">
+<input type="text" name="username" value="rrid-edge" autocomplete="username" readonly hidden>
 <label for="token">Token</label>
 <input id="token" name="token" type="password" required autofocus autocomplete="current-password"{described}>
 <input type="hidden" name="next" value="{after}">

@@ -109,6 +109,7 @@ async def push_crop(
     """Store a picture as a crop. The same `Idempotency-Key` and content within a day give the same crop."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise RequestError("the body is no form: expected multipart/form-data", status=415)
+    gallery.worker.refuse_full()
     pushed = Pushed.of(await read_form(request, _MOST_PARTS), idempotency_key)
     row = await push(service, gallery, pushed)
 

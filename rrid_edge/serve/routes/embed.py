@@ -50,6 +50,7 @@ async def embed(
     """Compute the descriptors of up to 8 images, in their order: JSON, or `.npy` for `Accept: application/x-npy`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise RequestError("the body is no form: expected multipart/form-data", status=415)
+    served.worker.refuse_full()
     files = await read_uploads(request, service.settings.most_images)
     found = (await embed_uploads(service, served, files)).descriptors
     headers = {FINGERPRINT_HEADER: served.spec.fingerprint}

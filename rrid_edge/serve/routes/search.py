@@ -124,6 +124,7 @@ async def search_gallery(
     question: Question | None = None
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
+        served.worker.refuse_full()
         files = await read_uploads(request, service.settings.most_images)
         uploads = await embed_uploads(service, served, files)
     elif media_type == "application/json":

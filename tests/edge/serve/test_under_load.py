@@ -104,3 +104,12 @@ def test_what_waits_beyond_the_deadline_is_answered_with_504_and_dropped(tmp_pat
         first.join(20)
     problem(first.answer, 504)
     assert engine.calls == [1]
+
+
+@pytest.mark.parametrize("route", ["search", "embed", "crops"])
+def test_a_full_queue_refuses_before_it_reads_the_form(tmp_path, route):
+    with held(tmp_path, queue=1) as (_engine, _service, address, _first):
+        form = {"Content-Type": "multipart/form-data; boundary=x"}
+        answer = httpx.post(f"{address}/api/v1/{route}", content=b"no form at all", headers=form)
+        problem(answer, 429, "1 images wait for the engine")
+        assert answer.headers["retry-after"] == "1"
