@@ -18,8 +18,11 @@ from rrid_edge.crops.thumbnail import thumbnail_of
 from rrid_edge.embedding.queries import read_query
 from rrid_edge.errors import printable
 from rrid_edge.serve.galleries import ServedGallery
+from rrid_edge.serve.gate.limits import MULTIPART
 from rrid_edge.serve.gate.problems import RequestError
+from rrid_edge.serve.gate.scopes import media_type_of
 from rrid_edge.serve.service import Service
+from rrid_edge.serve.worker import EngineWorker
 
 FIELD: Final = "images"
 QUERY_THUMBNAIL_PX: Final = 96
@@ -63,7 +66,7 @@ class EmbeddedUploads:
     embedding_s: float
 
 
-async def read_uploads(request: Request, most: int) -> list[Upload]:
+async def read_uploads(request: Request, worker: EngineWorker, most: int) -> list[Upload]:
     """The files of the field ``images`` of a multipart body.
 
     They are held in memory, not in temporary files: the body's limit bounds them, and pictures of people do not belong
@@ -71,12 +74,13 @@ async def read_uploads(request: Request, most: int) -> list[Upload]:
 
     Args:
         request: whose body was not read yet.
+        worker: that will compute them.
         most: files at most.
 
     Raises:
-        RequestError: 400 or 422, the body is no such form.
+        RequestError: as :func:`read_form`, or 422, the form has other parts or no files.
     """
-    parts = await read_form(request, most)
+    parts = await read_form(request, worker, most)
     strange = next((part for part in parts if part.field != FIELD or isinstance(part.value, str)), None)
     if strange is not None:
         shown = printable(strange.field[:_LONGEST_NAME])
@@ -105,16 +109,21 @@ class FormPart:
     filename: str | None = None
 
 
-async def read_form(request: Request, most: int) -> list[FormPart]:
+async def read_form(request: Request, worker: EngineWorker, most: int) -> list[FormPart]:
     """The parts of a multipart body, in memory.
 
     Args:
         request: whose body was not read yet.
+        worker: that will compute its images. If it takes no more, nothing is parsed.
         most: files at most, and other fields at most.
 
     Raises:
-        RequestError: 400, the body is no such form; 422, it has too many parts.
+        RequestError: 415, the body is no form; 429, the worker's queue is full; 503, its engine cannot be opened; 400,
+            the form is damaged; 422, it has too many parts.
     """
+    if media_type_of(request.scope) != MULTIPART:
+        raise RequestError(f"the body is no form: expected {MULTIPART}", status=415)
+    worker.refuse_full()
     parser = MultiPartParser(request.headers, request.stream(), max_files=most, max_fields=most)
     parser.spool_max_size = 1 << 40  # never to the disk
     try:

@@ -135,24 +135,24 @@ def _converted_within_parity(
         if not tried.failures:
             return tried
     assert tried is not None
+    also = f", also with {len(tried.kept)} convolutions and matrix products in float32" if tried.kept else ""
     raise CheckFailedError(
-        f"float16 loses too much of this network, also with {len(tried.kept)} convolutions and matrix products in "
-        f"float32: {'; '.join(tried.failures)}; nothing was written; use the float32 file"
+        f"float16 loses too much of this network{also}: {'; '.join(tried.failures)}; nothing was written; use the "
+        "float32 file"
     )
 
 
 def _choices(graph: Any, kept: Collection[str]) -> Iterator[set[str]]:  # noqa: ANN401 - a protobuf message
     """Nodes to keep in float32: ``kept``, then also the nodes of more and more of the first products."""
-    yield set(kept)
+    found = set(kept)
+    yield found
     starts = [index for index, node in enumerate(graph.node) if node.op_type in PRODUCTS]
-    last = set(kept)
     for share in _FIRST:
-        first = int(share * len(starts))
-        found = {*kept, *(node.name for node in graph.node[: starts[first]])}
-        products = sum(graph.node[index].name in found for index in starts)
-        if found != last and products <= _MOST_KEPT * len(starts):
+        more = found.union(node.name for node in graph.node[: starts[int(share * len(starts))]])
+        products = sum(graph.node[index].name in more for index in starts)
+        if more != found and products <= _MOST_KEPT * len(starts):
+            found = more
             yield found
-        last = found
 
 
 def _adopted_spec(source: Path) -> ModelSpec:

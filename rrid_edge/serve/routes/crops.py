@@ -14,7 +14,6 @@ from rrid_edge.serve.answers import Crop, crop_of, crops_of
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
 from rrid_edge.serve.crop_ids import CropId
 from rrid_edge.serve.galleries import ServedGallery
-from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
 from rrid_edge.serve.listing import cursor_of, filter_of, position_of
 from rrid_edge.serve.peopling import forget, who
@@ -107,10 +106,7 @@ async def push_crop(
     ] = None,
 ) -> Crop:
     """Store a picture as a crop. The same `Idempotency-Key` and content within a day give the same crop."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-        raise RequestError("the body is no form: expected multipart/form-data", status=415)
-    gallery.worker.refuse_full()
-    pushed = Pushed.of(await read_form(request, _MOST_PARTS), idempotency_key)
+    pushed = Pushed.of(await read_form(request, gallery.worker, _MOST_PARTS), idempotency_key)
     row = await push(service, gallery, pushed)
 
     def told() -> Crop:

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from rrid_edge.serve.addresses import API
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
-from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
 from rrid_edge.serve.routes.search import FORM_BODY
 from rrid_edge.serve.uploads import embed_uploads, read_uploads
@@ -48,10 +47,7 @@ async def embed(
     _actor: Annotated[Actor, Depends(need("read"))],
 ) -> Response:
     """Compute the descriptors of up to 8 images, in their order: JSON, or `.npy` for `Accept: application/x-npy`."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-        raise RequestError("the body is no form: expected multipart/form-data", status=415)
-    served.worker.refuse_full()
-    files = await read_uploads(request, service.settings.most_images)
+    files = await read_uploads(request, served.worker, service.settings.most_images)
     found = (await embed_uploads(service, served, files)).descriptors
     headers = {FINGERPRINT_HEADER: served.spec.fingerprint}
     if NPY in request.headers.get("accept", "").lower():

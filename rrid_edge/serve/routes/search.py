@@ -16,8 +16,10 @@ from rrid_edge.serve.addresses import API
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
 from rrid_edge.serve.crop_ids import CropNumber
 from rrid_edge.serve.galleries import ServedGallery
+from rrid_edge.serve.gate.limits import MULTIPART
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.gate.roles import Actor, need
+from rrid_edge.serve.gate.scopes import media_type_of
 from rrid_edge.serve.search_answers import SearchAnswer
 from rrid_edge.serve.searching import (
     AskedQuery,
@@ -122,10 +124,9 @@ async def search_gallery(
     start = time.perf_counter()
     uploads: EmbeddedUploads | None = None
     question: Question | None = None
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
-        served.worker.refuse_full()
-        files = await read_uploads(request, service.settings.most_images)
+    media_type = media_type_of(request.scope)
+    if media_type == MULTIPART:
+        files = await read_uploads(request, served.worker, service.settings.most_images)
         uploads = await embed_uploads(service, served, files)
     elif media_type == "application/json":
         question = _question(await request.body())
