@@ -1,4 +1,4 @@
-"""The page that asks for a token. It needs no script, and nothing that a token protects."""
+"""The page that asks for a token. It works without a script, and shows nothing that a token protects."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ p { margin: 0 0 1rem; }
   .wrong { color: #ff9a9a; }
 }
 """
+# A browser does not send what follows "#" in an address. There the page keeps what it shows.
+_SCRIPT: Final = """
+const next = document.querySelector("[name=next]");
+next.form.addEventListener("submit", () => {
+  if (!next.value.includes("#")) next.value += location.hash;
+});
+"""
 _PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
@@ -54,13 +61,19 @@ _PAGE: Final = """<!doctype html>
 <button>Log in</button>
 </form>
 </main>
+<script>{script}</script>
 </body>
 </html>
 """
-_DIGEST: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+
+
+def _source_of(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 _POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_DIGEST}'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; "
-    "base-uri 'none'"
+    f"default-src 'none'; style-src {_source_of(_STYLE)}; script-src {_source_of(_SCRIPT)}; img-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 _LONGEST_NEXT: Final = 2000
 
@@ -80,6 +93,7 @@ def login_page(scope: Scope, wrong: str = "", *, after: str | None = None, statu
         after = route_path(scope) + (f"?{query}" if query else "")
     text = _PAGE.format(
         style=_STYLE,
+        script=_SCRIPT,
         action=html.escape(f"{root}{API}/login"),
         after=html.escape(local_path(after)),
         wrong=f'<p class="wrong" id="wrong" role="alert">{html.escape(wrong)}</p>\n' if wrong else "",

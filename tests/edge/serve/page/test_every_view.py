@@ -252,6 +252,20 @@ def test_a_role_sees_the_buttons_that_it_may_use(browser, tmp_path):
                 page.get_by_label(re.compile("token", re.IGNORECASE)).wait_for()
 
 
+def test_a_shared_address_is_kept_over_a_login(browser, tmp_path):
+    shared = "?x=1#/search?crop=3&top_k=4"
+    with serving(tmp_path, {"yard": CROPS}, token_file=tokens(tmp_path)) as service:
+        address = f"{service}/{shared}"
+        with page_on(browser, address, allowed="401") as page:
+            for token in ("wrong-0123456789abcdef", "read-0123456789abcdef"):
+                page.get_by_label("Token").fill(token)
+                page.get_by_role("button", name="Log in").click()
+                page.wait_for_load_state()
+            settled(page)
+            assert page.url == address
+            assert page.locator(".card").count() == 4
+
+
 def test_several_galleries_are_chosen_by_name(browser, tmp_path):
     with serving(tmp_path, {"yard": 6, "hall": 12}) as address, page_on(browser, f"{address}/#/live") as page:
         settled(page)
