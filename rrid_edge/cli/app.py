@@ -50,7 +50,7 @@ COMMANDS = {
     "gallery": Command("gallery", "Inspect and maintain an index."),
     "bench": Command("bench", "Measure speed, memory and accuracy of a model on this machine."),
     "info": Command("inspect", "Print the facts of a model: input size, precision, fingerprint."),
-    "doctor": Command("inspect", "Check what this machine has and print a fix for each gap."),
+    "doctor": Command("doctor", "Check what this machine has and print a fix for each gap."),
 }
 """All commands by name, in the order of work, which `--help` follows."""
 

@@ -1,4 +1,4 @@
-"""``rrid-edge info`` (facts of a model) and ``rrid-edge doctor`` (check of this machine)."""
+"""``rrid-edge info``: the facts of a model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, show
-from rrid_edge.errors import RridEdgeError, printable
+from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
-    from rrid_edge.machine.gpu_findings import Finding
     from rrid_edge.model.engine_sidecar import EngineSidecar
     from rrid_edge.model.spec import ModelSpec
 
@@ -148,39 +147,3 @@ def _engine_facts(sidecar: EngineSidecar) -> dict[str, object]:
     names = ("tensorrt", "gpu", "compute_capability", "multiprocessors", "profile", "source_onnx", "plan", "build_s")
     values = sidecar.to_json()
     return {name: values[name] for name in (*names, "flags", "precision_proof", "built_by", "runtime", "rtx")}
-
-
-@app.command(
-    epilog="Example: rrid-edge doctor",
-    help="Check what this machine has and print a fix for each gap. It installs nothing. It exits with code 3 if it "
-    "found a problem.",
-)
-def doctor(as_json: JsonOption = False) -> None:
-    from rrid_edge.crops.fast_jpeg import decoding_finding
-    from rrid_edge.machine.doctor import examine
-
-    findings = [*examine(), decoding_finding(), *_auto_findings()]
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        for finding in findings:
-            show(f"{finding.state:<8} {finding.name:<12} {finding.detail}")
-            if finding.remedy:
-                show(f"{'':<21} -> {finding.remedy}")
-    if any(finding.state == "problem" for finding in findings):
-        raise typer.Exit(3)
-
-
-def _auto_findings() -> list[Finding]:
-    """Which runtime ``auto`` takes for the model that commands would take here; none without a sound model."""
-    from rrid_edge.engines import choose_runtime
-    from rrid_edge.machine.gpu_findings import Finding
-    from rrid_edge.model.choice import choose_model
-
-    try:
-        path, _ = choose_model(None)
-        choice = choose_runtime(path)
-    except RridEdgeError:  # commands that need a model say what is wrong with it
-        return []
-    remedy = f"rrid-edge bench --quick --model {printable(path)}" if choice.is_unmeasured else ""
-    return [Finding("auto", "note" if remedy else "ok", f"{printable(path)}: {choice.describe()}", remedy)]

@@ -129,7 +129,7 @@ def test_errors_of_imports_and_options_are_caught(monkeypatch):
 
 def test_an_error_while_printing_is_caught(monkeypatch):
     monkeypatch.setattr("rrid_edge.cli.common.print_json", _Unspeakable.__str__)
-    monkeypatch.setattr("rrid_edge.cli.inspect.print_json", _Unspeakable.__str__)
+    monkeypatch.setattr("rrid_edge.cli.doctor.print_json", _Unspeakable.__str__)
     _one_line(rrid_edge("doctor", "--json"), "ZeroDivisionError")
     _break(monkeypatch, "rrid_edge.machine.doctor.examine", _UnspeakableError())
     _one_line(rrid_edge("doctor"), "unexpected _UnspeakableError while working on crops/a.jpg; please send")
