@@ -139,7 +139,12 @@ def _call(arguments: list[str]) -> int:
             command.invoke(context)
     except _CLICK_ERROR as error:
         with contextlib.suppress(OSError):  # nobody reads stderr: the exit code tells
-            error.show(file=sys.stderr)
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show(file=sys.stderr)
+            else:
+                from rrid_edge.cli.wrong_use import wrong_use  # a command line that is right does not wait for it
+
+                print(f"rrid-edge: {wrong_use(error, arguments, command)}", file=sys.stderr)
         return int(error.exit_code)
     except typer.Exit as ending:
         return int(ending.exit_code)

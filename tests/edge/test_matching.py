@@ -138,7 +138,7 @@ def test_no_match_is_below_the_threshold(desk):
 def test_options_have_one_name(desk, alias):
     outcome = rrid_edge("match", "0002_c2s1_000901_00.jpg", "gallery", *alias)
     assert outcome.code == 2
-    assert f"No such option: {alias[0]}" in outcome.err
+    assert f"there is no option {alias[0]}" in outcome.err
 
 
 def test_reranking_from_the_command_line(desk):

@@ -79,7 +79,7 @@ def test_the_list_of_commands_imports_none_of_them():
 def test_an_unknown_command_is_refused_with_a_similar_one():
     outcome = rrid_edge("macth")
     assert outcome.code == 2
-    assert "No such command 'macth'. Did you mean 'match'?" in outcome.err
+    assert outcome.err == "rrid-edge: there is no command 'macth'; did you mean match? See: rrid-edge --help\n"
 
 
 def test_version_is_printed():
