@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,6 +52,23 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
     written as :mod:`rrid_edge.json_text` says.
     """
     print(plain_json(json_text(value, indent=indent)), flush=True)
+
+
+def print_json_rows(head: Mapping[str, object], name: str, rows: Iterable[object]) -> None:
+    """Print an object as JSON on stdout whose last entry is a list, one element per line. The list is never held.
+
+    Args:
+        head: the other entries.
+        name: of the list.
+        rows: elements of the list.
+    """
+    opening = plain_json(json_text({**head, name: []}, indent=2)).removesuffix("]\n}")
+    print(opening, end="")
+    before = "\n    "
+    for row in rows:
+        print(before + plain_json(json_text(row)), end="")
+        before = ",\n    "
+    print("]\n}" if before.startswith("\n") else "\n  ]\n}", flush=True)
 
 
 class ProgressBar:

@@ -1,74 +1,24 @@
-"""``rrid-edge gallery``: inspecting and maintaining an index."""
+"""``rrid-edge gallery verify``, ``compact`` and ``copy``."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rrid_edge.cli import gallery_export as _gallery_export  # noqa: F401 - adds its command
 from rrid_edge.cli import gallery_forget as _gallery_forget  # noqa: F401 - adds its commands
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say, show
+from rrid_edge.cli import gallery_list as _gallery_list  # noqa: F401 - adds its command
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, show
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption, IndexTypeOption, ReplicasOption
 from rrid_edge.cli.steps import say_if_exact
 from rrid_edge.errors import CheckFailedError, UsageError, printable
-from rrid_edge.json_text import name_of_text
 
 if TYPE_CHECKING:
-    from rrid_edge.gallery.base import GalleryRow, Verification
-
-
-@gallery_app.command("list", epilog="Example: rrid-edge gallery list demo/gallery", help="List the crops of an index.")
-def list_crops(folder: FolderArgument, location: GalleryOption = None, as_json: JsonOption = False) -> None:
-    from rrid_edge.gallery.opening import location_of, open_store
-
-    with open_store(location_of(folder, location)) as gallery, gallery.moment() as moment:
-        rows, info = moment.rows(), moment.info()
-    if as_json:
-        told = asdict(info) | {"model": name_of_text(info.model)}
-        print_json({"info": told, "rows": [_row_facts(row) for row in rows]})
-        return
-    _print_rows(rows)
-    kind = f"index {info.index_type}" if info.index_type else f"{info.slots - info.rows} dead slots"
-    say(f"{info.rows} crops, {info.dtype}, model {info.spec.fingerprint[:12]}, {kind}")
-
-
-def _row_facts(row: GalleryRow) -> dict[str, object]:
-    """All fields of a row except its thumbnail."""
-    return {name: value for name, value in asdict(row).items() if name != "thumbnail"} | {"origin": row.origin}
-
-
-def _print_rows(rows: Sequence[GalleryRow]) -> None:
-    """Print one line per row. Columns that tell nothing are left out: one source, no labels, no tracks."""
-    columns = {
-        "person": [row.person for row in rows],
-        "camera": [row.camera for row in rows],
-        "time": [_when(row) for row in rows],
-    }
-    if len({row.source for row in rows}) > 1:
-        columns["source"] = [row.source for row in rows]
-    for name in ("label", "track"):
-        values = [getattr(row, name) for row in rows]
-        if any(value is not None for value in values):
-            columns[name] = values
-    texts = [["-" if value is None else printable(value) for value in column] for column in columns.values()]
-    widths = [max(map(len, column), default=0) for column in texts]
-    for index, row in enumerate(rows):
-        cells = [column[index].rjust(width) for column, width in zip(texts, widths, strict=True)]
-        show("  ".join((*cells, printable(row.name))))
-
-
-def _when(row: GalleryRow) -> str | None:
-    """The time of a row, or else its frame."""
-    from rrid_edge.crops.times import format_time
-
-    if row.time is not None:
-        return format_time(row.time)
-    return None if row.frame is None else f"frame {row.frame}"
+    from rrid_edge.gallery.base import Verification
 
 
 @gallery_app.command(
@@ -153,28 +103,6 @@ def compact(folder: FolderArgument, location: GalleryOption = None, as_json: Jso
         print_json({"freed": freed, "rows": info.rows})
         return
     show(f"{'compacted' if info.index_type else f'{freed} slots freed'}, {info.rows} crops kept")
-
-
-@gallery_app.command(
-    "export",
-    epilog="Example: rrid-edge gallery export demo/gallery descriptors.npz",
-    help="Write the rows of an index and their descriptors into a NumPy file that only you can read.",
-)
-def export(
-    folder: FolderArgument,
-    output: Annotated[Path, typer.Argument(help="NumPy file to write (.npz).")],
-    location: GalleryOption = None,
-) -> None:
-    from rrid_edge.gallery.exporting import export_gallery
-    from rrid_edge.gallery.indexing.audit import audit
-    from rrid_edge.gallery.opening import location_of, open_store
-
-    target = location_of(folder, location)
-    with open_store(target) as gallery:
-        ids = export_gallery(gallery, output)
-        dimension = gallery.spec.dimension
-    audit(target, "export", ids=ids, rows=len(ids), output=printable(output.resolve()))
-    show(f"{printable(output)}: {len(ids)} descriptors of {dimension} values")
 
 
 @gallery_app.command(

@@ -1,7 +1,8 @@
-"""Exporting a gallery into a NumPy file."""
+"""Exporting a gallery into a file: NumPy, Parquet or CSV."""
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,54 +15,96 @@ from rrid_edge.errors import UsageError, item_at_work, printable
 from rrid_edge.files import PRIVATE_MODE, atomic_output
 from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
+from rrid_edge.gallery.export_tables import refuse_missing_pyarrow, write_csv, write_parquet
+from rrid_edge.gallery.row_list import RowList, RowSelection
 from rrid_edge.json_text import text_of_name
 
+ENDINGS = (".npz", ".parquet", ".csv")
 UNKNOWN = -1
 """Stands for an unknown time or frame."""
 _ATTEMPTS = 5
 _BLOCK_ROWS = 4096
 
 
-def export_gallery(store: GalleryStore, path: Path, sources: Iterable[str] | None = None) -> list[int]:
-    """Write the rows and descriptors of one moment into a NumPy file that only this user may read.
+def export_gallery(
+    store: GalleryStore,
+    path: Path,
+    sources: Iterable[str] | None = None,
+    *,
+    overwrite: bool = True,
+    descriptors: bool = False,
+) -> list[int]:
+    """Write the rows and descriptors of one moment into a file that only this user may read.
 
-    The arrays have one entry per row: ``descriptors`` float32 (N, D); ``ids`` int64; ``paths`` (empty for a row without
-    a file), ``sources``, ``cameras``, ``persons``, ``labels`` and ``tracks`` as text (empty if unknown; bytes
-    that are no UTF-8 as :mod:`rrid_edge.json_text` writes them); ``times`` (UTC microseconds since 1970) and ``frames``
-    int64, -1 if unknown.
+    The ending decides the form. ``.npz`` has an array per column with one entry per row: ``descriptors`` float32
+    (N, D); ``ids`` int64; ``paths`` (empty for a row without a file), ``sources``, ``cameras``, ``persons``, ``labels``
+    and ``tracks`` as text (empty if unknown; bytes that are no UTF-8 as :mod:`rrid_edge.json_text` writes them);
+    ``times`` (UTC microseconds since 1970) and ``frames`` int64, -1 if unknown.
+
+    ``.parquet`` and ``.csv`` are tables; see :mod:`rrid_edge.gallery.export_tables`. Descriptors are read in blocks, so
+    they need not fit the memory.
 
     Args:
         store: of the gallery.
-        path: file to write, ending in ``.npz``.
+        path: file to write.
         sources: only rows of these sources; None means all.
+        overwrite: replace the file if it exists.
+        descriptors: for ``.csv``: add a column per value of the descriptors. The other forms have them always.
 
     Returns:
         The ids of the rows, in their order.
 
     Raises:
-        UsageError: the file name does not end in ``.npz``.
+        UsageError: another ending, the file exists, or ``descriptors`` with a form that has them always.
+        MissingDependencyError: ``.parquet`` needs pyarrow, which is not installed.
         GalleryError: a descriptor is damaged. Nothing is written.
         GalleryChangedError: rows were forgotten while they were read, several times.
         OutputError: the file cannot be written.
     """
-    if path.suffix != ".npz":
-        raise UsageError(
-            f"{printable(path)}: the file name must end in .npz; rename it, for example descriptors.npz",
-            parameter="output",
-        )
+    ending = path.suffix.lower()
+    _refuse_unfit(path, ending, overwrite=overwrite, descriptors=descriptors)
     wanted = None if sources is None else list(sources)
     with atomic_output(path, PRIVATE_MODE) as partial:
 
         def write(moment: Moment) -> list[int]:
-            rows = moment.rows(wanted)
-            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-                _write_descriptors(archive, moment, rows, store.spec.dimension)
-                for name, values in _columns(rows).items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                        write_array(stream, values, allow_pickle=False)
-            return [row.id for row in rows]
+            if ending == ".npz":
+                return _write_npz(partial, moment, moment.rows(wanted), store.spec.dimension)
+            rows = RowList(moment, RowSelection(sources=None if wanted is None else frozenset(wanted)))
+            if ending == ".csv":
+                return write_csv(partial, moment, rows, store.spec if descriptors else None)
+            return write_parquet(partial, moment, rows, store.spec)
 
         return read_in_one_moment(store, write, _ATTEMPTS)
+
+
+def _refuse_unfit(path: Path, ending: str, *, overwrite: bool, descriptors: bool) -> None:
+    if ending not in ENDINGS:
+        raise UsageError(
+            f"{printable(path)}: the file name must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}; rename it, for "
+            "example descriptors.npz",
+            parameter="output",
+        )
+    if descriptors and ending != ".csv":
+        raise UsageError(
+            f"{printable(path)}: descriptors are always in {ending}, so asking for them has no effect; leave it out",
+            parameter="descriptors",
+        )
+    if not overwrite and os.path.lexists(path) and not path.is_dir():
+        raise UsageError(
+            f"{printable(path)}: this file exists; expected a new name: give another one, or say that it is replaced",
+            parameter=("output", "overwrite"),
+        )
+    if ending == ".parquet":
+        refuse_missing_pyarrow()
+
+
+def _write_npz(partial: Path, moment: Moment, rows: Sequence[GalleryRow], dimension: int) -> list[int]:
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        _write_descriptors(archive, moment, rows, dimension)
+        for name, values in _columns(rows).items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                write_array(stream, values, allow_pickle=False)
+    return [row.id for row in rows]
 
 
 def _write_descriptors(archive: zipfile.ZipFile, moment: Moment, rows: Sequence[GalleryRow], dimension: int) -> None:

@@ -17,7 +17,7 @@ from rrid_edge import __version__
 from rrid_edge.crops.formats import HEAD_BYTES, format_of
 from rrid_edge.errors import printable
 from rrid_edge.gallery.base import GalleryRow
-from rrid_edge.json_text import text_of_name
+from rrid_edge.gallery.spreadsheet import cell
 from rrid_edge.serve.answers import shown_time
 from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
@@ -25,8 +25,6 @@ from rrid_edge.serve.pictures import file_of
 from rrid_edge.serve.threads import WorkThreads
 
 _BLOCK_ROWS: Final = 256
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a cell that spreadsheets take for a formula."""
 _ENDINGS: Final = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif", "PPM": "ppm"}
 _COLUMNS: Final = (
     "id", "picture", "path", "source", "camera", "time", "frame", "track", "told", "person", "sha256", "note",
@@ -63,7 +61,7 @@ class Export:
                 name, content, note = self._picture(row)
                 if name:
                     archive.writestr(_entry(name), content)
-                lines.writerow([_cell(value) for value in _facts(row, name, note)])
+                lines.writerow([cell(value) for value in _facts(row, name, note)])
                 yield sink.taken()
             archive.writestr(_entry("crops.csv"), table.getvalue().encode("utf-8"), zipfile.ZIP_DEFLATED)
             archive.writestr(_entry("README.txt"), self._readme().encode("utf-8"))
@@ -144,11 +142,3 @@ def _facts(row: GalleryRow, picture: str, note: str) -> tuple[int | str | None, 
         row.id, picture, row.path, row.source, row.camera, when, row.frame, row.track, row.person, row.label,
         row.sha256, note,
     )  # fmt: skip
-
-
-def _cell(value: int | str | None) -> int | str:
-    """A cell that no spreadsheet takes for a formula."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    text = text_of_name(value)
-    return f"'{text}" if text.startswith(_FORMULAS) else text

@@ -68,6 +68,18 @@ def _fits(entry: Entry) -> bool:
     return entry.intact and not entry.dead
 
 
+def cursor_in_order(connection: sqlite3.Connection) -> sqlite3.Cursor:
+    """The entries of all live rows, ordered by the bytes of their paths, then by id. SQLite's index gives the order."""
+    query = f"SELECT {COLUMNS} FROM row WHERE dead = 0 ORDER BY path, id"  # noqa: S608 - a constant
+    return connection.execute(query)
+
+
+def intact_rows(records: Iterable[Record], generation: int) -> list[GalleryRow]:
+    """The live rows of some entries; damaged ones are left out."""
+    entries = (entry_of(record, generation) for record in records)
+    return [entry.row for entry in entries if entry is not None and _fits(entry)]
+
+
 def rows_at(connection: sqlite3.Connection, generation: int, slots: Sequence[int]) -> dict[int, GalleryRow]:
     """The live rows of some slots, by slot; unknown and damaged entries are left out."""
     rows = {}

@@ -68,6 +68,19 @@ class LocalMoment:
         wanted = set(sources)
         return [row for row in rows if row.source in wanted]
 
+    def in_order(self, block_rows: int) -> Iterator[list[GalleryRow]]:
+        """All intact live rows, in order, in blocks. Other calls may come between two blocks."""
+        with self._reading() as (connection, state):
+            cursor = catalogue.cursor_in_order(connection)
+        while True:
+            with self._reading():
+                records = cursor.fetchmany(block_rows)
+                block = catalogue.intact_rows(records, state.info.generation)
+            if block:
+                yield block
+            if not records:
+                return
+
     def rows_of(self, paths: Sequence[str], source: str) -> list[GalleryRow]:
         """The live rows of some paths of a source, in no order."""
         with self._reading() as (connection, state):

@@ -261,7 +261,7 @@ def test_an_export_is_private_and_has_all_columns(desk):
         assert found["cameras"].tolist() == [row.camera for row in rows()]
         assert found["frames"].tolist() == [row.frame for row in rows()]
         assert (found["times"] == -1).all()
-    refused(rrid_edge("gallery", "export", "gallery", "out.csv"), 2, "must end in .npz", "(argument OUTPUT)")
+    refused(rrid_edge("gallery", "export", "gallery", "out.txt"), 2, "must end in .npz", "option --output")
 
 
 def test_a_copy_carries_pattern_retention_and_model(desk):

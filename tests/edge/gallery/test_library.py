@@ -470,7 +470,7 @@ def test_exporting_nothing_and_into_another_kind_of_file(gallery, tmp_path):
         assert found["descriptors"].shape == (0, SPEC.dimension)
         assert found["times"].dtype == np.int64
     with pytest.raises(UsageError, match=r"must end in \.npz"):
-        gallery.export(tmp_path / "all.csv")
+        gallery.export(tmp_path / "all.txt")
 
 
 def test_the_store_of_a_gallery_and_of_a_store(gallery):
