@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import torch
 from msgspec import Meta
@@ -20,6 +20,9 @@ from rrid_train.losses import LossTerms
 from rrid_train.pace import Pace, clock_text
 from rrid_train.run_folder import METRICS_FILE
 from rrid_train.settings import TrainConfig
+
+_ROOM: Final = 0.05
+"""Share of the axis beyond 0 and 1, so that markers there are drawn whole."""
 
 
 class StepMeter:
@@ -269,7 +272,7 @@ def draw_curves(folder: Path) -> None:
     rows = read_metrics(folder)
     train = [row for row in rows if row["kind"] == "train"]
     checks = [row for row in rows if row["kind"] == "validation"]
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
     FigureCanvasAgg(figure)
     loss, quality = figure.subplots(2, 1, sharex=True)
     for name in ("triplet", "cross_entropy"):
@@ -282,9 +285,9 @@ def draw_curves(folder: Path) -> None:
             [row["step"] for row in checks], [row[name] for row in checks], marker="o", label=f"{name} (validation)"
         )
     loss.set_ylabel("loss per block or classifier")
-    quality.set(ylabel="share", ylim=(0, 1), xlabel="step")
+    quality.set(ylabel="share", ylim=(-_ROOM, 1 + _ROOM), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1], xlabel="step")
     for axes in (loss, quality):
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the axes, where it hides nothing
         axes.grid(alpha=0.3)
     with atomic_output(folder / "curves.png") as partial:
         figure.savefig(partial, dpi=100)
