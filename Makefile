@@ -61,7 +61,12 @@ demo: install ## Train, export, check, index and match demo data
 	$(BIN)/rrid-edge export $(RUN)/best.safetensors --output $(DEMO)/models --crops $(DEMO)/gallery
 	$(BIN)/rrid-edge index $(DEMO)/gallery --model $(DEMO)/models/rrid.onnx --rebuild
 	$(BIN)/rrid-edge parity $(DEMO)/models/rrid.onnx --reference $(RUN)/best.safetensors --images $(DEMO)/gallery
-	$(BIN)/rrid-edge match $(DEMO)/query.jpg $(DEMO)/gallery --top-k 8 --sheet $(DEMO)/sheet.png
+	$(BIN)/rrid-edge match $(DEMO)/query $(DEMO)/gallery --top-k 8 --sheet $(DEMO)/sheet.png --report $(DEMO)/report.html
+	@echo; cat $(DEMO)/about.txt
+	@echo 'This model knows drawn people only. Next, on photographs (docs/adopt.md, docs/training.md):'
+	@echo '  adopt a public network   $(BIN)/rrid-edge adopt osnet_x1_0.onnx --preset torchreid --crops gallery/'
+	@echo '  rank your own crops      $(BIN)/rrid-edge match query.jpg gallery/ --report answer.html'
+	@echo '  or train on your data    make train DATA=path/to/market1501 ARGS="--exp-dir runs/market"'
 
 bench: install ## Measure speed and accuracy of the demo model on this machine
 	@test -e $(DEMO)/models/rrid.onnx || $(MAKE) demo

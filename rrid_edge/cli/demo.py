@@ -75,4 +75,5 @@ def demo_data(
             f"{summary.junk} junk crops, {summary.distractors} distractors, {summary.wrong_labels} wrong labels, "
             f"{summary.groups} groups in the same clothes"
         )
-    show(f"{out / 'gallery'}: {summary.gallery_images} crops; {out / 'query.jpg'} shows person {summary.query_person}")
+    show(f"{out / 'gallery'}: {summary.gallery_images} crops")
+    show(f"{out / summary.query_file} shows {summary.query_shows}")

@@ -116,12 +116,44 @@ def test_the_gallery_shows_the_query_people_in_other_cameras_only(demo):
     for question in (truth["query"], truth["queries"]):
         assert (question["person"], question["camera"]) not in seen
         assert sum(person == question["person"] for person, _ in seen) == 3
-    assert (demo / truth["query"]["file"]).is_file()
+    name = re.fullmatch(r"query/(\d{4})_c(\d+)s1_\d{6}_00\.jpg", truth["query"]["file"])
+    assert name
+    assert (name[1], int(name[2])) == (truth["query"]["person"], truth["query"]["camera"])
+    assert [path.name for path in (demo / "query").iterdir()] == [Path(truth["query"]["file"]).name]
     files = truth["queries"]["files"]
     assert sorted(files) == sorted(f"queries/{path.name}" for path in (demo / "queries").iterdir())
     assert len(files) == 3
     for name in files:
         assert Path(name).name.startswith(f"{truth['queries']['person']}_c{truth['queries']['camera']}s1_")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_near_twin_of_the_query_is_named_with_the_part_in_which_they_differ(seed, tmp_path):
+    config = DemoConfig(seed=seed, people=18, cameras=2, images_per_camera=2)
+    summary = write_demo_data(tmp_path, config)
+    people, _ = draw_people(config)
+    query = people[int(summary.query_person)]
+    differing = {
+        f"{number:04d}": [
+            f.name for f in dataclasses.fields(Person) if getattr(query, f.name) != getattr(other, f.name)
+        ]
+        for number, other in enumerate(people)
+    }
+    (twin,) = [number for number, parts in differing.items() if len(parts) == 1]
+    (part,) = differing[twin]
+    assert (summary.query_twin, summary.query_twin_differs_in) == (twin, part)
+    assert read(tmp_path / "demo.json")["query"]["near_twin"] == {"person": twin, "differs_in": part}
+    words = {"upper": "the upper clothes differ", "lower": "the lower clothes differ", "shoes": "the shoes differ"}
+    told = f"drawn as a near-twin of person {twin}: only {words.get(part, f'the {part} differs')}"
+    about = (tmp_path / "about.txt").read_text(encoding="utf-8")
+    assert about == f"{summary.query_file} shows person {summary.query_person}, {told}.\n"
+
+
+def test_a_query_without_a_near_twin_names_none(tmp_path):
+    summary = write_demo_data(tmp_path, DemoConfig(people=6, cameras=2, images_per_camera=2))
+    assert (summary.query_twin, summary.query_twin_differs_in) == (None, None)
+    assert (tmp_path / "about.txt").read_text(encoding="utf-8") == f"{summary.query_file} shows person 0005.\n"
+    assert read(tmp_path / "demo.json")["query"]["near_twin"] is None
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -185,12 +217,15 @@ def test_an_earlier_demo_is_replaced_and_other_files_are_kept(tmp_path):
     out = tmp_path / "demo"
     write_demo_data(out, DemoConfig(people=9, cameras=2, images_per_camera=2))
     (out / "gallery" / "index.db").write_text("mine", encoding="utf-8")
+    (out / "query.jpg").write_bytes(b"of an earlier version")
     small = DemoConfig(people=6, cameras=2, images_per_camera=2)
     counted = CountedProgress()
     summary = write_demo_data(out, small, progress=counted)
     assert counted.done == counted.total == count_files(small) == len(list(out.rglob("*.jpg")))
     assert summary.images == 24
     assert len(list((out / "images").iterdir())) == 24
+    assert len(list((out / "query").iterdir())) == 1
+    assert not (out / "query.jpg").exists()
     assert (out / "gallery" / "index.db").read_text(encoding="utf-8") == "mine"
 
 
@@ -237,7 +272,9 @@ def test_the_command_writes_the_folder_and_prints_its_counts(tmp_path, capsys):
     out = tmp_path / "demo"
     options = ["--people", "6", "--cameras", "2", "--images-per-camera", "2", "--seed", "3"]
     assert run(["demo-data", str(out), *options]) == 0
-    assert "24 images, 6 people, 2 cameras" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{out}: 24 images, 6 people, 2 cameras")
+    assert lines[-1] == f"{out}/{(out / 'about.txt').read_text(encoding='utf-8').strip().rstrip('.')}"
     first = hashes(out)
     assert run(["demo-data", str(out), *options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 24

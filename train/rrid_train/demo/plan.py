@@ -43,6 +43,14 @@ class DemoPlan:
     query: Shot
     queries: tuple[Shot, ...]
 
+    @property
+    def query_twin(self) -> tuple[int, str] | None:
+        """The near-twin of the single query's person: index, and the part in which they differ; None without one."""
+        for pair in self.crowd.twins:
+            if self.query.person in pair.people:
+                return next(person for person in pair.people if person != self.query.person), pair.part
+        return None
+
     def shots(self) -> Iterator[Shot]:
         """All files to draw."""
         yield from self.images
@@ -118,7 +126,7 @@ def _queries(config: DemoConfig) -> tuple[Shot, tuple[Shot, ...]]:
     # The third test person is a near-twin, which makes the query harder; with fewer people, take the last one.
     asked = test[min(2, len(test) - 1)]
     camera, other = min(counts_of(config, asked)), tuple(counts_of(config, test[0]))[1]
-    query = Shot("query.jpg", asked, camera, extra + 1, (asked + config.first_number, camera))
+    query = _placed("query", config, asked, camera, extra + 1)
     return query, tuple(_placed("queries", config, test[0], other, extra + number) for number in range(1, 4))
 
 

@@ -4,7 +4,9 @@ The folder holds all inputs from training to matching:
 
 - ``images/``, ``meta.json``, ``splits.json``, ``test.json``: the dataset; no person is in both training and test.
 - ``gallery/``: one more shot of each test person in each camera, with Market-1501-style names.
-- ``query.jpg``, and ``queries/`` with three shots of one person. The gallery shows these people in other cameras only.
+- ``query/`` with one shot of one person, and ``queries/`` with three shots of another, named in the same way. The
+  gallery shows these people in other cameras only.
+- ``about.txt``: whom the query shows, and that person's near-twin.
 - ``demo.json``: the settings, cameras and people, the near-twins with the part in which they differ, the groups in the
   same clothes, what each junk crop and distractor shows, and the true person and camera of each wrong label.
 
@@ -21,7 +23,7 @@ from typing import Final
 
 from rrid_edge.artefacts import LARGE_BYTES, Artefact
 from rrid_edge.errors import ArtefactError, OutputError, item_at_work, printable
-from rrid_edge.files import write_json
+from rrid_edge.files import write_json, write_text
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON
 from rrid_train.demo.config import DemoConfig
@@ -33,7 +35,19 @@ __all__ = ["DemoConfig", "DemoSummary", "count_files", "write_demo_data"]
 
 KIND: Final = "rrid-edge demo data"
 MARKER_NAME: Final = "demo.json"
-_IMAGE_FOLDERS: Final = ("images", "gallery", "queries")
+ABOUT_NAME: Final = "about.txt"
+_IMAGE_FOLDERS: Final = ("images", "gallery", "query", "queries")
+_OLD_QUERY: Final = "query.jpg"
+"""The query of demo data that an older version drew."""
+_PARTS: Final = {
+    "upper": "the upper clothes differ",
+    "lower": "the lower clothes differ",
+    "bag": "the bag differs",
+    "hat": "the hat differs",
+    "shoes": "the shoes differ",
+    "hair": "the hair differs",
+}
+"""What is said of near-twins, by the part in which they differ."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,10 @@ class DemoSummary:
         gallery_images: number of files in ``gallery/``.
         twins: number of pairs of near-twins.
         groups: number of groups in the same clothes.
-        query_person: person of ``query.jpg``, as in the names of gallery files.
+        query_file: path of the single query below the folder.
+        query_person: its person, as in the names of gallery files.
+        query_twin: the near-twin of that person, or None.
+        query_twin_differs_in: the part in which they differ (:data:`~rrid_train.demo.pedestrian.TWIN_PARTS`), or None.
     """
 
     root: Path
@@ -64,7 +81,18 @@ class DemoSummary:
     gallery_images: int
     twins: int
     groups: int
+    query_file: str
     query_person: str
+    query_twin: str | None = None
+    query_twin_differs_in: str | None = None
+
+    @property
+    def query_shows(self) -> str:
+        """Whom the query shows, and that person's near-twin."""
+        if self.query_twin is None or self.query_twin_differs_in is None:
+            return f"person {self.query_person}"
+        part = _PARTS[self.query_twin_differs_in]
+        return f"person {self.query_person}, drawn as a near-twin of person {self.query_twin}: only {part}"
 
 
 def count_files(config: DemoConfig) -> int:
@@ -101,12 +129,15 @@ def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PR
     write_json(out / "meta.json", _meta(plan))
     write_json(out / "splits.json", [_split(plan)])
     write_json(out / "test.json", [_test_lists(plan)])
+    summary = _summary(out, plan)
+    write_text(out / ABOUT_NAME, f"{summary.query_file} shows {summary.query_shows}.\n")
     write_json(out / MARKER_NAME, _description(plan))
-    return _summary(out, plan)
+    return summary
 
 
 def _summary(out: Path, plan: DemoPlan) -> DemoSummary:
     labels = [shot.label[0] for shot in plan.images]
+    twin = plan.query_twin
     return DemoSummary(
         root=out,
         training_people=plan.config.training_people,
@@ -118,7 +149,10 @@ def _summary(out: Path, plan: DemoPlan) -> DemoSummary:
         gallery_images=len(plan.gallery),
         twins=len(plan.crowd.twins),
         groups=len(plan.crowd.groups),
+        query_file=plan.query.name,
         query_person=person_name(plan.query.label[0]),
+        query_twin=None if twin is None else person_name(twin[0] + plan.config.first_number),
+        query_twin_differs_in=None if twin is None else twin[1],
     )
 
 
@@ -133,6 +167,7 @@ def _prepare(out: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.jpg"):
             old.unlink()
+    (out / _OLD_QUERY).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -181,7 +216,7 @@ def _test_lists(plan: DemoPlan) -> dict[str, list[list[str | int]]]:
 
 
 def _description(plan: DemoPlan) -> dict[str, object]:
-    first, crowd = plan.config.first_number, plan.crowd
+    first, crowd, twin = plan.config.first_number, plan.crowd, plan.query_twin
     return {
         "kind": KIND,
         "complete": True,
@@ -191,6 +226,7 @@ def _description(plan: DemoPlan) -> dict[str, object]:
             "file": plan.query.name,
             "person": person_name(plan.query.label[0]),
             "camera": plan.query.camera + 1,
+            "near_twin": None if twin is None else {"person": person_name(twin[0] + first), "differs_in": twin[1]},
         },
         "queries": {
             "files": [shot.name for shot in plan.queries],
