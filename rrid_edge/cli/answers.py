@@ -13,6 +13,7 @@ from rrid_edge.errors import printable
 if TYPE_CHECKING:
     from rrid_edge.matching import Match, MatchResult
     from rrid_edge.model.spec import ModelSpec
+    from rrid_edge.pictures.html import Fact
     from rrid_edge.pictures.parts import MatchPictures
 
 
@@ -32,6 +33,8 @@ class Answer:
         missing: number of crops whose file is not in ``folder`` now.
         thumbnails: JPEG bytes by id of the match, for crops without a file here.
         follow_links: pictures are drawn of links too that lead out of ``folder``.
+        left_out: queries that cannot be read, one line each.
+        head: the top of the report.
     """
 
     results: tuple[MatchResult, ...]
@@ -45,6 +48,8 @@ class Answer:
     missing: int = 0
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
     follow_links: bool = False
+    left_out: tuple[str, ...] = ()
+    head: tuple[Fact, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -70,7 +75,7 @@ def draw(answer: Answer, sheet: Path | None, report: Path | None) -> None:
     if report is not None:
         from rrid_edge.pictures.html import html_report, write_report
 
-        write_report(report, html_report(answer.results, pictures, block_names=blocks, footer=footer))
+        write_report(report, html_report(answer.results, pictures, block_names=blocks, facts=answer.head))
 
 
 def print_answer(answer: Answer, *, written: Sequence[Path], as_json: bool, explain: bool) -> None:
@@ -125,7 +130,7 @@ def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
 
 
 def _columns(result: MatchResult) -> dict[str, list[str]]:
-    """Cells by heading. Distances and times are shown where there are any."""
+    """Cells by heading. Distances, verdicts and times are shown where there are any."""
     from rrid_edge.crops.times import format_time
 
     matches = result.matches
@@ -137,6 +142,8 @@ def _columns(result: MatchResult) -> dict[str, list[str]]:
         columns["distance"] = ["" if match.distance is None else f"{match.distance:.3f}" for match in matches]
     columns["camera"] = [printable(match.camera or "-") for match in matches]
     columns["person"] = [printable(match.label or match.person or "-") for match in matches]
+    if result.has_verdicts:
+        columns["verdict"] = [result.shown_verdict(match) or "-" for match in matches]
     if any(match.time is not None for match in matches):
         columns["time"] = ["-" if match.time is None else format_time(match.time) for match in matches]
     return columns

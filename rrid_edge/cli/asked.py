@@ -30,6 +30,36 @@ class AskedGallery:
     location: Location
     folder: Path | None
 
+    @property
+    def described(self) -> str:
+        """The gallery, and its index where that lies elsewhere."""
+        from rrid_edge.gallery.opening import location_of
+
+        if self.folder is None or self.location in (location_of(self.folder), Path(self.text)):
+            return self.text
+        return f"{self.text} with its index in {self.location}"
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """Which crops may answer, as the user gave it.
+
+    Attributes:
+        cameras: names of cameras; empty for all.
+        sources: names of sources; empty for all.
+        since: first time or frame, or None.
+        until: last time or frame, or None.
+    """
+
+    cameras: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    since: str | None = None
+    until: str | None = None
+
+    def filter(self) -> SearchFilter:
+        """The filter; see :func:`row_filter`."""
+        return row_filter(self.cameras, self.sources, self.since, self.until)
+
 
 def query_and_gallery(paths: list[str], index: str | None) -> tuple[list[Path], AskedGallery]:
     """Split the command's arguments.
@@ -77,7 +107,7 @@ def _asked(text: str, index: str | None) -> AskedGallery:
 
 
 def row_filter(cameras: Sequence[str], sources: Sequence[str], since: str | None, until: str | None) -> SearchFilter:
-    """The filter of the options.
+    """The filter of the options; see :class:`AskedRows`.
 
     Raises:
         UsageError: a bound is neither a time nor a frame.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
     from rrid_edge.matching import MatchResult
     from rrid_edge.ranking.search_thresholds import SearchThreshold
-    from rrid_edge.ranking.threshold_file import FoundThresholds
+    from rrid_edge.ranking.threshold_file import FoundThresholds, Thresholds
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,26 @@ class AskedThreshold:
             return found.search_threshold(self.fpir)
         assert self.fpr is not None
         score = found.pair_score(self.fpr)
-        whose = found.record.describe()
-        say(f"threshold {score:.4f} for a false-positive rate of {self.fpr:g} per pair ({whose})")
+        say(f"threshold {_per_pair(score, self.fpr, found)}")
         return score
 
     def say_per_search(self, results: Sequence[MatchResult], model: Path, engine: Engine) -> None:
         """Say on stderr which thresholds a rate per search gave, one line per number of searched crops."""
-        if self.fpir is None:
-            return
-        record = self._found(model, engine).record
+        if self.fpir is not None:
+            for line in self.described(results, model, engine):
+                say(f"threshold {line}")
+
+    def described(self, results: Sequence[MatchResult], model: Path, engine: Engine) -> list[str]:
+        """The score of each threshold and where it comes from, one line each; no line without a threshold."""
+        if self.threshold is not None:
+            return [f"{self.threshold:.5g}, as given"]
+        if self.fpr is not None:
+            found = self._found(model, engine)
+            return [_per_pair(found.pair_score(self.fpr), self.fpr, found)]
+        return [] if self.fpir is None else self._per_search(results, self._found(model, engine).record)
+
+    def _per_search(self, results: Sequence[MatchResult], record: Thresholds) -> list[str]:
+        lines: list[str] = []
         least, largest = record.searches.sizes[0], record.searches.sizes[-1]
         for searched, score in dict.fromkeys((result.searched, result.threshold) for result in results):
             if not searched or score is None:
@@ -94,10 +105,15 @@ class AskedThreshold:
                 beyond = f"; that of {least:,} crops, the smallest gallery measured, so the rate is lower"
             crops = f"{searched:,} crop{'' if searched == 1 else 's'}"
             rate = f"a false-positive rate of {self.fpir:g} per search among {crops}"
-            say(f"threshold {score:.4f} for {rate} ({record.describe()}{beyond})")
+            lines.append(f"{score:.4f} for {rate} ({record.describe()}{beyond})")
+        return lines
 
     def _found(self, model: Path, engine: Engine) -> FoundThresholds:
         from rrid_edge.model.names import thresholds_candidates
         from rrid_edge.ranking.threshold_file import require_thresholds
 
         return require_thresholds(thresholds_candidates(model), engine.spec.fingerprint, self.thresholds_of)
+
+
+def _per_pair(score: float, fpr: float, found: FoundThresholds) -> str:
+    return f"{score:.4f} for a false-positive rate of {fpr:g} per pair ({found.record.describe()})"

@@ -12,7 +12,7 @@ import typer
 
 from rrid_edge.cli.answers import Answer, draw, print_answer
 from rrid_edge.cli.app import app
-from rrid_edge.cli.asked import AskedGallery, query_and_gallery, row_filter
+from rrid_edge.cli.asked import AskedGallery, AskedRows, query_and_gallery
 from rrid_edge.cli.asked_threshold import AskedThreshold
 from rrid_edge.cli.common import JsonOption, ProgressBar, say
 from rrid_edge.cli.options import (
@@ -24,6 +24,7 @@ from rrid_edge.cli.options import (
     RuntimeOption,
     ThreadsOption,
 )
+from rrid_edge.cli.report_head import report_head
 from rrid_edge.cli.startup import meanwhile
 from rrid_edge.cli.steps import (
     AskedRuntime,
@@ -36,6 +37,7 @@ from rrid_edge.cli.steps import (
 from rrid_edge.errors import RridEdgeError
 
 if TYPE_CHECKING:
+    from rrid_edge.embedding.queries import Query
     from rrid_edge.engines.base import Engine
     from rrid_edge.gallery.base import SearchFilter
     from rrid_edge.gallery.contract import GalleryStore
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    epilog="Example: rrid-edge match demo/query.jpg demo/gallery --top-k 8 --sheet demo/sheet.png",
+    epilog="Example: rrid-edge match demo/query demo/gallery --top-k 8 --sheet demo/sheet.png",
     help="Rank a gallery for the person in the query images. Several images show one person and are averaged. In a "
     "folder of queries, each image is a query. New and changed crops of the gallery's folder are added first.",
 )
@@ -116,7 +118,8 @@ def match(
     query_paths, asked = query_and_gallery(paths, location)
     asked_threshold = AskedThreshold(threshold, fpr, fpir, thresholds_of)
     asked_threshold.refuse_conflicts(expand)
-    rows = row_filter(camera or (), source or (), since, until)
+    asked_rows = AskedRows(tuple(camera or ()), tuple(source or ()), since, until)
+    rows = asked_rows.filter()
     groups = query_files(query_paths, separate=fuse == "none", follow_links=follow_links)
     for folder in (path for path in query_paths if path.is_dir()):
         say_files_left_out(folder, follow_links=follow_links)
@@ -126,6 +129,7 @@ def match(
         groups,
         asked,
         pattern,
+        asked_rows,
         asked_threshold,
         needs_pictures=sheet is not None or report is not None,
         follow_links=follow_links,
@@ -145,6 +149,7 @@ class _Question:
         groups: image files of each query.
         asked: the gallery.
         pattern: how file names are read; None as the gallery remembers.
+        rows: which crops may answer.
         threshold: how the threshold is set.
         needs_pictures: the answer is drawn.
         follow_links: links that lead out of the gallery's folder are read.
@@ -154,6 +159,7 @@ class _Question:
     groups: Sequence[tuple[Path, ...]]
     asked: AskedGallery
     pattern: str | None
+    rows: AskedRows
     threshold: AskedThreshold
     needs_pictures: bool
     follow_links: bool
@@ -182,7 +188,6 @@ def _rerank_depth(rerank_depth: int | None, top_k: int) -> int:
 def _ask(question: _Question, settings: MatchSettings, model: Path | None, runtime: AskedRuntime) -> Answer:
     """Open the gallery and the model, embed the queries, add what is new in the gallery's folder, and match."""
     from rrid_edge.crops.images import load_decoders
-    from rrid_edge.embedding.queries import embed_queries
     from rrid_edge.gallery.indexing.queried import QueriedGallery
     from rrid_edge.gallery.indexing.settings import IndexSettings
     from rrid_edge.matching import match_all
@@ -201,14 +206,9 @@ def _ask(question: _Question, settings: MatchSettings, model: Path | None, runti
         runtime = replace(runtime, images=images, before_loading=start_threads)
         path, engine = open_model(model, queried.model, runtime)
         stack.enter_context(engine)
-        has_fused = any(len(files) > 1 for files in groups)
-        settings = replace(settings, threshold=question.threshold.resolve(path, engine, has_fused=has_fused))
-        if has_fused:
-            dataset = question.threshold.thresholds_of
-            settings = replace(settings, least_likeness=_least_likeness(path, engine, dataset))
+        settings = _with_threshold(settings, question, path, engine)
         remembered = queried.info.pattern if queried.info is not None else ""
-        unreadable = (lambda error: say(f"left out {error.message}")) if question.in_folders else None
-        queries = embed_queries(engine, groups, question.pattern or remembered or "auto", folder, unreadable)
+        queries, left_out = _embedded(engine, question, question.pattern or remembered or "auto")
         with ProgressBar("indexing") as bar:
             indexed = queried.indexed(path, engine, IndexSettings(question.pattern), bar)
         _say_indexing(folder, indexed)
@@ -219,9 +219,36 @@ def _ask(question: _Question, settings: MatchSettings, model: Path | None, runti
         question.threshold.say_per_search(results, path, engine)
         answer = Answer(
             results, question.asked.text, folder, indexed.source, path, engine.spec, engine.runtime, indexed.info.rows,
-            indexed.folder.missing, follow_links=question.follow_links,
+            indexed.folder.missing, follow_links=question.follow_links, left_out=left_out,
         )  # fmt: skip
-        return _with_thumbnails(answer, indexed.gallery) if question.needs_pictures else answer
+        if question.needs_pictures:
+            thresholds = question.threshold.described(results, path, engine)
+            head = report_head(answer, question.asked, settings, question.rows, thresholds)
+            answer = replace(_with_thumbnails(answer, indexed.gallery), head=head)
+        return answer
+
+
+def _embedded(engine: Engine, question: _Question, pattern: str) -> tuple[list[Query], tuple[str, ...]]:
+    """The queries, and a line for each that cannot be read. In folders such a query is left out, as stderr says."""
+    from rrid_edge.embedding.queries import embed_queries
+
+    left_out: list[str] = []
+
+    def leave_out(error: RridEdgeError) -> None:
+        say(f"left out {error.message}")
+        left_out.append(error.message)
+
+    unreadable = leave_out if question.in_folders else None
+    return embed_queries(engine, question.groups, pattern, question.asked.folder, unreadable), tuple(left_out)
+
+
+def _with_threshold(settings: MatchSettings, question: _Question, model: Path, engine: Engine) -> MatchSettings:
+    """The settings with the threshold, and with the bound for images of one query."""
+    has_fused = any(len(files) > 1 for files in question.groups)
+    settings = replace(settings, threshold=question.threshold.resolve(model, engine, has_fused=has_fused))
+    if not has_fused:
+        return settings
+    return replace(settings, least_likeness=_least_likeness(model, engine, question.threshold.thresholds_of))
 
 
 def _with_thumbnails(answer: Answer, gallery: GalleryStore) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from rrid_edge.crops.naming import PERSON, UNKNOWN, label_kind
+from rrid_edge.crops.naming import DISTRACTOR, JUNK, PERSON, UNKNOWN, label_kind
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.searching import Match
@@ -16,6 +16,8 @@ LEAST_LIKENESS: Final = 0.5
 """Lowest cosine of two images of one person that is not doubted, where no threshold of the model was measured."""
 SAME, DIFFERENT = "same", "different"
 """Verdicts on a match besides ``junk``, ``distractor`` and ``unknown``; see :meth:`MatchResult.verdict`."""
+SHOWN_VERDICTS: Final = {SAME: "right", DIFFERENT: "wrong", JUNK: "junk", DISTRACTOR: "distractor", UNKNOWN: ""}
+"""Verdicts as tables and reports show them; empty where the labels do not say."""
 FUSIONS = ("mean", "max", "none")
 DEFAULT_RERANK_DEPTH = 200
 LEAST_RERANK_DEPTH = RerankSettings().k1
@@ -72,6 +74,15 @@ class MatchResult:
         if match.person is None or label_kind(match.person, match.path or "") != PERSON:
             return UNKNOWN  # A user confirmed a person, whose name is not one of the file names.
         return SAME if self.person == match.person else DIFFERENT
+
+    @property
+    def has_verdicts(self) -> bool:
+        """Whether the labels say anything about one of the matches."""
+        return any(self.verdict(match) != UNKNOWN for match in self.matches)
+
+    def shown_verdict(self, match: Match) -> str:
+        """:meth:`verdict` in the words of tables and reports; see :data:`SHOWN_VERDICTS`."""
+        return SHOWN_VERDICTS[self.verdict(match)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from rrid_edge.crops.naming import DISTRACTOR, JUNK, PERSON, UNKNOWN
+from rrid_edge.crops.naming import PERSON, UNKNOWN
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import PRIVATE_MODE, write_text
 from rrid_edge.matching import Match, MatchResult
@@ -34,19 +34,24 @@ from rrid_edge.pictures.parts import (
 )
 
 _THUMBNAIL_PX: Final = (64, 128)
+"""Width and height of the box of a thumbnail."""
+_LARGE_PX: Final = (192, 384)
+"""Most width and height of the picture that a thumbnail is enlarged to."""
 _JPEG_QUALITY: Final = 85
-_VERDICTS: Final = {
-    SAME: "same person",
-    DIFFERENT: "another person",
-    UNKNOWN: "not known",
-    JUNK: "junk, not judged",
-    DISTRACTOR: "distractor, not judged",
-}
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
+Fact = tuple[str, Sequence[str]]
+"""Something that the top of a report says: its name, and its lines."""
+
+
 def html_report(
-    results: Sequence[MatchResult], pictures: Path | MatchPictures, *, block_names: tuple[str, ...], footer: str = ""
+    results: Sequence[MatchResult],
+    pictures: Path | MatchPictures,
+    *,
+    block_names: tuple[str, ...],
+    facts: Sequence[Fact] = (),
+    footer: str = "",
 ) -> str:
     """Build the HTML report of one or several queries.
 
@@ -54,7 +59,9 @@ def html_report(
         results: one section each.
         pictures: of the matches: the folder that their paths are relative to, or more.
         block_names: the model's descriptor blocks, in order.
-        footer: last line, for model and engine.
+        facts: what the answer was made with, for the top: when, model, gallery, filters, threshold. The numbers of
+            queries, of queries without a match and of right first matches follow, and the warnings of all queries.
+        footer: last line.
 
     Returns:
         The document. A crop that cannot be read is shown as a grey box with the reason.
@@ -68,7 +75,10 @@ def html_report(
     has_parts = bool(finest_stripes(block_names))
     return _fill(
         "report.html",
+        facts=_join((_fact(*fact) for fact in (*facts, *_counted(results))), "\n"),
+        warnings=_warnings(dict.fromkeys(line for result in results for line in result.warnings)),
         parts_hint=_fill("parts_hint.html") if has_parts else _Html(),
+        frames_hint=_fill("frames_hint.html") if any(result.has_verdicts for result in results) else _Html(),
         policy=_Html(_POLICY),
         style=_template("report.css"),
         script=_template("report.js"),
@@ -115,16 +125,43 @@ def _join(parts: Iterable[_Html], between: str = "") -> _Html:
     return _Html(between.join(parts))
 
 
+def _fact(name: str, lines: Sequence[str]) -> _Html:
+    return _fill("fact.html", name=name, value=_join(_fill("fact_line.html", line=line) for line in lines))
+
+
+def _counted(results: Sequence[MatchResult]) -> tuple[Fact, ...]:
+    """Numbers of queries, and of right first matches where the labels say."""
+    empty = [result for result in results if not result.matches]
+    queries = [str(len(results))]
+    if empty:
+        queries.append(f"without a match: {len(empty)} ({', '.join(map(_title, empty))})")
+    verdicts = [result.verdict(result.matches[0]) for result in results if result.matches]
+    judged = sum(verdict in (SAME, DIFFERENT) for verdict in verdicts)
+    first = (("first matches", [f"{verdicts.count(SAME)} of {judged} right"]),) if judged else ()
+    return (("queries", queries), *first)
+
+
+def _warnings(lines: Iterable[str]) -> _Html:
+    shown = _join(_fill("warning.html", warning=line) for line in lines)
+    return _fill("warnings.html", lines=shown) if shown else _Html()
+
+
+def _title(result: MatchResult) -> str:
+    return ", ".join(Path(path).name for path in result.query)
+
+
 def _section(result: MatchResult, pictures: MatchPictures, block_names: tuple[str, ...]) -> _Html:
     kind = result.query_kind
     person = f"person {result.person}" if kind == PERSON else "" if kind == UNKNOWN else f"{kind} (no verdicts)"
     camera = f"camera {result.camera}" if result.camera is not None else ""
     return _fill(
         "section.html",
-        pictures=_join(_picture(read_thumbnail(path, *_THUMBNAIL_PX), printable(path)) for path in result.query),
-        title=", ".join(Path(path).name for path in result.query),
+        pictures=_join(
+            _picture(read_thumbnail(path, *_LARGE_PX, enlarge=False), printable(path)) for path in result.query
+        ),
+        title=_title(result),
         origin=" · ".join(part for part in (person, camera) if part),
-        warnings=_join(_fill("warning.html", warning=warning) for warning in result.warnings),
+        warnings=_warnings(result.warnings),
         answer=_answer(result, pictures, block_names),
     )
 
@@ -138,6 +175,7 @@ def _answer(result: MatchResult, pictures: MatchPictures, block_names: tuple[str
         distance_heading=_fill("distance_heading.html") if result.reranked else _Html(),
         parts_heading=_fill("parts_heading.html") if finest_stripes(block_names) else _Html(),
         time_heading=_fill("time_heading.html") if _has_times(result) else _Html(),
+        verdict_heading=_fill("verdict_heading.html") if result.has_verdicts else _Html(),
         rows=_join(
             (_row(result, match, pictures, _parts(match, block_names, longest)) for match in result.matches), "\n"
         ),
@@ -145,12 +183,12 @@ def _answer(result: MatchResult, pictures: MatchPictures, block_names: tuple[str
 
 
 def _row(result: MatchResult, match: Match, pictures: MatchPictures, parts: _Html) -> _Html:
-    judged = result.verdict(match)
+    verdict = result.shown_verdict(match) or "not known"
     return _fill(
         "row.html",
-        verdict_class=judged,
+        verdict_class=result.verdict(match),
         rank=str(match.rank),
-        picture=_picture(pictures.read(match, *_THUMBNAIL_PX), match.name),
+        picture=_picture(pictures.read(match, *_LARGE_PX, enlarge=False), match.name),
         exact_score=repr(float(match.score)),
         score=f"{match.score:.3f}",
         distance_cell=_distance(match) if result.reranked else _Html(),
@@ -158,7 +196,7 @@ def _row(result: MatchResult, match: Match, pictures: MatchPictures, parts: _Htm
         camera=match.camera or "",
         person=match.label or match.person or "",
         time_cell=_time(match) if _has_times(result) else _Html(),
-        verdict=_VERDICTS[judged],
+        verdict_cell=_fill("verdict_cell.html", verdict=verdict) if result.has_verdicts else _Html(),
         path=match.name,
     )
 
@@ -199,12 +237,13 @@ def _parts(match: Match, block_names: tuple[str, ...], longest: float) -> _Html:
 def _picture(thumbnail: Thumbnail, name: str) -> _Html:
     if thumbnail.image is None:
         return _fill("missing.html", problem=thumbnail.problem)
+    scale = min(box / side for box, side in zip(_THUMBNAIL_PX, thumbnail.image.size, strict=True))
     stream = io.BytesIO()
     thumbnail.image.save(stream, "JPEG", quality=_JPEG_QUALITY)
     return _fill(
         "picture.html",
         jpeg=base64.b64encode(stream.getvalue()).decode("ascii"),
         description=name,
-        width=str(thumbnail.image.width),
-        height=str(thumbnail.image.height),
+        width=str(max(1, round(thumbnail.image.width * scale))),
+        height=str(max(1, round(thumbnail.image.height * scale))),
     )

@@ -60,27 +60,33 @@ class MatchPictures:
         is_own = self.source is None or match.source == self.source
         return self.folder is not None and match.path is not None and is_own
 
-    def read(self, match: Match, width_px: int, height_px: int) -> Thumbnail:
-        """The picture of a match, scaled to fit a box."""
+    def read(self, match: Match, width_px: int, height_px: int, *, enlarge: bool = True) -> Thumbnail:
+        """The picture of a match, scaled to fit a box; see :func:`read_thumbnail`."""
         found = Thumbnail(None, "no picture of this crop is stored here")
         if self.folder is not None and match.path is not None and self.has_file(match):
             if not self.follow_links and leads_out(self.folder, match.path):
                 found = Thumbnail(None, "this file is a link that leads out of its folder")
             else:
-                found = read_thumbnail(self.folder / match.path, width_px, height_px)
+                found = read_thumbnail(self.folder / match.path, width_px, height_px, enlarge=enlarge)
         stored = self.thumbnails.get(match.id)
         if found.image is None and stored is not None:
-            return read_thumbnail(match.name, width_px, height_px, stored)
+            return read_thumbnail(match.name, width_px, height_px, stored, enlarge=enlarge)
         return found
 
 
-def read_thumbnail(path: str | Path, width_px: int, height_px: int, content: bytes | None = None) -> Thumbnail:
-    """Read a crop, from a file or from its bytes, and scale it to fit a box, with its aspect ratio kept."""
+def read_thumbnail(
+    path: str | Path, width_px: int, height_px: int, content: bytes | None = None, *, enlarge: bool = True
+) -> Thumbnail:
+    """Read a crop, from a file or from its bytes, and scale it to fit a box, with its aspect ratio kept.
+
+    With ``enlarge=False``, a picture that fits the box already keeps its size.
+    """
     try:
         image = load_rgb(path, content)
     except ImageError as error:
         return Thumbnail(None, error.reason)
     scale = min(width_px / image.width, height_px / image.height)
+    scale = scale if enlarge else min(scale, 1.0)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return Thumbnail(image.resize(size, Image.Resampling.BICUBIC))
 

@@ -41,8 +41,8 @@ def test_match_indexes_a_changed_folder_and_ranks(desk):
     assert "indexed 12 crops" in first.err
     table = first.out.splitlines()
     assert table[0] == "query 0002_c2s1_000901_00.jpg, person 0002, camera 2"
-    assert table[1].split() == ["rank", "score", "camera", "person", "path"]
-    assert table[2].split() == ["1", "1.000", "2", "0002", "0002_c2s1_000001_00.jpg"]
+    assert table[1].split() == ["rank", "score", "camera", "person", "verdict", "path"]
+    assert table[2].split() == ["1", "1.000", "2", "0002", "right", "0002_c2s1_000001_00.jpg"]
     assert [line.split()[3] for line in table[2:]] == ["0002"] * 3
     second = rrid_edge("match", "0002_c2s1_000901_00.jpg", "gallery", "--top-k", 3)
     assert second.out == first.out
@@ -145,7 +145,7 @@ def test_reranking_from_the_command_line(desk):
     save_crops(desk / "gallery", 40)
     query = "0002_c2s1_000901_00.jpg"
     outcome = rrid_edge("match", query, "gallery", "--rerank", "--top-k", 5)
-    assert outcome.out.splitlines()[1].split() == ["rank", "score", "distance", "camera", "person", "path"]
+    assert outcome.out.splitlines()[1].split() == ["rank", "score", "distance", "camera", "person", "verdict", "path"]
     assert all(line.split()[4] == "0002" for line in outcome.out.splitlines()[2:])
     result = json.loads(rrid_edge("match", query, "gallery", "--rerank", "--rerank-depth", 30, "--json").out)
     found = result["results"][0]

@@ -115,11 +115,10 @@ def test_junk_and_distractors_are_neither_right_nor_wrong(gallery, person, verdi
     assert [count(sheet, colour) for colour in (GREEN, RED)] == [frame * (SAME in verdicts)] * 2
     assert count(sheet, GREY) == frame * (7 - 2 * (SAME in verdicts))
     document = html_report([result], gallery, block_names=NAMES)
-    words = {JUNK: "junk, not judged", DISTRACTOR: "distractor, not judged", UNKNOWN: "not known",
-             SAME: "same person", DIFFERENT: "another person"}  # fmt: skip
-    assert re.findall(r"<td class=\"text\" data-value=\"([a-z, ]*)\">\1</td>\n<td class=\"path\"", document) == [
-        words[judged] for judged in verdicts
-    ]
+    words = {JUNK: "junk", DISTRACTOR: "distractor", UNKNOWN: "not known", SAME: "right", DIFFERENT: "wrong"}
+    told = [words[judged] for judged in verdicts] if SAME in verdicts else []
+    assert re.findall(r'<td class="verdict" data-value="([a-z ]*)">\1</td>', document) == told
+    assert [phrase in document for phrase in ("verdict</button>", "not known", "Frames:")] == [bool(told)] * 3
     assert re.findall(r'<tr class="(\w+)">', document) == verdicts
 
 
@@ -302,8 +301,8 @@ def test_a_report_is_one_whole_document_with_the_thumbnails_inside(gallery, resu
     heading, *rows = outline.rows[:4]
     assert heading == ["rank", "crop", "score", "parts", "camera", "person", "verdict", "path"]
     assert rows == [
-        ["1", "", "0.900", "", "2", "0001", "same person", "0001_c2.png"],
-        ["2", "", "0.800", "", "10", "0002", "another person", "0002_c3.png"],
+        ["1", "", "0.900", "", "2", "0001", "right", "0001_c2.png"],
+        ["2", "", "0.800", "", "10", "0002", "wrong", "0002_c3.png"],
         ["3", "", "-0.250", "", "", "", "not known", "x.png"],
     ]
     pictures = [attributes for tag, attributes in outline.tags if tag == "img"]
@@ -402,8 +401,9 @@ def test_a_browser_sorts_by_the_heading_that_is_clicked(tmp_path, gallery, resul
       document.title = seen.join(" ");
     """
     title = in_browser(tmp_path, html_report([result], gallery, block_names=NAMES), script)
-    # Score up and down; camera as numbers (2 before 10), unknown last both ways; path up and down; rank up and down.
-    assert title.split() == ["123", "321", "123", "123", "213", "123", "321", "123", "321", "descending", "true"]
+    # Score best first, then lowest first; camera as numbers (2 before 10), unknown last both ways; path up and down;
+    # rank up and down.
+    assert title.split() == ["123", "123", "321", "123", "213", "123", "321", "123", "321", "descending", "true"]
 
 
 def test_reranked_answers_show_the_distance_that_ranks_them(gallery, result):
@@ -437,8 +437,9 @@ def test_times_frames_labels_and_warnings_are_shown(gallery, result):
     heading, *rows = Outline(document).rows
     assert heading == ["rank", "crop", "score", "parts", "camera", "person", "time", "verdict", "path"]
     assert [row[4:7] for row in rows] == [["2", "anna", "2026-11-25T12:00:00Z"], ["10", "0002", "frame 451"], [""] * 3]
-    assert '<p class="warning">q.jpg: &lt;flat&gt;</p>' in document
-    assert "warning" not in html_report([result], gallery, block_names=NAMES).replace(".warning {", "")
+    # On top, and with its query.
+    assert document.count('<p class="warning">q.jpg: &lt;flat&gt;</p>') == 2
+    assert '<p class="warning">' not in html_report([result], gallery, block_names=NAMES)
     with_times, without = (contact_sheet([shown], gallery, block_names=NAMES) for shown in (timed(result), result))
     assert with_times.size == without.size
     changed = np.argwhere((np.asarray(with_times) != np.asarray(without)).any(axis=2))
