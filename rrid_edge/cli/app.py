@@ -49,7 +49,7 @@ COMMANDS = {
     "serve": Command("serve", "Serve galleries over HTTP, with a page to search them."),
     "gallery": Command("gallery", "Inspect and maintain an index."),
     "bench": Command("bench", "Measure speed, memory and accuracy of a model on this machine."),
-    "info": Command("inspect", "Print the facts of a model: input size, precision, fingerprint."),
+    "info": Command("inspect", "Print the facts of a model or a gallery."),
     "doctor": Command("doctor", "Check what this machine has and print a fix for each gap."),
 }
 """All commands by name, in the order of work, which `--help` follows."""

@@ -1,4 +1,4 @@
-"""``rrid-edge info``: the facts of a model."""
+"""``rrid-edge info``: the facts of a model. Those of a gallery are in :mod:`rrid_edge.cli.gallery_info`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,30 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Example: rrid-edge info models/rrid.onnx",
-    help="Print the facts of a model: input size, precision, fingerprint. For a TensorRT engine it also prints where "
-    "the engine runs and what it was built from. No runtime is needed.",
+    help="Print the facts of a model or a gallery. Of a model: input size, precision, fingerprint; of a TensorRT "
+    "engine also where it runs and what it was built from. Of a gallery: its model, crops, people, cameras, times, "
+    "size. No runtime is needed.",
 )
 def info(
     model: Annotated[
-        Path | None,
-        typer.Argument(help="ONNX file or TensorRT engine; default: RRID_EDGE_MODEL or the best in models/."),
+        str | None,
+        typer.Argument(
+            help="ONNX file, TensorRT engine, indexed folder of crops, or milvus+http://HOST:19530/COLLECTION; "
+            "default: RRID_EDGE_MODEL or the best in models/."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
+    from rrid_edge.cli.gallery_info import gallery_asked, print_gallery
+
+    if model is not None and (gallery := gallery_asked(model)) is not None:
+        print_gallery(model, gallery, as_json=as_json)
+    else:
+        _print_model(None if model is None else Path(model), as_json=as_json)
+
+
+def _print_model(model: Path | None, *, as_json: bool) -> None:
+    """Print the facts of a model file; None is the one that commands would take."""
     from rrid_edge.engines import choose_runtime
     from rrid_edge.model.choice import choose_model
     from rrid_edge.model.engine_sidecar import EngineSidecar

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -79,16 +80,19 @@ class RowTotals:
         last: the latest known time, or None.
         first_frame: the lowest known frame, or None.
         last_frame: the highest known frame, or None.
+        rows_by_camera: number of rows by camera; None is the unknown one.
+        rows_by_source: number of rows by source.
     """
 
     def __init__(self) -> None:
         self.rows = 0
+        self.rows_by_camera: Counter[str | None] = Counter()
+        self.rows_by_source: Counter[str] = Counter()
         self.first: int | None = None
         self.last: int | None = None
         self.first_frame: int | None = None
         self.last_frame: int | None = None
         self._people: set[str] = set()
-        self._cameras: set[str] = set()
 
     @property
     def people(self) -> int:
@@ -98,12 +102,13 @@ class RowTotals:
     @property
     def cameras(self) -> int:
         """Number of different known cameras."""
-        return len(self._cameras)
+        return len(self.rows_by_camera.keys() - {None})
 
     def count(self, rows: Sequence[GalleryRow]) -> None:
         """Count some more rows."""
         self.rows += len(rows)
-        self._cameras.update(row.camera for row in rows if row.camera is not None)
+        self.rows_by_camera.update(row.camera for row in rows)
+        self.rows_by_source.update(row.source for row in rows)
         for row in rows:
             person = shown_person(row)
             if person and person not in self._people and crop_kind(row.label, row.person, row.path) == PERSON:

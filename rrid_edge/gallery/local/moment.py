@@ -59,6 +59,11 @@ class LocalMoment:
         with self._reading() as (_, state):
             return state.info
 
+    def commit(self) -> int:
+        """Number of the commit that made this state, from 1."""
+        with self._reading() as (_, state):
+            return int(state.facts["commit"].partition("-")[0])
+
     def rows(self, sources: Iterable[str] | None = None) -> list[GalleryRow]:
         """All live rows, or those of some sources, in order. Damaged entries are left out."""
         with self._reading() as (connection, state):
