@@ -5,7 +5,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# TORCH=cpu takes PyTorch's CPU build. An environment that has it serves the targets without it, too.
+TORCH :=
+STAMP := $(VENV)/.installed$(if $(TORCH),-$(TORCH))
 DEMO := demo
 RUN := runs/demo
 DATA ?=
@@ -18,13 +20,15 @@ WORKERS := from rrid_edge.machine.processor import usable_cores; print(min(8, us
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(STAMP) ## Make .venv with all developer tools (once; 6 GB, mostly PyTorch)
+install: $(STAMP) ## Make .venv with all tools (once; 7 GB, mostly PyTorch; TORCH=cpu: 3 GB)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("rrid-edge needs Python 3.10 or newer; set PYTHON=python3.11, for example" if sys.version_info < (3, 10) else 0)'
+	@test -z '$(filter-out cpu,$(TORCH))' || { echo "TORCH=$(TORCH): expected cpu, or leave it out" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),@$(BIN)/python tools/install_cpu_torch.py)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 check: install ## Check lint, format, lengths, types and imports, as CI does
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 It copies what the build stage copies, runs the RUN commands of that stage, starts the image's command on a small
 gallery, and runs its health check. It needs the package index, and takes some minutes and 1 GB. Usage:
 
-    python tools/check_image.py [--extras cpu,serve,watch]
+    python tools/check_image.py [--extras openvino,serve,watch]
 """
 
 from __future__ import annotations

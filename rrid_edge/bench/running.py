@@ -23,6 +23,7 @@ from rrid_edge.engines.opening import choose_runtime
 from rrid_edge.engines.speeds import RuntimeSpeeds
 from rrid_edge.errors import MissingDependencyError, RridEdgeError, item_at_work
 from rrid_edge.files import scratch_folder
+from rrid_edge.machine.advice import runtime_advice
 from rrid_edge.machine.facts import TENSORRT_PACKAGES, installed_version
 from rrid_edge.machine.foreign_cpu import ForeignCpu, Repeats, disturbed, quietest
 from rrid_edge.machine.processor import processor_name, usable_cores
@@ -162,7 +163,7 @@ def _auto(model: Path, rows: Sequence[EngineRow], variants: Sequence[Variant], t
 
 def _no_runtime(passed_over: Sequence[str]) -> MissingDependencyError:
     return MissingDependencyError(
-        f"no runtime could open the model ({'; '.join(passed_over)}); install one with: pip install 'rrid-edge[cpu]'"
+        f"no runtime could open the model ({'; '.join(passed_over)}); install one with: {runtime_advice()}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import RridEdgeError, UsageError, printable
+from rrid_edge.machine.advice import best_cpu_runtime, runtime_advice
 from rrid_edge.machine.facts import onnxruntime_cuda, onnxruntime_folder
 from rrid_edge.machine.gpu import this_gpu
 from rrid_edge.machine.processor import computes_bf16
@@ -46,8 +47,8 @@ def open_engine(
         path: an ONNX file, a TensorRT engine (``.engine``, ``.plan``), one of TensorRT for RTX (``.rtx``), or an
             adopted OpenVINO IR (``.xml``).
         runtime: one of :data:`RUNTIMES`. ``auto`` takes the first available: the TensorRT of an engine file; ONNX
-            Runtime CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU; ONNX Runtime on the CPU. Where OpenVINO would
-            compute in float32, it takes the faster of the last two, if
+            Runtime CUDA with an NVIDIA GPU; OpenVINO on an x86 CPU, ONNX Runtime on another; the other one of these
+            two. Where OpenVINO would compute in float32, it takes the faster of these two, if
             :func:`rrid_edge.engines.measuring.measure_runtimes` has measured them. It never takes Intel's integrated
             graphics or NPU.
         precision: arithmetic to force on OpenVINO (``fp32``, ``bf16``, ``fp16``). Other runtimes use the file's own.
@@ -236,13 +237,21 @@ def _best_for_onnx(precision: str | None) -> tuple[str, list[str]]:
     if (why_not := _why_not_cuda()) is None and precision is None:
         return "onnxruntime-cuda", reasons
     reasons.append(f"onnxruntime-cuda: {why_not or 'cannot be told a precision'}")
-    if platform.machine() not in ("x86_64", "AMD64"):
-        reasons.append(f"openvino: {platform.machine()} is no x86 CPU")
-    elif importlib.util.find_spec("openvino") is None:
-        reasons.append("openvino: not installed (pip install 'rrid-edge[cpu]')")
-    else:
+    if precision is not None:  # only OpenVINO can be told one
         return "openvino", reasons
-    return "onnxruntime", reasons
+    return _best_on_cpu(reasons), reasons
+
+
+def _best_on_cpu(reasons: list[str]) -> str:
+    """The better CPU runtime of those that are installed. Reasons against the best one are added."""
+    best = best_cpu_runtime()
+    other = "onnxruntime" if best == "openvino" else "openvino"
+    if importlib.util.find_spec(best) is not None:
+        reasons += [f"openvino: {platform.machine()} is no x86 CPU"] if other == "openvino" else []
+        return best
+    reasons.append(f"{best}: not installed ({runtime_advice()})")
+    # Without either, opening the model names the best one.
+    return other if importlib.util.find_spec(other) is not None else best
 
 
 def _why_not_cuda() -> str | None:

@@ -5,6 +5,7 @@ On a Jetson, TensorRT and CUDA come with JetPack. No text here sends a Jetson to
 
 from __future__ import annotations
 
+import platform
 import sys
 
 from rrid_edge.errors import MissingDependencyError, unforeseen
@@ -16,6 +17,7 @@ VENV_COMMAND = "python3 -m venv --system-site-packages .venv"
 _WORKSHOP_EXTRAS = ("train", "export")
 _WORKSHOP_PACKAGES = ("torch", "torchvision")
 _GPU_EXTRA = "gpu"
+_X86 = ("x86_64", "AMD64")
 # ONNX Runtime has no wheel of its CUDA 13 build for older Pythons. A driver for CUDA 13 serves CUDA 12 too.
 _PYTHON_OF_CUDA_13 = (3, 11)
 
@@ -130,6 +132,25 @@ def extra_advice(extra: str) -> str:
     if extra in _WORKSHOP_EXTRAS and is_jetson():
         return WORKSHOP
     return f"pip install 'rrid-edge[{extra}]'"
+
+
+def runtime_advice(architecture: str | None = None) -> str:
+    """How to install the CPU runtime that is best here, as the end of a message.
+
+    Args:
+        architecture: of the processor; None is this machine's.
+    """
+    return extra_advice(best_cpu_runtime(architecture))
+
+
+def best_cpu_runtime(architecture: str | None = None) -> str:
+    """The better CPU runtime of a kind of processor; it is the name of an extra too.
+
+    Args:
+        architecture: of the processor; None is this machine's.
+    """
+    is_x86 = (architecture or platform.machine()) in _X86
+    return "openvino" if is_x86 else "onnxruntime"
 
 
 def package_advice(package: str) -> str:

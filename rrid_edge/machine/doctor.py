@@ -63,7 +63,7 @@ def _memory() -> Finding:
 def _runtimes(facts: MachineFacts) -> list[Finding]:
     on_cpu, is_x86 = facts.packages.get("onnxruntime"), facts.gpu.is_x86
     with_gpu = facts.packages.get("onnxruntime-gpu")
-    install = extra_advice("cpu") if is_x86 else "pip install onnxruntime"
+    install = extra_advice("onnxruntime") if is_x86 else "pip install onnxruntime"
     findings = []
     if on_cpu and with_gpu:
         wanted = gpu_advice(facts.gpu, facts.python) if is_x86 and facts.gpu.kind != "jetson" else install
@@ -85,7 +85,7 @@ def _runtimes(facts: MachineFacts) -> list[Finding]:
     if openvino:
         findings.append(Finding("openvino", "ok", openvino))
     elif is_x86:
-        findings.append(Finding("openvino", "missing", "not installed", install))
+        findings.append(Finding("openvino", "missing", "not installed", extra_advice("openvino")))
     return findings
 
 

@@ -15,6 +15,7 @@ from rrid_edge.engines import Engine
 from rrid_edge.errors import CheckFailedError, printable
 from rrid_edge.files import write_json
 from rrid_edge.machine.advice import extra_advice, package_advice
+from rrid_edge.machine.facts import onnxruntime_folder
 from rrid_edge.machine.processor import cpu_flags
 from rrid_edge.model.names import Kind, chart_path, goldens_path, kind_of, onnx_beside
 from rrid_edge.model.onnx_header import read_spec
@@ -189,8 +190,8 @@ def _with_layers(run: ParityRun, engine: Engine, tools: GraphTools | None) -> Pa
     graph = _float_graph(run.model, engine)
     if graph is None:
         return replace(run, untried=("scales of layers (they need the float32 ONNX file of this network)",))
-    if tools is None:
-        return replace(run, untried=(f"scales of layers ({extra_advice('export')})",))
+    if tools is None or onnxruntime_folder() is None:
+        return replace(run, untried=(f"scales of layers ({_tools_advice(tools)})",))
     try:
         scales = _layer_scales(run, graph, tools)
     except ModuleNotFoundError as error:
@@ -199,6 +200,11 @@ def _with_layers(run: ParityRun, engine: Engine, tools: GraphTools | None) -> Pa
     if run.report.outcome is Outcome.FAILED:
         return run
     return replace(run, report=replace(run.report, criteria=(*run.report.criteria, judge_layers(scales))))
+
+
+def _tools_advice(tools: GraphTools | None) -> str:
+    """What to install for work on graphs. ONNX Runtime computes the changed ones."""
+    return extra_advice("export" if tools is None else "onnxruntime")
 
 
 def _layer_scales(run: ParityRun, graph: Path, tools: GraphTools) -> tuple[LayerScale, ...]:
@@ -232,8 +238,8 @@ def _diagnosed(
     graph = _graph_beside(run.model, engine)
     if graph is None:
         untried.append("mistakes of scaling and mirroring (they need the ONNX file of this network beside the engine)")
-    elif tools is None:
-        untried.append(f"mistakes of scaling and mirroring ({extra_advice('export')})")
+    elif tools is None or onnxruntime_folder() is None:
+        untried.append(f"mistakes of scaling and mirroring ({_tools_advice(tools)})")
     else:
         try:
             networks = tools.mistakes(graph)

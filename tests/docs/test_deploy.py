@@ -68,7 +68,7 @@ def test_the_image_installs_what_the_wheel_has():
     packages = json.loads(re.findall(r"^packages = (\[.*\])$", pyproject, re.MULTILINE)[0])
     folders = [to for sources, to in copied_sources(STAGES[1]) for _ in sources if to != "./"]
     assert folders == [f"./{package}" for package in packages]
-    assert STAGES[1].all("ARG") == ["EXTRAS=cpu,serve,watch"]
+    assert STAGES[1].all("ARG") == ["EXTRAS=openvino,serve,watch"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from rrid_edge.machine.processor import sums_int8_in_32_bits, threads_for
 from rrid_edge.model.spec import FLOAT32_NCHW, HOW_MADE, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
 from rrid_edge.model.weights import read_checked_spec
 
-_PACKAGES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
+_PACKAGES = {"onnxruntime": "onnxruntime", "gpu": "onnxruntime-gpu"}
 
 
 class OnnxRuntimeEngine(BatchEngine):
@@ -98,11 +98,11 @@ def _options(threads: int) -> Any:  # noqa: ANN401 - the package has no types
     return options
 
 
-def import_onnxruntime(extra: str = "cpu") -> Any:  # noqa: ANN401 - the package has no types
+def import_onnxruntime(extra: str = "onnxruntime") -> Any:  # noqa: ANN401 - the package has no types
     """The package onnxruntime.
 
     Args:
-        extra: what to install where it is missing: ``cpu`` or ``gpu``.
+        extra: what to install where it is missing: ``onnxruntime`` or ``gpu``.
 
     Raises:
         MissingDependencyError: it is not installed.

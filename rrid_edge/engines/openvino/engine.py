@@ -99,7 +99,7 @@ def import_openvino() -> Any:  # noqa: ANN401 - the package has no types
     try:
         import openvino
     except ImportError as error:
-        raise import_failure(error, "openvino", "cpu", "running a model on OpenVINO") from error
+        raise import_failure(error, "openvino", "openvino", "running a model on OpenVINO") from error
     return openvino
 
 

@@ -32,7 +32,8 @@ def _named(name: str) -> machine.Finding:
 
 def test_missing_packages_have_their_command(installed):
     assert _named("onnxruntime").state == "missing"
-    assert _named("onnxruntime").remedy == "pip install 'rrid-edge[cpu]'"
+    assert _named("onnxruntime").remedy == "pip install 'rrid-edge[onnxruntime]'"
+    assert _named("openvino").remedy == "pip install 'rrid-edge[openvino]'"
     assert _named("torch").remedy == "pip install 'rrid-edge[train]'"
 
 

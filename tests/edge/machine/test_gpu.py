@@ -328,7 +328,7 @@ def test_jetpacks_by_their_release(release, jetpack, tmp_path):
         ("tensorrt", "tensorrt", "gpu", "on a Jetson TensorRT comes with JetPack"),
         ("cuda-bindings", "cuda.bindings", "gpu", "on a Jetson TensorRT comes with JetPack"),
         ("onnxruntime-gpu", "onnxruntime", "gpu", "on a Jetson TensorRT comes with JetPack"),
-        ("openvino", "openvino", "cpu", "pip install 'rrid-edge[cpu]'"),
+        ("openvino", "openvino", "openvino", "pip install 'rrid-edge[openvino]'"),
     ],
 )
 def test_a_package_that_cannot_be_imported_gives_its_reason(package, module, extra, advised, monkeypatch):
