@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.cli.answers import Answer
 from rrid_edge.cli.asked import AskedGallery, AskedRows
-from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
     from rrid_edge.matching import MatchSettings
@@ -45,7 +44,7 @@ def report_head(
 
 def _filters(settings: MatchSettings, asked: AskedRows) -> list[str]:
     lines = [
-        f"{name} {' or '.join(map(printable, values))}"
+        f"{name} {' or '.join(values)}"
         for name, values in (("camera", asked.cameras), ("source", asked.sources))
         if values
     ]
@@ -68,7 +67,7 @@ def _bound(name: str, asked: str, time_us: int | None, frame: int | None) -> str
     if time_us is None:
         return f"{name} frame {asked if frame is None else frame}"
     read = format_time(time_us)
-    return f"{name} {read}" + ("" if asked == read else f" ({printable(asked)})")
+    return f"{name} {read}" + ("" if asked == read else f" ({asked})")
 
 
 def _ranking(answer: Answer, settings: MatchSettings) -> list[str]:

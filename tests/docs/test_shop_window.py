@@ -11,6 +11,8 @@ from hatchling.builders.wheel import WheelBuilder
 
 import rrid_edge
 from rrid_edge.cli.app import COMMANDS
+from rrid_train.demo.config import DemoConfig
+from rrid_train.demo.plan import plan_demo
 from support.programs import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,6 +42,12 @@ def test_the_readme_fits_two_screens():
 def test_the_readme_has_every_command_once():
     rows = re.findall(r"^\| `rrid-edge ([\w-]+)` \| \S", README, re.MULTILINE)
     assert sorted(rows) == sorted(COMMANDS)
+
+
+def test_the_picture_names_the_near_twins_that_the_demo_draws():
+    plan = plan_demo(DemoConfig())
+    person, (twin, part) = plan.query.person, plan.query_twin or (0, "")
+    assert f" {twin:04d} is {person:04d}'s near-twin: only the {part} differ" in README
 
 
 def test_ci_runs_the_test_command_of_the_readme():
