@@ -178,6 +178,7 @@ class BenchReport:
         foreign_cpu: share of foreign CPU over the whole run; None if it is not known.
         auto: the runtime that ``auto`` takes for the model from now on, and why.
         family: family of the network: ``rrid`` or ``adopted``.
+        auto_in_brief: ``auto`` in one clause, for tables.
     """
 
     machine: dict[str, str]
@@ -197,10 +198,12 @@ class BenchReport:
     foreign_cpu: float | None
     auto: str = ""
     family: str = RRID
+    auto_in_brief: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-serialisable values. ``disturbed`` is true in rows above the limit of foreign CPU."""
         content = asdict(self) | {"foreign_cpu_limit": FOREIGN_LIMIT}
+        del content["auto_in_brief"]  # a part of "auto"
         for rows in ("engines", "pipeline", "search"):
             for row in content[rows]:
                 row["disturbed"] = disturbed(row["foreign_cpu"])

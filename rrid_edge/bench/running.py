@@ -20,6 +20,7 @@ from rrid_edge.bench.shares import Limits
 from rrid_edge.bench.variants import Variant, find_variants, sibling_models
 from rrid_edge.engines.cuda import Cuda
 from rrid_edge.engines.opening import choose_runtime
+from rrid_edge.engines.runtime_choice import RuntimeChoice
 from rrid_edge.engines.speeds import RuntimeSpeeds
 from rrid_edge.errors import MissingDependencyError, RridEdgeError, item_at_work
 from rrid_edge.files import scratch_folder
@@ -144,12 +145,13 @@ def run_bench(
         ceilings=limits.ceilings,
         operations_per_image=limits.work.operations if limits.work else None,
         foreign_cpu=watch.share(),
-        auto=auto,
+        auto=auto.describe(),
+        auto_in_brief=_in_brief(auto),
     )
 
 
-def _auto(model: Path, rows: Sequence[EngineRow], variants: Sequence[Variant], threads: int) -> str:
-    """The runtime that ``auto`` takes for the model, and why, after recording what was measured undisturbed."""
+def _auto(model: Path, rows: Sequence[EngineRow], variants: Sequence[Variant], threads: int) -> RuntimeChoice:
+    """The runtime that ``auto`` takes for the model, after recording what was measured undisturbed."""
     choice = choose_runtime(model, threads=threads)
     ms = {
         variant.runtime: row.latency_p50_ms
@@ -158,7 +160,14 @@ def _auto(model: Path, rows: Sequence[EngineRow], variants: Sequence[Variant], t
     }
     if len(ms) == len(_FLOAT32):
         choice = choice.decided_by(RuntimeSpeeds(ms["onnxruntime"], ms["openvino"]), model, threads)
-    return choice.describe()
+    return choice
+
+
+def _in_brief(choice: RuntimeChoice) -> str:
+    """A choice with the speeds that decided, and without the runtimes that were passed over."""
+    if choice.speeds is not None:
+        return f"runtime {choice.runtime} ({choice.speeds.describe()})"
+    return choice.in_brief()
 
 
 def _no_runtime(passed_over: Sequence[str]) -> MissingDependencyError:

@@ -10,6 +10,7 @@ import typer
 from rrid_edge.cli.app import app
 from rrid_edge.cli.card_steps import CardOption, LicenceOption, check_card, write_card
 from rrid_edge.cli.common import JsonOption, print_json, require, say, show
+from rrid_edge.cli.completion import one_of
 from rrid_edge.cli.hub_files import network_file
 from rrid_edge.cli.options import FollowLinksOption
 from rrid_edge.errors import UsageError, printable
@@ -39,13 +40,16 @@ def adopt(
         str | None,
         typer.Option(
             help="Take the facts of a family: torchreid, fastreid, omz-retail, tao-reid, boxmot or yolo-reid. Other "
-            "options win over it."
+            "options win over it.",
+            autocompletion=one_of("torchreid fastreid omz-retail tao-reid boxmot yolo-reid"),
         ),
     ] = None,
     size: Annotated[
         str | None, typer.Option(help="Rows x columns of the input, such as 256x128, if the file does not fix them.")
     ] = None,
-    color: Annotated[str | None, typer.Option(help="Order of the network's channels: rgb or bgr.")] = None,
+    color: Annotated[
+        str | None, typer.Option(help="Order of the network's channels: rgb or bgr.", autocompletion=one_of("rgb bgr"))
+    ] = None,
     scale: Annotated[
         float | None, typer.Option(help="Divide pixels by this: 255 for networks that take 0 to 1, else 1.")
     ] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import itertools
 import os
 import sys
 import warnings
@@ -12,13 +13,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from rrid_edge import __version__
+from rrid_edge.cli.completion import answer_shell, is_asked_by_shell
 from rrid_edge.cli.last_net import LastNet
 from rrid_edge.cli.plain_values import read_plain_values
 from rrid_edge.cli.startup import command_in, keep_to_share
-from rrid_edge.cli.terminal import plain_output
+from rrid_edge.cli.terminal import plain_output, set_verbose
+from rrid_edge.cli.wrapping import keep_examples_whole
 
 _CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """Base of the errors of Typer's own Click, which newer versions of Typer keep to themselves."""
@@ -31,26 +34,30 @@ class Command(NamedTuple):
     """The module of this package that defines it."""
     summary: str
     """The first sentence of its help."""
+    heading: str
+    """What it is listed under."""
 
 
+_NETWORKS, _MODELS, _GALLERIES, _FACTS = "Data and networks", "Models and engines", "Galleries", "Facts and help"
 COMMANDS = {
-    "demo-data": Command("demo", "Draw a small dataset, a gallery and query images."),
-    "prepare": Command("prepare", "Convert a dataset to the RRID layout."),
-    "train": Command("train", "Train RRID."),
-    "evaluate": Command("evaluate", "Measure a checkpoint or a model on a dataset's test split."),
-    "export": Command("export", "Export a trained network to ONNX, or an ONNX file to TensorRT."),
-    "adopt": Command("adopt", "Make a model of a person re-ID network of another program."),
-    "calibrate": Command("calibrate", "Write the int8 forms of a float32 ONNX model."),
-    "engine": Command("engine", "Adopt engines that trtexec built."),
-    "parity": Command("parity", "Check that an engine agrees with its reference."),
-    "index": Command("index", "Bring a gallery in step with its folder of crops."),
-    "embed-many": Command("embed_many", "Embed very many crops into a gallery on a Ray cluster."),
-    "match": Command("match", "Rank a gallery for the person in the query images."),
-    "serve": Command("serve", "Serve galleries over HTTP, with a page to search them."),
-    "gallery": Command("gallery", "Inspect and maintain an index."),
-    "bench": Command("bench", "Measure speed, memory and accuracy of a model on this machine."),
-    "info": Command("inspect", "Print the facts of a model or a gallery."),
-    "doctor": Command("doctor", "Check what this machine has and print a fix for each gap."),
+    "demo-data": Command("demo", "Draw a small dataset, a gallery and query images.", _NETWORKS),
+    "prepare": Command("prepare", "Convert a dataset to the RRID layout.", _NETWORKS),
+    "train": Command("train", "Train RRID.", _NETWORKS),
+    "evaluate": Command("evaluate", "Measure a checkpoint or a model on a dataset's test split.", _NETWORKS),
+    "export": Command("export", "Export a trained network to ONNX, or an ONNX file to TensorRT.", _MODELS),
+    "adopt": Command("adopt", "Make a model of a person re-ID network of another program.", _MODELS),
+    "calibrate": Command("calibrate", "Write the int8 forms of a float32 ONNX model.", _MODELS),
+    "engine": Command("engine", "Adopt engines that trtexec built.", _MODELS),
+    "parity": Command("parity", "Check that an engine agrees with its reference.", _MODELS),
+    "index": Command("index", "Bring a gallery in step with its folder of crops.", _GALLERIES),
+    "embed-many": Command("embed_many", "Embed very many crops into a gallery on a Ray cluster.", _GALLERIES),
+    "match": Command("match", "Rank a gallery for the person in the query images.", _GALLERIES),
+    "serve": Command("serve", "Serve galleries over HTTP, with a page to search them.", _GALLERIES),
+    "gallery": Command("gallery", "Inspect and maintain an index.", _GALLERIES),
+    "bench": Command("bench", "Measure speed, memory and accuracy of a model on this machine.", _FACTS),
+    "info": Command("inspect", "Print the facts of a model or a gallery.", _FACTS),
+    "doctor": Command("doctor", "Check what this machine has and print a fix for each gap.", _FACTS),
+    "help": Command("manual", "Print the help of a command, or write all of it as man pages.", _FACTS),
 }
 """All commands by name, in the order of work, which `--help` follows."""
 
@@ -58,26 +65,40 @@ COMMANDS = {
 class _CommandList(TyperGroup):
     """Lists the commands without importing their modules, which would take most of the time of `--help`."""
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer brings its own Click
-        """Write the names and summaries of all commands."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - Typer brings its own Click
+        """All names, in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - as above
+        """A command; where names are only listed, as completion does, one with its summary and nothing else."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None and ctx.resilient_parsing and cmd_name in COMMANDS:
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name].summary)
+        return found
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - as above
+        """Write the names and summaries of all commands, under headings."""
+        width = max(map(len, COMMANDS))
+        for heading, members in itertools.groupby(COMMANDS.items(), key=lambda item: item[1].heading):
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), command.summary) for name, command in members])
 
 
+PROGRAM = "rrid-edge"
 app = typer.Typer(
     cls=_CommandList,
-    name="rrid-edge",
+    name=PROGRAM,
     help="Person re-identification (RRID): train, export, verify, index and match.",
     epilog="First steps: rrid-edge demo-data demo && rrid-edge doctor",
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
         print(f"rrid-edge {__version__}")
         raise typer.Exit
 
@@ -85,11 +106,13 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say in full why a runtime was chosen.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Declare the options of every command. ``run`` reads ``--debug`` itself, so that it works if parsing fails."""
+    set_verbose(verbose)
 
 
 def register(command: str = "") -> None:
@@ -102,6 +125,8 @@ def register(command: str = "") -> None:
 
 def main() -> None:
     """Run the application and exit with its code."""
+    if is_asked_by_shell():
+        sys.exit(answer_shell(_built_for))
     arguments = sys.argv[1:]
     hooks = contextlib.ExitStack()  # never left: what Python prints at its end is one line too
     hooks.enter_context(plain_output())
@@ -133,9 +158,9 @@ def _call(arguments: list[str]) -> int:
     """Run the command without Typer's own handling of errors, which ends with code 1 after some of them."""
     if name := command_in(arguments):
         register(name)
-    command = _built_command()
+    command = built_command()
     try:
-        with command.make_context("rrid-edge", list(arguments)) as context:
+        with command.make_context(PROGRAM, list(arguments)) as context:
             command.invoke(context)
     except _CLICK_ERROR as error:
         with contextlib.suppress(OSError):  # nobody reads stderr: the exit code tells
@@ -148,10 +173,19 @@ def _call(arguments: list[str]) -> int:
         return int(error.exit_code)
     except typer.Exit as ending:
         return int(ending.exit_code)
+    except SystemExit as ending:  # Typer's options for completion end so
+        return ending.code if isinstance(ending.code, int) else 0
     return 0
 
 
-def _built_command() -> Any:  # noqa: ANN401 - Typer brings its own Click
+def _built_for(name: str) -> Any:  # noqa: ANN401 - Typer brings its own Click
+    """The command line of which only the command of this name, if there is one, is whole."""
+    if name in COMMANDS:
+        register(name)
+    return built_command()
+
+
+def built_command() -> Any:  # noqa: ANN401 - Typer brings its own Click
     """The command line of all commands that are registered by now."""
     groups = [group.typer_instance for group in app.registered_groups if group.typer_instance is not None]
     return _built(len(app.registered_commands), sum(len(group.registered_commands) for group in groups))
@@ -162,6 +196,7 @@ def _built(_commands: int, _commands_of_groups: int) -> Any:  # noqa: ANN401 - a
     # Building all commands takes 0.1 s, which programs that run many of them would pay each time.
     command = typer.main.get_command(app)
     read_plain_values(command)
+    keep_examples_whole(command)
     return command
 
 
@@ -177,7 +212,7 @@ def ways_to_set(arguments: Sequence[str], parameters: Sequence[str]) -> list[str
     Returns:
         For example ``["option --top-k", "argument MODEL"]``.
     """
-    command: Any = _built_command()
+    command: Any = built_command()
     for argument in arguments:
         command = getattr(command, "commands", {}).get(argument, command)
     ways = []

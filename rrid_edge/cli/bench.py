@@ -10,6 +10,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say
+from rrid_edge.cli.completion import one_of
 from rrid_edge.cli.options import ModelOption, ThreadsOption, WeightsOption
 from rrid_edge.cli.steps import open_network, refuse_weights
 from rrid_edge.errors import printable
@@ -45,7 +46,8 @@ def bench(
         list[str] | None,
         typer.Option(
             help="Yardstick to measure first: published (the authors' loop) or torch-compile (the fastest plain "
-            "PyTorch). Repeatable; needs --checkpoint."
+            "PyTorch). Repeatable; needs --checkpoint.",
+            autocompletion=one_of("published torch-compile"),
         ),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Network that the model was exported from.")] = None,

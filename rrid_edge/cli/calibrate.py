@@ -9,6 +9,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, require, say
+from rrid_edge.cli.completion import one_of
 from rrid_edge.cli.options import FollowLinksOption
 from rrid_edge.cli.steps import say_files_left_out
 
@@ -35,7 +36,13 @@ def calibrate(
         ),
     ] = None,
     count: Annotated[int, typer.Option(help="Crops to take ranges from, spread over cameras and people.")] = 300,
-    method: Annotated[str, typer.Option(help="Choice of ranges: minmax, percentile, entropy or auto (best).")] = "auto",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Choice of ranges: minmax, percentile, entropy or auto (best).",
+            autocompletion=one_of("auto minmax percentile entropy"),
+        ),
+    ] = "auto",
     rounding: Annotated[
         str, typer.Option(help="Rounding of weights: compensated (errors cancel) or nearest (faster).")
     ] = "compensated",

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typing_extensions import Self
 
-from rrid_edge.cli.terminal import behind, plain_json, plain_output
+from rrid_edge.cli.terminal import behind, is_verbose, plain_json, plain_output
 from rrid_edge.errors import printable
 from rrid_edge.json_text import json_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from rrid_edge.engines.runtime_choice import RuntimeChoice
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -29,6 +31,11 @@ def say(line: str) -> None:
 def show(line: str) -> None:
     """Print one line of the result on stdout. Newlines and control characters in it are shown as escapes."""
     print(printable(line))
+
+
+def told_choice(choice: RuntimeChoice) -> str:
+    """A choice of a runtime in one clause; with ``--verbose`` all of its reasons."""
+    return choice.describe() if is_verbose() else choice.in_brief()
 
 
 def require(module: str, extra: str, purpose: str) -> None:

@@ -26,7 +26,7 @@ def _keep_tensorrt_log(context: typer.Context, log: Path | None) -> Path | None:
     Raises:
         OutputError: the file cannot be written.
     """
-    if log is not None:
+    if log is not None and not context.resilient_parsing:
         from rrid_edge.engines.tensorrt.log import LOG_VARIABLE, check_log
 
         check_log(log)

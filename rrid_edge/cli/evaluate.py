@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show, told_choice
+from rrid_edge.cli.completion import one_of
 from rrid_edge.cli.options import PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
 from rrid_edge.cli.steps import refuse_weights, say_weights
 from rrid_edge.cli.thresholds import Keeping, keep_thresholds, print_thresholds
@@ -30,14 +31,28 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint (runs in PyTorch) or model file.")],
     dataset: Annotated[Path, typer.Option(help="Folder of the dataset.")],
     dataset_type: Annotated[
-        str, typer.Option(help="Layout: auto, rrid, market1501, msmt17, viper, prid2011, cuhk01 or folders.")
+        str,
+        typer.Option(
+            help="Layout: auto, rrid, market1501, msmt17, viper, prid2011, cuhk01 or folders.",
+            autocompletion=one_of("auto rrid market1501 msmt17 viper prid2011 cuhk01 folders"),
+        ),
     ] = "auto",
     split: Annotated[int, typer.Option(help="Index of the split in splits.json and test.json.")] = 0,
     splits_file: Annotated[
         str | None, typer.Option(help="File of splits in the dataset; default: splits.json.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="CMC protocol: market1501, allshots or cuhk03.")] = "market1501",
-    ap: Annotated[str, typer.Option(help="Average precision: step or trapezoid (as in MATLAB; lower).")] = "step",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="CMC protocol: market1501, allshots or cuhk03.", autocompletion=one_of("market1501 allshots cuhk03")
+        ),
+    ] = "market1501",
+    ap: Annotated[
+        str,
+        typer.Option(
+            help="Average precision: step or trapezoid (as in MATLAB; lower).", autocompletion=one_of("step trapezoid")
+        ),
+    ] = "step",
     same_camera: Annotated[
         bool,
         typer.Option("--same-camera", help="Leave out only a query's own sequence or file, not all of its camera."),
@@ -133,7 +148,7 @@ def _open(model: Path, weights: str | None, runtime: str, precision: str | None,
         from rrid_edge.engines import choose_runtime, open_engine
 
         choice = choose_runtime(model, runtime, precision=precision, threads=threads)
-        say(choice.describe())
+        say(told_choice(choice))
         return open_engine(model, choice.runtime, precision=precision, threads=threads)
     require("rrid_export.torch_engine", "export", "running a checkpoint")
     from rrid_export.source import load_source

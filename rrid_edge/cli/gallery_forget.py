@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @gallery_app.command(
     "forget",
     epilog="Example: rrid-edge gallery forget demo/gallery --person 0082 --dry-run",
-    help="Remove crops from the index, erase their descriptors, and keep their content out. With several of --person, "
+    help="Erase crops from the index and keep their content out of it. With several of --person, "
     "--camera, --source and --before, crops must meet all of them.",
 )
 def forget(
@@ -143,7 +143,7 @@ def _print_forgotten(result: Forgetting, *, dry_run: bool, delete_files: bool, a
 @gallery_app.command(
     "unforget",
     epilog="Example: rrid-edge gallery unforget demo/gallery demo/gallery/0082_c1s1_000451_03.jpg",
-    help="Let forgotten pictures be indexed again: the given files, or all with --all.",
+    help="Let forgotten pictures be indexed again. Give their files, or --all for all of them.",
 )
 def unforget(
     folder: FolderArgument,

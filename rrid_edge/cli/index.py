@@ -15,6 +15,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say
+from rrid_edge.cli.completion import one_of
 from rrid_edge.cli.options import (
     FollowLinksOption,
     GalleryOption,
@@ -54,7 +55,11 @@ def index(
         ),
     ] = None,
     time_from: Annotated[
-        str | None, typer.Option(help="Take times from name, exif or mtime. [default: the gallery's, or name]")
+        str | None,
+        typer.Option(
+            help="Take times from name, exif or mtime. [default: the gallery's, or name]",
+            autocompletion=one_of("name exif mtime"),
+        ),
     ] = None,
     source: Annotated[
         str | None,

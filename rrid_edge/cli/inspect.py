@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rrid_edge.cli.app import app
-from rrid_edge.cli.common import JsonOption, print_json, show
+from rrid_edge.cli.common import JsonOption, print_json, told_choice
+from rrid_edge.cli.wrapping import show_facts
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -75,14 +76,13 @@ def _print_model(model: Path | None, *, as_json: bool) -> None:
         told = f"sha256 {total}, checked" if total else "not vouched for (the file has format 1): export it again"
         rows = [("weights", told), ("written by", f"rrid-edge {spec.version}, operator set {header.opset}")]
     choice = choose_runtime(path)
-    rows.append(("auto takes", f"{choice.runtime}{choice.reason and f' ({choice.reason})'}"))
+    rows.append(("auto takes", told_choice(choice).removeprefix("runtime ")))
     facts["auto"] = {"runtime": choice.runtime, "reason": choice.reason}
     if as_json:
         print_json({"model": str(path), "kind": kind.name.lower(), **_spec_facts(spec), **facts})
         return
     chosen = f" ({why})" if model is None else ""
-    for name, value in (("model", f"{printable(path)}{chosen}"), *_spec_rows(spec), *rows):
-        show(f"{name:<13} {value}")
+    show_facts([("model", f"{printable(path)}{chosen}"), *_spec_rows(spec), *rows], name_width=13)
 
 
 def _spec_facts(spec: ModelSpec) -> dict[str, object]:

@@ -15,6 +15,7 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.asked import AskedGallery, AskedRows, query_and_gallery
 from rrid_edge.cli.asked_threshold import AskedThreshold
 from rrid_edge.cli.common import JsonOption, ProgressBar, say
+from rrid_edge.cli.completion import one_of
 from rrid_edge.cli.options import (
     FollowLinksOption,
     GalleryOption,
@@ -90,7 +91,8 @@ def match(
     fuse: Annotated[
         str,
         typer.Option(
-            help="Combine query images: mean (of descriptors), max (of scores), or none (one query per image)."
+            help="Combine query images: mean (of descriptors), max (of scores), or none (one query per image).",
+            autocompletion=one_of("mean max none"),
         ),
     ] = "mean",
     expand: Annotated[int, typer.Option(help="Average this many nearest crops into the query; 0 is off.")] = 0,

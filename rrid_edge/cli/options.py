@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rrid_edge.cli.completion import one_of
+
 ModelOption = Annotated[
     Path | None,
     typer.Option("--model", help="Use this model. [default: RRID_EDGE_MODEL, the gallery's, or the best in models/]"),
@@ -15,15 +17,25 @@ RuntimeOption = Annotated[
     str,
     typer.Option(
         help="Run on: auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino, openvino-gpu, openvino-npu, "
-        "onnxruntime."
+        "onnxruntime.",
+        autocompletion=one_of(
+            "auto tensorrt tensorrt-rtx onnxruntime-cuda openvino openvino-gpu openvino-npu onnxruntime"
+        ),
     ),
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option(help="Force OpenVINO's arithmetic: fp32, bf16 or fp16. [default: OpenVINO's choice]")
+    str | None,
+    typer.Option(
+        help="Force OpenVINO's arithmetic: fp32, bf16 or fp16. [default: OpenVINO's choice]",
+        autocompletion=one_of("fp32 bf16 fp16"),
+    ),
 ]
 WeightsOption = Annotated[
     str | None,
-    typer.Option(help="Take these weights of a file that holds both: ema (averaged) or raw. [default: ema]"),
+    typer.Option(
+        help="Take these weights of a file that holds both: ema (averaged) or raw. [default: ema]",
+        autocompletion=one_of("ema raw"),
+    ),
 ]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Use this many CPU threads; 0: the runtime chooses.")]
 GalleryOption = Annotated[
@@ -38,7 +50,11 @@ FollowLinksOption = Annotated[
 ]
 IndexTypeOption = Annotated[
     str,
-    typer.Option("--index-type", help="Milvus, new galleries: build flat, ivf, hnsw or diskann. [default: flat]"),
+    typer.Option(
+        "--index-type",
+        help="Milvus, new galleries: build flat, ivf, hnsw or diskann. [default: flat]",
+        autocompletion=one_of("flat ivf hnsw diskann"),
+    ),
 ]
 ReplicasOption = Annotated[
     int,
@@ -55,5 +71,6 @@ PatternOption = Annotated[
         help="Read file names as auto, market1501, dukemtmc, cuhk03, rrid, person-folders, camera-folders, folders, "
         "none, or a regular expression. [default: the gallery's, or auto]",
         show_default=False,
+        autocompletion=one_of("auto market1501 dukemtmc cuhk03 rrid person-folders camera-folders folders none"),
     ),
 ]

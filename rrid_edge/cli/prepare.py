@@ -11,6 +11,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show
+from rrid_edge.cli.completion import one_of
 from rrid_edge.errors import UnexpectedError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def prepare(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="market1501, dukemtmc, cuhk03, msmt17, viper, prid2011, cuhk01 or folders."
+            metavar="KIND",
+            help="market1501, dukemtmc, cuhk03, msmt17, viper, prid2011, cuhk01 or folders.",
+            autocompletion=one_of("market1501 dukemtmc cuhk03 msmt17 viper prid2011 cuhk01 folders"),
         ),
     ],
     raw: Annotated[Path, typer.Argument(help="Folder of the original, or CUHK03's cuhk-03.mat.")],
@@ -42,7 +45,8 @@ def prepare(
     protocol: Annotated[
         str,
         typer.Option(
-            help="CUHK03: use old (20 splits), new (767/700), or auto: new if its lists lie next to the .mat."
+            help="CUHK03: use old (20 splits), new (767/700), or auto: new if its lists lie next to the .mat.",
+            autocompletion=one_of("auto old new"),
         ),
     ] = "auto",
     pattern: Annotated[
@@ -56,7 +60,8 @@ def prepare(
         str,
         typer.Option(
             help="Folders: person-first (person/camera), camera-first (camera/person), or auto: person-first, but "
-            "refuse what looks camera-first."
+            "refuse what looks camera-first.",
+            autocompletion=one_of("auto person-first camera-first"),
         ),
     ] = "auto",
     test_share: Annotated[float, typer.Option(help="Folders: draw this share of the people for testing.")] = 0.5,

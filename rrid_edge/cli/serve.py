@@ -11,6 +11,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import require, show
+from rrid_edge.cli.completion import one_of
 from rrid_edge.cli.options import ModelOption, PrecisionOption, RuntimeOption, ThreadsOption
 from rrid_edge.errors import UsageError, printable
 
@@ -43,7 +44,9 @@ def serve(
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse everything that changes a gallery.")] = False,
     max_upload: Annotated[str, typer.Option(help="Refuse larger bodies of requests.")] = "20MiB",
     queue: Annotated[int, typer.Option(help="Let this many images wait per model; more get status 429.")] = 64,
-    log: Annotated[str, typer.Option(help="Write log lines on stderr as text or json.")] = "text",
+    log: Annotated[
+        str, typer.Option(help="Write log lines on stderr as text or json.", autocompletion=one_of("text json"))
+    ] = "text",
     runtime: RuntimeOption = "auto",
     precision: PrecisionOption = None,
     threads: ThreadsOption = 0,

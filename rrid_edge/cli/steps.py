@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rrid_edge.cli.common import require, say
+from rrid_edge.cli.common import require, say, told_choice
 from rrid_edge.errors import UsageError, item_at_work, printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
-    from rrid_edge.engines.opening import RuntimeChoice
+    from rrid_edge.engines.runtime_choice import RuntimeChoice
     from rrid_edge.gallery.base import GalleryInfo
     from rrid_edge.gallery.indexing.sync import IndexReport
     from rrid_edge.model.spec import ModelSpec
@@ -71,7 +71,7 @@ def open_model(model: Path | None, gallery_model: Path | None, asked: AskedRunti
             import_runtime(choice.runtime)
             asked.before_loading()
         engine = open_engine(path, choice.runtime, precision=asked.precision, threads=asked.threads)
-    say(f"model {printable(path)} ({why}), {choice.describe()}: {engine.runtime}")
+    say(f"model {printable(path)} ({why}), {told_choice(choice)}: {engine.runtime}")
     return path, engine
 
 

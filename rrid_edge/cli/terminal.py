@@ -7,9 +7,22 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TextIO
 
 from rrid_edge.errors import printable
+
+_VERBOSE: ContextVar[bool] = ContextVar("verbose", default=False)
+
+
+def set_verbose(wanted: bool) -> None:
+    """Let messages of the command that runs give the reasons of a choice in full, or in one clause."""
+    _VERBOSE.set(wanted)
+
+
+def is_verbose() -> bool:
+    """Whether messages give the reasons of a choice in full: option ``--verbose``."""
+    return _VERBOSE.get()
 
 
 class OutputClosedError(BrokenPipeError):

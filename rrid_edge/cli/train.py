@@ -12,6 +12,7 @@ import typer
 
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import require, say, show
+from rrid_edge.cli.completion import one_of
 from rrid_edge.errors import UsageError, printable
 from rrid_train.settings import PRESETS, TrainConfig, declarations, resume_settings
 
@@ -40,9 +41,10 @@ def _option(name: str) -> Any:  # noqa: ANN401 - an annotation that Typer reads
         texts.append(" [" + ", ".join(f"{preset}: {value}" for preset, value in presets.items()) + "]")
     elif presets["paper"]:
         texts.append(f" [default: {presets['paper']}]")
+    candidates = one_of(" ".join(setting.choices)) if setting.choices else None
     flags = [f"--{flag}" for flag in (setting.switch or name.replace("_", "-")).split("/")]
     value_type = str if get_origin(kind) is tuple else (get_args(kind) or (kind,))[0]
-    return Annotated[value_type | None, typer.Option("/".join(flags), help="".join(texts))]
+    return Annotated[value_type | None, typer.Option("/".join(flags), help="".join(texts), autocompletion=candidates)]
 
 
 def _shown(name: str, value: object) -> str:

@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 
 from rrid_edge.engines.base import Engine
-from rrid_edge.engines.opening import RuntimeChoice, choose_runtime, open_engine
+from rrid_edge.engines.opening import choose_runtime, open_engine
+from rrid_edge.engines.runtime_choice import RuntimeChoice
 from rrid_edge.engines.speeds import RuntimeSpeeds
 from rrid_edge.errors import RridEdgeError
 

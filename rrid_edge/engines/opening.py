@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rrid_edge.engines.base import Engine
+from rrid_edge.engines.runtime_choice import RuntimeChoice
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.machine.advice import best_cpu_runtime, runtime_advice
 from rrid_edge.machine.facts import onnxruntime_cuda, onnxruntime_folder
@@ -18,9 +18,6 @@ from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.rtx_target import RTX_RUNTIME
 from rrid_edge.model.spec import HOW_MADE
-
-if TYPE_CHECKING:
-    from rrid_edge.engines.speeds import RuntimeSpeeds
 
 RUNTIMES = (
     *("auto", "tensorrt", RTX_RUNTIME, "onnxruntime-cuda"),
@@ -98,62 +95,6 @@ def import_runtime(runtime: str) -> None:
         import_onnxruntime()
 
 
-@dataclass(frozen=True)
-class RuntimeChoice:
-    """The runtime for a model file, and why it was chosen.
-
-    Attributes:
-        runtime: one of :data:`RUNTIMES`, never ``auto``.
-        asked: True if the caller named the runtime, False if ``auto`` chose it.
-        passed_over: runtimes that ``auto`` prefers, each with the reason why it was skipped.
-        speeds: measured speeds that decided, or None.
-        is_unmeasured: speeds would decide and could be recorded, but are not measured yet; see
-            :func:`rrid_edge.engines.measuring.measure_runtimes`.
-    """
-
-    runtime: str
-    asked: bool
-    passed_over: tuple[str, ...] = ()
-    speeds: RuntimeSpeeds | None = None
-    is_unmeasured: bool = False
-
-    def describe(self) -> str:
-        """The choice in a few words."""
-        if self.asked:
-            return "runtime as asked"
-        reason = self.reason
-        return f"runtime {self.runtime}{reason and f' ({reason})'}"
-
-    def decided_by(self, speeds: RuntimeSpeeds, path: Path, threads: int = 0) -> RuntimeChoice:
-        """The choice that new speeds give, once they are recorded.
-
-        It is the same choice where ``auto`` does not ask for speeds, or where they cannot be recorded.
-
-        Args:
-            speeds: measured for the file with this number of threads.
-            path: the model file.
-            threads: CPU threads; 0 is the runtimes' choice.
-        """
-        from rrid_edge.engines.speeds import SpeedRecord
-
-        if self.asked or not (self.is_unmeasured or self.speeds):
-            return self
-        record = SpeedRecord.of(path, threads)
-        if record is None or not record.keep(speeds):
-            return self
-        return replace(self, runtime=speeds.fastest, speeds=speeds, is_unmeasured=False)
-
-    @property
-    def reason(self) -> str:
-        """Why ``auto`` chose it, in words; may be empty."""
-        parts = [f"passed over: {'; '.join(self.passed_over)}"] if self.passed_over else []
-        if self.speeds is not None:
-            parts.append(self.speeds.describe())
-        if self.is_unmeasured:
-            parts.append("ONNX Runtime and OpenVINO are not measured yet")
-        return "; ".join(parts)
-
-
 def choose_runtime(
     path: str | Path,
     runtime: str = "auto",
@@ -199,6 +140,14 @@ def choose_runtime(
     chosen, reasons = _best_for_onnx(precision)
     choice = RuntimeChoice(chosen, asked=False, passed_over=tuple(reasons))
     return _by_speed(path, choice, threads, images) if chosen == "openvino" and precision is None else choice
+
+
+def runtime_of_onnx_files() -> RuntimeChoice | None:
+    """The runtime that ``auto`` takes for ONNX files here, before speeds of a file are asked for; None if none runs."""
+    chosen, reasons = _best_for_onnx(None)
+    if chosen == "onnxruntime" and onnxruntime_folder() is None:
+        return None
+    return RuntimeChoice(chosen, asked=False, passed_over=tuple(reasons))
 
 
 def _by_speed(path: Path, choice: RuntimeChoice, threads: int, images: int | None) -> RuntimeChoice:

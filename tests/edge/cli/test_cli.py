@@ -21,7 +21,10 @@ from rrid_edge.machine import processor
 from support.commands import refused, rrid_edge
 from support.onnx_models import save_tiny_model
 
-_FRAME = {f"rrid_edge.cli.{name}" for name in ("app", "last_net", "plain_values", "startup", "terminal")}
+_FRAME = {
+    f"rrid_edge.cli.{name}"
+    for name in ("app", "completion", "last_net", "plain_values", "startup", "terminal", "wrapping")
+}
 """Modules that every command needs."""
 
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from rrid_edge.bench import running
 from rrid_edge.bench.results import EngineRow
 from rrid_edge.bench.variants import Variant
-from rrid_edge.engines import compiled_cache, measuring, opening, speeds
+from rrid_edge.engines import RuntimeChoice, compiled_cache, measuring, opening, speeds
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.fake import FakeEngine, fake_spec
 from rrid_edge.engines.measuring import LONGEST_S, measure_runtimes, measure_speeds
-from rrid_edge.engines.opening import FEW_IMAGES, RuntimeChoice, choose_runtime, open_engine
+from rrid_edge.engines.opening import FEW_IMAGES, choose_runtime, open_engine
 from rrid_edge.engines.speeds import RuntimeSpeeds, SpeedRecord
 from rrid_edge.errors import MissingDependencyError, OutputError
 from support.commands import rrid_edge

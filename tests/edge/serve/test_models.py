@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rrid_edge.engines.opening import RuntimeChoice
+from rrid_edge.engines.runtime_choice import RuntimeChoice
 from rrid_edge.serve import models
 from rrid_edge.serve.settings import ServeSettings
 

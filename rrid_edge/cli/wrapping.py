@@ -1,0 +1,63 @@
+"""Lines that fit a terminal: examples that can still be copied, and facts with their values below each other."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import textwrap
+from typing import Any
+
+from rrid_edge.errors import printable
+
+_EXAMPLE = "Example: "
+_HELP_WIDTH = 78
+"""Columns of a help text at most, as Click writes it."""
+
+
+def keep_examples_whole(command: Any) -> None:  # noqa: ANN401 - Typer brings its own Click
+    """Let the example of a command, and of all commands of a group, be copied from a help text of 80 columns.
+
+    A long example is broken with backslashes, as shells continue a line.
+
+    Args:
+        command: as ``typer.main.get_command`` returns it.
+    """
+    for part in getattr(command, "commands", {}).values():
+        keep_examples_whole(part)
+    epilog = command.epilog or ""
+    if epilog.startswith(_EXAMPLE) and len(epilog) > _HELP_WIDTH - 2:
+        words = re.sub(r"(--[\w-]+) (?!-)", "\\1\0", epilog.removeprefix(_EXAMPLE))  # a value stays with its option
+        lines = textwrap.wrap(words, _HELP_WIDTH - 8, break_long_words=False, break_on_hyphens=False)
+        # Click keeps the lines of a paragraph that begins with \b.
+        command.epilog = "\b\n" + _EXAMPLE.rstrip() + "\n  " + " \\\n      ".join(lines).replace("\0", " ")
+
+
+def show_facts(rows: list[tuple[str, str]], *, name_width: int) -> None:
+    """Print names and their values in two columns on stdout.
+
+    On a terminal a long value goes on in its own column. Elsewhere it stays on its line, so that programs find it.
+
+    Args:
+        rows: names and values.
+        name_width: columns of the names.
+    """
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for name, value in rows:
+        label = f"{printable(name):<{name_width}} "
+        for line in hanging(label, printable(value), columns):
+            print(line)
+
+
+def hanging(label: str, text: str, columns: int) -> list[str]:
+    """Lines of ``label`` and ``text``, of which all but the first are indented by the label.
+
+    Args:
+        label: begins the first line.
+        text: goes on below itself.
+        columns: most characters of a line. A longer word is not broken. 0 makes one line.
+    """
+    if columns <= len(label) or len(label) + len(text) <= columns:
+        return [f"{label}{text}".rstrip()]
+    parts = textwrap.wrap(text, columns - len(label), break_long_words=False, break_on_hyphens=False)
+    return [f"{label if number == 0 else ' ' * len(label)}{part}" for number, part in enumerate(parts)]
