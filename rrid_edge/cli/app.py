@@ -73,7 +73,7 @@ class _CommandList(TyperGroup):
         """A command; where names are only listed, as completion does, one with its summary and nothing else."""
         found = super().get_command(ctx, cmd_name)
         if found is None and ctx.resilient_parsing and cmd_name in COMMANDS:
-            return TyperCommand(cmd_name, help=COMMANDS[cmd_name].summary)
+            return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name].summary)
         return found
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - as above

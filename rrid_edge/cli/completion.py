@@ -33,6 +33,7 @@ def answer_shell(build: Callable[[str], Any]) -> int:
         build: makes the command line; takes the name of the command that was typed, which may be no command or empty.
     """
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # it would be imported to remove its own markup
+    _join_values()
     words = next((os.environ[name] for name in _WORDS if name in os.environ), "").split()
     try:
         build(command_in(words[1:])).main([], prog_name="rrid-edge", complete_var=_ASKED)
@@ -43,6 +44,14 @@ def answer_shell(build: Callable[[str], Any]) -> int:
             raise
         return 1
     return 0
+
+
+def _join_values() -> None:
+    """Leave out bash's words ``=``, which it makes of ``--runtime=openvino``: Typer reads an option and then a value."""
+    words, place = os.environ.get("COMP_WORDS", "").split("\n"), os.environ.get("COMP_CWORD", "")
+    if "=" in words and place.isdecimal():
+        os.environ["COMP_CWORD"] = str(int(place) - words[: int(place)].count("="))
+        os.environ["COMP_WORDS"] = "\n".join(word for word in words if word != "=")
 
 
 def one_of(values: str) -> Callable[[str], list[str]]:
