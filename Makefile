@@ -15,7 +15,7 @@ ARGS ?=
 # One more than the cores: some tests wait for a disk, a server or a clock.
 WORKERS := from rrid_edge.machine.processor import usable_cores; print(min(8, usable_cores() + 1))
 
-.PHONY: help install check format test docs train demo bench tables wheel clean
+.PHONY: help install check format test docs train demo bench tables man wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -80,9 +80,12 @@ tables: install ## Measure the tables of BENCHMARKS.md on the demo; some: ARGS="
 	@test -e $(DEMO)/models/rrid.onnx || $(MAKE) demo
 	$(BIN)/python benchmarks/tables.py --model $(DEMO)/models/rrid.onnx --checkpoint $(RUN)/best.safetensors --data $(DEMO) --crops $(DEMO)/gallery $(ARGS)
 
+man: install ## Write the man pages of all commands into man/
+	$(BIN)/rrid-edge help --man man
+
 wheel: install ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove caches, builds, demo data and runs; keep .venv and models/
-	rm -rf build dist site $(DEMO) $(RUN) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf build dist man site $(DEMO) $(RUN) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

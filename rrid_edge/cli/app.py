@@ -160,7 +160,7 @@ def _call(arguments: list[str]) -> int:
         register(name)
     command = built_command()
     try:
-        with command.make_context(PROGRAM, list(arguments)) as context:
+        with _parsed(command, arguments) as context:
             command.invoke(context)
     except _CLICK_ERROR as error:
         with contextlib.suppress(OSError):  # nobody reads stderr: the exit code tells
@@ -173,9 +173,14 @@ def _call(arguments: list[str]) -> int:
         return int(error.exit_code)
     except typer.Exit as ending:
         return int(ending.exit_code)
-    except SystemExit as ending:  # Typer's options for completion end so
-        return ending.code if isinstance(ending.code, int) else 0
     return 0
+
+
+def _parsed(command: Any, arguments: list[str]) -> Any:  # noqa: ANN401 - Typer brings its own Click
+    try:
+        return command.make_context(PROGRAM, list(arguments))
+    except SystemExit as ending:  # Typer's options for completion end so
+        raise typer.Exit(ending.code if isinstance(ending.code, int) else 0) from ending
 
 
 def _built_for(name: str) -> Any:  # noqa: ANN401 - Typer brings its own Click

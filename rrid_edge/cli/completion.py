@@ -47,7 +47,7 @@ def answer_shell(build: Callable[[str], Any]) -> int:
 
 
 def _join_values() -> None:
-    """Leave out bash's words ``=``, which it makes of ``--runtime=openvino``: Typer reads an option and then a value."""
+    """Leave out bash's words ``=``: it makes three of ``--runtime=openvino``, and Typer reads an option and a value."""
     words, place = os.environ.get("COMP_WORDS", "").split("\n"), os.environ.get("COMP_CWORD", "")
     if "=" in words and place.isdecimal():
         os.environ["COMP_CWORD"] = str(int(place) - words[: int(place)].count("="))

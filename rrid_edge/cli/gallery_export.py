@@ -16,8 +16,8 @@ from rrid_edge.errors import UsageError, printable
 @gallery_app.command(
     "export",
     epilog="Example: rrid-edge gallery export demo/gallery --output descriptors.npz",
-    help="Write the rows of an index and their descriptors into a file that only you can read: NumPy (.npz), Parquet "
-    "(.parquet) or a table for spreadsheets (.csv), by its ending.",
+    help="Write the rows and descriptors of an index into a file. Only you can read it. Its ending says what it is: "
+    "NumPy (.npz), Parquet (.parquet) or a table for spreadsheets (.csv).",
 )
 def export(
     folder: FolderArgument,

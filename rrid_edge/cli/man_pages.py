@@ -126,12 +126,9 @@ def _list(title: str, rows: list[tuple[str, str]]) -> list[str]:
 
 
 def _example(epilog: str) -> list[str]:
-    """The section of an example, line by line as it is typed."""
-    text = epilog.removeprefix("\b\n").partition(":")[2].strip("\n")
-    if not text:
-        return []
-    shown = [_text(line.removeprefix("  ")) for line in text.lstrip(" ").split("\n")]
-    return [".SH EXAMPLE", ".nf", ".RS", *shown, ".RE", ".fi"]
+    """The section of an example, as it is typed."""
+    text = epilog.partition(":")[2].strip()
+    return [".SH EXAMPLE", ".nf", ".RS", _text(text), ".RE", ".fi"] if text else []
 
 
 def _one_line(text: str | None) -> str:

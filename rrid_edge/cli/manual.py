@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from rrid_edge.cli.app import COMMANDS, PROGRAM, app, built_command, register
 from rrid_edge.cli.common import show
+from rrid_edge.cli.wrong_use import unknown_command
 from rrid_edge.errors import UsageError, printable
 
 
@@ -67,23 +67,21 @@ def _context_of(words: list[str]) -> Any:  # noqa: ANN401 - Typer brings its own
     Raises:
         UsageError: there is no such command.
     """
-    if words and words[0] in COMMANDS:
-        register(words[0])
+    register(words[0] if words else "")
     current = built_command()
     context = current.context_class(current, info_name=PROGRAM)
     for number, word in enumerate(words):
-        names = list(COMMANDS) if number == 0 else list(getattr(current, "commands", {}))
-        if word not in names:
-            raise _no_command(words[: number + 1], names)
-        current = current.commands[word]
+        below = getattr(current, "commands", {})
+        if word not in below:
+            raise _no_command(words[:number], word, current)
+        current = below[word]
         context = current.context_class(current, info_name=word, parent=context)
     return context
 
 
-def _no_command(words: list[str], names: list[str]) -> UsageError:
-    given, above = printable(" ".join(words)), " ".join(words[:-1])
-    if not names:
-        return UsageError(f"no command {given!r}: {above} has no commands below it; try: {PROGRAM} help {above}")
-    near = difflib.get_close_matches(words[-1], names, n=1, cutoff=0.5)
-    meant = f"did you mean {near[0]!r}? " if near else ""
-    return UsageError(f"no command {given!r}: {meant}all commands: {' '.join([PROGRAM, 'help', above]).rstrip()}")
+def _no_command(above: list[str], word: str, current: Any) -> UsageError:  # noqa: ANN401 - as above
+    place = " ".join([PROGRAM, "help", *above])
+    if not hasattr(current, "commands"):
+        return UsageError(f"{' '.join(above)} has no commands below it, so not {word!r} either; see: {place}")
+    told = unknown_command(word, current)
+    return UsageError(f"{told}{' See' if told.endswith('?') else '; see'}: {place}")

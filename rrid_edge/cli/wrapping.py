@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import sys
@@ -25,12 +26,20 @@ def keep_examples_whole(command: Any) -> None:  # noqa: ANN401 - Typer brings it
     """
     for part in getattr(command, "commands", {}).values():
         keep_examples_whole(part)
-    epilog = command.epilog or ""
-    if epilog.startswith(_EXAMPLE) and len(epilog) > _HELP_WIDTH - 2:
+    if (command.epilog or "").startswith(_EXAMPLE):
+        command.format_epilog = functools.partial(_format_example, command.epilog)
+
+
+def _format_example(epilog: str, _context: object, formatter: Any) -> None:  # noqa: ANN401 - as above
+    """Write an example below a help text."""
+    if len(epilog) > _HELP_WIDTH - 2:
         words = re.sub(r"(--[\w-]+) (?!-)", "\\1\0", epilog.removeprefix(_EXAMPLE))  # a value stays with its option
         lines = textwrap.wrap(words, _HELP_WIDTH - 8, break_long_words=False, break_on_hyphens=False)
         # Click keeps the lines of a paragraph that begins with \b.
-        command.epilog = "\b\n" + _EXAMPLE.rstrip() + "\n  " + " \\\n      ".join(lines).replace("\0", " ")
+        epilog = "\b\n" + _EXAMPLE.rstrip() + "\n  " + " \\\n      ".join(lines).replace("\0", " ")
+    formatter.write_paragraph()
+    with formatter.indentation():
+        formatter.write_text(epilog)
 
 
 def show_facts(rows: list[tuple[str, str]], *, name_width: int) -> None:

@@ -92,9 +92,9 @@ def _told(error: Any, arguments: Sequence[str], at: Any) -> tuple[str, bool]:  #
     if name and message.endswith("requires an argument."):
         return f"option {name} is given without a value; expected one after it", False
     if name and message.startswith("No such option"):
-        return _unknown_option(name, arguments, at), False
+        return _unknown_option(name, arguments, at, _root(error, at)), False
     if found := re.match(r"No such command '(.*?)'\.", message):
-        return _unknown_command(found[1], at), False
+        return unknown_command(found[1], at), False
     if found := re.match(r"Got unexpected extra arguments? ?(?:\(s\) )?\((.*)\)", message):
         return f"'{found[1]}' is too much; expected {_expected(at)}", True
     parameter = getattr(error, "param", None)
@@ -108,17 +108,31 @@ def _told(error: Any, arguments: Sequence[str], at: Any) -> tuple[str, bool]:  #
     return _wrong_value(name, message, _given_value(parameter.opts[0], arguments)), False
 
 
-def _unknown_option(name: str, arguments: Sequence[str], at: Any) -> str:  # noqa: ANN401 - as above
+def _root(error: Any, at: Any) -> Any:  # noqa: ANN401 - as above
+    """The whole command line."""
+    context = getattr(error, "ctx", None)
+    return at if context is None else context.find_root().command
+
+
+def _unknown_option(name: str, arguments: Sequence[str], at: Any, root: Any) -> str:  # noqa: ANN401 - as above
     known = _options_of(at)
     proposed = [other for other in _OTHER_WORDS.get(name, ()) if other in known][:1]
     proposed = proposed or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     later = next((at.commands[word] for word in arguments if word in getattr(at, "commands", {})), None)
     if later is not None and name in _options_of(later):
         return f"option {name} is given before the command; expected it after {later.name}"
+    if at is not root and name in _options_of(root):
+        return f"option {name} is given after the command; expected it before: rrid-edge {name} {at.name}"
     return f"there is no option {name}" + (f"; did you mean {proposed[0]}?" if proposed else "")
 
 
-def _unknown_command(name: str, at: Any) -> str:  # noqa: ANN401 - as above
+def unknown_command(name: str, at: Any) -> str:  # noqa: ANN401 - as above
+    """That a group has no command of this name, and the nearest one that it has.
+
+    Args:
+        name: as it was typed.
+        at: the group, with all of its commands.
+    """
     proposed = difflib.get_close_matches(name, at.commands, n=1) or [
         other for other in (_OTHER_COMMANDS.get(name),) if other and not _is_below(at)
     ]

@@ -67,8 +67,8 @@ def test_help_lists_the_commands_with_the_first_sentence_of_their_help():
     }
     for arguments in (["--help"], []):
         outcome = rrid_edge(*arguments)
-        listed = (outcome.out + outcome.err).split("Commands:")[1].split("\n\n")[0]
-        found = re.findall(r"^  (\S+) +(\S.*)$", listed, re.MULTILINE)
+        listed = (outcome.out + outcome.err).split("Data and networks:")[1]
+        found = re.findall(r"^  ([a-z-]+)  +(\S.*)$", listed, re.MULTILINE)
         assert found == [(name, command.summary) for name, command in COMMANDS.items()]
 
 

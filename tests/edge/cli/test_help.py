@@ -71,10 +71,11 @@ def test_help_of_a_command_prints_what_its_option_prints(name):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("macth",), "no command 'macth': did you mean 'match'?"),
-        (("gallery", "exprt"), "no command 'gallery exprt': did you mean 'export'?"),
-        (("match", "now"), "no command 'match now': match has no commands below it"),
-        (("qqqq",), "no command 'qqqq': all commands: rrid-edge help"),
+        (("macth",), "there is no command 'macth'; did you mean match? See: rrid-edge help"),
+        (("search",), "there is no command 'search'; did you mean match? See: rrid-edge help"),
+        (("gallery", "exprt"), "there is no command 'exprt'; did you mean export? See: rrid-edge help gallery"),
+        (("match", "now"), "match has no commands below it, so not 'now' either; see: rrid-edge help match"),
+        (("qqqq",), "there is no command 'qqqq'; see: rrid-edge help"),
     ],
 )
 def test_an_unknown_command_is_one_line_with_the_nearest_name(words, expected):
@@ -86,9 +87,8 @@ def test_an_unknown_command_is_one_line_with_the_nearest_name(words, expected):
 @pytest.mark.parametrize("option", ["--debug", "-v"])
 def test_an_option_of_the_program_behind_a_command_is_refused_with_its_place(option):
     outcome = rrid_edge("info", option)
-    assert outcome.code == 2
-    assert outcome.err.splitlines()[-1] == f"Write {option} before the command: rrid-edge {option} COMMAND"
-    assert "Write" not in rrid_edge("info", "--nothing").err
+    refused(outcome, 2, f"option {option} is given after the command; expected it before: rrid-edge {option} info")
+    assert "before" not in rrid_edge("info", "--nothing").err
 
 
 def test_examples_of_two_lines_are_one_command_to_a_shell():

@@ -37,6 +37,7 @@ CALLS = {
     "bench": ((), "rrid_edge.model.choice.choose_model"),
     "info": ((), "rrid_edge.model.choice.choose_model"),
     "doctor": ((), "rrid_edge.machine.doctor.examine"),
+    "help": (("match",), "rrid_edge.cli.manual._context_of"),
 }
 """Arguments of each command, and a function of the library that it calls with them."""
 

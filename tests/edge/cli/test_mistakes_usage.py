@@ -42,7 +42,7 @@ LINES = {
     "match": f"match: QUERY... GALLERY is missing; {MATCH}",
     "index": f"index: FOLDER is missing; {INDEX}",
     "index gallery other": f"index: 'other' is too much; expected FOLDER; {INDEX}",
-    "gallery list": "gallery list: FOLDER is missing; for example: rrid-edge gallery list demo/gallery",
+    "gallery list": "gallery list: FOLDER is missing; for example: rrid-edge gallery list demo/gallery --camera 2",
     "evaluate m.onnx": (
         "evaluate: option --dataset is missing; expected MODEL --dataset; "
         "for example: rrid-edge evaluate runs/demo/best.safetensors --dataset demo --sheets runs/demo/sheets"

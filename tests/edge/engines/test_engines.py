@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import numpy_helper
@@ -105,6 +107,11 @@ def test_auto_says_what_it_chose_and_why(tmp_path):
     assert not choice.asked
     assert choice.passed_over[0] == "tensorrt: this is no engine file"
     assert choice.describe() == f"runtime {choice.runtime} (passed over: {'; '.join(choice.passed_over)})"
+    told, count = f"runtime {choice.runtime}", len(choice.passed_over)
+    assert choice.in_brief() == f"{told} ({count} others passed over; doctor says why)"
+    assert replace(choice, passed_over=("one",)).in_brief() == f"{told} (1 other passed over; doctor says why)"
+    assert replace(choice, passed_over=()).in_brief() == told
+    assert replace(choice, asked=True).in_brief() == "runtime as asked"
     with open_engine(path) as chosen, open_engine(path, choice.runtime) as named:
         assert chosen.runtime == named.runtime
     assert choose_runtime(path, "onnxruntime") == RuntimeChoice("onnxruntime", asked=True)

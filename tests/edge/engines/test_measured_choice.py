@@ -250,15 +250,16 @@ def test_index_measures_once_and_match_does_not_wait_for_it(model, measured, tmp
     assert "runtime openvino" in rrid_edge(*ask).err
     assert measured == []
     monkeypatch.setenv("RRID_EDGE_MODEL", str(model))
-    assert "not measured yet" in rrid_edge("info").out
+    assert "not measured yet" in rrid_edge("--verbose", "info").out
+    assert "auto takes    openvino (2 others passed over; doctor says why)\n" in rrid_edge("info").out
     doctor = {one["name"]: one for one in json.loads(rrid_edge("doctor", "--json").out)}
     assert doctor["auto"]["state"] == "note"
     assert doctor["auto"]["remedy"].startswith("rrid-edge bench --quick --model ")
-    outcomes = [rrid_edge("index", tmp_path / "gallery", "--model", model) for _ in range(2)]
+    outcomes = [rrid_edge("--verbose", "index", tmp_path / "gallery", "--model", model) for _ in range(2)]
     assert ["measuring once whether" in outcome.err for outcome in outcomes] == [True, False]
     assert all("measured: ONNX Runtime 154 ms, OpenVINO 190 ms per image" in outcome.err for outcome in outcomes)
     assert len(measured) == 1
-    assert "auto takes    onnxruntime (passed over: " in rrid_edge("info").out
+    assert "auto takes    onnxruntime (passed over: " in rrid_edge("-v", "info").out
     assert json.loads(rrid_edge("info", "--json").out)["auto"]["runtime"] == "onnxruntime"
     doctor = {one["name"]: one for one in json.loads(rrid_edge("doctor", "--json").out)}
     assert doctor["auto"]["state"] == "ok"
@@ -273,15 +274,17 @@ def test_bench_records_what_it_measured_undisturbed(model):
         "", "", "fp32", None, None, None, None, None, None, None, 20, 0, 0, 0, {1: 1.0}, {1: 0.0}, 1, 1, None
     )  # fmt: skip
     rows = [replace(row, latency_p50_ms=ms, foreign_cpu=0.3) for ms in (154.1, 190.1, 20.0)]
-    assert "not measured yet" in running._auto(model, rows, variants, 0)
+    assert "not measured yet" in running._auto(model, rows, variants, 0).describe()
     rows = [replace(row, foreign_cpu=0.02) for row in rows]
-    told = running._auto(model, rows, variants, 0)
+    choice = running._auto(model, rows, variants, 0)
+    told = choice.describe()
+    assert running._in_brief(choice) == "runtime onnxruntime (measured: ONNX Runtime 154 ms, OpenVINO 190 ms per image)"
     assert told.startswith("runtime onnxruntime (")
     assert "measured: ONNX Runtime 154 ms" in told
     assert choose_runtime(model).speeds == FASTER
     assert _record(model).read() == FASTER
     half = [(variant, row) for variant, row in zip(variants, rows, strict=True) if variant.precision != "fp32"]
-    assert "OpenVINO 190 ms" in running._auto(model, [row for _, row in half], [one for one, _ in half], 0)
+    assert "OpenVINO 190 ms" in running._auto(model, [row for _, row in half], [one for one, _ in half], 0).describe()
 
 
 def test_a_choice_that_was_asked_for_is_not_decided_by_speed(model):
