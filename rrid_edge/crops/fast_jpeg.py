@@ -75,6 +75,7 @@ def fast_decoder() -> Decoder:
 def decoding_finding() -> Finding:
     """What ``doctor`` says of the optional decoder."""
     from rrid_edge.machine.advice import extra_advice
+    from rrid_edge.machine.gpu import this_gpu
     from rrid_edge.machine.gpu_findings import Finding
 
     found, remedy = fast_decoder(), extra_advice("fast")
@@ -82,6 +83,8 @@ def decoding_finding() -> Finding:
         return Finding(PACKAGE, "ok", f"{found.version}: decodes plain JPEG files; its pixels are Pillow's")
     if found.problem:
         return Finding(PACKAGE, "note", f"{found.version} is not used: {found.problem}".strip(), remedy)
+    if not this_gpu().present:
+        return Finding(PACKAGE, "ok", "not installed: Pillow decodes, which is fast enough for engines on a CPU")
     return Finding(PACKAGE, "missing", "not installed: it decodes JPEG files faster, for engines on a GPU", remedy)
 
 

@@ -7,12 +7,11 @@ import platform
 from dataclasses import replace
 from pathlib import Path
 
+from rrid_edge.engines.available import why_not_cuda
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.runtime_choice import RuntimeChoice
 from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.machine.advice import best_cpu_runtime, runtime_advice
-from rrid_edge.machine.facts import onnxruntime_cuda, onnxruntime_folder
-from rrid_edge.machine.gpu import this_gpu
 from rrid_edge.machine.processor import computes_bf16
 from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.onnx_header import read_spec
@@ -145,7 +144,7 @@ def choose_runtime(
 def runtime_of_onnx_files() -> RuntimeChoice | None:
     """The runtime that ``auto`` takes for ONNX files here, before speeds of a file are asked for; None if none runs."""
     chosen, reasons = _best_for_onnx(None)
-    if chosen == "onnxruntime" and onnxruntime_folder() is None:
+    if importlib.util.find_spec(chosen.removesuffix("-cuda")) is None:
         return None
     return RuntimeChoice(chosen, asked=False, passed_over=tuple(reasons))
 
@@ -183,7 +182,7 @@ def _for_ir(path: Path, runtime: str) -> RuntimeChoice:
 
 def _best_for_onnx(precision: str | None) -> tuple[str, list[str]]:
     reasons = ["tensorrt: this is no engine file"]
-    if (why_not := _why_not_cuda()) is None and precision is None:
+    if (why_not := why_not_cuda()) is None and precision is None:
         return "onnxruntime-cuda", reasons
     reasons.append(f"onnxruntime-cuda: {why_not or 'cannot be told a precision'}")
     if precision is not None:  # only OpenVINO can be told one
@@ -201,23 +200,6 @@ def _best_on_cpu(reasons: list[str]) -> str:
     reasons.append(f"{best}: not installed ({runtime_advice()})")
     # Without either, opening the model names the best one.
     return other if importlib.util.find_spec(other) is not None else best
-
-
-def _why_not_cuda() -> str | None:
-    """Why ONNX Runtime cannot use a GPU here, or None if it can."""
-    folder = onnxruntime_folder()
-    if folder is None:
-        return "onnxruntime-gpu is not installed"
-    # Finding the provider's library is free; importing onnxruntime takes 0.1 s.
-    if not any((folder / "capi").glob("*onnxruntime_providers_cuda*")):
-        return "the installed onnxruntime has no CUDA provider"
-    gpu = this_gpu()
-    if not gpu.present:
-        return "no NVIDIA driver"
-    built = onnxruntime_cuda()
-    if reason := gpu.why_not(built[0] if built else None):
-        return f"the installed onnxruntime-gpu {reason}"
-    return None
 
 
 def _open(path: Path, runtime: str, *, precision: str | None, threads: int, max_batch: int) -> Engine:

@@ -1,4 +1,4 @@
-"""Examine this machine: processor, drivers, runtimes and packages, with a command to fix each problem.
+"""Examine this machine: hardware, drivers, packages, settings and limits, with a command to fix each problem.
 
 Nothing is installed or changed.
 """
@@ -7,23 +7,42 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
 
-from rrid_edge.machine.advice import extra_advice, gpu_advice
-from rrid_edge.machine.facts import MachineFacts, numbers, read_facts
+from rrid_edge.machine.advice import extra_advice, gpu_advice, runtime_advice
+from rrid_edge.machine.extras import EXTRA_PACKAGES, extra_findings
+from rrid_edge.machine.facts import MachineFacts, installed_version, numbers, read_facts
 from rrid_edge.machine.gpu_findings import Finding, gpu_findings, onnxruntime_finding
 from rrid_edge.machine.memory import GIB, machine_bytes, memory_limit_bytes
 from rrid_edge.machine.processor import core_count, cpu_flags, processor_name
+from rrid_edge.machine.surroundings import (
+    Limits,
+    clock_finding,
+    disk_findings,
+    limit_findings,
+    read_disks,
+    training_sign,
+)
+from rrid_edge.machine.variables import variable_findings
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "examine_surroundings"]
 
 
-def examine(facts: MachineFacts | None = None) -> list[Finding]:
+def examine(facts: MachineFacts | None = None, *, trains: bool = False) -> list[Finding]:
     """All findings, from the processor to the packages. Imports no runtime, so a broken one cannot make this fail.
+
+    PyTorch is advised only where somebody trains: the facts show a sign of it, or the caller says so.
 
     Args:
         facts: of the machine to examine; None is this one. Processor, memory and Python are always this machine's.
+        trains: this machine is to train and export, whatever the facts show.
     """
-    facts = read_facts() if facts is None else facts
+    facts = read_facts(EXTRA_PACKAGES, training_sign(Path())) if facts is None else facts
+    if trains and not facts.training_sign:
+        facts = replace(facts, training_sign="this machine is to train")
     return [
         Finding("python", "ok" if _python_fits() else "problem", platform.python_version(), _python_remedy()),
         _processor(),
@@ -32,6 +51,23 @@ def examine(facts: MachineFacts | None = None) -> list[Finding]:
         *_runtimes(facts),
         *_training(facts),
         *_numpy(facts),
+        *extra_findings(facts),
+    ]
+
+
+def examine_surroundings(environment: Mapping[str, str], cache: Path | None) -> list[Finding]:
+    """Findings on what surrounds the package: variables, free space, limits and the clock.
+
+    Args:
+        environment: variables and their values.
+        cache: folder of compiled models; None if none are kept.
+    """
+    watches = installed_version("watchfiles") is not None
+    return [
+        *variable_findings(environment),
+        *disk_findings(read_disks(cache)),
+        *limit_findings(Limits.here(), watches=watches),
+        clock_finding(datetime.now(timezone.utc)),
     ]
 
 
@@ -61,12 +97,11 @@ def _memory() -> Finding:
 
 
 def _runtimes(facts: MachineFacts) -> list[Finding]:
-    on_cpu, is_x86 = facts.packages.get("onnxruntime"), facts.gpu.is_x86
-    with_gpu = facts.packages.get("onnxruntime-gpu")
-    install = extra_advice("onnxruntime") if is_x86 else "pip install onnxruntime"
+    on_cpu, with_gpu = facts.packages.get("onnxruntime"), facts.packages.get("onnxruntime-gpu")
     findings = []
     if on_cpu and with_gpu:
-        wanted = gpu_advice(facts.gpu, facts.python) if is_x86 and facts.gpu.kind != "jetson" else install
+        is_server = facts.gpu.is_x86 and facts.gpu.kind != "jetson"
+        wanted = gpu_advice(facts.gpu, facts.python) if is_server else "pip install onnxruntime"
         findings.append(
             Finding(
                 "onnxruntime",
@@ -79,13 +114,13 @@ def _runtimes(facts: MachineFacts) -> list[Finding]:
         findings.append(onnxruntime_finding(facts))
     elif on_cpu:
         findings.append(Finding("onnxruntime", "ok", f"{on_cpu} (CPU build)"))
-    else:
-        findings.append(Finding("onnxruntime", "missing", "not installed", install))
-    openvino = facts.packages.get("openvino")
-    if openvino:
+    if openvino := facts.packages.get("openvino"):
         findings.append(Finding("openvino", "ok", openvino))
-    elif is_x86:
-        findings.append(Finding("openvino", "missing", "not installed", extra_advice("openvino")))
+    # TensorRT has findings of its own, and a machine with PyTorch may only train.
+    if not findings and "tensorrt" not in facts.modules and not facts.gpu.present:
+        state = "missing" if "torch" in facts.packages else "problem"
+        detail = "none is installed: no model runs here"
+        findings.append(Finding("runtime", state, detail, runtime_advice(facts.gpu.architecture)))
     return findings
 
 
@@ -94,11 +129,15 @@ def _training(facts: MachineFacts) -> list[Finding]:
     if facts.gpu.kind == "jetson":  # nothing needs it there, and PyPI's build brings CUDA of servers
         return [Finding("torch", "note", f"{torch}: nothing here needs it on a Jetson")] if torch else []
     install = extra_advice("train")
+    if not torch and not facts.training_sign:
+        return []  # nothing on a device needs it
     if not torch:
-        return [Finding("torch", "missing", "not installed: training and export need it", install)]
+        detail = f"not installed: training and export need it, and {facts.training_sign}"
+        return [Finding("torch", "missing", detail, install)]
     findings = [_torch(facts, torch)]
     if not torchvision:
-        findings.append(Finding("torchvision", "missing", "not installed", install))
+        if facts.training_sign:
+            findings.append(Finding("torchvision", "missing", "not installed", install))
         return findings
     wanted = _required_torch(facts)
     if wanted and wanted != torch.split("+")[0]:

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class MachineFacts:
         onnxruntime_cuda: the CUDA that ``onnxruntime-gpu`` names in its own files; None if it names none.
         libraries: those of cuDNN and cuBLAS that lie in the system's folders.
         rtx_capability: compute capability of the GPU, read where TensorRT for RTX is installed; else None.
+        training_sign: what shows that somebody trains here; empty if nothing does.
     """
 
     gpu: Gpu
@@ -58,6 +59,7 @@ class MachineFacts:
     onnxruntime_cuda: CudaVersion | None = None
     libraries: frozenset[str] = frozenset()
     rtx_capability: str | None = None
+    training_sign: str = ""
 
     def tensorrt_majors(self, kind: str = "tensorrt") -> tuple[int, ...]:
         """Major CUDA versions of the TensorRT packages from PyPI; ``kind`` may be ``tensorrt-rtx``."""
@@ -89,9 +91,15 @@ class MachineFacts:
         return None
 
 
-def read_facts() -> MachineFacts:
-    """The facts of this machine. No runtime is imported; only TensorRT for RTX has CUDA asked for the GPU."""
-    packages = {name: version for name in _EXAMINED if (version := installed_version(name))}
+def read_facts(more: Iterable[str] = (), training_sign: str = "") -> MachineFacts:
+    """The facts of this machine. No runtime is imported; only TensorRT for RTX has CUDA asked for the GPU.
+
+    Args:
+        more: further packages whose versions are read.
+        training_sign: as in :class:`MachineFacts`.
+    """
+    names = dict.fromkeys((*_EXAMINED, *more))
+    packages = {name: version for name in names if (version := installed_version(name))}
     gpu = this_gpu()
     rtx = rtx_machine() if gpu.present and any(name.startswith("tensorrt-rtx") for name in packages) else None
     return MachineFacts(
@@ -103,6 +111,7 @@ def read_facts() -> MachineFacts:
         onnxruntime_cuda=onnxruntime_cuda(),
         libraries=find_libraries(),
         rtx_capability=None if rtx is None else rtx.compute_capability,
+        training_sign=training_sign,
     )
 
 

@@ -15,6 +15,7 @@ from rrid_edge.crops import fast_jpeg
 from rrid_edge.crops.fast_jpeg import decoding_finding, fast_decoder, plain_size
 from rrid_edge.crops.images import MAX_PIXELS, MIN_SIDE_PX, load_rgb, read_image_bytes, resize
 from rrid_edge.errors import ImageError
+from rrid_edge.machine.gpu import Gpu
 
 PLAIN: dict[str, dict[str, Any]] = {
     "4:4:4": {"subsampling": 0},
@@ -186,12 +187,17 @@ def test_a_decoder_with_other_pixels_is_not_used(decoder):
     assert (finding.state, finding.detail) == ("note", "1.0 is not used: its pixels differ from Pillow's")
 
 
-def test_without_the_package_pillow_decodes(decoder):
+def test_without_the_package_pillow_decodes(decoder, monkeypatch):
     decoder(None)
     assert fast_decoder().decode is None
     np.testing.assert_array_equal(read_image_bytes(jpeg(), "crop.jpg", 96, 32), as_pillow(jpeg()))
-    finding = decoding_finding()
-    assert (finding.state, finding.remedy) == ("missing", "pip install 'rrid-edge[fast]'")
+    for gpu, expected in (
+        (Gpu("none", "x86_64"), ("ok", "")),  # engines on a CPU are slower than Pillow
+        (Gpu("server", "x86_64", "580.65.06", (13, 0)), ("missing", "pip install 'rrid-edge[fast]'")),
+    ):
+        monkeypatch.setattr("rrid_edge.machine.gpu.this_gpu", lambda gpu=gpu: gpu)
+        finding = decoding_finding()
+        assert (finding.state, finding.remedy) == expected
 
 
 def test_the_limits_lie_within_those_of_the_image_contract():

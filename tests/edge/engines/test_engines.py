@@ -123,8 +123,8 @@ def with_cuda_provider(monkeypatch, tmp_path):
     folder = tmp_path / "onnxruntime"
     (folder / "capi").mkdir(parents=True)
     (folder / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"")
-    monkeypatch.setattr("rrid_edge.engines.opening.onnxruntime_folder", lambda: folder)
-    monkeypatch.setattr("rrid_edge.engines.opening.onnxruntime_cuda", lambda: (13, 0))
+    monkeypatch.setattr("rrid_edge.engines.available.onnxruntime_folder", lambda: folder)
+    monkeypatch.setattr("rrid_edge.engines.available.onnxruntime_cuda", lambda: (13, 0))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_auto_finds_the_gpu_of_every_platform(with_cuda_provider, monkeypatch, t
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).touch()
     gpu = find_gpu(tmp_path / "root", architecture="x86_64", cuda=cuda)
-    monkeypatch.setattr("rrid_edge.engines.opening.this_gpu", lambda: gpu)
+    monkeypatch.setattr("rrid_edge.engines.available.this_gpu", lambda: gpu)
     choice = choose_runtime(save_tiny_model(tmp_path / "m.onnx"))
     assert (choice.runtime == "onnxruntime-cuda") is (reason is None)
     assert reason is None or f"onnxruntime-cuda: {reason}" in choice.passed_over
