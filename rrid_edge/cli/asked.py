@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,9 +72,20 @@ def query_and_gallery(paths: list[str], index: str | None) -> tuple[list[Path], 
     if len(paths) < 2:
         raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
     *queries, gallery = paths
+    if any(_is_web_address(query) for query in queries):
+        raise UsageError("an address of the web is given as a query; expected image files: download it first")
     if any(_is_address(query) for query in queries):
         raise UsageError("an address is given before the last argument; expected query images, then one gallery")
+    if Path(gallery).is_file() and Path(queries[0]).is_dir():
+        order = f"rrid-edge match {shlex.quote(gallery)} {shlex.quote(queries[0])}"
+        raise UsageError(
+            f"{printable(gallery)}: this is a file; expected the query first and the gallery last: {printable(order)}"
+        )
     return [Path(query) for query in queries], _asked(gallery, index)
+
+
+def _is_web_address(text: str) -> bool:
+    return re.match(r"https?://", text) is not None and not Path(text).exists()
 
 
 def _is_address(text: str) -> bool:
@@ -125,5 +137,12 @@ def row_filter(cameras: Sequence[str], sources: Sequence[str], since: str | None
         except UsageError as error:
             raise UsageError(error.message, parameter=name) from error
     first, last = bounds
+    for start, end in ((first.time, last.time), (first.frame, last.frame)):
+        if start is not None and end is not None and start > end:
+            raise UsageError(
+                f"since {since!r} is later than until {until!r}, so no crop fits; expected the earlier one first: "
+                "exchange them",
+                parameter=("since", "until"),
+            )
     limits = (first.time, last.time, first.frame, last.frame)
     return SearchFilter(camera_names(cameras), frozenset(), *limits, sources=frozenset(map(plain_text, sources)))

@@ -113,6 +113,7 @@ def index(
     from rrid_edge.gallery.indexing.watch import WatchSettings
     from rrid_edge.gallery.opening import create_store, location_of, model_text, rebuild_store
 
+    refuse_address(folder)
     name_reader(pattern or "auto")
     check_time_source(time_from or "name")
     find_images(folder)
@@ -135,6 +136,19 @@ def index(
             printer = _Printer(folder, target, as_json)
             watching = WatchSettings(settle, index=settings)
             _follow(folder, lambda: create_store(target, engine.spec), engine, watching, printer)
+
+
+def refuse_address(folder: Path) -> None:
+    """Refuse the address of a gallery where the folder of its crops is expected. It may hold a password.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if re.match(r"milvus\+\w+:/", str(folder)) and not folder.exists():
+        raise UsageError(
+            "the address of a gallery is given; expected the folder of its crops, and the address as the gallery: "
+            "rrid-edge index crops/ --gallery milvus+http://HOST:19530/COLLECTION"
+        )
 
 
 def _permissions(mode: str | None) -> int | None:

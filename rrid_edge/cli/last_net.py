@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -18,6 +19,7 @@ from rrid_edge.errors import OutputError, RridEdgeError, UnexpectedError, item_o
 INTERRUPTED, OUTPUT_CLOSED = 130, 141
 """128 and the signal, as shells have it: SIGINT, SIGPIPE."""
 _LONGEST_COMMAND = 120
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LastNet:
@@ -134,7 +136,8 @@ def _of_file(error: BaseException) -> OutputError | None:
     if not isinstance(error, OSError) or not error.errno or isinstance(error, (ConnectionError, ChildProcessError)):
         return None
     where = printable(error.filename or item_of(error) or "file system")
-    told = OutputError(f"{where}: {error.strerror or unforeseen(error)}")
+    advice = "; free space, or write elsewhere" if error.errno in _FULL else ""
+    told = OutputError(f"{where}: {error.strerror or unforeseen(error)}{advice}")
     told.__cause__ = error
     return told
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrid_edge.cli.answers import Answer, draw, print_answer
+from rrid_edge.cli.answers import Answer, draw, print_answer, refuse_endings
 from rrid_edge.cli.app import app
 from rrid_edge.cli.asked import AskedGallery, AskedRows, query_and_gallery
 from rrid_edge.cli.asked_threshold import AskedThreshold
@@ -117,6 +117,7 @@ def match(
     from rrid_edge.embedding.queries import query_files
     from rrid_edge.matching import MatchSettings
 
+    refuse_endings(sheet, report)
     query_paths, asked = query_and_gallery(paths, location)
     asked_threshold = AskedThreshold(threshold, fpr, fpir, thresholds_of)
     asked_threshold.refuse_conflicts(expand)

@@ -45,6 +45,11 @@ def build_to_serve(
     try:
         return build(onnx, settings, output, quiet=quiet)
     except MissingDependencyError as error:
+        if required and isinstance(error.__cause__, ImportError):  # a machine without a GPU needs no package for one
+            raise MissingDependencyError(
+                f"{printable(onnx)}: no TensorRT engine was built: {error.message}; without a GPU use the file as it "
+                f"is: rrid-edge index FOLDER --model {printable(onnx)}"
+            ) from error
         if required:
             raise
         say(f"no TensorRT engine was built ({error.message}): {server} serves the ONNX file")

@@ -63,6 +63,10 @@ _KINDS: Final = (
     (r"valid integer|valid int\b", "a whole number"),
     (r"valid number|valid float", "a number, with a point for decimals"),
     (r"valid bool", "true or false"),
+    (r"greater than or equal to (\S+)", r"at least \1"),
+    (r"less than or equal to (\S+)", r"at most \1"),
+    (r"greater than (\S+)", r"more than \1"),
+    (r"less than (\S+)", r"less than \1"),
 )
 """What a value should have been, by Typer's message about it."""
 
@@ -140,7 +144,8 @@ def unknown_command(name: str, at: Any) -> str:  # noqa: ANN401 - as above
 
 
 def _wrong_value(name: str, message: str, given: str | None) -> str:
-    kind = next((kind for pattern, kind in _KINDS if re.search(pattern, message)), None)
+    found = ((re.search(pattern, message), kind) for pattern, kind in _KINDS)
+    kind = next((match.expand(kind) for match, kind in found if match), None)
     if kind is None or given is None:
         return f"{name}: {message.removeprefix('Value error, ').rstrip('.')}"
     return f"{name} is '{given}'; expected {kind}"

@@ -59,14 +59,19 @@ def query_files(paths: Sequence[Path], *, separate: bool = False, follow_links: 
     """
     missing = next((path for path in paths if not path.exists()), None)
     if missing is not None:
-        raise ImageError(missing, "no such file; expected an image, for example a JPEG crop of one person")
+        kind = (
+            "a path with / between folders"
+            if "\\" in str(missing)
+            else "an image, for example a JPEG crop of one person"
+        )
+        raise ImageError(missing, f"no such file; expected {kind}")
     folders = [path for path in paths if path.is_dir()]
     if not folders:
         return [(path,) for path in paths] if separate else [tuple(paths)]
     if len(folders) != len(paths):
         raise UsageError(
-            f"the queries are {len(paths) - len(folders)} files and {len(folders)} folders: give image files of one "
-            "person, or folders of queries"
+            f"{printable(folders[0])}: this folder is given beside files; expected image files of one person, or "
+            "folders of queries, and one gallery after them"
         )
     queries: list[tuple[Path, ...]] = [
         (file,) for folder in folders for file in list_images(folder, follow_links=follow_links)

@@ -56,11 +56,30 @@ def choose_model(
 
 
 def _existing(path: Path, source: str) -> Path:
+    if path.is_dir():
+        raise UsageError(
+            f"{printable(path)}: this is a folder ({source}); expected a model file{_models_in(path)}",
+            parameter="model",
+        )
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such model file ({source}); make one with: {HOW_MADE}", parameter="model"
+            f"{printable(path)}: no such model file ({source}){_models_in(path.parent)}; make one with: {HOW_MADE}",
+            parameter="model",
         )
     return path
+
+
+def _models_in(folder: Path) -> str:
+    """The models in a folder, as a part of a message; empty if there are none."""
+    try:
+        names = sorted(path.name for path in folder.iterdir() if is_model(path) and path.is_file())
+    except OSError:
+        return ""
+    if not names:
+        return ""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    place = "this folder" if folder == Path() else printable(folder)
+    return f"; {place} holds {', '.join(map(printable, names[:_MOST_NAMED]))}{more}"
 
 
 def _best(folder: Path, stem: str) -> Path | None:

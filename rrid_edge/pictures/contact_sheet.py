@@ -132,15 +132,24 @@ def _check_size(layout: _Layout) -> None:
         )
 
 
+def check_sheet_name(path: Path) -> None:
+    """Check that a name ends as a contact sheet's.
+
+    Raises:
+        OutputError: it has another suffix.
+    """
+    if path.suffix.lower() not in SHEET_SUFFIXES:
+        endings = ", ".join(sorted(SHEET_SUFFIXES))
+        raise OutputError(f"{printable(path)}: a contact sheet is an image; end its name in one of {endings}")
+
+
 def write_sheet(path: Path, image: Image.Image) -> None:
     """Write a contact sheet as PNG, JPEG or WebP, by its suffix. Only its owner can read the file.
 
     Raises:
         OutputError: another suffix, or the file cannot be written.
     """
-    if path.suffix.lower() not in SHEET_SUFFIXES:
-        endings = ", ".join(sorted(SHEET_SUFFIXES))
-        raise OutputError(f"{printable(path)}: a contact sheet is an image; end its name in one of {endings}")
+    check_sheet_name(path)
     with atomic_output(path, PRIVATE_MODE) as partial:
         image.save(partial)
 

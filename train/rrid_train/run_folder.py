@@ -19,6 +19,7 @@ from rrid_edge.errors import CheckpointError, UsageError, printable
 from rrid_edge.files import remove_left_overs, write_json
 from rrid_train.checkpoint import Checkpoint, load_training_state, save_checkpoint, save_training_state
 from rrid_train.config import stored_config
+from rrid_train.data.layout import kind_of
 from rrid_train.model import RRID
 from rrid_train.settings import TrainConfig
 
@@ -65,9 +66,11 @@ class RunFolder:
             overwrite: delete an earlier run.
 
         Raises:
-            UsageError: the folder holds files of a run, and ``overwrite`` is not set.
+            UsageError: the folder holds files of a run, and ``overwrite`` is not set; or there is no dataset.
+            DatasetError: the dataset's folder has the form of no dataset.
             OutputError: the folder cannot be written.
         """
+        kind_of(config.dataset_path, config.dataset_type)  # a mistyped path deletes no earlier run
         if any((self.path / name).exists() for name in (STATE_FILE, CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE)):
             if not overwrite:
                 raise UsageError(

@@ -69,7 +69,8 @@ def refuse_missing(path: Path) -> None:
     except PermissionError as error:
         raise _not_permitted(path.parent, "enter this folder") from error
     if found is None:
-        raise GalleryMissingError(f"{printable(path.parent)}: no index here; create one with: rrid-edge index FOLDER")
+        problem = "no index here" if path.parent.parent.is_dir() else "no such folder, and no index here"
+        raise GalleryMissingError(f"{printable(path.parent)}: {problem}; create one with: rrid-edge index FOLDER")
 
 
 def _not_permitted(path: Path, action: str) -> GalleryError:

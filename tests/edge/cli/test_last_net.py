@@ -152,9 +152,13 @@ def test_ctrl_c_ends_with_130(monkeypatch):
 
 def test_errors_of_the_file_system_stay_bad_input(tmp_path, monkeypatch):
     _break(monkeypatch, "rrid_edge.machine.doctor.examine", OSError(errno.ENOSPC, "No space left on device", "a\nb"))
-    assert rrid_edge("doctor") == Outcome(2, "", "rrid-edge: a\\nb: No space left on device\n")
+    assert rrid_edge("doctor") == Outcome(
+        2, "", "rrid-edge: a\\nb: No space left on device; free space, or write elsewhere\n"
+    )
     _break(monkeypatch, "rrid_edge.machine.doctor.examine", OSError(errno.ENOSPC, "No space left on device"))
-    assert rrid_edge("doctor").err == "rrid-edge: crops/a.jpg: No space left on device\n"
+    assert (
+        rrid_edge("doctor").err == "rrid-edge: crops/a.jpg: No space left on device; free space, or write elsewhere\n"
+    )
     assert _reports(tmp_path) == []
 
 
@@ -277,7 +281,10 @@ def test_a_process_ends_as_its_output_does():
     with Path("/dev/full").open("w") as full:
         for findings in (many, "[doctor.Finding('a', 'ok', 'x')]"):
             done = _process(findings, full)
-            assert (done.returncode, done.stderr) == (2, "rrid-edge: standard output: No space left on device\n")
+            assert (done.returncode, done.stderr) == (
+                2,
+                "rrid-edge: standard output: No space left on device; free space, or write elsewhere\n",
+            )
 
 
 def test_without_stderr_the_exit_code_still_tells(monkeypatch):

@@ -45,8 +45,12 @@ def test_a_named_model_wins_over_the_environment_the_gallery_and_the_folder(tmp_
     monkeypatch.delenv("RRID_EDGE_MODEL")
     assert choose_model(None, paths[2], folder=tmp_path)[0] == paths[2]
     assert choose_model(None, tmp_path / "gone.onnx", folder=tmp_path)[0] == paths[3]
-    with pytest.raises(UsageError, match=r"gone\.onnx: no such model file \(given\); make one"):
+    with pytest.raises(UsageError, match=r"gone\.onnx: no such model file \(given\); .* holds one\.onnx, .*; make one"):
         choose_model(tmp_path / "gone.onnx")
+    with pytest.raises(
+        UsageError, match=r"this is a folder \(given\); expected a model file; .* holds one\.onnx, rrid\."
+    ):
+        choose_model(tmp_path)
     monkeypatch.setenv("RRID_EDGE_MODEL", "nowhere.onnx")
     with pytest.raises(UsageError, match=r"nowhere\.onnx: no such model file \(from RRID_EDGE_MODEL\)"):
         choose_model(None)

@@ -148,18 +148,7 @@ def load_dataset(
         DatasetError: the dataset contradicts its layout. The message names the first wrong entry and their number.
     """
     root = Path(path)
-    if dataset_type not in DATASET_TYPES:
-        raise UsageError(
-            f"dataset type {dataset_type!r} is unknown: expected one of {', '.join(DATASET_TYPES)}",
-            parameter="dataset_type",
-        )
-    if not root.is_dir():
-        raise UsageError(
-            f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data, or give a folder in "
-            "Market-1501 style",
-            parameter="dataset_path",
-        )
-    kind = recognise(root) if dataset_type == "auto" else dataset_type
+    kind = kind_of(root, dataset_type)
     if kind == RRID:
         listed = read_lists(root, split, splits_file or "splits.json")
         remarks: tuple[str, ...] = ()
@@ -193,6 +182,33 @@ def load_dataset(
 def is_dataset(root: Path) -> bool:
     """Whether :func:`load_dataset` detects the layout of ``root``."""
     return recognised(root) is not None
+
+
+def kind_of(path: str | Path, dataset_type: str = "auto") -> str:
+    """The kind of a dataset's folder: ``dataset_type``, or what its files say. It reads no lists.
+
+    Raises:
+        UsageError: there is no such folder or type.
+        DatasetError: the folder has the form of no dataset.
+    """
+    root = Path(path)
+    if dataset_type not in DATASET_TYPES:
+        raise UsageError(
+            f"dataset type {dataset_type!r} is unknown: expected one of {', '.join(DATASET_TYPES)}",
+            parameter="dataset_type",
+        )
+    if root.is_file():
+        raise UsageError(
+            f"{printable(root)}: this is a file; expected the folder of a dataset: unpack an archive first",
+            parameter="dataset_path",
+        )
+    if not root.is_dir():
+        raise UsageError(
+            f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data, or give a folder in "
+            "Market-1501 style",
+            parameter="dataset_path",
+        )
+    return recognise(root) if dataset_type == "auto" else dataset_type
 
 
 def _from_original(root: Path, kind: str, split: int) -> tuple[ListedSplit, tuple[str, ...]]:

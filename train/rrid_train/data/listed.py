@@ -105,11 +105,25 @@ def images_below(root: Path, folder: Path, *, follow_links: bool = False) -> Ima
         DatasetError: the folder is missing, or a link leads out of ``root``.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{printable(folder)}: this folder of the dataset is missing; copy the dataset again")
+        lower = next((path for path in _folders_of(root) if (path / folder.relative_to(root)).is_dir()), None)
+        advice = (
+            "copy the dataset again, if this is it" if lower is None else f"the dataset lies lower: {printable(lower)}"
+        )
+        raise DatasetError(
+            f"{printable(folder)}: this folder of the dataset is missing; expected it in {printable(root)}: {advice}"
+        )
     check_inside(root, folder, follow_links=follow_links)
     found = find_images(folder, follow_links=follow_links)
     refuse_outside(root, found.outside)
     return found
+
+
+def _folders_of(root: Path) -> list[Path]:
+    """Folders directly in ``root``; none if it cannot be read."""
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def _kind(path: Path) -> str:

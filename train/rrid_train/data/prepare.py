@@ -56,7 +56,9 @@ def plan_dataset(raw: Path, kind: str, settings: PrepareSettings, stack: context
     if kind == "cuhk03":
         return plan_cuhk03(raw, settings.images or "labeled", settings.protocol, stack, follow_links=links)
     if not raw.is_dir():
-        raise UsageError(f"{printable(raw)}: this is a file; expected the folder of the original dataset")
+        raise UsageError(
+            f"{printable(raw)}: this is a file; expected the folder of the original dataset: unpack an archive first"
+        )
     seed = settings.folders.seed
     if kind == "folders":
         original = read_folders(raw, settings.folders, follow_links=links)

@@ -58,8 +58,20 @@ def recognise(root: Path) -> str:
     if kind is None:
         raise DatasetError(
             f"{printable(root)}: neither the RRID layout (meta.json) nor a Market-1501-style folder "
-            f"({', '.join(MARKET_FOLDERS)}), MSMT17, VIPeR or PRID 2011; give a folder that holds them, or make one "
-            "with rrid-edge prepare",
+            f"({', '.join(MARKET_FOLDERS)}), MSMT17, VIPeR or PRID 2011; {_near(root)}",
             parameter="dataset_type",
         )
     return kind
+
+
+def _near(root: Path) -> str:
+    """What to do about a folder that is no dataset: often it is one level too high or too low."""
+    try:
+        inside = sorted(path for path in root.iterdir() if path.is_dir())
+    except OSError:
+        inside = []
+    for near in (*inside, root.parent if root.name else root.resolve().parent):
+        if recognised(near) is not None:
+            where = "inside it" if near in inside else "around it"
+            return f"the folder {where} is a dataset: give {printable(near)}"
+    return "give a folder that holds them, or make one with rrid-edge prepare"
