@@ -8,7 +8,7 @@ from rrid_edge.cli.app import COMMANDS, register
 from rrid_edge.cli.wrong_use import _OTHER_COMMANDS, _OTHER_WORDS
 from support.commands import rrid_edge
 
-MATCH = "for example: rrid-edge match demo/query.jpg demo/gallery --top-k 8 --sheet demo/sheet.png"
+MATCH = "for example: rrid-edge match demo/query demo/gallery --top-k 8 --sheet demo/sheet.png"
 INDEX = "for example: rrid-edge index demo/gallery --model demo/models/rrid.onnx"
 LINES = {
     "macth q.jpg g": "there is no command 'macth'; did you mean match? See: rrid-edge --help",
