@@ -1,70 +1,162 @@
-"""The report of a benchmark as text for a terminal."""
+"""The report of a benchmark as text for a terminal of 80 columns: a comparison, and a block for each engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from rrid_edge.bench.results import BenchReport, EngineRow, SearchRow
+from rrid_edge.bench.results import BenchReport, EngineRow, PipelineRow, SearchRow
 from rrid_edge.errors import printable
 from rrid_edge.machine.foreign_cpu import FOREIGN_LIMIT, disturbed, in_words
 from rrid_edge.model.spec import ADOPTED, RRID
 
+COLUMNS: Final = 80
+_LABEL: Final = 10
+"""Columns of the labels at the beginning of lines."""
 _MARK: Final = "!"
 """Behind a share of foreign CPU that is too large."""
 
 
-def table(report: BenchReport) -> str:
-    """The report as lines."""
+def table(report: BenchReport, *, in_full: bool = False) -> str:
+    """The report as lines of at most 80 characters.
+
+    Args:
+        report: what was measured.
+        in_full: give all reasons for the runtime that ``auto`` takes.
+    """
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
+    auto = report.auto if in_full else report.auto_in_brief or report.auto
     lines = [
-        f"machine  {machine}",
-        f"threads  {report.threads or 'chosen by the runtimes'}; {report.date}",
-        f"model    {printable(report.model)} ({report.fingerprint[:12]}), parity against {printable(report.reference)}",
-        f"sample   {report.sample}",
-        *_ceiling_lines(report),
+        *_fact("machine", machine),
+        *_fact("threads", f"{report.threads or 'chosen by the runtimes'}; {report.date}"),
+        *_fact("model", f"{report.model} ({report.fingerprint[:12]})"),
+        *_fact("parity", f"against {report.reference}"),
+        *_fact("sample", report.sample),
+        *_fact("limits", _ceilings(report)),
+        *(_fact("auto", f"takes {auto}") if auto else ()),
         "",
+        *_comparison(report.engines),
+        "",
+        *(line for row in report.engines for line in (*_engine_block(row, report.family), "")),
+        *_meanings(report.engines),
+        "",
+        *(line for row in report.pipeline for line in (*_pipeline_block(row), "")),
+        *(line for row in report.search for line in _search_block(row)),
+        *(line for reason in report.passed_over for line in _wrapped("not measured: ", reason, 2)),
     ]
-    lines += _engine_lines(report)
-    lines += [f"auto takes {printable(report.auto)}", ""] if report.auto else []
-    lines += _pipeline_lines(report)
-    lines += _search_lines(report)
-    lines += [f"not measured: {printable(reason)}" for reason in report.passed_over]
     return "\n".join([*lines, *_foreign_lines(report)])
 
 
-def _ceiling_lines(report: BenchReport) -> list[str]:
+def _wrapped(label: str, text: str, indent: int) -> list[str]:
+    """Lines of ``label`` and ``text``, of which all but the first are indented. Words that are too long are broken."""
+    text = f"{label}{printable(text)}"
+    return textwrap.wrap(text, COLUMNS, subsequent_indent=" " * indent, break_on_hyphens=False) or [text]
+
+
+def _fact(label: str, text: str) -> list[str]:
+    return _wrapped(f"{label:<{_LABEL}}", text, _LABEL)
+
+
+def _inner(label: str, parts: Iterable[str | None]) -> list[str]:
+    """A line of a block: the parts that there are; nothing without any."""
+    told = ", ".join(part for part in parts if part is not None)
+    return _wrapped(f"  {label:<{_LABEL}}", told, _LABEL + 2) if told else []
+
+
+def _ceilings(report: BenchReport) -> str:
     ceilings = report.ceilings
     rates = [f"{name} {found.operations_per_s / 1e9:.0f}" for name, found in ceilings.compute.items()]
     network = "its operations could not be counted"
     if report.operations_per_image is not None:
         network = f"one image is {report.operations_per_image / 1e9:.2f} Gop"
-    return [
-        f"limits   Gop/s: {', '.join(rates) or 'not measured'}; memory {ceilings.memory_bytes_per_s / 1e9:.1f} GB/s; "
+    return (
+        f"Gop/s: {', '.join(rates) or 'not measured'}; memory {ceilings.memory_bytes_per_s / 1e9:.1f} GB/s; "
         f"{network}; foreign CPU {share(ceilings.foreign_cpu)}"
+    )
+
+
+def _comparison(engines: Sequence[EngineRow]) -> list[str]:
+    """A line per engine. The end of a name that is too long is in its block only."""
+    base = engines[0].best_images_per_s
+    heads = ("p50 ms", "images/s", "vs first", "min cosine")
+    rows = [
+        (
+            f"{row.latency_p50_ms:.1f}",
+            f"{row.best_images_per_s:.1f}",
+            f"{row.best_images_per_s / base:.2f}x",
+            f"{row.min_cosine:.6f}",
+        )
+        for row in engines
+    ]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    left = COLUMNS - sum(widths) - 2 * len(widths)
+    names = ["engine", *(_cut(printable(row.name), left) for row in engines)]
+    return [
+        "  ".join((*(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)), name))
+        for cells, name in zip((heads, *rows), names, strict=True)
     ]
 
 
-def _engine_lines(report: BenchReport) -> list[str]:
-    calls = min(row.latency_calls for row in report.engines)
+def _cut(text: str, columns: int) -> str:
+    return text if len(text) <= columns else f"{text[: columns - 3]}..."
+
+
+def _engine_block(row: EngineRow, family: str) -> list[str]:
+    rates = [f"{rate:.1f} at batch {batch}" for batch, rate in row.images_per_s.items()]
+    latencies = (("p50", row.latency_p50_ms), ("p90", row.latency_p90_ms), ("p99", row.latency_p99_ms))
+    loads = (("cold", row.load_cold_s), ("cached", row.load_cached_s), ("warm", row.load_warm_s))
+    sizes = (("", row.memory_mib), ("peak ", row.peak_memory_mib), ("GPU ", row.device_memory_mib))
+    return [
+        *_wrapped("", row.name, 2),
+        *_inner("latency", [f"{name} {value:.1f} ms" for name, value in latencies]),
+        *_inner("images/s", [*rates, f"spread {max(row.spread.values()):.0%}"]),
+        *_inner(
+            "work",
+            [
+                None if row.operations_per_s is None else f"{row.operations_per_s / 1e9:.0f} Gop/s",
+                None if row.of_ceiling is None else f"{row.of_ceiling:.0%} of limit",
+                None if row.of_memory is None else f"{row.of_memory:.0%} of memory",
+                None if row.no_share is None else f"no shares: {row.no_share}",
+            ],
+        ),
+        *_inner("loading", [None if value is None else f"{name} {value:.2f} s" for name, value in loads]),
+        *_inner("memory", [None if value is None else f"{name}{value:.0f} MiB" for name, value in sizes]),
+        *_inner(
+            "accuracy",
+            [
+                f"min cosine {row.min_cosine:.6f}",
+                f"top-1 {row.top1_agreement:.1%}",
+                None if row.map_change is None else f"mAP change {row.map_change:+.4f}",
+            ],
+        ),
+        *_inner("others", [f"foreign CPU {share(row.foreign_cpu)}"]),
+        *_view_lines(row, family),
+    ]
+
+
+def _meanings(engines: Sequence[EngineRow]) -> list[str]:
+    """What the words of the blocks mean."""
+    calls = min(row.latency_calls for row in engines)
     few = "" if calls >= 200 else "; too few calls for a reliable p99"
     return [
-        *align(_engine_table(report.engines)),
-        f"p50, p90, p99: latency over at least {calls} calls{few}. spread: of the batch size that varies most.",
-        "of limit: of the fastest layer in this arithmetic. of memory: weights read, one image per call.",
-        "cold: first process; cached: later process, compiled model in the cache; warm: again in one process.",
-        *(f"{printable(row.name)} has no shares: {row.no_share}" for row in report.engines if row.no_share),
-        *(line for row in report.engines for line in _view_lines(row, report.family)),
-        "",
+        *_wrapped("latency: ", f"of one image per call, at least {calls} calls{few}.", 2),
+        *_wrapped("images/s, ", "above: at the best batch size. spread: of the batch size that varies most.", 2),
+        *_wrapped("of limit: ", "of the fastest layer in this arithmetic.", 2),
+        *_wrapped("of memory: ", "weights read, one image per call.", 2),
+        *_wrapped("cold: ", "first process. cached: later process, compiled model in the cache.", 2),
+        *_wrapped("warm: ", "again in one process.", 2),
     ]
 
 
 _ONE_VIEW: Final = {
     RRID: (
-        "rrid-edge export CHECKPOINT --no-flip --output FOLDER, then rrid-edge evaluate FOLDER/rrid.onnx --dataset DATA"
+        "rrid-edge export CHECKPOINT --no-flip --output FOLDER",
+        "rrid-edge evaluate FOLDER/rrid.onnx --dataset DATA",
     ),
     ADOPTED: (
-        "rrid-edge adopt FILE --no-flip --folder FOLDER, then rrid-edge evaluate FOLDER/NAME.onnx --dataset DATA"
+        "rrid-edge adopt FILE --no-flip --folder FOLDER",
+        "rrid-edge evaluate FOLDER/NAME.onnx --dataset DATA",
     ),
 }
 """Commands that measure the accuracy of one view, by the network's family."""
@@ -73,73 +165,48 @@ _ONE_VIEW: Final = {
 def _view_lines(row: EngineRow, family: str) -> list[str]:
     if row.of_two_views is None:
         return []
+    ratio = f"{row.of_two_views:.2f}x the images/s of two views, in turns at batch {max(row.images_per_s)}"
     return [
-        f"{printable(row.name)}: {row.of_two_views:.2f}x the images/s of two views, in turns at batch "
-        f"{max(row.images_per_s)}. Accuracy on your data: {_ONE_VIEW[family]}"
+        *_inner("one view", [ratio]),
+        *_inner("", ["its accuracy on your data:"]),
+        *(f"{'':<{_LABEL + 2}}{command}" for command in _ONE_VIEW[family]),
     ]
 
 
-_Column = tuple[str, Callable[[EngineRow], str]]
-_AFTER_RATES: Final[tuple[_Column, ...]] = (
-    ("spread", lambda row: f"{max(row.spread.values()):.0%}"),
-    ("Gop/s", lambda row: _number(row.operations_per_s and row.operations_per_s / 1e9, "{:.0f}")),
-    ("of limit", lambda row: _number(row.of_ceiling, "{:.0%}")),
-    ("of memory", lambda row: _number(row.of_memory, "{:.0%}")),
-    ("cold s", lambda row: _number(row.load_cold_s, "{:.2f}")),
-    ("cached s", lambda row: _number(row.load_cached_s, "{:.2f}")),
-    ("warm s", lambda row: _number(row.load_warm_s, "{:.2f}")),
-    ("MiB", lambda row: _number(row.memory_mib, "{:.0f}")),
-    ("peak MiB", lambda row: _number(row.peak_memory_mib, "{:.0f}")),
-    ("GPU MiB", lambda row: _number(row.device_memory_mib, "{:.0f}")),
-    ("min cosine", lambda row: f"{row.min_cosine:.6f}"),
-    ("top-1", lambda row: f"{row.top1_agreement:.1%}"),
-    ("mAP change", lambda row: _number(row.map_change, "{:+.4f}")),
-    ("foreign CPU", lambda row: share(row.foreign_cpu)),
-)
-
-
-def _engine_table(engines: Sequence[EngineRow]) -> list[list[str]]:
-    batches = sorted({batch for row in engines for batch in row.images_per_s})
-    head = ["engine", "p50 ms", "p90 ms", "p99 ms", *(f"img/s@{batch}" for batch in batches), "vs first"]
-    base = engines[0].best_images_per_s
-    rows = [
-        [
-            row.name,
-            f"{row.latency_p50_ms:.1f}",
-            f"{row.latency_p90_ms:.1f}",
-            f"{row.latency_p99_ms:.1f}",
-            *(_number(row.images_per_s.get(batch), "{:.1f}") for batch in batches),
-            f"{row.best_images_per_s / base:.2f}x",
-            *(cell(row) for _, cell in _AFTER_RATES),
-        ]
-        for row in engines
-    ]
-    return [[*head, *(name for name, _ in _AFTER_RATES)], *rows]
-
-
-def _pipeline_lines(report: BenchReport) -> list[str]:
-    lines = []
-    for row in report.pipeline:
-        copy = f", copy {row.copy_images_per_s:.0f}" if row.copy_images_per_s is not None else ""
-        lines += [
-            f"files to index, {row.kind} ({row.name}): {row.end_to_end_images_per_s:.1f} images/s, {row.share:.2f} "
-            f"({row.lowest_share:.2f} to {row.highest_share:.2f}) of the engine's {row.engine_images_per_s:.1f}",
-            f"  limited by {row.limiting_stage}; stages alone, images/s: "
-            f"decode {row.decode_images_per_s:.0f}{copy}, compute {row.engine_images_per_s:.0f}, "
-            f"store {row.store_images_per_s:.0f}; foreign CPU {share(row.foreign_cpu)}",
-            f"  the engine waited {row.waited_for_decoding:.1%} of the time for decoding, "
-            f"{row.waited_for_disk:.1%} for the disk (batch size {row.batch}, {row.workers} decoders, "
-            f"{row.files} files)",
-        ]
-    return [*lines, ""]
-
-
-def _search_lines(report: BenchReport) -> list[str]:
+def _pipeline_block(row: PipelineRow) -> list[str]:
+    copy = None if row.copy_images_per_s is None else f"copy {row.copy_images_per_s:.0f}"
+    span = f"{row.share:.2f} ({row.lowest_share:.2f} to {row.highest_share:.2f})"
+    computed = f"{row.engine_images_per_s:.1f}"
+    waited = f"the engine waited {row.waited_for_decoding:.1%} for decoding"
     return [
-        f"search {row.rows:,} rows, queries per call {row.queries}: p50 {row.search_p50_ms:.1f} ms, "
-        f"p90 {row.search_p90_ms:.1f} ms, {_of_limits(row)}, "
-        f"open {row.open_ms:.1f} ms ({row.mode}, {row.rescored:,} rows rescored); foreign CPU {share(row.foreign_cpu)}"
-        for row in report.search
+        *_wrapped("files to index, ", f"{row.kind} ({row.name})", 2),
+        *_inner("images/s", [f"{row.end_to_end_images_per_s:.1f}", f"{span} of the engine's {computed}"]),
+        *_inner(
+            "stages",
+            [
+                f"alone, images/s: decode {row.decode_images_per_s:.0f}",
+                copy,
+                f"compute {row.engine_images_per_s:.0f}",
+                f"store {row.store_images_per_s:.0f}",
+            ],
+        ),
+        *_inner("limited", [f"by {row.limiting_stage}"]),
+        *_inner("waiting", [waited, f"{row.waited_for_disk:.1%} for the disk"]),
+        *_inner("run", [f"batch size {row.batch}", f"{row.workers} decoders", f"{row.files} files"]),
+        *_inner("others", [f"foreign CPU {share(row.foreign_cpu)}"]),
+    ]
+
+
+def _search_block(row: SearchRow) -> list[str]:
+    return [
+        *_wrapped("search ", f"{row.rows:,} rows, queries per call {row.queries}", 2),
+        *_inner(
+            "time", [f"p50 {row.search_p50_ms:.1f} ms", f"p90 {row.search_p90_ms:.1f} ms", f"open {row.open_ms:.1f} ms"]
+        ),
+        *_inner("limits", [_of_limits(row)]),
+        *_inner("how", [row.mode, f"{row.rescored:,} rows rescored"]),
+        *_inner("others", [f"foreign CPU {share(row.foreign_cpu)}"]),
+        "",
     ]
 
 
@@ -149,34 +216,24 @@ def _of_limits(row: SearchRow) -> str:
         "-" if times is None else f"{times:.2f}x" if times < 10 else f"{times:.0f}x"
         for times in (row.of_reading, row.of_products)
     )
-    return f"{reading} of reading all vectors once, {products} of all scores at the fp32 limit"
+    return f"{reading} reading all vectors, {products} computing all scores (fp32 limit)"
 
 
 def _foreign_lines(report: BenchReport) -> list[str]:
-    lines = [f"{in_words(report.foreign_cpu)}, over the whole run"]
+    lines = _wrapped("", f"{in_words(report.foreign_cpu)}, over the whole run", 2)
     if report.disturbed_rows:
-        lines.append(
-            f"{_MARK} marks {report.disturbed_rows} row{'s' if report.disturbed_rows > 1 else ''} during which other "
-            f"programs took more than {FOREIGN_LIMIT:.0%} of the CPU, also when measured again: do not compare them"
+        rows = f"{report.disturbed_rows} row{'s' if report.disturbed_rows > 1 else ''}"
+        told = (
+            f"marks {rows} during which other programs took more than {FOREIGN_LIMIT:.0%} of the CPU, also when "
+            "measured again: do not compare them"
         )
+        lines += _wrapped(f"{_MARK} ", told, 2)
     return lines
 
 
 def share(value: float | None) -> str:
     """A share of foreign CPU, marked if it is too large."""
     return _number(value, "{:.0%}") + (_MARK if disturbed(value) else "")
-
-
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Join cells to lines of aligned columns: the first column left-aligned, the others right-aligned."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -13,6 +13,7 @@ from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, s
 from rrid_edge.cli.completion import one_of
 from rrid_edge.cli.options import ModelOption, ThreadsOption, WeightsOption
 from rrid_edge.cli.steps import open_network, refuse_weights
+from rrid_edge.cli.terminal import is_verbose
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def bench(
     if as_json:
         print_json(report.to_dict())
         return
-    print(table(report))
+    print(table(report, in_full=is_verbose()))
 
 
 def _yardsticks(inputs: InputSettings, spec: ModelSpec, threads: int, weights: str | None) -> list[Variant]:

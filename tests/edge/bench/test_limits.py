@@ -11,7 +11,7 @@ import pytest
 
 from rrid_edge.bench import ceilings
 from rrid_edge.bench.ceilings import Ceiling, Ceilings, CeilingSettings, Layer, layer_network, measure_ceilings
-from rrid_edge.bench.results import BenchReport, EngineRow, SearchRow
+from rrid_edge.bench.results import BenchReport, EngineRow, PipelineRow, SearchRow
 from rrid_edge.bench.shares import Limits, with_shares
 from rrid_edge.bench.table import table
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime
@@ -136,10 +136,12 @@ def report(*rows: EngineRow) -> BenchReport:
 def test_disturbed_rows_are_marked_and_counted():
     found = report(ROW, replace(ROW, name="b", foreign_cpu=0.31), replace(ROW, name="c", foreign_cpu=None))
     text = table(found)
-    lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
-    assert [lines[name][-1] for name in ("rrid.onnx", "b", "c")] == ["4%", "31%!", "-"]
+    blocks = {block.split("\n")[0].strip(): block for block in text.split("\n\n")}
+    shown = [blocks[name].split("foreign CPU ")[1].split()[0] for name in (ROW.name, "b", "c")]
+    assert shown == ["4%", "31%!", "-"]
+    text = " ".join(text.split())
     assert "! marks 2 rows during which other programs took more than 10% of the CPU" in text
-    assert "0.50x of reading all vectors once, 31x of all scores at the fp32 limit" in text
+    assert "0.50x reading all vectors, 31x computing all scores (fp32 limit)" in text
     assert "foreign CPU: 3% (quiet: at most 10%), over the whole run" in text
     content = found.to_dict()
     assert [row["disturbed"] for row in content["engines"]] == [False, True, False]
@@ -149,7 +151,7 @@ def test_disturbed_rows_are_marked_and_counted():
 def test_a_machine_without_proc_says_so():
     """As on macOS: no share of foreign CPU and no memory, in a report that is otherwise whole."""
     bare = replace(report(replace(ROW, foreign_cpu=None, memory_mib=None)), search=(), foreign_cpu=None)
-    text = table(bare)
+    text = " ".join(table(bare).split())
     assert "foreign CPU: not measured (too short, or no /proc/stat on this system), over the whole run" in text
     assert "marks" not in text
 
@@ -158,5 +160,47 @@ def test_a_machine_without_proc_says_so():
 def test_the_row_of_one_view_names_the_command_of_its_family(family, command):
     row = replace(ROW, of_two_views=1.9)
     text = table(replace(report(row), family=family))
-    (line,) = [line for line in text.splitlines() if "1.90x the images/s of two views" in line]
-    assert f"rrid-edge {command} --no-flip --" in line
+    _, _, below = text.partition("1.90x the images/s of two views, in turns at batch")
+    first, second = [line.strip() for line in below.split("\n")[2:4]]
+    assert first.startswith(f"rrid-edge {command} --no-flip --")
+    assert second.startswith("rrid-edge evaluate FOLDER/")
+
+
+def test_a_report_fits_80_columns_and_says_everything():
+    """Also long names, many engines, many batch sizes, and a machine of many facts."""
+    long = f"{'a-very-long-name-of-a-model-' * 4}.onnx openvino bf16"
+    rates = {2**power: 12345.6 for power in range(8)}
+    rows = [
+        replace(
+            ROW, name=f"{number} {long}", images_per_s=rates, spread=dict.fromkeys(rates, 0.1),
+            latency_p99_ms=98765.4,
+            device_memory_mib=81234.0, map_change=-0.1234, no_share="computes in fp8, whose limit is not measured here",
+            of_two_views=1.9,
+        )
+        for number in range(30)
+    ]  # fmt: skip
+    pipeline = PipelineRow(
+        long, "crops 64 x 128", 400, 32, 2, 3, 890.1, 812.3, 0.91, 0.88, 0.93, 2400.0, 999.0, 31000.0, "compute", 0.03,
+        0.002, 0.5,
+    )  # fmt: skip
+    found = replace(
+        report(*rows), machine={f"package-{number}": "1.2.3" for number in range(20)}, pipeline=(pipeline,),
+        passed_over=(f"{long}: not installed",), model=long, sample="many crops of many people " * 5,
+    )  # fmt: skip
+    text = table(replace(found, auto=f"runtime x (passed over: {long})", auto_in_brief="runtime x"), in_full=True)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    joined = "".join(text.split())
+    assert all("".join(row.name.split()) in joined for row in rows)
+    for value in ("p99 98765.4 ms", "12345.6 at batch 128", "GPU 81234 MiB", "mAP change -0.1234", "copy 999"):
+        assert "".join(value.split()) in joined
+    head = next(number for number, line in enumerate(lines) if line.endswith("  engine"))
+    assert [line.split()[4] for line in lines[head + 1 : head + 31]] == [str(number) for number in range(30)]
+
+
+def test_the_choice_of_a_runtime_is_one_clause_unless_asked_for():
+    found = replace(report(ROW), auto="runtime x (passed over: y)", auto_in_brief="runtime x (1 other passed over)")
+    assert "auto      takes runtime x (1 other passed over)\n" in table(found)
+    assert "auto      takes runtime x (passed over: y)\n" in table(found, in_full=True)
+    assert found.to_dict()["auto"] == "runtime x (passed over: y)"
+    assert "auto_in_brief" not in found.to_dict()
