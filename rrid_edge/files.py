@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rrid_edge.errors import OutputError, RridEdgeError, printable
 from rrid_edge.json_text import json_text
+from rrid_edge.stopping import note_result
 
 PRIVATE_MODE = 0o600
 """Mode of files that show people: only their owner reads them."""
@@ -161,6 +162,7 @@ def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
                 yield partial
             partial.chmod(_default_mode(place) if mode is None else mode)  # libraries have their own ideas
             sync_path(partial)
+            note_result(path, partial)
             partial.replace(path)
             sync_path(path.parent)
     except OSError as error:

@@ -23,6 +23,7 @@ from rrid_edge.model.spec import ADOPTED, ModelSpec
 from rrid_edge.model.weights import contract_file, read_checked_spec
 from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import Goldens
+from rrid_edge.progress import step
 from rrid_edge.ranking.sampling import PeopleSample
 
 
@@ -185,6 +186,7 @@ def _goldens(measured: CalibrationImages, reference: Engine) -> Goldens:
         return Goldens(measured.pixels, found, names, reference.spec.fingerprint, measured.labels)
 
 
+@step("checking an int8 file")
 def _prove(path: Path, goldens: Goldens, reference: str) -> ParityReport:
     """Compare an int8 file with the reference on the measured crops."""
     with OnnxRuntimeEngine(path) as engine:

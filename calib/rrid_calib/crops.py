@@ -18,6 +18,7 @@ from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import name_reader, read_labels
 from rrid_edge.errors import ArtefactError, DatasetError, ImageError, UsageError, printable, unforeseen
 from rrid_edge.files import sha256_of_file
+from rrid_edge.progress import step
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON, Labels
 from rrid_edge.ranking.sampling import sample_people
 from rrid_train.data.layout import is_dataset, load_dataset
@@ -177,20 +178,22 @@ def read_crops(crops: Sequence[Crop], height_px: int, width_px: int, *, count: i
     """
     taken: list[Crop] = []
     pixels, digests, left_out = [], [], []
-    for crop in crops:
-        if len(taken) == count:
-            break
-        try:
-            image = read_image(crop.path, height_px, width_px)
-            digest = sha256_of_file(crop.path)
-        except ImageError as error:
-            left_out.append((crop.name, error.reason))
-        except Exception as error:  # nobody foresaw it: it costs this crop only
-            left_out.append((crop.name, unforeseen(error)))
-        else:
-            pixels.append(image)
-            taken.append(crop)
-            digests.append(digest)
+    with step("reading crops", len(crops) if count is None else min(count, len(crops))) as reading:
+        for crop in crops:
+            if len(taken) == count:
+                break
+            try:
+                image = read_image(crop.path, height_px, width_px)
+                digest = sha256_of_file(crop.path)
+            except ImageError as error:
+                left_out.append((crop.name, error.reason))
+            except Exception as error:  # nobody foresaw it: it costs this crop only
+                left_out.append((crop.name, unforeseen(error)))
+            else:
+                pixels.append(image)
+                taken.append(crop)
+                digests.append(digest)
+                reading.advance(1)
     stacked = np.stack(pixels) if pixels else np.empty((0, height_px, width_px, 3), np.uint8)
     return CalibrationImages(stacked, tuple(taken), tuple(digests), tuple(left_out))
 

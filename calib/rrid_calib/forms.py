@@ -20,6 +20,7 @@ from rrid_calib.rounding import empty_moments, rounded_weights
 from rrid_calib.settings import CalibrationSettings
 from rrid_edge.parity.agreement import Agreement, compare
 from rrid_edge.parity.verdict import TOLERANCES
+from rrid_edge.progress import step
 
 LARGEST_SHARE = 0.3
 """Largest size of the int8 weights, as a share of the float32 weights. It limits the layers that stay in float32."""
@@ -121,7 +122,7 @@ def choose_form(trial: Trial, pixels: NDArray[np.uint8], settings: CalibrationSe
     float_layers: tuple[str, ...] = ()
     if settings.float_layers or needs_float_layers:
         say(f"measuring the error of each of the {len(layers)} layers alone")
-        costs = {layer.name: _cost(trial, form, layers, layer) for layer in layers}
+        costs = _costs(trial, form, layers)
         costliest_first = sorted(costs, key=lambda name: -costs[name])
         if settings.float_layers is not None:
             float_layers = tuple(costliest_first[: settings.float_layers])
@@ -216,6 +217,7 @@ def _cpu_form(
     return forms[-1], results
 
 
+@step("measuring a form of the int8 model")
 def _measured(trial: Trial, form: Form, method: str, say: Say) -> MethodResult:
     found = trial.agreement(form)
     say(f"{form.name}{'' if form.signed else ' for CPUs'}, {method}: {_in_words(found)}")
@@ -229,10 +231,14 @@ def _reaches_targets(found: Agreement | MethodResult, settings: CalibrationSetti
     )
 
 
-def _cost(trial: Trial, form: Form, layers: Collection[Layer], layer: Layer) -> float:
-    """1 - mean cosine with only ``layer`` in int8."""
-    others = {other.name for other in layers} - {layer.name}
-    return 1 - trial.agreement(form, others, _LAYER_CROPS).mean_cosine
+def _costs(trial: Trial, form: Form, layers: Collection[Layer]) -> dict[str, float]:
+    """Layer name -> 1 - mean cosine with only this layer in int8."""
+    costs, names = {}, [layer.name for layer in layers]
+    with step("measuring each layer alone", len(names)) as measuring:
+        for name in names:
+            costs[name] = 1 - trial.agreement(form, {*names} - {name}, _LAYER_CROPS).mean_cosine
+            measuring.advance(1)
+    return costs
 
 
 def _in_words(found: Agreement) -> str:

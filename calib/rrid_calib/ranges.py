@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from rrid_calib.weights import LARGEST
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
 from rrid_edge.errors import ModelFileError
 from rrid_edge.model.spec import HOW_MADE
+from rrid_edge.progress import step
 
 METHODS = ("minmax", "percentile", "entropy")
 BINS = 2048
@@ -126,9 +127,12 @@ def collect(
         ModelFileError: an activation is not finite, so the network is damaged.
     """
     histograms: dict[str, Histogram] = defaultdict(Histogram)
-    for name, values in _activations(model, tensors, pixels, batch):
-        histograms[name].add(values)
-        watch(name, values)
+    names = sorted(set(tensors))
+    with step("measuring ranges", len(names) * -(-len(pixels) // batch), in_percent=True) as measuring:
+        for name, values in _activations(model, names, pixels, batch):
+            histograms[name].add(values)
+            watch(name, values)
+            measuring.advance(1)
     return dict(histograms)
 
 
@@ -144,12 +148,11 @@ def descriptors_of(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
 def _activations(
     model: Any,  # noqa: ANN401
-    tensors: Iterable[str],
+    names: Sequence[str],
     pixels: NDArray[np.uint8],
     batch: int,
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Name and values of each activation, ``batch`` images per inference call."""
-    names = sorted(set(tensors))
     watched = copy.deepcopy(model)
     watched.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names

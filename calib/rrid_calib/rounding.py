@@ -20,6 +20,7 @@ from onnx import numpy_helper
 
 from rrid_calib.layers import Layer, int8_layers
 from rrid_calib.weights import LARGEST, as_stored, in_rows, weight_steps
+from rrid_edge.progress import step
 
 _PATCHES_PER_IMAGE = 24
 """Positions per activation map that enter H. Some hundred crops then suffice for the inputs of the widest layer."""
@@ -165,6 +166,7 @@ def empty_moments(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 -
     return SecondMoments(layers, shapes, _geometry(model.graph.node, shapes), seed)
 
 
+@step("rounding weights")
 def rounded_weights(model: Any, moments: SecondMoments) -> dict[str, NDArray[np.int8]]:  # noqa: ANN401
     """Round the weights of all layers that have second moments: weight name -> int8 weights."""
     values = {tensor.name: tensor for tensor in model.graph.initializer}

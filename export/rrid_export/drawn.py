@@ -7,12 +7,14 @@ from PIL import Image
 
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.reference import Crops
+from rrid_edge.progress import step
 from rrid_edge.ranking.labels import Labels
 from rrid_edge.ranking.sampling import PeopleSample
 
 _DRAWN_IMAGES = 16
 
 
+@step("drawing patterns")
 def drawn_patterns(spec: ModelSpec) -> Crops:
     """Draw smooth random colours with some noise, the same on every machine."""
     generator = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
 from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
-from rrid_edge.progress import NO_PROGRESS, Progress
+from rrid_edge.progress import NO_PROGRESS, Progress, step
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, LabelledCrops
 from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings, evaluate_descriptors, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
@@ -177,18 +177,25 @@ def evaluate(
         LabelledCrops(_embedded(engine, samples, progress), known, [sample.path for sample in samples])
         for samples, known in zip((data.query, data.gallery), labels, strict=True)
     )
-    query_descriptors = _query_descriptors(query, gallery, settings)
-    distances = None
-    if settings.rerank is None:
-        metrics = evaluate_descriptors(replace(query, descriptors=query_descriptors), gallery, settings.ranking)
-    else:
-        distances = k_reciprocal(query_descriptors, gallery.descriptors, settings.rerank)
-        metrics = evaluate_ranking(distances, query.labels, gallery.labels, settings.ranking)
+    metrics, distances = _ranked(query, gallery, settings)
     embedded = EmbeddedSplit(data.name, query, gallery, distances)
     thresholds = _thresholds(embedded, settings, can.persons) if can.thresholds else None
     return Evaluation(embedded, engine.spec, engine.runtime, settings, metrics, thresholds)
 
 
+@step("ranking")
+def _ranked(
+    query: LabelledCrops, gallery: LabelledCrops, settings: EvaluationSettings
+) -> tuple[RankingMetrics, NDArray[np.float32] | None]:
+    """The metrics, and the re-ranked distances, float32 (queries, gallery); None without re-ranking."""
+    descriptors = _query_descriptors(query, gallery, settings)
+    if settings.rerank is None:
+        return evaluate_descriptors(replace(query, descriptors=descriptors), gallery, settings.ranking), None
+    distances = k_reciprocal(descriptors, gallery.descriptors, settings.rerank)
+    return evaluate_ranking(distances, query.labels, gallery.labels, settings.ranking), distances
+
+
+@step("measuring thresholds")
 def _thresholds(split: EmbeddedSplit, settings: EvaluationSettings, people: int) -> Thresholds:
     """Thresholds per pair and per search, of plain scores."""
     same_camera = settings.ranking.same_camera
@@ -197,6 +204,7 @@ def _thresholds(split: EmbeddedSplit, settings: EvaluationSettings, people: int)
     return Thresholds(split.name, people, same_camera, pairs, searches)
 
 
+@step("drawing sheets")
 def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:
     """Draw the ranked lists of the worst, median and best queries; returns the files.
 

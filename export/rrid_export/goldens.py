@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rrid_edge.parity.reference import Reference, computed_reference, read_crops
+from rrid_edge.progress import step
 from rrid_export.drawn import drawn_patterns
 from rrid_export.source import SourceNetwork
 from rrid_export.torch_engine import TorchEngine
@@ -12,6 +13,7 @@ from rrid_export.torch_engine import TorchEngine
 REFERENCE_NAME = "PyTorch, two passes"
 
 
+@step("computing the goldens")
 def make_goldens(source: SourceNetwork, *, flip: bool, crops: Path | None, count: int) -> Reference:
     """Run the trained network in PyTorch on crops.
 

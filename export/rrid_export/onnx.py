@@ -23,6 +23,7 @@ from rrid_edge.model.operator_rules import NEWEST_OPSET, check_operators
 from rrid_edge.model.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
 from rrid_edge.model.weights import contract_file
 from rrid_edge.parity.agreement import row_cosines
+from rrid_edge.progress import step
 from rrid_export.branch import InferenceBranch
 from rrid_export.onnx_weights import put_weights, take_weights
 
@@ -76,6 +77,7 @@ def export_onnx(
         return accept(partial)
 
 
+@step("checking the ONNX file")
 def check_onnx(path: Path, spec: ModelSpec, branch: InferenceBranch) -> None:
     """Check an ONNX file against the model contract and against ``branch`` in PyTorch.
 
@@ -147,6 +149,7 @@ def _shape(value: Any) -> tuple[int, list[int]]:  # noqa: ANN401 - a protobuf me
     return tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim[1:]]
 
 
+@step("tracing the network")
 def trace_branch(branch: InferenceBranch) -> Any:  # noqa: ANN401 - a protobuf message
     """Trace the branch to an ONNX model in :data:`OPSET`."""
     config = branch.config

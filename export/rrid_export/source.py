@@ -12,6 +12,7 @@ from rrid_edge import __version__
 from rrid_edge.errors import UsageError, printable
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.spec import ModelSpec, fingerprint
+from rrid_edge.progress import step
 from rrid_train.checkpoint import checkpoint_of, holds_checkpoint
 from rrid_train.model import RRID
 from rrid_train.weight_files.choosing import RAW
@@ -68,6 +69,7 @@ class SourceNetwork:
         )
 
 
+@step("reading the network")
 def load_source(
     path: Path, *, height_px: int | None = None, width_px: int | None = None, weights: str | None = None
 ) -> SourceNetwork:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.cli.common import print_json, say, show
 from rrid_edge.errors import OutputError, printable
+from rrid_edge.progress import step
 
 if TYPE_CHECKING:
     from rrid_edge.matching import Match, MatchResult
@@ -71,6 +72,7 @@ def refuse_endings(sheet: Path | None, report: Path | None) -> None:
         raise OutputError(f"{printable(report)}: a report is a page of HTML; end its name in .html")
 
 
+@step("drawing the answer")
 def draw(answer: Answer, sheet: Path | None, report: Path | None) -> None:
     """Draw a contact sheet and write a report, where a path is given."""
     if sheet is None and report is None:

@@ -18,7 +18,9 @@ from typer.core import TyperCommand, TyperGroup
 from rrid_edge import __version__
 from rrid_edge.cli.completion import answer_shell, is_asked_by_shell
 from rrid_edge.cli.last_net import LastNet
+from rrid_edge.cli.log_lines import log_lines
 from rrid_edge.cli.plain_values import read_plain_values
+from rrid_edge.cli.signals import end_as_asked
 from rrid_edge.cli.startup import command_in, keep_to_share
 from rrid_edge.cli.terminal import plain_output, set_verbose
 from rrid_edge.cli.wrapping import keep_examples_whole
@@ -134,17 +136,18 @@ def main() -> None:
     with _net(arguments) as net:
         keep_to_share()
         net.code = run(arguments)
-    sys.exit(net.code)
+    sys.exit(end_as_asked(net.code))
 
 
 def run(arguments: list[str]) -> int:
     """Run the command line with ``arguments`` and return its exit code (see :mod:`rrid_edge.errors`).
 
-    Further codes are those of shells: 130 after Ctrl-C, 141 if the reader of the output has gone.
+    Further codes are those of shells: 130 after Ctrl-C, 143 after SIGTERM, 141 if the reader of the output has gone.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # our own error line already reports a bad image
     with plain_output(), _net(arguments) as net:
-        net.code = _call(arguments)
+        with log_lines(command_in(arguments)):
+            net.code = _call(arguments)
         sys.stdout.flush()  # a full disk is noticed here, not when Python ends
     return net.code
 

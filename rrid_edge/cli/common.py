@@ -14,11 +14,15 @@ from typing_extensions import Self
 from rrid_edge.cli.terminal import behind, is_verbose, plain_json, plain_output
 from rrid_edge.errors import printable
 from rrid_edge.json_text import json_text
+from rrid_edge.progress import reporter_here, step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.progress import Progress, TaskID
 
     from rrid_edge.engines.runtime_choice import RuntimeChoice
+    from rrid_edge.progress import Step
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -79,30 +83,35 @@ def print_json_rows(head: Mapping[str, object], name: str, rows: Iterable[object
 
 
 class ProgressBar:
-    """A :class:`rrid_edge.progress.Progress` that draws a bar on stderr.
+    """A :class:`rrid_edge.progress.Progress` that draws a bar on stderr, and is a step of the work.
 
-    It draws nothing if stderr is not a terminal or if there is no work.
+    It draws nothing if stderr is not a terminal or if there is no work. Lines in a log tell the step then.
 
     Args:
         description: label of the bar, for example ``embedding``.
+        in_percent: the items mean nothing to a reader, so that lines tell only their share.
     """
 
-    def __init__(self, description: str) -> None:
-        self._description = description
+    def __init__(self, description: str, *, in_percent: bool = False) -> None:
+        self._description, self._in_percent = description, in_percent
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._plain = contextlib.ExitStack()
+        self._context = contextlib.ExitStack()
+        self._step: Step | None = None
 
     def __enter__(self) -> Self:
+        self._step = self._context.enter_context(step(self._description, in_percent=self._in_percent))
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._plain.close()
+        self._context.close()
         if self._bar is not None:
             self._bar.stop()
 
     def start(self, total: int | None) -> None:
         """Show the bar. A ``total`` of None means that the amount of work is unknown."""
+        if self._step is not None:
+            self._step.start(total)
         if total == 0 or not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -114,9 +123,26 @@ class ProgressBar:
         self._task = self._bar.add_task(printable(self._description), total=total)
         self._bar.start()
         # The bar takes over both streams, and would draw what escape sequences in other people's lines ask for.
-        self._plain.enter_context(plain_output())
+        self._context.enter_context(plain_output())
+        self._context.enter_context(_without_lines())
 
     def advance(self, count: int) -> None:
         """Move the bar forward by ``count``."""
+        if self._step is not None:
+            self._step.advance(count)
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, count)
+
+
+@contextlib.contextmanager
+def _without_lines() -> Iterator[None]:
+    """Context in which a bar is drawn, so that no lines tell the same."""
+    reporter = reporter_here()
+    if reporter is None:
+        yield
+        return
+    before, reporter.is_quiet = reporter.is_quiet, True
+    try:
+        yield
+    finally:
+        reporter.is_quiet = before

@@ -22,6 +22,7 @@ from rrid_edge.cli.options import (
     ThreadsOption,
 )
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.stopping import going_on, kept_if_stopped
 
 if TYPE_CHECKING:
     from rrid_edge.gallery.bulk.inputs import CropInput
@@ -97,12 +98,13 @@ def embed_many(
     opening = _Opening(model, runtime, precision, threads)
     options: StoreOptions = {"dtype": dtype, "index_type": index_type, "replicas": replicas}
     start = time.perf_counter()
-    if no_ray:
-        report = run.here(opening, options)
-    else:
-        from rrid_edge.gallery.bulk.on_ray import Cluster
+    with going_on("run the same command again to go on"), kept_if_stopped(lambda: "no crop was embedded"):
+        if no_ray:
+            report = run.here(opening, options)
+        else:
+            from rrid_edge.gallery.bulk.on_ray import Cluster
 
-        report = run.on_ray(opening, options, Cluster(address, engines, cpus_per_engine, gpus_per_engine))
+            report = run.on_ray(opening, options, Cluster(address, engines, cpus_per_engine, gpus_per_engine))
     _print_report(gallery, report, time.perf_counter() - start, as_json=as_json)
     if not report.rows:
         raise UsageError(

@@ -58,7 +58,7 @@ def build(onnx: Path, settings: BuildSettings, folder: Path | None = None, *, qu
 
     rtx = settings.rtx is not None
     engine = engine_path(onnx if folder is None else folder / onnx.name, read_spec(onnx).precision, rtx=rtx)
-    with ProgressBar("building the engine") as bar:
+    with ProgressBar("building the TensorRT engine", in_percent=True) as bar:
         sidecar = build_engine(onnx, engine, settings, progress=bar)
     tell = say if quiet else show
     kind = f"{sidecar.spec.precision} engine{' for RTX' if rtx else ''}"

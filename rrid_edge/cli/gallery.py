@@ -16,6 +16,7 @@ from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption, IndexTypeOption, ReplicasOption
 from rrid_edge.cli.steps import say_if_exact
 from rrid_edge.errors import CheckFailedError, UsageError, printable
+from rrid_edge.stopping import going_on, kept_if_stopped
 
 if TYPE_CHECKING:
     from rrid_edge.gallery.base import Verification
@@ -38,7 +39,7 @@ def verify(
     from rrid_edge.gallery.indexing.recall import RECALL_AT, RECALL_QUERIES, measure_recall
     from rrid_edge.gallery.opening import location_of, open_store
 
-    with open_store(location_of(folder, location)) as gallery:
+    with kept_if_stopped(lambda: "nothing was changed"), open_store(location_of(folder, location)) as gallery:
         verification = gallery.verify()
         share = None
         if recall:
@@ -96,7 +97,8 @@ def _damage(verification: Verification) -> str:
 def compact(folder: FolderArgument, location: GalleryOption = None, as_json: JsonOption = False) -> None:
     from rrid_edge.gallery.opening import location_of, open_store
 
-    with open_store(location_of(folder, location), write=True) as gallery:
+    stored = "all crops are stored; run the same command again"
+    with kept_if_stopped(lambda: stored), open_store(location_of(folder, location), write=True) as gallery:
         freed = gallery.compact()
         info = gallery.info()
     if as_json:
@@ -128,6 +130,8 @@ def copy(
     if source_location == destination_location:
         raise UsageError(f"{printable(source)}: source and destination are the same gallery; name two galleries")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(going_on("run the same command again to go on"))
+        stack.enter_context(kept_if_stopped(lambda: "no crop was copied"))
         source_gallery = stack.enter_context(open_store(source_location))
         info = source_gallery.info()
         target_gallery = stack.enter_context(

@@ -11,6 +11,7 @@ from rrid_edge.cli.common import JsonOption, print_json, show
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.stopping import writing_files_only
 
 
 @gallery_app.command(
@@ -44,7 +45,7 @@ def export(
     file = output or old_output
     assert file is not None
     target = location_of(folder, location)
-    with open_store(target) as gallery:
+    with writing_files_only(), open_store(target) as gallery:
         ids = export_gallery(gallery, file, overwrite=overwrite, descriptors=descriptors)
         dimension = gallery.spec.dimension
     audit(target, "export", ids=ids, rows=len(ids), output=printable(file.resolve()))

@@ -12,6 +12,7 @@ from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption
 from rrid_edge.errors import CheckFailedError, ImageError, UsageError, printable
+from rrid_edge.stopping import going_on, kept_if_stopped
 
 if TYPE_CHECKING:
     from rrid_edge.gallery.base import GalleryInfo
@@ -52,7 +53,12 @@ def forget(
     numbers = [int(path[1:]) for path in paths or () if re.fullmatch(r"#\d{1,19}", path)]
     names = [path for path in paths or () if not re.fullmatch(r"#\d{1,19}", path)]
     selection = ForgetSelection(tuple(names), (*(ids or ()), *numbers), person, camera, source, limit)
-    with open_store(target, write=not dry_run) as gallery:
+    kept = "run the same command again to go on"
+    with (
+        going_on(kept),
+        kept_if_stopped(lambda: "no crop was removed"),
+        open_store(target, write=not dry_run) as gallery,
+    ):
         own = None if crops is None else source or default_source(gallery.info(), crops)
         result = forget_crops(gallery, selection, delete_from=crops, folder_source=own, dry_run=dry_run)
     if not dry_run:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,8 @@ from rrid_edge.cli.options import (
 )
 from rrid_edge.cli.steps import AskedRuntime, open_model, say_indexed
 from rrid_edge.errors import CheckFailedError, OutputError, UsageError, printable
+from rrid_edge.progress import reporter_here, step
+from rrid_edge.stopping import going_on, kept_if_stopped
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -121,11 +123,13 @@ def index(
     target = location_of(folder, location)
     if rebuild and not allow_removals:
         refuse_lossy_rebuild(folder, target, source, follow_links=follow_links)
-    remembered = _remembered_model(target, rebuild=rebuild)
-    path, engine = open_model(model, remembered, AskedRuntime(runtime, precision, threads, measures=True))
+    with kept_if_stopped(lambda: "no crop was indexed"):
+        remembered = _remembered_model(target, rebuild=rebuild)
+        path, engine = open_model(model, remembered, AskedRuntime(runtime, precision, threads, measures=True))
     settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals, follow_links)
     opened = rebuild_store if rebuild else create_store
-    with engine:
+    how = "run it again without --rebuild to go on" if rebuild else "run the same command again to go on"
+    with engine, going_on(how):
         with opened(
             target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas, mode=permissions
         ) as gallery:
@@ -195,7 +199,7 @@ def _index_once(
     from rrid_edge.gallery.indexing.sync import index_folder, refuse_empty
 
     start = time.perf_counter()
-    with ProgressBar("indexing") as bar:
+    with ProgressBar("indexing") as bar, kept_if_stopped(lambda: "no crop was indexed"):
         report = index_folder(folder, gallery, engine, settings, progress=bar)
     seconds = time.perf_counter() - start
     say_indexed(report)
@@ -282,5 +286,10 @@ def _follow(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     say(f"following {printable(folder)}; Ctrl-C ends it")
-    watch_folder(folder, open_store, engine, settings, stop=stop, listener=printer)
+    reporter = reporter_here()
+    if reporter is not None:
+        reporter.counts_only = True  # a folder that nothing happens in needs no lines
+    with step("indexing") as indexing:
+        settings = replace(settings, progress=indexing)
+        watch_folder(folder, open_store, engine, settings, stop=stop, listener=printer)
     say("stopped; indexed crops are committed")

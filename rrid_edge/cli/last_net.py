@@ -13,13 +13,17 @@ from types import TracebackType
 
 from typing_extensions import Self
 
+from rrid_edge.cli.signals import told_of
 from rrid_edge.cli.terminal import OutputClosedError
 from rrid_edge.errors import OutputError, RridEdgeError, UnexpectedError, item_of, printable, unforeseen
+from rrid_edge.stopping import Results, collecting_results, results_here
 
-INTERRUPTED, OUTPUT_CLOSED = 130, 141
-"""128 and the signal, as shells have it: SIGINT, SIGPIPE."""
+OUTPUT_CLOSED = 141
+"""128 and the signal SIGPIPE, as shells have it."""
 _LONGEST_COMMAND = 120
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_KEEPS_MORE = frozenset({"train", "index", "embed-many", "match", "serve", "gallery", "demo-data"})
+"""Commands that write more than single files. They say themselves what is kept if they are stopped."""
 
 
 class LastNet:
@@ -38,10 +42,12 @@ class LastNet:
         self.code = 0
         self._arguments, self._hints, self._debug = arguments, hints, debug
         self._codes: list[int] = []
+        self._results = results_here() or Results(are_all=not _KEEPS_MORE & {*arguments})
         self._hooks = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self._hooks.enter_context(self.watching())
+        self._hooks.enter_context(collecting_results(self._results))
         return self
 
     def __exit__(
@@ -82,8 +88,11 @@ class LastNet:
 
     def _tell(self, error: BaseException) -> int:
         """Print the one line of an error and return its exit code."""
-        if isinstance(error, KeyboardInterrupt):
-            return INTERRUPTED
+        if (stopped := told_of(error, self._results)) is not None:
+            with contextlib.suppress(OSError):
+                if stopped[0]:
+                    print(printable(stopped[0]), file=sys.stderr, flush=True)
+            return stopped[1]
         if isinstance(error, OutputClosedError):
             return OUTPUT_CLOSED
         told = error if isinstance(error, RridEdgeError) else _of_file(error) or self._unexpected(error)
@@ -118,8 +127,8 @@ class LastNet:
         return told
 
     def _last_words(self, error: BaseException) -> int:
-        if isinstance(error, KeyboardInterrupt):
-            return INTERRUPTED
+        if (stopped := told_of(error, self._results)) is not None:
+            return stopped[1]
         if isinstance(error, OutputClosedError):
             return OUTPUT_CLOSED
         with contextlib.suppress(Exception):

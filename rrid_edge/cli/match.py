@@ -36,6 +36,7 @@ from rrid_edge.cli.steps import (
     say_links_left_out,
 )
 from rrid_edge.errors import RridEdgeError
+from rrid_edge.stopping import going_on, kept_if_stopped
 
 if TYPE_CHECKING:
     from rrid_edge.embedding.queries import Query
@@ -139,7 +140,8 @@ def match(
         in_folders=any(path.is_dir() for path in query_paths),
     )
     asked_runtime = AskedRuntime(runtime, precision, threads, images=sum(map(len, groups)))
-    answer = _ask(question, settings, model, asked_runtime)
+    with going_on("run the same command again for the answer"), kept_if_stopped(lambda: "no crop was indexed"):
+        answer = _ask(question, settings, model, asked_runtime)
     draw(answer, sheet, report)
     print_answer(answer, written=[path for path in (sheet, report) if path], as_json=as_json, explain=explain)
 
@@ -214,6 +216,8 @@ def _ask(question: _Question, settings: MatchSettings, model: Path | None, runti
         queries, left_out = _embedded(engine, question, question.pattern or remembered or "auto")
         with ProgressBar("indexing") as bar:
             indexed = queried.indexed(path, engine, IndexSettings(question.pattern), bar)
+        stored = 0 if indexed.report is None else indexed.report.added + indexed.report.changed
+        stack.enter_context(kept_if_stopped(lambda: f"{stored:,} new and changed crops are indexed"))
         _say_indexing(folder, indexed)
         if settings.fast:
             say_if_exact(indexed.info, "--fast")

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TextIO
@@ -54,10 +55,15 @@ class PlainStream(io.TextIOBase):
 
     Args:
         target: the stream; None, as of a process without stdout, takes all text and keeps none.
+
+    Attributes:
+        is_used: whether something was written.
     """
 
     def __init__(self, target: TextIO | None) -> None:
         self.target = target
+        self.is_used = self._within_line = False
+        self._turn = threading.RLock()  # a signal handler may print while its thread prints
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # a property, as in io.TextIOWrapper
@@ -71,10 +77,26 @@ class PlainStream(io.TextIOBase):
             OutputClosedError: its reader has gone.
         """
         shown = plain(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
-        if self.target is not None:
-            with _naming_the_reader():
-                self.target.write(shown)
+        with self._turn:
+            if text:
+                self.is_used, self._within_line = True, not text.endswith("\n")
+            if self.target is not None:
+                with _naming_the_reader():
+                    self.target.write(shown)
         return len(text)
+
+    def write_line(self, line: str) -> bool:
+        """Write and flush a line of its own; returns False if another thread is in the middle of one.
+
+        Raises:
+            OutputClosedError: its reader has gone.
+        """
+        with self._turn:
+            if self._within_line:
+                return False
+            self.write(f"{line}\n")
+            self.flush()
+        return True
 
     def flush(self) -> None:
         """Flush ``target``.

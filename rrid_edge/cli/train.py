@@ -14,6 +14,7 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.common import require, say, show
 from rrid_edge.cli.completion import one_of
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.stopping import kept_if_stopped
 from rrid_train.settings import PRESETS, TrainConfig, declarations, resume_settings
 
 
@@ -83,7 +84,8 @@ def train(
     from rrid_train.pace import Waiting
 
     is_main = os.environ.get("RANK", "0") == "0"  # torchrun starts several processes
-    with Waiting(enabled=is_main) as waiting:
+    said = "no step was done; run the same command again"
+    with Waiting(enabled=is_main) as waiting, kept_if_stopped(lambda: said if is_main else ""):
         waiting.what = "importing PyTorch"
         require("rrid_train.loop", "train", "training")
         from rrid_train.config import make_config

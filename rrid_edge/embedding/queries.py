@@ -17,6 +17,7 @@ from rrid_edge.crops.naming import NameFacts, name_reader
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError, UsageError, item_at_work, printable
 from rrid_edge.model.spec import ModelSpec
+from rrid_edge.progress import step
 
 FRAME_PX: Final = (480, 640)
 """Short and long side of the smallest usual video frame. Crops of people are at least twice as tall as wide."""
@@ -129,6 +130,7 @@ def embed_queries(
     return queries
 
 
+@step("reading queries")
 def _readable(
     groups: Sequence[tuple[Path, ...]], spec: ModelSpec, unreadable: Callable[[ImageError], None] | None
 ) -> tuple[list[tuple[Path, ...]], list[list[tuple[NDArray[np.uint8], str]]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +16,7 @@ from typing_extensions import Self
 from rrid_edge.closable import Closable
 from rrid_edge.errors import ClosedError, UsageError, printable
 from rrid_edge.model.spec import FLOAT32_NCHW, ModelSpec
+from rrid_edge.progress import step
 
 
 @runtime_checkable
@@ -111,9 +113,13 @@ class BatchEngine(Closable, ABC):
 
     def _run_split(self, images: NDArray[np.uint8], descriptors: NDArray[np.float32]) -> None:
         """Write the descriptors of any number of checked images. Only one thread at a time is in here."""
-        for start in range(0, len(images), self.max_batch):
-            chunk = model_input(images[start : start + self.max_batch], self.spec.input)
-            descriptors[start : start + len(chunk)] = self._run_batch(chunk)
+        many = len(images) > self.max_batch
+        with step(f"computing descriptors on {self.runtime}", len(images)) if many else nullcontext() as counted:
+            for start in range(0, len(images), self.max_batch):
+                chunk = model_input(images[start : start + self.max_batch], self.spec.input)
+                descriptors[start : start + len(chunk)] = self._run_batch(chunk)
+                if counted is not None:
+                    counted.advance(len(chunk))
 
     @abstractmethod
     def _run_batch(self, images: NDArray[Any]) -> NDArray[np.float32]:

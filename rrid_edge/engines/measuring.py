@@ -16,6 +16,7 @@ from rrid_edge.engines.opening import choose_runtime, open_engine
 from rrid_edge.engines.runtime_choice import RuntimeChoice
 from rrid_edge.engines.speeds import RuntimeSpeeds
 from rrid_edge.errors import RridEdgeError
+from rrid_edge.progress import step
 
 MEASURED: Final = ("onnxruntime", "openvino")
 """The runtimes that are measured."""
@@ -24,6 +25,7 @@ LONGEST_S: Final = 3.0
 MOST_TURNS: Final = 7
 
 
+@step("measuring which runtime is faster")
 def measure_runtimes(path: str | Path, *, threads: int = 0) -> RuntimeChoice:
     """Measure which CPU runtime computes a float32 model faster, and record it for ``auto``.
 

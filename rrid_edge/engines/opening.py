@@ -17,6 +17,7 @@ from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.rtx_target import RTX_RUNTIME
 from rrid_edge.model.spec import HOW_MADE
+from rrid_edge.progress import step
 
 RUNTIMES = (
     *("auto", "tensorrt", RTX_RUNTIME, "onnxruntime-cuda"),
@@ -29,6 +30,7 @@ _ENGINE_FILES = {"tensorrt": "an engine file (.engine)", RTX_RUNTIME: "an engine
 _OPENVINO_DEVICES = {"openvino": "CPU", "openvino-gpu": "GPU", "openvino-npu": "NPU"}
 
 
+@step("loading the model")
 def open_engine(
     path: str | Path,
     runtime: str = "auto",

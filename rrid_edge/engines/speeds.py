@@ -25,6 +25,7 @@ from rrid_edge.machine.facts import installed_version
 from rrid_edge.machine.processor import processor_identity, threads_for, usable_cores
 from rrid_edge.model.onnx_header import read_spec
 from rrid_edge.model.spec import HEX64
+from rrid_edge.stopping import collecting_results
 
 _NEEDED_GAIN = 0.95
 """ONNX Runtime is taken from this share of OpenVINO's time on: below it the two are within the spread."""
@@ -112,7 +113,7 @@ class SpeedRecord:
 
     def keep(self, speeds: RuntimeSpeeds) -> bool:
         """Record speeds; returns False if the folder cannot be written."""
-        with contextlib.suppress(OutputError, OSError):
+        with contextlib.suppress(OutputError, OSError), collecting_results(None):  # a cache is no result
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_json(self.path, asdict(_Stored(_FORMAT, self.key, speeds)), PRIVATE_MODE)
             return True

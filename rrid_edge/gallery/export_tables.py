@@ -31,6 +31,7 @@ from rrid_edge.gallery.spreadsheet import cell
 from rrid_edge.json_text import text_of_name
 from rrid_edge.machine.advice import missing_package
 from rrid_edge.model.spec import ModelSpec
+from rrid_edge.progress import step
 
 TEXTS = ("path", "source", "camera", "person", "label", "track")
 COLUMNS = ("id", *TEXTS, "time", "frame")
@@ -48,6 +49,7 @@ def refuse_missing_pyarrow() -> None:
         raise missing_package(error.name or "pyarrow", "parquet", "writing Parquet") from error
 
 
+@step("writing the table")
 def write_parquet(file: Path, moment: Moment, rows: RowList, spec: ModelSpec) -> list[int]:
     """Write rows and descriptors as Parquet; returns the ids of the rows. See this module for the columns.
 
@@ -84,6 +86,7 @@ def write_parquet(file: Path, moment: Moment, rows: RowList, spec: ModelSpec) ->
     return ids
 
 
+@step("writing the table")
 def write_csv(file: Path, moment: Moment, rows: RowList, spec: ModelSpec | None) -> list[int]:
     """Write rows as CSV (UTF-8, RFC 4180); returns the ids of the rows. See this module for the columns.
 

@@ -18,6 +18,7 @@ from rrid_edge.gallery.contract import GalleryStore, Moment, read_in_one_moment
 from rrid_edge.gallery.export_tables import refuse_missing_pyarrow, write_csv, write_parquet
 from rrid_edge.gallery.row_list import RowList, RowSelection
 from rrid_edge.json_text import text_of_name
+from rrid_edge.progress import step
 
 ENDINGS = (".npz", ".parquet", ".csv")
 UNKNOWN = -1
@@ -110,12 +111,14 @@ def _write_npz(partial: Path, moment: Moment, rows: Sequence[GalleryRow], dimens
 def _write_descriptors(archive: zipfile.ZipFile, moment: Moment, rows: Sequence[GalleryRow], dimension: int) -> None:
     """Write the descriptors in blocks: those of a large gallery may take more memory than there is."""
     header = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), dimension)}
-    with archive.open("descriptors.npy", "w", force_zip64=True) as stream:
+    opened = archive.open("descriptors.npy", "w", force_zip64=True)
+    with step("writing descriptors", len(rows)) as writing, opened as stream:
         write_array_header_1_0(stream, header)
         for start in range(0, len(rows), _BLOCK_ROWS):
             block = rows[start : start + _BLOCK_ROWS]
             with item_at_work(f"{block[0].name} and the {len(block) - 1} crops after it"):
                 stream.write(moment.vectors(block).astype("<f4", copy=False).tobytes())
+            writing.advance(len(block))
 
 
 def _columns(rows: Sequence[GalleryRow]) -> dict[str, NDArray[np.generic]]:

@@ -20,6 +20,7 @@ from rrid_edge.gallery.stored import StoredVectors, memory_batches
 from rrid_edge.matching.doubts import nothing_passes, unlike_images
 from rrid_edge.matching.records import LEAST_RERANK_DEPTH, MatchResult, MatchSettings
 from rrid_edge.model.spec import ModelSpec
+from rrid_edge.progress import step
 from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
 from rrid_edge.ranking.rerank import k_reciprocal
 from rrid_edge.ranking.search_thresholds import SearchThreshold
@@ -35,6 +36,7 @@ def match(gallery: GalleryStore | StoreOwner, query: Query, settings: MatchSetti
     return match_all(gallery, [query], settings)[0]
 
 
+@step("searching")
 def match_all(
     gallery: GalleryStore | StoreOwner, queries: Sequence[Query], settings: MatchSettings | None = None
 ) -> tuple[MatchResult, ...]:

@@ -25,6 +25,7 @@ from rrid_edge.parity.verdict import (
     judge_map,
     overall,
 )
+from rrid_edge.progress import step
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import RankingMetrics, evaluate_descriptors
 from rrid_edge.ranking.sampling import has_answer
@@ -123,6 +124,7 @@ INVARIANCE_BATCHES = (2, 3, 5)
 _MOST_FLOAT64 = 5000
 
 
+@step("comparing descriptors with the reference")
 def check_parity(
     engine: Engine,
     goldens: Goldens,

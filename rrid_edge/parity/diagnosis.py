@@ -21,6 +21,7 @@ from rrid_edge.errors import RridEdgeError
 from rrid_edge.parity.agreement import row_cosines, unit_rows
 from rrid_edge.parity.check import are_unit_lengths, lengths_of
 from rrid_edge.parity.wrong_resizes import WRONG_RESIZES, Pixels
+from rrid_edge.progress import step
 
 Descriptors = NDArray[np.float32]
 Run = Callable[[Pixels], Descriptors]
@@ -103,6 +104,7 @@ class Diagnosis:
         return "none of the usual mistakes explains the difference"
 
 
+@step("imitating usual mistakes")
 def diagnose(
     engine: Engine,
     images: Pixels,

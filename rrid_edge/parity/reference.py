@@ -22,6 +22,7 @@ from rrid_edge.machine.advice import missing_package
 from rrid_edge.model.names import CHECKPOINT_SUFFIXES, Kind, goldens_path, is_engine, is_model, kind_of
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.parity.goldens import Goldens, load_goldens_of
+from rrid_edge.progress import step
 from rrid_edge.ranking.labels import Labels
 from rrid_edge.ranking.sampling import PeopleSample, sample_people
 
@@ -262,15 +263,16 @@ def read_crop_files(
     """
     chosen = choose(files.labels, count, seed=seed)
     images, rows, left_out = [], [], []
-    for row in chosen.rows.tolist():
-        path = files.folder / files.names[row]
-        try:
-            with item_at_work(path):
-                images.append(read_image(path, spec.height_px, spec.width_px))
-        except ImageError as error:
-            left_out.append(error.message)
-        else:
-            rows.append(row)
+    with step("reading crops", len(chosen.rows)) as reading:
+        for row in chosen.rows.tolist():
+            path = files.folder / files.names[row]
+            try:
+                with item_at_work(path):
+                    images.append(read_image(path, spec.height_px, spec.width_px))
+                rows.append(row)
+            except ImageError as error:
+                left_out.append(error.message)
+            reading.advance(1)
     if len(images) < 2:
         reason = f" (left out {left_out[0]})" if left_out else ""
         raise UsageError(
@@ -289,8 +291,7 @@ def read_sources(goldens: Goldens, folder: Path) -> list[Image.Image]:
         UsageError: a file is not in the folder.
         ImageError: a file cannot be read.
     """
-    missing = [name for name in goldens.names if not (folder / name).is_file()]
-    if missing:
+    if missing := [name for name in goldens.names if not (folder / name).is_file()]:
         raise UsageError(
             f"{printable(folder)}: {len(missing)} of {len(goldens.names)} images of the goldens are missing, the first "
             f"is {printable(missing[0])}; give the folder that the goldens were made from, or none",

@@ -26,6 +26,7 @@ from rrid_edge.parity.diagnosis import Diagnosis, Run, diagnose, pixel_mistake
 from rrid_edge.parity.layers import LayerScale, estimate_scales, judge_layers, scale_errors
 from rrid_edge.parity.reference import OpenNetwork, Reference, ReferenceSettings, find_reference, read_sources
 from rrid_edge.parity.verdict import Outcome
+from rrid_edge.progress import step
 
 LAYER_EXPLAINS = 0.5
 """Share of the difference that a layer must explain to be named as the cause of a failed check."""
@@ -207,6 +208,7 @@ def _tools_advice(tools: GraphTools | None) -> str:
     return extra_advice("export" if tools is None else "onnxruntime")
 
 
+@step("estimating the scales of layers")
 def _layer_scales(run: ParityRun, graph: Path, tools: GraphTools) -> tuple[LayerScale, ...]:
     """Errors of all layers' scales on the images of the goldens; the most explained come first."""
     goldens = run.reference.goldens

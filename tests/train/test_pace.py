@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from rrid_edge.progress import clock_text, step
 from rrid_train.monitor import Monitor
-from rrid_train.pace import Pace, Waiting, clock_text
+from rrid_train.pace import Pace, Waiting
 
 
 def _slowly(steps: list[tuple[float, int]], window_s: float) -> tuple[float, float]:
@@ -44,22 +45,56 @@ def test_the_time_left_follows_a_machine_that_became_slower(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_waited_for_is_said_until_the_end(capsys):
-    pauses: list[float] = []
+def test_what_is_waited_for_is_said_in_pauses_that_grow(capsys):
+    now, pauses = 0.0, list[float]()
 
     def wait(pause_s: float) -> bool:
+        nonlocal now
+        now += pause_s
         pauses.append(pause_s)
         waiting.what = f"phase {len(pauses)}"
-        waiting.is_quiet = len(pauses) == 8
-        return len(pauses) == 9
+        waiting.is_quiet = len(pauses) == 6
+        return len(pauses) == 8
 
-    waiting = Waiting(enabled=False, wait=wait)
+    waiting = Waiting(enabled=False, wait=wait, clock=lambda: now)
     waiting.say_in_time()
-    assert pauses == [5, 10, 15, 30, 60, 60, 60, 60]
-    assert [line.split("  ")[1] for line in capsys.readouterr().err.splitlines()] == [f"phase {n}" for n in range(1, 8)]
-    with Waiting(enabled=True) as real:
-        thread = real._thread
-        assert thread is not None
+    assert pauses == [5, 10, 15, 30, 30, 30, 30, 30]
+    assert capsys.readouterr().err.splitlines() == [
+        "0:05  phase 1", "0:15  phase 2", "0:30  phase 3", "1:00  phase 4", "1:30  phase 5", "2:30  phase 7",
+    ]  # fmt: skip
+
+
+def test_lines_of_the_training_itself_start_the_pause_again(capsys):
+    """Lines of the training at 3, 20 and 40 s: the next one of the reporter comes 30 s after the last of them."""
+    now = 0.0
+
+    def wait(pause_s: float) -> bool:
+        nonlocal now
+        own = next((second for second in (3.0, 20.0, 40.0) if now < second <= now + pause_s), None)
+        now += pause_s
+        if own is not None:
+            now, before = own, now
+            waiting.told()
+            now = before
+        return now > 110
+
+    waiting = Waiting(enabled=False, wait=wait, clock=lambda: now)
+    waiting.what = "step 7/90"
+    waiting.say_in_time()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["0:08", "0:18", "0:35", "1:10", "1:40"]
+
+
+def test_steps_inside_are_told_and_the_thread_ends(capsys):
+    with Waiting(enabled=True) as waiting, waiting, step("validating", 100) as counted:
+        thread = waiting._thread
         assert thread.is_alive()
+        counted.advance(25)
+        line = waiting.line()
+    assert line is not None
+    assert line.startswith("0:00  validating: 25 of 100 (25 %), ")
     thread.join(5)
     assert not thread.is_alive()
+    with Waiting(enabled=False) as silent, step("validating"):
+        assert not silent.is_within_step
+    assert capsys.readouterr().err == ""

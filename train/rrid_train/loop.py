@@ -17,6 +17,7 @@ from typing import Any
 
 from rrid_edge.errors import RridEdgeError, printable, unforeseen
 from rrid_edge.ranking.measurable import measurable
+from rrid_edge.stopping import kept_if_stopped, stopped_and_told
 from rrid_train.data.layout import load_dataset
 from rrid_train.data.loader import accumulation_groups, make_loader
 from rrid_train.data.samples import labels_of
@@ -48,7 +49,7 @@ def train(
         resume: continue the run in ``exp_dir``.
         overwrite: delete a run that is already in ``exp_dir``.
         changes: with ``resume``, new values of :func:`rrid_train.settings.resume_settings`. The run keeps them.
-        waiting: says what the training is doing until its first progress line; a new one if None.
+        waiting: says what the training is doing where nothing else is printed; a new one if None.
 
     Returns:
         ``best.safetensors`` (highest validation mAP), or ``last.safetensors`` if no validation could measure. None if
@@ -87,7 +88,7 @@ def train(
 
 def _prepared(config: TrainConfig, processes: Processes, saved: Saved | None, waiting: Waiting) -> Trainer:
     """A training that is ready to run: a new one, or one that goes on where it was saved."""
-    try:
+    with kept_if_stopped(lambda: f"no step was done; {how_to_resume(config.exp_dir)}" if processes.is_main else ""):
         is_fresh = saved is None or saved.state is None
         trainer = Trainer(config, processes, is_fresh=is_fresh, waiting=waiting)
         if saved is not None:
@@ -98,10 +99,6 @@ def _prepared(config: TrainConfig, processes: Processes, saved: Saved | None, wa
             for remark in remarks if processes.is_main else ():
                 print(printable(remark), file=sys.stderr, flush=True)
         return trainer
-    except KeyboardInterrupt:
-        if processes.is_main:
-            print(f"stopped by SIGINT before a step; {how_to_resume(config.exp_dir)}", file=sys.stderr, flush=True)
-        raise
 
 
 class Trainer(Keeper):
@@ -112,7 +109,7 @@ class Trainer(Keeper):
         processes: this process's rank and device.
         network: class of the network: :class:`RRID`, or a subclass that tries another head.
         is_fresh: take the weights of the backbone that the settings name. False if :meth:`restore` follows.
-        waiting: says what the training is doing until its first progress line; silent if None.
+        waiting: says what the training is doing where nothing else is printed; silent if None.
 
     Raises:
         UsageError: a setting or folder cannot be used.
@@ -169,7 +166,6 @@ class Trainer(Keeper):
                 monitor = Monitor(self.folder.path, steps, start=(self.step, self.validated), enabled=main)
             self._monitor = monitor
             if self.epoch > self.validated:
-                self.waiting.what = f"validating epoch {self.epoch}"
                 self._validate(monitor)
             while self.epoch < config.epochs and self._stop_signal is None:
                 self._run_epoch(monitor)
@@ -187,7 +183,7 @@ class Trainer(Keeper):
         if not self._is_stopped:
             return self.folder.chosen
         if self._stop_signal == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise stopped_and_told(KeyboardInterrupt())
         return None
 
     @property
@@ -234,7 +230,7 @@ class Trainer(Keeper):
             if self.step % self.config.print_freq == 0:
                 position = {"epoch": self.step / self.steps_per_epoch, "lr": self.optimiser.param_groups[1]["lr"]}
                 monitor.step(self.step, {**position, **meter.read()})
-                self.waiting.end()
+                self.waiting.told()
         if self._stop_signal is None:
             self.epoch += 1
             with self.processes.sharing_errors():
@@ -271,11 +267,13 @@ class Trainer(Keeper):
         due = self.epoch == config.epochs or (config.val_every and self.epoch % config.val_every == 0)
         with self.processes.sharing_errors():
             if due and self.processes.is_main:
+                self.waiting.what = f"validating epoch {self.epoch}"
                 measures = self._measure(monitor)
             if measures is not None:
                 self.validated = self.epoch
                 if due:
                     self._keep(measures, monitor)
+                    self.waiting.told()
         self._stop_signal = self.processes.agree(self._stop_signal)
 
     def _measure(self, monitor: Monitor) -> dict[str, float] | None:

@@ -16,8 +16,9 @@ from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ArtefactError, OutputError, printable, unforeseen
 from rrid_edge.files import atomic_output, write_text
 from rrid_edge.json_text import json_text
+from rrid_edge.progress import clock_text
 from rrid_train.losses import LossTerms
-from rrid_train.pace import Pace, clock_text
+from rrid_train.pace import Pace
 from rrid_train.run_folder import METRICS_FILE
 from rrid_train.settings import TrainConfig
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import chain, repeat
 
 from typing_extensions import Self
 
-from rrid_edge.errors import printable
+from rrid_edge.progress import Reporter, reporting_to
 
 _WINDOW_S = 180.0
 """Seconds of training that the pace is the mean of."""
-_PAUSES_S = (5.0, 10.0, 15.0, 30.0, 60.0)
-"""Seconds between two lines about what a training waits for; the last one repeats."""
+_FIRST_PAUSES_S = (5.0, 10.0, 15.0)
+"""Seconds before each of the first lines about what a training waits for: its start takes long."""
 
 
 class Pace:
@@ -62,50 +61,36 @@ class Pace:
         return self._images / self._total_s if self._images else 0.0
 
 
-def clock_text(seconds: float) -> str:
-    """A duration as ``m:ss``, or ``h:mm:ss`` from one hour on."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+class Waiting(Reporter):
+    """Says on stderr what a training is doing, where it prints nothing itself. A context manager.
 
-
-class Waiting:
-    """Says on stderr what a training is doing, until its first progress line. A context manager.
-
-    A thread of its own prints the lines, because one step can take minutes. Entering twice starts it once.
+    Entering twice starts it once; leaving ends it.
 
     Args:
         enabled: True on the main process only.
         wait: waits so many seconds, and returns True if nothing is to be said any more.
-
-    Attributes:
-        what: what the training is doing; the caller sets it.
-        is_quiet: print nothing more. Unlike :meth:`end`, a signal handler can set it.
+        clock: a clock in seconds.
     """
 
-    def __init__(self, *, enabled: bool, wait: Callable[[float], bool] | None = None) -> None:
-        self.what, self.is_quiet = "starting", False
-        self._ended = threading.Event()
-        self._wait = wait or self._ended.wait
-        self._thread = threading.Thread(target=self.say_in_time, name="progress", daemon=True) if enabled else None
+    def __init__(
+        self,
+        *,
+        enabled: bool,
+        wait: Callable[[float], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__("starting", _say, pauses_s=_FIRST_PAUSES_S, wait=wait, clock=clock)
+        self._enabled = enabled
+        self._heard = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        if self._thread is not None and self._thread.ident is None:
-            self._thread.start()
-        return self
+        self._heard.enter_context(reporting_to(self if self._enabled else None))
+        return super().__enter__() if self._enabled else self
 
     def __exit__(self, *_error: object) -> None:
+        self._heard.close()
         self.end()
 
-    def end(self) -> None:
-        """Say nothing more."""
-        self._ended.set()
 
-    def say_in_time(self) -> None:
-        """Print what the training is doing, in pauses that grow from 5 s to a minute."""
-        start = time.monotonic()
-        for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
-            if self._wait(pause_s) or self.is_quiet:
-                return
-            line = printable(f"{clock_text(time.monotonic() - start)}  {self.what}")
-            print(line, file=sys.stderr, flush=True)
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from torch import nn
 
 from rrid_edge.crops.images import read_image
 from rrid_edge.machine.processor import cpu_flags
+from rrid_edge.progress import step
 from rrid_edge.ranking.metrics import evaluate_ranking
 from rrid_train.data.samples import Sample, labels_of
 from rrid_train.reference import describe, normalise
@@ -80,7 +81,8 @@ def extract(
         ValidationStoppedError: ``stopping`` said so.
     """
     rows = []
-    with ThreadPoolExecutor(max_workers=max(1, config.num_workers)) as pool, torch.inference_mode():
+    pools = ThreadPoolExecutor(max_workers=max(1, config.num_workers))
+    with pools as pool, torch.inference_mode(), step("validating", len(paths)) as counted:
         for start in range(0, len(paths), batch):
             if stopping():
                 raise ValidationStoppedError
@@ -89,6 +91,7 @@ def extract(
             with autocast(config, device):
                 described = describe(network, torch.from_numpy(images).to(device), memory_format=_layout(config))
             rows.append(described.cpu().numpy())
+            counted.advance(len(chunk))
     return np.concatenate(rows)
 
 

@@ -9,6 +9,7 @@ import torch
 import torchvision
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.progress import step
 from rrid_train.fitting import load_exactly
 from rrid_train.model import RRID
 from rrid_train.weight_files.choosing import ChosenWeights, choose_weights
@@ -86,7 +87,8 @@ def _imagenet_weights(name: str) -> Path:
     sha256_start = path.stem.rpartition("-")[2]  # torchvision's names end in it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), sha256_start, progress=sys.stderr.isatty())
+        with step(f"downloading {path.name}"):
+            torch.hub.download_url_to_file(url, str(path), sha256_start, progress=sys.stderr.isatty())
     except (OSError, RuntimeError) as error:
         raise UsageError(
             f"torchvision's ImageNet weights for {name} cannot be downloaded ({error}); give a file in torchvision's "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rrid_edge.engines.onnxruntime.cpu import import_onnxruntime
 from rrid_edge.errors import ModelFileError, unforeseen
+from rrid_edge.progress import step
 from rrid_export.adopt.facts import Facts
 from rrid_export.adopt.foreign import ForeignNetwork, refused
 
@@ -127,14 +128,17 @@ def original_descriptors(original: Original, images: NDArray[np.uint8], facts: F
 
 def _features(original: Original, images: NDArray[np.uint8], facts: Facts) -> NDArray[np.float64]:
     rows, size = [], original.batch
-    for start in range(0, len(images), size):
-        part = fed_pixels(images[start : start + size], facts)
-        full = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-        made = original.run(np.ascontiguousarray(full, original.dtype))
-        if made.ndim != 2 or len(made) != size or not 0 < made.shape[1] <= MOST_DESCRIPTOR_VALUES:
-            raise original.refused(
-                f"its output has the shape {made.shape}, expected ({size}, at most {MOST_DESCRIPTOR_VALUES:,} values)"
-            )
-        rows.append(made[: len(part)])
+    with step("running the original network", len(images)) as running:
+        for start in range(0, len(images), size):
+            part = fed_pixels(images[start : start + size], facts)
+            full = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+            made = original.run(np.ascontiguousarray(full, original.dtype))
+            if made.ndim != 2 or len(made) != size or not 0 < made.shape[1] <= MOST_DESCRIPTOR_VALUES:
+                raise original.refused(
+                    f"its output has the shape {made.shape}, expected ({size}, at most {MOST_DESCRIPTOR_VALUES:,} "
+                    "values)"
+                )
+            rows.append(made[: len(part)])
+            running.advance(len(part))
     features: NDArray[np.float64] = np.concatenate(rows).astype(np.float64)
     return features

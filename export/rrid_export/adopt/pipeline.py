@@ -29,6 +29,7 @@ from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport
 from rrid_edge.parity.goldens import Goldens, save_goldens
 from rrid_edge.parity.reference import CropFiles, Crops, read_crop_files
+from rrid_edge.progress import step
 from rrid_edge.ranking.sampling import PeopleSample
 from rrid_export.adopt.facts import Choices, Facts, resolve
 from rrid_export.adopt.foreign import ForeignNetwork, refused
@@ -126,7 +127,8 @@ def adopt_network(network: ForeignNetwork, output: Path, settings: AdoptSettings
     spec = replace(spec, fingerprint=work.identity, precision=work.precision, block_width=descriptors.shape[1])
     goldens = Goldens(crops.images, descriptors.astype(np.float32), crops.names, work.identity, crops.labels)
     with item_at_work(target), atomic_output(target) as partial:
-        work.write(partial, spec)
+        with step("writing the adopted network"):
+            work.write(partial, spec)
         with work.open(partial) as engine:
             parity, found = prove(engine, goldens, original.name, work.culprit)
         work.finish(partial, target, spec)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rrid_edge.engines.onnxruntime.cpu import MemorySession
+from rrid_edge.progress import step
 
 PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 LARGEST: Final = 65504.0
@@ -44,6 +45,7 @@ _MEASURED_IMAGES: Final = 32
 _BATCH: Final = 2
 
 
+@step("looking for layers that float16 cannot hold")
 def float32_nodes(model: Any, images: NDArray[np.uint8]) -> set[str]:  # noqa: ANN401 - a protobuf message
     """Names of the nodes that stay in float32.
 

@@ -21,6 +21,7 @@ from rrid_edge.parity.chart import write_parity_chart
 from rrid_edge.parity.check import ParityReport, check_parity
 from rrid_edge.parity.goldens import save_goldens
 from rrid_edge.parity.reference import Reference
+from rrid_edge.progress import step
 from rrid_export.adopt.graphs import sort_nodes
 from rrid_export.half.conversion import converted, emulated, with_types
 from rrid_export.half.islands import LIMIT, PRODUCTS, SMALLEST, float32_nodes
@@ -108,6 +109,7 @@ class _Proof:
     failures: tuple[str, ...]
 
 
+@step("converting to float16")
 def _converted_within_parity(
     model: Any,  # noqa: ANN401 - a protobuf message
     kept: Collection[str],

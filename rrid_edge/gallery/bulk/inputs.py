@@ -17,6 +17,7 @@ from rrid_edge.gallery.bulk.files import CropFiles, LocalFiles, RemoteFiles
 from rrid_edge.gallery.bulk.records import CROPS_PER_BATCH, CropBatch
 from rrid_edge.gallery.indexing.left_out import FileState, file_state
 from rrid_edge.machine.advice import missing_package
+from rrid_edge.progress import step
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -101,6 +102,7 @@ class CropInput:
         return dataset.dataset(list(self.tables), filesystem=self.filesystem, format="parquet")
 
 
+@step("listing the input")
 def open_input(text: str, root: str | None = None) -> CropInput:
     """Open an input of crops.
 

@@ -36,11 +36,12 @@ from rrid_edge.gallery.bulk.known import KnownFiles
 from rrid_edge.gallery.bulk.parts import GROUP, TABLE, parts_of
 from rrid_edge.gallery.bulk.reaching import refuse_unreachable
 from rrid_edge.gallery.bulk.records import CROPS_PER_BATCH, BulkReport, BulkSettings, CropBatch, Outcome
-from rrid_edge.gallery.bulk.run import SILENT, Listener, Tally, planned, store_outcome, stored_rows
+from rrid_edge.gallery.bulk.run import SILENT, Listener, Tally, kept_in, planned, store_outcome, stored_rows
 from rrid_edge.gallery.bulk.tables import crops_of
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.milvus.address import TOKEN_VARIABLE, MilvusAddress
 from rrid_edge.gallery.opening import Location, open_store
+from rrid_edge.stopping import kept_if_stopped
 
 _BATCHES_PER_ENGINE = 4  # of a small input, so that no engine waits for another
 _LEAST_CROPS_PER_BATCH = 64
@@ -88,10 +89,9 @@ def embed_many_on_ray(
         RridEdgeError: an engine or the gallery fails on a worker. What was committed is kept.
     """
     location, gallery = target
-    job = planned(crops, gallery, settings)
-    total = crops.count()
+    job, total = planned(crops, gallery, settings), crops.count()
     tally = Tally(job.source, listener)
-    with _joined(cluster):
+    with kept_if_stopped(partial(kept_in, gallery)), _joined(cluster):
         shares = _shares(cluster)
         listener.start(total)
         writes = isinstance(location, MilvusAddress)

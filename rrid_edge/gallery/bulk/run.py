@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from rrid_edge.engines.base import Engine
-from rrid_edge.errors import UsageError, printable
+from rrid_edge.errors import RridEdgeError, UsageError, printable
 from rrid_edge.gallery.base import GalleryInfo, GalleryRow
 from rrid_edge.gallery.bulk.embedding import BatchEmbedder, Job
 from rrid_edge.gallery.bulk.inputs import CropInput
@@ -17,7 +17,8 @@ from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.facts import default_source, remembered_facts
 from rrid_edge.gallery.indexing.retention import age_limit, is_older
 from rrid_edge.gallery.indexing.rows import store_rows
-from rrid_edge.progress import NoProgress, Progress
+from rrid_edge.progress import NoProgress, Progress, step
+from rrid_edge.stopping import kept_if_stopped
 
 
 class Listener(Progress, Protocol):
@@ -65,10 +66,20 @@ def embed_many(
     known = partial(stored_rows, gallery, source=job.source)
     embedder = BatchEmbedder(job, engine, known, gallery, listener.advance)
     tally = Tally(job.source, listener)
-    for batch in crops.batches():
-        tally.take(embedder.embed(batch))
-    gallery.finish()
-    return tally.report(gallery.info())
+    with kept_if_stopped(partial(kept_in, gallery)):
+        for batch in crops.batches():
+            tally.take(embedder.embed(batch))
+        with step("finishing the index"):
+            gallery.finish()
+        return tally.report(gallery.info())
+
+
+def kept_in(gallery: GalleryStore) -> str:
+    """What a run that was stopped has left in a gallery, in one line."""
+    try:
+        return f"the gallery holds {gallery.info().rows:,} crops now"
+    except RridEdgeError:
+        return "crops that are stored are kept"
 
 
 def planned(crops: CropInput, gallery: GalleryStore, settings: BulkSettings) -> Job:

@@ -16,6 +16,7 @@ from rrid_edge.gallery.indexing.facts import FactReader
 from rrid_edge.gallery.indexing.left_out import FileState, LeftOut, file_state, is_same_file
 from rrid_edge.gallery.indexing.removal import folders_of
 from rrid_edge.gallery.indexing.retention import age_limit, is_older
+from rrid_edge.progress import step
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Changes:
     outside: tuple[str, ...]
 
 
+@step("comparing the folder with the index")
 def compare(gallery: GalleryStore, reader: FactReader, *, verify: bool, follow_links: bool = False) -> Changes:
     """Compare a folder with the rows of its source.
 

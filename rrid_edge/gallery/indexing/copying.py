@@ -20,7 +20,8 @@ from rrid_edge.errors import (
 )
 from rrid_edge.gallery.base import GalleryRow, NewRow
 from rrid_edge.gallery.contract import GalleryStore, Moment
-from rrid_edge.progress import NO_PROGRESS, Progress
+from rrid_edge.progress import NO_PROGRESS, Progress, step
+from rrid_edge.stopping import kept_if_stopped
 
 BATCH_ROWS = 512
 """Rows per write."""
@@ -78,6 +79,18 @@ def copy_gallery(
         GalleryError: the destination holds other crops, or not all that were written.
     """
     _refuse_unfit(source, destination)
+    with kept_if_stopped(lambda: f"the destination holds {destination.info().rows:,} crops now"):
+        copy = _copied(source, destination, progress)
+        _copy_facts(source, destination, model)
+        destination.finish()
+        _check_copy(destination, copy.copied + copy.present + copy.stale)
+    return CopyReport(
+        copy.copied + copy.present, copy.copied, copy.present, tuple(sorted(copy.damaged)), copy.forgotten
+    )
+
+
+def _copied(source: GalleryStore, destination: GalleryStore, progress: Progress) -> _Copy:
+    """Copy the rows of one moment."""
     with source.moment() as moment:
         rows = moment.rows()
         copy = _Copy(source, moment, destination)
@@ -89,12 +102,7 @@ def copy_gallery(
                 copy.batch(batch)
             progress.advance(len(batch))
     copy.refuse_extra()
-    _copy_facts(source, destination, model)
-    destination.finish()
-    _check_copy(destination, copy.copied + copy.present + copy.stale)
-    return CopyReport(
-        copy.copied + copy.present, copy.copied, copy.present, tuple(sorted(copy.damaged)), copy.forgotten
-    )
+    return copy
 
 
 def _refuse_unfit(source: GalleryStore, destination: GalleryStore) -> None:
@@ -232,6 +240,7 @@ def _other_crops(count: int, example: str) -> GalleryError:
     )
 
 
+@step("checking the copy")
 def _check_copy(destination: GalleryStore, expected: int) -> None:
     result = destination.verify()
     if result.rows != expected or result.damaged:

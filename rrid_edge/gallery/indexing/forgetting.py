@@ -16,6 +16,8 @@ from rrid_edge.gallery.base import LOCAL_SOURCE, GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.left_out import FileState, clear_forgotten, remember_forgotten
 from rrid_edge.gallery.indexing.retention import is_older
+from rrid_edge.progress import step
+from rrid_edge.stopping import kept_if_stopped
 
 NOTHING_GIVEN = ("paths", "ids", "person", "camera", "source", "before")
 
@@ -143,6 +145,7 @@ def _refuse_unmet(selection: ForgetSelection, rows: Iterable[GalleryRow]) -> Non
             raise UsageError(f"{name} {value!r} is not in the index; see: rrid-edge gallery list", parameter=name)
 
 
+@step("forgetting crops")
 def forget_crops(
     gallery: GalleryStore,
     selection: ForgetSelection,
@@ -175,13 +178,20 @@ def forget_crops(
     ids = tuple(row.id for row in rows)
     if dry_run or not rows:
         return Forgetting(ids, tuple(rows), same=same)
-    files = list(_delete_files(rows, delete_from, folder_source)) if delete_from is not None else []
-    report = gallery.forget(ids)
-    for source, states in _states(rows).items():
-        remember_forgotten(gallery, source, states)
+    with kept_if_stopped(lambda: _kept(gallery, ids)):
+        files = list(_delete_files(rows, delete_from, folder_source)) if delete_from is not None else []
+        report = gallery.forget(ids)
+        for source, states in _states(rows).items():
+            remember_forgotten(gallery, source, states)
     files_left = tuple((path, reason) for path, reason in files if reason is not None)
     is_promised = not gallery.info().index_type
     return Forgetting(ids, tuple(rows), len(files) - len(files_left), files_left, report.left, same, is_promised)
+
+
+def _kept(gallery: GalleryStore, ids: Sequence[int]) -> str:
+    """What a stopped run has done, in one line."""
+    left = len({row.id for row in gallery.rows()} & {*ids})
+    return f"{len(ids) - left:,} of {len(ids):,} crops are removed from the index"
 
 
 def _same_content(everything: Iterable[GalleryRow], rows: Sequence[GalleryRow]) -> list[GalleryRow]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from rrid_edge.gallery.contract import ApproximateMoment, GalleryStore
+from rrid_edge.progress import step
 
 RECALL_AT = 10
 RECALL_QUERIES = 200
 
 
+@step("measuring the recall")
 def measure_recall(gallery: GalleryStore) -> float:
     """Mean share of the exact first :data:`RECALL_AT` crops that a fast search finds, in [0, 1].
 

@@ -22,7 +22,8 @@ from rrid_edge.gallery.indexing.retention import Expired, forget_expired
 from rrid_edge.gallery.indexing.settings import IndexControl, IndexSettings
 from rrid_edge.gallery.indexing.touched import update_touched
 from rrid_edge.gallery.indexing.writing import GalleryWriter
-from rrid_edge.progress import NO_PROGRESS, Progress
+from rrid_edge.progress import NO_PROGRESS, Progress, step
+from rrid_edge.stopping import kept_if_stopped
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,24 @@ def index_folder(
         refuse_unavailable(folder, changes)
     reread, unchanged = reread_facts(gallery, info, reader)
     run = _Run(gallery, reader, changes, unchanged)
-    run.embed(engine, settings, control, progress)
+    with kept_if_stopped(run.kept):
+        run.embed(engine, settings, control, progress)
+        return _finished(run, changes, engine, (settings, control), reread)
+
+
+def _finished(
+    run: _Run, changes: Changes, engine: Engine, asked: tuple[IndexSettings, IndexControl], reread: int
+) -> IndexReport:
+    """Remove rows of deleted files, and end the run."""
+    (settings, control), gallery, source = asked, run.gallery, run.reader.source
     undecodable = run.undecodable(engine)
     removals = _removals(changes, undecodable, run.writer, settings) if control.remove else None
     if removals is not None and removals.paths:
         gallery.remove([row.id for row in gallery.rows_of(removals.paths, source)])
     changes.left_out.remember(gallery, source, run.tried, unreadable=undecodable, forgotten=run.writer.forgotten)
     expired = forget_expired(gallery, gallery.info()) if control.remove and control.expire else Expired()
-    gallery.finish()
+    with step("finishing the index"):
+        gallery.finish()
     return run.report(removals or Removals((), len(changes.deleted)), reread, expired)
 
 
@@ -148,6 +159,8 @@ class _Run:
     """The embedding part of one run.
 
     Attributes:
+        gallery: that is written.
+        reader: of the folder's facts.
         writer: what was stored.
         tried: files that were read.
     """
@@ -155,19 +168,19 @@ class _Run:
     def __init__(
         self, gallery: GalleryStore, reader: FactReader, changes: Changes, unchanged: list[tuple[str, str]]
     ) -> None:
-        self._gallery, self._reader, self._changes, self._unchanged = gallery, reader, changes, unchanged
+        self.gallery, self.reader, self._changes, self._unchanged = gallery, reader, changes, unchanged
         self._stats = EmbeddingStats()
-        self._done = 0
+        self._done = self._touched = 0
         self.tried: Sequence[str] = ()
         self.writer = GalleryWriter(gallery, changes.stored, changes.damaged, reader)
 
     def embed(self, engine: Engine, settings: IndexSettings, control: IndexControl, progress: Progress) -> None:
         """Embed and store the outdated files that are ready."""
-        folder = self._reader.folder
+        folder = self.reader.folder
         outdated = [path for path in self._changes.outdated if control.ready(folder / path)]
         intact = {path: row for path, row in self._changes.stored.items() if path not in self._changes.damaged}
-        touched = update_touched(self._gallery, self._reader, intact, outdated, control.stop)
-        self._done = len(touched)
+        touched = update_touched(self.gallery, self.reader, intact, outdated, control.stop)
+        self._done = self._touched = len(touched)
         ready = [] if touched and control.stop() else [path for path in outdated if path not in touched]
         progress.start(len(ready))
         paths = LazyPaths(folder, ready)
@@ -186,10 +199,15 @@ class _Run:
                 if stop():
                     break
 
+    def kept(self) -> str:
+        """What of this run is stored, in one line."""
+        stored, asked = self.writer.added + self.writer.changed, len(self._changes.outdated) - self._touched
+        return f"{stored:,} of {asked:,} new and changed crops are indexed"
+
     def undecodable(self, engine: Engine) -> dict[str, FileState]:
         """Files of this run that can be read but are no images, with their state."""
         height, width = engine.spec.height_px, engine.spec.width_px
-        states = {path: undecodable_state(self._reader.folder / path, height, width) for path, _ in self.writer.failed}
+        states = {path: undecodable_state(self.reader.folder / path, height, width) for path, _ in self.writer.failed}
         return {path: state for path, state in states.items() if state is not None}
 
     def report(self, removals: Removals, reread: int, expired: Expired) -> IndexReport:
@@ -199,7 +217,7 @@ class _Run:
         waiting = len(changes.outdated) - self._done
         stored = writer.added + writer.changed
         return IndexReport(
-            rows=self._gallery.info().rows,
+            rows=self.gallery.info().rows,
             added=writer.added,
             changed=writer.changed,
             removed=len(removals.paths),

@@ -11,10 +11,12 @@ from rrid_edge.gallery.base import GalleryRow
 from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.indexing.facts import FactReader
 from rrid_edge.gallery.indexing.sparing import store_each
+from rrid_edge.progress import step
 
 _ROWS_PER_COMMIT = 1024
 
 
+@step("reading files that were touched")
 def update_touched(
     gallery: GalleryStore,
     reader: FactReader,

@@ -127,7 +127,21 @@ class GalleryWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._batches.put(None)
-        self._thread.join()
+        stop = self._end_thread()
         if error is None:
+            if stop is not None:
+                raise stop
             self._raise()
+
+    def _end_thread(self) -> KeyboardInterrupt | None:
+        """Wait until all batches are committed, also after Ctrl-C, which is returned."""
+        stop = None
+        waits: tuple[Callable[[], None], ...] = (lambda: self._batches.put(None), self._thread.join)
+        for wait in waits:
+            while True:
+                try:
+                    wait()
+                    break
+                except KeyboardInterrupt as request:
+                    stop = request
+        return stop

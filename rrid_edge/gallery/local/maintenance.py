@@ -23,6 +23,7 @@ from rrid_edge.gallery.local.mending import catalogue_is_sound, mend_catalogue
 from rrid_edge.gallery.local.projection import ProjectionFacts
 from rrid_edge.gallery.local.schema import INSERT, record_of
 from rrid_edge.model.spec import ModelSpec
+from rrid_edge.progress import step
 
 _ROWS_PER_WRITE = 256
 
@@ -84,6 +85,7 @@ def erase_strays(folder: Path, facts: Facts) -> list[Path]:
     return [*strays, *(path for path in folder.glob("vec.*") if path not in kept and not erase_file(path))]
 
 
+@step("writing the vectors again")
 def compact_files(connection: sqlite3.Connection, folder: Path) -> int:
     """Write a vector file of the next generation without dead slots, and switch to it in one commit.
 

@@ -17,10 +17,12 @@ from rrid_edge.gallery.local.facts import vector_format_of
 from rrid_edge.gallery.local.mending import check_entries, page_damage
 from rrid_edge.gallery.local.snapshot import Snapshot, SnapshotReader
 from rrid_edge.gallery.shared import row_order
+from rrid_edge.progress import step
 
 _TRIES = 20
 
 
+@step("checking the index")
 def verify_index(folder: Path, reader: SnapshotReader) -> Verification:
     """Check the catalogue's pages and entries, all vectors, bounds and columns, and whether commits were lost.
 

@@ -23,7 +23,17 @@ from support.onnx_models import save_tiny_model
 
 _FRAME = {
     f"rrid_edge.cli.{name}"
-    for name in ("app", "completion", "last_net", "plain_values", "startup", "terminal", "wrapping")
+    for name in (
+        "app",
+        "completion",
+        "last_net",
+        "log_lines",
+        "plain_values",
+        "signals",
+        "startup",
+        "terminal",
+        "wrapping",
+    )  # fmt: skip
 }
 """Modules that every command needs."""
 
@@ -76,7 +86,7 @@ def test_the_list_of_commands_imports_none_of_them():
     code = "import sys; from rrid_edge.cli.app import run; run(['--help']); print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = {name for name in done.stdout.split() if name.startswith(("rrid_edge.", "rrid_train", "numpy"))}
-    assert modules == {"rrid_edge.cli", *_FRAME, "rrid_edge.errors"}
+    assert modules == {"rrid_edge.cli", *_FRAME, "rrid_edge.errors", "rrid_edge.progress", "rrid_edge.stopping"}
 
 
 def test_an_unknown_command_is_refused_with_a_similar_one():

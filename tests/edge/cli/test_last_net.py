@@ -147,7 +147,7 @@ class _UnspeakableError(_Unspeakable, RuntimeError):
 
 def test_ctrl_c_ends_with_130(monkeypatch):
     _break(monkeypatch, "rrid_edge.machine.doctor.examine", KeyboardInterrupt())
-    assert rrid_edge("doctor") == Outcome(130, "", "")
+    assert rrid_edge("doctor") == Outcome(130, "", "stopped by SIGINT; no result was written\n")
 
 
 def test_errors_of_the_file_system_stay_bad_input(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 
 from rrid_edge.errors import DatasetError, UsageError, printable
+from rrid_edge.progress import step
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON
 from rrid_edge.ranking.measurable import Measurable, measurable
 from rrid_train.data.lists import ListedSplit, read_lists
@@ -121,6 +122,7 @@ def _explained(subset: str, counts: Mapping[str, int]) -> str:
     return f"{subset}: {crops}: {', '.join(parts)}{rest}"
 
 
+@step("reading the dataset")
 def load_dataset(
     path: str | Path,
     *,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.progress import step
 from rrid_train.data.cuhk03_plan import plan_cuhk03
 from rrid_train.data.folders import FolderSettings, read_folders
 from rrid_train.data.market import read_market
@@ -34,6 +35,7 @@ class PrepareSettings:
     follow_links: bool = False
 
 
+@step("reading the original")
 def plan_dataset(raw: Path, kind: str, settings: PrepareSettings, stack: contextlib.ExitStack) -> Plan:
     """Plan a dataset of any kind.
 

@@ -20,6 +20,7 @@ from rrid_edge.errors import DatasetError, ImageError, OutputError, RridEdgeErro
 from rrid_edge.files import workplace, write_json
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_edge.ranking.labels import JUNK_PERSON
+from rrid_edge.stopping import collecting_results, note_result
 from rrid_train.data.plan import Plan, Source
 
 _NAMED = 10
@@ -73,9 +74,11 @@ def write_plan(plan: Plan, out: Path, *, leave_out_damaged: bool = False, progre
             raise OutputError(f"{printable(out)}: the folder is not empty; give a new or an empty folder")
         out.parent.mkdir(parents=True, exist_ok=True)
         with workplace(out.parent) as place:
-            written = _write(plan, place / "dataset", leave_out_damaged, progress)
+            with collecting_results(None):  # the lists have yet to get their final place
+                written = _write(plan, place / "dataset", leave_out_damaged, progress)
             if out.exists():
                 out.rmdir()
+            note_result(out, place / "dataset")
             (place / "dataset").rename(out)
     except OSError as error:
         raise OutputError(

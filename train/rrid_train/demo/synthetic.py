@@ -26,6 +26,7 @@ from rrid_edge.errors import ArtefactError, OutputError, item_at_work, printable
 from rrid_edge.files import write_json, write_text
 from rrid_edge.progress import NO_PROGRESS, Progress
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON
+from rrid_edge.stopping import kept_if_stopped
 from rrid_train.demo.config import DemoConfig
 from rrid_train.demo.people import UNIFORM_PARTS
 from rrid_train.demo.plan import DemoPlan, is_test, plan_demo
@@ -113,9 +114,23 @@ def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PR
     """
     plan = plan_demo(config)
     progress.start(count_files(config))
+    with kept_if_stopped(lambda: _kept(out)):
+        return _write(out, plan, progress)
+
+
+def _kept(out: Path) -> str:
+    """What a stopped run has left, in one line."""
+    try:
+        is_complete = _MARKER.read(out / MARKER_NAME).complete
+    except (FileNotFoundError, ArtefactError):
+        return f"{printable(out)} holds no demo data yet; run the same command again"
+    state = "complete" if is_complete else "incomplete; run the same command again: it draws all images again"
+    return f"the demo data in {printable(out)} are {state}"
+
+
+def _write(out: Path, plan: DemoPlan, progress: Progress) -> DemoSummary:
     try:
         _prepare(out)
-        write_json(out / MARKER_NAME, {"kind": KIND, "complete": False})
         for shot in plan.shots():
             # No fsync per image, as images can be drawn again: the marker is completed last.
             with item_at_work(out / shot.name):
@@ -132,6 +147,7 @@ def write_demo_data(out: Path, config: DemoConfig, *, progress: Progress = NO_PR
     summary = _summary(out, plan)
     write_text(out / ABOUT_NAME, f"{summary.query_file} shows {summary.query_shows}.\n")
     write_json(out / MARKER_NAME, _description(plan))
+    return summary
     return summary
 
 
@@ -162,6 +178,8 @@ def _prepare(out: Path) -> None:
         raise OutputError(f"{printable(out)}: this is a file, expected a folder; give a new or empty folder")
     if out.is_dir() and any(out.iterdir()) and not _is_demo_folder(out):
         raise OutputError(f"{printable(out)}: this folder holds other files than demo data; give a new or empty folder")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / MARKER_NAME, {"kind": KIND, "complete": False})  # before images go
     for name in _IMAGE_FOLDERS:
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,6 +191,7 @@ def _prepare(out: Path) -> None:
 @dataclass(frozen=True)
 class _Marker:
     kind: str
+    complete: bool = False
 
 
 _MARKER: Final = Artefact("description of demo data", _Marker, "delete the folder", most_bytes=LARGE_BYTES)
