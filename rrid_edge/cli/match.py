@@ -197,11 +197,9 @@ def _ask(question: _Question, settings: MatchSettings, model: Path | None, runti
     from rrid_edge.gallery.indexing.settings import IndexSettings
     from rrid_edge.matching import match_all
 
-    groups, folder = question.groups, question.asked.folder
+    groups, folder, links = question.groups, question.asked.folder, question.follow_links
     with contextlib.ExitStack() as stack:
-        queried = stack.enter_context(
-            QueriedGallery(folder, question.asked.location, follow_links=question.follow_links)
-        )
+        queried = stack.enter_context(QueriedGallery(folder, question.asked.location, follow_links=links))
 
         def start_threads() -> None:
             queried.compare_meanwhile()
@@ -226,7 +224,7 @@ def _ask(question: _Question, settings: MatchSettings, model: Path | None, runti
         question.threshold.say_per_search(results, path, engine)
         answer = Answer(
             results, question.asked.text, folder, indexed.source, path, engine.spec, engine.runtime, indexed.info.rows,
-            indexed.folder.missing, follow_links=question.follow_links, left_out=left_out,
+            indexed.folder.missing, follow_links=links, left_out=left_out,
         )  # fmt: skip
         if question.needs_pictures:
             thresholds = question.threshold.described(results, path, engine)

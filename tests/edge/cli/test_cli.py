@@ -33,7 +33,7 @@ _FRAME = {
         "startup",
         "terminal",
         "wrapping",
-    )  # fmt: skip
+    )
 }
 """Modules that every command needs."""
 

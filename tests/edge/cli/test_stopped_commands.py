@@ -70,7 +70,11 @@ def test_a_stopped_rebuild_goes_on_without_another_rebuild(desk):
             "; 0 new and changed crops are ",
         ),
         (("gallery", "verify", "gallery"), "rrid_edge.gallery.local.verifying._verify", "; nothing was changed"),
-        (("gallery", "export", "gallery", "--output", "d.npz"), "rrid_edge.gallery.exporting._columns", "; no result was written"),
+        (
+            ("gallery", "export", "gallery", "--output", "d.npz"),
+            "rrid_edge.gallery.exporting._columns",
+            "; no result was written",
+        ),
         (
             ("gallery", "compact", "gallery"),
             "rrid_edge.gallery.local.maintenance.commit",
