@@ -92,8 +92,8 @@ app = typer.Typer(
     name=PROGRAM,
     help="Person re-identification (RRID): train, export, verify, index and match.",
     epilog="First steps: rrid-edge demo-data demo && rrid-edge doctor\n\nExit codes: 0 done, 1 a check failed, 2 wrong "
-    "use or bad input, 3 something is missing, 4 a file is damaged or does not fit, 5 an error that nobody foresaw, 130 "
-    "Ctrl-C, 141 the reader of the output has gone, 143 SIGTERM.",
+    "use or bad input, 3 something is missing, 4 a file is damaged or does not fit, 5 an error that nobody foresaw, "
+    "130 Ctrl-C, 141 the reader of the output has gone, 143 SIGTERM.",
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -113,8 +113,7 @@ def test_copies_go_on(desk):
 
 
 def test_embed_many_says_what_the_gallery_holds(desk):
-    command = ("embed-many", "--no-ray", "--input", "gallery", "--gallery", "g", "--model", "rrid.onnx")
-    command += ("--runtime", "onnxruntime")
+    command = ["embed-many", "--no-ray", "--input", "gallery", "--gallery", "g", "--model", "rrid.onnx"]
     ended = stopped(command, Moment("rrid_edge.gallery.bulk.run.Tally.report"), folder=desk)
     assert ended.after[-1] == "stopped by SIGINT; the gallery holds 12 crops now; run the same command again to go on"
     assert ended.code == 130
