@@ -13,7 +13,7 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from rrid_edge.cli.signals import told_of
+from rrid_edge.cli.signals import STOPPING, told_of
 from rrid_edge.cli.terminal import OutputClosedError
 from rrid_edge.errors import OutputError, RridEdgeError, UnexpectedError, item_of, printable, unforeseen
 from rrid_edge.stopping import Results, collecting_results, results_here
@@ -74,6 +74,8 @@ class LastNet:
             threading.excepthook, sys.unraisablehook = before
 
     def _in_thread(self, failure: threading.ExceptHookArgs) -> None:
+        if STOPPING.number is not None:
+            return  # what breaks while a command is being stopped is no news
         if failure.exc_value is not None and not isinstance(failure.exc_value, SystemExit):
             self._codes.append(self._tell(failure.exc_value))
 
