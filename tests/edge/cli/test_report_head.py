@@ -138,3 +138,11 @@ def test_the_table_says_right_and_wrong_where_both_labels_are_known(capsys):
     assert [row[4] for row in rows] == ["right", "wrong", "junk", "distractor", "-"]
     for person, labels in (("0001", (None, None)), (None, ("0001", "0002")), ("-1", ("-1", "0002"))):
         assert "verdict" not in shown(capsys, person, labels)[0]
+
+
+def test_odd_names_are_shown_as_text(desk):
+    Path("gallery").rename("g\udce9<b>&")
+    found = head(QUERY, "g\udce9<b>&", "--camera", "<i>\udcff\n")
+    assert found["gallery"] == ["g\\udce9<b>&, 24 crops"]
+    assert found["filters"] == ["camera <i>\\udcff\\n"]
+    assert "no crop passes the filters" in Path("r.html").read_text(encoding="utf-8").split("<section>")[0]
