@@ -91,15 +91,18 @@ def _models_here() -> list[Path]:
 def _auto_findings() -> list[Finding]:
     """Which runtime ``auto`` takes for the model that commands would take here, or else for ONNX files."""
     from rrid_edge.engines import choose_runtime
+    from rrid_edge.engines.available import runtimes_for
     from rrid_edge.engines.opening import runtime_of_onnx_files
     from rrid_edge.machine.gpu_findings import Finding
     from rrid_edge.model.choice import choose_model
 
     try:
         path, _ = choose_model(None)
-        choice = choose_runtime(path)
+        choice, runtimes = choose_runtime(path), runtimes_for(path)
     except RridEdgeError:  # commands that need a model say what is wrong with it
         usual = runtime_of_onnx_files()
         return [] if usual is None else [Finding("auto", "ok", f"ONNX files: {usual.describe()}")]
+    if not runtimes:
+        return []  # the finding on the model says it
     remedy = f"rrid-edge bench --quick --model {printable(path)}" if choice.is_unmeasured else ""
     return [Finding("auto", "note" if remedy else "ok", f"{printable(path)}: {choice.describe()}", remedy)]

@@ -172,7 +172,7 @@ def training_sign(folder: Path) -> str:
         if (place / "bounding_box_train").is_dir() or all(
             (place / name).is_file() for name in ("meta.json", "splits.json")
         ):
-            return f"the dataset {place} is here"
+            return "this folder is a dataset" if place == folder else f"the dataset {place} is here"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def _finding(path: Path) -> Finding:
     facts = f"{path}: {name}, {spec.precision}, fingerprint {spec.fingerprint[:12]}"
     if not runtimes:
         return Finding("model", "problem", f"{facts}; nothing installed here runs it", advice_for(path))
-    state, told, remedy = _proof(path, spec)
+    state, told, remedy = _proof(path, spec, runtimes)
     return Finding("model", state, f"{facts}; runs on {', '.join(runtimes)}; {told}", remedy)
 
 
@@ -101,8 +102,11 @@ def _checked_spec(path: Path) -> ModelSpec:
     return read_checked_spec(path)
 
 
-def _proof(path: Path, spec: ModelSpec) -> tuple[str, str, str]:
-    """State, words and remedy: what the goldens and the parity report beside a model say."""
+def _proof(path: Path, spec: ModelSpec, runtimes: Sequence[str]) -> tuple[str, str, str]:
+    """State, words and remedy: what the goldens and the parity report beside a model say.
+
+    A report of a runtime that is not installed here proves nothing about those that are.
+    """
     goldens, report, check = goldens_path(path), parity_report_path(path), f"rrid-edge parity {shlex.quote(str(path))}"
     if not report.is_file():
         if not goldens.is_file():
@@ -114,7 +118,8 @@ def _proof(path: Path, spec: ModelSpec) -> tuple[str, str, str]:
         return "note", getattr(error, "message", f"{report}: {error}"), check
     if stored.fingerprint != spec.fingerprint:
         return "note", f"{report.name} is of another network", check
-    state = {"passed": "ok", "failed": "problem"}.get(stored.verdict, "note")
+    proven = stored.engine.split(" ")[0].split("-")[0] in {runtime.split("-")[0] for runtime in runtimes}
+    state = {"passed": "ok", "failed": "problem"}.get(stored.verdict, "note") if proven else "note"
     beside = "goldens" if goldens.is_file() else "no goldens"
     told = f"{beside}, parity {stored.verdict}{stored.engine and f' on {stored.engine}'}"
     return state, told, "" if state == "ok" else check

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shlex
+import sys
 
 import pytest
 
@@ -84,6 +85,15 @@ def test_it_looks_at_the_models_that_commands_would_take(device, monkeypatch):
     assert given["detail"].startswith(f"{other}: ")
     (auto,) = _named("auto")
     assert auto["detail"].startswith(f"{other}: runtime ")
+
+
+def test_without_a_runtime_it_says_so_once_for_the_model(device, monkeypatch):
+    save_tiny_model(device / "models" / "rrid.onnx")
+    for package in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert _named("auto") == []
+    assert _named("model")[0]["state"] == "problem"
+    assert rrid_edge("doctor").code == 3
 
 
 def test_a_problem_ends_with_3(device, monkeypatch):

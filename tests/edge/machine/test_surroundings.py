@@ -107,6 +107,7 @@ def test_a_clock_that_starts_in_1970_is_a_problem():
         (["meta.json"], ""),
         (["best.safetensors"], "the checkpoint best.safetensors is here"),
         (["runs/market/last.safetensors"], "the checkpoint runs/market/last.safetensors is here"),
+        (["meta.json", "splits.json"], "this folder is a dataset"),
         (["market/bounding_box_train/x.jpg"], "the dataset market is here"),
         (["demo/meta.json", "demo/splits.json"], "the dataset demo is here"),
     ],

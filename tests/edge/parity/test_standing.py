@@ -44,6 +44,14 @@ def test_a_proven_model_is_ok(model):
     assert finding.detail.endswith("; goldens, parity passed on openvino CPU bf16")
 
 
+def test_a_report_of_a_runtime_that_is_not_here_proves_nothing(model, monkeypatch):
+    _report(model)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    finding = _one(model)
+    assert (finding.state, finding.remedy) == ("note", f"rrid-edge parity {model}")
+    assert "; runs on onnxruntime; no goldens, parity passed on openvino CPU bf16" in finding.detail
+
+
 @pytest.mark.parametrize(
     ("verdict", "fingerprint", "state", "words"),
     [
