@@ -113,7 +113,7 @@ def disk_findings(disks: list[Disk]) -> list[Finding]:
 
 def _disk(disk: Disk) -> Finding:
     detail = f"{disk.path}: {disk.free_bytes / GIB:.1f} of {disk.size_bytes / GIB:.1f} GiB free"
-    remedy = f"du -xh --max-depth=2 {shlex.quote(str(disk.path))} | sort -h | tail"
+    remedy = f"du -xh -d 2 {shlex.quote(str(disk.path))} | sort -h | tail"
     if disk.free_inodes is not None and disk.free_inodes < _LEAST_FREE_INODES:
         return Finding("disk", "problem", f"{detail}, but room for {disk.free_inodes} files only", remedy)
     if disk.free_bytes < _LEAST_FREE_BYTES:
@@ -134,7 +134,7 @@ def limit_findings(limits: Limits, *, watches: bool) -> list[Finding]:
     if limits.open_files is not None:
         findings.append(_open_files(*limits.open_files))
     if watches and limits.watched_folders is not None and limits.watched_folders < _ENOUGH_WATCHES:
-        detail = f"{limits.watched_folders:,} folders may be watched: --watch takes one for each folder of crops"
+        detail = f"{limits.watched_folders:,} folders may be watched, and following crops takes one per folder"
         findings.append(Finding("watches", "note", detail, "sudo sysctl fs.inotify.max_user_watches=524288"))
     return findings
 
@@ -155,7 +155,7 @@ def clock_finding(now: datetime) -> Finding:
     """Whether the clock can be right: a board without a battery starts in the past, and dates crops wrongly."""
     told = f"{now:%Y-%m-%d %H:%M} UTC"
     if now < _EARLIEST:
-        detail = f"{told} is in the past: times of crops, --since and retention will be wrong"
+        detail = f"{told} is in the past: times of crops, spans such as 2h and retention will be wrong"
         return Finding("clock", "problem", detail, "sudo timedatectl set-ntp true")
     return Finding("clock", "ok", told)
 

@@ -39,7 +39,7 @@ def test_free_space(free_bytes, inodes, state, words):
     (finding,) = disk_findings([Disk(Path("/my data"), 1, 100 * GIB, free_bytes, inodes)])
     assert (finding.name, finding.state) == ("disk", state)
     assert words in finding.detail
-    assert finding.remedy == ("" if state == "ok" else "du -xh --max-depth=2 '/my data' | sort -h | tail")
+    assert finding.remedy == ("" if state == "ok" else "du -xh -d 2 '/my data' | sort -h | tail")
 
 
 def test_each_file_system_is_named_once(tmp_path, monkeypatch):
