@@ -68,7 +68,15 @@ def build(onnx: Path, settings: BuildSettings, folder: Path | None = None, *, qu
     return engine
 
 
-def build_here(models: list[Path], settings: BuildSettings, options: list[str], *, required: bool, quiet: bool) -> None:
+def build_here(
+    models: list[Path],
+    settings: BuildSettings,
+    options: list[str],
+    *,
+    required: bool,
+    quiet: bool,
+    best_here: object = None,
+) -> None:
     """Build engines on this machine. If it cannot, say what to run on the device.
 
     Args:
@@ -77,6 +85,7 @@ def build_here(models: list[Path], settings: BuildSettings, options: list[str], 
         options: the options that gave the settings.
         required: an engine is expected.
         quiet: keep stdout for JSON.
+        best_here: the file to take on this machine without an engine; None, or one of ``models``, is not worth a word.
 
     Raises:
         MissingDependencyError: TensorRT or a GPU is missing, and ``required`` is True.
@@ -88,6 +97,8 @@ def build_here(models: list[Path], settings: BuildSettings, options: list[str], 
         names, commands = " and ".join(map(str, models)), "; ".join(_command(onnx, options) for onnx in models)
         where = "then" if settings.rtx is not None else "on the device"
         line = f"{names}: written, but no TensorRT engine was built ({error.message}); {where} run: {commands}"
+        if best_here is not None and str(best_here) not in map(str, models):
+            line += f"; on this machine take {printable(str(best_here))}"
         if required:
             raise MissingDependencyError(line) from error
         say(line)  # not an error for int8 alone: OpenVINO runs the ONNX file on the CPU

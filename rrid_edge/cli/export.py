@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rrid_edge.cli.app import app
+from rrid_edge.cli.best_here import say_best
 from rrid_edge.cli.card_steps import CardOption, LicenceOption, check_card, write_card
 from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.deepstream_steps import check_deepstream, write_configurations
@@ -163,9 +164,9 @@ def export(
     if as_json:
         print_json(facts)
     if to_build:
-        build_here(
-            to_build, settings, given_engine_options(context), required=fp16 or target is not None, quiet=as_json
-        )
+        needs_engine, options = fp16 or target is not None, given_engine_options(context)
+        best = facts.get("best_here") if target is None else None
+        build_here(to_build, settings, options, required=needs_engine, quiet=as_json, best_here=best)
 
 
 def _export_onnx(
@@ -254,6 +255,8 @@ def _export_network(
     for line in result.left_out:
         say(f"left out {line}")
     facts["sample"] = result.sample.to_dict()
+    best = say_best(onnx_path(output, "fp32", settings.form), result.model) if settings.fp16 else result.model
+    facts["best_here"] = str(best)
     if not quiet:
         size_mb = result.goldens.stat().st_size / 1e6
         what = result.sample.describe()
@@ -261,7 +264,7 @@ def _export_network(
             what = f"{len(result.sample)} drawn patterns, which prove only a float32 model; --crops takes real crops"
         show(f"goldens {result.goldens}, {size_mb:.1f} MB: {what}")
         fingerprint = source.spec(flip=settings.flip).fingerprint[:12]
-        show(f"fingerprint {fingerprint}; next: rrid-edge match query.jpg gallery/ --model {result.model}")
+        show(f"fingerprint {fingerprint}; next: rrid-edge match query.jpg gallery/ --model {best}")
     to_build = [onnx_path(output, "fp16", settings.form)] if settings.fp16 else []
     if calib is not None:
         exact = onnx_path(output, "fp32", settings.form)

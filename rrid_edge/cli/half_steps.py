@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rrid_edge.cli.best_here import say_best
 from rrid_edge.cli.common import require, say, show
 from rrid_edge.errors import printable
 
@@ -60,7 +61,9 @@ def convert(source: Path, folder: Path | None, *, quiet: bool) -> tuple[Path, di
         say(f"{name}: {len(result.kept)} convolutions and matrix products stay in float32: {shown}")
     for line in result.parity.undecided:
         say(f"{name}: parity is not decided: {line}")
+    best = say_best(source, result.model)
     facts: dict[str, object] = {
+        "best_here": str(best),
         "model_fp16": str(result.model),
         "parity_fp16": result.parity.to_dict(),
         "goldens": str(result.goldens),

@@ -237,7 +237,13 @@ def test_fp16_file_is_half_the_size_and_gives_similar_descriptors(narrow_export,
         3,
         "rrid.fp16.onnx: written, but no TensorRT engine was built",
         "on the device run: rrid-edge export",
+        f"; on this machine take {tmp_path / 'm' / 'rrid.onnx'}",
     )
+    assert (
+        f"{tmp_path / 'm' / 'rrid.fp16.onnx'} is for GPUs; on this machine take {tmp_path / 'm' / 'rrid.onnx'}: "
+        in (outcome.err)
+    )
+    assert f"; next: rrid-edge match query.jpg gallery/ --model {tmp_path / 'm' / 'rrid.onnx'}\n" in outcome.out
     with np.load(tmp_path / "m" / "rrid.goldens.npz") as goldens:
         assert sum(asked) == len(goldens["images"])  # both precisions are compared with the same answers of PyTorch
     full, half = tmp_path / "m" / "rrid.onnx", tmp_path / "m" / "rrid.fp16.onnx"
