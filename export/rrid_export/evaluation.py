@@ -17,7 +17,7 @@ from rrid_edge.model.spec import ModelSpec
 from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
 from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
 from rrid_edge.progress import NO_PROGRESS, Progress, step
-from rrid_edge.ranking.labels import DISTRACTOR_PERSON, LabelledCrops
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, LabelledCrops, LabelNames
 from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings, evaluate_descriptors, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
 from rrid_edge.ranking.search_fitting import measure_open_set
@@ -99,12 +99,14 @@ class EmbeddedSplit:
         query: crops of the queries.
         gallery: crops of the gallery, without junk.
         distances: re-ranked distances, float32 (queries, gallery); None without re-ranking.
+        names: what people and cameras are called.
     """
 
     name: str
     query: LabelledCrops
     gallery: LabelledCrops
     distances: NDArray[np.float32] | None = None
+    names: LabelNames = field(default_factory=LabelNames)
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,10 @@ class Evaluation:
     thresholds: Thresholds | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The results as JSON-serialisable values, without arrays per query."""
+        """The results as JSON-serialisable values, without arrays per query. Cameras are names, as in galleries."""
         values = {name: value for name, value in asdict(self.metrics).items() if not hasattr(value, "shape")}
+        for pair in values["camera_pairs"]:
+            pair |= {side: self.split.names.camera(pair[side]) for side in ("query_camera", "gallery_camera")}
         return {
             "runtime": self.runtime,
             "dataset": self.split.name,
@@ -178,7 +182,7 @@ def evaluate(
         for samples, known in zip((data.query, data.gallery), labels, strict=True)
     )
     metrics, distances = _ranked(query, gallery, settings)
-    embedded = EmbeddedSplit(data.name, query, gallery, distances)
+    embedded = EmbeddedSplit(data.name, query, gallery, distances, data.names)
     thresholds = _thresholds(embedded, settings, can.persons) if can.thresholds else None
     return Evaluation(embedded, engine.spec, engine.runtime, settings, metrics, thresholds)
 
@@ -216,7 +220,7 @@ def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:
     split, metrics, blocks = evaluation.split, evaluation.metrics, evaluation.spec.blocks
     settings = evaluation.settings
     query_descriptors = _query_descriptors(split.query, split.gallery, settings)
-    listed = ListSettings(_SHEET_MATCHES, len(blocks), settings.ranking.same_camera)
+    listed = ListSettings(_SHEET_MATCHES, len(blocks), settings.ranking.same_camera, split.names)
     written = []
     for name, numbers in choose_queries(metrics.query_ap, sheets.queries).items():
         results = []

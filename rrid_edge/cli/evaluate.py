@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +18,12 @@ from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
-    from rrid_edge.ranking.metrics import RankingMetrics
-    from rrid_edge.ranking.threshold_file import Thresholds
+    from rrid_edge.ranking.labels import LabelNames
+    from rrid_edge.ranking.metrics import CameraPair
+    from rrid_export.evaluation import Evaluation
     from rrid_train.data.layout import Dataset
+
+_CAMERAS = ("query camera", "gallery camera")
 
 
 @app.command(
@@ -119,7 +123,7 @@ def evaluate(
     if as_json:
         print_json({"model": str(model), **result.to_dict()})
     else:
-        _print(", ".join(filter(None, (data.name, settings.describe()))), result.metrics, result.thresholds)
+        _print(", ".join(filter(None, (data.name, settings.describe()))), result)
     if thresholds and result.thresholds is not None:
         keep_thresholds(keeping, result.spec.fingerprint, result.thresholds)
     for written in evaluation.draw_sheets(result, drawn):
@@ -159,16 +163,25 @@ def _open(model: Path, weights: str | None, runtime: str, precision: str | None,
     return engine
 
 
-def _print(name: str, metrics: RankingMetrics, thresholds: Thresholds | None) -> None:
+def _print(name: str, result: Evaluation) -> None:
+    metrics = result.metrics
     precision = f"mAP {metrics.mean_ap:.4f} ({metrics.ap}), mINP {metrics.mean_inp:.4f}"
     show(f"{name}: {precision}, {metrics.valid_queries} valid queries")
     show("  ".join(f"rank-{rank} {value:.4f}" for rank, value in metrics.cmc.items()) + f"  ({metrics.protocol})")
     if metrics.same_camera:
         show("with right answers of the query's own camera: only its own sequence or file was left out")
-    if thresholds is not None:
-        print_thresholds(thresholds)
+    if result.thresholds is not None:
+        print_thresholds(result.thresholds)
     if metrics.camera_pairs:
-        show(f"{'query camera':>12}  {'gallery camera':>14}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
-    for pair in metrics.camera_pairs:
-        cameras = f"{pair.query_camera:>12}  {pair.gallery_camera:>14}"
-        show(f"{cameras}  {pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}")
+        _print_cameras(metrics.camera_pairs, result.split.names)
+
+
+def _print_cameras(pairs: Sequence[CameraPair], names: LabelNames) -> None:
+    """Print a line per pair of cameras, which are called as galleries call them."""
+    sides = [[printable(names.camera(number)) for number in column] for column in
+             zip(*((pair.query_camera, pair.gallery_camera) for pair in pairs), strict=True)]  # fmt: skip
+    first, second = (max(len(head), *map(len, side)) for head, side in zip(_CAMERAS, sides, strict=True))
+    show(f"{_CAMERAS[0]:>{first}}  {_CAMERAS[1]:>{second}}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
+    for pair, asked, found in zip(pairs, *sides, strict=True):
+        figures = f"{pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}"
+        show(f"{asked:>{first}}  {found:>{second}}  {figures}")

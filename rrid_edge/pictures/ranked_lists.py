@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rrid_edge.errors import UsageError
 from rrid_edge.matching import Match, MatchResult
 from rrid_edge.ranking.descriptors import block_shares
-from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops
+from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops, LabelNames
 
 
 def choose_queries(query_ap: NDArray[np.float64], count: int) -> dict[str, list[int]]:
@@ -35,11 +35,13 @@ class ListSettings:
         top_k: answers.
         blocks: descriptor blocks of the model.
         same_camera: as in :class:`~rrid_edge.ranking.metrics.RankingSettings`.
+        names: what people and cameras are called.
     """
 
     top_k: int
     blocks: int
     same_camera: bool = False
+    names: LabelNames = field(default_factory=LabelNames)
 
 
 def ranked_list(
@@ -60,7 +62,7 @@ def ranked_list(
     """
     person, camera = query.labels.persons[number], query.labels.cameras[number]
     persons, cameras = gallery.labels.persons, gallery.labels.cameras
-    same_camera = settings.same_camera
+    same_camera, names = settings.same_camera, settings.names
     same_view = gallery.labels.views(same_camera) == query.labels.views(same_camera)[number]
     left_out = (persons == JUNK_PERSON) | ((persons == person) & same_view)
     order = np.argsort(np.where(left_out, np.inf, distances), kind="stable")
@@ -68,6 +70,7 @@ def ranked_list(
     matches = []
     for rank, column in enumerate(order[: min(settings.top_k, int(np.count_nonzero(~left_out)))].tolist(), start=1):
         shares = block_shares(descriptor, gallery.descriptors[column], settings.blocks)
-        path, camera_of_crop = str(gallery.paths[column]), str(cameras[column])
-        matches.append(Match(rank, sum(shares), path, camera_of_crop, str(persons[column]), shares))
-    return MatchResult((str(query.paths[number]),), tuple(matches), str(person), str(camera))
+        named = names.camera(int(cameras[column])), names.person(int(persons[column]))
+        matches.append(Match(rank, sum(shares), str(gallery.paths[column]), *named, shares))
+    asked = names.person(int(person)), names.camera(int(camera))
+    return MatchResult((str(query.paths[number]),), tuple(matches), *asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,6 +119,27 @@ class Labels:
         """
         if len(self) != expected:
             raise UsageError(f"{len(self)} {what} labels for {expected} {what} rows: expected one label per row")
+
+
+@dataclass(frozen=True)
+class LabelNames:
+    """What people and cameras are called where labels are numbers: as galleries, file names and ``match`` call them.
+
+    Attributes:
+        persons: name by number, such as ``0002`` of 2. A number without a name is its own.
+        cameras: name by number, such as ``lobby`` of 4.
+    """
+
+    persons: Mapping[int, str] = field(default_factory=dict)
+    cameras: Mapping[int, str] = field(default_factory=dict)
+
+    def person(self, number: int) -> str:
+        """The name of a person."""
+        return self.persons.get(number, str(number))
+
+    def camera(self, number: int) -> str:
+        """The name of a camera."""
+        return self.cameras.get(number, str(number))
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _two_people(content):
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
-        ("splits.json", _shared, r"person 5 is both in training and in test \(1 in all\)"),
+        ("splits.json", _shared, r"person 00000005 is both in training and in test \(1 in all\)"),
         ("splits.json", _twice, r"person 0 is listed twice in trainval \(2 in all\)"),
         ("splits.json", _unknown, r"person 77 is not in meta.json, which has 7 \(2 in all\)"),
         ("meta.json", _two_people, r"'00000000_00_0000.jpg' is listed for persons 0 and 1"),

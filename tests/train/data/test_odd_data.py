@@ -33,7 +33,7 @@ def test_the_first_people_are_printed_with_cameras_and_files(tmp_path):
     market = rrid_edge("prepare", "market1501", write_market(tmp_path / "m", MARKET), tmp_path / "out2")
     # Junk and distractors are no people.
     told = market.err.splitlines()[0]
-    assert told.startswith("5 people: 1 (cameras 1, 2, 3; query/0001_c1s1_001051_00.jpg, ...), 2 (cameras 1, 2; ")
+    assert told.startswith("5 people: 0001 (cameras 1, 2, 3; query/0001_c1s1_001051_00.jpg, ...), 0002 (cameras 1, 2; ")
     write_cuhk03(tmp_path / "cuhk-03.mat")
     cuhk = rrid_edge("prepare", "cuhk03", tmp_path, tmp_path / "out3")
     assert cuhk.err.startswith("7 people: 1_001 (cameras 1, 2; 1_001_1_01.png, ...), 1_002 ")

@@ -268,7 +268,8 @@ def test_other_trees_sorted_by_camera_are_refused(tmp_path, cameras, people, pat
     refused(rrid_edge(*plan, "--pattern", pattern), 2, words, "(option --layout)")
     outcome = rrid_edge(*plan, "--layout", "camera-first", "--combine-trainval")
     assert outcome.code == 0, outcome.err
-    assert f"4 people: person_a (cameras {', '.join(str(n + 1) for n in range(len(cameras)))}; " in outcome.err
+    named = sorted(camera.removeprefix("c") for camera in cameras)
+    assert f"4 people: person_a (cameras {', '.join(named)}; " in outcome.err
 
 
 def test_people_of_one_camera_each_are_refused_where_first_folders_are_named_like_cameras(tmp_path):

@@ -234,7 +234,7 @@ def test_refused_input_leaves_no_files(tmp_path):
     (tmp_path / "cuhk03_new_protocol_config_labeled.mat").write_bytes(b"nothing")
     refused(rrid_edge("prepare", "cuhk03", tmp_path, out), 2, "cannot be read as lists of the new protocol")
     (raw / "query" / "0002_c1s1_001051_00.jpg").write_bytes((raw / "query" / MARKET["query"][0]).read_bytes())
-    refused(rrid_edge("prepare", "market1501", raw, out), 2, "person 2 is both in training and in test (1 in all)")
+    refused(rrid_edge("prepare", "market1501", raw, out), 2, "person 0002 is both in training and in test (1 in all)")
     (raw / "query" / "0002_c1s1_001051_00.jpg").unlink()
     (raw / "query" / MARKET["query"][1]).write_bytes(b"\xff\xd8 cut")
     refused(rrid_edge("prepare", "market1501", raw, out), 2, MARKET["query"][1], "or leave damaged images out")

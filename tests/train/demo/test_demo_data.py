@@ -71,7 +71,9 @@ def test_the_dataset_lists_exactly_the_files_that_exist(demo):
     meta = read(demo / "meta.json")
     listed = [name for cameras in meta["identities"] for names in cameras for name in names]
     assert len(meta["identities"]) == 30
-    assert all(len(cameras) == 4 and all(len(names) == 2 for names in cameras) for cameras in meta["identities"])
+    # Cameras count from 1, as in the names of gallery/.
+    assert all(list(map(len, cameras)) == [0, 2, 2, 2, 2] for cameras in meta["identities"])
+    assert meta["persons"] == {str(person): f"{person:04d}" for person in range(30)}
     assert sorted(listed) == sorted(path.name for path in (demo / "images").iterdir())
     for person, cameras in enumerate(meta["identities"]):
         for camera, names in enumerate(cameras):

@@ -79,27 +79,27 @@ def test_people_miss_cameras_and_have_1_to_6_images_in_the_others(large):
 def test_every_query_has_a_right_answer_in_another_camera(large):
     answers = {(shot.label[0], shot.label[1]) for shot in large.images if not shot.query and shot.label[0] > 200}
     for query in (shot for shot in large.images if shot.query):
-        assert any((query.label[0], camera) in answers for camera in range(6) if camera != query.label[1])
-        assert query.label == (query.person + 1, query.camera)
+        assert any((query.label[0], camera) in answers for camera in range(1, 7) if camera != query.label[1])
+        assert query.label == (query.person + 1, query.camera + 1)
 
 
 def test_a_told_share_of_the_labels_is_wrong_and_stays_within_its_half(large):
     people = [shot for shot in large.images if shot.label[0] > 0]
-    wrong = [shot for shot in people if shot.label != (shot.person + 1, shot.camera)]
+    wrong = [shot for shot in people if shot.label != (shot.person + 1, shot.camera + 1)]
     assert len(wrong) == round(0.005 * len(people))
     persons = [shot for shot in wrong if shot.label[0] != shot.person + 1]
     assert len(persons) == pytest.approx(len(wrong) / 2, abs=1)
     assert all((shot.label[0] <= 200) == (shot.person < 200) for shot in persons)
-    assert all(shot.label[1] == shot.camera for shot in persons)
+    assert all(shot.label[1] == shot.camera + 1 for shot in persons)
     clean = plan_demo(dataclasses.replace(SMALL, label_noise=0.0))
-    assert all(shot.label[0] <= 0 or shot.label == (shot.person + 1, shot.camera) for shot in clean.images)
+    assert all(shot.label[0] <= 0 or shot.label == (shot.person + 1, shot.camera + 1) for shot in clean.images)
 
 
 def test_plain_demo_data_can_have_wrong_labels_too():
     plain = DemoConfig(people=9, cameras=2)
-    assert all(shot.label == (shot.person, shot.camera) for shot in plan_demo(plain).images)
+    assert all(shot.label == (shot.person, shot.camera + 1) for shot in plan_demo(plain).images)
     noisy = plan_demo(dataclasses.replace(plain, label_noise=0.1))
-    wrong = [shot for shot in noisy.images if shot.label != (shot.person, shot.camera)]
+    wrong = [shot for shot in noisy.images if shot.label != (shot.person, shot.camera + 1)]
     assert len(wrong) == round(0.1 * 54)
     assert Counter(shot.name for shot in noisy.images).most_common(1)[0][1] == 1
 

@@ -113,8 +113,9 @@ def read_folders(raw: Path, settings: FolderSettings | None = None, *, follow_li
     ]
     split = OriginalSplit(*samples) if subsets else _drawn(raw, samples[0], settings)
     shown = {number: printable(name) for name, number in persons.items()}
+    named = {number: name for name, number in cameras.items() if name is not None and name != str(number)}
     remarks = (*remarks_of(found), *(remarks_on_others(raw, tops) if subsets else ()), *_remarks_on_people(names))
-    return Original(raw.resolve().name, raw, (split,), shown, remarks)
+    return Original(raw.resolve().name, raw, (split,), shown, remarks, named, "none")
 
 
 def _remarks_on_people(names: Iterable[str]) -> list[str]:

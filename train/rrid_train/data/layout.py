@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +20,9 @@ import numpy as np
 
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_edge.progress import step
-from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON
+from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON, LabelNames
 from rrid_edge.ranking.measurable import Measurable, measurable
+from rrid_train.data.called import chosen_names, names_from_files, people_only
 from rrid_train.data.lists import ListedSplit, read_lists
 from rrid_train.data.readers import RRID, read_original, recognise, recognised
 from rrid_train.data.samples import Sample, labels_of, paired_labels, refuse_shared_persons
@@ -43,6 +44,7 @@ class Dataset:
         query: test queries.
         gallery: test gallery.
         remarks: what was left out, one line each.
+        names: what people and cameras of the test split are called in galleries and file names.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Dataset:
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
     remarks: tuple[str, ...] = ()
+    names: LabelNames = field(default_factory=LabelNames)
 
     @property
     def num_train_persons(self) -> int:
@@ -151,17 +154,7 @@ def load_dataset(
     """
     root = Path(path)
     kind = kind_of(root, dataset_type)
-    if kind == RRID:
-        listed = read_lists(root, split, splits_file or "splits.json")
-        remarks: tuple[str, ...] = ()
-    else:
-        if splits_file is not None:
-            raise UsageError(
-                f"{printable(root)}: a file of splits fits the RRID layout only, and this is {kind}; prepare the "
-                "dataset first, or take one of its own splits",
-                parameter="splits_file",
-            )
-        listed, remarks = _from_original(root, kind, split)
+    listed, remarks = _listed(root, kind, split, splits_file)
     # One order for all forms, so that training on a prepared dataset equals training on the original.
     trainval = sorted(listed.trainval, key=lambda sample: (sample.person, sample.camera))
     query, gallery = listed.query, listed.gallery
@@ -178,7 +171,9 @@ def load_dataset(
             parameter="num_val",
         )
     name = listed.name or root.resolve().name
-    return Dataset(name, root, train, _first_of_each_camera(held), tuple(held), tuple(query), tuple(gallery), remarks)
+    return Dataset(
+        name, root, train, _first_of_each_camera(held), tuple(held), tuple(query), tuple(gallery), remarks, listed.names
+    )
 
 
 def is_dataset(root: Path) -> bool:
@@ -213,6 +208,22 @@ def kind_of(path: str | Path, dataset_type: str = "auto") -> str:
     return recognise(root) if dataset_type == "auto" else dataset_type
 
 
+def _listed(root: Path, kind: str, split: int, splits_file: str | None) -> tuple[ListedSplit, tuple[str, ...]]:
+    """One split with the names of its people and cameras, and what was left out."""
+    if kind == RRID:
+        listed = read_lists(root, split, splits_file or "splits.json")
+        named = replace(listed.names, persons=people_only(listed.names.persons))
+        names = chosen_names(named, names_from_files((*listed.query, *listed.gallery), "auto"))
+        return replace(listed, names=names), ()
+    if splits_file is not None:
+        raise UsageError(
+            f"{printable(root)}: a file of splits fits the RRID layout only, and this is {kind}; prepare the "
+            "dataset first, or take one of its own splits",
+            parameter="splits_file",
+        )
+    return _from_original(root, kind, split)
+
+
 def _from_original(root: Path, kind: str, split: int) -> tuple[ListedSplit, tuple[str, ...]]:
     original = read_original(root, kind)
     if not 0 <= split < len(original.splits):
@@ -221,7 +232,10 @@ def _from_original(root: Path, kind: str, split: int) -> tuple[ListedSplit, tupl
             parameter="split",
         )
     chosen = original.splits[split]
-    return ListedSplit(original.name, list(chosen.train), list(chosen.query), list(chosen.gallery)), original.remarks
+    named = LabelNames(people_only(original.persons), original.cameras)
+    names = chosen_names(names_from_files((*chosen.query, *chosen.gallery), original.pattern), named)
+    parts = list(chosen.train), list(chosen.query), list(chosen.gallery)
+    return ListedSplit(original.name, *parts, names), original.remarks
 
 
 def held_out(num_val: float, persons: int) -> int:

@@ -12,6 +12,7 @@ import msgspec
 
 from rrid_edge.artefacts import LARGE_BYTES, Artefact, Content
 from rrid_edge.errors import DatasetError, UsageError, printable
+from rrid_edge.ranking.labels import LabelNames
 from rrid_train.data.listed import check_files, check_inside, listed_path
 from rrid_train.data.samples import Sample
 
@@ -19,6 +20,7 @@ _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 _Person = Annotated[int, msgspec.Meta(ge=-1, le=2**31)]
 _Camera = Annotated[int, msgspec.Meta(ge=-1, le=2**31)]
 _Index = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+_Key = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,10}\Z")]
 _REMEDY: Final = "copy the dataset again, or prepare it again"
 
 
@@ -29,6 +31,8 @@ class _Meta:
     identities: list[list[list[_Name]]]
     name: str = ""
     sequences: dict[str, str] = field(default_factory=dict)
+    persons: dict[_Key, _Name] = field(default_factory=dict)
+    cameras: dict[_Key, _Name] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,14 @@ class ListedSplit:
         trainval: images of the people to train on, in the order of the list.
         query: test queries.
         gallery: test gallery.
+        names: what ``meta.json`` calls people and cameras.
     """
 
     name: str
     trainval: list[Sample]
     query: list[Sample]
     gallery: list[Sample]
+    names: LabelNames = field(default_factory=LabelNames)
 
 
 def read_lists(root: Path, split: int, splits_file: str) -> ListedSplit:
@@ -106,7 +112,8 @@ def read_lists(root: Path, split: int, splits_file: str) -> ListedSplit:
     test = _entry(root / "test.json", tests, split)
     query, gallery = (_test_samples(root, rows, persons, meta) for rows in (test.query, test.gallery))
     check_files(root, (sample.path for sample in (*trainval, *query, *gallery)))
-    return ListedSplit(meta.name, trainval, query, gallery)
+    called = ({int(number): name for number, name in names.items()} for names in (meta.persons, meta.cameras))
+    return ListedSplit(meta.name, trainval, query, gallery, LabelNames(*called))
 
 
 def _read(artefact: Artefact[Content], path: Path) -> Content:

@@ -41,6 +41,9 @@ class Original:
         root: folder of the original.
         splits: one or more splits.
         persons: the dataset's own name of a person, by number, where that is another one.
+        cameras: the dataset's own name of a camera, by number, where that is another one.
+        pattern: how galleries read the names of its files, see :func:`rrid_edge.crops.naming.name_reader`; ``none`` if
+            they tell neither person nor camera.
         remarks: what was left out, one line each.
     """
 
@@ -49,6 +52,8 @@ class Original:
     splits: tuple[OriginalSplit, ...]
     persons: Mapping[int, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    cameras: Mapping[int, str] = field(default_factory=dict)
+    pattern: str = "auto"
 
 
 def remarks_of(folders: Iterable[ImageFiles]) -> tuple[str, ...]:

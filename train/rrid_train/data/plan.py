@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.errors import printable
+from rrid_edge.ranking.labels import LabelNames
+from rrid_train.data.called import chosen_names, names_from_files
 from rrid_train.data.cuhk03 import Picture
 from rrid_train.data.original import Original
 from rrid_train.data.samples import refuse_shared_persons
@@ -88,13 +90,21 @@ def plan_original(original: Original) -> Plan:
                 tuple(places[sample.path] for sample in split.gallery),
             )
         )
-    persons = {str(number): name for number, name in original.persons.items()}
+    everything = (sample for split in original.splits for part in (split.train, split.query, split.gallery)
+                  for sample in part)  # fmt: skip
+    told = names_from_files(everything, original.pattern)
+    names = chosen_names(LabelNames(original.persons, original.cameras), told)
+    facts = {
+        name: {str(number): called for number, called in sorted(values.items())}
+        for name, values in (("persons", names.persons), ("cameras", names.cameras))
+        if values
+    }
     return Plan(
         original.name,
         tuple(places),
         tuple(labels),
         tuple(splits),
-        {"persons": persons} if persons else {},
+        facts,
         sequences=tuple(sequences),
         root=original.root,
         remarks=original.remarks,
@@ -112,10 +122,11 @@ def describe_people(plan: Plan, count: int = 3) -> str:
         if person > 0:
             files.setdefault(person, []).append(source)
             cameras.setdefault(person, set()).add(camera)
-    names = plan.facts.get("persons", {})
+    names, called = plan.facts.get("persons", {}), plan.facts.get("cameras", {})
     shown = []
     for person in sorted(files)[:count]:
-        seen = ", ".join(str(camera) for camera in sorted(cameras[person])[:_SHOWN_CAMERAS])
+        numbers = sorted(cameras[person])[:_SHOWN_CAMERAS]
+        seen = ", ".join(printable(called.get(str(camera), str(camera))) for camera in numbers)
         more = ", ..." if len(cameras[person]) > _SHOWN_CAMERAS else ""
         first, *others = files[person]
         file = first.name if isinstance(first, Picture) or plan.root is None else str(first.relative_to(plan.root))

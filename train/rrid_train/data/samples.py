@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rrid_edge.crops.naming import name_reader
 from rrid_edge.errors import DatasetError, printable
 from rrid_edge.ranking.labels import Labels
 
@@ -66,9 +67,11 @@ def refuse_shared_persons(
     training = {sample.person for sample in trainval}
     shared = sorted({sample.person for sample in test if sample.person in training and sample.person >= 0})
     if shared:
+        files = (sample.path.as_posix() for sample in test if sample.person == shared[0])
+        named = name_reader("auto")(next(files)).person or shared[0]
         hint = ", or read it as msmt17 if its parts number their people separately" if separate else ""
         raise DatasetError(
-            f"{printable(where)}: person {shared[0]} is both in training and in test ({len(shared)} in all); "
+            f"{printable(where)}: person {named} is both in training and in test ({len(shared)} in all); "
             f"correct the split: results on known people are not valid{hint}",
             parameter="dataset_type" if separate else (),
         )

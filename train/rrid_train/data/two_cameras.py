@@ -213,4 +213,5 @@ def _drawn(
         splits.append(OriginalSplit(tuple(training), of(first, test), of(second, test) + distractors))
     left_out = (f"left out: {alone} images of people who are in the first camera only",) if alone else ()
     persons = {person + shift: f"{person:03d}" for person in both} if shift else {}
-    return Original(name, root, tuple(splits), persons, (*remarks, *left_out))
+    pattern = "viper" if name == "viper" else "auto"
+    return Original(name, root, tuple(splits), persons, (*remarks, *left_out), pattern=pattern)

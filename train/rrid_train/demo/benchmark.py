@@ -67,7 +67,7 @@ def _junk(config: DemoConfig, number: int) -> Shot:
     generator = np.random.default_rng([config.seed, _JUNK_STREAM, number])
     person = int(generator.integers(config.training_people, config.people))
     camera = pick(generator, tuple(counts_of(config, person)))
-    return Shot("", person, camera, number, (JUNK_PERSON, camera), pick(generator, _BAD_BOXES))
+    return Shot("", person, camera, number, (JUNK_PERSON, camera + 1), pick(generator, _BAD_BOXES))
 
 
 def _distractor(config: DemoConfig, stranger: int, number: int) -> Shot:
@@ -75,4 +75,4 @@ def _distractor(config: DemoConfig, stranger: int, number: int) -> Shot:
     generator = np.random.default_rng([config.seed, _DISTRACTOR_STREAM, number])
     camera = int(generator.integers(config.cameras))
     kind = "person" if number % 2 == 0 else pick(generator, _FALSE_DETECTIONS)
-    return Shot("", stranger, camera, number, (DISTRACTOR_PERSON, camera), kind)
+    return Shot("", stranger, camera, number, (DISTRACTOR_PERSON, camera + 1), kind)

@@ -33,7 +33,7 @@ def with_wrong_labels(shots: Sequence[Shot], config: DemoConfig, crowd: Crowd) -
         if turn % 2 == 0:
             person = _another_person(shot.person, config, alike, generator) + config.first_number
         else:
-            camera = (camera + int(generator.integers(1, config.cameras))) % config.cameras
+            camera = (camera - 1 + int(generator.integers(1, config.cameras))) % config.cameras + 1
         labelled[place] = replace(shot, label=(person, camera))
     return labelled
 

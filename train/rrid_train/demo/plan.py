@@ -101,7 +101,7 @@ def _shots_of(config: DemoConfig, person: int) -> Iterator[Shot]:
     """The images of a person. A test person's first image in a camera is a query where there are more."""
     for camera, count in counts_of(config, person).items():
         for number in range(count):
-            shot = Shot("", person, camera, number, (person + config.first_number, camera))
+            shot = Shot("", person, camera, number, (person + config.first_number, camera + 1))
             yield replace(shot, query=is_test(config, shot) and number == 0 and count > 1)
 
 
@@ -139,5 +139,5 @@ def _gallery(config: DemoConfig) -> Iterator[Shot]:
 
 def _placed(folder: str, config: DemoConfig, person: int, camera: int, number: int) -> Shot:
     """A shot in one of the folders with Market-1501-style names."""
-    label = person + config.first_number, camera
+    label = person + config.first_number, camera + 1
     return Shot(f"{folder}/{market_name(label, number)}", person, camera, number, label)

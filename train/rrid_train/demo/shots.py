@@ -21,7 +21,7 @@ class Shot:
         person: index of the person in the picture.
         camera: number of the camera that takes it, from 0.
         number: number of the shot of this person in this camera, from 0. Shots of different kinds share no numbers.
-        label: person and camera of the label, as in the dataset's lists.
+        label: person and camera of the label, as in the dataset's lists and in all file names. Cameras count from 1.
         kind: what the crop shows.
         query: whether it is a query of the test split.
     """
@@ -42,12 +42,12 @@ def image_name(label: tuple[int, int], count: int) -> str:
 
 
 def market_name(label: tuple[int, int], number: int) -> str:
-    """A Market-1501-style file name: person, camera and sequence (from 1), frame, box."""
+    """A Market-1501-style file name: person, camera, sequence 1, frame, box."""
     person, camera = label
     if person in (JUNK_PERSON, DISTRACTOR_PERSON):
-        return f"{person_name(person)}_c{camera + 1}s1_{number:06d}_00.jpg"
-    frame = (person * 131 + camera * 17 + number * 7) % 1_000_000
-    return f"{person_name(person)}_c{camera + 1}s1_{frame:06d}_00.jpg"
+        return f"{person_name(person)}_c{camera}s1_{number:06d}_00.jpg"
+    frame = (person * 131 + (camera - 1) * 17 + number * 7) % 1_000_000
+    return f"{person_name(person)}_c{camera}s1_{frame:06d}_00.jpg"
 
 
 def person_name(person: int) -> str:

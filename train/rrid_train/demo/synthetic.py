@@ -211,12 +211,15 @@ def _file(shot: Shot) -> str:
 def _meta(plan: DemoPlan) -> dict[str, object]:
     shape = plan.config
     numbers = shape.first_number + shape.people
-    identities: list[list[list[str]]] = [[[] for _ in range(shape.cameras)] for _ in range(numbers)]
+    # Cameras count from 1, as in the names of gallery/: entry 0 of each person is empty.
+    identities: list[list[list[str]]] = [[[] for _ in range(shape.cameras + 1)] for _ in range(numbers)]
     for shot in plan.images:
         person, camera = shot.label
         if person != JUNK_PERSON:
             identities[person][camera].append(_file(shot))
-    return {"name": f"demo-seed-{shape.seed}", "num_cameras": shape.cameras, "identities": identities}
+    persons = {str(person): person_name(person) for person in range(shape.first_number, numbers)}
+    name = f"demo-seed-{shape.seed}"
+    return {"name": name, "num_cameras": shape.cameras, "identities": identities, "persons": persons}
 
 
 def _split(plan: DemoPlan) -> dict[str, list[int]]:
@@ -269,10 +272,10 @@ def _wrong_labels(plan: DemoPlan) -> list[dict[str, object]]:
     """The images whose label is wrong, with what is true, in the numbers of the dataset's lists."""
     first = plan.config.first_number
     return [
-        {"file": shot.name, "true_person": shot.person + first, "true_camera": shot.camera}
+        {"file": shot.name, "true_person": shot.person + first, "true_camera": shot.camera + 1}
         for shot in plan.images
         if shot.label[0] not in (JUNK_PERSON, DISTRACTOR_PERSON) or not plan.config.benchmark
-        if shot.label != (shot.person + first, shot.camera)
+        if shot.label != (shot.person + first, shot.camera + 1)
     ]
 
 
