@@ -61,7 +61,7 @@ def verify(
     else:
         _print_verification(verification)
         if share is not None:
-            show(f"recall@{RECALL_AT} of --fast: {share:.4f} over {queries} crops as queries")
+            show(f"recall@{RECALL_AT} of match --fast: {share:.4f} over {queries} crops as queries")
     if not verification.sound:
         raise CheckFailedError(
             f"{printable(folder)}: {_damage(verification)}; repair this with: rrid-edge index FOLDER"
