@@ -166,7 +166,6 @@ def empty_moments(model: Any, seed: int = 0) -> SecondMoments:  # noqa: ANN401 -
     return SecondMoments(layers, shapes, _geometry(model.graph.node, shapes), seed)
 
 
-@step("rounding weights")
 def rounded_weights(model: Any, moments: SecondMoments) -> dict[str, NDArray[np.int8]]:  # noqa: ANN401
     """Round the weights of all layers that have second moments: weight name -> int8 weights."""
     values = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -174,14 +173,16 @@ def rounded_weights(model: Any, moments: SecondMoments) -> dict[str, NDArray[np.
     for layer in int8_layers(model):
         readers[layer.weight].append(layer)
     result = {}
-    for name, layers in readers.items():
-        # Layers that share weights share their rounding: the moments of all of them count alike.
-        found = [moment for layer in layers if (moment := moments.of(layer.name)) is not None]
-        if found:
-            weights, head = numpy_helper.to_array(values[name]), layers[0].by_column
-            rows = in_rows(weights, head=head)
-            mean = found[0] if len(found) == 1 else np.stack(found).mean(axis=0)
-            result[name] = as_stored(compensated(rows, weight_steps(rows), mean), weights.shape, head=head)
+    with step("rounding weights of layers", len(readers)) as rounding:
+        for name, layers in readers.items():
+            # Layers that share weights share their rounding: the moments of all of them count alike.
+            found = [moment for layer in layers if (moment := moments.of(layer.name)) is not None]
+            if found:
+                weights, head = numpy_helper.to_array(values[name]), layers[0].by_column
+                rows = in_rows(weights, head=head)
+                mean = found[0] if len(found) == 1 else np.stack(found).mean(axis=0)
+                result[name] = as_stored(compensated(rows, weight_steps(rows), mean), weights.shape, head=head)
+            rounding.advance(1)
     return result
 
 

@@ -15,6 +15,7 @@ from rrid_edge.machine.advice import import_failure
 from rrid_edge.machine.processor import sums_int8_in_32_bits, threads_for
 from rrid_edge.model.spec import FLOAT32_NCHW, HOW_MADE, INPUT_NAME, OUTPUT_NAME, UINT8_NHWC
 from rrid_edge.model.weights import read_checked_spec
+from rrid_edge.progress import step
 
 _PACKAGES = {"onnxruntime": "onnxruntime", "gpu": "onnxruntime-gpu"}
 
@@ -84,8 +85,12 @@ class MemorySession:
         self, images: NDArray[np.uint8], *, batch: int = 8, constants: Mapping[str, NDArray[Any]] | None = None
     ) -> NDArray[np.float32]:
         """Descriptors float32 (N, D) of images uint8 (N, height, width, 3), in batches of ``batch``."""
-        batches = (images[start : start + batch] for start in range(0, len(images), batch))
-        return np.concatenate([self.values([OUTPUT_NAME], pixels, constants)[0] for pixels in batches])
+        found = []
+        with step("computing descriptors on onnxruntime CPU", len(images)) as computing:
+            for start in range(0, len(images), batch):
+                found.append(self.values([OUTPUT_NAME], images[start : start + batch], constants)[0])
+                computing.advance(len(found[-1]))
+        return np.concatenate(found)
 
 
 def _options(threads: int) -> Any:  # noqa: ANN401 - the package has no types
