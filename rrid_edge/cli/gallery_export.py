@@ -23,7 +23,7 @@ from rrid_edge.stopping import writing_files_only
 def export(
     folder: FolderArgument,
     old_output: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", hidden=True, help="As --output, which replaces it.")
+        Path | None, typer.Argument(metavar="FILE", hidden=True, help="As --output, which replaces it.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write, ending in .npz, .parquet or .csv.")

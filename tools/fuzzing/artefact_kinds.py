@@ -124,7 +124,7 @@ _GALLERY_COMMANDS: Final = (
     "gallery list crops --json",
     "gallery list crops",
     "gallery verify crops",
-    "gallery export crops out.npz",
+    "gallery export crops --output out.npz --overwrite",
     "gallery compact crops",
     "gallery copy crops other",
     "match query.jpg crops --model rrid.onnx --runtime onnxruntime --json",
