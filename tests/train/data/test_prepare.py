@@ -116,6 +116,9 @@ def test_cuhk03_new_protocol_follows_its_lists(tmp_path):
     outcome = rrid_edge("prepare", "cuhk03", tmp_path, tmp_path / "other", "--images", "detected")
     refused(outcome, 2, "1_002_1_01.png is not among the images", "3 in all")
     assert not (tmp_path / "other").exists()
+    write_new_protocol(tmp_path / "cuhk03_new_protocol_config_labeled.mat", train, query, [*gallery, "1_002_1_03.png"])
+    shared = rrid_edge("prepare", "cuhk03", tmp_path, tmp_path / "other")
+    refused(shared, 2, "person 1_002 is both in training and in test (1 in all)")
 
 
 def test_cuhk03_np_folders_are_the_new_protocol(tmp_path):

@@ -101,8 +101,9 @@ def _new_split(
     query, gallery = (tuple(places[name] for name in part) for part in (protocol.query, protocol.gallery))
     shared = set(trainval) & {labels[place][0] for place in (*query, *gallery)}
     if shared:
+        first = next(pictures[place] for place in (*query, *gallery) if labels[place][0] == min(shared))
         raise DatasetError(
-            f"{printable(lists)}: person {min(shared)} is both in training and in test ({len(shared)} in all); "
-            "copy the lists again"
+            f"{printable(lists)}: person {first.pair}_{first.person:03d} is both in training and in test "
+            f"({len(shared)} in all); copy the lists again"
         )
     return Split(tuple(trainval), query, gallery)
