@@ -183,7 +183,7 @@ def _call(arguments: list[str]) -> int:
 
 def _parsed(command: Any, arguments: list[str]) -> Any:  # noqa: ANN401 - Typer brings its own Click
     try:
-        return command.make_context(PROGRAM, list(arguments))
+        return command.make_context(PROGRAM, list(arguments), color=False)  # colours would be shown as escapes
     except SystemExit as ending:  # Typer's options for completion end so
         raise typer.Exit(ending.code if isinstance(ending.code, int) else 0) from ending
 

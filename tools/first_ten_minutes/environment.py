@@ -9,8 +9,10 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,6 +59,8 @@ def programs_of_suite(root: Path, folder: Path, extra: str = "cpu") -> Path:
 
 def _closure(root: Path, extra: str) -> list[str]:
     """Names of the distributions that ``rrid-edge[EXTRA]`` needs on this machine, without itself."""
+    from packaging.requirements import Requirement
+
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     waiting = [Requirement(text) for text in _own(project, extra)]
     found: dict[str, frozenset[str]] = {}
@@ -72,6 +76,8 @@ def _closure(root: Path, extra: str) -> list[str]:
 
 def _own(project: dict[str, list[str]], extra: str) -> Iterator[str]:
     """Requirements of the project and one extra. An extra may name others of the same project."""
+    from packaging.requirements import Requirement
+
     optional: dict[str, list[str]] = project["optional-dependencies"]  # type: ignore[assignment]
     for text in [*project["dependencies"], *optional[extra]]:
         requirement = Requirement(text)
@@ -83,6 +89,8 @@ def _own(project: dict[str, list[str]], extra: str) -> Iterator[str]:
 
 
 def _needed(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
+    from packaging.requirements import Requirement
+
     for text in importlib.metadata.distribution(name).requires or []:
         requirement = Requirement(text)
         marker = requirement.marker
