@@ -54,6 +54,7 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     require("rrid_calib.calibrate", "calib", "calibrating a model")
+    require("onnxruntime", "calib", "calibrating a model")
     from rrid_calib.calibrate import calibrate as calibrate_model
     from rrid_calib.settings import CalibrationSettings
     from rrid_train.data.layout import is_dataset

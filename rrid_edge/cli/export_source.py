@@ -24,6 +24,7 @@ def load_network(given: Mapping[str, Any]) -> SourceNetwork:
         given: the parameters of ``rrid-edge export``, and ``origin``: the address of a checkpoint of the hub.
     """
     require("rrid_export.onnx", "export", "exporting a model")
+    require("onnxruntime", "onnxruntime", "checking an exported model")  # now, not after minutes of work
     from rrid_export.source import load_source
 
     size = {"height_px": given["height"], "width_px": given["width"]}
@@ -37,6 +38,7 @@ def calibrate_network(
 ) -> dict[str, object]:
     """Write the int8 file of ``model``, measured against the trained network in PyTorch; returns the facts."""
     require("rrid_calib.calibrate", "calib", "calibrating a model")
+    require("onnxruntime", "calib", "calibrating a model")
     from rrid_calib.calibrate import calibrate
     from rrid_export.torch_engine import TorchEngine
 

@@ -126,3 +126,15 @@ def test_an_engine_that_is_asked_for_by_name_is_not_replaced(folder, monkeypatch
     _take_away(monkeypatch, "onnxruntime")
     with pytest.raises(MissingDependencyError, match=r"rrid-edge\[onnxruntime\]"):
         open_engine(folder / "models" / "rrid.onnx", "onnxruntime")
+
+
+def test_work_that_only_onnx_runtime_checks_is_refused_before_it_begins(folder, monkeypatch):
+    _take_away(monkeypatch, "onnxruntime")
+    (folder / "net.safetensors").write_bytes(b"never read")
+    lacks = "needs the package 'onnxruntime', which is not installed: pip install"
+    refused(rrid_edge("export", "net.safetensors"), 3, f"checking an exported model {lacks} 'rrid-edge[onnxruntime]'")
+    refused(
+        rrid_edge("calibrate", "models/rrid.onnx", "--images", "crops"),
+        3,
+        f"calibrating a model {lacks} 'rrid-edge[calib]'",
+    )
