@@ -41,6 +41,9 @@ class Match:
         track: name of the track that the crop belongs to, or None.
         label: person as a user confirmed it, or None.
         source: name of the folder or box that the crop comes from.
+        contrasts: of each descriptor block, in the model's block order: by how many standard deviations it is nearer
+            to the query than other people's crops; see :mod:`rrid_edge.matching.contrast`. None where all others are
+            equally far; empty if too few others are known.
     """
 
     rank: int
@@ -56,13 +59,21 @@ class Match:
     track: str | None = None
     label: str | None = None
     source: str = LOCAL_SOURCE
+    contrasts: tuple[float | None, ...] = ()
 
     @classmethod
-    def of(cls, rank: int, hit: Hit, block_scores: tuple[float, ...], distance: float | None = None) -> Match:
+    def of(
+        cls,
+        rank: int,
+        hit: Hit,
+        block_scores: tuple[float, ...],
+        distance: float | None = None,
+        contrasts: tuple[float | None, ...] = (),
+    ) -> Match:
         """The match that a hit of a search becomes."""
         row = hit.row
         told = (row.id, row.time, row.frame, row.track, row.label, row.source)
-        return cls(rank, hit.score, row.path, row.camera, row.person, block_scores, distance, *told)
+        return cls(rank, hit.score, row.path, row.camera, row.person, block_scores, distance, *told, contrasts)
 
     @property
     def kind(self) -> str:

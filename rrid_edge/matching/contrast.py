@@ -1,7 +1,11 @@
-"""What carried a match: block shares measured against other crops of the same gallery.
+"""What carried a match: its blocks measured against the blocks of other people in the same gallery.
 
-A share alone says little: a block that is alike in all people has a large share in every score. The contrast says how
-many standard deviations a share lies over the usual share of this query in this gallery.
+The squared distance of two unit descriptors is a sum over their blocks: ``1 - score`` is the sum of half the squared
+distances of the blocks. So a block's half squared distance is what it takes from a perfect score of 1. The contrast of
+a block says by how many standard deviations it takes less than the same block of other people usually does.
+
+Products of blocks add up to the score too, but they also grow with the lengths of the blocks. With demo networks, the
+part in which near-twins differ has the largest contrast more often if distances are measured (docs/decisions/parts.md).
 """
 
 from __future__ import annotations
@@ -15,40 +19,57 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.crops.naming import DISTRACTOR, PERSON, label_kind
+from rrid_edge.gallery.sampling import RowSample, SampledRow
 from rrid_edge.model.spec import ModelSpec
 
-SAMPLE_ROWS: Final = 256
-"""Crops of a gallery that tell the usual shares."""
-_LEAST_ROWS: Final = 8
-"""Fewer crops tell no standard deviation worth naming."""
+_LEAST_OTHERS: Final = 8
+"""Fewer crops tell no mean and standard deviation worth naming."""
 _LEAST_SPREAD: Final = 1e-6
 """A smaller standard deviation comes from rounding."""
+_UNTOLD_SHARE: Final = 4
+"""One in four crops of the sample scores too well to be taken for another person without a label."""
+_LENGTHS: Final = (0.98, 1.02)
+"""Squared lengths of intact descriptors; float16 changes them by about 2e-4."""
 Region = Literal["head", "torso", "legs", "shoes", "body"]
 _REGION_ENDS: Final[tuple[tuple[float, Region], ...]] = ((0.2, "head"), (0.55, "torso"), (0.9, "legs"), (1.0, "shoes"))
 """Where regions of an upright person end, as a share of the height of a crop."""
+Contrasts = tuple[float | None, ...]
+"""Of a match, one per block in the model's order. None where nothing is usual; empty if too few others are known."""
 _STRIPE: Final = re.compile(r"stripe-(\d+)-of-(\d+)")
-_MIXING: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
-@dataclass(slots=True)  # a frozen one takes six times as long to make, and an answer has 120 and more
-class BlockContrast:
-    """What one block adds to a score, against what it usually adds.
+@dataclass(frozen=True)
+class UsualBlock:
+    """One block of a descriptor, and how far it usually is from that of other people.
 
     Attributes:
         name: of the block.
         region: of the body that it describes.
-        share: of the block in the score.
-        usual: mean of its shares over the sample; None if the gallery is too small.
-        spread: standard deviation of its shares over the sample; None if the gallery is too small.
-        contrast: ``(share - usual) / spread``; None without a spread.
+        usual: mean of half its squared distances between the query and other people's crops; None if too few are
+            known.
+        spread: standard deviation of these; None if too few are known.
     """
 
     name: str
     region: Region
-    share: float
     usual: float | None
     spread: float | None
-    contrast: float | None
+
+
+@dataclass(frozen=True)
+class Separation:
+    """The block that speaks most for rank 1 and against rank 2.
+
+    Attributes:
+        block: its name: one of the finest stripes.
+        region: of the body that it describes.
+        difference: contrast of rank 1 minus that of rank 2, above 0.
+    """
+
+    block: str
+    region: Region
+    difference: float
 
 
 @lru_cache(maxsize=1024)
@@ -61,67 +82,145 @@ def region_of(block: str) -> Region:
     return next((region for end, region in _REGION_ENDS if middle <= end), "shoes")
 
 
-def sampled(ids: NDArray[np.int64], count: int = SAMPLE_ROWS) -> NDArray[np.int64]:
-    """A fixed sample of rows: those whose hashed ids are lowest. Rows that come or go change it little.
+@lru_cache(maxsize=64)
+def stripes_of(blocks: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the blocks that are stripes of the finest scale, from head to feet; empty without stripes."""
+    matched = ((place, _STRIPE.fullmatch(name)) for place, name in enumerate(blocks))
+    found = [(int(name[2]), int(name[1]), place) for place, name in matched if name is not None]
+    finest = max((count for count, _, _ in found), default=0)
+    return tuple(place for count, _, place in sorted(found) if count == finest)
+
+
+def separation(blocks: Sequence[UsualBlock], first: Contrasts, second: Contrasts) -> Separation | None:
+    """The finest stripe whose contrast falls most from rank 1 to rank 2.
 
     Args:
-        ids: of all rows, int64 (N,), in any order.
-        count: most rows.
+        blocks: of the model, in order.
+        first: contrasts of rank 1, one per block; empty if unknown.
+        second: contrasts of rank 2.
 
     Returns:
-        int64 (at most ``count``,), ascending.
+        None without stripes or contrasts, or if no stripe has a higher contrast in rank 1.
     """
-    if len(ids) > count:
-        keys = ids.astype(np.uint64) * _MIXING
-        keys ^= keys >> np.uint64(32)
-        keys *= _MIXING
-        ids = ids[np.argpartition(keys, count)[:count]]
-    return np.sort(ids)
+    if not first or not second:
+        return None
+    found: Separation | None = None
+    for place in stripes_of(tuple(one.name for one in blocks)):
+        one, other = first[place], second[place]
+        if one is not None and other is not None and one - other > (found.difference if found else 0.0):
+            found = Separation(blocks[place].name, blocks[place].region, one - other)
+    return found
 
 
-class UsualShares:
-    """The usual shares of a query's blocks in the scores of a gallery's crops.
+@dataclass(frozen=True)
+class UsualBlocks:
+    """How far the blocks of a query usually are from those of other people in a gallery.
 
-    Args:
-        spec: of the model.
-        shares: of the blocks in the score of each sampled crop, (N, blocks).
+    Attributes:
+        blocks: of the model, in order.
+        others: number of crops that they were measured on.
     """
 
-    def __init__(self, spec: ModelSpec, shares: NDArray[np.floating]) -> None:
-        self._names = spec.blocks
-        self._is_known = len(shares) >= _LEAST_ROWS
-        values = shares.astype(np.float64) if self._is_known else np.zeros((1, len(spec.blocks)))
-        self._usual, self._spread = values.mean(axis=0).tolist(), values.std(axis=0).tolist()
+    blocks: tuple[UsualBlock, ...]
+    others: int
 
-    def contrasts(self, shares: Sequence[float]) -> tuple[BlockContrast, ...]:
-        """The contrasts of a match.
+    @classmethod
+    def of(cls, names: Sequence[str], distances: NDArray[np.float32]) -> UsualBlocks:
+        """The usual blocks.
 
         Args:
-            shares: of the blocks in its score, in the model's order.
+            names: of the model's blocks.
+            distances: half the squared distances of each block between the query and crops of others, (N, blocks).
         """
-        found = []
-        for name, share, usual, spread in zip(self._names, shares, self._usual, self._spread, strict=True):
-            told: tuple[float | None, float | None] = (usual, spread) if self._is_known else (None, None)
-            contrast = (share - usual) / spread if spread > _LEAST_SPREAD else None
-            found.append(BlockContrast(name, region_of(name), share, *told, contrast))
-        return tuple(found)
+        count = len(distances)
+        if count < _LEAST_OTHERS:
+            return cls(tuple(UsualBlock(name, region_of(name), None, None) for name in names), count)
+        means = distances.mean(axis=0, dtype=np.float64).tolist()
+        spreads = distances.std(axis=0, dtype=np.float64).tolist()
+        measured = zip(names, means, spreads, strict=True)
+        return cls(tuple(UsualBlock(name, region_of(name), mean, spread) for name, mean, spread in measured), count)
+
+    def contrasts(self, queries: NDArray[np.float32], crops: NDArray[np.float32]) -> list[Contrasts]:
+        """The contrasts of some matches: ``(usual - half squared distance) / spread`` of each block.
+
+        Args:
+            queries: what each match is compared with, float32 (N, D) of unit length.
+            crops: float32 (N, D) of unit length.
+
+        Returns:
+            One tuple per match, in the order of the blocks; empty ones if too few others are known. None for a block
+            in which all others are equally far.
+        """
+        if self.others < _LEAST_OTHERS:
+            return [()] * len(crops)
+        count = len(self.blocks)
+        squares = np.square(queries - crops).reshape(len(crops), count, queries.shape[1] // count)
+        halves = (squares.sum(axis=2, dtype=np.float64) / 2).tolist()
+        return [tuple(map(_contrast, self.blocks, values)) for values in halves]
+
+
+def _contrast(block: UsualBlock, distance: float) -> float | None:
+    if block.usual is None or block.spread is None or block.spread < _LEAST_SPREAD:
+        return None
+    return (block.usual - distance) / block.spread
 
 
 class ContrastSample:
-    """Sampled crops of a gallery.
+    """Sampled crops of a gallery, of which each query leaves out those that may show its own person.
+
+    A crop shows another person if its label says so. Without labels, a crop counts as another person unless its score
+    is among the best quarter of the sample.
 
     Args:
         spec: of the model.
-        vectors: their descriptors, float32 (N, D).
+        sample: of the gallery. Damaged descriptors are left out.
     """
 
-    def __init__(self, spec: ModelSpec, vectors: NDArray[np.float32]) -> None:
-        self._spec = spec
-        blocks = len(spec.blocks)
-        by_block = vectors.reshape(len(vectors), blocks, spec.dimension // blocks).transpose(1, 0, 2)
-        self._by_block = np.ascontiguousarray(by_block)  # 15 products of matrices take 0.15 ms, a sum over rows 0.7 ms
+    def __init__(self, spec: ModelSpec, sample: RowSample) -> None:
+        self._names = spec.blocks
+        parts = sample.vectors.reshape(len(sample.vectors), len(self._names), spec.dimension // len(self._names))
+        with np.errstate(invalid="ignore", over="ignore"):  # damaged descriptors
+            squares = np.einsum("nbw,nbw->nb", parts, parts)
+            lengths = squares.sum(axis=1)
+            intact = (lengths > _LENGTHS[0]) & (lengths < _LENGTHS[1])
+        if not intact.all():
+            parts, squares = parts[intact], squares[intact]
+        self._parts, self._squares = parts.transpose(1, 0, 2), squares
+        self._rows = [row for row, is_intact in zip(sample.rows, intact.tolist(), strict=True) if is_intact]
 
-    def usual_shares(self, query: NDArray[np.float32]) -> UsualShares:
-        """The usual shares of a query, float32 (D,) of unit length."""
-        blocks = query.reshape(len(self._spec.blocks), -1, 1)
-        return UsualShares(self._spec, np.matmul(self._by_block, blocks)[..., 0].T)
+    def usual_blocks(self, queries: NDArray[np.float32], person: str | None = None) -> UsualBlocks:
+        """What is usual for a query.
+
+        Args:
+            queries: descriptors of its images, float32 (images, D) of unit length. Each crop is compared with the image
+                that it scores best with.
+            person: that it shows, as file names write it; None if it is not known or no person's label.
+        """
+        queries = queries.reshape(len(queries), *self._parts.shape[::2])
+        products = np.stack([np.matmul(self._parts, query[..., None])[..., 0].T for query in queries])
+        best = products.sum(axis=2).argmax(axis=0)
+        products = products[best, np.arange(len(best))]
+        lengths = np.einsum("qbw,qbw->qb", queries, queries)[best]
+        others = self._others(products.sum(axis=1), person)
+        return UsualBlocks.of(self._names, ((lengths + self._squares) / 2 - products)[others])
+
+    def _others(self, scores: NDArray[np.float32], person: str | None) -> NDArray[np.bool_]:
+        """Which rows show other people, as far as labels and scores (N,) tell: bool (N,)."""
+        told = [_is_other(row, person) for row in self._rows]
+        others = np.array([one is not False for one in told], np.bool_)
+        untold = np.array([one is None for one in told], np.bool_)
+        best = np.zeros(len(scores), np.bool_)
+        best[np.argsort(-scores, kind="stable")[: len(scores) // _UNTOLD_SHARE]] = True
+        return others & ~(untold & best)
+
+
+def _is_other(row: SampledRow, person: str | None) -> bool | None:
+    """Whether a row shows another person than a query; None if the labels do not tell."""
+    if row.kind == DISTRACTOR:
+        return True
+    if person is None or row.kind != PERSON:
+        return None
+    if person in (row.person, row.label):
+        return False
+    # A confirmed label need not be one of the file names' persons.
+    return True if row.label is None or label_kind(row.person) == PERSON else None

@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.crops.naming import PERSON, label_kind
 from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import GalleryChangedError, UsageError, printable
 from rrid_edge.gallery.base import Hit, SearchFilter, SearchResult
 from rrid_edge.gallery.contract import ApproximateMoment, GalleryStore, Moment, StoreOwner, read_in_one_moment, store_of
 from rrid_edge.gallery.searching import Match
 from rrid_edge.gallery.stored import StoredVectors, memory_batches
+from rrid_edge.matching.contrast import UsualBlocks
 from rrid_edge.matching.doubts import nothing_passes, unlike_images
 from rrid_edge.matching.records import LEAST_RERANK_DEPTH, MatchResult, MatchSettings
+from rrid_edge.matching.sampling import GallerySample
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.progress import step
 from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
@@ -31,14 +34,22 @@ _MOST_CALLS = 8
 """Searches of different filters that run at the same time."""
 
 
-def match(gallery: GalleryStore | StoreOwner, query: Query, settings: MatchSettings | None = None) -> MatchResult:
+def match(
+    gallery: GalleryStore | StoreOwner,
+    query: Query,
+    settings: MatchSettings | None = None,
+    sample: GallerySample | None = None,
+) -> MatchResult:
     """Rank a gallery for one person; see :func:`match_all`."""
-    return match_all(gallery, [query], settings)[0]
+    return match_all(gallery, [query], settings, sample)[0]
 
 
 @step("searching")
 def match_all(
-    gallery: GalleryStore | StoreOwner, queries: Sequence[Query], settings: MatchSettings | None = None
+    gallery: GalleryStore | StoreOwner,
+    queries: Sequence[Query],
+    settings: MatchSettings | None = None,
+    sample: GallerySample | None = None,
 ) -> tuple[MatchResult, ...]:
     """Rank a gallery for several people. Queries with the same filter share one search.
 
@@ -49,6 +60,7 @@ def match_all(
         gallery: a gallery or its store, of the model that made the queries' descriptors.
         queries: one per person.
         settings: how to match.
+        sample: of this gallery, which later calls use again; None reads one for this call.
 
     Returns:
         One result per query, in the order of ``queries``.
@@ -58,13 +70,13 @@ def match_all(
             is unknown but excluded; too few crops pass the filters for re-ranking, or too many for the threshold.
         GalleryChangedError: others changed the gallery :data:`MOST_ATTEMPTS` times meanwhile.
     """
-    settings, store = settings or MatchSettings(), store_of(gallery)
+    settings, store, sample = settings or MatchSettings(), store_of(gallery), sample or GallerySample()
     searches = [_planned(query, settings) for query in queries]
     if not searches:
         return ()
     try:
         return read_in_one_moment(
-            store, lambda moment: _answered(moment, store.spec, searches, settings), MOST_ATTEMPTS
+            store, lambda moment: _answered(moment, store.spec, searches, settings, sample), MOST_ATTEMPTS
         )
     except GalleryChangedError as error:
         raise GalleryChangedError(
@@ -74,32 +86,36 @@ def match_all(
 
 
 def _answered(
-    moment: Moment, spec: ModelSpec, searches: list[_Search], settings: MatchSettings
+    moment: Moment, spec: ModelSpec, searches: list[_Search], settings: MatchSettings, sample: GallerySample
 ) -> tuple[MatchResult, ...]:
-    if settings.expand:
-        searches = _expanded(moment, spec, searches, settings.expand)
-    depth = settings.rerank or settings.top_k
-    answers = _search(moment, searches, depth, fast=settings.fast)
-    crops = [_best_per_crop(answer, depth) for answer in answers]
-    if settings.rerank:
-        _refuse_too_few(crops)
-    empty = nothing_passes(moment) if any(not answer.rows for answer in answers) else ""
-    results: list[MatchResult] = []
-    for batch in memory_batches([len(scored) for scored in crops]):
-        stored = StoredVectors.read(moment, spec, [crop.hit.row for scored in crops[batch] for crop in scored])
-        for search, answer, scored in zip(searches[batch], answers[batch], crops[batch], strict=True):
-            threshold, fpir = _threshold(settings, answer.rows)
-            ranked = _ranked(stored, search, scored, settings, threshold)
-            matches = _matches(stored, search, ranked, len(spec.blocks))
-            query, reranked = search.query, len(scored) if settings.rerank else 0
-            facts = (query.person, query.camera, threshold, fpir, answer.mode, answer.rows, answer.rescored)
-            warnings = (
-                *query.warnings,
-                *unlike_images(query, settings.least_likeness),
-                *([] if answer.rows else [empty]),
-            )
-            results.append(MatchResult(query.files, matches, *facts, reranked, warnings))
-    return tuple(results)
+    with sample.meanwhile(moment, spec) as sampled:
+        if settings.expand:
+            searches = _expanded(moment, spec, searches, settings.expand)
+        depth = settings.rerank or settings.top_k
+        answers = _search(moment, searches, depth, fast=settings.fast)
+        crops = [_best_per_crop(answer, depth) for answer in answers]
+        if settings.rerank:
+            _refuse_too_few(crops)
+        empty = nothing_passes(moment) if any(not answer.rows for answer in answers) else ""
+        results: list[MatchResult] = []
+        for batch in memory_batches([len(scored) for scored in crops]):
+            stored = StoredVectors.read(moment, spec, [crop.hit.row for scored in crops[batch] for crop in scored])
+            for search, answer, scored in zip(searches[batch], answers[batch], crops[batch], strict=True):
+                threshold, fpir = _threshold(settings, answer.rows)
+                ranked = _ranked(stored, search, scored, settings, threshold)
+                query, reranked = search.query, len(scored) if settings.rerank else 0
+                usual = sampled().usual_blocks(search.vectors, _told(query)) if ranked else UsualBlocks((), 0)
+                matches = _matches(stored, search, ranked, usual)
+                facts = (query.person, query.camera, threshold, fpir, answer.mode, answer.rows, answer.rescored)
+                warnings = (
+                    *query.warnings,
+                    *unlike_images(query, settings.least_likeness),
+                    *([] if answer.rows else [empty]),
+                )
+                results.append(
+                    MatchResult(query.files, matches, *facts, reranked, warnings, usual.blocks, usual.others)
+                )
+        return tuple(results)
 
 
 @dataclass(frozen=True)
@@ -213,6 +229,11 @@ def _order(crop: _ScoredCrop) -> tuple[float, bytes, int]:
     return -crop.hit.score, os.fsencode(row.path or ""), row.id
 
 
+def _told(query: Query) -> str | None:
+    """The person of a query, if its label names one."""
+    return query.person if label_kind(query.person, query.files[0]) == PERSON else None
+
+
 def _threshold(settings: MatchSettings, searched: int) -> tuple[float | None, float | None]:
     """The lowest score of a match among ``searched`` crops, and the false-positive rate per search that set it.
 
@@ -263,11 +284,12 @@ def _ranked(
     return crops[: settings.top_k]
 
 
-def _matches(stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], blocks: int) -> tuple[Match, ...]:
-    """The ranked crops with the share of each block in their scores."""
-    vectors = stored.take([crop.hit.row for crop in crops])
+def _matches(stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], usual: UsualBlocks) -> tuple[Match, ...]:
+    """The ranked crops with the share of each block in their scores, and its contrast."""
+    vectors, queries = stored.take([crop.hit.row for crop in crops]), search.vectors[[crop.image for crop in crops]]
+    contrasts = usual.contrasts(queries, vectors)
     matches = []
-    for rank, (crop, vector) in enumerate(zip(crops, vectors, strict=True), 1):
-        shares = block_shares(search.vectors[crop.image], vector, blocks)
-        matches.append(Match.of(rank, crop.hit, shares, crop.distance))
+    for rank, (crop, query, vector) in enumerate(zip(crops, queries, vectors, strict=True), 1):
+        shares = block_shares(query, vector, len(usual.blocks))
+        matches.append(Match.of(rank, crop.hit, shares, crop.distance, contrasts[rank - 1]))
     return tuple(matches)

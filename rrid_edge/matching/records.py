@@ -9,6 +9,7 @@ from rrid_edge.crops.naming import DISTRACTOR, JUNK, PERSON, UNKNOWN, label_kind
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.searching import Match
+from rrid_edge.matching.contrast import Separation, UsualBlock, separation
 from rrid_edge.ranking.rerank import RerankSettings
 from rrid_edge.ranking.search_thresholds import SearchThreshold
 
@@ -40,6 +41,8 @@ class MatchResult:
         rescored: number of exact scores computed, over all images of the query.
         reranked: number of crops re-ranked; 0 without re-ranking.
         warnings: doubts about the query and the answer, one line each.
+        blocks: of the model, in order, with what is usual for other people's crops.
+        others: number of other people's crops that ``blocks`` were measured on.
     """
 
     query: tuple[str, ...]
@@ -53,6 +56,15 @@ class MatchResult:
     rescored: int = 0
     reranked: int = 0
     warnings: tuple[str, ...] = ()
+    blocks: tuple[UsualBlock, ...] = ()
+    others: int = 0
+
+    @property
+    def separation(self) -> Separation | None:
+        """The block that speaks most for rank 1 and against rank 2; None if there is none, or fewer matches."""
+        if len(self.matches) < 2:
+            return None
+        return separation(self.blocks, self.matches[0].contrasts, self.matches[1].contrasts)
 
     @property
     def query_kind(self) -> str:

@@ -16,13 +16,13 @@ from rrid_edge.gallery.contract import GalleryStore
 from rrid_edge.gallery.labelled import labels_of
 from rrid_edge.gallery.opening import INDEX_FOLDER, Location, open_store
 from rrid_edge.json_text import text_of_name
+from rrid_edge.matching.sampling import GallerySample
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.serve.gallery_facts import KeptFacts
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.marks import ModelMarks
 from rrid_edge.serve.people_state import PeopleState
-from rrid_edge.serve.sampling import GallerySample
 from rrid_edge.serve.worker import EngineWorker
 
 WAIT_FOR_WRITER_S: Final = 5.0

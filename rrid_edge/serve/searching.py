@@ -24,6 +24,7 @@ from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
 from rrid_edge.serve.marks import Mark, strictest
 from rrid_edge.serve.search_answers import (
+    BlockAnswer,
     MarkAnswer,
     MatchAnswer,
     QueryAnswer,
@@ -141,7 +142,7 @@ def search(service: Service, served: ServedGallery, asked: AskedQuery, choices: 
     start = time.perf_counter()
     settings = _settings(served, asked, choices)
     try:
-        result = match(served.store, asked.query, settings)
+        result = match(served.store, asked.query, settings, served.sample)
     except GalleryChangedError:
         served.store.info()  # raises the reason if the index was rebuilt with another model
         raise
@@ -152,9 +153,11 @@ def search(service: Service, served: ServedGallery, asked: AskedQuery, choices: 
         query=_query_answer(service, served, asked),
         gallery=served.name,
         fingerprint=served.spec.fingerprint,
-        matches=_matches(service, served, asked, result, (vector, marks)),
+        matches=_matches(service, served, asked, result, marks),
         threshold=_threshold(served, choices.score, result),
         marks=[MarkAnswer(kind="fpr", rate=mark.rate, score=mark.score) for mark in marks],
+        separation=result.separation,
+        others=result.others,
         searched=result.searched,
         mode=result.search,
         warnings=[*result.warnings, *doubts, *unkept],
@@ -233,12 +236,10 @@ def _matches(
     served: ServedGallery,
     asked: AskedQuery,
     result: MatchResult,
-    measures: tuple[NDArray[np.float32], list[Mark]],
+    marks: list[Mark],
 ) -> list[MatchAnswer]:
     if not result.matches:
         return []
-    vector, marks = measures
-    usual = served.sample.of(served.store).usual_shares(vector)
     crops = crops_of(served, [_row(found) for found in result.matches], service.addresses)
     node = asked.kept if asked.crop is None else asked.crop.id
     is_new = asked.keeps is not None  # nobody has judged it yet
@@ -254,10 +255,18 @@ def _matches(
                 distance=found.distance,
                 passes=None if passed is None else MarkAnswer(kind="fpr", rate=passed.rate, score=passed.score),
                 verdict=verdicts.get(found.id),
-                blocks=usual.contrasts(found.block_scores),
+                blocks=_blocks(result, found),
             )
         )
     return answers
+
+
+def _blocks(result: MatchResult, found: Match) -> tuple[BlockAnswer, ...]:
+    contrasts = found.contrasts or (None,) * len(result.blocks)
+    return tuple(
+        BlockAnswer(block.name, block.region, share, block.usual, block.spread, contrast)
+        for block, share, contrast in zip(result.blocks, found.block_scores, contrasts, strict=True)
+    )
 
 
 def _row(found: Match) -> GalleryRow:

@@ -19,10 +19,12 @@ from rrid_edge.gallery.local import catalogue
 from rrid_edge.gallery.local.database import translated
 from rrid_edge.gallery.local.labelled import read_by_label, read_labelled
 from rrid_edge.gallery.local.paging import label_counts, read_page
+from rrid_edge.gallery.local.sampling import read_sample
 from rrid_edge.gallery.local.search import Candidates, best_hits, find_candidates
 from rrid_edge.gallery.local.snapshot import Snapshot, State
 from rrid_edge.gallery.local.view import View
 from rrid_edge.gallery.paging import PageRequest, RowPage, RowsMark
+from rrid_edge.gallery.sampling import RowSample
 from rrid_edge.gallery.shared import UNKNOWN
 from rrid_edge.gallery.summary import RowSummary
 
@@ -157,6 +159,11 @@ class LocalMoment:
         """A mark that differs from an earlier one if rows were added, changed or removed."""
         with self._reading() as (_, state):
             return RowsMark(state.info.rows, int(state.facts["next_id"]), state.facts["total"])
+
+    def sample(self, count: int) -> RowSample:
+        """At most ``count`` rows with their descriptors. Checksums are not verified."""
+        with self._reading() as (connection, state):
+            return read_sample(connection, state.view(connection), count)
 
     def search(
         self, queries: NDArray[np.float32], top_k: int, search_filter: SearchFilter | None = None

@@ -62,6 +62,9 @@ class Disturbed:
     def rows(self, sources=None):
         return self._moment.rows(sources)
 
+    def sample(self, count):
+        return self._moment.sample(count)
+
 
 @pytest.fixture
 def places(tmp_path):

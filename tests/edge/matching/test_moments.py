@@ -16,6 +16,7 @@ from rrid_edge.embedding.queries import Query
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.errors import GalleryChangedError, UsageError
 from rrid_edge.gallery.base import GalleryRow, Hit, SearchFilter, SearchResult
+from rrid_edge.gallery.sampling import RowSample, SampledRow
 from rrid_edge.matching import LEAST_LIKENESS, MatchSettings
 
 match: Any = matching.match  # the stand-ins here have only the methods that matching calls
@@ -60,6 +61,10 @@ class State:
             raise GalleryChangedError("store: a row was forgotten")
         ids = [row.id for row in self._rows]
         return np.stack([self._vectors[ids.index(row.id)] for row in rows])
+
+    def sample(self, count):
+        told = tuple(SampledRow.of(row.person, row.label, row.path) for row in self._rows[:count])
+        return RowSample(told, self._vectors[:count])
 
 
 class Store:
