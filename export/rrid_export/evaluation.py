@@ -15,7 +15,7 @@ from rrid_edge.engines import Engine
 from rrid_edge.errors import DatasetError, UsageError, printable
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
-from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
+from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list, sample_of
 from rrid_edge.progress import NO_PROGRESS, Progress, step
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, LabelledCrops, LabelNames
 from rrid_edge.ranking.metrics import RankingMetrics, RankingSettings, evaluate_descriptors, evaluate_ranking
@@ -220,7 +220,13 @@ def draw_sheets(evaluation: Evaluation, sheets: SheetSettings) -> list[Path]:
     split, metrics, blocks = evaluation.split, evaluation.metrics, evaluation.spec.blocks
     settings = evaluation.settings
     query_descriptors = _query_descriptors(split.query, split.gallery, settings)
-    listed = ListSettings(_SHEET_MATCHES, len(blocks), settings.ranking.same_camera, split.names)
+    listed = ListSettings(
+        _SHEET_MATCHES,
+        len(blocks),
+        settings.ranking.same_camera,
+        split.names,
+        sample_of(split.gallery, evaluation.spec),
+    )
     written = []
     for name, numbers in choose_queries(metrics.query_ap, sheets.queries).items():
         results = []

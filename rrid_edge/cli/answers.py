@@ -121,6 +121,7 @@ def _as_json(result: MatchResult) -> dict[str, object]:
     for match, values in zip(result.matches, shown["matches"], strict=True):
         values["time"] = None if match.time is None else format_time(match.time)
         values["verdict"] = result.verdict(match)
+    shown["separation"] = None if result.separation is None else asdict(result.separation)
     return shown
 
 
@@ -142,7 +143,9 @@ def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
         cells = (f"{columns[name][number]:>{width}}" for name, width in widths.items())
         show(f"{'  '.join(cells)}  {printable(match.name)}")
         if blocks:
-            _print_shares(match, blocks)
+            _print_parts(match, blocks)
+    if blocks:
+        _print_separation(result)
 
 
 def _columns(result: MatchResult) -> dict[str, list[str]]:
@@ -165,7 +168,24 @@ def _columns(result: MatchResult) -> dict[str, list[str]]:
     return columns
 
 
-def _print_shares(match: Match, blocks: tuple[str, ...]) -> None:
+def _print_parts(match: Match, blocks: tuple[str, ...]) -> None:
+    """Print the largest and smallest shares of blocks, and how near each part is against other people."""
+    from rrid_edge.matching.contrast import region_of, stripes_of
+
     shares = sorted(zip(blocks, match.block_scores, strict=True), key=lambda pair: -pair[1])
     most, least = (", ".join(f"{name} {share:+.3f}" for name, share in part) for part in (shares[:3], shares[-2:]))
     show(f"{'':>4}  largest shares: {most}; smallest: {least}")
+    if match.contrasts:
+        told = ((blocks[place], match.contrasts[place]) for place in stripes_of(blocks))
+        parts = (f"{region_of(name)} {'unknown' if one is None else f'{one:+.1f}'} ({name})" for name, one in told)
+        show(f"{'':>4}  against other people: {', '.join(parts)}")
+
+
+def _print_separation(result: MatchResult) -> None:
+    if not any(match.contrasts for match in result.matches):
+        show("against other people: unknown, the gallery has too few crops of them")
+    elif (found := result.separation) is not None:
+        show(
+            f"rank 1 and rank 2 differ most in the {found.region} ({found.block}): by {found.difference:.1f} standard "
+            "deviations"
+        )

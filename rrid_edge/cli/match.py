@@ -109,7 +109,7 @@ def match(
     ] = False,
     follow_links: FollowLinksOption = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print each match's largest and smallest block shares.")
+        bool, typer.Option("--explain", help="Print what carried each match, against other people.")
     ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet into this PNG file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report.")] = None,

@@ -1,11 +1,9 @@
 """What carried a match: its blocks measured against the blocks of other people in the same gallery.
 
-The squared distance of two unit descriptors is a sum over their blocks: ``1 - score`` is the sum of half the squared
-distances of the blocks. So a block's half squared distance is what it takes from a perfect score of 1. The contrast of
-a block says by how many standard deviations it takes less than the same block of other people usually does.
-
-Products of blocks add up to the score too, but they also grow with the lengths of the blocks. With demo networks, the
-part in which near-twins differ has the largest contrast more often if distances are measured (docs/decisions/parts.md).
+The contrast of a block says by how many standard deviations it is nearer to the query's block than the same block of
+other people usually is. ``1 - score`` is half the sum of the squared distances of all blocks, so near blocks make a
+high score. Products of blocks add up to the score too, but they also grow with the lengths of the blocks: they name the
+part in which near-twins differ less often (docs/decisions/parts.md).
 """
 
 from __future__ import annotations
@@ -27,6 +25,8 @@ _LEAST_OTHERS: Final = 8
 """Fewer crops tell no mean and standard deviation worth naming."""
 _LEAST_SPREAD: Final = 1e-6
 """A smaller standard deviation comes from rounding."""
+_LEAST_DIFFERENCE: Final = 0.05
+"""A smaller difference of two contrasts shows as 0.0: copies of one picture have it."""
 _UNTOLD_SHARE: Final = 4
 """One in four crops of the sample scores too well to be taken for another person without a label."""
 _LENGTHS: Final = (0.98, 1.02)
@@ -46,9 +46,8 @@ class UsualBlock:
     Attributes:
         name: of the block.
         region: of the body that it describes.
-        usual: mean of half its squared distances between the query and other people's crops; None if too few are
-            known.
-        spread: standard deviation of these; None if too few are known.
+        usual: mean distance from the query's block in other people's crops; None if too few are known.
+        spread: standard deviation of these distances; None if too few are known.
     """
 
     name: str
@@ -64,7 +63,7 @@ class Separation:
     Attributes:
         block: its name: one of the finest stripes.
         region: of the body that it describes.
-        difference: contrast of rank 1 minus that of rank 2, above 0.
+        difference: contrast of rank 1 minus that of rank 2, above 0.05.
     """
 
     block: str
@@ -100,14 +99,14 @@ def separation(blocks: Sequence[UsualBlock], first: Contrasts, second: Contrasts
         second: contrasts of rank 2.
 
     Returns:
-        None without stripes or contrasts, or if no stripe has a higher contrast in rank 1.
+        None without stripes or contrasts, or if no stripe's contrast is clearly higher in rank 1.
     """
     if not first or not second:
         return None
     found: Separation | None = None
     for place in stripes_of(tuple(one.name for one in blocks)):
         one, other = first[place], second[place]
-        if one is not None and other is not None and one - other > (found.difference if found else 0.0):
+        if one is not None and other is not None and one - other > (found.difference if found else _LEAST_DIFFERENCE):
             found = Separation(blocks[place].name, blocks[place].region, one - other)
     return found
 
@@ -130,7 +129,7 @@ class UsualBlocks:
 
         Args:
             names: of the model's blocks.
-            distances: half the squared distances of each block between the query and crops of others, (N, blocks).
+            distances: of each block between the query and crops of others, (N, blocks).
         """
         count = len(distances)
         if count < _LEAST_OTHERS:
@@ -141,7 +140,7 @@ class UsualBlocks:
         return cls(tuple(UsualBlock(name, region_of(name), mean, spread) for name, mean, spread in measured), count)
 
     def contrasts(self, queries: NDArray[np.float32], crops: NDArray[np.float32]) -> list[Contrasts]:
-        """The contrasts of some matches: ``(usual - half squared distance) / spread`` of each block.
+        """The contrasts of some matches: ``(usual - distance) / spread`` of each block.
 
         Args:
             queries: what each match is compared with, float32 (N, D) of unit length.
@@ -155,8 +154,8 @@ class UsualBlocks:
             return [()] * len(crops)
         count = len(self.blocks)
         squares = np.square(queries - crops).reshape(len(crops), count, queries.shape[1] // count)
-        halves = (squares.sum(axis=2, dtype=np.float64) / 2).tolist()
-        return [tuple(map(_contrast, self.blocks, values)) for values in halves]
+        distances = np.sqrt(squares.sum(axis=2, dtype=np.float64)).tolist()
+        return [tuple(map(_contrast, self.blocks, values)) for values in distances]
 
 
 def _contrast(block: UsualBlock, distance: float) -> float | None:
@@ -202,7 +201,8 @@ class ContrastSample:
         products = products[best, np.arange(len(best))]
         lengths = np.einsum("qbw,qbw->qb", queries, queries)[best]
         others = self._others(products.sum(axis=1), person)
-        return UsualBlocks.of(self._names, ((lengths + self._squares) / 2 - products)[others])
+        squares = (lengths + self._squares - 2 * products)[others]
+        return UsualBlocks.of(self._names, np.sqrt(np.maximum(squares, 0)))  # rounding may leave less than 0
 
     def _others(self, scores: NDArray[np.float32], person: str | None) -> NDArray[np.bool_]:
         """Which rows show other people, as far as labels and scores (N,) tell: bool (N,)."""

@@ -1,9 +1,9 @@
 """Contact sheets: one row per query with its ranked crops.
 
 A crop's border is green for the query's person, red for another person, grey if the labels do not say. Junk and
-distractors are neither right nor wrong: they are grey too, and named. The bars beside a crop show what each of the
-finest stripes, from head to feet, adds to the score (blue) or takes from it (orange). Adopted networks have no stripes
-and no bars.
+distractors are neither right nor wrong: they are grey too, and named. The bars beside a crop show, from head to feet,
+how much nearer to the query each part of the body is than that of other people in the gallery. A legend explains them.
+Adopted networks have no stripes and no bars.
 """
 
 from __future__ import annotations
@@ -27,12 +27,24 @@ from rrid_edge.pictures.parts import (
     Thumbnail,
     check_block_scores,
     finest_stripes,
-    largest_share,
     no_match_message,
+    part_bars,
     read_thumbnail,
     shown_person,
-    stripe_shares,
     when,
+)
+from rrid_edge.pictures.sheet_bars import (
+    BAR_PX,
+    BLANK,
+    FAINT,
+    INK,
+    NAMES_PX,
+    SMALL_LINE_PX,
+    LegendEntry,
+    draw_bars,
+    draw_legend,
+    draw_names,
+    legend_of,
 )
 
 CROP_PX: Final = (96, 192)
@@ -41,18 +53,16 @@ _NOT_JUDGED: Final = (150, 154, 160)
 BORDER_COLOURS: Final = {SAME: (22, 150, 72), DIFFERENT: (206, 44, 44)} | dict.fromkeys(
     (UNKNOWN, JUNK, DISTRACTOR), _NOT_JUDGED
 )
-FOR_COLOUR: Final = (44, 112, 190)
-AGAINST_COLOUR: Final = (232, 138, 30)
 MAX_SHEET_PIXELS: Final = 100_000_000
 """Size limit of a sheet, because image viewers fail above it."""
 SHEET_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
-_BORDER, _BAR, _GAP, _LINE = 4, 16, 12, 18
+_BORDER, _GAP, _LINE = 4, 12, 18
 _MARGIN, _FOOTER, _MOST_QUERY_IMAGES = 20, 34, 3
-_BAR_SPACE = 3 + _BAR
+_BAR_SPACE = 3 + BAR_PX
 _CELL_HEIGHT = CROP_PX[1] + 2 * _BORDER + 3 * _LINE + 14
 _QUERY_CELL_WIDTH = CROP_PX[0] + 2 * _BORDER + _GAP
-_PAPER, _INK, _FAINT, _BLANK = (255, 255, 255), (28, 30, 34), (104, 108, 116), (226, 228, 232)
+_PAPER = (255, 255, 255)
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -64,6 +74,7 @@ class _Layout:
     query_images: int
     row_lines: tuple[int, ...]
     stripes: int
+    legend: tuple[LegendEntry, ...]
 
     @property
     def cell_width(self) -> int:
@@ -71,13 +82,18 @@ class _Layout:
 
     @property
     def first_crop_x(self) -> int:
-        return _MARGIN + self.query_images * _QUERY_CELL_WIDTH + _GAP
+        return _MARGIN + self.query_images * _QUERY_CELL_WIDTH + _GAP + (NAMES_PX if self.stripes else 0)
+
+    @property
+    def foot(self) -> int:
+        """Height of legend and footer."""
+        return _FOOTER + SMALL_LINE_PX * len(self.legend)
 
     @property
     def size(self) -> tuple[int, int]:
         # At least three crops wide, to fit the footer and the message of an empty result.
         width = self.first_crop_x + max(3, self.columns) * self.cell_width + _MARGIN
-        return width, _MARGIN + sum(self.row_lines) * _CELL_HEIGHT + len(self.row_lines) * _GAP + _FOOTER
+        return width, _MARGIN + sum(self.row_lines) * _CELL_HEIGHT + len(self.row_lines) * _GAP + self.foot
 
 
 def contact_sheet(
@@ -117,9 +133,10 @@ def contact_sheet(
         with item_at_work(", ".join(result.query)):
             _draw_row(pen, result, MatchPictures.of(pictures), block_names, layout, top)
         top += lines * _CELL_HEIGHT
-        pen.draw.line((_MARGIN, top, sheet.width - _MARGIN, top), fill=_BLANK)
+        pen.draw.line((_MARGIN, top, sheet.width - _MARGIN, top), fill=BLANK)
         top += _GAP
-    pen.text((_MARGIN, sheet.height - _FOOTER + 4), footer, sheet.width - 2 * _MARGIN, _FAINT)
+    draw_legend(pen.draw, (_MARGIN, sheet.height - layout.foot + 2), layout.legend, pen.small)
+    pen.text((_MARGIN, sheet.height - _FOOTER + 4), footer, sheet.width - 2 * _MARGIN, FAINT)
     return sheet
 
 
@@ -162,7 +179,7 @@ class _Pen:
         self.font: _Font = ImageFont.load_default(size=14)
         self.small: _Font = ImageFont.load_default(size=11)
 
-    def text(self, place: tuple[int, int], text: str, width: int, colour: tuple[int, int, int] = _INK) -> None:
+    def text(self, place: tuple[int, int], text: str, width: int, colour: tuple[int, int, int] = INK) -> None:
         """Draw one line of text, cut with dots if it is too long."""
         self.draw.text(place, self._cut(printable(text), width, self.font), fill=colour, font=self.font)
 
@@ -178,30 +195,19 @@ class _Pen:
         shown = [line for line in lines if line][: height // 14]
         for number, line in enumerate(shown):
             line_at = (place[0], place[1] + 14 * number)
-            self.draw.text(line_at, self._cut(line, width, self.small), fill=_FAINT, font=self.small)
+            self.draw.text(line_at, self._cut(line, width, self.small), fill=FAINT, font=self.small)
 
     def crop(self, corner: tuple[int, int], thumbnail: Thumbnail, border: tuple[int, int, int]) -> None:
         """Draw a crop, or the reason why it is missing, in a box with a border."""
         x, y = corner
         right, bottom = x + CROP_PX[0] + 2 * _BORDER - 1, y + CROP_PX[1] + 2 * _BORDER - 1
-        self.draw.rectangle((x, y, right, bottom), fill=_BLANK, outline=border, width=_BORDER)
+        self.draw.rectangle((x, y, right, bottom), fill=BLANK, outline=border, width=_BORDER)
         if thumbnail.image is None:
             self.paragraph((x + _BORDER + 5, y + _BORDER + 8), thumbnail.problem, CROP_PX[0] - 10, CROP_PX[1] - 16)
             return
         image = thumbnail.image
         left = x + _BORDER + (CROP_PX[0] - image.width) // 2
         self.sheet.paste(image, (left, y + _BORDER + (CROP_PX[1] - image.height) // 2))
-
-    def part_bar(self, corner: tuple[int, int], shares: tuple[float, ...], full: float, stripes: int) -> None:
-        """Draw one bar per stripe from head to feet; a share of ``full`` fills its width."""
-        x, y = corner
-        for stripe in range(stripes):
-            top, bottom = y + CROP_PX[1] * stripe // stripes, y + CROP_PX[1] * (stripe + 1) // stripes - 3
-            self.draw.rectangle((x, top, x + _BAR - 1, bottom), fill=_BLANK)
-            if shares and round(abs(shares[stripe]) / full * _BAR) > 0:
-                length = round(abs(shares[stripe]) / full * _BAR)
-                colour = FOR_COLOUR if shares[stripe] > 0 else AGAINST_COLOUR
-                self.draw.rectangle((x, top, x + length - 1, bottom), fill=colour)
 
     def _cut(self, text: str, width: int, font: _Font) -> str:
         if self.draw.textlength(text, font=font) <= width:
@@ -221,6 +227,7 @@ def _plan(results: Sequence[MatchResult], columns: int, stripes: int) -> _Layout
         query_images=max(1, min(_MOST_QUERY_IMAGES, max(len(result.query) for result in results))),
         row_lines=tuple(max(1, -(-len(result.matches) // columns)) for result in results),
         stripes=stripes,
+        legend=legend_of(results) if stripes else (),
     )
 
 
@@ -230,25 +237,26 @@ def _draw_row(
     _draw_query(pen, result, layout, top)
     if not result.matches:
         message_at = (layout.first_crop_x, top + CROP_PX[1] // 2)
-        pen.text(message_at, no_match_message(result), layout.size[0] - layout.first_crop_x, _FAINT)
+        pen.text(message_at, no_match_message(result), layout.size[0] - layout.first_crop_x, FAINT)
         return
-    full, width = largest_share(result, block_names), layout.cell_width - _GAP
-    for place, match in enumerate(result.matches):
+    width = layout.cell_width - _GAP
+    for place, (match, bars) in enumerate(zip(result.matches, part_bars(result, block_names), strict=True)):
         line, column = divmod(place, layout.columns)
         x, y = layout.first_crop_x + column * layout.cell_width, top + line * _CELL_HEIGHT
         pen.crop((x, y), pictures.read(match, *CROP_PX), BORDER_COLOURS[result.verdict(match)])
-        bar_x = x + CROP_PX[0] + 2 * _BORDER + 3
-        pen.part_bar((bar_x, y + _BORDER), stripe_shares(match, block_names), full, layout.stripes)
+        draw_bars(pen.draw, (x + CROP_PX[0] + 2 * _BORDER + 3, y + _BORDER), bars, CROP_PX[1])
+        if column == 0:
+            draw_names(pen.draw, (x - NAMES_PX, y + _BORDER), bars, CROP_PX[1], pen.small)
         label_y = y + CROP_PX[1] + 2 * _BORDER + 3
         pen.text((x, label_y), f"{match.rank}   {match.score:.3f}", width)
         person = shown_person(match.label or match.person, match.kind)
-        pen.text((x, label_y + _LINE), _origin(match.camera, person), width, _FAINT)
+        pen.text((x, label_y + _LINE), _origin(match.camera, person), width, FAINT)
         pen.paragraph((x, label_y + 2 * _LINE), when(match), width, _LINE)
 
 
 def _draw_query(pen: _Pen, result: MatchResult, layout: _Layout, top: int) -> None:
     for place, path in enumerate(result.query[: layout.query_images]):
-        pen.crop((_MARGIN + place * _QUERY_CELL_WIDTH, top), read_thumbnail(path, *CROP_PX), _INK)
+        pen.crop((_MARGIN + place * _QUERY_CELL_WIDTH, top), read_thumbnail(path, *CROP_PX), INK)
     label_y = top + CROP_PX[1] + 2 * _BORDER + 3
     more = len(result.query) - layout.query_images
     title = "query" if more <= 0 else f"query (+{more} more)"
@@ -256,7 +264,7 @@ def _draw_query(pen: _Pen, result: MatchResult, layout: _Layout, top: int) -> No
     pen.text((_MARGIN, label_y), title, width)
     person = shown_person(result.person, result.query_kind)
     origin = _origin(result.camera, person) or " ".join(Path(path).name for path in result.query)
-    pen.text((_MARGIN, label_y + _LINE), origin, width, _FAINT)
+    pen.text((_MARGIN, label_y + _LINE), origin, width, FAINT)
 
 
 def _origin(camera: str | None, person: str) -> str:

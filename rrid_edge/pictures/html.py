@@ -22,14 +22,20 @@ from rrid_edge.files import PRIVATE_MODE, write_text
 from rrid_edge.matching import Match, MatchResult
 from rrid_edge.matching.records import DIFFERENT, SAME
 from rrid_edge.pictures.parts import (
+    FARTHER,
+    FEW_OTHERS,
+    LENGTHS,
+    NEARER,
+    SEPARATES,
     MatchPictures,
+    PartBar,
     Thumbnail,
     check_block_scores,
     finest_stripes,
-    largest_share,
+    has_contrasts,
     no_match_message,
+    part_bars,
     read_thumbnail,
-    stripe_shares,
     when,
 )
 
@@ -77,7 +83,7 @@ def html_report(
         "report.html",
         facts=_join((_fact(*fact) for fact in (*facts, *_counted(results))), "\n"),
         warnings=_warnings(dict.fromkeys(line for result in results for line in result.warnings)),
-        parts_hint=_fill("parts_hint.html") if has_parts else _Html(),
+        legend=_legend(results) if has_parts else _Html(),
         frames_hint=_fill("frames_hint.html") if any(result.has_verdicts for result in results) else _Html(),
         policy=_Html(_POLICY),
         style=_template("report.css"),
@@ -169,15 +175,19 @@ def _section(result: MatchResult, pictures: MatchPictures, block_names: tuple[st
 def _answer(result: MatchResult, pictures: MatchPictures, block_names: tuple[str, ...]) -> _Html:
     if not result.matches:
         return _fill("no_match.html", message=no_match_message(result))
-    longest = largest_share(result, block_names)
     return _fill(
         "table.html",
+        separation=_separation(result),
         distance_heading=_fill("distance_heading.html") if result.reranked else _Html(),
         parts_heading=_fill("parts_heading.html") if finest_stripes(block_names) else _Html(),
         time_heading=_fill("time_heading.html") if _has_times(result) else _Html(),
         verdict_heading=_fill("verdict_heading.html") if result.has_verdicts else _Html(),
         rows=_join(
-            (_row(result, match, pictures, _parts(match, block_names, longest)) for match in result.matches), "\n"
+            (
+                _row(result, match, pictures, _parts(match, bars, block_names))
+                for match, bars in zip(result.matches, part_bars(result, block_names), strict=True)
+            ),
+            "\n",
         ),
     )
 
@@ -218,20 +228,49 @@ def _distance(match: Match) -> _Html:
     return _fill("distance_cell.html", exact_distance=repr(float(match.distance)), distance=f"{match.distance:.3f}")
 
 
-def _parts(match: Match, block_names: tuple[str, ...], longest: float) -> _Html:
-    """The cell with one bar per stripe; a share of ``longest`` fills its width. No cell for a model without stripes."""
-    if not finest_stripes(block_names):
+def _legend(results: Sequence[MatchResult]) -> _Html:
+    """What the bars mean."""
+    if not any(result.matches for result in results):
         return _Html()
-    shares = stripe_shares(match, block_names)
-    if not shares:
+    if not has_contrasts(results):
+        return _fill("few_others.html", reason=FEW_OTHERS)
+    mark = _fill("legend_mark.html", meaning=SEPARATES) if any(result.separation for result in results) else _Html()
+    return _fill("legend.html", nearer=NEARER, farther=FARTHER, lengths=LENGTHS, mark=mark)
+
+
+def _separation(result: MatchResult) -> _Html:
+    """A line on the part that separates rank 1 from rank 2."""
+    found = result.separation
+    if found is None:
+        return _Html()
+    return _fill("separation.html", region=found.region, block=found.block, difference=f"{found.difference:.1f}")
+
+
+def _parts(match: Match, bars: Sequence[PartBar], block_names: tuple[str, ...]) -> _Html:
+    """The cell with one bar per part of the body. No cell for a model without stripes."""
+    if not bars:
+        return _Html()
+    if not match.contrasts:
         return _fill("parts_cell.html", parts=_Html())
-    bars = [
-        _fill("bar.html", direction="for" if share > 0 else "against", percent=f"{100 * abs(share) / longest:.0f}")
-        for share in shares
-    ]
-    scores = zip(block_names, match.block_scores, strict=True)
-    lines = _join((_escaped(f"{name}: {score:+.4f}") for name, score in scores), "\n")
-    return _fill("parts_cell.html", parts=_fill("parts.html", block_scores=lines, bars=_join(bars)))
+    measured = zip(block_names, match.block_scores, match.contrasts, strict=True)
+    lines = (
+        f"{name}: share {share:+.4f}" + ("" if contrast is None else f", contrast {contrast:+.2f}")
+        for name, share, contrast in measured
+    )
+    details = _join(map(_escaped, lines), "\n")
+    return _fill("parts_cell.html", parts=_fill("parts.html", details=details, bars=_join(map(_bar, bars), "\n")))
+
+
+def _bar(bar: PartBar) -> _Html:
+    return _fill(
+        "bar.html",
+        mark=" separates" if bar.separates else "",
+        region=bar.region,
+        block=bar.name,
+        direction="for" if bar.is_nearer else "against",
+        width=f"{100 * bar.fill:.0f}",
+        contrast=bar.shown,
+    )
 
 
 def _picture(thumbnail: Thumbnail, name: str) -> _Html:

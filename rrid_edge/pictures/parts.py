@@ -1,11 +1,11 @@
-"""Shared by contact sheets and HTML reports: thumbnails, labels, shares of the stripes."""
+"""Shared by contact sheets and HTML reports: thumbnails, labels, contrasts of the parts of the body."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from PIL import Image
 
@@ -15,9 +15,14 @@ from rrid_edge.crops.naming import DISTRACTOR, JUNK
 from rrid_edge.crops.times import format_time
 from rrid_edge.errors import ImageError, UsageError
 from rrid_edge.matching import Match, MatchResult
+from rrid_edge.matching.contrast import region_of, stripes_of
 from rrid_edge.model.spec import ADOPTED_BLOCKS
 
-_STRIPE_NAME = re.compile(r"stripe-(\d+)-of-(\d+)")
+NEARER: Final = "nearer to the query than other people of this gallery usually are"
+FARTHER: Final = "farther than usual"
+LENGTHS: Final = "an empty bar is the lowest value among the matches of a query, a full one the highest"
+SEPARATES: Final = "the part that separates rank 1 from rank 2"
+FEW_OTHERS: Final = "no bars: too few crops of other people in the gallery to say what is usual"
 
 
 @dataclass(frozen=True)
@@ -128,11 +133,10 @@ def finest_stripes(block_names: tuple[str, ...]) -> tuple[int, ...]:
     """
     if block_names == ADOPTED_BLOCKS:
         return ()
-    found = [(int(name[2]), int(name[1]), place) for place, name in _stripes(block_names)]
+    found = stripes_of(block_names)
     if not found:
         raise UsageError(f"none of the {len(block_names)} block names is a stripe's; expected stripe-1-of-6 and so on")
-    finest = max(count for count, _, _ in found)
-    return tuple(place for count, _, place in sorted(found) if count == finest)
+    return found
 
 
 def check_block_scores(results: Sequence[MatchResult], block_names: tuple[str, ...]) -> None:
@@ -150,19 +154,62 @@ def check_block_scores(results: Sequence[MatchResult], block_names: tuple[str, .
                 )
 
 
-def stripe_shares(match: Match, block_names: tuple[str, ...]) -> tuple[float, ...]:
-    """Shares of the finest stripes in a match's score, from head to feet; empty if unknown, or without stripes."""
-    if not match.block_scores:
-        return ()
-    return tuple(match.block_scores[place] for place in finest_stripes(block_names))
+@dataclass(frozen=True)
+class PartBar:
+    """What one part of the body says of a match.
+
+    Attributes:
+        name: of the block: a stripe of the finest scale.
+        region: of the body that it describes.
+        contrast: of the block; None if nothing is usual.
+        fill: length of the bar, from 0 to 1.
+        separates: this block separates rank 1 from rank 2, and the match is one of them.
+    """
+
+    name: str
+    region: str
+    contrast: float | None
+    fill: float
+    separates: bool
+
+    @property
+    def is_nearer(self) -> bool:
+        """Whether the part is nearer to the query than usual."""
+        return self.contrast is not None and self.contrast > 0
+
+    @property
+    def shown(self) -> str:
+        """The contrast as text: ``+1.2``, or empty."""
+        return "" if self.contrast is None else f"{self.contrast:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def largest_share(result: MatchResult, block_names: tuple[str, ...]) -> float:
-    """Largest absolute stripe share among a query's matches, or 1.0 if all are 0: the full width of a bar."""
-    shares = (abs(share) for match in result.matches for share in stripe_shares(match, block_names))
-    return max(shares, default=0.0) or 1.0
+def part_bars(result: MatchResult, block_names: tuple[str, ...]) -> tuple[tuple[PartBar, ...], ...]:
+    """The bars of each match, from head to feet; without contrasts if they are unknown, and none without stripes.
+
+    The lowest contrast among the matches has an empty bar and the highest a full one, because those of good matches
+    differ little from each other. The bars of a single match begin at 0.
+    """
+    places = finest_stripes(block_names)
+    values = [match.contrasts[place] for match in result.matches if match.contrasts for place in places]
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    if len(result.matches) < 2:
+        low = min(0.0, low)
+    separation = result.separation
+    shown = []
+    for match in result.matches:
+        contrasts = match.contrasts or (None,) * len(block_names)
+        marked = separation.block if separation is not None and match.rank <= 2 else ""
+        shown.append(tuple(_bar(block_names[place], contrasts[place], (low, high), marked) for place in places))
+    return tuple(shown)
 
 
-def _stripes(block_names: tuple[str, ...]) -> list[tuple[int, re.Match[str]]]:
-    matched = ((place, _STRIPE_NAME.fullmatch(name)) for place, name in enumerate(block_names))
-    return [(place, name) for place, name in matched if name is not None]
+def _bar(name: str, contrast: float | None, scale: tuple[float, float], marked: str) -> PartBar:
+    low, high = scale
+    fill = 0.0 if contrast is None or high <= low else (contrast - low) / (high - low)
+    return PartBar(name, region_of(name), contrast, fill, name == marked)
+
+
+def has_contrasts(results: Sequence[MatchResult]) -> bool:
+    """Whether the contrasts of any match are known."""
+    return any(match.contrasts for result in results for match in result.matches)

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from rrid_edge.crops.naming import PERSON, label_kind
 from rrid_edge.errors import UsageError
+from rrid_edge.gallery.sampling import RowSample, SampledRow, sampled
 from rrid_edge.matching import Match, MatchResult
+from rrid_edge.matching.contrast import ContrastSample, UsualBlocks
+from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.descriptors import block_shares
 from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops, LabelNames
 
@@ -36,12 +40,21 @@ class ListSettings:
         blocks: descriptor blocks of the model.
         same_camera: as in :class:`~rrid_edge.ranking.metrics.RankingSettings`.
         names: what people and cameras are called.
+        sample: of the gallery, against which the parts of the answers are measured; None leaves that out.
     """
 
     top_k: int
     blocks: int
     same_camera: bool = False
     names: LabelNames = field(default_factory=LabelNames)
+    sample: ContrastSample | None = None
+
+
+def sample_of(gallery: LabelledCrops, spec: ModelSpec) -> ContrastSample:
+    """A fixed sample of a labelled gallery, of the model that made its descriptors."""
+    chosen = sampled(np.arange(len(gallery.paths)))
+    rows = tuple(SampledRow.of(str(gallery.labels.persons[place]), None, None) for place in chosen)
+    return ContrastSample(spec, RowSample(rows, np.asarray(gallery.descriptors[chosen], np.float32)))
 
 
 def ranked_list(
@@ -66,11 +79,18 @@ def ranked_list(
     same_view = gallery.labels.views(same_camera) == query.labels.views(same_camera)[number]
     left_out = (persons == JUNK_PERSON) | ((persons == person) & same_view)
     order = np.argsort(np.where(left_out, np.inf, distances), kind="stable")
-    descriptor = query.descriptors[number]
+    columns = order[: min(settings.top_k, int(np.count_nonzero(~left_out)))].tolist()
+    descriptor, usual = query.descriptors[number], UsualBlocks((), 0)
+    if settings.sample is not None:
+        told = str(person) if label_kind(str(person)) == PERSON else None
+        usual = settings.sample.usual_blocks(descriptor[None], told)
+    contrasts = usual.contrasts(descriptor[None], gallery.descriptors[columns])
     matches = []
-    for rank, column in enumerate(order[: min(settings.top_k, int(np.count_nonzero(~left_out)))].tolist(), start=1):
+    for rank, column in enumerate(columns, start=1):
         shares = block_shares(descriptor, gallery.descriptors[column], settings.blocks)
         named = names.camera(int(cameras[column])), names.person(int(persons[column]))
-        matches.append(Match(rank, sum(shares), str(gallery.paths[column]), *named, shares))
+        path = str(gallery.paths[column])
+        matches.append(Match(rank, sum(shares), path, *named, shares, contrasts=contrasts[rank - 1]))
     asked = names.person(int(person)), names.camera(int(camera))
-    return MatchResult((str(query.paths[number]),), tuple(matches), *asked)
+    files = (str(query.paths[number]),)
+    return MatchResult(files, tuple(matches), *asked, blocks=usual.blocks, others=usual.others)

@@ -45,11 +45,9 @@ class BlockAnswer:
         name: of the block.
         region: of the body that it describes.
         share: of the block in the score.
-        usual: mean of half the squared distances of this block between the query and other people's crops; None if
-            too few are known.
-        spread: standard deviation of these; None if too few are known.
-        contrast: (usual - half the squared distance of this match) / spread; None if too few are known, or if all are
-            equally far.
+        usual: mean distance from the query's block in other people's crops; None if too few are known.
+        spread: standard deviation of these distances; None if too few are known.
+        contrast: (usual - distance of this match) / spread; None if too few are known, or if all are equally far.
     """
 
     name: str

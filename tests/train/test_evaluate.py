@@ -14,7 +14,8 @@ from PIL import Image
 
 from rrid_edge.crops.images import read_image
 from rrid_edge.engines import FakeEngine, open_engine
-from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list
+from rrid_edge.engines.fake import fake_spec
+from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list, sample_of
 from rrid_edge.ranking.labels import LabelledCrops, Labels
 from rrid_edge.ranking.metrics import RankingSettings, evaluate_ranking
 from rrid_edge.ranking.rerank import RerankSettings, average_query_expansion, k_reciprocal
@@ -413,6 +414,20 @@ def test_ranked_lists_leave_out_junk_and_the_own_camera():
         ("d.jpg", "8", 3),
     ]
     assert [match.score for match in result.matches] == [1, 1, 0]
+
+
+def test_ranked_lists_measure_their_answers_against_other_people():
+    spec = fake_spec(block_width=4)
+    vectors = np.random.default_rng(3).standard_normal((30, spec.dimension)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    persons = [7, 7, *range(100, 128)]
+    gallery = LabelledCrops(vectors, Labels.of(persons, [2] * 30), [Path(f"{place}.jpg") for place in range(30)])
+    query = LabelledCrops(vectors[:1], Labels.of([7], [1]), [Path("q.jpg")])
+    listed = ListSettings(5, len(spec.blocks), sample=sample_of(gallery, spec))
+    result = ranked_list(0, query, gallery, 1 - vectors @ vectors[0], listed)
+    others = np.sqrt(np.square(vectors[2:] - vectors[0]).reshape(28, len(spec.blocks), -1).sum(axis=2))
+    assert result.others == 28
+    assert result.matches[0].contrasts == pytest.approx(others.mean(axis=0) / others.std(axis=0), rel=1e-4)
 
 
 def test_ranked_lists_within_one_camera_leave_out_the_own_sequence_only():

@@ -1,34 +1,38 @@
-// What carried a match: one bar per region of the body, beside the picture and at the height of that region.
-// A bar is the contrast: how far this region's share of the score lies from what it usually is for this query.
+// What carried a match: one bar per part of the body, beside the picture and at the height of that part. A bar shows the
+// contrast: by how many standard deviations this part is nearer to the query than other people of the gallery.
 
 import { el, icon } from "./dom.js";
 
+/** @typedef {import("./types.js").Answer} Answer */
 /** @typedef {import("./types.js").Block} Block */
-/** @typedef {{region: string, contrast: number, share: number, blocks: number}} Region */
-
-const FULL = 3; // standard deviations that fill a bar
+/** @typedef {import("./types.js").Match} Match */
+/** @typedef {Block & {contrast: number}} Part */
 
 /**
- * The regions that are drawn, from head to feet: the blocks of the finest stripes, or else all blocks that have a
- * contrast. Blocks of one region count as one, with their mean.
+ * The parts that are drawn, from head to feet: the blocks of the finest stripes, or else all blocks that have a
+ * contrast.
  *
  * @param {Block[]} blocks
- * @returns {Region[]}
+ * @returns {Part[]}
  */
-export function regionsOf(blocks) {
-  const known = blocks.filter((block) => block.contrast !== null && block.contrast !== undefined);
+export function partsOf(blocks) {
+  const known = /** @type {Part[]} */ (blocks.filter((block) => block.contrast !== null && block.contrast !== undefined));
   const counts = known.map((block) => Number(/^stripe-\d+-of-(\d+)$/.exec(block.name)?.[1] ?? 0));
   const finest = Math.max(0, ...counts);
-  const drawn = finest > 0 ? known.filter((_, place) => counts[place] === finest) : known;
-  /** @type {Map<string, Block[]>} */
-  const byRegion = new Map();
-  for (const block of drawn) byRegion.set(block.region, [...(byRegion.get(block.region) ?? []), block]);
-  return [...byRegion].map(([region, group]) => ({
-    region,
-    contrast: group.reduce((sum, block) => sum + Number(block.contrast), 0) / group.length,
-    share: group.reduce((sum, block) => sum + block.share, 0),
-    blocks: group.length,
-  }));
+  return finest > 0 ? known.filter((_, place) => counts[place] === finest) : known;
+}
+
+/**
+ * The contrasts of an empty and of a full bar. Those of good matches differ little from each other, so the lowest of an
+ * answer has an empty bar. The bars of a single match begin at 0.
+ *
+ * @param {Match[]} matches
+ * @returns {[number, number]}
+ */
+export function scaleOf(matches) {
+  const values = matches.flatMap((match) => partsOf(match.blocks ?? []).map((part) => part.contrast));
+  const low = Math.min(...values, ...(matches.length < 2 ? [0] : []));
+  return values.length ? [low, Math.max(...values)] : [0, 0];
 }
 
 /** @param {number} contrast */
@@ -39,40 +43,45 @@ function signed(contrast) {
 /**
  * The bars of one match.
  *
- * @param {Block[]} blocks
+ * @param {Match} match
+ * @param {Answer | null} answer that the match belongs to.
  * @returns {HTMLElement | null} null if nothing is known.
  */
-export function regionBars(blocks) {
-  const regions = regionsOf(blocks);
-  if (!regions.length) return null;
-  const words = regions.map(({ region, contrast }) => `${region} ${signed(contrast)}`).join(", ");
+export function regionBars(match, answer) {
+  const parts = partsOf(match.blocks ?? []);
+  if (!parts.length) return null;
+  const scale = scaleOf(answer?.matches ?? [match]);
+  const marked = match.rank <= 2 ? answer?.separation?.block : undefined;
+  const words = parts.map(({ region, name, contrast }) => `${region} (${name}) ${signed(contrast)}`).join(", ");
+  const mark = marked ? `. What separates rank 1 from rank 2: ${marked}` : "";
   return el(
     "div",
-    { class: "bars", role: "img", "aria-label": `What carried the match, against the usual: ${words}` },
-    regions.map(bar),
+    { class: "bars", role: "img", "aria-label": `What carried the match, against other people: ${words}${mark}` },
+    parts.map((part) => bar(part, scale, part.name === marked)),
   );
 }
 
-/** @param {Region} region */
-function bar({ region, contrast, share, blocks }) {
-  const length = Math.min(1, Math.abs(contrast) / FULL) * 50;
+/** @param {Part} part @param {[number, number]} scale @param {boolean} isMarked */
+function bar({ region, name, contrast, share }, [low, high], isMarked) {
   const value = el("span", { class: contrast < 0 ? "bar-fill is-below" : "bar-fill" });
-  value.style.width = `${length}%`;
-  value.style.left = contrast < 0 ? `${50 - length}%` : "50%";
-  const title = `${region}: ${signed(contrast)} standard deviations from the usual; ${share.toFixed(3)} of the score`;
-  const drawn = el(
+  value.style.width = `${high > low ? (100 * (contrast - low)) / (high - low) : 0}%`;
+  const mark = isMarked ? "; it separates rank 1 from rank 2" : "";
+  const title = `${region}, ${name}: ${signed(contrast)} standard deviations nearer than other people; ${share.toFixed(3)} of the score${mark}`;
+  return el(
     "div",
-    { class: "bar", title },
-    el("span", { class: "bar-name" }, region),
+    { class: isMarked ? "bar is-separating" : "bar", title },
+    el("span", { class: "bar-name" }, `${region} `, name === "descriptor" ? null : el("small", {}, name)),
     el("span", { class: "bar-number" }, signed(contrast)),
     el("span", { class: "bar-line" }, value),
   );
-  drawn.style.flexGrow = String(blocks); // as high as its stripes are in the picture beside it
-  return drawn;
 }
 
-/** What the bars mean. */
-export function legend() {
+/**
+ * What the bars mean.
+ *
+ * @param {Answer} answer
+ */
+export function legend(answer) {
   return el(
     "details",
     { class: "legend" },
@@ -80,11 +89,12 @@ export function legend() {
     el(
       "p",
       {},
-      "Each bar compares one part of the body with a sample of 256 crops of this gallery. ",
-      el("span", { class: "legend-key is-above" }),
-      " To the right: this part speaks for the match more than usual. ",
+      `Each bar compares one part of the body with ${answer.others} crops of other people in this gallery, in standard deviations. `,
+      el("span", { class: "legend-key" }),
+      " Nearer to the query than they usually are. ",
       el("span", { class: "legend-key is-below" }),
-      ` To the left: less than usual. A full bar is ${FULL} standard deviations or more. `,
+      " Farther than usual. The lowest value of this answer has an empty bar, the highest a full one. ",
+      answer.separation && [el("span", { class: "legend-key is-separating" }), " The part that separates rank 1 from rank 2. "],
       "“1 in 10,000” beside a score is a measured rate: of so many pairs of different people, one reaches this score.",
     ),
   );

@@ -6,6 +6,7 @@ import { cameraName, oneIn, rateMeaning, score } from "./formats.js";
 import { regionBars } from "./region_bars.js";
 import { go } from "./router.js";
 
+/** @typedef {import("./types.js").Answer} Answer */
 /** @typedef {import("./types.js").App} App */
 /** @typedef {import("./types.js").Match} Match */
 /** @typedef {import("./types.js").Verdict} Verdict */
@@ -20,10 +21,10 @@ export const VERDICTS = /** @type {const} */ ([
 /**
  * @param {App} app
  * @param {Match} match
- * @param {{others: () => Match[], hasMarks: boolean, box: Node | null,
+ * @param {{answer: Answer | null, others: () => Match[], hasMarks: boolean, box: Node | null,
  *     judge: ((match: Match, verdict: Verdict) => void) | null}} options `judge` null: verdicts are not offered.
  */
-export function resultCard(app, match, { others, hasMarks, box, judge }) {
+export function resultCard(app, match, { answer, others, hasMarks, box, judge }) {
   const name = `Rank ${match.rank}, score ${score(match.score)}, ${cameraName(match.camera)}`;
   return el(
     "li",
@@ -45,7 +46,7 @@ export function resultCard(app, match, { others, hasMarks, box, judge }) {
         }),
         box,
       ),
-      el("div", { class: "card-body" }, pictureButton(app, match, others), regionBars(match.blocks ?? [])),
+      el("div", { class: "card-body" }, pictureButton(app, match, others), regionBars(match, answer)),
       facts(match),
       el("div", { class: "card-foot" }, match.person ? confirmedBadge(match.person) : toldBy(match)),
       judge && verdictButtons(match, judge),

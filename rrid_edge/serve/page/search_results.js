@@ -5,7 +5,7 @@ import { openCrop } from "./crop_dialog.js";
 import { button, el, fill, icon } from "./dom.js";
 import { count, counted } from "./formats.js";
 import { announce, complain, notice } from "./notices.js";
-import { legend } from "./region_bars.js";
+import { legend, partsOf } from "./region_bars.js";
 import { resultCard, showVerdict } from "./result_card.js";
 import { go } from "./router.js";
 import { nameCrops } from "./people_actions.js";
@@ -58,7 +58,7 @@ export class Results {
     const card = startRoving(this._list, crop);
     announce(answer.matches.length ? `${counted(answer.matches.length, "match", "matches")}, best first` : "No match");
     if (crop && card) queueMicrotask(() => focusCard(this._list, card));
-    const hasBars = answer.matches.some((match) => match.blocks?.length);
+    const hasBars = answer.matches.some((match) => partsOf(match.blocks ?? []).length);
     return el(
       "div",
       { class: "stack" },
@@ -73,6 +73,7 @@ export class Results {
   _card(match) {
     const app = this._app;
     return resultCard(app, match, {
+      answer: this._answer,
       others: () => this._answer?.matches ?? [],
       hasMarks: Boolean(this._answer?.marks.length),
       box: app.canLabel() ? this._selection.box(match.id) : null,
@@ -102,7 +103,7 @@ export class Results {
       el("h1", { class: "view-title" }, "Matches"),
       el("p", { class: "muted" }, how.filter(Boolean).join(" · ")),
       this._subject() && button([icon("link"), "Copy address"], copy, { class: "button is-quiet" }),
-      hasBars && legend(),
+      hasBars && legend(answer),
       this._app.canLabel() && answer.matches.length > 0 && keysHint(),
     );
   }

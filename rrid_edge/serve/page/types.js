@@ -26,9 +26,9 @@
  * @property {string} name
  * @property {string} region the part of the body.
  * @property {number} share of the score.
- * @property {number | null} usual
- * @property {number | null} spread
- * @property {number | null} contrast (share - usual) / spread.
+ * @property {number | null} usual mean distance from the query's block in crops of other people.
+ * @property {number | null} spread standard deviation of these distances.
+ * @property {number | null} contrast (usual - distance of this match) / spread.
  */
 
 /**
@@ -40,6 +40,9 @@
  * @typedef {object} Answer
  * @property {{id: string | null, crop: number | null, images: number, thumbnail: string | null}} query
  * @property {Match[]} matches
+ * @property {{block: string, region: string, difference: number} | null} separation the block that speaks most for rank
+ *     1 and against rank 2.
+ * @property {number} others other people's crops that the contrasts were measured on.
  * @property {Mark | null} threshold
  * @property {Mark[]} marks
  * @property {number} searched

@@ -10,14 +10,15 @@ from PIL import Image
 
 from rrid_edge.matching import Match, MatchResult
 from rrid_edge.model.spec import ADOPTED_BLOCKS, block_names
-from rrid_edge.pictures.contact_sheet import AGAINST_COLOUR, CROP_PX, FOR_COLOUR, contact_sheet
+from rrid_edge.pictures.contact_sheet import CROP_PX, contact_sheet
 from rrid_edge.pictures.html import html_report
-from rrid_edge.pictures.parts import finest_stripes, stripe_shares
+from rrid_edge.pictures.parts import finest_stripes, part_bars
+from rrid_edge.pictures.sheet_bars import AGAINST_COLOUR, FOR_COLOUR, NAMES_PX
 
 STRIPES = block_names()
 COLOURS = ((250, 0, 250), (0, 250, 250), (250, 250, 0))
-BAR_SPACE = 19
-"""Pixels of a bar of parts and its margin: 16 and 3."""
+BAR_SPACE = 37
+"""Pixels of a bar of parts and its margin: 34 and 3."""
 
 
 @pytest.fixture
@@ -30,7 +31,14 @@ def gallery(tmp_path):
 def _answer(gallery, blocks: int) -> MatchResult:
     """Three matches, with all of the score in the first block."""
     matches = (
-        Match(rank, 0.9 / rank, f"{rank - 1}.png", block_scores=_shares(0.9 / rank, blocks)) for rank in (1, 2, 3)
+        Match(
+            rank,
+            0.9 / rank,
+            f"{rank - 1}.png",
+            block_scores=_shares(0.9 / rank, blocks),
+            contrasts=(3.0 / rank,) * blocks,
+        )
+        for rank in (1, 2, 3)
     )
     return MatchResult((str(gallery / "3.png"),), tuple(matches))
 
@@ -45,7 +53,8 @@ def _columns(image: Image.Image, colour: tuple[int, int, int]) -> np.ndarray:
 
 def test_the_block_of_the_whole_body_is_no_stripe():
     assert finest_stripes(ADOPTED_BLOCKS) == ()
-    assert stripe_shares(Match(1, 0.5, "a.jpg", block_scores=(0.5,)), ADOPTED_BLOCKS) == ()
+    found = MatchResult(("q.jpg",), (Match(1, 0.5, "a.jpg", block_scores=(0.5,), contrasts=(2.0,)),))
+    assert part_bars(found, ADOPTED_BLOCKS) == ((),)
 
 
 def test_a_sheet_has_no_bars_and_no_room_for_them(gallery):
@@ -53,8 +62,8 @@ def test_a_sheet_has_no_bars_and_no_room_for_them(gallery):
     many = contact_sheet([_answer(gallery, len(STRIPES))], gallery, block_names=STRIPES)
     assert len(_columns(many, FOR_COLOUR)) > 0
     assert len(_columns(one, FOR_COLOUR)) == len(_columns(one, AGAINST_COLOUR)) == 0
-    assert one.height == many.height
-    assert many.width - one.width == 3 * BAR_SPACE
+    assert many.height - one.height == 14  # the legend
+    assert many.width - one.width == NAMES_PX + 3 * BAR_SPACE
     starts = [[int(_columns(sheet, colour).min()) for colour in COLOURS] for sheet in (one, many)]
     (step,), (wide_step,) = (set(np.diff(places).tolist()) for places in starts)
     assert CROP_PX[0] + 8 < step == wide_step - BAR_SPACE

@@ -20,16 +20,14 @@ from rrid_edge.matching import Match, MatchResult
 from rrid_edge.matching.records import DIFFERENT, SAME
 from rrid_edge.model.spec import block_names
 from rrid_edge.pictures.contact_sheet import (
-    AGAINST_COLOUR,
     BORDER_COLOURS,
     CROP_PX,
-    FOR_COLOUR,
     SHEET_SUFFIXES,
     contact_sheet,
     write_sheet,
 )
 from rrid_edge.pictures.html import html_report, write_report
-from rrid_edge.pictures.parts import MatchPictures, finest_stripes, read_thumbnail, stripe_shares
+from rrid_edge.pictures.parts import MatchPictures, read_thumbnail
 
 NAMES = block_names()
 NOON_US = 1_795_608_000_000_000
@@ -151,19 +149,6 @@ def test_labels_say_junk_in_place_of_a_number(gallery, result):
     assert '<div class="hint">junk (no verdicts) · camera 1</div>' in document
 
 
-def test_the_part_bar_shows_head_to_feet_what_carried_the_score_and_what_spoke_against_it(gallery, result):
-    sheet = contact_sheet([result], gallery, block_names=NAMES)
-    crop = rows_of(sheet, (250, 0, 250))
-    carried, against = rows_of(sheet, FOR_COLOUR), rows_of(sheet, AGAINST_COLOUR)
-    sixth = CROP_PX[1] / 6
-    assert carried.min() - crop.min() == 0
-    assert sixth - 4 <= np.ptp(carried) <= sixth
-    assert against.min() - crop.min() == pytest.approx(sixth, abs=1)
-    # The shares are 0.2, -0.1 and, on the second crop, 0.1: lengths 2 : 1 : 1 at equal heights.
-    height = len(carried)
-    assert count(sheet, FOR_COLOUR) == pytest.approx(3 * count(sheet, AGAINST_COLOUR), abs=2 * height)
-
-
 def test_more_matches_than_columns_continue_on_the_next_line(gallery, result):
     sheet = contact_sheet([result], gallery, block_names=NAMES, columns=1)
     tops = [rows_of(sheet, colour).min() for colour in ((250, 0, 250), (0, 250, 250), (250, 250, 0))]
@@ -220,16 +205,6 @@ def test_a_crop_keeps_its_proportions(tmp_path):
     tall = read_thumbnail(tmp_path / "tall.png", 96, 192).image
     assert tall is not None
     assert tall.size == (24, 192)
-
-
-def test_the_finest_stripes_are_found_by_name():
-    assert finest_stripes(NAMES) == (0, 1, 2, 3, 4, 5)
-    assert finest_stripes(block_names((2, 4))) == (2, 3, 4, 5)
-    match = Match(1, 0.5, "a.jpg", block_scores=tuple(range(15)))
-    assert stripe_shares(match, NAMES) == (0, 1, 2, 3, 4, 5)
-    assert stripe_shares(Match(1, 0.5, "a.jpg"), NAMES) == ()
-    with pytest.raises(UsageError, match=r"none of the 1 block names is a stripe's; expected stripe-1-of-6"):
-        finest_stripes(("global-of-6",))
 
 
 @pytest.mark.parametrize("draw", [contact_sheet, html_report])
@@ -316,15 +291,6 @@ def test_a_report_is_one_whole_document_with_the_thumbnails_inside(gallery, resu
             assert np.abs(np.asarray(image, dtype=int).mean((0, 1)) - colour).max() < 6
     assert not [tag for tag, _ in outline.tags if tag in ("link", "iframe", "object", "base")]
     assert not [value for _, attributes in outline.tags for key, value in attributes.items() if key == "href"]
-
-
-def test_a_report_shows_the_share_of_every_block(gallery, result):
-    document = html_report([result], gallery, block_names=NAMES)
-    (first, _) = re.findall(r'<div class="parts" title="([^"]*)">', document)
-    assert first.splitlines()[:2] == ["stripe-1-of-6: +0.2000", "stripe-2-of-6: -0.1000"]
-    assert len(first.splitlines()) == 15
-    assert '<i class="for" style="width:100%">' in document
-    assert '<i class="against" style="width:50%">' in document
 
 
 HOSTILE = '"><script>document.title="owned"</script><img src=x onerror=alert(1)>&amp;\udcff\n\u202e.jpg'

@@ -119,7 +119,7 @@ def test_what_carried_a_match_is_measured_against_other_people(asked, stored):
     rows, vectors = stored
     row, vector = rows[3], vectors[3]
     query = (vector / np.linalg.norm(vector)).astype(np.float32)
-    distances = np.square(query - vectors).reshape(len(rows), len(SPEC.blocks), -1).sum(axis=2) / 2
+    distances = np.sqrt(np.square(query - vectors).reshape(len(rows), len(SPEC.blocks), -1).sum(axis=2))
     by_id = {row.id: place for place, row in enumerate(rows)}
     # Nobody is labelled here, so the best quarter of 26 crops may show the person: 6.
     others = distances[np.argsort(vectors @ query)[:-6]]
@@ -139,9 +139,11 @@ def test_what_carried_a_match_is_measured_against_other_people(asked, stored):
     first, second = answer["matches"][:2]
     leads = [one["contrast"] - other["contrast"] for one, other in zip(first["blocks"], second["blocks"], strict=True)]
     best = max(range(6), key=leads.__getitem__)  # the first six blocks are the finest stripes
-    assert answer["separation"]["block"] == SPEC.blocks[best]
-    assert answer["separation"]["region"] == first["blocks"][best]["region"]
-    assert answer["separation"]["difference"] == pytest.approx(leads[best], abs=1e-9)
+    if leads[best] > 0.05:
+        found = {"block": SPEC.blocks[best], "region": first["blocks"][best]["region"]}
+        assert answer["separation"] == {**found, "difference": pytest.approx(leads[best], abs=1e-9)}
+    else:
+        assert answer["separation"] is None
 
 
 def test_an_uploaded_query_is_kept_and_can_be_searched_again(asked, gallery):

@@ -77,6 +77,14 @@ def same(answer, result):
             assert one[name] == other[name], name
         assert one["told"] == other["person"]
         assert [block["share"] for block in one["blocks"]] == pytest.approx(other["block_scores"], abs=1e-6)
+        contrasts = [block["contrast"] for block in one["blocks"]]
+        assert contrasts == pytest.approx(other["contrasts"], rel=1e-3, abs=1e-3)
+        for name in ("name", "region", "usual"):
+            usual = [block[name] for block in result["blocks"]]
+            assert [block[name] for block in one["blocks"]] == (pytest.approx(usual) if name == "usual" else usual)
+    assert answer["others"] == result["others"]
+    told = [found and found["block"] for found in (answer["separation"], result["separation"])]
+    assert told[0] == told[1]
     assert answer["searched"] == result["searched"]
     assert answer["mode"] == result["search"]
 

@@ -127,6 +127,30 @@ def test_bars_differ_where_people_differ(page, desk):
     assert len({next(label for one, label in bars if one == person) for person in people}) == len(people)
 
 
+def test_bars_name_their_parts_and_mark_what_separates_the_first_two(page, desk):
+    upload(page, desk / "query.png")
+    settled(page)
+    first = page.locator(".card").first
+    names = first.locator(".bar-name").all_inner_texts()
+    assert [name.split()[0] for name in names] == ["head", "torso", "torso", "legs", "legs", "shoes"]
+    assert [name.replace("\n", " ").split()[-1] for name in names] == [f"stripe-{place}-of-6" for place in range(1, 7)]
+    marked = [
+        card.locator(".bar.is-separating .bar-name small").all_inner_texts() for card in page.locator(".card").all()
+    ]
+    assert marked[0] == marked[1]
+    assert len(marked[0]) == 1
+    assert not any(marked[2:])
+    # The mark is where the number falls most from the first to the second card.
+    numbers = [
+        [float(text.replace("\N{MINUS SIGN}", "-")) for text in card.locator(".bar-number").all_inner_texts()]
+        for card in page.locator(".card").all()[:2]
+    ]
+    falls = [one - other for one, other in zip(*numbers, strict=True)]
+    assert falls[int(marked[0][0].split("-")[1]) - 1] == pytest.approx(max(falls), abs=0.11)
+    page.get_by_text("What the bars mean").click()
+    assert "The part that separates rank 1 from rank 2." in page.locator(".legend").inner_text()
+
+
 def test_verdicts_are_given_by_key_and_survive_a_reload(page, desk):
     upload(page, desk / "query.png")
     page.locator(".card").first.focus()
