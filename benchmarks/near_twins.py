@@ -154,7 +154,9 @@ def others_of(spec: ModelSpec, vectors: NDArray[np.float32]) -> ContrastSample:
     return ContrastSample(spec, RowSample((SampledRow.of("other", None, None),) * len(vectors), vectors))
 
 
-def embedded(embedder: Embedder, plan: DemoPlan, pairs: list[Pair]) -> Iterator[tuple[NDArray[np.float32], NDArray]]:
+def embedded(
+    embedder: Embedder, plan: DemoPlan, pairs: list[Pair]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64]]]:
     """Descriptors (cameras, 2, D) and pixel differences (cameras, stripes) of each pair."""
     stripes = len(stripes_of(embedder.spec.blocks))
     for pair in pairs:
