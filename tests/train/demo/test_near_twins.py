@@ -45,7 +45,7 @@ def test_pixels_differ_where_the_part_is(pairs, differences):
             assert int(total.argmax()) in stripes[pair.part], pair.part
             assert near_twins.shows_part(int(total.argmax()), total)
     by_hand = near_twins.pixel_differences(np.zeros((12, 4, 3)), np.repeat(np.arange(6), 2)[:, None, None], 6)
-    np.testing.assert_array_equal(by_hand, np.arange(6) * 2)
+    np.testing.assert_array_equal(by_hand, np.arange(6) * (2 * 4 * 3))  # two rows of four pixels of three values
     assert [near_twins.shows_part(stripe, by_hand) for stripe in range(6)] == [False, False, True, True, True, True]
 
 
