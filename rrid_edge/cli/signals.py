@@ -24,12 +24,14 @@ class Stopping:
     """What asked this process to stop.
 
     Attributes:
-        number: the signal; None if there was none.
+        number: the signal that :meth:`on_signal` handled; None if there was none.
+        seen: the first signal that arrived, whoever handles it; None if there was none.
         is_over: the command has ended: a signal that comes now stops nothing.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.seen: int | None = None
         self.is_over = False
         self._since = 0.0
 
@@ -98,6 +100,7 @@ def _watch(readable: int) -> None:
             asked = [number for number in numbers if number in _SIGNALS]
             if not asked:
                 continue
+            STOPPING.seen = STOPPING.seen or asked[0]
             if first is None:
                 first = now
             elif now - first > _ONE_PRESS_S:
@@ -111,7 +114,7 @@ def end_as_asked(code: int) -> int:
         code: exit code of the command.
     """
     STOPPING.is_over = True
-    if code == TERMINATED and STOPPING.number == signal.SIGTERM:
+    if code == TERMINATED:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)  # process 1 of a container goes on
     return code
@@ -126,9 +129,12 @@ def told_of(error: BaseException, results: Results) -> tuple[str, int] | None:
         error: that left the command.
         results: what it had written.
     """
-    if not isinstance(error, KeyboardInterrupt) and STOPPING.number is None:
+    number = STOPPING.number
+    if isinstance(error, SystemExit):  # of a library's own handler, such as that of Ray while it starts
+        number = number or STOPPING.seen
+    if not isinstance(error, KeyboardInterrupt) and number is None:
         return None
-    terminated = isinstance(error, TerminatedError) or STOPPING.number == signal.SIGTERM
+    terminated = isinstance(error, TerminatedError) or number == signal.SIGTERM
     name, code = ("SIGTERM", TERMINATED) if terminated else ("SIGINT", INTERRUPTED)
     kept = kept_of(error) if isinstance(error, KeyboardInterrupt) else None
     if kept == "":  # the command has said it

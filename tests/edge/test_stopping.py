@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
-from rrid_edge.cli.signals import told_of
+from rrid_edge.cli.signals import STOPPING, told_of
 from rrid_edge.files import write_text
 from rrid_edge.stopping import (
     Results,
@@ -46,6 +48,15 @@ def test_the_line_names_the_signal():
     assert told_of(KeyboardInterrupt(), Results(are_all=False)) == ("stopped by SIGINT", 130)
     assert told_of(stopped_and_told(KeyboardInterrupt()), Results()) == ("", 130)
     assert told_of(ValueError("no signal"), Results()) is None
+
+
+def test_a_library_that_exits_after_a_signal_is_stopped_too(monkeypatch):
+    assert told_of(SystemExit(15), Results()) is None
+    monkeypatch.setattr(STOPPING, "seen", signal.SIGTERM)
+    assert told_of(SystemExit(15), Results(are_all=False)) == ("stopped by SIGTERM", 143)
+    assert told_of(ValueError("of a handler that saves"), Results()) is None
+    monkeypatch.setattr(STOPPING, "number", signal.SIGINT)
+    assert told_of(ValueError("of a worker that broke"), Results()) == ("stopped by SIGINT; no result was written", 130)
 
 
 def test_the_line_names_files_that_are_complete(tmp_path):

@@ -34,7 +34,7 @@ from rrid_edge.gallery.bulk.embedding import BatchEmbedder, Job
 from rrid_edge.gallery.bulk.inputs import CropInput
 from rrid_edge.gallery.bulk.known import KnownFiles
 from rrid_edge.gallery.bulk.parts import GROUP, TABLE, parts_of
-from rrid_edge.gallery.bulk.reaching import refuse_unreachable
+from rrid_edge.gallery.bulk.reaching import keeping_signals, refuse_unreachable
 from rrid_edge.gallery.bulk.records import CROPS_PER_BATCH, BulkReport, BulkSettings, CropBatch, Outcome
 from rrid_edge.gallery.bulk.run import SILENT, Listener, Tally, kept_in, planned, store_outcome, stored_rows
 from rrid_edge.gallery.bulk.tables import crops_of
@@ -287,7 +287,7 @@ def _joined(cluster: Cluster) -> Iterator[None]:
         refuse_unreachable(cluster.address)
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
-            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+            keeping_signals(ray.init)(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = cluster.address or "the cluster of RAY_ADDRESS"
             raise UsageError(

@@ -1,9 +1,14 @@
-"""Whether anybody answers at the address of a Ray cluster. Ray itself tries for minutes, then ends the process."""
+"""Reaching a Ray cluster: whether anybody answers at its address, and what Ray must leave alone in this process."""
 
 from __future__ import annotations
 
+import functools
 import re
+import signal
 import socket
+import threading
+from collections.abc import Callable
+from typing import Any
 
 from rrid_edge.errors import UsageError, printable, unforeseen
 
@@ -12,7 +17,7 @@ _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^/:\[\]]+|\[[^\]]+\]):(?P<port>[0-9
 
 
 def refuse_unreachable(address: str | None) -> None:
-    """Refuse an address at which no server listens.
+    """Refuse an address at which no server listens. Ray itself tries for minutes, then ends the process.
 
     Args:
         address: ``HOST:PORT``, ``ray://HOST:PORT``, ``auto``, ``local``, or None for Ray's own choice.
@@ -35,3 +40,19 @@ def refuse_unreachable(address: str | None) -> None:
             f"{printable(address)}: no Ray cluster answers ({unforeseen(error)}); start one, or leave the address out",
             parameter="address",
         ) from error
+
+
+def keeping_signals(call: Callable[..., object]) -> Callable[..., None]:
+    """``call``, after which SIGINT and SIGTERM do what they did before. Ray's own handler aborts the process."""
+
+    @functools.wraps(call)
+    def kept(*arguments: Any, **named: Any) -> None:  # noqa: ANN401 - those of any call
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            call(*arguments, **named)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+
+    return kept
