@@ -208,6 +208,14 @@ def test_what_differs_from_the_record_is_told(tmp_path):
     ]
 
 
+def test_a_command_that_a_page_shows_twice_has_two_entries(tmp_path):
+    walk = Walk(tmp_path, tmp_path, tmp_path, tmp_path, {"HOME": "/"}, (80,))
+    entries = [("rrid-edge index g", ["exit 0", "out  N added"]), ("rrid-edge index g", ["exit 0", "out  unchanged"])]
+    write_record(tmp_path / "page.txt", entries)
+    assert compare(walk, "docs/page.md", entries) == []
+    assert len(compare(walk, "docs/page.md", entries[::-1])) == 6
+
+
 def test_a_walk_finds_faults_of_form(tmp_path):
     (tmp_path / "desk").mkdir()
     page = "docs/page.md"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -160,11 +161,21 @@ def compare(walk: Walk, page: str, entries: Sequence[tuple[str, list[str]]]) -> 
     if [command for command, _ in recorded] != [command for command, _ in entries]:
         lines = differences([command for command, _ in recorded], [command for command, _ in entries])
         told = [f"{page}: the page has other commands than the record:", *(f"  {line}" for line in lines)]
-    known = dict(recorded)
-    for command, lines in entries:
-        if command in known and (found := differences(known[command], lines)):
+    known = _numbered(recorded)
+    for (command, run), lines in _numbered(entries).items():
+        if (command, run) in known and (found := differences(known[command, run], lines)):
             told += [f"{page}: this prints something else: {command}", *(f"  {line}" for line in found)]
     return told
+
+
+def _numbered(entries: Sequence[tuple[str, list[str]]]) -> dict[tuple[str, int], list[str]]:
+    """The lines of each command, and of each time that a page shows the same command."""
+    runs: Counter[str] = Counter()
+    numbered = {}
+    for command, lines in entries:
+        runs[command] += 1
+        numbered[command, runs[command]] = lines
+    return numbered
 
 
 def record(walk: Walk, page: str, entries: Sequence[tuple[str, list[str]]]) -> None:
