@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rrid_edge.cli.common import ProgressBar, print_json, say, show
+from rrid_edge.cli.wrapping import show_beside
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def _show(found: Suggestions, command: Callable[[Trial], str]) -> None:
         told = f"{trial.facts.height_px} x {trial.facts.width_px} px, {given.describe()}"
         told += ", mean of two views" if trial.facts.flip else ""
         told += f" (as {', '.join(families)})" if families else ""
-        show(f"{100 * trial.mean_ap:4.1f} %  {100 * trial.rank_1:5.1f} %  {trial.separation:5.2f}  {told}")
+        figures = f"{100 * trial.mean_ap:4.1f} %  {100 * trial.rank_1:5.1f} %  {trial.separation:5.2f}  "
+        show_beside(figures, told)
         show(f"                         {command(trial)}")
     for finding in found.findings:
         show(finding.describe(found.trials[0].person_ap.size))

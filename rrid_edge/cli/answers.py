@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrid_edge.cli.common import print_json, say, show
+from rrid_edge.cli.wrapping import show_beside
 from rrid_edge.errors import OutputError, printable
 from rrid_edge.progress import step
 
@@ -174,11 +175,12 @@ def _print_parts(match: Match, blocks: tuple[str, ...]) -> None:
 
     shares = sorted(zip(blocks, match.block_scores, strict=True), key=lambda pair: -pair[1])
     most, least = (", ".join(f"{name} {share:+.3f}" for name, share in part) for part in (shares[:3], shares[-2:]))
-    show(f"{'':>4}  largest shares: {most}; smallest: {least}")
+    show(f"{'':>4}  largest:  {most}")
+    show(f"{'':>4}  smallest: {least}")
     if match.contrasts:
         told = ((blocks[place], match.contrasts[place]) for place in stripes_of(blocks))
         parts = (f"{region_of(name)} {'unknown' if one is None else f'{one:+.1f}'} ({name})" for name, one in told)
-        show(f"{'':>4}  against other people: {', '.join(parts)}")
+        show_beside(f"{'':>4}  against other people: ", ", ".join(parts))
 
 
 def _print_separation(result: MatchResult) -> None:

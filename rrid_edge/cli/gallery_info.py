@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rrid_edge.cli.common import print_json, show
+from rrid_edge.cli.common import print_json
+from rrid_edge.cli.wrapping import show_facts
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def print_gallery(text: str, location: Location, *, as_json: bool) -> None:
     if as_json:
         print_json(_facts(text, told))
         return
-    for name, value in _lines(text, told):
-        show(f"{name:<13} {value}")
+    show_facts(_lines(text, told), name_width=13)
 
 
 def _facts(text: str, told: Description) -> dict[str, object]:

@@ -13,6 +13,7 @@ from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.engine_options import TensorRTLogOption
 from rrid_edge.cli.options import FollowLinksOption, PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
 from rrid_edge.cli.steps import AskedRuntime, open_model, open_network, refuse_weights, say_files_left_out
+from rrid_edge.cli.wrapping import show_beside
 from rrid_edge.errors import printable
 
 if TYPE_CHECKING:
@@ -118,18 +119,18 @@ def _layer_directions(
 
 def _print(run: ParityRun, path: Path) -> None:
     report = run.report
-    show(f"engine     {report.engine} ({report.arithmetic})")
-    show(f"reference  {report.reference}, {report.agreement.images:,} images")
-    show(f"sample     {run.reference.sample.describe()}")
+    show_beside("engine     ", f"{report.engine} ({report.arithmetic})")
+    show_beside("reference  ", f"{report.reference}, {report.agreement.images:,} images")
+    show_beside("sample     ", run.reference.sample.describe())
     for name, value, limit in (
         *_vector_rows(report),
         *_answer_rows(report),
         *_retrieval_rows(report),
         *_layer_rows(run),
     ):
-        show(f"{name:<20}{value:>15}  {limit}".rstrip())
+        show_beside(f"{name:<20}{value:>15}  ", limit)
     if run.cause() is not None:
-        show(f"cause      {run.cause()}")
+        show_beside("cause      ", str(run.cause()))
     for finding in run.diagnosis.tried[:3] if run.diagnosis is not None else ():
         cosines = f"mean cosine {finding.mean_cosine:.7f}, minimum {finding.min_cosine:.7f}"
         show(f"  with {finding.mistake:<24}{cosines}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rrid_edge.cli.common import say, show
+from rrid_edge.cli.wrapping import show_beside
 from rrid_edge.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rrid_train.data.layout import Dataset
 
 
+_RATES_PER_TABLE = 4
+"""Columns of rates that fit 80 columns."""
 _CERTAIN_PEOPLE: Final = 20
 """People behind a rate that make it certain enough to say nothing: a standard error of 22 %."""
 _ONE_PERSON: Final = 1.5
@@ -107,7 +110,7 @@ def _print_pairs(pairs: PairThresholds, views: str) -> None:
     from rrid_edge.ranking.thresholds import needed_pairs
 
     genuine = f"{pairs.genuine_pairs:,} genuine pairs (one person, two {views})"
-    show(f"thresholds per pair, from {genuine} and {pairs.impostor_pairs:,} impostor pairs (two people):")
+    show_beside("thresholds per pair, ", f"from {genuine} and {pairs.impostor_pairs:,} impostor pairs (two people):")
     for point in pairs.points:
         if point.score is None:
             show(f"  FPR {point.fpr:g}: unknown, needs at least {needed_pairs(point.fpr):,} impostor pairs")
@@ -119,15 +122,11 @@ def _print_searches(found: OpenSet) -> None:
     from rrid_edge.ranking.search_thresholds import needed
 
     searches = f"{found.searches:,} searches for {found.people:,} absent people"
-    show(f"thresholds per search, from {searches} and {found.present_searches:,} for present ones (score TPIR):")
+    show_beside(
+        "thresholds per search, ", f"from {searches} and {found.present_searches:,} for present ones (score TPIR):"
+    )
     known = found.known
-    if known:
-        headings = (f"FPIR {rate.fpir:g}" for rate in known)
-        show(f"  {'gallery':>8}" + "".join(f"  {heading:>13}" for heading in headings))
-    for number, size in enumerate(found.sizes if known else ()):
-        points = [rate.points[number] for rate in known]
-        cells = (f"{point.score:.4f} {'-' if point.tpir is None else f'{point.tpir:.4f}':>6}" for point in points)
-        show(f"  {size:>8,}" + "".join(f"  {cell:>13}" for cell in cells))
+    _print_rates(found)
     for rate in known:
         behind = rate.points[-1].people_behind
         if behind < _CERTAIN_PEOPLE:
@@ -141,6 +140,21 @@ def _print_searches(found: OpenSet) -> None:
     _print_held_out(found)
 
 
+def _print_rates(found: OpenSet) -> None:
+    """Score and TPIR of each rate by size of the gallery, in as many tables as fit 80 columns."""
+    known = found.known
+    tables = math.ceil(len(known) / _RATES_PER_TABLE)
+    per_table = math.ceil(len(known) / max(1, tables))
+    for first in range(0, len(known), max(1, per_table)):
+        shown = known[first : first + per_table]
+        headings = (f"FPIR {rate.fpir:g}" for rate in shown)
+        show(f"  {'gallery':>8}" + "".join(f"  {heading:>13}" for heading in headings))
+        for number, size in enumerate(found.sizes):
+            points = [rate.points[number] for rate in shown]
+            cells = (f"{point.score:.4f} {'-' if point.tpir is None else f'{point.tpir:.4f}':>6}" for point in points)
+            show(f"  {size:>8,}" + "".join(f"  {cell:>13}" for cell in cells))
+
+
 def _print_held_out(found: OpenSet) -> None:
     """The check on held-out people: per rate, measured rates in galleries of some sizes."""
     if not found.held_out:
@@ -149,4 +163,4 @@ def _print_held_out(found: OpenSet) -> None:
     for rate in sorted({check.fpir for check in found.held_out}):
         checks = [check for check in found.held_out if check.fpir == rate]
         told = ", ".join(f"{check.ratio * rate:.4f} ({check.ratio:.2f}x) at {check.size:,} crops" for check in checks)
-        show(f"    FPIR {rate:g}: {told}")
+        show_beside(f"    FPIR {rate:g}: ", told)

@@ -51,11 +51,15 @@ def show_facts(rows: list[tuple[str, str]], *, name_width: int) -> None:
         rows: names and values.
         name_width: columns of the names.
     """
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for name, value in rows:
-        label = f"{printable(name):<{name_width}} "
-        for line in hanging(label, printable(value), columns):
-            print(line)
+        show_beside(f"{printable(name):<{name_width}} ", value)
+
+
+def show_beside(label: str, text: str) -> None:
+    """Print ``label`` and ``text`` on stdout as :func:`show_facts` prints a name and a value."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for line in hanging(printable(label), printable(text), columns):
+        print(line)
 
 
 def hanging(label: str, text: str, columns: int) -> list[str]:

@@ -71,7 +71,7 @@ def test_json_sheet_and_report(desk):
     with Image.open("out/sheet.png") as sheet:
         assert sheet.size[0] > 600
     assert "0002_c2s1_000001_00.jpg" in (desk / "out" / "report.html").read_text()
-    assert "largest shares: stripe" in rrid_edge(*arguments[:3], "--explain").out
+    assert "largest:  stripe" in rrid_edge(*arguments[:3], "--explain").out
 
 
 def _without(result, keys):

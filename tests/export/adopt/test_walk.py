@@ -97,7 +97,7 @@ def test_explain_says_in_one_line_why_it_shows_no_parts(setting):
     assert outcome.code == 0
     (line,) = [line for line in outcome.err.splitlines() if "parts" in line]
     assert line == "no parts to explain: an adopted network has one descriptor block of the whole body, and no stripes"
-    assert "largest shares" not in outcome.out
+    assert "largest:" not in outcome.out
 
 
 def test_info_tells_family_origin_and_preprocessing(setting):
