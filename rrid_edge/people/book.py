@@ -29,6 +29,8 @@ __all__ = ["KeptQuery", "PeopleBook"]
 MOST_QUERIES: Final = 500
 KEPT_US: Final = 86_400_000_000
 """Microseconds that queries and keys of pushed crops are kept: a day."""
+_SWEEP_US: Final = 60_000_000
+"""Microseconds between two looks for old queries: the look reads all of them."""
 
 
 class PeopleBook(Closable):
@@ -51,6 +53,7 @@ class PeopleBook(Closable):
         self.path = path
         self.labels_now: Callable[[], Set[str]] | None = None
         self._file = BookFile(path)
+        self._swept = _now()
         self._drop_old()
 
     @classmethod
@@ -65,17 +68,20 @@ class PeopleBook(Closable):
     # Queries and pushed crops -----------------------------------------------------------------------------------------
 
     def keep_query(self, query: KeptQuery) -> str:
-        """Keep a query for a day; returns its id, which nobody can guess. The newest 500 are kept."""
+        """Keep a query for a day; returns its id, which nobody can guess. At most 500 are kept, the newest.
+
+        A query survives a kill of this process, but maybe not a power failure: waiting for the disk takes longer than
+        a search.
+        """
         name = f"q_{secrets.token_urlsafe(16)}"
         descriptor = np.ascontiguousarray(query.descriptor, "<f4").tobytes()
         record = (name, query.fingerprint, descriptor, query.thumbnail, query.images, _now())
-        with self._file.writing() as connection:
-            connection.execute("INSERT INTO query VALUES (?, ?, ?, ?, ?, ?)", record)
-            connection.execute("DELETE FROM query WHERE time < ?", (_now() - KEPT_US,))
-            connection.execute(
-                "DELETE FROM query WHERE rowid IN (SELECT rowid FROM query ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-                (MOST_QUERIES,),
-            )
+        with self._file.writing(durable=False) as connection:
+            number = connection.execute("INSERT INTO query VALUES (?, ?, ?, ?, ?, ?)", record).lastrowid or 0
+            connection.execute("DELETE FROM query WHERE rowid <= ?", (number - MOST_QUERIES,))
+            if not 0 <= record[-1] - self._swept < _SWEEP_US:  # also after the clock was set back
+                connection.execute("DELETE FROM query WHERE time < ?", (record[-1] - KEPT_US,))
+                self._swept = record[-1]
         return name
 
     def kept_query(self, name: str) -> KeptQuery | None:

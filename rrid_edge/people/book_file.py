@@ -48,15 +48,18 @@ class BookFile(Closable):
             yield self._open()
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """The connection in one commit; an exception rolls back.
+
+        Args:
+            durable: wait until the commit is on the disk. Otherwise it survives a kill, but maybe not a power failure.
 
         Raises:
             ClosedError: the file is closed.
             GalleryBusyError: another process holds the file.
             OutputError: the disk refused a write.
         """
-        with self.reading() as connection, transaction(connection):
+        with self.reading() as connection, _synchronous(connection, durable), transaction(connection):
             yield connection
 
     def empty_log(self) -> bool:
@@ -89,6 +92,18 @@ class BookFile(Closable):
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+@contextlib.contextmanager
+def _synchronous(connection: sqlite3.Connection, durable: bool) -> Iterator[None]:
+    if durable:
+        yield
+        return
+    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA synchronous = FULL")
 
 
 def _inode(path: Path | None) -> int:
