@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from rrid_edge import __version__
+from rrid_edge.serve.direct_search import DirectSearch
 from rrid_edge.serve.gate import add_gate
 from rrid_edge.serve.gate.problems import PROBLEMS, add_problem_handlers, describe_problems
 from rrid_edge.serve.routes import ROUTERS
@@ -31,6 +32,7 @@ def create_app(service: Service) -> FastAPI:
     add_problem_handlers(app)
     for router in ROUTERS:
         app.include_router(router, responses=PROBLEMS)
+    app.add_middleware(DirectSearch, service=service)  # the innermost: behind the gate
     add_gate(app, service)
     routes = [route for router in ROUTERS for route in router.routes]
     app.add_middleware(Traces, metrics=service.metrics, routes=routes)  # the outermost: it sees what the gate refuses

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final, TextIO
 
@@ -49,7 +49,7 @@ class RequestLine:
 def log_request(line: RequestLine) -> None:
     """Log a request that ended."""
     if LOGGER.isEnabledFor(logging.INFO):
-        facts = {**asdict(line), "ms": round(line.ms, 1)}
+        facts = {**vars(line), "ms": round(line.ms, 1)}
         text = f"{line.method} {line.route} {line.status} {line.ms:.1f} ms {line.actor or '-'} {line.request_id}"
         LOGGER.info("%s", text, extra={_EVENT: "request", _FACTS: facts})
 

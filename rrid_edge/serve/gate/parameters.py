@@ -46,10 +46,11 @@ def _known(app: FastAPI, dependant: Any) -> Mapping[str, bool]:  # noqa: ANN401 
 
 
 def _declared(dependant: Any) -> list[tuple[str, bool]]:  # noqa: ANN401 - as above
-    own = [(parameter.alias, _is_list(parameter.field_info.annotation)) for parameter in dependant.query_params]
+    own = [(parameter.alias, is_list(parameter.field_info.annotation)) for parameter in dependant.query_params]
     return [*own, *(pair for one in dependant.dependencies for pair in _declared(one))]
 
 
-def _is_list(annotation: object) -> bool:
+def is_list(annotation: object) -> bool:
+    """Whether a parameter of this type may come several times."""
     origin = get_origin(annotation)
-    return annotation in _LISTS or origin in _LISTS or any(_is_list(one) for one in get_args(annotation))
+    return annotation in _LISTS or origin in _LISTS or any(is_list(one) for one in get_args(annotation))

@@ -72,7 +72,7 @@ _FORM: Final = {
 FORM_BODY: Final[dict[str, Any]] = {"multipart/form-data": {"schema": _FORM}}
 
 
-async def _choices(  # noqa: PLR0913 - one parameter per choice
+async def choices_of(  # noqa: PLR0913 - one parameter per choice
     top_k: Annotated[int, Query(ge=1, le=MOST_TOP_K, description="Most matches.")] = 8,
     camera: Annotated[list[_Camera] | None, Query(max_length=_MOST_CAMERAS, description="Only these cameras.")] = None,
     exclude_camera: Annotated[
@@ -117,7 +117,7 @@ async def search_gallery(
     request: Request,
     service: ServiceOf,
     served: AskedGallery,
-    choices: Annotated[SearchChoices, Depends(_choices)],
+    choices: Annotated[SearchChoices, Depends(choices_of)],
     actor: Annotated[Actor, Depends(need("read"))],
 ) -> Response:
     """Rank a gallery for one person: up to 8 images, a crop of the gallery, a kept query, or a descriptor."""
