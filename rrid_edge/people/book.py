@@ -68,21 +68,26 @@ class PeopleBook(Closable):
     # Queries and pushed crops -----------------------------------------------------------------------------------------
 
     def keep_query(self, query: KeptQuery) -> str:
-        """Keep a query for a day; returns its id, which nobody can guess. At most 500 are kept, the newest.
+        """Keep a query for a day; returns its id. See :meth:`keep_queries`."""
+        return self.keep_queries([query])[0]
 
-        A query survives a kill of this process, but maybe not a power failure: waiting for the disk takes longer than
-        a search.
+    def keep_queries(self, queries: Sequence[KeptQuery]) -> list[str]:
+        """Keep queries for a day; returns their ids, which nobody can guess. At most 500 are kept, the newest.
+
+        They survive a kill of this process, but maybe not a power failure: waiting for the disk takes longer than a
+        search.
         """
-        name = f"q_{secrets.token_urlsafe(16)}"
-        descriptor = np.ascontiguousarray(query.descriptor, "<f4").tobytes()
-        record = (name, query.fingerprint, descriptor, query.thumbnail, query.images, _now())
+        names, now, number = [f"q_{secrets.token_urlsafe(16)}" for _ in queries], _now(), 0
         with self._file.writing(durable=False) as connection:
-            number = connection.execute("INSERT INTO query VALUES (?, ?, ?, ?, ?, ?)", record).lastrowid or 0
+            for name, query in zip(names, queries, strict=True):
+                descriptor = np.ascontiguousarray(query.descriptor, "<f4").tobytes()
+                record = (name, query.fingerprint, descriptor, query.thumbnail, query.images, now)
+                number = connection.execute("INSERT INTO query VALUES (?, ?, ?, ?, ?, ?)", record).lastrowid or 0
             connection.execute("DELETE FROM query WHERE rowid <= ?", (number - MOST_QUERIES,))
-            if not 0 <= record[-1] - self._swept < _SWEEP_US:  # also after the clock was set back
-                connection.execute("DELETE FROM query WHERE time < ?", (record[-1] - KEPT_US,))
-                self._swept = record[-1]
-        return name
+            if not 0 <= now - self._swept < _SWEEP_US:  # also after the clock was set back
+                connection.execute("DELETE FROM query WHERE time < ?", (now - KEPT_US,))
+                self._swept = now
+        return names
 
     def kept_query(self, name: str) -> KeptQuery | None:
         """A query by its id; None if it is unknown or older than a day."""

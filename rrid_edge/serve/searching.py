@@ -5,37 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rrid_edge.embedding.queries import Query
-from rrid_edge.errors import FingerprintMismatchError, GalleryChangedError, GalleryError, ModelFileError, OutputError
+from rrid_edge.errors import FingerprintMismatchError, GalleryChangedError, RridEdgeError
 from rrid_edge.gallery.base import GalleryRow, SearchFilter
 from rrid_edge.gallery.contract import Moment, read_in_one_moment
 from rrid_edge.gallery.fields import descriptors_of
 from rrid_edge.gallery.searching import AskedScore
-from rrid_edge.matching import DEFAULT_RERANK_DEPTH, Match, MatchResult, MatchSettings, match
-from rrid_edge.people.book import KeptQuery
+from rrid_edge.matching import DEFAULT_RERANK_DEPTH, MatchResult, MatchSettings, match_all
 from rrid_edge.ranking.descriptors import mean_descriptor
-from rrid_edge.serve.answers import crops_of
+from rrid_edge.serve.answering import AskedQuery, Ranked, answers_to
 from rrid_edge.serve.galleries import ServedGallery
 from rrid_edge.serve.gate.problems import RequestError
-from rrid_edge.serve.marks import Mark, strictest
-from rrid_edge.serve.search_answers import (
-    BlockAnswer,
-    MarkAnswer,
-    MatchAnswer,
-    QueryAnswer,
-    SearchAnswer,
-    ThresholdAnswer,
-)
+from rrid_edge.serve.search_answers import SearchAnswer
 from rrid_edge.serve.service import Service
 from rrid_edge.serve.uploads import EmbeddedUploads
 
 _ATTEMPTS: Final = 3
-_FUSED: Final = "no measured rates are shown: they were measured on queries of one image, and this query has {} of them"
 
 
 @dataclass(frozen=True)
@@ -53,25 +43,6 @@ class SearchChoices:
     rows: SearchFilter
     score: AskedScore
     rerank: bool
-
-
-@dataclass(frozen=True)
-class AskedQuery:
-    """The person to look for.
-
-    Attributes:
-        query: descriptors of its images; a kept or mean descriptor counts as one.
-        images: number of images that the descriptors were made of.
-        crop: the crop of the gallery that it is, or None.
-        kept: id of the kept query, or None.
-        keeps: JPEG of an uploaded query that is kept for a day, or None.
-    """
-
-    query: Query
-    images: int = 1
-    crop: GalleryRow | None = None
-    kept: str | None = None
-    keeps: bytes | None = None
 
 
 def query_of_crop(served: ServedGallery, id_: int) -> AskedQuery:
@@ -140,30 +111,42 @@ def search(service: Service, served: ServedGallery, asked: AskedQuery, choices: 
         GalleryError: the gallery cannot be read.
     """
     start = time.perf_counter()
-    settings = _settings(served, asked, choices)
+    results = _matched(served, [asked], _settings(served, asked, choices))
+    return answers_to(service, served, [asked], choices.score, Ranked(results, start))[0]
+
+
+def search_together(
+    service: Service, served: ServedGallery, asked: Sequence[AskedQuery], choices: SearchChoices
+) -> list[SearchAnswer | RridEdgeError]:
+    """:func:`search` for several uploaded queries of the same choices, in one moment. Blocking.
+
+    Returns:
+        For each query, in their order, its answer or what :func:`search` would raise.
+    """
     try:
-        result = match(served.store, asked.query, settings, served.sample)
+        start = time.perf_counter()
+        settings = [_settings(served, one, choices) for one in asked]
+        if all(one == settings[0] for one in settings):
+            results = _matched(served, asked, settings[0])
+            return [*answers_to(service, served, asked, choices.score, Ranked(results, start))]
+    except RridEdgeError as error:
+        if len(asked) == 1:
+            return [error]
+    found: list[SearchAnswer | RridEdgeError] = []
+    for one in asked:  # what is wrong with one query must not fail the others
+        try:
+            found.append(search(service, served, one, choices))
+        except RridEdgeError as error:
+            found.append(error)
+    return found
+
+
+def _matched(served: ServedGallery, asked: Sequence[AskedQuery], settings: MatchSettings) -> tuple[MatchResult, ...]:
+    try:
+        return match_all(served.store, [one.query for one in asked], settings, served.sample)
     except GalleryChangedError:
         served.store.info()  # raises the reason if the index was rebuilt with another model
         raise
-    marks, doubts = _marks(served, asked)
-    vector = mean_descriptor(asked.query.descriptors)[0]
-    asked, unkept = _kept(served, asked, vector)
-    answer = SearchAnswer(
-        query=_query_answer(service, served, asked),
-        gallery=served.name,
-        fingerprint=served.spec.fingerprint,
-        matches=_matches(service, served, asked, result, marks),
-        threshold=_threshold(served, choices.score, result),
-        marks=[MarkAnswer(kind="fpr", rate=mark.rate, score=mark.score) for mark in marks],
-        separation=result.separation,
-        others=result.others,
-        searched=result.searched,
-        mode=result.search,
-        warnings=[*result.warnings, *doubts, *unkept],
-    )
-    answer.milliseconds.searching = (time.perf_counter() - start) * 1000
-    return answer
 
 
 def _settings(served: ServedGallery, asked: AskedQuery, choices: SearchChoices) -> MatchSettings:
@@ -188,97 +171,3 @@ def _without(rows: SearchFilter, crop: GalleryRow) -> SearchFilter:
     if crop.path is None:
         return replace(rows, not_ids=rows.not_ids | {crop.id})
     return replace(rows, not_files=rows.not_files | {(crop.source, crop.path)})  # Milvus' format 1 knows no ids
-
-
-def _marks(served: ServedGallery, asked: AskedQuery) -> tuple[list[Mark], list[str]]:
-    """The measured scores that hold for a query, and a line if they cannot be told."""
-    try:
-        marks = served.marks.marks()
-    except ModelFileError as error:
-        return [], [f"no measured rates are shown: {error.message}"]
-    return (marks, []) if asked.images == 1 or not marks else ([], [_FUSED.format(asked.images)])
-
-
-def _kept(served: ServedGallery, asked: AskedQuery, vector: NDArray[np.float32]) -> tuple[AskedQuery, list[str]]:
-    """The query with the id under which it is kept, and a line if it cannot be kept."""
-    if asked.keeps is None:
-        return asked, []
-    query = KeptQuery(vector, served.spec.fingerprint, asked.keeps, asked.images)
-    try:
-        return replace(asked, kept=served.book.keep_query(query)), []
-    except (GalleryError, OutputError) as error:  # the answer is right all the same
-        return asked, [f"the query is not kept: {error.message}"]
-
-
-def _query_answer(service: Service, served: ServedGallery, asked: AskedQuery) -> QueryAnswer:
-    addresses, thumbnail = service.addresses, None
-    if asked.crop is not None:
-        thumbnail = addresses.thumbnail(served.name, asked.crop.id)
-    elif asked.kept is not None:
-        thumbnail = addresses.query_thumbnail(served.name, asked.kept)
-    crop = None if asked.crop is None else asked.crop.id
-    return QueryAnswer(id=asked.kept, crop=crop, images=asked.images, thumbnail=thumbnail)
-
-
-def _threshold(served: ServedGallery, score: AskedScore, result: MatchResult) -> ThresholdAnswer | None:
-    if result.threshold is None:
-        return None
-    if score.fpr is None and score.fpir is None:
-        return ThresholdAnswer(kind="score", rate=None, score=result.threshold, dataset=None)
-    found = served.marks.found()
-    dataset = None if found is None else found.record.dataset
-    kind: Literal["fpr", "fpir"] = "fpr" if score.fpir is None else "fpir"
-    return ThresholdAnswer(kind=kind, rate=score.fpr or score.fpir, score=result.threshold, dataset=dataset)
-
-
-def _matches(
-    service: Service,
-    served: ServedGallery,
-    asked: AskedQuery,
-    result: MatchResult,
-    marks: list[Mark],
-) -> list[MatchAnswer]:
-    if not result.matches:
-        return []
-    crops = crops_of(served, [_row(found) for found in result.matches], service.addresses)
-    node = asked.kept if asked.crop is None else asked.crop.id
-    is_new = asked.keeps is not None  # nobody has judged it yet
-    verdicts = {} if node is None or is_new else served.book.verdicts_of(node)
-    answers = []
-    for found, crop in zip(result.matches, crops, strict=True):
-        passed = strictest(marks, found.score)
-        answers.append(
-            MatchAnswer(
-                **dict(crop),
-                rank=found.rank,
-                score=found.score,
-                distance=found.distance,
-                passes=None if passed is None else MarkAnswer(kind="fpr", rate=passed.rate, score=passed.score),
-                verdict=verdicts.get(found.id),
-                blocks=_blocks(result, found),
-            )
-        )
-    return answers
-
-
-def _blocks(result: MatchResult, found: Match) -> tuple[BlockAnswer, ...]:
-    contrasts = found.contrasts or (None,) * len(result.blocks)
-    return tuple(
-        BlockAnswer(block.name, block.region, share, block.usual, block.spread, contrast)
-        for block, share, contrast in zip(result.blocks, found.block_scores, contrasts, strict=True)
-    )
-
-
-def _row(found: Match) -> GalleryRow:
-    """The row of a match, as far as answers show it."""
-    return GalleryRow(
-        found.path,
-        camera=found.camera,
-        person=found.person,
-        time=found.time,
-        frame=found.frame,
-        track=found.track,
-        label=found.label,
-        source=found.source,
-        id=found.id,
-    )

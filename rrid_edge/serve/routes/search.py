@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextvars import Context, copy_context
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -13,6 +15,7 @@ from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.fields import bound_of, camera_names
 from rrid_edge.gallery.searching import AskedScore
 from rrid_edge.serve.addresses import API
+from rrid_edge.serve.answering import AskedQuery
 from rrid_edge.serve.asking import AskedGallery, ServiceOf
 from rrid_edge.serve.crop_ids import CropNumber
 from rrid_edge.serve.galleries import ServedGallery
@@ -22,13 +25,13 @@ from rrid_edge.serve.gate.roles import Actor, need
 from rrid_edge.serve.gate.scopes import media_type_of
 from rrid_edge.serve.search_answers import SearchAnswer
 from rrid_edge.serve.searching import (
-    AskedQuery,
     SearchChoices,
     kept_query,
     query_of_crop,
     query_of_descriptor,
     query_of_uploads,
     search,
+    search_together,
 )
 from rrid_edge.serve.service import Service
 from rrid_edge.serve.uploads import FIELD, EmbeddedUploads, embed_uploads, read_uploads
@@ -85,6 +88,11 @@ async def choices_of(  # noqa: PLR0913 - one parameter per choice
     fpir: _Rate = None,
     rerank: Annotated[bool, Query(description="Re-rank the best crops by shared neighbours.")] = False,
 ) -> SearchChoices:
+    """The choices of a request.
+
+    Raises:
+        UsageError: a time cannot be read, or a camera's name cannot be one.
+    """
     bounds = []
     for name, text in (("since", since), ("until", until)):
         try:
@@ -123,25 +131,24 @@ async def search_gallery(
     """Rank a gallery for one person: up to 8 images, a crop of the gallery, a kept query, or a descriptor."""
     start = time.perf_counter()
     uploads: EmbeddedUploads | None = None
-    question: Question | None = None
     media_type = media_type_of(request.scope)
     if media_type == MULTIPART:
         files = await read_uploads(request, served.worker, service.settings.most_images)
         uploads = await embed_uploads(service, served, files)
+        answer = await _answer_to_uploads((service, served, actor), query_of_uploads(uploads), choices)
     elif media_type == "application/json":
         question = _question(await request.body())
+
+        def answered() -> SearchAnswer:
+            answer = search(service, served, _asked(served, question), choices)
+            _trace(service, served, actor, answer)
+            return answer
+
+        answer = await service.threads.run(answered)
     else:
         raise RequestError(
             "the body is neither a form nor JSON: expected multipart/form-data or application/json", status=415
         )
-
-    def answered() -> SearchAnswer:
-        asked = _asked(served, question) if question is not None else query_of_uploads(_given(uploads))
-        answer = search(service, served, asked, choices)
-        _trace(service, served, actor, answer)
-        return answer
-
-    answer = await service.threads.run(answered)
     spent = answer.milliseconds
     if uploads is not None:
         spent.waiting, spent.decoding = uploads.waiting_s * 1000, uploads.decoding_s * 1000
@@ -150,9 +157,21 @@ async def search_gallery(
     return Response(answer.model_dump_json(), media_type="application/json")  # FastAPI would check it again
 
 
-def _given(uploads: EmbeddedUploads | None) -> EmbeddedUploads:
-    assert uploads is not None
-    return uploads
+async def _answer_to_uploads(
+    asker: tuple[Service, ServedGallery, Actor], asked: AskedQuery, choices: SearchChoices
+) -> SearchAnswer:
+    """The answer to uploaded images. Those of the same choices that wait are searched together, unless re-ranked."""
+    service, served, actor = asker
+
+    def answered(items: Sequence[tuple[AskedQuery, Context, Actor]]) -> list[SearchAnswer | Exception]:
+        answers = search_together(service, served, [one for one, _, _ in items], choices)
+        for answer, (_, context, asks) in zip(answers, items, strict=True):
+            if isinstance(answer, SearchAnswer):  # in the context of its request, which the audit line names
+                context.run(_trace, service, served, asks, answer)
+        return [*answers]
+
+    key = (served.name, choices, id(asked) if choices.rerank else None)  # re-ranking takes long for each
+    return await service.threads.run_together(key, answered, (asked, copy_context(), actor))
 
 
 def _question(body: bytes) -> Question:
