@@ -221,6 +221,58 @@ def test_queries_and_keys_are_kept_for_a_day_and_at_most_500(monkeypatch):
     assert book.pushed("a key") is None
 
 
+def test_a_kept_query_is_there_for_another_process_and_other_commits_wait_for_the_disk(tmp_path):
+    def level(book):
+        with book._file.reading() as connection:
+            return connection.execute("PRAGMA synchronous").fetchone()[0]
+
+    full = 2  # of SQLite: every commit is on the disk before it returns
+    with book_at(tmp_path) as book:
+        name = query(book)
+        assert level(book) == full
+        with book_at(tmp_path) as other:
+            assert other.kept_query(name) is not None
+        with pytest.raises(GalleryError):
+            book.keep_queries([KeptQuery(vectors(1)[0], object(), b"")] * 2)  # as any failure inside of the commit
+        assert level(book) == full
+        assert book.kept_query(query(book)) is not None
+
+
+def test_old_queries_leave_the_file_with_the_first_query_of_a_later_minute(tmp_path, monkeypatch):
+    now = [1_800_000_000_000_000]
+    monkeypatch.setattr("rrid_edge.people.book._now", lambda: now[0])
+    day, minute = 86_400_000_000, 60_000_000
+
+    def kept(folder) -> int:
+        with sqlite3.connect(folder / "people.sqlite") as connection:
+            return connection.execute("SELECT count(*) FROM query").fetchone()[0]
+
+    with book_at(tmp_path) as book:
+        query(book)
+        now[0] += day - minute
+        query(book)
+        now[0] += minute - 1
+        query(book)
+        assert kept(tmp_path) == 3
+        now[0] += minute + 1
+        query(book)
+        assert kept(tmp_path) == 3
+        now[0] -= 2 * day  # the clock was set back
+        query(book)
+        assert kept(tmp_path) == 4
+
+
+def test_many_queries_are_kept_in_one_commit_in_their_order(tmp_path):
+    with book_at(tmp_path) as book:
+        asked = [KeptQuery(vectors(1, seed)[0], SPEC.fingerprint, b"%d" % seed, seed) for seed in range(1, 4)]
+        names = book.keep_queries(asked)
+        assert len(set(names)) == 3
+        for name, one in zip(names, asked, strict=True):
+            found = book.kept_query(name)
+            assert (found.thumbnail, found.images) == (one.thumbnail, one.images)
+            assert (found.descriptor == one.descriptor).all()
+
+
 def test_an_older_gallery_of_format_2_needs_no_people_file(tmp_path):
     with LocalGallery.create(tmp_path / "g", SPEC) as store:
         store.add([NewRow(None)], vectors(1))
