@@ -24,7 +24,7 @@ from rrid_edge.matching.records import LEAST_RERANK_DEPTH, MatchResult, MatchSet
 from rrid_edge.matching.sampling import GallerySample
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.progress import step
-from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
+from rrid_edge.ranking.descriptors import block_shares_of, mean_descriptor
 from rrid_edge.ranking.rerank import k_reciprocal
 from rrid_edge.ranking.search_thresholds import SearchThreshold
 
@@ -286,10 +286,11 @@ def _ranked(
 
 def _matches(stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], usual: UsualBlocks) -> tuple[Match, ...]:
     """The ranked crops with the share of each block in their scores, and its contrast."""
+    if not crops:
+        return ()
     vectors, queries = stored.take([crop.hit.row for crop in crops]), search.vectors[[crop.image for crop in crops]]
-    contrasts = usual.contrasts(queries, vectors)
-    matches = []
-    for rank, (crop, query, vector) in enumerate(zip(crops, queries, vectors, strict=True), 1):
-        shares = block_shares(query, vector, len(usual.blocks))
-        matches.append(Match.of(rank, crop.hit, shares, crop.distance, contrasts[rank - 1]))
-    return tuple(matches)
+    shares, contrasts = block_shares_of(queries, vectors, len(usual.blocks)), usual.contrasts(queries, vectors)
+    return tuple(
+        Match.of(rank, crop.hit, own, crop.distance, contrast)
+        for rank, (crop, own, contrast) in enumerate(zip(crops, shares, contrasts, strict=True), 1)
+    )

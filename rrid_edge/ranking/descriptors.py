@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from rrid_edge.errors import UsageError
 
 _SHORTEST_MEAN = 1e-6
+_ROWS = 256
+"""Rows that are multiplied at once: 256 x 3840 values are 8 MB."""
 
 
 def mean_descriptor(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -29,5 +31,13 @@ def mean_descriptor(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def block_shares(query: NDArray[np.float32], crop: NDArray[np.float32], blocks: int) -> tuple[float, ...]:
     """The share of each block in the cosine of two unit descriptors (D,). The shares sum to the cosine."""
-    products = (query.astype(np.float64) * crop).reshape(blocks, -1).sum(axis=1)
-    return tuple(float(share) for share in products)
+    return block_shares_of(query[None], crop[None], blocks)[0]
+
+
+def block_shares_of(queries: NDArray[np.float32], crops: NDArray[np.float32], blocks: int) -> list[tuple[float, ...]]:
+    """:func:`block_shares` of each row of queries (N, D) and of crops (N, D)."""
+    shares: list[tuple[float, ...]] = []
+    for start in range(0, len(crops), _ROWS):
+        products = queries[start : start + _ROWS].astype(np.float64) * crops[start : start + _ROWS]
+        shares += map(tuple, products.reshape(len(products), blocks, -1).sum(axis=2).tolist())
+    return shares

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rrid_edge.errors import UsageError
-from rrid_edge.ranking.descriptors import block_shares, mean_descriptor
+from rrid_edge.ranking.descriptors import block_shares, block_shares_of, mean_descriptor
 
 
 def _unit(values):
@@ -27,3 +27,12 @@ def test_block_shares_sum_to_the_cosine():
     shares = block_shares(query, crop, 15)
     assert sum(shares) == pytest.approx(float(query @ crop), abs=1e-6)
     assert shares[3] == pytest.approx(float(query[12:16] @ crop[12:16]), abs=1e-6)
+
+
+def test_block_shares_of_many_pairs_are_those_of_each_pair():
+    queries, crops = np.random.default_rng(3).standard_normal((2, 300, 60)).astype(np.float32)
+    found = block_shares_of(queries, crops, 15)
+    assert found == [block_shares(query, crop, 15) for query, crop in zip(queries, crops, strict=True)]
+    by_hand = [float(np.dot(queries[299, 4 * n : 4 * n + 4], crops[299, 4 * n : 4 * n + 4])) for n in range(15)]
+    np.testing.assert_allclose(found[299], by_hand, atol=1e-5)
+    assert block_shares_of(queries[:0], crops[:0], 15) == []
