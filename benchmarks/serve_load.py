@@ -1,8 +1,9 @@
 """Load `rrid-edge serve`: one client, eight clients, many clients, beside the same engine without a service.
 
 The clients send a JPEG crop each, over connections that stay open, and wait for the answer. They run in this process,
-on the same cores as the service, so what they cost counts against it. The gallery's descriptors are drawn; the engine
-computes each query. The bare engine and the service take turns, because a virtual machine's speed drifts by a tenth.
+on the same cores as the service, so what they cost counts against it; their CPU time is printed. The gallery's
+descriptors are drawn; the engine computes each query. The bare engine and the service take turns, because a virtual
+machine's speed drifts.
 
 Run: python benchmarks/serve_load.py MODEL.onnx [--rows 1000] [--seconds 4] [--rounds 5] [--crowd 200]
 The exit code is 1 if a target of the service is missed.
@@ -11,9 +12,7 @@ The exit code is 1 if a target of the service is missed.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -22,14 +21,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from common import DrawnPersons, add_rows, elapsed_s, jpeg_pictures, table_row, watched
+from load_clients import Load, ask, search_request
 from rrid_edge.engines import Engine, open_engine
 from rrid_edge.gallery.local.store import LocalGallery
 from rrid_edge.machine.processor import processor_name
@@ -39,36 +37,8 @@ FEW = 8
 MOST_OF_ENGINE, MOST_MORE_MS, LEAST_THROUGHPUT, MOST_GROWTH_MIB = 2.0, 5.0, 0.9, 100.0
 _BATCHES = (1, 2, 4, 8)
 _CALIBRATION_S = 1.0
-_WARM_S = 2.0
 _START_S = 60.0
 _CROWD_S = 10.0
-
-
-@dataclass
-class Load:
-    """What the clients saw.
-
-    Attributes:
-        times_s: of answers with status 200, all of them.
-        codes: number of answers by status.
-        counted: answers with status 200 within the counted time.
-        seconds: the counted time: the first and the last moments, with fewer requests on their way, are left out.
-    """
-
-    times_s: list[float] = field(default_factory=list)
-    codes: Counter[int] = field(default_factory=Counter)
-    counted: int = 0
-    seconds: float = 0.0
-
-    @property
-    def p50_ms(self) -> float:
-        """Median time of an answer in milliseconds."""
-        return float(np.median(self.times_s)) * 1000
-
-    @property
-    def per_s(self) -> float:
-        """Answers per second."""
-        return self.counted / self.seconds
 
 
 class Bare:
@@ -81,13 +51,15 @@ class Bare:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.times_s: list[float] = []
-        self._images, self._seconds = 0, 0.0
+        self._images, self._seconds, self._cpu_s = 0, 0.0, 0.0
         self.batch = max(_BATCHES, key=lambda batch: batch / float(np.median(self._timed(batch, _CALIBRATION_S))))
 
     def round(self, seconds: float) -> None:
         """Time single images, then the fastest batch, each for so long."""
         self.times_s += self._timed(1, seconds)
+        begun_s = time.process_time()
         times = self._timed(self.batch, seconds)
+        self._cpu_s += time.process_time() - begun_s
         self._images += self.batch * len(times)
         self._seconds += sum(times)
 
@@ -100,6 +72,11 @@ class Bare:
     def per_s(self) -> float:
         """Images per second in the fastest batch."""
         return self._images / self._seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU time per image in the fastest batch, in milliseconds of one core."""
+        return self._cpu_s / self._images * 1000
 
     def _timed(self, batch: int, seconds: float) -> list[float]:
         shape = (batch, self._engine.spec.height_px, self._engine.spec.width_px, 3)
@@ -146,48 +123,6 @@ def _wait_until_ready(port: int) -> None:
     raise SystemExit("the service is not ready after a minute")
 
 
-def search_request(picture: bytes) -> bytes:
-    """The bytes of one search over HTTP/1.1."""
-    part = b'--x\r\nContent-Disposition: form-data; name="images"; filename="q.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
-    body = part + picture + b"\r\n--x--\r\n"
-    head = (
-        "POST /api/v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def ask(port: int, requests: list[bytes], clients: int, load: Load, seconds: float) -> None:
-    """Let some clients ask one search after the other for so long; all send different pictures in turn."""
-    load.seconds += seconds
-    counts_from = time.perf_counter() + _WARM_S
-    span = counts_from, counts_from + seconds
-    await asyncio.gather(*(_client(port, requests[number % len(requests) :], span, load) for number in range(clients)))
-
-
-async def _client(port: int, requests: list[bytes], span: tuple[float, float], load: Load) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    number = 0
-    while time.perf_counter() < span[1]:
-        begun = time.perf_counter()
-        writer.write(requests[number % len(requests)])
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        body = await reader.readexactly(length)
-        code = int(head[9:12])
-        load.codes[code] += 1
-        if code == 200:
-            ended = time.perf_counter()
-            load.times_s.append(ended - begun)
-            load.counted += span[0] <= ended < span[1]
-            json.loads(body)
-        number += 1
-        if b"connection: close" in head:
-            writer.close()
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.close()
-
-
 def resident_mib(process: int) -> float:
     """Resident memory of a process in MiB."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
@@ -214,6 +149,11 @@ def report(bare: Bare, loads: dict[str, Load], growth_mib: float, crowd: int) ->
     print("|---|---|---|---|---|")
     for *cells, met in rows:
         print(table_row([*cells, "yes" if met else "**no**"]))
+    beside_ms = few.service_cpu_s / few.asked * 1000
+    print(
+        f"CPU time per search of {FEW} clients, in ms of one core: service {beside_ms:.2f}, clients "
+        f"{few.client_cpu_s / few.asked * 1000:.2f}; bare engine per image {bare.cpu_ms:.2f}"
+    )
     return all(met for *_, met in rows)
 
 
@@ -232,14 +172,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, open_engine(chosen.model) as engine:
         gallery, bare = Path(folder) / "gallery", Bare(engine)
         make_gallery(gallery, chosen.model, chosen.rows)
-        with service(gallery, chosen.model) as (port, process):
+        with service(gallery, chosen.model) as served:
             for _ in range(chosen.rounds):
                 bare.round(chosen.seconds / 2)
-                asyncio.run(ask(port, requests, 1, loads["one"], chosen.seconds / 2))
-                asyncio.run(ask(port, requests, FEW, loads["few"], chosen.seconds))
-            held = resident_mib(process)
-            asyncio.run(ask(port, requests, chosen.crowd, loads["crowd"], _CROWD_S))
-            growth = resident_mib(process) - held
+                ask(served, requests, 1, loads["one"], chosen.seconds / 2)
+                ask(served, requests, FEW, loads["few"], chosen.seconds)
+            held = resident_mib(served[1])
+            ask(served, requests, chosen.crowd, loads["crowd"], _CROWD_S)
+            growth = resident_mib(served[1]) - held
     return 0 if report(bare, loads, growth, chosen.crowd) else 1
 
 
