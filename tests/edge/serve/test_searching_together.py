@@ -87,11 +87,11 @@ def test_searches_that_come_during_another_share_one_call_and_have_their_own_aud
     calls, entered, gate = [], threading.Event(), threading.Event()
     real = searching.match_all
 
-    def held(store, asked, settings):
+    def held(store, asked, settings, sample):
         calls.append(len(asked))
         entered.set()
         assert gate.wait(WAIT_S)
-        return real(store, asked, settings)
+        return real(store, asked, settings, sample)
 
     with service_on(tmp_path, {"g": 12}) as service, running(service) as address, ThreadPoolExecutor(6) as pool:
         files = crop_files(tmp_path / "g", 5)
