@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from common import watched
 from rrid_edge.embedding.embedder import Embedder
 from rrid_edge.gallery.sampling import RowSample, SampledRow
 from rrid_edge.matching.contrast import ContrastSample, UsualBlocks, separation, stripes_of
@@ -225,4 +226,4 @@ def record(path: Path, spec: ModelSpec, gallery: NDArray[np.float32], shots: NDA
 
 
 if __name__ == "__main__":
-    main()
+    watched(main)
