@@ -19,8 +19,9 @@ EXIT_CODES: Final = {
     3: "A package or a runtime is missing.",
     4: "A model, checkpoint or gallery is damaged or does not fit.",
     5: "An error that nobody foresaw.",
-    130: "Stopped by Ctrl-C.",
-    141: "The reader of the output has gone, for example head.",
+    130: "Stopped by Ctrl-C (SIGINT).",
+    141: "The reader of the output has gone, for example head (SIGPIPE).",
+    143: "Stopped by SIGTERM, for example by docker stop, systemctl stop or kill.",
 }
 VARIABLES: Final = {
     "RRID_EDGE_MODEL": "Model file of commands that are given none.",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 _MARK = "the moment has come"
 _PROGRAM = """
-import hashlib, pkgutil, sys, time
+import hashlib, pkgutil, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background, where it is ignored
 place, number = {place!r}, {number}
 owner, _, name = place.rpartition(".")
 owner = pkgutil.resolve_name(owner)

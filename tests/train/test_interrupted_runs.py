@@ -267,7 +267,8 @@ def test_a_kill_while_an_old_run_is_deleted_leaves_a_run_or_none(moments, tmp_pa
     (run / "last.state.pt").unlink()
     with pytest.raises(UsageError, match="no such training state"):
         resume(run)
-    config = small_config(Path("nowhere"), run)
+    (tmp_path / "data").mkdir()
+    config = small_config(tmp_path / "data", run)
     with pytest.raises(UsageError, match="already holds a run"):
         run_folder.RunFolder(run).begin(config, overwrite=False)
     run_folder.RunFolder(run).begin(config, overwrite=True)

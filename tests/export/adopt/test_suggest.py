@@ -45,7 +45,7 @@ def crops(tmp_path_factory):
     plan = plan_demo(DemoConfig(seed=5))
     seen = set()
     for shot in plan.images:
-        if is_test(plan.config, shot) and shot.label[1] < 2 and shot.label not in seen:
+        if is_test(plan.config, shot) and shot.camera < 2 and shot.label not in seen:
             seen.add(shot.label)
             (folder / Path(shot.name).name).write_bytes(plan.draw(shot))
     return folder
