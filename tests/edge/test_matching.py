@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,33 @@ def test_json_sheet_and_report(desk):
     assert "largest:  stripe" in rrid_edge(*arguments[:3], "--explain").out
 
 
+def test_what_carried_a_match_is_told_with_other_people_beside(desk):
+    asked = ("match", "0002_c2s1_000901_00.jpg", "gallery", "--top-k", "2")
+    result = json.loads(rrid_edge(*asked, "--json").out)["results"][0]
+    names = [block["name"] for block in result["blocks"]]
+    assert [block["region"] for block in result["blocks"]][:6] == ["head", "torso", "torso", "legs", "legs", "shoes"]
+    assert result["others"] >= 8
+    assert all(block["usual"] > 0 and block["spread"] > 0 for block in result["blocks"])
+    assert [len(found["contrasts"]) for found in result["matches"]] == [len(names)] * 2
+    lines = rrid_edge(*asked, "--explain").out.splitlines()
+    told = [line for line in lines if line.strip().startswith("against other people: head ")]
+    first = result["matches"][0]["contrasts"]
+    expected = [f"{first[place]:+.1f} ({names[place]})" for place in range(6)]
+    assert re.findall(r"[+-]\d+\.\d \(stripe-\d-of-6\)", told[0]) == expected
+    found = result["separation"]
+    summary = [line for line in lines if line.startswith("rank 1 and rank 2 differ most in the ")]
+    if found is None:
+        assert not summary
+    else:
+        place = names.index(found["block"])
+        falls = [
+            one - other for one, other in zip(*(match["contrasts"][:6] for match in result["matches"]), strict=True)
+        ]
+        assert place == falls.index(max(falls))
+        assert found["difference"] == pytest.approx(max(falls))
+        assert f"{found['region']} ({found['block']}): by {found['difference']:.1f} standard" in summary[0]
+
+
 def _without(result, keys):
     """An answer whose matches lack some keys."""
     matches = [{key: value for key, value in found.items() if key not in keys} for found in result["matches"]]
@@ -91,10 +119,12 @@ def test_without_fusion_every_image_is_a_query(desk):
     assert [result["query"] for result in apart] == [result["query"] for result in alone] == [[file] for file in files]
     for result, own in zip(apart, alone, strict=True):
         # A descriptor may change with its batch in the last bits, which depends on the processor.
-        rounded = ("score", "block_scores")
-        for key in rounded:
+        rounded = {"score": 2e-6, "block_scores": 2e-6, "contrasts": 1e-3}
+        for key, tolerance in rounded.items():
             values, expected = ([found[key] for found in answer["matches"]] for answer in (result, own))
-            np.testing.assert_allclose(values, expected, atol=2e-6)
+            np.testing.assert_allclose(values, expected, atol=tolerance)
+        for key in ("blocks", "separation"):
+            del result[key], own[key]
         assert _without(result, rounded) == _without(own, rounded)
     assert len(asked(*files)) == 1
     refused(
