@@ -258,7 +258,7 @@ def _refuse(*_arguments: object) -> None:
     raise ImageError("a.jpg", "it is cut")
 
 
-def test_a_kill_while_an_old_run_is_deleted_leaves_a_run_or_none(moments, tmp_path, monkeypatch):
+def test_a_kill_while_an_old_run_is_deleted_leaves_a_run_or_none(moments, data, tmp_path, monkeypatch):
     """The settings go first, then the state: in between, the old run can still be resumed."""
     run = tmp_path / "run"
     shutil.copytree(moments / "run", run)
@@ -267,8 +267,7 @@ def test_a_kill_while_an_old_run_is_deleted_leaves_a_run_or_none(moments, tmp_pa
     (run / "last.state.pt").unlink()
     with pytest.raises(UsageError, match="no such training state"):
         resume(run)
-    (tmp_path / "data").mkdir()
-    config = small_config(tmp_path / "data", run)
+    config = small_config(data, run)
     with pytest.raises(UsageError, match="already holds a run"):
         run_folder.RunFolder(run).begin(config, overwrite=False)
     run_folder.RunFolder(run).begin(config, overwrite=True)

@@ -408,9 +408,11 @@ def test_the_same_commands_and_answers_as_with_a_folder(desk, address):
     local, milvus = (
         json.loads(rrid_edge(*question, *options).out)["results"][0] for options in ((), ("--gallery", address))
     )
-    for found in (local, milvus):  # each store numbers its rows, and a server's rows name their host and folder
+    # Each store numbers its rows and samples other people in its own way. A server's rows name their host and folder.
+    for found in (local, milvus):
         for match in found["matches"]:
             assert match.pop("id") >= 0
+            assert len(match.pop("contrasts")) == len(match["block_scores"])
         sources = {match.pop("source") for match in found["matches"]}
         assert len(sources) == 1
     assert milvus["matches"] == local["matches"]
