@@ -144,8 +144,8 @@ def test_own_folders_read_directly(evaluated, tmp_path):
                 Image.fromarray(crop(100 * number + len(part))).save(path)
     answer, _, drawn = evaluated(root, "--dataset-type", "folders")
     assert pairs(answer) == [("3", "7"), ("7", "3")]
-    people = {result.person for result in drawn}
-    assert people == {"anna", "1"}
+    shown = {result.person for result in drawn}
+    assert shown == {"anna", "1"}
     assert all(result.query_kind == PERSON for result in drawn)
 
 

@@ -46,7 +46,9 @@ def head(*arguments) -> dict[str, list[str]]:
 def test_a_plain_question(desk):
     before = datetime.now(timezone.utc).replace(microsecond=0)
     found = head(QUERY, "gallery")
-    made, version = re.fullmatch(r"(\S+ \S+) UTC by rrid-edge (\S+)", found.pop("made")[0]).groups()
+    told = re.fullmatch(r"(\S+ \S+) UTC by rrid-edge (\S+)", found.pop("made")[0])
+    assert told is not None
+    made, version = told.groups()
     assert before <= datetime.fromisoformat(f"{made}+00:00") <= before + timedelta(minutes=10)
     assert version == __version__
     (model,) = found.pop("model")
@@ -127,7 +129,7 @@ def test_an_index_that_lies_elsewhere_is_named(desk):
 def shown(capsys, person, labels) -> list[list[str]]:
     matches = tuple(Match(rank, 0.9, f"{rank}.jpg", "1", label) for rank, label in enumerate(labels, 1))
     result = MatchResult(("q.jpg",), matches, person, searched=5)
-    answer = Answer((result,), "crops", None, "local", "m.onnx", fake_spec(), "fake", 5)
+    answer = Answer((result,), "crops", None, "local", Path("m.onnx"), fake_spec(), "fake", 5)
     print_answer(answer, written=[], as_json=False, explain=False)
     return [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
 

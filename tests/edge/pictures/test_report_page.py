@@ -113,7 +113,9 @@ def test_keys_enlarge_go_on_and_close(folder, result):
             "query",
             "rank 2 · score 0.800 · camera 10 · person 0001 · right · 2.png",
         ]
-        assert dialog.locator("img").nth(1).bounding_box()["width"] > 120
+        box = dialog.locator("img").nth(1).bounding_box()
+        assert box is not None
+        assert box["width"] > 120
         page.keyboard.press("ArrowRight")
         assert dialog.locator("figcaption").nth(1).inner_text() == "rank 3 · score 0.700 · camera 3 · not known · 3.png"
         page.keyboard.press("ArrowRight")  # there is no fourth
@@ -132,10 +134,10 @@ def test_keys_enlarge_go_on_and_close(folder, result):
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_sort_state_is_announced(folder, result, width):
     write_report(folder / "r.html", html_report([result], folder, block_names=NAMES))
-    options = {"viewport": {"width": width, "height": 800}}
-    with open_browser() as browser, page_on(browser, (folder / "r.html").as_uri(), **options) as page:
+    address, viewport = (folder / "r.html").as_uri(), {"width": width, "height": 800}
+    with open_browser() as browser, page_on(browser, address, viewport=viewport) as page:
 
-        def state() -> dict[str, str]:
+        def state() -> dict[str, str | None]:
             headings = page.locator("th[aria-sort]")
             return {heading.inner_text().split()[0]: heading.get_attribute("aria-sort") for heading in headings.all()}
 

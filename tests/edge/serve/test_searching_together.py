@@ -16,9 +16,11 @@ from rrid_edge.embedding.queries import Query
 from rrid_edge.errors import OutputError, UsageError
 from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.searching import AskedScore
+from rrid_edge.matching import match_all
 from rrid_edge.people.book import PeopleBook
 from rrid_edge.serve import searching
 from rrid_edge.serve.answering import AskedQuery
+from rrid_edge.serve.search_answers import SearchAnswer
 from rrid_edge.serve.searching import SearchChoices, search, search_together
 from rrid_edge.serve.threads import WorkThreads
 
@@ -53,8 +55,11 @@ def test_queries_together_get_the_answers_that_each_gets_alone(tmp_path):
         served, asked = service.gallery(None), queries(6)
         together = search_together(service, served, asked, CHOICES)
         for number, (one, found) in enumerate(zip(asked, together, strict=True)):
+            assert isinstance(found, SearchAnswer)
+            assert found.query.id is not None
             assert_alike(found, search(service, served, one, CHOICES))
             kept = served.book.kept_query(found.query.id)
+            assert kept is not None
             np.testing.assert_allclose(kept.descriptor, one.query.descriptors[0], atol=1e-7)
             assert kept.thumbnail == b"jpeg %d" % number
 
@@ -78,6 +83,7 @@ def test_a_query_that_cannot_be_kept_is_answered_with_a_warning(tmp_path, monkey
     monkeypatch.setattr(PeopleBook, "keep_queries", full)
     with service_on(tmp_path, {"g": 12}) as service:
         (found,) = search_together(service, service.gallery(None), queries(1), CHOICES)
+    assert isinstance(found, SearchAnswer)
     assert found.query.id is None
     assert "the query is not kept: people.sqlite: the people file cannot be written (no space)" in found.warnings
     assert len(found.matches) == 5
@@ -85,7 +91,7 @@ def test_a_query_that_cannot_be_kept_is_answered_with_a_warning(tmp_path, monkey
 
 def test_searches_that_come_during_another_share_one_call_and_have_their_own_audit_lines(tmp_path, monkeypatch):
     calls, entered, gate = [], threading.Event(), threading.Event()
-    real = searching.match_all
+    real = match_all
 
     def held(store, asked, settings, sample):
         calls.append(len(asked))

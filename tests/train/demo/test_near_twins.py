@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import near_twins
 from rrid_edge.engines.fake import fake_spec
@@ -33,7 +34,9 @@ def pairs(plan):
 @pytest.fixture(scope="module")
 def differences(plan, pairs):
     """Where the pixels of each pair differ: (cameras, 6) per pair."""
-    return [np.array([near_twins.pixel_differences(*both, 6) for both in pair.shots(plan)]) for pair in pairs]
+    return [
+        np.array([near_twins.pixel_differences(one, other, 6) for one, other in pair.shots(plan)]) for pair in pairs
+    ]
 
 
 def test_pixels_differ_where_the_part_is(pairs, differences):
@@ -44,7 +47,9 @@ def test_pixels_differ_where_the_part_is(pairs, differences):
         if total.any():
             assert int(total.argmax()) in stripes[pair.part], pair.part
             assert near_twins.shows_part(int(total.argmax()), total)
-    by_hand = near_twins.pixel_differences(np.zeros((12, 4, 3)), np.repeat(np.arange(6), 2)[:, None, None], 6)
+    striped = np.broadcast_to(np.repeat(np.arange(6, dtype=np.uint8), 2)[:, None, None], (12, 4, 3))
+    black, shaded = (Image.fromarray(np.ascontiguousarray(one)) for one in (np.zeros_like(striped), striped))
+    by_hand = near_twins.pixel_differences(black, shaded, 6)
     np.testing.assert_array_equal(by_hand, np.arange(6) * (2 * 4 * 3))  # two rows of four pixels of three values
     assert [near_twins.shows_part(stripe, by_hand) for stripe in range(6)] == [False, False, True, True, True, True]
 
