@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rrid_edge import __version__
 from rrid_edge.files import atomic_output
+from rrid_edge.machine.variables import VARIABLES
 
 _SPELLINGS: Final = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 """Characters that roff would read or draw as others."""
@@ -22,15 +23,6 @@ EXIT_CODES: Final = {
     130: "Stopped by Ctrl-C (SIGINT).",
     141: "The reader of the output has gone, for example head (SIGPIPE).",
     143: "Stopped by SIGTERM, for example by docker stop, systemctl stop or kill.",
-}
-VARIABLES: Final = {
-    "RRID_EDGE_MODEL": "Model file of commands that are given none.",
-    "RRID_EDGE_CACHE": "Folder of compiled models, or off. [default: ~/.cache/rrid-edge]",
-    "RRID_EDGE_MILVUS_TOKEN": "User and password of a Milvus server, as user:password.",
-    "RRID_EDGE_MILVUS_TIMEOUT_S": "Seconds that one call of a Milvus server may take. [default: 60]",
-    "RRID_EDGE_TENSORRT_LOG": "File for all that TensorRT says, as with --tensorrt-log.",
-    "RRID_EDGE_LEAN_RUNTIME": "Path of TensorRT's libnvinfer_lean.so, where it is not found by itself.",
-    "RRID_EDGE_DEBUG": "If it is set, errors show their traceback, as with --debug.",
 }
 
 
@@ -87,7 +79,8 @@ def _page(command: Any, context: Any, below: list[tuple[str, Any]]) -> str:  # n
     lines += _example(command.epilog or "")
     lines += _list("EXIT STATUS", [(_bold(str(code)), meaning) for code, meaning in EXIT_CODES.items()])
     if not context.parent:
-        lines += _list("ENVIRONMENT", [(_bold(variable), meaning) for variable, meaning in VARIABLES.items()])
+        told = [(_bold(variable), found.manual) for variable, found in VARIABLES.items() if found.manual]
+        lines += _list("ENVIRONMENT", told)
     others = [f"{name}-{child}" for child, _ in below] or [context.parent.command_path.replace(" ", "-")]
     lines += [".SH SEE ALSO", ",\n".join(f"\\fB{_text(other)}\\fR(1)" for other in others)]
     return "\n".join(line for line in lines if line) + "\n"

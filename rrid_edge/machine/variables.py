@@ -22,23 +22,44 @@ class Variable:
     Attributes:
         effect: what it does, in words.
         expected: what its value must be, where a wrong one can be found out; else empty.
+        manual: what man pages say of it; empty if no user needs it.
     """
 
     effect: str
     expected: str = ""
+    manual: str = ""
 
 
 VARIABLES: Mapping[str, Variable] = {
-    "RRID_EDGE_CACHE": Variable("folder of compiled models and measured speeds; off keeps none"),
-    "RRID_EDGE_DEBUG": Variable("errors show their traceback"),
-    "RRID_EDGE_LEAN_RUNTIME": Variable("TensorRT's lean runtime for plans without one", "a file that exists"),
-    "RRID_EDGE_MILVUS_PYTHON": Variable("Python of the Milvus server of the tests"),
-    "RRID_EDGE_MILVUS_TIMEOUT_S": Variable(
-        "seconds that a call of a Milvus server may take", "seconds above 0 and below 86,400"
+    "RRID_EDGE_MODEL": Variable(
+        "the model where a command is given none",
+        "a model file that exists",
+        manual="Model file of commands that are given none.",
     ),
-    _SECRET: Variable("token for Milvus servers"),
-    "RRID_EDGE_MODEL": Variable("the model where a command is given none", "a model file that exists"),
-    "RRID_EDGE_TENSORRT_LOG": Variable("file that keeps everything TensorRT says", "a file in a folder that exists"),
+    "RRID_EDGE_CACHE": Variable(
+        "folder of compiled models and measured speeds; off keeps none",
+        manual="Folder of compiled models, or off. [default: ~/.cache/rrid-edge]",
+    ),
+    _SECRET: Variable("token for Milvus servers", manual="User and password of a Milvus server, as user:password."),
+    "RRID_EDGE_MILVUS_TIMEOUT_S": Variable(
+        "seconds that a call of a Milvus server may take",
+        "seconds above 0 and below 86,400",
+        manual="Seconds that one call of a Milvus server may take. [default: 60]",
+    ),
+    "RRID_EDGE_TENSORRT_LOG": Variable(
+        "file that keeps everything TensorRT says",
+        "a file in a folder that exists",
+        manual="File for all that TensorRT says, as with --tensorrt-log.",
+    ),
+    "RRID_EDGE_LEAN_RUNTIME": Variable(
+        "TensorRT's lean runtime for plans without one",
+        "a file that exists",
+        manual="Path of TensorRT's libnvinfer_lean.so, where it is not found by itself.",
+    ),
+    "RRID_EDGE_DEBUG": Variable(
+        "errors show their traceback", manual="If it is set, errors show their traceback, as with --debug."
+    ),
+    "RRID_EDGE_MILVUS_PYTHON": Variable("Python of the Milvus server of the tests"),
 }
 """All variables that the package and its tests read."""
 

@@ -13,9 +13,10 @@ import pytest
 import typer
 
 from rrid_edge.cli.app import COMMANDS, app, register
-from rrid_edge.cli.man_pages import EXIT_CODES, VARIABLES
+from rrid_edge.cli.man_pages import EXIT_CODES
 from rrid_edge.cli.options import RuntimeOption
 from rrid_edge.engines.opening import RUNTIMES
+from rrid_edge.machine.variables import VARIABLES
 from support.commands import refused, rrid_edge
 
 ROOT = Path(__file__).parents[3]
@@ -179,4 +180,7 @@ def test_exit_codes_and_variables_are_those_of_the_documentation():
     assert spoken == {code: meaning.rstrip(".").lower() for code, meaning in EXIT_CODES.items()}
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "rrid_edge").rglob("*.py"))
     read = set(re.findall(r"\"(RRID_EDGE_[A-Z_]+)\"", sources))
-    assert read == set(VARIABLES) | {"RRID_EDGE_MILVUS_PYTHON"}  # of the tests: doctor knows it, no user needs it
+    assert read == set(VARIABLES)
+    assert {name for name, found in VARIABLES.items() if not found.manual} == {
+        "RRID_EDGE_MILVUS_PYTHON"
+    }  # of the tests
