@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,13 +123,10 @@ def _short(path: Path) -> Path:
 
 
 def _counted(counts: dict[str | None, int] | dict[str, int]) -> list[tuple[str | None, int]]:
-    """Names with their number of rows: numbers first, in their order, then names; the unknown one is last."""
+    """Names with their number of rows, in their natural order."""
+    from rrid_edge.crops.naming import natural_order
 
-    def order(pair: tuple[str | None, int]) -> tuple[bool, int, str]:
-        name = pair[0] or ""
-        return pair[0] is None, int(name) if re.fullmatch(r"\d{1,18}", name, re.ASCII) else 10**18, name
-
-    return sorted(counts.items(), key=order)
+    return sorted(counts.items(), key=lambda pair: natural_order(pair[0]))
 
 
 def _named(counts: dict[str | None, int] | dict[str, int], known: int) -> str:

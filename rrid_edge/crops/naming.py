@@ -153,6 +153,12 @@ _Form = tuple[re.Pattern[str], bool]
 """A compiled preset, and whether it reads folders too."""
 
 
+def natural_order(name: str | None) -> tuple[bool, list[tuple[int, str]]]:
+    """A key of names that puts numbers first, camera 2 before camera 10, and the unknown name (None) last."""
+    parts = re.split(r"([0-9]{1,18})", name or "")
+    return name is None, [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
+
+
 def _expressions(presets: Iterable[str]) -> list[_Form]:
     forms = ((PRESETS[name], "/" in PRESETS[name]) for name in presets)
     return [

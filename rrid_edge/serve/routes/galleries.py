@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
+from rrid_edge.crops.naming import natural_order
 from rrid_edge.errors import printable
 from rrid_edge.json_text import text_of_name
 from rrid_edge.serve.addresses import API
@@ -53,7 +53,7 @@ async def galleries(service: ServiceOf, _actor: Annotated[Actor, Depends(need("r
 def _facts(served: ServedGallery, *, following: bool) -> GalleryFacts:
     found = served.facts.of(served.store)
     first, last = found.times or (None, None)
-    cameras = sorted(found.cameras.items(), key=lambda one: (one[0] is None, _natural(one[0] or "")))
+    cameras = sorted(found.cameras.items(), key=lambda one: natural_order(one[0]))
     return GalleryFacts(
         name=served.name,
         rows=found.rows,
@@ -67,9 +67,3 @@ def _facts(served: ServedGallery, *, following: bool) -> GalleryFacts:
         writable=not served.read_only,
         following=following,
     )
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that puts camera 2 before camera 10."""
-    parts = re.split(r"([0-9]{1,18})", name)
-    return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]

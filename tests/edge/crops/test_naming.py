@@ -9,7 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rrid_edge.crops.naming import FOLDER_PRESETS, PRESETS, NameFacts, camera_name, label_kind, name_reader, read_labels
+from rrid_edge.crops.naming import (
+    FOLDER_PRESETS,
+    PRESETS,
+    NameFacts,
+    camera_name,
+    label_kind,
+    name_reader,
+    natural_order,
+    read_labels,
+)
 from rrid_edge.errors import UsageError
 
 NOON = int(datetime(2026, 11, 25, 17, 30, 15, tzinfo=timezone.utc).timestamp()) * 1_000_000
@@ -183,3 +192,8 @@ def test_labels_of_junk_distractors_and_persons_numbered_from_0():
     persons, _ = read_labels(names)
     assert persons.tolist() == [-1, -1, 0, 0, 1_000_000, 1, -1]
     assert read_labels(["cam_b/000_90.bmp", "cam_b/001_90.bmp"], "viper")[0].tolist() == [1_000_000, 1]
+
+
+def test_names_have_a_natural_order_and_the_unknown_one_is_last():
+    names = [None, "lobby", "cam10", "10", "", "cam2", "2", "02b"]
+    assert sorted(names, key=natural_order) == ["", "2", "02b", "10", "cam2", "cam10", "lobby", None]
