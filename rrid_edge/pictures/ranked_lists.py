@@ -13,7 +13,7 @@ from rrid_edge.gallery.sampling import RowSample, SampledRow, sampled
 from rrid_edge.matching import Match, MatchResult
 from rrid_edge.matching.contrast import ContrastSample, UsualBlocks
 from rrid_edge.model.spec import ModelSpec
-from rrid_edge.ranking.descriptors import block_shares
+from rrid_edge.ranking.descriptors import block_shares_of
 from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops, LabelNames
 
 
@@ -84,13 +84,13 @@ def ranked_list(
     if settings.sample is not None:
         told = str(person) if label_kind(str(person)) == PERSON else None
         usual = settings.sample.usual_blocks(descriptor[None], told)
-    contrasts = usual.contrasts(descriptor[None], gallery.descriptors[columns])
+    crops = gallery.descriptors[columns]
+    shares = block_shares_of(np.broadcast_to(descriptor, crops.shape), crops, settings.blocks)
+    contrasts = usual.contrasts(descriptor[None], crops)
     matches = []
-    for rank, column in enumerate(columns, start=1):
-        shares = block_shares(descriptor, gallery.descriptors[column], settings.blocks)
+    for rank, (column, own, contrast) in enumerate(zip(columns, shares, contrasts, strict=True), 1):
         named = names.camera(int(cameras[column])), names.person(int(persons[column]))
-        path = str(gallery.paths[column])
-        matches.append(Match(rank, sum(shares), path, *named, shares, contrasts=contrasts[rank - 1]))
+        matches.append(Match(rank, sum(own), str(gallery.paths[column]), *named, own, contrasts=contrast))
     asked = names.person(int(person)), names.camera(int(camera))
     files = (str(query.paths[number]),)
     return MatchResult(files, tuple(matches), *asked, blocks=usual.blocks, others=usual.others)
