@@ -52,7 +52,7 @@ class RowSelection:
     def passes(self, row: GalleryRow) -> bool:
         """Whether a row is listed."""
         return (
-            (self.person is None or shown_person(row) == self.person)
+            (self.person is None or person_of(row) == self.person)
             and (not self.ids or row.id in self.ids)
             and (self.sources is None or row.source in self.sources)
             and (self._path is None or (row.path is not None and self._path.match(row.path) is not None))
@@ -64,7 +64,7 @@ class RowSelection:
         return None if self.path is None else re.compile(fnmatch.translate(self.path))
 
 
-def shown_person(row: GalleryRow) -> str | None:
+def person_of(row: GalleryRow) -> str | None:
     """The person of a row as answers show it: the label that a user confirmed, or else that of the file name."""
     return row.label or row.person
 
@@ -110,7 +110,7 @@ class RowTotals:
         self.rows_by_camera.update(row.camera for row in rows)
         self.rows_by_source.update(row.source for row in rows)
         for row in rows:
-            person = shown_person(row)
+            person = person_of(row)
             if person and person not in self._people and crop_kind(row.label, row.person, row.path) == PERSON:
                 self._people.add(person)
         self.first, self.last = _span(self.first, self.last, [row.time for row in rows])
