@@ -116,7 +116,6 @@ def _kept(
     served: ServedGallery, asked: Sequence[AskedQuery], vectors: NDArray[np.float32]
 ) -> tuple[list[AskedQuery], list[str]]:
     """The queries with the ids under which uploaded ones are kept, and a line if those cannot be kept."""
-    keeps = [one.keeps is not None for one in asked]
     queries = [
         KeptQuery(vector, served.spec.fingerprint, one.keeps, one.images)
         for one, vector in zip(asked, vectors, strict=True)
@@ -128,7 +127,7 @@ def _kept(
         names = iter(served.book.keep_queries(queries))
     except (GalleryError, OutputError) as error:  # the answers are right all the same
         return [*asked], [f"the query is not kept: {error.message}"]
-    return [replace(one, kept=next(names)) if is_new else one for one, is_new in zip(asked, keeps, strict=True)], []
+    return [one if one.keeps is None else replace(one, kept=next(names)) for one in asked], []
 
 
 def _query_answer(service: Service, served: ServedGallery, asked: AskedQuery) -> QueryAnswer:
