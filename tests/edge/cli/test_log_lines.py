@@ -19,18 +19,8 @@ from rrid_edge.cli.common import ProgressBar
 from rrid_edge.cli.log_lines import log_lines, say_between_lines
 from rrid_edge.cli.terminal import PlainStream, plain_output
 from support.commands import Outcome, rrid_edge
-from support.onnx_models import save_tiny_model
-from support.pictures import save_crops
 
 LINE = re.compile(r"\d+:\d\d  \S.*")
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    save_crops(tmp_path / "gallery", 12)
-    save_tiny_model(tmp_path / "rrid.onnx")
-    return tmp_path
 
 
 def _slowed(monkeypatch: pytest.MonkeyPatch, function: str, pause_s: float = 0.1) -> None:

@@ -11,21 +11,12 @@ import pytest
 
 from support.commands import rrid_edge
 from support.datasets import write_dataset
-from support.onnx_models import save_tiny_model
 from support.pictures import save_crops
 from support.stopped import Moment, stopped
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 TAKE = "rrid_edge.gallery.indexing.writing.GalleryWriter.take"
 INDEX = ("index", "gallery", "--model", "rrid.onnx", "--runtime", "onnxruntime", "--batch", 4, "--workers", 1)
-
-
-@pytest.fixture
-def desk(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    save_crops(tmp_path / "gallery", 12)
-    save_tiny_model(tmp_path / "rrid.onnx")
-    return tmp_path
 
 
 def _rows(folder: str = "gallery") -> int:
