@@ -49,16 +49,14 @@ VARIABLES: Mapping[str, Variable] = {
     "RRID_EDGE_TENSORRT_LOG": Variable(
         "file that keeps everything TensorRT says",
         "a file in a folder that exists",
-        manual="File for all that TensorRT says, as with --tensorrt-log.",
+        manual="File that keeps everything TensorRT says, of every command.",
     ),
     "RRID_EDGE_LEAN_RUNTIME": Variable(
         "TensorRT's lean runtime for plans without one",
         "a file that exists",
         manual="Path of TensorRT's libnvinfer_lean.so, where it is not found by itself.",
     ),
-    "RRID_EDGE_DEBUG": Variable(
-        "errors show their traceback", manual="If it is set, errors show their traceback, as with --debug."
-    ),
+    "RRID_EDGE_DEBUG": Variable("errors show their traceback", manual="If it is set, errors show their traceback."),
     "RRID_EDGE_MILVUS_PYTHON": Variable("Python of the Milvus server of the tests"),
 }
 """All variables that the package and its tests read."""
