@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from rrid_edge import __version__
 from rrid_edge.cli.completion import answer_shell, is_asked_by_shell
+from rrid_edge.cli.exit_codes import exit_codes_line
 from rrid_edge.cli.last_net import LastNet
 from rrid_edge.cli.log_lines import log_lines
 from rrid_edge.cli.plain_values import read_plain_values
@@ -91,9 +92,7 @@ app = typer.Typer(
     cls=_CommandList,
     name=PROGRAM,
     help="Person re-identification (RRID): train, export, verify, index and match.",
-    epilog="First steps: rrid-edge demo-data demo && rrid-edge doctor\n\nExit codes: 0 done, 1 a check failed, 2 wrong "
-    "use or bad input, 3 something is missing, 4 a file is damaged or does not fit, 5 an error that nobody foresaw, "
-    "130 Ctrl-C, 141 the reader of the output has gone, 143 SIGTERM.",
+    epilog=f"First steps: rrid-edge demo-data demo && rrid-edge doctor\n\n{exit_codes_line()}",
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -8,22 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from rrid_edge import __version__
+from rrid_edge.cli.exit_codes import EXIT_CODES
 from rrid_edge.files import atomic_output
 from rrid_edge.machine.variables import VARIABLES
 
 _SPELLINGS: Final = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 """Characters that roff would read or draw as others."""
-EXIT_CODES: Final = {
-    0: "Done.",
-    1: "A check failed.",
-    2: "Wrong use or bad input.",
-    3: "A package or a runtime is missing.",
-    4: "A model, checkpoint or gallery is damaged or does not fit.",
-    5: "An error that nobody foresaw.",
-    130: "Stopped by Ctrl-C (SIGINT).",
-    141: "The reader of the output has gone, for example head (SIGPIPE).",
-    143: "Stopped by SIGTERM, for example by docker stop, systemctl stop or kill.",
-}
 
 
 def write_man_pages(command: Any, name: str, folder: Path) -> int:  # noqa: ANN401 - Typer brings its own Click
@@ -77,7 +67,7 @@ def _page(command: Any, context: Any, below: list[tuple[str, Any]]) -> str:  # n
         lines += _list(title, [(_names(item, context), _help(item, context)) for item in items])
     lines += _list("COMMANDS", [(_bold(child), f"{_first_sentence(part.help)}.") for child, part in below])
     lines += _example(command.epilog or "")
-    lines += _list("EXIT STATUS", [(_bold(str(code)), meaning) for code, meaning in EXIT_CODES.items()])
+    lines += _list("EXIT STATUS", [(_bold(str(code)), _sentence(meaning)) for code, meaning in EXIT_CODES.items()])
     if not context.parent:
         told = [(_bold(variable), found.manual) for variable, found in VARIABLES.items() if found.manual]
         lines += _list("ENVIRONMENT", told)
@@ -132,6 +122,10 @@ def _one_line(text: str | None) -> str:
 def _first_sentence(text: str | None) -> str:
     """The first sentence of a help text, without its full stop."""
     return _one_line(text).partition(". ")[0].rstrip(".")
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _paragraph(text: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from rrid_edge.cli.app import COMMANDS, app, register
-from rrid_edge.cli.man_pages import EXIT_CODES
+from rrid_edge.cli.exit_codes import EXIT_CODES
 from rrid_edge.cli.options import RuntimeOption
 from rrid_edge.engines.opening import RUNTIMES
 from rrid_edge.machine.variables import VARIABLES
@@ -175,9 +175,11 @@ def test_man_pages_are_for_all_commands_and_need_a_folder(tmp_path):
 
 
 def test_exit_codes_and_variables_are_those_of_the_documentation():
-    table = re.findall(r"^\| (\d+) \| (.+) \|$", (ROOT / "docs" / "commands.txt").read_text("utf-8"), re.MULTILINE)
-    spoken = {int(code): meaning.replace("`", "").rstrip(".").lower() for code, meaning in table}
-    assert spoken == {code: meaning.rstrip(".").lower() for code, meaning in EXIT_CODES.items()}
+    for page in ("commands.txt", "getting-started.md"):
+        table = re.findall(r"^\| (\d+) \| (.+) \|$", (ROOT / "docs" / page).read_text("utf-8"), re.MULTILINE)
+        assert {int(code): meaning.replace("`", "") for code, meaning in table} == EXIT_CODES, page
+    said = " ".join(rrid_edge("--help").out.split())
+    assert all(f"{code} {meaning}" in said for code, meaning in EXIT_CODES.items())
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "rrid_edge").rglob("*.py"))
     read = set(re.findall(r"\"(RRID_EDGE_[A-Z_]+)\"", sources))
     assert read == set(VARIABLES)
