@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rrid_edge import __version__
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.file_kinds import why_no_file
 from rrid_edge.files import sha256_of_file
 from rrid_edge.model.spec import ModelSpec, fingerprint
 from rrid_edge.progress import step
@@ -89,7 +90,8 @@ def load_source(
     """
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such checkpoint; give a file of rrid-edge train or of the published training"
+            f"{printable(path)}: {why_no_file(path, 'checkpoint')}; give a file of rrid-edge train or of the "
+            "published training"
         )
     opened, where = open_weights(path), printable(path)
     if not holds_checkpoint(opened):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.file_kinds import why_no_file
 from rrid_edge.files import atomic_output, write_text
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.names import DEFAULT_STEM, is_engine, is_rtx_engine
@@ -97,7 +98,9 @@ def write_triton_repository(model: Path, out: Path, settings: TritonSettings | N
     settings = settings or TritonSettings()
     if is_engine(model):
         if not model.is_file():
-            raise UsageError(f"{printable(model)}: no such engine file; build one with: rrid-edge export MODEL.onnx")
+            raise UsageError(
+                f"{printable(model)}: {why_no_file(model, 'engine file')}; build one with: rrid-edge export MODEL.onnx"
+            )
         if is_rtx_engine(model):
             raise UsageError(
                 f"{printable(model)}: Triton does not serve engines of TensorRT for RTX; give an ONNX file or an "

@@ -11,6 +11,7 @@ from rrid_edge.engines.available import why_not_cuda
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.runtime_choice import RuntimeChoice
 from rrid_edge.errors import RridEdgeError, UsageError, printable
+from rrid_edge.file_kinds import why_no_file
 from rrid_edge.machine.advice import best_cpu_runtime, runtime_advice
 from rrid_edge.machine.processor import computes_bf16
 from rrid_edge.model.names import Kind, kind_of
@@ -122,7 +123,7 @@ def choose_runtime(
         raise UsageError(f"runtime {runtime!r} is unknown: expected one of {', '.join(RUNTIMES)}", parameter="runtime")
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such model file; give another one, or make one with: {HOW_MADE}",
+            f"{printable(path)}: {why_no_file(path, 'model file')}; give another one, or make one with: {HOW_MADE}",
             parameter="model",
         )
     if kind_of(path) is Kind.IR:

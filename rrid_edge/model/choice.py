@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from rrid_edge.errors import RridEdgeError, UsageError, printable
+from rrid_edge.file_kinds import why_no_file
 from rrid_edge.machine.rtx import rtx_machine
 from rrid_edge.model.names import DEFAULT_STEM, is_engine, is_model, is_rtx_engine, preferred_names, stem_of
 from rrid_edge.model.reading import read_any_spec
@@ -63,7 +64,8 @@ def _existing(path: Path, source: str) -> Path:
         )
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such model file ({source}){_models_in(path.parent)}; make one with: {HOW_MADE}",
+            f"{printable(path)}: {why_no_file(path, 'model file')} ({source}){_models_in(path.parent)}; make one "
+            f"with: {HOW_MADE}",
             parameter="model",
         )
     return path

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from rrid_edge.artefacts import Artefact
 from rrid_edge.errors import ModelFileError, UsageError, printable
+from rrid_edge.file_kinds import why_no_file
 from rrid_edge.files import sha256_of_file, write_text
 from rrid_edge.model.names import ir_weights_path, sidecar_path
 from rrid_edge.model.spec import HEX64, INPUT_NAME, OUTPUT_NAME, ModelSpec
@@ -98,7 +99,10 @@ class IrSidecar:
             ModelFileError: the sidecar is missing or damaged.
         """
         if not path.is_file():
-            raise UsageError(f"{printable(path)}: no such model file; give another one, or {_AGAIN}", parameter="model")
+            raise UsageError(
+                f"{printable(path)}: {why_no_file(path, 'model file')}; give another one, or {_AGAIN}",
+                parameter="model",
+            )
         where = sidecar_path(path)
         try:
             stored = _STORED.read(where)

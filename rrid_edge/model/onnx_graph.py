@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rrid_edge.model.onnx_header import no_onnx
+from rrid_edge.model.onnx_header import EXPORT_HINT, no_onnx
 from rrid_edge.model.protobuf import fields, text, varint
 
 MOST_KEPT_BYTES: Final = 1 << 16
@@ -88,8 +88,12 @@ class OnnxGraph:
     sparse: int = 0
 
 
-def read_graph(path: Path) -> OnnxGraph:
+def read_graph(path: Path, *, remedy: str = EXPORT_HINT) -> OnnxGraph:
     """Read the graph of an ONNX file.
+
+    Args:
+        path: the file.
+        remedy: what messages tell to do.
 
     Raises:
         ModelFileError: the file is not ONNX, or damaged.
@@ -99,7 +103,7 @@ def read_graph(path: Path) -> OnnxGraph:
             # Not closed here: an error's traceback holds views of the map. The last view unmaps the file.
             return parse_graph(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
     except ValueError as error:
-        raise no_onnx(path, error) from error
+        raise no_onnx(path, error, remedy=remedy) from error
 
 
 def parse_graph(model: memoryview) -> OnnxGraph:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeGuard
 
 from rrid_edge.errors import ModelFileError, UsageError, printable
+from rrid_edge.file_kinds import ONNX, SAFETENSORS, TAR, TORCH, ZIP, kind_of_file
 from rrid_edge.model.external import check_external, external_files
 from rrid_edge.model.names import Kind, kind_of
 from rrid_edge.model.protobuf import MOST_BYTES, fields, pair, text
@@ -30,7 +31,7 @@ _ELEMENT_TYPES = {
     16: "bfloat16",
 }
 _MOST_SEEN = 200
-_EXPORT_HINT = f"export it with: {HOW_MADE}"
+EXPORT_HINT = f"export it with: {HOW_MADE}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read_spec(path: Path) -> ModelSpec:
     return spec
 
 
-def read_model_header(path: Path, *, remedy: str = _EXPORT_HINT, check_weights: bool = True) -> OnnxHeader:
+def read_model_header(path: Path, *, remedy: str = EXPORT_HINT, check_weights: bool = True) -> OnnxHeader:
     """Read the header of any ONNX file.
 
     Args:
@@ -105,14 +106,22 @@ def read_model_header(path: Path, *, remedy: str = _EXPORT_HINT, check_weights: 
             raise ValueError(f"{facts.st_size:,} bytes, an ONNX file has at most {MOST_BYTES:,}")
         header = _parse_file(path, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
-        found = "no such model file" if missing else f"cannot be read ({error.strerror or error})"
-        raise UsageError(f"{where}: {found}; give another one, or {remedy}", parameter="model") from error
+        raise UsageError(f"{where}: {_why_unread(error)}, or {remedy}", parameter="model") from error
     except ValueError as error:
         raise no_onnx(path, error, remedy=remedy) from error
     if check_weights:
         check_external(path, header.external_files, remedy)
     return header
+
+
+def _why_unread(error: OSError) -> str:
+    """What is wrong with a file that cannot be opened, and what to do about it."""
+    if isinstance(error, IsADirectoryError):
+        return "this is a folder; expected a model file: give one"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "no such model file; give another one"
+    advice = "make it readable" if isinstance(error, PermissionError) else "give another one"
+    return f"cannot be read ({error.strerror or error}); {advice}"
 
 
 @functools.lru_cache(maxsize=16)
@@ -123,17 +132,20 @@ def _parse_file(path: Path, _version: tuple[int, ...]) -> OnnxHeader:
         return _parse_model(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
-def no_onnx(path: Path, error: Exception, *, remedy: str = _EXPORT_HINT) -> ModelFileError:
-    """The error for a file that cannot be parsed. It names the kind of the file if its name has one."""
-    where, kind = printable(path), kind_of(path)
-    if kind is Kind.CHECKPOINT:
+def no_onnx(path: Path, error: Exception, *, remedy: str = EXPORT_HINT) -> ModelFileError:
+    """The error for a file that cannot be parsed. It says what the file is, if its content or its name shows it."""
+    where, named, content = printable(path), kind_of(path), kind_of_file(path)
+    if content in (TORCH, SAFETENSORS) or (named is Kind.CHECKPOINT and content in (None, ZIP, TAR)):
         return ModelFileError(
             f"{where}: this is a checkpoint, not an ONNX file; make one with: rrid-edge export {where}"
         )
-    if kind not in (Kind.ONNX, Kind.OTHER):
+    if named not in (Kind.ONNX, Kind.OTHER, Kind.CHECKPOINT):
         return ModelFileError(
-            f"{where}: this is {kind.value}, not an ONNX file; give the ONNX file of its network, or {remedy}"
+            f"{where}: this is {named.value}, not an ONNX file; give the ONNX file of its network, or {remedy}"
         )
+    if content not in (None, ONNX):
+        remedy = f"make one with: {HOW_MADE}" if remedy == EXPORT_HINT else remedy
+        return ModelFileError(f"{where}: this is {content}, not an ONNX file; {remedy}")
     return ModelFileError(f"{where}: not an ONNX file, or damaged ({error}); {remedy}")
 
 
@@ -151,7 +163,7 @@ def _check_contract(path: Path, header: OnnxHeader, spec: ModelSpec) -> None:
             )
             raise ModelFileError(
                 f"{printable(path)}: the graph contradicts its metadata: expected {name} {dtype} "
-                f"['batch', {', '.join(map(str, shape))}], found {printable(seen[:_MOST_SEEN])}; {_EXPORT_HINT}"
+                f"['batch', {', '.join(map(str, shape))}], found {printable(seen[:_MOST_SEEN])}; {EXPORT_HINT}"
             )
 
 

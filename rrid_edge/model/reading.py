@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.file_kinds import why_no_file
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.ir_sidecar import IrSidecar
 from rrid_edge.model.names import Kind, is_engine, kind_of
@@ -25,6 +26,7 @@ def read_any_spec(path: Path) -> ModelSpec:
         return read_spec(path)
     if not path.is_file():
         raise UsageError(
-            f"{printable(path)}: no such engine file; build it with: rrid-edge export MODEL.onnx", parameter="model"
+            f"{printable(path)}: {why_no_file(path, 'engine file')}; build it with: rrid-edge export MODEL.onnx",
+            parameter="model",
         )
     return EngineSidecar.read(path).spec

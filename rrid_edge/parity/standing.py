@@ -10,6 +10,7 @@ from pathlib import Path
 from rrid_edge.artefacts import Artefact
 from rrid_edge.engines.available import advice_for, runtimes_for
 from rrid_edge.errors import ArtefactError, ModelFileError, RridEdgeError, UsageError, printable
+from rrid_edge.file_kinds import kind_of_file, why_no_file
 from rrid_edge.machine.gpu_findings import Finding
 from rrid_edge.model.engine_sidecar import EngineSidecar
 from rrid_edge.model.ir_sidecar import IrSidecar
@@ -73,11 +74,12 @@ def _is_ours(path: Path) -> bool:
 def _finding(path: Path) -> Finding:
     if not is_model(path):
         raise UsageError(
-            f"{printable(path)}: {kind_of(path).value} is no model: expected an ONNX file, an engine or an OpenVINO IR",
+            f"{printable(path)}: {kind_of_file(path) or kind_of(path).value} is no model: expected an ONNX file, an "
+            "engine or an OpenVINO IR",
             parameter="models",
         )
     if not path.is_file():
-        raise UsageError(f"{printable(path)}: no such model file; give another one", parameter="models")
+        raise UsageError(f"{printable(path)}: {why_no_file(path, 'model file')}; give another one", parameter="models")
     try:
         spec, runtimes = _checked_spec(path), runtimes_for(path)
     except ModelFileError as error:

@@ -258,7 +258,7 @@ def test_bad_models(desk):
     query = "0002_c2s1_000901_00.jpg"
     rrid_edge("index", "gallery")
     (desk / "words.onnx").write_text("words")
-    refused(rrid_edge("match", query, "gallery", "--model", "words.onnx"), 4, "words.onnx: not an ONNX file")
+    refused(rrid_edge("match", query, "gallery", "--model", "words.onnx"), 4, "words.onnx: this is a text file")
     refused(rrid_edge("match", query, "gallery", "--model", "none.onnx"), 2, "none.onnx: no such model file")
     foreign = tiny_model()
     del foreign.metadata_props[:]

@@ -164,8 +164,13 @@ def load_training_state(path: Path) -> dict[str, Any]:
     """
     where = printable(path)
     if not path.is_file():
+        if path.parent.is_file():
+            raise UsageError(
+                f"{printable(path.parent)}: this is a file; expected the folder of a run, which holds {path.name}",
+                parameter="resume",
+            )
         raise UsageError(
-            f"{where}: no such training state; give the folder of a run, which holds last.state.pt",
+            f"{where}: no such training state; give the folder of a run, which holds {path.name}",
             parameter="resume",
         )
     try:

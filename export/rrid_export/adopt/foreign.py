@@ -85,7 +85,7 @@ def read_foreign(path: Path, *, input_name: str | None = None, output_name: str 
     header = read_model_header(path, remedy=REMEDY)
     if any(key.startswith("rrid.") for key in header.metadata):
         raise UsageError(f"{printable(path)}: this is a model of rrid-edge already; use it as it is", parameter="model")
-    graph = read_graph(path)
+    graph = read_graph(path, remedy=REMEDY)
     _check_operators(path, header, graph)
     _check_order(path, graph)
     _check_weights(path, graph)

@@ -135,7 +135,7 @@ OTHERS = {
     ),
     "index gallery --model note.txt": (
         4,
-        f"note.txt: not an ONNX file, or damaged (wire type 4); {EXPORTED}",
+        f"note.txt: this is a text file, not an ONNX file; {HOW_MADE}",
     ),
     "index gallery --model cut.onnx": (
         4,
@@ -189,7 +189,7 @@ OTHERS = {
     ),
     "info query.jpg": (
         4,
-        f"query.jpg: not an ONNX file, or damaged (wire type 7); {EXPORTED}",
+        f"query.jpg: this is a JPEG picture, not an ONNX file; {HOW_MADE}",
     ),
     "parity models/rrid.onnx": (
         2,
@@ -268,8 +268,8 @@ OTHERS = {
     ),
     "export query.jpg": (
         4,
-        "query.jpg: not a PyTorch weight file, or damaged (at position 0, ...); save it "
-        "again with torch.save(model.state_dict(), ...)",
+        "query.jpg: this is a JPEG picture, not a checkpoint; expected weights of PyTorch: give a file of rrid-edge "
+        "train or of the published training",
     ),
     "adopt nowhere.onnx --preset torchreid": (
         2,

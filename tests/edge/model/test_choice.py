@@ -60,12 +60,13 @@ def test_files_of_other_kinds_are_refused_by_their_kind(tmp_path):
     spec = replace(fake_spec(), training_data="tiny")
     assert read_any_spec(save_tiny_model(tmp_path / "person.v2.onnx", spec)) == spec
     for name, kind in (
-        ("rrid.goldens.npz", "this is goldens, not an ONNX file"),
+        ("rrid.goldens.npz", "this is a file of goldens, not an ONNX file"),
         ("best.pth", r"this is a checkpoint, not an ONNX file; make one with: rrid-edge export .*best\.pth"),
         ("rrid.fp16.engine.json", "this is a model's sidecar"),
-        ("words.txt", "not an ONNX file, or damaged"),
+        ("words.txt", "this is a text file, not an ONNX file"),
+        ("bytes", "not an ONNX file, or damaged"),
     ):
-        (tmp_path / name).write_text("words")
+        (tmp_path / name).write_bytes(b"words" if name == "words.txt" else b"\x80\x01words")
         with pytest.raises(ModelFileError, match=kind):
             read_any_spec(tmp_path / name)
     for name in ("none.onnx", "none.engine"):

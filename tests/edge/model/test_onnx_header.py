@@ -54,11 +54,17 @@ def test_truncated_files_are_refused_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"these are words, not a model", b"\x89PNG\r\n\x1a\n" + bytes(99), b"PK\x03\x04" + bytes(40)]
+    ("content", "kind"),
+    [
+        (b"these are words, not a model", "this is a text file, not an ONNX file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "this is a PNG picture, not an ONNX file"),
+        (b"PK\x03\x04" + bytes(40), "this is a ZIP archive, not an ONNX file"),
+        (b"\x07\x01\x9f" + bytes(40), "not an ONNX file, or damaged"),
+    ],
 )
-def test_other_content_is_refused(tmp_path, content):
+def test_other_content_is_refused(tmp_path, content, kind):
     (tmp_path / "m.onnx").write_bytes(content)
-    with pytest.raises(ModelFileError, match="not an ONNX file, or damaged"):
+    with pytest.raises(ModelFileError, match=kind):
         read_spec(tmp_path / "m.onnx")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rrid_edge.errors import CheckpointError, UsageError, printable
+from rrid_edge.file_kinds import SAFETENSORS, TAR, TORCH, ZIP, kind_of_file, why_no_file
 from rrid_train.weight_files import zip_archive
 from rrid_train.weight_files.arrays import read_array
 from rrid_train.weight_files.older import load_old
@@ -111,7 +112,7 @@ def open_weights(path: Path) -> Opened:
     """
     where = printable(path)
     if not path.is_file():
-        raise UsageError(f"{where}: no such weight file; give a .safetensors, .pth or .pt file")
+        raise UsageError(f"{where}: {why_no_file(path, 'weight file')}; give a .safetensors, .pth or .pt file")
     try:
         with path.open("rb") as stream:
             # The map stays open as long as something needs it: tensors are read later.
@@ -120,7 +121,7 @@ def open_weights(path: Path) -> Opened:
             if is_safetensors(content) or _is_named_safetensors(path, content):
                 parsed = parse_safetensors(content, where)
                 return Opened(where, len(content), parsed.tensors, parsed.metadata)
-            _refuse_others(content)
+            _refuse_others(content, where)
             budget = Budget()
             if bytes(content[:4]) == zip_archive.MAGIC:
                 return Opened(where, len(content), ZipArchive(content, stream).load(budget))
@@ -133,7 +134,18 @@ def open_weights(path: Path) -> Opened:
     except OSError as error:
         raise CheckpointError(f"{where}: cannot be read ({error.strerror or error}); make it readable") from error
     except (ValueError, RuntimeError, RecursionError) as error:
-        raise damaged(where, error) from error
+        raise _of_other_kind(path) or damaged(where, error) from error
+
+
+def _of_other_kind(path: Path) -> CheckpointError | None:
+    """The error for a file that cannot be read, if its first bytes show what it is; None for a damaged weight file."""
+    kind = kind_of_file(path)
+    if kind is None or kind in (TORCH, SAFETENSORS, ZIP, TAR):
+        return None
+    return CheckpointError(
+        f"{printable(path)}: this is {kind}, not a checkpoint; expected weights of PyTorch: give a file of rrid-edge "
+        "train or of the published training"
+    )
 
 
 def _is_named_safetensors(path: Path, content: memoryview) -> bool:
@@ -141,12 +153,12 @@ def _is_named_safetensors(path: Path, content: memoryview) -> bool:
     return path.suffix.lower() == _SAFETENSORS and bytes(content[:4]) != zip_archive.MAGIC and content[0] != 0x80
 
 
-def _refuse_others(content: memoryview) -> None:
+def _refuse_others(content: memoryview, where: str) -> None:
     found = next((name for magic, name in _OTHERS if bytes(content[: len(magic)]) == magic), None)
     if bytes(content[_TAR_PLACE : _TAR_PLACE + len(_TAR_MAGIC)]) == _TAR_MAGIC:
         found = "a tar archive"
     if found is not None:
-        raise ValueError(f"it is {found}: unpack or convert it first")
+        raise damaged(where, ValueError(f"it is {found}: unpack or convert it first"))
 
 
 def damaged(where: str, error: Exception) -> CheckpointError:
