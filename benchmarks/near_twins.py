@@ -1,13 +1,17 @@
 """Measure how often the part in which near-twins differ is the one that separates them.
 
 Draws pairs of people who differ in one part, in the same pose, camera and light, so that only this part's pixels
-differ. Each crop of the person asks for the person and for the twin in every other camera. The part that separates
-them is the stripe whose contrast falls most from the person to the twin. It is right if the pixels of the pair differ
-there: by at least a quarter of what they differ in the stripe with most differences.
+differ. Each crop of the person asks for a crop of the person and one of the twin, all from other cameras than its own.
+A stripe is right if the pixels of the pair differ there: by at least a quarter of what they differ in the stripe with
+most differences.
 
-``pairs`` counts pairs by their mean contrasts over all searches. ``told apart`` counts those of them in which the
-person scores more than the twin on average. ``searches`` counts the searches that rank the person first: how many mark
-a right stripe.
+``pairs`` counts the pairs whose contrast falls most in a right stripe, by the mean over all searches for both in the
+same pose. ``told apart`` counts those of them in which the person scores more than the twin on average.
+
+Single searches count if they rank the person first: once with both in the same pose, camera and light, once with each
+in a pose, camera and light of its own, as galleries have them. ``right`` is the share of their marks, on the part that
+separates both, that are on a right stripe. ``clear`` is the share of marks on a part that separates both clearly, and
+``clear right`` the share of right ones among these.
 
 python benchmarks/near_twins.py --model demo/models/rrid.onnx --data demo
 """
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +32,8 @@ from PIL import Image
 from common import watched
 from rrid_edge.embedding.embedder import Embedder
 from rrid_edge.gallery.sampling import RowSample, SampledRow
-from rrid_edge.matching.contrast import ContrastSample, UsualBlocks, separation, stripes_of
+from rrid_edge.matching.contrast import ContrastSample, UsualBlocks
+from rrid_edge.matching.separation import Separation, separation, stripes_of
 from rrid_edge.model.spec import ModelSpec
 from rrid_train.demo.config import DemoConfig
 from rrid_train.demo.pedestrian import Person, draw_near_twin
@@ -86,25 +92,39 @@ def shows_part(stripe: int, differences: NDArray[np.float64]) -> bool:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What a search that ranks the person first marks.
+
+    Attributes:
+        is_right: whether the marked stripe shows the part.
+        is_clear: whether the mark says so clearly.
+    """
+
+    is_right: bool
+    is_clear: bool
+
+
+@dataclass(frozen=True)
 class Found:
     """What was found on one pair.
 
     Attributes:
         part: in which the two differ.
-        is_right: whether the stripe of the largest difference of the mean contrasts shows the part.
+        is_right: whether the stripe of the largest fall of the mean contrasts shows the part.
         is_told: whether the person scores more than the twin on average.
-        first: of each search that ranks the person before the twin, whether the stripe that separates them shows the
-            part.
+        same: marks of the searches with both in the same pose, camera and light.
+        other: marks of those with each in its own.
     """
 
     part: str
     is_right: bool
     is_told: bool
-    first: tuple[bool, ...]
+    same: tuple[Mark, ...]
+    other: tuple[Mark, ...]
 
 
 def found_on(
-    pair: str,
+    part: str,
     shots: NDArray[np.float32],
     differences: NDArray[np.float64],
     sample: ContrastSample,
@@ -113,41 +133,41 @@ def found_on(
     """Search for a person in every camera but the query's.
 
     Args:
-        pair: the part in which the two differ.
+        part: in which the two differ.
         shots: descriptors of person and twin in each camera, float32 (cameras, 2, D).
         differences: of their pixels in each stripe of each camera, float64 (cameras, stripes).
         sample: other people.
         names: of the model's blocks.
     """
-    falls, leads, first = [], [], []
-    for query_camera, (query, _) in enumerate(shots):
+    falls, leads = [], []
+    marks: dict[bool, list[Mark]] = {True: [], False: []}
+    for asking, (query, _) in enumerate(shots):
         usual = sample.usual_blocks(query[None], "person")
-        for camera, (person, twin) in enumerate(shots):
-            if camera == query_camera:
-                continue
-            fall, is_right = _searched(usual, query, (person, twin), differences[camera], names)
-            falls.append(fall)
-            leads.append(float(query @ (person - twin)))
-            first += [is_right] if leads[-1] > 0 and is_right is not None else []
+        others = [camera for camera in range(len(shots)) if camera != asking]
+        for own, twins in itertools.product(others, others):
+            crops = np.stack([shots[own, 0], shots[twins, 1]])
+            fall, marked = _searched(usual, query, crops)
+            lead, is_same = float(query @ (crops[0] - crops[1])), own == twins
+            shown = differences[own] if is_same else differences.sum(axis=0)
+            if is_same:
+                falls.append(fall)
+                leads.append(lead)
+            if lead > 0 and marked is not None:
+                stripe = stripes_of(names).index(names.index(marked.block))
+                marks[is_same].append(Mark(shows_part(stripe, shown), marked.clear))
     is_right = shows_part(int(np.mean(falls, axis=0).argmax()), differences.sum(axis=0))
-    return Found(pair, is_right, float(np.mean(leads)) > 0, tuple(first))
+    return Found(part, is_right, float(np.mean(leads)) > 0, tuple(marks[True]), tuple(marks[False]))
 
 
 def _searched(
-    usual: UsualBlocks,
-    query: NDArray[np.float32],
-    crops: tuple[NDArray[np.float32], NDArray[np.float32]],
-    differences: NDArray[np.float64],
-    names: tuple[str, ...],
-) -> tuple[list[float], bool | None]:
-    """Falls of the stripes' contrasts, and whether the stripe that separates both crops shows the part."""
-    one, other = usual.contrasts(np.stack([query, query]), np.stack(crops))
-    stripes = stripes_of(names)
-    falls = [(one[place] or 0.0) - (other[place] or 0.0) for place in stripes]
-    separating = separation(usual.blocks, one, other)
-    if separating is None:
-        return falls, None
-    return falls, shows_part(stripes.index(names.index(separating.block)), differences)
+    usual: UsualBlocks, query: NDArray[np.float32], crops: NDArray[np.float32]
+) -> tuple[list[float], Separation | None]:
+    """Falls of the stripes' contrasts from the first crop to the second, and the part that is marked."""
+    queries = np.stack([query, query])
+    contrasts = usual.contrasts(queries, crops)
+    stripes = stripes_of(tuple(block.name for block in usual.blocks))
+    falls = [(contrasts[0][place] or 0.0) - (contrasts[1][place] or 0.0) for place in stripes]
+    return falls, separation(usual, queries, crops, contrasts)
 
 
 def others_of(spec: ModelSpec, vectors: NDArray[np.float32]) -> ContrastSample:
@@ -167,12 +187,17 @@ def embedded(
 
 
 def summary(found: list[Found]) -> dict[str, float]:
-    """Shares of right pairs, of right ones among the pairs that are told apart, and of right searches."""
-    return {
+    """Shares of right pairs, of right ones among the pairs that are told apart, and of right and clear marks."""
+    shares = {
         "pairs": _share([one.is_right for one in found]),
         "told apart": _share([one.is_right for one in found if one.is_told]),
-        "searches": _share([is_right for one in found for is_right in one.first]),
     }
+    for pose, marks in (("same", [one.same for one in found]), ("other", [one.other for one in found])):
+        searches = [mark for one in marks for mark in one]
+        shares[f"{pose}: right"] = _share([mark.is_right for mark in searches])
+        shares[f"{pose}: clear"] = _share([mark.is_clear for mark in searches])
+        shares[f"{pose}: clear right"] = _share([mark.is_right for mark in searches if mark.is_clear])
+    return shares
 
 
 def _share(right: list[bool]) -> float:
@@ -205,14 +230,19 @@ def main() -> None:
         for pair, one in zip(pairs, measured, strict=True)
         if one[1].any()
     ]
-    for part in sorted({one.part for one in found}):
-        own = [one for one in found if one.part == part]
-        print(
-            f"{part:6} {len(own):3} pairs  " + "  ".join(f"{name} {share:.2f}" for name, share in summary(own).items())
-        )
-    print(f"all    {len(found):3} pairs  " + "  ".join(f"{name} {share:.2f}" for name, share in summary(found).items()))
+    parts = sorted({one.part for one in found})
+    print_table([(part, [one for one in found if one.part == part]) for part in parts] + [("all", found)])
     if asked.record is not None:
         record(asked.record, spec, gallery, np.stack([vectors for vectors, _ in measured]))
+
+
+def print_table(rows: list[tuple[str, list[Found]]]) -> None:
+    """Print the summaries of some parts, one per line."""
+    columns = [f"{name:>{max(5, len(name))}}" for name in summary(rows[0][1])]
+    print("  ".join(["part   count", *columns]))
+    for part, found in rows:
+        shares = [f"{share:{len(column)}.2f}" for column, share in zip(columns, summary(found).values(), strict=True)]
+        print("  ".join([f"{part:6} {len(found):5}", *shares]))
 
 
 def record(path: Path, spec: ModelSpec, gallery: NDArray[np.float32], shots: NDArray[np.float32]) -> None:

@@ -171,7 +171,8 @@ def _columns(result: MatchResult) -> dict[str, list[str]]:
 
 def _print_parts(match: Match, blocks: tuple[str, ...]) -> None:
     """Print the largest and smallest shares of blocks, and how near each part is against other people."""
-    from rrid_edge.matching.contrast import region_of, stripes_of
+    from rrid_edge.matching.contrast import region_of
+    from rrid_edge.matching.separation import stripes_of
 
     shares = sorted(zip(blocks, match.block_scores, strict=True), key=lambda pair: -pair[1])
     most, least = (", ".join(f"{name} {share:+.3f}" for name, share in part) for part in (shares[:3], shares[-2:]))
@@ -186,8 +187,5 @@ def _print_parts(match: Match, blocks: tuple[str, ...]) -> None:
 def _print_separation(result: MatchResult) -> None:
     if not any(match.contrasts for match in result.matches):
         show("against other people: unknown, the gallery has too few crops of them")
-    elif (found := result.separation) is not None:
-        show(
-            f"rank 1 and rank 2 differ most in the {found.region} ({found.block}): by {found.difference:.1f} standard "
-            "deviations"
-        )
+    elif result.shown_separation:
+        show(result.shown_separation)

@@ -25,8 +25,6 @@ _LEAST_OTHERS: Final = 8
 """Fewer crops tell no mean and standard deviation worth naming."""
 _LEAST_SPREAD: Final = 1e-6
 """A smaller standard deviation comes from rounding."""
-_LEAST_DIFFERENCE: Final = 0.05
-"""A smaller difference of two contrasts shows as 0.0: copies of one picture have it."""
 _UNTOLD_SHARE: Final = 4
 """One in four crops of the sample scores too well to be taken for another person without a label."""
 _LENGTHS: Final = (0.98, 1.02)
@@ -56,59 +54,21 @@ class UsualBlock:
     spread: float | None
 
 
-@dataclass(frozen=True)
-class Separation:
-    """The block that speaks most for rank 1 and against rank 2.
-
-    Attributes:
-        block: its name: one of the finest stripes.
-        region: of the body that it describes.
-        difference: contrast of rank 1 minus that of rank 2, above 0.05.
-    """
-
-    block: str
-    region: Region
-    difference: float
+@lru_cache(maxsize=1024)
+def stripe_of(block: str) -> tuple[int, int] | None:
+    """Number of the stripe that a block describes, from 1 at the head, and count of stripes; None if it is none."""
+    found = _STRIPE.fullmatch(block)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 @lru_cache(maxsize=1024)
 def region_of(block: str) -> Region:
     """The region of the body that a block describes: that of its stripe's middle; ``body`` for a global block."""
-    stripe = _STRIPE.fullmatch(block)
+    stripe = stripe_of(block)
     if stripe is None:
         return "body"
-    middle = (int(stripe[1]) - 0.5) / int(stripe[2])
+    middle = (stripe[0] - 0.5) / stripe[1]
     return next((region for end, region in _REGION_ENDS if middle <= end), "shoes")
-
-
-@lru_cache(maxsize=64)
-def stripes_of(blocks: tuple[str, ...]) -> tuple[int, ...]:
-    """Indices of the blocks that are stripes of the finest scale, from head to feet; empty without stripes."""
-    matched = ((place, _STRIPE.fullmatch(name)) for place, name in enumerate(blocks))
-    found = [(int(name[2]), int(name[1]), place) for place, name in matched if name is not None]
-    finest = max((count for count, _, _ in found), default=0)
-    return tuple(place for count, _, place in sorted(found) if count == finest)
-
-
-def separation(blocks: Sequence[UsualBlock], first: Contrasts, second: Contrasts) -> Separation | None:
-    """The finest stripe whose contrast falls most from rank 1 to rank 2.
-
-    Args:
-        blocks: of the model, in order.
-        first: contrasts of rank 1, one per block; empty if unknown.
-        second: contrasts of rank 2.
-
-    Returns:
-        None without stripes or contrasts, or if no stripe's contrast is clearly higher in rank 1.
-    """
-    if not first or not second:
-        return None
-    found: Separation | None = None
-    for place in stripes_of(tuple(one.name for one in blocks)):
-        one, other = first[place], second[place]
-        if one is not None and other is not None and one - other > (found.difference if found else _LEAST_DIFFERENCE):
-            found = Separation(blocks[place].name, blocks[place].region, one - other)
-    return found
 
 
 @dataclass(frozen=True)
@@ -152,10 +112,24 @@ class UsualBlocks:
         """
         if self.others < _LEAST_OTHERS:
             return [()] * len(crops)
-        count = len(self.blocks)
-        squares = np.square(queries - crops).reshape(len(crops), count, queries.shape[1] // count)
-        distances = np.sqrt(squares.sum(axis=2, dtype=np.float64)).tolist()
+        distances = block_distances(queries, crops, len(self.blocks)).tolist()
         return [tuple(map(_contrast, self.blocks, values)) for values in distances]
+
+
+def block_distances(ones: NDArray[np.float32], others: NDArray[np.float32], blocks: int) -> NDArray[np.float64]:
+    """The Euclidean distance of each block of some pairs of descriptors.
+
+    Args:
+        ones: float32 (N, D).
+        others: float32 (N, D) or (1, D).
+        blocks: number of blocks of equal width in a descriptor.
+
+    Returns:
+        float64 (N, blocks).
+    """
+    squares = np.square(ones - others).reshape(-1, blocks, ones.shape[1] // blocks)
+    distances: NDArray[np.float64] = np.sqrt(squares.sum(axis=2, dtype=np.float64))
+    return distances
 
 
 def _contrast(block: UsualBlock, distance: float) -> float | None:

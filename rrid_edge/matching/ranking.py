@@ -22,6 +22,7 @@ from rrid_edge.matching.contrast import UsualBlocks
 from rrid_edge.matching.doubts import nothing_passes, unlike_images
 from rrid_edge.matching.records import LEAST_RERANK_DEPTH, MatchResult, MatchSettings
 from rrid_edge.matching.sampling import GallerySample
+from rrid_edge.matching.separation import Separation, separation
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.progress import step
 from rrid_edge.ranking.descriptors import block_shares_of, mean_descriptor
@@ -105,16 +106,15 @@ def _answered(
                 ranked = _ranked(stored, search, scored, settings, threshold)
                 query, reranked = search.query, len(scored) if settings.rerank else 0
                 usual = sampled().usual_blocks(search.vectors, _told(query)) if ranked else UsualBlocks((), 0)
-                matches = _matches(stored, search, ranked, usual)
+                matches, separating = _matches(stored, search, ranked, usual)
                 facts = (query.person, query.camera, threshold, fpir, answer.mode, answer.rows, answer.rescored)
                 warnings = (
                     *query.warnings,
                     *unlike_images(query, settings.least_likeness),
                     *([] if answer.rows else [empty]),
                 )
-                results.append(
-                    MatchResult(query.files, matches, *facts, reranked, warnings, usual.blocks, usual.others)
-                )
+                told = (usual.blocks, usual.others, separating)
+                results.append(MatchResult(query.files, matches, *facts, reranked, warnings, *told))
         return tuple(results)
 
 
@@ -284,13 +284,16 @@ def _ranked(
     return crops[: settings.top_k]
 
 
-def _matches(stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], usual: UsualBlocks) -> tuple[Match, ...]:
-    """The ranked crops with the share of each block in their scores, and its contrast."""
+def _matches(
+    stored: StoredVectors, search: _Search, crops: list[_ScoredCrop], usual: UsualBlocks
+) -> tuple[tuple[Match, ...], Separation | None]:
+    """The ranked crops with the share of each block in their scores and its contrast, and what separates the best."""
     if not crops:
-        return ()
+        return (), None
     vectors, queries = stored.take([crop.hit.row for crop in crops]), search.vectors[[crop.image for crop in crops]]
     shares, contrasts = block_shares_of(queries, vectors, len(usual.blocks)), usual.contrasts(queries, vectors)
-    return tuple(
+    matches = tuple(
         Match.of(rank, crop.hit, own, crop.distance, contrast)
         for rank, (crop, own, contrast) in enumerate(zip(crops, shares, contrasts, strict=True), 1)
     )
+    return matches, separation(usual, queries, vectors, contrasts)

@@ -9,7 +9,8 @@ from rrid_edge.crops.naming import DISTRACTOR, JUNK, PERSON, UNKNOWN, label_kind
 from rrid_edge.errors import UsageError
 from rrid_edge.gallery.base import SearchFilter
 from rrid_edge.gallery.searching import Match
-from rrid_edge.matching.contrast import Separation, UsualBlock, separation
+from rrid_edge.matching.contrast import UsualBlock
+from rrid_edge.matching.separation import Separation, stripes_of
 from rrid_edge.ranking.rerank import RerankSettings
 from rrid_edge.ranking.search_thresholds import SearchThreshold
 
@@ -43,6 +44,7 @@ class MatchResult:
         warnings: doubts about the query and the answer, one line each.
         blocks: of the model, in order, with what is usual for other people's crops.
         others: number of other people's crops that ``blocks`` were measured on.
+        separation: the block that speaks most for rank 1 and against rank 2; None if none does.
     """
 
     query: tuple[str, ...]
@@ -58,13 +60,7 @@ class MatchResult:
     warnings: tuple[str, ...] = ()
     blocks: tuple[UsualBlock, ...] = ()
     others: int = 0
-
-    @property
-    def separation(self) -> Separation | None:
-        """The block that speaks most for rank 1 and against rank 2; None if there is none, or fewer matches."""
-        if len(self.matches) < 2:
-            return None
-        return separation(self.blocks, self.matches[0].contrasts, self.matches[1].contrasts)
+    separation: Separation | None = None
 
     @property
     def query_kind(self) -> str:
@@ -95,6 +91,19 @@ class MatchResult:
     def shown_verdict(self, match: Match) -> str:
         """:meth:`verdict` in the words of tables and reports; see :data:`SHOWN_VERDICTS`."""
         return SHOWN_VERDICTS[self.verdict(match)]
+
+    @property
+    def shown_separation(self) -> str:
+        """:attr:`separation` in the words of tables and reports; empty without parts of two matches to compare."""
+        found, best = self.separation, self.matches[:2]
+        if found is not None:
+            doubt = "" if found.clear else ", but not clearly"
+            where = f"{found.region} ({found.block}){doubt}: by {found.difference:.1f} standard deviations"
+            return f"rank 1 and rank 2 differ most in the {where}"
+        if len(best) < 2 or not all(match.contrasts for match in best):
+            return ""
+        has_parts = bool(stripes_of(tuple(block.name for block in self.blocks)))
+        return "no part speaks for rank 1 and against rank 2" if has_parts else ""
 
 
 @dataclass(frozen=True)

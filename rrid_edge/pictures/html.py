@@ -26,13 +26,13 @@ from rrid_edge.pictures.parts import (
     FEW_OTHERS,
     LENGTHS,
     NEARER,
-    SEPARATES,
     MatchPictures,
     PartBar,
     Thumbnail,
     check_block_scores,
     finest_stripes,
     has_contrasts,
+    marks_of,
     no_match_message,
     part_bars,
     read_thumbnail,
@@ -43,6 +43,7 @@ _THUMBNAIL_PX: Final = (64, 128)
 """Width and height of the box of a thumbnail."""
 _LARGE_PX: Final = (192, 384)
 """Most width and height of the picture that a thumbnail is enlarged to."""
+_MARK_CLASSES: Final = {"": "", "clear": " separates", "unclear": " separates unclear"}
 _JPEG_QUALITY: Final = 85
 _POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -234,16 +235,17 @@ def _legend(results: Sequence[MatchResult]) -> _Html:
         return _Html()
     if not has_contrasts(results):
         return _fill("few_others.html", reason=FEW_OTHERS)
-    mark = _fill("legend_mark.html", meaning=SEPARATES) if any(result.separation for result in results) else _Html()
-    return _fill("legend.html", nearer=NEARER, farther=FARTHER, lengths=LENGTHS, mark=mark)
+    marks = (
+        _fill("legend_mark.html", mark=_MARK_CLASSES[mark], meaning=meaning)
+        for mark, meaning in marks_of(results).items()
+    )
+    return _fill("legend.html", nearer=NEARER, farther=FARTHER, lengths=LENGTHS, marks=_join(marks))
 
 
 def _separation(result: MatchResult) -> _Html:
     """A line on the part that separates rank 1 from rank 2."""
-    found = result.separation
-    if found is None:
-        return _Html()
-    return _fill("separation.html", region=found.region, block=found.block, difference=f"{found.difference:.1f}")
+    line = result.shown_separation
+    return _fill("separation.html", line=f"{line[:1].upper()}{line[1:]}") if line else _Html()
 
 
 def _parts(match: Match, bars: Sequence[PartBar], block_names: tuple[str, ...]) -> _Html:
@@ -264,7 +266,7 @@ def _parts(match: Match, bars: Sequence[PartBar], block_names: tuple[str, ...]) 
 def _bar(bar: PartBar) -> _Html:
     return _fill(
         "bar.html",
-        mark=" separates" if bar.separates else "",
+        mark=_MARK_CLASSES[bar.mark],
         region=bar.region,
         block=bar.name,
         direction="for" if bar.is_nearer else "against",

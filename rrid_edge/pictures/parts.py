@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from PIL import Image
 
@@ -15,13 +15,19 @@ from rrid_edge.crops.naming import DISTRACTOR, JUNK
 from rrid_edge.crops.times import format_time
 from rrid_edge.errors import ImageError, UsageError
 from rrid_edge.matching import Match, MatchResult
-from rrid_edge.matching.contrast import region_of, stripes_of
+from rrid_edge.matching.contrast import region_of
+from rrid_edge.matching.separation import stripes_of
 from rrid_edge.model.spec import ADOPTED_BLOCKS
 
 NEARER: Final = "nearer to the query than other people of this gallery usually are"
 FARTHER: Final = "farther than usual"
 LENGTHS: Final = "an empty bar is the lowest value among the matches of a query, a full one the highest"
-SEPARATES: Final = "the part that separates rank 1 from rank 2"
+Mark = Literal["", "clear", "unclear"]
+"""How a part separates rank 1 from rank 2; empty if it does not."""
+MARKS: Final[Mapping[Mark, str]] = {
+    "clear": "the part that separates rank 1 from rank 2",
+    "unclear": "the part that separates rank 1 from rank 2 most, but not clearly",
+}
 FEW_OTHERS: Final = "no bars: too few crops of other people in the gallery to say what is usual"
 
 
@@ -163,14 +169,14 @@ class PartBar:
         region: of the body that it describes.
         contrast: of the block; None if nothing is usual.
         fill: length of the bar, from 0 to 1.
-        separates: this block separates rank 1 from rank 2, and the match is one of them.
+        mark: how this block separates rank 1 from rank 2, if the match is one of them.
     """
 
     name: str
     region: str
     contrast: float | None
     fill: float
-    separates: bool
+    mark: Mark
 
     @property
     def is_nearer(self) -> bool:
@@ -195,19 +201,31 @@ def part_bars(result: MatchResult, block_names: tuple[str, ...]) -> tuple[tuple[
     low, high = min(known, default=0.0), max(known, default=0.0)
     if len(result.matches) < 2:
         low = min(0.0, low)
-    separation = result.separation
+    mark = mark_of(result)
     shown = []
     for match in result.matches:
         contrasts = match.contrasts or (None,) * len(block_names)
-        marked = separation.block if separation is not None and match.rank <= 2 else ""
-        shown.append(tuple(_bar(block_names[place], contrasts[place], (low, high), marked) for place in places))
+        marked = result.separation.block if result.separation is not None and match.rank <= 2 else ""
+        measured = ((block_names[place], contrasts[place]) for place in places)
+        shown.append(tuple(_bar(*one, (low, high), mark if one[0] == marked else "") for one in measured))
     return tuple(shown)
 
 
-def _bar(name: str, contrast: float | None, scale: tuple[float, float], marked: str) -> PartBar:
+def _bar(name: str, contrast: float | None, scale: tuple[float, float], mark: Mark) -> PartBar:
     low, high = scale
     fill = 0.0 if contrast is None or high <= low else (contrast - low) / (high - low)
-    return PartBar(name, region_of(name), contrast, fill, name == marked)
+    return PartBar(name, region_of(name), contrast, fill, mark)
+
+
+def mark_of(result: MatchResult) -> Mark:
+    """The mark of the part that separates rank 1 from rank 2."""
+    return "" if result.separation is None else "clear" if result.separation.clear else "unclear"
+
+
+def marks_of(results: Sequence[MatchResult]) -> dict[Mark, str]:
+    """The marks that some answers have, and what they mean."""
+    found = {mark_of(result) for result in results}
+    return {mark: meaning for mark, meaning in MARKS.items() if mark in found}
 
 
 def has_contrasts(results: Sequence[MatchResult]) -> bool:

@@ -12,6 +12,7 @@ from rrid_edge.errors import UsageError
 from rrid_edge.gallery.sampling import RowSample, SampledRow, sampled
 from rrid_edge.matching import Match, MatchResult
 from rrid_edge.matching.contrast import ContrastSample, UsualBlocks
+from rrid_edge.matching.separation import separation
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.ranking.descriptors import block_shares_of
 from rrid_edge.ranking.labels import JUNK_PERSON, LabelledCrops, LabelNames
@@ -85,12 +86,15 @@ def ranked_list(
         told = str(person) if label_kind(str(person)) == PERSON else None
         usual = settings.sample.usual_blocks(descriptor[None], told)
     crops = gallery.descriptors[columns]
-    shares = block_shares_of(np.broadcast_to(descriptor, crops.shape), crops, settings.blocks)
-    contrasts = usual.contrasts(descriptor[None], crops)
+    asked_with = np.broadcast_to(descriptor, crops.shape)
+    shares = block_shares_of(asked_with, crops, settings.blocks)
+    contrasts = usual.contrasts(asked_with, crops)
     matches = []
     for rank, (column, own, contrast) in enumerate(zip(columns, shares, contrasts, strict=True), 1):
         named = names.camera(int(cameras[column])), names.person(int(persons[column]))
         matches.append(Match(rank, sum(own), str(gallery.paths[column]), *named, own, contrasts=contrast))
     asked = names.person(int(person)), names.camera(int(camera))
     files = (str(query.paths[number]),)
-    return MatchResult(files, tuple(matches), *asked, blocks=usual.blocks, others=usual.others)
+    separating = separation(usual, asked_with, crops, contrasts)
+    found = tuple(matches)
+    return MatchResult(files, found, *asked, blocks=usual.blocks, others=usual.others, separation=separating)

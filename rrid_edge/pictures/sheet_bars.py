@@ -8,12 +8,12 @@ from typing import Final
 from PIL import ImageDraw, ImageFont
 
 from rrid_edge.matching import MatchResult
-from rrid_edge.pictures.parts import FARTHER, FEW_OTHERS, LENGTHS, NEARER, SEPARATES, PartBar, has_contrasts
+from rrid_edge.pictures.parts import FARTHER, FEW_OTHERS, LENGTHS, NEARER, Mark, PartBar, has_contrasts, marks_of
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-LegendEntry = tuple[Colour | None, str]
-"""Colour and meaning; without a colour, the frame of a part."""
+LegendEntry = tuple[Colour | Mark, str]
+"""Colour of a bar or mark of a part, and what it means."""
 FOR_COLOUR: Final = (44, 112, 190)
 AGAINST_COLOUR: Final = (232, 138, 30)
 INK: Final = (28, 30, 34)
@@ -25,7 +25,7 @@ NAMES_PX: Final = 84
 """Width of the names of the parts."""
 SMALL_LINE_PX: Final = 14
 """Height of a line of small text."""
-_BETWEEN_PX, _SWATCH_PX = 5, 10
+_BETWEEN_PX, _SWATCH_PX, _DASH_PX = 5, 10, 4
 
 
 def draw_bars(pen: ImageDraw.ImageDraw, corner: tuple[int, int], bars: Sequence[PartBar], height_px: int) -> None:
@@ -46,8 +46,8 @@ def draw_bars(pen: ImageDraw.ImageDraw, corner: tuple[int, int], bars: Sequence[
         if length:
             colour = FOR_COLOUR if bar.is_nearer else AGAINST_COLOUR
             pen.rectangle((x, top, x + length - 1, bottom), fill=colour)
-        if bar.separates:
-            pen.rectangle((x - 2, top - 2, x + BAR_PX + 1, bottom + 2), outline=INK, width=2)
+        if bar.mark:
+            _frame(pen, (x - 2, top - 2, x + BAR_PX + 1, bottom + 2), bar.mark)
 
 
 def draw_names(
@@ -73,18 +73,34 @@ def legend_of(results: Sequence[MatchResult]) -> tuple[LegendEntry, ...]:
     farther: tuple[LegendEntry, ...] = (
         ((AGAINST_COLOUR, FARTHER),) if any(one is not None and one <= 0 for one in bars) else ()
     )
-    mark: tuple[LegendEntry, ...] = ((None, SEPARATES),) if any(result.separation for result in results) else ()
-    return ((FOR_COLOUR, f"{NEARER}; {LENGTHS}"), *farther, *mark)
+    return ((FOR_COLOUR, f"{NEARER}; {LENGTHS}"), *farther, *marks_of(results).items())
 
 
 def draw_legend(pen: ImageDraw.ImageDraw, corner: tuple[int, int], entries: Sequence[LegendEntry], font: Font) -> None:
-    """Draw one line per entry, each behind its colour."""
+    """Draw one line per entry, each behind its colour or frame."""
     x, y = corner
-    for line, (colour, text) in enumerate(entries):
+    for line, (key, text) in enumerate(entries):
         top = y + SMALL_LINE_PX * line
         box = (x, top + 2, x + _SWATCH_PX, top + 2 + _SWATCH_PX)
-        pen.rectangle(box, fill=colour, outline=INK if colour is None else colour, width=2)
+        if isinstance(key, tuple):
+            pen.rectangle(box, fill=key)
+        else:
+            _frame(pen, box, key)
         pen.text((x + 2 * _SWATCH_PX, top), text, fill=FAINT, font=font)
+
+
+def _frame(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], mark: Mark) -> None:
+    """Draw the frame of a mark along the inner edge of a box; it is dashed for a part that separates not clearly."""
+    left, top, right, bottom = box
+    if mark == "clear":
+        pen.rectangle(box, outline=INK, width=2)
+        return
+    for x in range(left, right + 1, 2 * _DASH_PX):
+        for y in (top, bottom - 1):
+            pen.rectangle((x, y, min(x + _DASH_PX - 1, right), y + 1), fill=INK)
+    for y in range(top, bottom + 1, 2 * _DASH_PX):
+        for x in (left, right - 1):
+            pen.rectangle((x, y, x + 1, min(y + _DASH_PX - 1, bottom)), fill=INK)
 
 
 def _rows(place: int, count: int, height_px: int) -> tuple[int, int]:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from rrid_edge.matching.contrast import Region, Separation
+from rrid_edge.matching.contrast import Region
+from rrid_edge.matching.separation import Separation
 from rrid_edge.serve.answers import Crop
 
 

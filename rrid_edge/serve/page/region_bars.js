@@ -51,25 +51,35 @@ export function regionBars(match, answer) {
   const parts = partsOf(match.blocks ?? []);
   if (!parts.length) return null;
   const scale = scaleOf(answer?.matches ?? [match]);
-  const marked = match.rank <= 2 ? answer?.separation?.block : undefined;
+  const marked = match.rank <= 2 ? answer?.separation : null;
   const words = parts.map(({ region, name, contrast }) => `${region} (${name}) ${signed(contrast)}`).join(", ");
-  const mark = marked ? `. What separates rank 1 from rank 2: ${marked}` : "";
+  const mark = marked ? `. What separates rank 1 from rank 2${doubt(marked)}: ${marked.block}` : "";
   return el(
     "div",
     { class: "bars", role: "img", "aria-label": `What carried the match, against other people: ${words}${mark}` },
-    parts.map((part) => bar(part, scale, part.name === marked)),
+    parts.map((part) => bar(part, scale, part.name === marked?.block ? marked : null)),
   );
 }
 
-/** @param {Part} part @param {[number, number]} scale @param {boolean} isMarked */
-function bar({ region, name, contrast, share }, [low, high], isMarked) {
+/** @param {{clear: boolean}} separation */
+function doubt({ clear }) {
+  return clear ? "" : ", but not clearly";
+}
+
+/** @param {{clear: boolean} | null} separation */
+function markClass(separation) {
+  return separation ? `is-separating${separation.clear ? "" : " is-unclear"}` : "";
+}
+
+/** @param {Part} part @param {[number, number]} scale @param {{clear: boolean} | null} separation of this part. */
+function bar({ region, name, contrast, share }, [low, high], separation) {
   const value = el("span", { class: contrast < 0 ? "bar-fill is-below" : "bar-fill" });
   value.style.width = `${high > low ? (100 * (contrast - low)) / (high - low) : 0}%`;
-  const mark = isMarked ? "; it separates rank 1 from rank 2" : "";
+  const mark = separation ? `; it separates rank 1 from rank 2${doubt(separation)}` : "";
   const title = `${region}, ${name}: ${signed(contrast)} standard deviations nearer than other people; ${share.toFixed(3)} of the score${mark}`;
   return el(
     "div",
-    { class: isMarked ? "bar is-separating" : "bar", title },
+    { class: `bar ${markClass(separation)}`, title },
     el("span", { class: "bar-name" }, `${region} `, name === "descriptor" ? null : el("small", {}, name)),
     el("span", { class: "bar-number" }, signed(contrast)),
     el("span", { class: "bar-line" }, value),
@@ -94,7 +104,10 @@ export function legend(answer) {
       " Nearer to the query than they usually are. ",
       el("span", { class: "legend-key is-below" }),
       " Farther than usual. The lowest value of this answer has an empty bar, the highest a full one. ",
-      answer.separation && [el("span", { class: "legend-key is-separating" }), " The part that separates rank 1 from rank 2. "],
+      answer.separation && [
+        el("span", { class: `legend-key ${markClass(answer.separation)}` }),
+        ` The part that separates rank 1 from rank 2${doubt(answer.separation)}. `,
+      ],
       "“1 in 10,000” beside a score is a measured rate: of so many pairs of different people, one reaches this score.",
     ),
   );

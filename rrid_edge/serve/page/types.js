@@ -40,8 +40,8 @@
  * @typedef {object} Answer
  * @property {{id: string | null, crop: number | null, images: number, thumbnail: string | null}} query
  * @property {Match[]} matches
- * @property {{block: string, region: string, difference: number} | null} separation the block that speaks most for rank
- *     1 and against rank 2.
+ * @property {{block: string, region: string, difference: number, clear: boolean} | null} separation the block that
+ *     speaks most for rank 1 and against rank 2.
  * @property {number} others other people's crops that the contrasts were measured on.
  * @property {Mark | null} threshold
  * @property {Mark[]} marks

@@ -7,8 +7,7 @@ import pytest
 
 from rrid_edge.engines.fake import fake_spec
 from rrid_edge.gallery.sampling import RowSample, SampledRow
-from rrid_edge.matching.contrast import ContrastSample, UsualBlocks, region_of, separation, stripes_of
-from rrid_edge.model.spec import ADOPTED_BLOCKS
+from rrid_edge.matching.contrast import ContrastSample, UsualBlocks, region_of
 
 SPEC = fake_spec(block_width=4)
 BLOCKS = len(SPEC.blocks)
@@ -132,29 +131,9 @@ def test_equal_crops_have_no_contrast():
     assert usual.contrasts(query, _vectors(1, 3)) == [(None,) * BLOCKS]
 
 
-def test_the_block_that_separates_is_a_stripe_of_the_finest_scale():
-    names = ("stripe-1-of-3", "stripe-2-of-3", "stripe-3-of-3", "stripe-1-of-2", "stripe-2-of-2", "global-of-3")
-    blocks = UsualBlocks.of(names, np.zeros((0, 6), np.float32)).blocks
-    found = separation(blocks, (1.0, 2.0, 3.0, 9.0, 0.0, 9.0), (0.5, 0.0, 2.5, 0.0, 0.0, 0.0))
-    assert found is not None
-    assert (found.block, found.region, found.difference) == ("stripe-2-of-3", "torso", 2.0)
-    assert separation(blocks, (0.0,) * 6, (0.0,) * 6) is None  # rank 2 is as near everywhere
-    assert separation(blocks, (1.04,) * 6, (1.0,) * 6) is None  # as with copies of one picture
-    assert separation(blocks, (), (1.0,) * 6) is None
-    assert separation(blocks, (None, 1.0, None, 1.0, 1.0, 1.0), (0.0, None, None, 0.0, 0.0, 0.0)) is None
-    adopted = UsualBlocks.of(ADOPTED_BLOCKS, np.zeros((0, 1), np.float32)).blocks
-    assert separation(adopted, (3.0,), (1.0,)) is None
-
-
 def test_the_regions_follow_the_body_from_head_to_shoes():
     names = [region_of(f"stripe-{stripe}-of-6") for stripe in range(1, 7)]
     assert names == ["head", "torso", "torso", "legs", "legs", "shoes"]
     assert [region_of(f"stripe-{stripe}-of-4") for stripe in range(1, 5)] == ["head", "torso", "legs", "legs"]
     assert [region_of(f"stripe-{stripe}-of-2") for stripe in range(1, 3)] == ["torso", "legs"]
     assert region_of("global-of-4") == region_of("descriptor") == "body"
-
-
-def test_the_finest_stripes_are_found_by_name():
-    assert stripes_of(SPEC.blocks) == (0, 1, 2, 3, 4, 5)
-    assert stripes_of(("stripe-2-of-2", "stripe-1-of-2", "global-of-2")) == (1, 0)
-    assert stripes_of(ADOPTED_BLOCKS) == ()

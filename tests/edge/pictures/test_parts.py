@@ -12,10 +12,11 @@ from PIL import Image
 from rrid_edge.errors import UsageError
 from rrid_edge.matching import Match, MatchResult
 from rrid_edge.matching.contrast import UsualBlock, region_of
+from rrid_edge.matching.separation import Separation
 from rrid_edge.model.spec import block_names
 from rrid_edge.pictures.contact_sheet import contact_sheet
 from rrid_edge.pictures.html import html_report
-from rrid_edge.pictures.parts import FEW_OTHERS, LENGTHS, NEARER, SEPARATES, finest_stripes, part_bars
+from rrid_edge.pictures.parts import FEW_OTHERS, LENGTHS, MARKS, NEARER, finest_stripes, part_bars
 from rrid_edge.pictures.sheet_bars import AGAINST_COLOUR, BAR_PX, BLANK, FOR_COLOUR, INK
 
 NAMES = block_names()
@@ -43,7 +44,8 @@ def result(folder) -> MatchResult:
         Match(rank, 0.9, "a.png", block_scores=scores, contrasts=_contrasts(*stripes))
         for rank, stripes in enumerate((FIRST, SECOND), 1)
     )
-    return MatchResult((str(folder / "query.png"),), matches, blocks=USUAL, others=20)
+    marked = Separation("stripe-2-of-6", "torso", 3.0, clear=True)
+    return MatchResult((str(folder / "query.png"),), matches, blocks=USUAL, others=20, separation=marked)
 
 
 def _rows_of(image: Image.Image, colour: tuple[int, int, int], columns: slice = slice(None)) -> list[int]:
@@ -68,19 +70,18 @@ def test_bars_go_from_the_lowest_to_the_highest_contrast_of_a_query(result):
     assert [bar.fill for bar in second] == pytest.approx([(value + 1) / 4 for value in SECOND])
     assert [bar.is_nearer for bar in second] == [True, False, True, True, True, True]
     assert [bar.shown for bar in second][:2] == ["+2.5", "\N{MINUS SIGN}1.0"]
-    # The second stripe falls by 3 from rank 1 to rank 2.
-    assert [[bar.separates for bar in bars].index(True) for bars in (first, second)] == [1, 1]
+    assert [[bar.mark for bar in bars] for bars in (first, second)] == [["", "clear", "", "", "", ""]] * 2
 
 
 def test_the_bars_of_one_match_begin_at_usual(result):
-    (bars,) = part_bars(replace(result, matches=result.matches[:1]), NAMES)
+    (bars,) = part_bars(replace(result, matches=result.matches[:1], separation=None), NAMES)
     assert [bar.fill for bar in bars] == pytest.approx([value / 3 for value in FIRST])
-    assert not any(bar.separates for bar in bars)
+    assert not any(bar.mark for bar in bars)
 
 
 def test_only_ranks_1_and_2_are_marked(result):
     third = replace(result, matches=(*result.matches, replace(result.matches[1], rank=3)))
-    assert [any(bar.separates for bar in bars) for bars in part_bars(third, NAMES)] == [True, True, False]
+    assert [any(bar.mark for bar in bars) for bars in part_bars(third, NAMES)] == [True, True, False]
 
 
 def test_a_sheet_draws_the_bars_beside_the_crop_at_the_height_of_their_parts(folder, result):
@@ -107,7 +108,7 @@ def test_a_sheet_has_a_legend_and_names_only_where_there_are_bars(folder, result
     # The keys of the legend lie below the crops.
     below = _bars_of(sheet)[0][1] + 260
     assert all(sum(_rows_of(sheet, colour, slice(0, 40))[below:]) > 50 for colour in (FOR_COLOUR, AGAINST_COLOUR))
-    nearer = replace(result, matches=(result.matches[0], replace(result.matches[0], rank=2)))
+    nearer = replace(result, matches=(result.matches[0], replace(result.matches[0], rank=2)), separation=None)
     assert sheet.height - contact_sheet([nearer], folder, block_names=NAMES).height == 2 * 14  # none farther, no mark
     empty = contact_sheet([replace(result, matches=())], folder, block_names=NAMES)
     assert without.height - empty.height == 14
@@ -131,7 +132,7 @@ def test_a_report_names_measures_and_marks_the_parts(folder, result):
     ]
     assert len(titles[0].splitlines()) == len(NAMES)
     assert "Rank 1 and rank 2 differ most in the torso (stripe-2-of-6): by 3.0 standard deviations." in document
-    assert all(line in document for line in (NEARER, LENGTHS, SEPARATES))
+    assert all(line in document for line in (NEARER, LENGTHS, MARKS["clear"]))
 
 
 def test_a_report_says_why_there_are_no_bars(folder, result):

@@ -20,6 +20,7 @@ from rrid_edge.serve.service import Service
 from rrid_edge.serve.settings import ServeSettings
 from support.galleries import plain
 from support.pictures import noise
+from support.slow_separation import slow_separation
 
 SEARCH = "/api/v1/search"
 OTHER = fake_spec("another network", block_width=4)
@@ -137,13 +138,15 @@ def test_what_carried_a_match_is_measured_against_other_people(asked, stored):
             assert block["contrast"] == pytest.approx((usual - distances[place, index]) / spread, rel=1e-3, abs=1e-3)
         assert sum(block["share"] for block in match["blocks"]) == pytest.approx(match["score"], abs=1e-6)
     first, second = answer["matches"][:2]
-    leads = [one["contrast"] - other["contrast"] for one, other in zip(first["blocks"], second["blocks"], strict=True)]
-    best = max(range(6), key=leads.__getitem__)  # the first six blocks are the finest stripes
-    if leads[best] > 0.05:
-        found = {"block": SPEC.blocks[best], "region": first["blocks"][best]["region"]}
-        assert answer["separation"] == {**found, "difference": pytest.approx(leads[best], abs=1e-9)}
-    else:
+    blocks = [(block["name"], block["usual"], block["spread"]) for block in first["blocks"]]
+    ranked = [vectors[by_id[match["id"]]] for match in (first, second)]
+    found = slow_separation(query, ranked[0], ranked[1], blocks)
+    if found is None:
         assert answer["separation"] is None
+    else:
+        place = SPEC.blocks.index(found[0])
+        expected = {"block": found[0], "region": first["blocks"][place]["region"], "clear": found[2]}
+        assert answer["separation"] == {**expected, "difference": pytest.approx(found[1], rel=1e-3)}
 
 
 def test_an_uploaded_query_is_kept_and_can_be_searched_again(asked, gallery):

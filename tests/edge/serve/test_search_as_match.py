@@ -83,7 +83,7 @@ def same(answer, result):
             usual = [block[name] for block in result["blocks"]]
             assert [block[name] for block in one["blocks"]] == (pytest.approx(usual) if name == "usual" else usual)
     assert answer["others"] == result["others"]
-    told = [found and found["block"] for found in (answer["separation"], result["separation"])]
+    told = [found and (found["block"], found["clear"]) for found in (answer["separation"], result["separation"])]
     assert told[0] == told[1]
     assert answer["searched"] == result["searched"]
     assert answer["mode"] == result["search"]

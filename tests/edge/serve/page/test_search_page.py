@@ -127,7 +127,7 @@ def test_bars_differ_where_people_differ(page, desk):
     assert len({next(label for one, label in bars if one == person) for person in people}) == len(people)
 
 
-def test_bars_name_their_parts_and_mark_what_separates_the_first_two(page, desk):
+def test_bars_name_their_parts_and_mark_what_separates_the_first_two(page, address, desk):
     # A crop of the gallery itself: a random network scores everything alike, and only the crop is clearly nearest.
     upload(page, desk / "yard" / "0001_c1s1_000000_00.jpg")
     settled(page)
@@ -141,15 +141,15 @@ def test_bars_name_their_parts_and_mark_what_separates_the_first_two(page, desk)
     assert marked[0] == marked[1]
     assert len(marked[0]) == 1
     assert not any(marked[2:])
-    # The mark is where the number falls most from the first to the second card.
-    numbers = [
-        [float(text.replace("\N{MINUS SIGN}", "-")) for text in card.locator(".bar-number").all_inner_texts()]
-        for card in page.locator(".card").all()[:2]
-    ]
-    falls = [one - other for one, other in zip(*numbers, strict=True)]
-    assert falls[int(marked[0][0].split("-")[1]) - 1] == pytest.approx(max(falls), abs=0.11)
+    # The mark is that of the answer, dashed where the part does not separate both clearly.
+    query = page.url.partition("query=")[2].partition("&")[0]
+    found = page.request.post(f"{address}/api/v1/search", data={"query": query}).json()["separation"]
+    assert marked[0] == [found["block"]]
+    drawn = first.locator(".bar.is-separating").evaluate("(bar) => getComputedStyle(bar).outlineStyle")
+    assert drawn == ("solid" if found["clear"] else "dashed")
+    doubt = "" if found["clear"] else ", but not clearly"
     page.get_by_text("What the bars mean").click()
-    assert "The part that separates rank 1 from rank 2." in page.locator(".legend").inner_text()
+    assert f"The part that separates rank 1 from rank 2{doubt}." in page.locator(".legend").inner_text()
 
 
 def test_verdicts_are_given_by_key_and_survive_a_reload(page, desk):
