@@ -11,7 +11,7 @@ import typer
 from rrid_edge.cli import gallery_export as _gallery_export  # noqa: F401 - adds its command
 from rrid_edge.cli import gallery_forget as _gallery_forget  # noqa: F401 - adds its commands
 from rrid_edge.cli import gallery_list as _gallery_list  # noqa: F401 - adds its command
-from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, show
+from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, say, show
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
 from rrid_edge.cli.options import GalleryOption, IndexTypeOption, ReplicasOption
 from rrid_edge.cli.steps import say_if_exact
@@ -44,7 +44,7 @@ def verify(
         share = None
         if recall:
             share, info = measure_recall(gallery), gallery.info()
-            say_if_exact(info, "--recall")
+            say_if_exact(info, "match --fast")
     queries = min(RECALL_QUERIES, verification.rows)
     if as_json:
         facts = {
@@ -123,6 +123,7 @@ def copy(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.indexing.audit import audit
+    from rrid_edge.gallery.indexing.copied_sources import sources_in_copy
     from rrid_edge.gallery.indexing.copying import copy_gallery
     from rrid_edge.gallery.opening import create_store, location_of, model_path, model_text, open_store
 
@@ -140,7 +141,10 @@ def copy(
         bar = stack.enter_context(ProgressBar("copying"))
         model = model_path(source_location, info.model)
         text = "" if model is None else model_text(destination_location, model)
-        report = copy_gallery(source_gallery, target_gallery, model=text, progress=bar)
+        sources = sources_in_copy(source_gallery, target_gallery, source_location, destination_location)
+        report = copy_gallery(source_gallery, target_gallery, model=text, sources=sources, progress=bar)
+    for old, new in sources.items():
+        say(f"the source {printable(old)} is {printable(new)} in the copy, as index names it there")
     for place, command in ((source_location, "copy"), (destination_location, "copied from")):
         audit(place, command, rows=report.rows, source=printable(source), destination=printable(destination))
     if as_json:

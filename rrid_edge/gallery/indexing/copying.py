@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -56,6 +56,7 @@ def copy_gallery(
     destination: GalleryStore,
     *,
     model: str = "",
+    sources: Mapping[str, str] | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> CopyReport:
     """Copy all rows of one moment, with their thumbnails. Rows get ids of the destination.
@@ -71,6 +72,8 @@ def copy_gallery(
         source: open for reading.
         destination: open for writing, of the same model.
         model: the model file that the destination records; empty leaves its own.
+        sources: new names of the sources of rows with a file, see
+            :func:`~rrid_edge.gallery.indexing.copied_sources.sources_in_copy`. None renames none.
         progress: receives the number of crops, and how many are done.
 
     Raises:
@@ -79,9 +82,10 @@ def copy_gallery(
         GalleryError: the destination holds other crops, or not all that were written.
     """
     _refuse_unfit(source, destination)
+    names = sources or {}
     with kept_if_stopped(lambda: f"the destination holds {destination.info().rows:,} crops now"):
-        copy = _copied(source, destination, progress)
-        _copy_facts(source, destination, model)
+        copy = _copied(source, destination, names, progress)
+        _copy_facts(source, destination, model, names)
         destination.finish()
         _check_copy(destination, copy.copied + copy.present + copy.stale)
     return CopyReport(
@@ -89,12 +93,12 @@ def copy_gallery(
     )
 
 
-def _copied(source: GalleryStore, destination: GalleryStore, progress: Progress) -> _Copy:
+def _copied(source: GalleryStore, destination: GalleryStore, names: Mapping[str, str], progress: Progress) -> _Copy:
     """Copy the rows of one moment."""
     with source.moment() as moment:
         rows = moment.rows()
-        copy = _Copy(source, moment, destination)
-        copy.read_destination({_file(row) for row in rows if row.path is not None})
+        copy = _Copy(source, moment, destination, names)
+        copy.read_destination({_file(copy.facts(row)) for row in rows if row.path is not None})
         progress.start(len(rows))
         for start in range(0, len(rows), BATCH_ROWS):
             batch = rows[start : start + BATCH_ROWS]
@@ -119,13 +123,13 @@ def _refuse_unfit(source: GalleryStore, destination: GalleryStore) -> None:
         )
 
 
-def _copy_facts(source: GalleryStore, destination: GalleryStore, model: str) -> None:
+def _copy_facts(source: GalleryStore, destination: GalleryStore, model: str, names: Mapping[str, str]) -> None:
     info = source.info()
     retention = "" if info.retention_s is None else str(info.retention_s)
     facts = {"pattern": info.pattern, "time_from": info.time_from, "retention_s": retention}
     destination.remember(facts | ({"model": model} if model else {}))
     for name in source.sources():
-        destination.set_unreadable(name, source.unreadable(name))
+        destination.set_unreadable(names.get(name, name), source.unreadable(name))
 
 
 class _Copy:
@@ -139,13 +143,20 @@ class _Copy:
         forgotten: crops whose content the destination has forgotten.
     """
 
-    def __init__(self, source: GalleryStore, moment: Moment, destination: GalleryStore) -> None:
-        self._source, self._moment, self._destination = source, moment, destination
+    def __init__(
+        self, source: GalleryStore, moment: Moment, destination: GalleryStore, names: Mapping[str, str]
+    ) -> None:
+        self._source, self._moment, self._destination, self._names = source, moment, destination, names
         self.copied = self.present = self.stale = self.forgotten = 0
         self.damaged: list[str] = []
         self._files: dict[_File, GalleryRow] = {}
         self._contents: Counter[_Content] = Counter()
         self._broken: set[int] = set()
+
+    def facts(self, row: GalleryRow) -> NewRow:
+        """The facts of a row of the source, as the destination is to hold them."""
+        facts = _facts(row)
+        return facts if row.path is None else replace(facts, source=self._names.get(row.source, row.source))
 
     def read_destination(self, source_files: set[_File]) -> None:
         """Read the rows of the destination.
@@ -179,7 +190,7 @@ class _Copy:
                 missing.append(index)
         if missing:
             thumbnails = self._source.thumbnails([rows[index].id for index in missing])
-            new = [replace(_facts(rows[index]), thumbnail=thumbnails.get(rows[index].id)) for index in missing]
+            new = [replace(self.facts(rows[index]), thumbnail=thumbnails.get(rows[index].id)) for index in missing]
             self._destination.add(new, vectors[missing])
             self.copied += len(missing)
 
@@ -197,18 +208,19 @@ class _Copy:
                 continue
             except GalleryError:
                 self.damaged.append(row.name)
-                self.stale += row.path is not None and _file(row) in self._files
+                self.stale += row.path is not None and _file(self.facts(row)) in self._files
                 continue
             rows.append(row)
         return rows, np.concatenate(vectors)
 
     def _same_files(self, rows: Sequence[GalleryRow], vectors: NDArray[np.float32]) -> set[int]:
         """Positions of the rows with a file that the destination holds with the same facts and values."""
-        stored = {index: self._files.get(_file(row)) for index, row in enumerate(rows) if row.path is not None}
+        facts = {index: self.facts(row) for index, row in enumerate(rows) if row.path is not None}
+        stored = {index: self._files.get(_file(new)) for index, new in facts.items()}
         alike = {
             index: row
             for index, row in stored.items()
-            if row is not None and row.id not in self._broken and _facts(row) == _facts(rows[index])
+            if row is not None and row.id not in self._broken and _facts(row) == facts[index]
         }
         if not alike:
             return set()
