@@ -155,12 +155,14 @@ class Connection:
         start_s = time.monotonic()
         options = {"grpc_options": _NO_PINGS} if self.address.is_file else {}
         while True:
-            left_s = limit_s - (time.monotonic() - start_s)
+            begun_s = time.monotonic()
+            left_s = limit_s - (begun_s - start_s)
             try:
                 return client_class(self.address.uri, token=self._token, timeout=left_s, dedicated=True, **options)
             except Exception as error:  # pymilvus raises its own exceptions, gRPC's and Python's
-                waited_s = time.monotonic() - start_s
-                translated = self._translated(error, "connect", limit_s, timed_out=waited_s >= 0.9 * limit_s)
+                now_s = time.monotonic()
+                waited_s, was_slow = now_s - start_s, now_s - begun_s >= 0.9 * left_s
+                translated = self._translated(error, "connect", limit_s, timed_out=was_slow)
                 is_last = waited_s + _PAUSE_S >= 0.9 * limit_s
                 if is_last or not isinstance(translated, GalleryUnavailableError):
                     raise translated from self._cause(error)
@@ -181,15 +183,15 @@ class Connection:
         if any(word in lower for word in _REFUSED) or getattr(error, "code", None) in (1400, 1401, 1402):
             return GalleryError(f"{where}: Milvus refuses the token; set {TOKEN_VARIABLE} to a token or user:password")
         if timed_out or (any(word in lower for word in _SLOW) and "unavailable" not in lower):
+            kept = "" if action == "connect" else "; stored rows are kept: run the command again"
             return GalleryUnavailableError(
                 f"{where}: Milvus does not answer ({action}, {limit_s:g} s); check the server, or raise "
-                f"{TIMEOUT_VARIABLE}; stored rows are kept: run the command again"
+                f"{TIMEOUT_VARIABLE}{kept}"
             )
         if any(word in lower for word in _AWAY):
-            return GalleryUnavailableError(
-                f"{where}: Milvus cannot be reached ({action}); start the server or correct the address; stored rows "
-                "are kept: run the command again"
-            )
+            remedy = f"{where}: Milvus cannot be reached; start the server or correct the address"
+            kept = "" if action == "connect" else f"; stored rows are kept ({action}): run the command again"
+            return GalleryUnavailableError(remedy + kept)
         if any(word in lower for word in _GONE) or getattr(error, "code", None) == 100:
             return GalleryMissingError(
                 f"{where}: no such collection, or it was dropped meanwhile; create it with: rrid-edge index FOLDER "

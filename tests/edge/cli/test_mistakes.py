@@ -163,8 +163,7 @@ OTHERS = {
     ),
     "match query.jpg milvus+http://localhost:1/people": (
         4,
-        "milvus+http://localhost:1/people: Milvus cannot be reached (connect); start the server or correct "
-        "the address; stored rows are kept: run the command again",
+        "milvus+http://localhost:1/people: Milvus cannot be reached; start the server or correct the address",
     ),
     "gallery list nowhere": (
         4,
