@@ -110,6 +110,7 @@ def index(
     from rrid_edge.crops.folder import find_images
     from rrid_edge.crops.naming import name_reader
     from rrid_edge.crops.times import check_time_source
+    from rrid_edge.gallery.indexing.listening import import_watchfiles
     from rrid_edge.gallery.indexing.rebuilding import refuse_lossy_rebuild
     from rrid_edge.gallery.indexing.settings import IndexSettings
     from rrid_edge.gallery.indexing.watch import WatchSettings
@@ -119,6 +120,8 @@ def index(
     name_reader(pattern or "auto")
     check_time_source(time_from or "name")
     find_images(folder)
+    if watch:
+        import_watchfiles()  # a line that says what is missing comes before those that say what is done
     permissions = _permissions(mode)
     target = location_of(folder, location)
     if rebuild and not allow_removals:

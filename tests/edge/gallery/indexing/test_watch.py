@@ -282,6 +282,8 @@ def test_without_watchfiles_the_extra_is_named(folder, tmp_path, monkeypatch):
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
             signal.signal(number, handler)
     refused(outcome, 3, "watchfiles", "pip install 'rrid-edge[watch]'")
+    assert len(outcome.err.splitlines()) == 1  # nothing says that the folder is followed
+    assert not (folder / ".rrid-edge").exists()
 
 
 def test_what_is_left_out_is_said_once_and_other_files_go_on(folder, tmp_path):
