@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "watch": ("watchfiles>=0.21",),
     "fast": ("simplejpeg>=1.7",),
     "milvus": ("pymilvus>=2.5",),
+    "parquet": ("pyarrow>=14",),
     "ray": ("ray>=2.40", "pyarrow>=14"),
     "hub": ("huggingface_hub>=1",),
     "adopt": ("onnx>=1.16", "onnxruntime>=1.18"),

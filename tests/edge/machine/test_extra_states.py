@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from packaging.utils import canonicalize_name
 
@@ -9,6 +11,11 @@ import record_extras
 from rrid_edge.machine.extras import EXTRAS, extra_findings
 from rrid_edge.machine.facts import MachineFacts
 from rrid_edge.machine.gpu import Gpu
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SERVE = {
     "fastapi": "0.165.0",
@@ -40,6 +47,17 @@ def test_an_empty_machine_has_none():
 
 def test_whole_extras_are_named():
     assert _notes({"openvino": "2026.4.1", "watchfiles": "1.3.0", **SERVE}) == ("openvino, serve, watch", {})
+
+
+def test_pyarrow_alone_is_an_extra():
+    assert _notes({"pyarrow": "26.0.1"}) == ("parquet", {})
+
+
+def test_every_extra_of_the_project_file_is_in_the_table_or_examined_elsewhere():
+    project = tomllib.loads((record_extras.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = project["optional-dependencies"].keys()
+    combined, examined_with_the_driver = {"cpu", "dev", "docs"}, {name for name in declared if name.startswith("gpu-")}
+    assert declared - combined - examined_with_the_driver == EXTRAS.keys()
 
 
 def test_a_missing_package_is_named_with_the_command():
