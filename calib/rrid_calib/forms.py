@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rrid_calib.graph import Form
-from rrid_calib.layers import Layer, int8_layers, weight_sizes
+from rrid_calib.layers import Layer, in_words, int8_layers, weight_sizes
 from rrid_calib.ranges import METHODS, Histogram, collect, descriptors_of, ranges_of
 from rrid_calib.rounding import empty_moments, rounded_weights
 from rrid_calib.settings import CalibrationSettings
@@ -121,7 +121,7 @@ def choose_form(trial: Trial, pixels: NDArray[np.uint8], settings: CalibrationSe
     costs: dict[str, float] = {}
     float_layers: tuple[str, ...] = ()
     if settings.float_layers or needs_float_layers:
-        say(f"measuring the error of each of the {len(layers)} layers alone")
+        say(f"measuring the error of {in_words(len(layers))}, each alone")
         costs = _costs(trial, form, layers)
         costliest_first = sorted(costs, key=lambda name: -costs[name])
         if settings.float_layers is not None:
@@ -155,7 +155,7 @@ def _ranges_and_weights(
 ) -> tuple[dict[str, Histogram], dict[str, NDArray[np.int8]]]:
     layers = int8_layers(model)
     tensors = [tensor for layer in layers for tensor in layer.tensors]
-    say(f"measuring the ranges of {len(layers)} layers on {len(pixels)} crops")
+    say(f"measuring the ranges of {in_words(len(layers))} on {len(pixels)} crops")
     if settings.rounding == "nearest":
         return collect(model, tensors, pixels), {}
     moments = empty_moments(model, settings.seed)
@@ -273,7 +273,7 @@ def _fewest_float_layers(
     for count in range(1, len(candidates) + 1):
         names = tuple(candidates[:count])
         found = trial.agreement(form, names)
-        say(f"{count} layers in float32: {_in_words(found)}")
+        say(f"{in_words(count)} in float32: {_in_words(found)}")
         if _reaches_targets(found, settings):
             return names, found
         if best is None or found.mean_cosine > best.mean_cosine:
@@ -286,7 +286,7 @@ def _enough_float_layers(trial: Trial, form: Form, costliest_first: Sequence[str
     for share in _SHARES:
         names = tuple(costliest_first[: max(1, int(share * len(costliest_first)))])
         found = trial.agreement(form, names)
-        say(f"{len(names)} layers in float32, of any size: {_in_words(found)}")
+        say(f"{in_words(len(names))} in float32, of any size: {_in_words(found)}")
         if _passes(found):
             return names
     return ()

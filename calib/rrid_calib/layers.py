@@ -22,6 +22,11 @@ _OTHERS: Final = frozenset({"ConvTranspose", "DeformConv", "Einsum", "GRU", "LST
 _PLAIN_GEMM: Final = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
 
 
+def in_words(count: int) -> str:
+    """A number of layers in words: ``1 layer``, ``2 layers``."""
+    return f"{count} layer{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer that can be quantised.

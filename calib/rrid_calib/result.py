@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rrid_calib.forms import MethodResult
-from rrid_calib.layers import FloatNode
+from rrid_calib.layers import FloatNode, in_words
 from rrid_calib.ranges import Range
 from rrid_edge.errors import printable
 from rrid_edge.parity.check import ParityReport
@@ -129,7 +129,9 @@ class CalibrationResult:
         """What was chosen, how near both files come to the reference, and where the details are: five or six lines."""
         layers, others = self.calibration.layers, self.calibration.unquantised
         shown = ", ".join(printable(str(node)) for node in others[:_SHOWN]) + (", ..." if others[_SHOWN:] else "")
-        unquantised = f"{len(others)} layers that int8 cannot store stay in float32: {shown}\n" if others else ""
+        verb = "stays" if len(others) == 1 else "stay"
+        kept = f"{in_words(len(others))} that int8 cannot store {verb} in float32: {shown}\n"
+        unquantised = kept if others else ""
         return (
             f"{self.cpu.describe('for CPUs', layers)}\n"
             f"{self.portable.describe('for TensorRT and every other runtime', layers)}\n"

@@ -178,7 +178,7 @@ def test_what_stays_in_float32_is_said(tmp_path, crops):
         "calibrate", source, "--images", crops, "--count", 16, "--method", "minmax", "--rounding", "nearest"
     )
     assert outcome.code == 0, outcome.err
-    assert "1 layers that int8 cannot store stay in float32: 'network/square' (MatMul: its weights" in outcome.out
+    assert "1 layer that int8 cannot store stays in float32: 'network/square' (MatMul: its weights" in outcome.out
     assert "net.int8.onnx: not every version of TensorRT reads this file: node 'network/kept'" in outcome.err
     listing = json.loads(source.with_name("net.calibration.json").read_text())
     assert [node["name"] for node in listing["unquantised"]] == ["network/square"]
