@@ -1,4 +1,4 @@
-"""The environment of the walk: ``rrid-edge`` with the extra ``cpu`` and nothing else, and no setting of the user."""
+"""The environment of a walk: ``rrid-edge`` with chosen extras and nothing else, and no setting of the user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +36,8 @@ def variables(programs: Path, home: Path) -> dict[str, str]:
     }
 
 
-def programs_of_suite(root: Path, folder: Path, extra: str = "cpu") -> Path:
-    """Make a folder with a program ``rrid-edge`` that runs the sources with the packages of one extra only.
+def programs_of_suite(root: Path, folder: Path, *extras: str) -> Path:
+    """Make a folder with a program ``rrid-edge`` that runs the sources with the packages of some extras only.
 
     The packages are links to those of this interpreter. All others, such as PyTorch, are truly absent.
 
@@ -47,7 +47,7 @@ def programs_of_suite(root: Path, folder: Path, extra: str = "cpu") -> Path:
     library, programs = folder / "library", folder / "bin"
     library.mkdir(parents=True)
     programs.mkdir()
-    for name in _closure(root, extra):
+    for name in _closure(root, extras or ("cpu",)):
         _link(importlib.metadata.distribution(name), library)
     path = os.pathsep.join([str(library), *(str(root / room) for room in _ROOMS)])
     # Python without its module "site" does not see its own packages.
@@ -57,19 +57,19 @@ def programs_of_suite(root: Path, folder: Path, extra: str = "cpu") -> Path:
     return programs
 
 
-def _closure(root: Path, extra: str) -> list[str]:
-    """Names of the distributions that ``rrid-edge[EXTRA]`` needs on this machine, without itself."""
+def _closure(root: Path, extras: Sequence[str]) -> list[str]:
+    """Names of the distributions that ``rrid-edge[EXTRAS]`` needs on this machine, without itself."""
     from packaging.requirements import Requirement
 
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    waiting = [Requirement(text) for text in _own(project, extra)]
+    waiting = [Requirement(text) for extra in extras for text in _own(project, extra)]
     found: dict[str, frozenset[str]] = {}
     while waiting:
         requirement = waiting.pop()
-        name, extras = _plain(requirement.name), frozenset(requirement.extras)
-        if name in found and extras <= found[name]:
+        name, asked = _plain(requirement.name), frozenset(requirement.extras)
+        if name in found and asked <= found[name]:
             continue
-        found[name] = found.get(name, frozenset()) | extras
+        found[name] = found.get(name, frozenset()) | asked
         waiting += _needed(name, found[name])
     return sorted(found)
 

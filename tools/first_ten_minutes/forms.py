@@ -16,6 +16,9 @@ _RULES: Final = tuple(
         # Which runtime is taken, and how it computes, depends on the machine; so do the packages for its GPU.
         (rf"(?<=[ (])({_RUNTIMES}) (CPU|GPU|NVIDIA)( \w+)?( \(\w+\))?", "RUNTIME"),
         (rf"\bruntime (as asked|{_RUNTIMES})( \([^()]*\))?", "runtime RUNTIME"),
+        # Which form of int8 is taken depends on how the processor rounds.
+        (r"\bform '[a-z ]+'", "form FORM"),
+        (r"\branges by [a-z]+", "ranges by RANGES"),
         (r"pip install 'rrid-edge\[gpu[^;)]*", "pip install PACKAGES OF A GPU"),
         (r"(?<![A-Za-z\d])[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?![A-Za-z])", "N"),
         (r"(?<=[A-Za-z])\d+", "N"),

@@ -32,9 +32,9 @@ def _beyond(screen: Sequence[str], printed: Sequence[str]) -> list[str]:
     return [f"+ {line}" for line in (shown - known).elements()] + [f"- {line}" for line in (known - shown).elements()]
 
 
-def file_of(folder: Path, page: str) -> Path:
-    """Where the record of a page lies."""
-    return folder / f"{Path(page).stem.lower()}.txt"
+def file_of(folder: Path, page: str, kind: str = "") -> Path:
+    """Where the record of a page lies: ``adopt.txt``, or ``adopt.extras.txt`` for the kind ``extras``."""
+    return folder / ".".join(filter(None, (Path(page).stem.lower(), kind, "txt")))
 
 
 def write_record(path: Path, entries: Sequence[tuple[str, Sequence[str]]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,64 +13,15 @@ from pathlib import Path
 
 from first_ten_minutes.documents import Command, commands_of
 from first_ten_minutes.forms import forms_of, too_wide
+from first_ten_minutes.reasons import Reasons
 from first_ten_minutes.records import differences, entry, file_of, read_record, write_record
-from first_ten_minutes.screen import Seen, in_files, in_terminal
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from first_ten_minutes.running import Limits, Seen, in_files, in_terminal
 
 ABOUT_THE_MACHINE = (re.compile(r"\bmeasured\b.* faster than"),)
 """Lines that some machines print and others do not."""
-
-
-@dataclass(frozen=True)
-class Reasons:
-    """What is not run as the pages show it, from ``reasons.toml``.
-
-    Attributes:
-        programs: why a program does not run, by the first word of the command.
-        commands: why a command does not run.
-        smaller: what runs instead of a command.
-        machine: why the output of a command is not recorded.
-        used: entries that a page needed.
-    """
-
-    programs: Mapping[str, str]
-    commands: Mapping[str, str]
-    smaller: Mapping[str, str]
-    machine: Mapping[str, str]
-    used: set[str] = field(default_factory=set)
-
-    @classmethod
-    def read(cls, path: Path) -> Reasons:
-        """Read the file."""
-        return cls(**tomllib.loads(path.read_text(encoding="utf-8")))
-
-    def why_not(self, command: str) -> str | None:
-        """Why a command does not run here; None if it does."""
-        word = command.split()[0]
-        for key, reasons in ((command, self.commands), (word, self.programs)):
-            if key in reasons:
-                self.used.add(key)
-                return reasons[key]
-        return None
-
-    def of_machine(self, command: str) -> bool:
-        """Whether a command prints facts of the machine."""
-        self.used.update({command} & self.machine.keys())
-        return command in self.machine
-
-    def as_run(self, command: str) -> str:
-        """What runs for a command."""
-        self.used.update({command} & self.smaller.keys())
-        return self.smaller.get(command, command)
-
-    def unused(self) -> list[str]:
-        """Entries that no page needed."""
-        known = {*self.programs, *self.commands, *self.smaller, *self.machine}
-        return sorted(known - self.used)
+_HOST = socket.gethostname()
+_REMEDY = re.compile(r"pip install|GPU|fetch it once online")
+"""What a command says that lacks something."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +35,8 @@ class Walk:
         work: folder for the copies.
         environment: variables of the commands.
         columns: widths of the terminals.
+        kind: of the records: ``extras`` for the second walk.
+        without: what is missing on the desk of a page, by the page.
         limit_s: time of a command.
     """
 
@@ -93,6 +46,8 @@ class Walk:
     work: Path
     environment: Mapping[str, str]
     columns: Sequence[int]
+    kind: str = ""
+    without: Mapping[str, Sequence[str]] = field(default_factory=dict)
     limit_s: float = 300.0
 
     def run(self, page: str, reasons: Reasons) -> tuple[list[tuple[str, list[str]]], list[str]]:
@@ -104,33 +59,42 @@ class Walk:
         commands = [command for command in commands_of(self.root, page) if reasons.why_not(command.text) is None]
         if not commands:
             return [], []
-        desks = {columns: self._new_desk(f"{Path(page).stem}-{columns or 'files'}") for columns in (0, *self.columns)}
+        desks = {columns: self._new_desk(page, columns) for columns in (0, *self.columns)}
         entries, faults = [], []
         for command in commands:
-            seen = self._run_every_way(reasons.as_run(command.text), desks)
+            limits = Limits(self.limit_s, reasons.ready(command.text))
+            seen = self._run_every_way(reasons.as_run(command.text), desks, limits)
             faults += [f"{page}: {command.text}: {fault}" for fault in _faults(command, seen)]
-            kept = [f"exit {seen[0].code}"] if reasons.of_machine(command.text) else self._entry(seen, desks)
+            dropped = (*ABOUT_THE_MACHINE, *reasons.dropped(command.text))
+            is_machine = reasons.of_machine(command.text)
+            kept = [f"exit {seen[0].code}"] if is_machine else self._entry(seen, desks, dropped)
             entries.append((command.text, kept))
         return entries, faults
 
-    def _new_desk(self, name: str) -> Path:
+    def _new_desk(self, page: str, columns: int) -> Path:
+        name = f"{Path(page).stem}-{columns or 'files'}"
         made: Path = shutil.copytree(self.desk, self.work / name / "desk")
+        for missing in self.without.get(page, ()):
+            shutil.rmtree(made / missing)
         return made
 
-    def _run_every_way(self, text: str, desks: Mapping[int, Path]) -> dict[int, Seen]:
+    def _run_every_way(self, text: str, desks: Mapping[int, Path], limits: Limits) -> dict[int, Seen]:
         with ThreadPoolExecutor(len(desks)) as pool:
-            running = {columns: pool.submit(self._run, text, desk, columns) for columns, desk in desks.items()}
+            running = {columns: pool.submit(self._run, text, desks[columns], limits, columns) for columns in desks}
         return {columns: one.result() for columns, one in running.items()}
 
-    def _run(self, text: str, desk: Path, columns: int) -> Seen:
+    def _run(self, text: str, desk: Path, limits: Limits, columns: int) -> Seen:
         if columns == 0:
-            return in_files(text, desk, self.environment, self.limit_s)
-        return in_terminal(text, desk, self.environment, self.limit_s, columns)
+            return in_files(text, desk, self.environment, limits)
+        return in_terminal(text, desk, self.environment, limits, columns)
 
-    def _entry(self, seen: Mapping[int, Seen], desks: Mapping[int, Path]) -> list[str]:
+    def _entry(
+        self, seen: Mapping[int, Seen], desks: Mapping[int, Path], dropped: Sequence[re.Pattern[str]]
+    ) -> list[str]:
         def forms(lines: Sequence[str], columns: int) -> list[str]:
-            names = {f"{desks[columns]}/": "", str(desks[columns]): "DESK", self.environment["HOME"]: "HOME"}
-            return forms_of(lines, names, ABOUT_THE_MACHINE)
+            desk = str(desks[columns])
+            names = {f"{desk}/": "", desk: "DESK", f"{_HOST}:{desk}": "HOST:DESK", self.environment["HOME"]: "HOME"}
+            return forms_of(lines, names, dropped)
 
         screens = {columns: forms(seen[columns].out, columns) for columns in seen if columns}
         return entry(seen[0].code, forms(seen[0].out, 0), forms(seen[0].err, 0), screens)
@@ -146,7 +110,7 @@ def _faults(command: Command, seen: Mapping[int, Seen]) -> Iterator[str]:
             yield f"{where}: a traceback"
         if one.code != seen[0].code:
             yield f"{where}: exit code {one.code}, and {seen[0].code} in files"
-        if one.code == 3 and not any("pip install" in line or "GPU" in line for line in lines):
+        if one.code == 3 and not any(map(_REMEDY.search, lines)):
             yield f"{where}: exit code 3 without the command that mends it"
         if columns:
             yield from (f"{where}: a row of a table wraps: {line}" for line in too_wide(one.out, columns))
@@ -156,15 +120,16 @@ def _faults(command: Command, seen: Mapping[int, Seen]) -> Iterator[str]:
 
 def compare(walk: Walk, page: str, entries: Sequence[tuple[str, list[str]]]) -> list[str]:
     """What differs between the entries of a page and its record."""
-    recorded = read_record(file_of(walk.records, page))
+    where = f"{page} with extras" if walk.kind else page
+    recorded = read_record(file_of(walk.records, page, walk.kind))
     told = []
     if [command for command, _ in recorded] != [command for command, _ in entries]:
         lines = differences([command for command, _ in recorded], [command for command, _ in entries])
-        told = [f"{page}: the page has other commands than the record:", *(f"  {line}" for line in lines)]
+        told = [f"{where}: the page has other commands than the record:", *(f"  {line}" for line in lines)]
     known = _numbered(recorded)
     for (command, run), lines in _numbered(entries).items():
         if (command, run) in known and (found := differences(known[command, run], lines)):
-            told += [f"{page}: this prints something else: {command}", *(f"  {line}" for line in found)]
+            told += [f"{where}: this prints something else: {command}", *(f"  {line}" for line in found)]
     return told
 
 
@@ -180,7 +145,7 @@ def _numbered(entries: Sequence[tuple[str, list[str]]]) -> dict[tuple[str, int],
 
 def record(walk: Walk, page: str, entries: Sequence[tuple[str, list[str]]]) -> None:
     """Write the record of a page."""
-    path = file_of(walk.records, page)
+    path = file_of(walk.records, page, walk.kind)
     if entries:
         write_record(path, entries)
     else:
