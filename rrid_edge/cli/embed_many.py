@@ -81,7 +81,6 @@ def embed_many(
     replicas: ReplicasOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    from rrid_edge.crops.formats import FORMATS
     from rrid_edge.crops.naming import name_reader
     from rrid_edge.gallery.bulk.inputs import open_input
     from rrid_edge.gallery.bulk.records import BulkSettings
@@ -107,10 +106,23 @@ def embed_many(
             report = run.on_ray(opening, options, Cluster(address, engines, cpus_per_engine, gpus_per_engine))
     _print_report(gallery, report, time.perf_counter() - start, as_json=as_json)
     if not report.rows:
-        raise UsageError(
-            f"{printable(crops.text)}: none of its {report.failures} crops could be read; expected crops: {FORMATS}",
-            parameter="input",
+        raise _nothing_read(crops, report.failures)
+
+
+def _nothing_read(crops: CropInput, failures: int) -> UsageError:
+    """The error if no crop could be read. A table of paths alone may belong to another folder."""
+    if crops.tables and "image" not in crops.columns:
+        return UsageError(
+            f"{printable(crops.text)}: none of its {failures} crops could be read below {printable(crops.root)}; "
+            "expected the folder that the paths of the table begin in",
+            parameter="root",
         )
+    from rrid_edge.crops.formats import FORMATS
+
+    return UsageError(
+        f"{printable(crops.text)}: none of its {failures} crops could be read; expected crops: {FORMATS}",
+        parameter="input",
+    )
 
 
 @dataclass(frozen=True)

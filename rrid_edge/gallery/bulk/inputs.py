@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import socket
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -198,9 +199,8 @@ def _described(found: CropInput) -> CropInput:
     try:
         schema = found._dataset().schema
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"{printable(found.text)}: no readable table of Parquet ({reason})", parameter="input"
+            f"{printable(found.text)}: no readable table of Parquet ({_reason(error)})", parameter="input"
         ) from error
     return replace(found, columns=tuple(read_columns(schema, printable(found.text))))
 
@@ -221,6 +221,7 @@ def _filesystem(text: str) -> tuple[Any, str]:
 
     Raises:
         UsageError: pyarrow cannot read the address, or it holds a password.
+        FolderUnavailableError: the store does not answer.
     """
     fs = _arrow("fs")
     if "@" in urlsplit(text).netloc:
@@ -231,10 +232,11 @@ def _filesystem(text: str) -> tuple[Any, str]:
         )
     try:
         filesystem, base = fs.FileSystem.from_uri(text)
-    except (OSError, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except OSError as error:  # the region of a bucket is asked for over the network
+        raise _unavailable(_without_options(text), error) from error
+    except (ValueError, NotImplementedError) as error:
         raise UsageError(
-            f"{_without_options(text)}: no usable address ({reason}); {_EXPECTED}", parameter="input"
+            f"{_without_options(text)}: no usable address ({_reason(error)}); {_EXPECTED}", parameter="input"
         ) from error
     return filesystem, base
 
@@ -253,7 +255,7 @@ def _unavailable(shown: str, error: OSError) -> FolderUnavailableError:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return textwrap.shorten(str(error), 200, placeholder=" ...")
 
 
 def _refuse_both(where: str, images: int, tables: int) -> None:
@@ -285,4 +287,4 @@ def _arrow(module: str) -> ModuleType:
     try:
         return importlib.import_module(f"pyarrow.{module}")
     except ModuleNotFoundError as error:
-        raise missing_package(error.name or "pyarrow", "ray", "reading tables and object stores") from error
+        raise missing_package(error.name or "pyarrow", "parquet", "reading tables and object stores") from error

@@ -66,3 +66,14 @@ def test_a_table_without_a_readable_crop_is_refused(table):
     pq.write_table(pa.table({"path": ["a.jpg"], "image": [b"no image"]}), "bad.parquet")
     outcome = rrid_edge("embed-many", "--input", "bad.parquet", "--gallery", "g", "--model", "rrid.onnx", "--no-ray")
     refused(outcome, 2, "none of its 1 crops could be read")
+
+
+def test_a_table_of_another_folder_is_told_to_name_its_folder(table):
+    pq.write_table(pa.table({"path": ["a.jpg", "b.jpg"]}), "paths.parquet")
+    options = ("--gallery", "g", "--model", "rrid.onnx", "--no-ray")
+    outcome = rrid_edge("embed-many", "--input", "paths.parquet", *options)
+    here = Path.cwd()
+    refused(outcome, 2, f"none of its 2 crops could be read below {here}; expected the folder that", "option --root")
+    names = [path.name for path in Path("crops").iterdir()]
+    pq.write_table(pa.table({"path": names}), "paths.parquet")
+    assert "10 added" in rrid_edge("embed-many", "--input", "paths.parquet", "--root", "crops", *options).out

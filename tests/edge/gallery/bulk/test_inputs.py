@@ -187,11 +187,24 @@ def test_an_address_with_credentials_is_refused_without_repeating_them():
     assert "USER" not in refusal.value.message
 
 
+def test_a_store_that_does_not_answer_is_no_wrong_address(monkeypatch):
+    class Away:
+        @staticmethod
+        def from_uri(_text):
+            raise OSError("When resolving region for bucket: " + "curlCode 6, Could not resolve host " * 20)
+
+    monkeypatch.setattr("pyarrow.fs.FileSystem", Away)
+    with pytest.raises(FolderUnavailableError, match="check the address, the credentials and the network") as refusal:
+        open_input("s3://bucket/crops.parquet")
+    assert " ...)" in refusal.value.message  # the reason is cut after a word
+    assert len(refusal.value.message) < 320
+
+
 def test_a_missing_pyarrow_is_one_line(tmp_path, monkeypatch):
     pq.write_table(pa.table({"path": ["a"]}), tmp_path / "t.parquet")
     for name in ("pyarrow", "pyarrow.fs", "pyarrow.dataset"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'rrid-edge\[ray\]'") as refusal:
+    with pytest.raises(MissingDependencyError, match=r"pip install 'rrid-edge\[parquet\]'") as refusal:
         open_input(str(tmp_path / "t.parquet"))
     assert refusal.value.exit_code == 3
 
