@@ -11,7 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rrid_edge.errors import OutputError, RridEdgeError, printable
@@ -180,6 +180,27 @@ def check_writable(folder: Path) -> None:
         raise _refusal(folder, os.strerror(errno.ENOTDIR))
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise _refusal(folder, os.strerror(errno.EACCES))
+
+
+def folders_to_make(folder: Path) -> list[Path]:
+    """The folders that ``folder.mkdir(parents=True)`` would make: ``folder`` itself first, then those above it."""
+    made = []
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place):
+            break
+        made.append(place)
+    return made
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, those above after those within. The first one that holds anything ends it.
+
+    Args:
+        folders: as :func:`folders_to_make` found them before they were made.
+    """
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _default_mode(place: Path) -> int:

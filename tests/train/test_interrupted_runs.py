@@ -270,7 +270,10 @@ def test_a_kill_while_an_old_run_is_deleted_leaves_a_run_or_none(moments, data, 
     config = small_config(data, run)
     with pytest.raises(UsageError, match="already holds a run"):
         run_folder.RunFolder(run).begin(config, overwrite=False)
-    run_folder.RunFolder(run).begin(config, overwrite=True)
+    begun = run_folder.RunFolder(run)
+    begun.begin(config, overwrite=True)
+    assert (run / "best.safetensors").exists()
+    begun.replace_earlier()
     assert [path.name for path in run.iterdir()] == ["config.json"]
 
 

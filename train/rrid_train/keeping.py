@@ -20,15 +20,10 @@ from rrid_train.distributed import Processes
 from rrid_train.model import RRID
 from rrid_train.monitor import Monitor
 from rrid_train.resuming import machine_remarks, world_remark
-from rrid_train.run_folder import LAST_FILE, STATE_FILE, RunFolder, Saved, damaged_state
+from rrid_train.run_folder import LAST_FILE, STATE_FILE, RunFolder, Saved, damaged_state, how_to_resume
 from rrid_train.schedule import epochs_remark
 from rrid_train.settings import TrainConfig
 from rrid_train.stepping import Stepper
-
-
-def how_to_resume(folder: str | Path) -> str:
-    """What to do to let a run go on."""
-    return f"resume with: rrid-edge train --resume {printable(folder)}"
 
 
 class SaveTimer:

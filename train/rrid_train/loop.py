@@ -23,12 +23,12 @@ from rrid_train.data.loader import accumulation_groups, make_loader
 from rrid_train.data.samples import labels_of
 from rrid_train.data.workers import Batch
 from rrid_train.distributed import Processes, join_processes, leave_processes, lost_connections
-from rrid_train.keeping import Keeper, how_to_resume
+from rrid_train.keeping import Keeper
 from rrid_train.model import RRID
 from rrid_train.monitor import Monitor, StepMeter
 from rrid_train.pace import Waiting
 from rrid_train.resuming import resumed_config
-from rrid_train.run_folder import BEST_FILE, LAST_FILE, RunFolder, Saved
+from rrid_train.run_folder import BEST_FILE, LAST_FILE, RunFolder, Saved, how_to_resume
 from rrid_train.settings import TrainConfig
 from rrid_train.threads import with_threads
 from rrid_train.validation import ValidationStoppedError, has_bfloat16, validate
@@ -81,24 +81,26 @@ def train(
             with processes.sharing_errors():
                 if processes.is_main:
                     folder.begin(config, overwrite=overwrite) if saved is None else folder.clean()
-            return _prepared(config, processes, saved, waiting).run()
+            with folder.undone_if_refused(), kept_if_stopped(folder.told_if_stopped if processes.is_main else str):
+                trainer = _prepared(config, processes, saved, waiting)
+            with processes.sharing_errors():
+                folder.replace_earlier()
+            return trainer.run()
     finally:
         leave_processes()
 
 
 def _prepared(config: TrainConfig, processes: Processes, saved: Saved | None, waiting: Waiting) -> Trainer:
     """A training that is ready to run: a new one, or one that goes on where it was saved."""
-    with kept_if_stopped(lambda: f"no step was done; {how_to_resume(config.exp_dir)}" if processes.is_main else ""):
-        is_fresh = saved is None or saved.state is None
-        trainer = Trainer(config, processes, is_fresh=is_fresh, waiting=waiting)
-        if saved is not None:
-            with processes.sharing_errors():
-                remarks = trainer.restore(saved)
-                if config != saved.config:
-                    trainer.keep_settings()
-            for remark in remarks if processes.is_main else ():
-                print(printable(remark), file=sys.stderr, flush=True)
-        return trainer
+    trainer = Trainer(config, processes, is_fresh=saved is None or saved.state is None, waiting=waiting)
+    if saved is not None:
+        with processes.sharing_errors():
+            remarks = trainer.restore(saved)
+            if config != saved.config:
+                trainer.keep_settings()
+        for remark in remarks if processes.is_main else ():
+            print(printable(remark), file=sys.stderr, flush=True)
+    return trainer
 
 
 class Trainer(Keeper):

@@ -8,15 +8,17 @@ kill leaves without a state that says so is made again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rrid_edge.artefacts import Artefact
-from rrid_edge.errors import CheckpointError, UsageError, printable
-from rrid_edge.files import remove_left_overs, write_json
+from rrid_edge.errors import CheckpointError, RridEdgeError, UsageError, printable
+from rrid_edge.files import check_writable, folders_to_make, remove_empty, remove_left_overs, write_json
 from rrid_train.checkpoint import Checkpoint, load_training_state, save_checkpoint, save_training_state
 from rrid_train.config import stored_config
 from rrid_train.data.layout import kind_of
@@ -42,6 +44,11 @@ class Saved:
     state: dict[str, Any] | None
 
 
+def how_to_resume(folder: str | Path) -> str:
+    """What to do to let a run go on."""
+    return f"resume with: rrid-edge train --resume {printable(folder)}"
+
+
 class RunFolder:
     """The files of one run.
 
@@ -51,6 +58,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._is_begun, self._made = False, list[Path]()
+        self._replacing: TrainConfig | None = None
 
     @property
     def chosen(self) -> Path:
@@ -61,16 +70,18 @@ class RunFolder:
     def begin(self, config: TrainConfig, *, overwrite: bool) -> None:
         """Make the folder of a new run, and write its settings.
 
+        With ``overwrite`` an earlier run stays until :meth:`replace_earlier`, so that nothing that is refused costs it.
+
         Args:
             config: the settings.
-            overwrite: delete an earlier run.
+            overwrite: an earlier run may be deleted.
 
         Raises:
             UsageError: the folder holds files of a run, and ``overwrite`` is not set; or there is no dataset.
             DatasetError: the dataset's folder has the form of no dataset.
             OutputError: the folder cannot be written.
         """
-        kind_of(config.dataset_path, config.dataset_type)  # a mistyped path deletes no earlier run
+        kind_of(config.dataset_path, config.dataset_type)
         if any((self.path / name).exists() for name in (STATE_FILE, CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE)):
             if not overwrite:
                 raise UsageError(
@@ -78,10 +89,43 @@ class RunFolder:
                     "overwrite it, or give another folder",
                     parameter=("resume", "overwrite", "exp_dir"),
                 )
-            # In this order, a kill leaves either a run that can be resumed or none.
-            for name in (CONFIG_FILE, STATE_FILE):
-                (self.path / name).unlink(missing_ok=True)
-            shutil.rmtree(self.path)
+            check_writable(self.path)
+            self._replacing = config
+            return
+        self._made = folders_to_make(self.path)
+        write_json(self.path / CONFIG_FILE, config.to_dict())
+        self._is_begun = True
+
+    @contextlib.contextmanager
+    def undone_if_refused(self) -> Iterator[None]:
+        """Context of what precedes the first step. An error of this package undoes :meth:`begin`."""
+        try:
+            yield
+        except RridEdgeError:
+            if self._is_begun:
+                (self.path / CONFIG_FILE).unlink(missing_ok=True)
+                remove_empty(self._made)
+            raise
+
+    def told_if_stopped(self) -> str:
+        """What is kept if the training is stopped before its first step."""
+        if self._replacing is not None:
+            return f"no step was done; the earlier run in {printable(self.path)} is kept"
+        return f"no step was done; {how_to_resume(self.path)}"
+
+    def replace_earlier(self) -> None:
+        """Delete the earlier run that :meth:`begin` was to overwrite, and write the settings; nothing without one.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        if self._replacing is None:
+            return
+        config, self._replacing = self._replacing, None
+        # In this order, a kill leaves either a run that can be resumed or none.
+        for name in (CONFIG_FILE, STATE_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path)
         write_json(self.path / CONFIG_FILE, config.to_dict())
 
     def clean(self) -> None:

@@ -137,8 +137,12 @@ def _create_catalogue(folder: Path, spec: ModelSpec, dtype: str, mode: int) -> N
     sync_path(folder)
 
 
-def remove_index(folder: Path) -> None:
+def remove_index(folder: Path, *, if_empty: bool = False) -> None:
     """Remove the files of an index; vectors are overwritten first. Other files in its folder stay.
+
+    Args:
+        folder: of the index.
+        if_empty: leave an index as it is that has a row, or has forgotten one.
 
     Raises:
         GalleryBusyError: another process writes the index.
@@ -147,6 +151,8 @@ def remove_index(folder: Path) -> None:
         return
     lock = take_lock(folder)
     try:
+        if if_empty and not _is_empty(folder / FILE_NAME):
+            return
         (folder / FILE_NAME).unlink(missing_ok=True)
         for pattern in ("vec.*", "cache.*"):
             for file in folder.glob(pattern):
