@@ -23,6 +23,7 @@ PRIVATE_MODE = 0o600
 
 _PREFIX, _SUFFIX, _LOCK = ".rrid-edge-", ".partial", ".lock"
 _ATTEMPTS = 20
+_FOLDER = "{}: this is a folder; give the name of a file to write"
 _FULL_BYTES = 1 << 20
 """A disk with less free space is full: a library that failed to write to it failed for this reason."""
 
@@ -153,7 +154,7 @@ def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            raise OutputError(f"{printable(path)}: this is a folder; give the name of a file to write")
+            raise OutputError(_FOLDER.format(printable(path)))
         with workplace(path.parent) as place:
             partial = place / path.name
             if mode is not None:
@@ -169,17 +170,28 @@ def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
         raise _refusal(path, error.strerror or str(error)) from error
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that :func:`atomic_output` could not write to, before long work. Nothing is created.
+def check_output(path: Path) -> None:
+    """Refuse a file that :func:`atomic_output` could not write, before long work. Nothing is created.
+
+    Raises:
+        OutputError: it is a folder, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise OutputError(_FOLDER.format(printable(path)))
+    check_writable(path.parent, path)
+
+
+def check_writable(folder: Path, named: Path | None = None) -> None:
+    """Refuse a folder that :func:`atomic_output` could not write to. Nothing is created. The message says ``named``.
 
     Raises:
         OutputError: the folder, or the nearest one above it that exists, is no folder or denies writing.
     """
     nearest = next((place for place in (folder, *folder.absolute().parents) if os.path.lexists(place)), folder)
     if not nearest.is_dir():
-        raise _refusal(folder, os.strerror(errno.ENOTDIR))
+        raise _refusal(named or folder, os.strerror(errno.ENOTDIR))
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise _refusal(folder, os.strerror(errno.EACCES))
+        raise _refusal(named or folder, os.strerror(errno.EACCES))
 
 
 def folders_to_make(folder: Path) -> list[Path]:
@@ -200,7 +212,8 @@ def remove_empty(folders: Iterable[Path]) -> None:
     """
     with contextlib.suppress(OSError):
         for folder in folders:
-            folder.rmdir()
+            with contextlib.suppress(FileNotFoundError):
+                folder.rmdir()
 
 
 def _default_mode(place: Path) -> int:

@@ -16,8 +16,8 @@ from rrid_calib.settings import LEAST_CROPS, CalibrationSettings
 from rrid_edge.engines.base import Engine
 from rrid_edge.engines.onnxruntime.cpu import OnnxRuntimeEngine
 from rrid_edge.errors import CheckFailedError, ModelFileError, UsageError, printable
-from rrid_edge.files import atomic_output, write_json
-from rrid_edge.model.names import calibration_path, cpu_onnx_path, onnx_beside, parity_report_path
+from rrid_edge.files import atomic_output, check_output, write_json
+from rrid_edge.model.names import ONNX_SUFFIX, calibration_path, cpu_onnx_path, onnx_beside, parity_report_path
 from rrid_edge.model.operator_rules import check_operators, operator_remark
 from rrid_edge.model.spec import ADOPTED, ModelSpec
 from rrid_edge.model.weights import contract_file, read_checked_spec
@@ -52,19 +52,22 @@ def calibrate(
         :mod:`rrid_edge.model.names`).
 
     Raises:
-        UsageError: ``source`` is not a float32 model, or the folder has too few readable crops, or test crops.
+        UsageError: ``source`` is not a float32 model, ``output`` would replace it or is no name of an ONNX file, or the
+            folder has too few readable crops, or test crops.
+        OutputError: a file cannot be written.
         CheckFailedError: an int8 model fails parity with the reference, or a supported TensorRT version cannot read
             the one that is for it; nothing is written. Of an adopted network, the latter is only said.
         ModelFileError: ``source`` is damaged.
     """
     settings = settings or CalibrationSettings()
     spec = _float32_spec(source)
+    path = output or onnx_beside(source, "int8")
+    _refuse_output(path, source)
     model = _graph_with_layers(source)
     ranged, measured = _read(folder, settings, spec, say)
     choice = choose_form(Trial(model, measured.pixels, spec.blocks), ranged.pixels, settings, say)
     reference = reference or OnnxRuntimeEngine(source)
     goldens = _goldens(measured, reference)
-    path = output or onnx_beside(source, "int8")
     paths = (path, cpu_onnx_path(path))
     with atomic_output(paths[0]) as portable, atomic_output(paths[1]) as cpu:
         _write(choice.form.build(model, choice.float_layers), spec, portable)
@@ -89,6 +92,23 @@ def calibrate(
         share = file.stat().st_size / source.stat().st_size
         files.append(Int8File(file, parity_report_path(file), report, form.name, floating, share))
     return CalibrationResult(files[0], files[1], listing, calibration)
+
+
+def _refuse_output(path: Path, source: Path) -> None:
+    """Refuse a file to write that is no ONNX file by its name, or that is the source.
+
+    Raises:
+        UsageError: it is.
+        OutputError: its folder cannot be written.
+    """
+    if path.suffix.lower() != ONNX_SUFFIX:
+        raise UsageError(f"{printable(path)}: an int8 model is an ONNX file; end its name in .onnx", parameter="output")
+    if any(file.resolve() == source.resolve() for file in (path, cpu_onnx_path(path))):
+        raise UsageError(
+            f"{printable(path)}: the int8 files would replace the float32 model {printable(source)}; give another name",
+            parameter="output",
+        )
+    check_output(path)
 
 
 def _float32_spec(source: Path) -> ModelSpec:

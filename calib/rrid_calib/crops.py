@@ -100,7 +100,8 @@ def find_crops(folder: Path, *, follow_links: bool = False) -> list[Crop]:
         DatasetError: the dataset contradicts itself.
     """
     if not folder.is_dir():
-        raise UsageError(f"{printable(folder)}: no such folder; give a folder of training crops, or a dataset's folder")
+        problem = "this is a file, not a folder" if folder.exists() else "no such folder"
+        raise UsageError(f"{printable(folder)}: {problem}; give a folder of training crops, or a dataset's folder")
     if is_dataset(folder):
         # People to train on are numbered from 0 here, but label 0 is a distractor.
         return [

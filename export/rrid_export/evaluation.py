@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rrid_edge.embedding.pipeline import embed_files
 from rrid_edge.engines import Engine
 from rrid_edge.errors import DatasetError, UsageError, printable
+from rrid_edge.files import check_writable
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.pictures.contact_sheet import contact_sheet, write_sheet
 from rrid_edge.pictures.ranked_lists import ListSettings, choose_queries, ranked_list, sample_of
@@ -74,6 +75,7 @@ class SheetSettings:
 
     Raises:
         UsageError: ``queries`` is below 1, or ``folder`` is a file.
+        OutputError: ``folder`` cannot be written.
     """
 
     folder: Path | None = None
@@ -88,6 +90,8 @@ class SheetSettings:
             raise UsageError(
                 f"{printable(self.folder)}: this is a file; expected a folder for the sheets", parameter="sheets"
             )
+        if self.folder is not None:
+            check_writable(self.folder)
 
 
 @dataclass(frozen=True)

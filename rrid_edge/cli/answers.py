@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rrid_edge.cli.common import print_json, say, show
 from rrid_edge.cli.wrapping import show_beside
-from rrid_edge.errors import OutputError, printable
+from rrid_edge.errors import printable
 from rrid_edge.progress import step
 
 if TYPE_CHECKING:
@@ -57,20 +57,6 @@ class Answer:
     def warnings(self) -> list[str]:
         """The warnings of all results, each once."""
         return list(dict.fromkeys(line for result in self.results for line in result.warnings))
-
-
-def refuse_endings(sheet: Path | None, report: Path | None) -> None:
-    """Refuse names of a contact sheet or a report that promise another kind of file, before the work is done.
-
-    Raises:
-        OutputError: one does.
-    """
-    if sheet is not None:
-        from rrid_edge.pictures.contact_sheet import check_sheet_name
-
-        check_sheet_name(sheet)
-    if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        raise OutputError(f"{printable(report)}: a report is a page of HTML; end its name in .html")
 
 
 @step("drawing the answer")

@@ -118,6 +118,31 @@ def _asked(text: str, index: str | None) -> AskedGallery:
     return AskedGallery(text, location, folder)
 
 
+def rerank_depth_of(depth: int | None, top_k: int, *, is_wanted: bool) -> int:
+    """How many crops are re-ranked; 0 without re-ranking.
+
+    Args:
+        depth: as the user gave it, or None.
+        top_k: matches per query.
+        is_wanted: re-ranking was asked for.
+
+    Raises:
+        UsageError: a depth is given without re-ranking, or is too small.
+    """
+    from rrid_edge.matching import DEFAULT_RERANK_DEPTH, LEAST_RERANK_DEPTH
+
+    if depth is not None and not is_wanted:
+        raise UsageError("--rerank-depth changes nothing without --rerank: give both, or leave it out")
+    if depth is not None and depth < 1:
+        least = max(top_k, LEAST_RERANK_DEPTH)
+        raise UsageError(
+            f"a re-ranking depth of {depth} crops does not work: expected at least {least}", parameter="rerank_depth"
+        )
+    if not is_wanted:
+        return 0
+    return max(DEFAULT_RERANK_DEPTH, top_k) if depth is None else depth
+
+
 def row_filter(cameras: Sequence[str], sources: Sequence[str], since: str | None, until: str | None) -> SearchFilter:
     """The filter of the options; see :class:`AskedRows`.
 

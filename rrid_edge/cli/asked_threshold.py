@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrid_edge.cli.common import say
-from rrid_edge.errors import UsageError
+from rrid_edge.errors import RridEdgeError, UsageError
 
 if TYPE_CHECKING:
     from rrid_edge.engines.base import Engine
@@ -91,6 +91,18 @@ class AskedThreshold:
             found = self._found(model, engine)
             return [_per_pair(found.pair_score(self.fpr), self.fpr, found)]
         return [] if self.fpir is None else self._per_search(results, self._found(model, engine).record)
+
+    def least_likeness(self, model: Path, engine: Engine) -> float:
+        """The lowest cosine of two images of one person that is not doubted: measured for this model, or the default.
+
+        One pair of different people in a hundred reaches the measured one.
+        """
+        from rrid_edge.matching import LEAST_LIKENESS
+
+        try:
+            return self._found(model, engine).pair_score(1e-2)
+        except RridEdgeError:  # nothing measured, or a damaged file: it decides a warning only
+            return LEAST_LIKENESS
 
     def _per_search(self, results: Sequence[MatchResult], record: Thresholds) -> list[str]:
         lines: list[str] = []

@@ -113,6 +113,7 @@ def index(
     from rrid_edge.gallery.indexing.listening import import_watchfiles
     from rrid_edge.gallery.indexing.rebuilding import refuse_lossy_rebuild
     from rrid_edge.gallery.indexing.settings import IndexSettings
+    from rrid_edge.gallery.indexing.undoing import undone_if_refused
     from rrid_edge.gallery.indexing.watch import WatchSettings
     from rrid_edge.gallery.opening import create_store, location_of, model_text, rebuild_store
 
@@ -132,7 +133,7 @@ def index(
     settings = IndexSettings(pattern, workers, batch, time_from, source, allow_removals, follow_links)
     opened = rebuild_store if rebuild else create_store
     how = "run it again without --rebuild to go on" if rebuild else "run the same command again to go on"
-    with engine, going_on(how):
+    with undone_if_refused(target), engine, going_on(how):
         with opened(
             target, engine.spec, dtype=dtype, index_type=index_type, replicas=replicas, mode=permissions
         ) as gallery:

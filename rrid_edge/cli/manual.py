@@ -11,6 +11,7 @@ from rrid_edge.cli.app import COMMANDS, PROGRAM, app, built_command, register
 from rrid_edge.cli.common import show
 from rrid_edge.cli.wrong_use import unknown_command
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.files import check_writable
 
 
 def _candidates(context: typer.Context, incomplete: str) -> list[str]:
@@ -51,6 +52,9 @@ def show_help(
             f"{printable(' '.join(command))}: man pages are written for all commands at once; leave the name out",
             parameter="man",
         )
+    if man.exists() and not man.is_dir():
+        raise UsageError(f"{printable(man)}: this is a file; expected a folder for the man pages", parameter="man")
+    check_writable(man)
     from rrid_edge.cli.man_pages import write_man_pages
 
     register()

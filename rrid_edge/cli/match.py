@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rrid_edge.cli.answers import Answer, draw, print_answer, refuse_endings
+from rrid_edge.cli.answers import Answer, draw, print_answer
 from rrid_edge.cli.app import app
-from rrid_edge.cli.asked import AskedGallery, AskedRows, query_and_gallery
+from rrid_edge.cli.asked import AskedGallery, AskedRows, query_and_gallery, rerank_depth_of
 from rrid_edge.cli.asked_threshold import AskedThreshold
 from rrid_edge.cli.common import JsonOption, ProgressBar, say
 from rrid_edge.cli.completion import one_of
@@ -25,6 +25,7 @@ from rrid_edge.cli.options import (
     RuntimeOption,
     ThreadsOption,
 )
+from rrid_edge.cli.outputs import refuse_among_pictures, refuse_outputs
 from rrid_edge.cli.report_head import report_head
 from rrid_edge.cli.startup import meanwhile
 from rrid_edge.cli.steps import (
@@ -118,16 +119,18 @@ def match(
     from rrid_edge.embedding.queries import query_files
     from rrid_edge.matching import MatchSettings
 
-    refuse_endings(sheet, report)
+    refuse_outputs(sheet, report)
     query_paths, asked = query_and_gallery(paths, location)
     asked_threshold = AskedThreshold(threshold, fpr, fpir, thresholds_of)
     asked_threshold.refuse_conflicts(expand)
+    depth = rerank_depth_of(rerank_depth, top_k, is_wanted=rerank)
     asked_rows = AskedRows(tuple(camera or ()), tuple(source or ()), since, until)
     rows = asked_rows.filter()
     groups = query_files(query_paths, separate=fuse == "none", follow_links=follow_links)
-    for folder in (path for path in query_paths if path.is_dir()):
+    folders = [path for path in query_paths if path.is_dir()]
+    refuse_among_pictures(sheet, groups, [*folders, *([asked.folder] if asked.folder else [])])
+    for folder in folders:
         say_files_left_out(folder, follow_links=follow_links)
-    depth = _rerank_depth(rerank_depth, top_k) if rerank else 0
     settings = MatchSettings(top_k, fuse, exclude_same_camera, rows, threshold, expand, fast, depth)
     question = _Question(
         groups,
@@ -137,7 +140,7 @@ def match(
         asked_threshold,
         needs_pictures=sheet is not None or report is not None,
         follow_links=follow_links,
-        in_folders=any(path.is_dir() for path in query_paths),
+        in_folders=bool(folders),
     )
     asked_runtime = AskedRuntime(runtime, precision, threads, images=sum(map(len, groups)))
     with going_on("run the same command again for the answer"), kept_if_stopped(lambda: "no crop was indexed"):
@@ -184,21 +187,17 @@ def _without_own_files(
     return replace(rows, not_files=frozenset((found.source, path) for path in own))
 
 
-def _rerank_depth(rerank_depth: int | None, top_k: int) -> int:
-    from rrid_edge.matching import DEFAULT_RERANK_DEPTH
-
-    return max(DEFAULT_RERANK_DEPTH, top_k) if rerank_depth is None else rerank_depth
-
-
 def _ask(question: _Question, settings: MatchSettings, model: Path | None, runtime: AskedRuntime) -> Answer:
     """Open the gallery and the model, embed the queries, add what is new in the gallery's folder, and match."""
     from rrid_edge.crops.images import load_decoders
     from rrid_edge.gallery.indexing.queried import QueriedGallery
     from rrid_edge.gallery.indexing.settings import IndexSettings
+    from rrid_edge.gallery.indexing.undoing import undone_if_refused
     from rrid_edge.matching import match_all
 
     groups, folder, links = question.groups, question.asked.folder, question.follow_links
     with contextlib.ExitStack() as stack:
+        stack.enter_context(undone_if_refused(question.asked.location))
         queried = stack.enter_context(QueriedGallery(folder, question.asked.location, follow_links=links))
 
         def start_threads() -> None:
@@ -253,7 +252,7 @@ def _with_threshold(settings: MatchSettings, question: _Question, model: Path, e
     settings = replace(settings, threshold=question.threshold.resolve(model, engine, has_fused=has_fused))
     if not has_fused:
         return settings
-    return replace(settings, least_likeness=_least_likeness(model, engine, question.threshold.thresholds_of))
+    return replace(settings, least_likeness=question.threshold.least_likeness(model, engine))
 
 
 def _with_thumbnails(answer: Answer, gallery: GalleryStore) -> Answer:
@@ -263,22 +262,6 @@ def _with_thumbnails(answer: Answer, gallery: GalleryStore) -> Answer:
     pictures = MatchPictures(answer.folder, answer.source, follow_links=answer.follow_links)
     absent = {match.id for result in answer.results for match in result.matches if not pictures.has_file(match)}
     return replace(answer, thumbnails=gallery.thumbnails(sorted(absent)) if absent else {})
-
-
-def _least_likeness(model: Path, engine: Engine, dataset: str | None) -> float:
-    """The lowest cosine of two images of one person that is not doubted: measured for this model, or the default.
-
-    One pair of different people in a hundred reaches the measured one.
-    """
-    from rrid_edge.matching import LEAST_LIKENESS
-    from rrid_edge.model.names import thresholds_candidates
-    from rrid_edge.ranking.threshold_file import require_thresholds
-
-    try:
-        found = require_thresholds(thresholds_candidates(model), engine.spec.fingerprint, dataset)
-        return found.pair_score(1e-2)
-    except RridEdgeError:  # nothing measured, or a damaged file: it decides a warning only
-        return LEAST_LIKENESS
 
 
 def _say_indexing(folder: Path | None, indexed: IndexedGallery) -> None:

@@ -12,6 +12,7 @@ from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, print_json, say, show
 from rrid_edge.cli.engine_options import TensorRTLogOption
 from rrid_edge.cli.options import FollowLinksOption, PrecisionOption, RuntimeOption, ThreadsOption, WeightsOption
+from rrid_edge.cli.outputs import refuse_report
 from rrid_edge.cli.steps import AskedRuntime, open_model, open_network, refuse_weights, say_files_left_out
 from rrid_edge.cli.wrapping import show_beside
 from rrid_edge.errors import printable
@@ -68,6 +69,7 @@ def parity(
     from rrid_edge.parity.reference import ReferenceSettings
     from rrid_edge.parity.run import GraphTools, run_parity
 
+    refuse_report(output)
     if reference is None or kind_of(reference) is not Kind.CHECKPOINT:
         refuse_weights(weights, reference)
     path, engine = open_model(model, None, AskedRuntime(runtime, precision, threads))

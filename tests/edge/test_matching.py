@@ -277,7 +277,7 @@ def test_unwritable_outputs(desk):
     query = "0002_c2s1_000901_00.jpg"
     (desk / "file").write_text("")
     refused(rrid_edge("match", query, "gallery", "--sheet", "file/sheet.png"), 2, "cannot be written")
-    refused(rrid_edge("index", "gallery", "--gallery", "file/index"), 2, "cannot be written")
+    refused(rrid_edge("index", "gallery", "--gallery", "file/index"), 2, "file: this is a file; expected a folder")
 
 
 def test_model_by_environment(desk, monkeypatch):

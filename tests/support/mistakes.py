@@ -24,6 +24,8 @@ def make_desk(desk: Path) -> None:
     other = fake_spec().with_precision("fp32")
     save_tiny_model(desk / "other.onnx", type(other)(**{**vars(other), "fingerprint": "f" * 64}), seed=1)
     (desk / "empty").mkdir()
+    (desk / "renamed").mkdir()
+    (desk / "renamed" / "words.jpg").write_bytes(b"hello")
     for part in ("bounding_box_train", "query", "bounding_box_test"):
         (desk / "data" / "market" / part).mkdir(parents=True)
     (desk / "file").write_text("here\n")
@@ -55,7 +57,12 @@ def desk(tmp_path_factory, tmp_path, monkeypatch):
 
 
 def _files(desk):
-    return {str(path.relative_to(desk)) for path in desk.rglob("*") if ".rrid-edge" not in path.parts}
+    """All files and folders, also hidden ones, and what is in them. SQLite makes and removes files of its own."""
+    return {
+        str(path.relative_to(desk)): path.read_bytes() if path.is_file() and not path.is_symlink() else None
+        for path in desk.rglob("*")
+        if not path.name.endswith(("-shm", "-wal"))
+    }
 
 
 def ends_with(arguments, code, line):

@@ -9,7 +9,7 @@ import sqlite3
 import stat
 from pathlib import Path
 
-from rrid_edge.errors import GalleryBusyError, OutputError, printable
+from rrid_edge.errors import GalleryBusyError, OutputError, RridEdgeError, printable
 from rrid_edge.files import sync_path
 from rrid_edge.gallery.local import column_file, vector_file
 from rrid_edge.gallery.local.database import FILE_NAME, connect, database_error, transaction
@@ -104,6 +104,12 @@ def create_index(folder: Path, spec: ModelSpec, dtype: str, mode: int = DEFAULT_
         finally:
             os.close(lock)
     except OSError as error:
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            file = folder.parent if isinstance(error, NotADirectoryError) else folder
+            raise OutputError(
+                f"{printable(file)}: this is a file; expected a folder for the index, or a new name",
+                parameter="gallery",
+            ) from error
         raise OutputError(
             f"{printable(folder)}: the index cannot be written ({error.strerror}); make the folder writable, or name "
             "another location",
@@ -167,3 +173,16 @@ def remove_index(folder: Path, *, if_empty: bool = False) -> None:
             folder.rmdir()
     finally:
         os.close(lock)
+
+
+def _is_empty(catalogue: Path) -> bool:
+    """Whether an index has never had a row and has forgotten none."""
+    try:
+        connection = connect(catalogue)
+        try:
+            found = connection.execute("SELECT EXISTS (SELECT 1 FROM row) + EXISTS (SELECT 1 FROM kept_out)")
+            return not found.fetchone()[0]
+        finally:
+            connection.close()
+    except (sqlite3.Error, RridEdgeError):
+        return False  # damaged: it may have had some

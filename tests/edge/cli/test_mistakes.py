@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from support.commands import rrid_edge
 from support.mistakes import desk, ends_with
 
 __all__ = ["desk"]
@@ -64,7 +65,7 @@ MATCH = {
     ),
     "query.jpg gallery --report r.pdf": "r.pdf: a report is a page of HTML; end its name in .html",
     "query.jpg gallery --report file/r.html": (
-        "file/r.html: cannot be written (File exists); give a path on a writable file system with free space"
+        "file/r.html: cannot be written (Not a directory); give a path on a writable file system with free space"
     ),
     "note.txt gallery": f"note.txt: not an image of a known format; expected {PICTURES}",
     "renamed.jpg gallery": f"renamed.jpg: not an image of a known format; expected {PICTURES}",
@@ -78,6 +79,19 @@ MATCH = {
     "logo.svg gallery": f"logo.svg: an SVG drawing, which is not read; expected {PICTURES}: convert or replace it",
     "crops.zip gallery": f"crops.zip: a ZIP archive, which is not read; expected {PICTURES}: convert or replace it",
     "cut.jpg gallery": ("cut.jpg: damaged or truncated image (image file is truncated (...)); save or fetch it again"),
+    "query.jpg gallery --sheet query.jpg": (
+        "query.jpg: this is a query image, which the sheet would replace; give another path"
+    ),
+    "query.jpg gallery --sheet gallery/new/s.png": (
+        "gallery/new/s.png: this lies in gallery, whose pictures are read: the next command would take the sheet for "
+        "one; give a path outside of it"
+    ),
+    "query.jpg gallery --rerank --rerank-depth 0": (
+        "a re-ranking depth of 0 crops does not work: expected at least 20 (option --rerank-depth)"
+    ),
+    "query.jpg gallery --rerank-depth 50": (
+        "--rerank-depth changes nothing without --rerank: give both, or leave it out"
+    ),
     "query.jpg gallery --runtime tensorrt": (
         "models/rrid.onnx: runtime tensorrt needs an engine file (.engine); choose the runtime auto, or another file "
         "(option --runtime)"
@@ -97,6 +111,8 @@ MATCH = {
 
 @pytest.mark.parametrize(("words", "line"), MATCH.items(), ids=MATCH)
 def test_match(desk, words, line):
+    if "--exclude-same-camera" in words:  # found when the gallery is asked: its new crops are indexed by then
+        assert rrid_edge("index", "gallery").code == 0
     ends_with(["match", *words.split()], 2, line)
 
 
@@ -146,6 +162,47 @@ OTHERS = {
         "pattern '(' is not a regular expression (...); presets: "
         "market1501, dukemtmc, msmt17, veri776, cuhk03-np, mars, ilids-vid, prid2011, viper, cuhk03, rrid, "
         "person-folders, camera-folders, folders, none",
+    ),
+    "index renamed": (
+        2,
+        f"renamed: none of its 1 images could be read; give a folder of crops: {PICTURES}",
+    ),
+    "index renamed --gallery new/deep": (
+        2,
+        f"renamed: none of its 1 images could be read; give a folder of crops: {PICTURES}",
+    ),
+    "match query.jpg renamed": (
+        2,
+        f"renamed: none of its 1 images could be read; give a folder of crops: {PICTURES}",
+    ),
+    "index gallery --gallery file": (
+        2,
+        "file: this is a file; expected a folder for the index, or a new name (option --gallery)",
+    ),
+    "gallery copy gallery/.rrid-edge file": (
+        4,
+        "gallery/.rrid-edge: no index here; create one with: rrid-edge index FOLDER",
+    ),
+    "help --man file": (
+        2,
+        "file: this is a file; expected a folder for the man pages (option --man)",
+    ),
+    "help --man file/man": (
+        2,
+        "file/man: cannot be written (Not a directory); give a path on a writable file system with free space",
+    ),
+    "parity models/rrid.onnx --output models/rrid.onnx": (
+        2,
+        "models/rrid.onnx: a parity report is a JSON file; end its name in .json",
+    ),
+    "calibrate models/rrid.onnx --images gallery --output models/rrid.onnx": (
+        2,
+        "models/rrid.onnx: the int8 files would replace the float32 model models/rrid.onnx; give another name (option "
+        "--output)",
+    ),
+    "calibrate models/rrid.onnx --images gallery --output new/int8.txt": (
+        2,
+        "new/int8.txt: an int8 model is an ONNX file; end its name in .onnx (option --output)",
     ),
     "index gallery --mode 999": (
         2,
