@@ -148,6 +148,8 @@ def _of_file(error: BaseException) -> OutputError | None:
         return None
     where = printable(error.filename or item_of(error) or "file system")
     advice = "; free space, or write elsewhere" if error.errno in _FULL else ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "; allow more with: ulimit -n 1024"
     told = OutputError(f"{where}: {error.strerror or unforeseen(error)}{advice}")
     told.__cause__ = error
     return told

@@ -280,4 +280,5 @@ def _say_indexing(folder: Path | None, indexed: IndexedGallery) -> None:
 
         say_indexed(report)
         refuse_empty(folder, report)
-        say(f"indexed {report.added + report.changed} crops")
+        if stored := report.added + report.changed:
+            say(f"indexed {stored} crops")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import sys
@@ -55,13 +56,14 @@ class PlainStream(io.TextIOBase):
 
     Args:
         target: the stream; None, as of a process without stdout, takes all text and keeps none.
+        is_result: its text is the result, so that a full disk is an error. Remarks that find no space are dropped.
 
     Attributes:
         is_used: whether something was written.
     """
 
-    def __init__(self, target: TextIO | None) -> None:
-        self.target = target
+    def __init__(self, target: TextIO | None, *, is_result: bool = True) -> None:
+        self.target, self._is_result = target, is_result
         self.is_used = self._within_line = False
         self._turn = threading.RLock()  # a signal handler may print while its thread prints
 
@@ -81,7 +83,7 @@ class PlainStream(io.TextIOBase):
             if text:
                 self.is_used, self._within_line = True, not text.endswith("\n")
             if self.target is not None:
-                with _naming_the_reader():
+                with _naming_the_reader(self._is_result):
                     self.target.write(shown)
         return len(text)
 
@@ -105,7 +107,7 @@ class PlainStream(io.TextIOBase):
             OutputClosedError: its reader has gone.
         """
         if self.target is not None:
-            with _naming_the_reader():
+            with _naming_the_reader(self._is_result):
                 self.target.flush()
 
     def isatty(self) -> bool:
@@ -125,12 +127,14 @@ class PlainStream(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def _naming_the_reader() -> Iterator[None]:
+def _naming_the_reader(is_result: bool) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
         raise OutputClosedError(*error.args) from error
     except OSError as error:
+        if not is_result and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return
         error.filename = error.filename or "standard output"
         raise
 
@@ -139,7 +143,7 @@ def _naming_the_reader() -> Iterator[None]:
 def plain_output() -> Iterator[None]:
     """Context in which all text on stdout and stderr is :func:`plain`."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = PlainStream(sys.stdout), PlainStream(sys.stderr)
+    sys.stdout, sys.stderr = PlainStream(sys.stdout), PlainStream(sys.stderr, is_result=False)
     try:
         yield
     finally:

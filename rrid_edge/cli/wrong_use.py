@@ -81,6 +81,8 @@ def wrong_use(error: Any, arguments: Sequence[str], command: Any) -> str:  # noq
     """
     context = getattr(error, "ctx", None)
     path, at = _place(arguments, command) if context is None else (_name(context.command_path), context.command)
+    if found := re.search(r"[Pp]ath '(.*)' is not readable", str(error.message), re.DOTALL):
+        return f"{printable(found[1])}: cannot be read (Permission denied); make it readable, or give another one"
     told, wants_example = _told(error, arguments, at)
     advice = f"see: {' '.join(['rrid-edge', path]).strip()} --help"
     if wants_example and (example := _example(at)):

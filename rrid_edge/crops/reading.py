@@ -17,6 +17,17 @@ _PART: Final = 1 << 20
 _UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
+def why_no_images(folder: str | Path) -> str:
+    """Why a folder gave no images, as a part of a message: it cannot be read, or has none."""
+    try:
+        with os.scandir(folder):
+            return "no images in it"
+    except PermissionError as error:
+        return f"this folder cannot be read ({error.strerror}); make it readable"
+    except OSError:  # an address
+        return "no images in it"
+
+
 def read_file(path: str | Path) -> tuple[bytes, os.stat_result]:
     """Read an image file.
 

@@ -14,6 +14,7 @@ from PIL import Image
 from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import MAX_PIXELS, load_rgb, resize
 from rrid_edge.crops.naming import NameFacts, name_reader
+from rrid_edge.crops.reading import why_no_images
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError, UsageError, item_at_work, printable
 from rrid_edge.model.spec import ModelSpec
@@ -78,7 +79,7 @@ def query_files(paths: Sequence[Path], *, separate: bool = False, follow_links: 
         (file,) for folder in folders for file in list_images(folder, follow_links=follow_links)
     ]
     if not queries:
-        raise UsageError(f"{printable(folders[0])}: no images in it; give query images")
+        raise UsageError(f"{printable(folders[0])}: {why_no_images(folders[0])}; give query images")
     return queries
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from rrid_edge.crops.folder import is_image_name, scan_images
 from rrid_edge.crops.formats import FORMATS
+from rrid_edge.crops.reading import why_no_images
 from rrid_edge.errors import FolderUnavailableError, UsageError, printable
 from rrid_edge.gallery.bulk.files import CropFiles, LocalFiles, RemoteFiles
 from rrid_edge.gallery.bulk.records import CROPS_PER_BATCH, CropBatch
@@ -267,7 +268,7 @@ def _refuse_both(where: str, images: int, tables: int) -> None:
         )
     if not images and not tables:
         raise UsageError(
-            f"{printable(where)}: no images in it; expected crops ({FORMATS}) or tables", parameter="input"
+            f"{printable(where)}: {why_no_images(where)}; expected crops ({FORMATS}) or tables", parameter="input"
         )
 
 

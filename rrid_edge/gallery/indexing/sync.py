@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rrid_edge.crops.folder import LazyPaths, describe_endings, describe_outside
 from rrid_edge.crops.formats import FORMATS
+from rrid_edge.crops.reading import why_no_images
 from rrid_edge.embedding.pipeline import EmbeddedBatch, embed_files
 from rrid_edge.embedding.tuning import EmbeddingStats
 from rrid_edge.engines.base import Engine
@@ -256,7 +257,7 @@ def refuse_empty(folder: Path, report: IndexReport) -> None:
         UsageError: the folder has no images, or none of them could be read.
     """
     if report.rows == 0:
-        reason = f"none of its {len(report.failed)} images could be read" if report.failed else "no images in it"
+        reason = f"none of its {len(report.failed)} images could be read" if report.failed else why_no_images(folder)
         left = "; ".join(filter(None, (describe_outside(report.outside), describe_endings(report.endings))))
         reason += f" ({left})" if left else ""
         raise UsageError(f"{printable(folder)}: {reason}; give a folder of crops: {FORMATS}")

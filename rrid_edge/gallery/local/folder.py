@@ -169,7 +169,11 @@ def remove_index(folder: Path, *, if_empty: bool = False) -> None:
         for pattern in (f"{FILE_NAME}*", _LOCK):
             for file in folder.glob(pattern):
                 file.unlink()
+        for stray in (folder / PARTIAL).glob("*"):
+            stray.unlink()
         with contextlib.suppress(OSError):  # the folder holds other files
+            (folder / PARTIAL).rmdir()
+        with contextlib.suppress(OSError):
             folder.rmdir()
     finally:
         os.close(lock)
@@ -177,6 +181,8 @@ def remove_index(folder: Path, *, if_empty: bool = False) -> None:
 
 def _is_empty(catalogue: Path) -> bool:
     """Whether an index has never had a row and has forgotten none."""
+    if not catalogue.exists():
+        return True
     try:
         connection = connect(catalogue)
         try:

@@ -107,7 +107,7 @@ def open_weights(path: Path) -> Opened:
     """Read what a weight file holds; its tensors are read when they are asked for.
 
     Raises:
-        UsageError: no such file.
+        UsageError: no such file, or it cannot be read.
         CheckpointError: the file is damaged, of another kind, or asks for more than tensors.
     """
     where = printable(path)
@@ -132,7 +132,7 @@ def open_weights(path: Path) -> Opened:
             "state dict, from a source you trust"
         ) from error
     except OSError as error:
-        raise CheckpointError(f"{where}: cannot be read ({error.strerror or error}); make it readable") from error
+        raise UsageError(f"{where}: cannot be read ({error.strerror or error}); make it readable") from error
     except (ValueError, RuntimeError, RecursionError) as error:
         raise _of_other_kind(path) or damaged(where, error) from error
 
