@@ -26,6 +26,7 @@ _FRAME = {
     for name in (
         "app",
         "completion",
+        "exit_codes",
         "last_net",
         "log_lines",
         "plain_values",

@@ -171,7 +171,7 @@ def test_groff_formats_every_page_without_a_warning(manual):
 def test_man_pages_are_for_all_commands_and_need_a_folder(tmp_path):
     refused(rrid_edge("help", "match", "--man", tmp_path), 2, "all commands at once", "(option --man)")
     (tmp_path / "file").touch()
-    refused(rrid_edge("help", "--man", tmp_path / "file"), 2, "file", "File exists")
+    refused(rrid_edge("help", "--man", tmp_path / "file"), 2, "file: this is a file; expected a folder")
 
 
 def test_exit_codes_and_variables_are_those_of_the_documentation():
