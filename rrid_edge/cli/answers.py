@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rrid_edge.cli.aligning import right, widest
 from rrid_edge.cli.common import print_json, say, show
 from rrid_edge.cli.wrapping import show_beside
 from rrid_edge.errors import printable
@@ -122,12 +123,11 @@ def _print_result(result: MatchResult, blocks: tuple[str, ...]) -> None:
         show(f"no match in the gallery{limit}")
         return
     columns = _columns(result)
-    widths = {name: max([len(name), *map(len, cells)]) for name, cells in columns.items()}
     minimum = {"rank": 4, "score": 6, "distance": 8, "camera": 6, "person": 8}
-    widths = {name: max(width, minimum.get(name, 0)) for name, width in widths.items()}
-    show("  ".join(f"{name:>{width}}" for name, width in widths.items()) + "  path")
+    widths = {name: widest([name, *cells], minimum.get(name, 0)) for name, cells in columns.items()}
+    show("  ".join(right(name, width) for name, width in widths.items()) + "  path")
     for number, match in enumerate(result.matches):
-        cells = (f"{columns[name][number]:>{width}}" for name, width in widths.items())
+        cells = (right(columns[name][number], width) for name, width in widths.items())
         show(f"{'  '.join(cells)}  {printable(match.name)}")
         if blocks:
             _print_parts(match, blocks)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rrid_edge.cli.aligning import right, widest
 from rrid_edge.cli.app import app
 from rrid_edge.cli.common import JsonOption, ProgressBar, print_json, require, say, show, told_choice
 from rrid_edge.cli.completion import one_of
@@ -180,8 +181,8 @@ def _print_cameras(pairs: Sequence[CameraPair], names: LabelNames) -> None:
     """Print a line per pair of cameras, which are called as galleries call them."""
     sides = [[printable(names.camera(number)) for number in column] for column in
              zip(*((pair.query_camera, pair.gallery_camera) for pair in pairs), strict=True)]  # fmt: skip
-    first, second = (max(len(head), *map(len, side)) for head, side in zip(_CAMERAS, sides, strict=True))
-    show(f"{_CAMERAS[0]:>{first}}  {_CAMERAS[1]:>{second}}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
+    first, second = (widest([head, *side]) for head, side in zip(_CAMERAS, sides, strict=True))
+    show(f"{right(_CAMERAS[0], first)}  {right(_CAMERAS[1], second)}  {'queries':>7}  {'mAP':>6}  {'rank-1':>6}")
     for pair, asked, found in zip(pairs, *sides, strict=True):
         figures = f"{pair.queries:>7}  {pair.mean_ap:>6.4f}  {pair.rank_1:>6.4f}"
-        show(f"{asked:>{first}}  {found:>{second}}  {figures}")
+        show(f"{right(asked, first)}  {right(found, second)}  {figures}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rrid_edge.cli.aligning import right, widest
 from rrid_edge.cli.asked import row_filter
 from rrid_edge.cli.common import JsonOption, print_json_rows, say
 from rrid_edge.cli.gallery_app import FolderArgument, gallery_app
@@ -117,7 +118,7 @@ class _Columns:
         for name in ("person", "camera", "time", "source", "label", "track"):
             values = set(_values(rows, name))
             self._told |= {name} if values - {None} else set()
-            self._widths[name] = max(self._widths.get(name, 0), *(len(_text(value)) for value in values))
+            self._widths[name] = widest(map(_text, values), self._widths.get(name, 0))
 
     def shown(self) -> dict[str, int]:
         """Widths by name of the columns that tell something: several sources, labels, tracks."""
@@ -129,7 +130,7 @@ def _print_rows(rows: RowList, columns: _Columns) -> None:
     """Print one line per row, a block at a time."""
     shown = columns.shown()
     for block in rows.blocks():
-        cells = [[_text(value).rjust(width) for value in _values(block, name)] for name, width in shown.items()] + [
+        cells = [[right(_text(value), width) for value in _values(block, name)] for name, width in shown.items()] + [
             [printable(row.name) for row in block]
         ]
         print("\n".join(map("  ".join, zip(*cells, strict=True))))

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from typing import Any
 
+from rrid_edge.cli.aligning import columns_of, left, wrapped
 from rrid_edge.errors import printable
 
 _EXAMPLE = "Example: "
@@ -52,7 +53,7 @@ def show_facts(rows: list[tuple[str, str]], *, name_width: int) -> None:
         name_width: columns of the names.
     """
     for name, value in rows:
-        show_beside(f"{printable(name):<{name_width}} ", value)
+        show_beside(f"{left(printable(name), name_width)} ", value)
 
 
 def show_beside(label: str, text: str) -> None:
@@ -70,7 +71,8 @@ def hanging(label: str, text: str, columns: int) -> list[str]:
         text: goes on below itself.
         columns: most characters of a line. A longer word is not broken. 0 makes one line.
     """
-    if columns <= len(label) or len(label) + len(text) <= columns:
+    before = columns_of(label)
+    if columns <= before or before + columns_of(text) <= columns:
         return [f"{label}{text}".rstrip()]
-    parts = textwrap.wrap(text, columns - len(label), break_long_words=False, break_on_hyphens=False)
-    return [f"{label if number == 0 else ' ' * len(label)}{part}" for number, part in enumerate(parts)]
+    parts = wrapped(text, columns - before)
+    return [f"{label if number == 0 else ' ' * before}{part}" for number, part in enumerate(parts)]

@@ -24,6 +24,7 @@ from support.onnx_models import save_tiny_model
 _FRAME = {
     f"rrid_edge.cli.{name}"
     for name in (
+        "aligning",
         "app",
         "completion",
         "exit_codes",

@@ -147,7 +147,7 @@ def test_a_second_ctrl_c_ends_at_once(desk, is_native):
     assert _rows() == 12
 
 
-def test_evaluate_export_calibrate_and_train_write_nothing_half(desk, narrow_export):
+def test_evaluate_and_calibrate_write_nothing_half(desk, narrow_export):
     data = write_dataset(desk / "data", train=8, test=3, cameras=3, shots=2)
     model = Path(narrow_export) / "rrid.onnx"
     evaluate = ("evaluate", "rrid.onnx", "--dataset", data, "--runtime", "onnxruntime")
@@ -162,6 +162,30 @@ def test_evaluate_export_calibrate_and_train_write_nothing_half(desk, narrow_exp
         assert ended.after[-1] == "stopped by SIGINT; no result was written"
     assert not (desk / "rrid.thresholds.json").exists()
     assert not list((desk / "int8").glob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "words", "files"),
+    [
+        (1, "no result was written", set()),
+        (
+            2,
+            "written are out/rrid.onnx, out/rrid.goldens.npz, out/parity.json, out/parity.png; run the same command "
+            "again for the rest",
+            {"rrid.onnx", "rrid.goldens.npz", "parity.json", "parity.png"},
+        ),
+    ],
+    ids=["within the first file", "within the second file"],
+)
+def test_export_keeps_whole_files_only(desk, tiny_export, number, words, files):
+    command = ("export", tiny_export / "tiny.pth", "--height", 96, "--width", 32, "--fp16", "-o", "out")
+    ended = stopped(command, Moment("rrid_export.pipeline._prove", number), folder=desk)
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.after[-1] == f"stopped by SIGINT; {words}"
+    assert {path.name for path in (desk / "out").glob("*")} == files
+    if files:
+        assert rrid_edge("info", desk / "out" / "rrid.onnx").code == 0  # it is whole
 
 
 def test_train_says_how_the_run_goes_on(desk):
