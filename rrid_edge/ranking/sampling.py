@@ -105,7 +105,7 @@ class PeopleSample:
             f"{crops} of {who}, {_counted(self.queries, 'query', 'queries')}, "
             f"{_counted(self.distractors, 'distractor', 'distractors')}{share}"
         )
-        return f"{text}; junk left out: {self.left_out_junk:,}" if self.left_out_junk else text
+        return f"{text}; left out: {self.left_out_junk:,} junk or unlabelled" if self.left_out_junk else text
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-serialisable values, with the description and without the rows."""

@@ -65,7 +65,7 @@ def test_a_market_gallery_gives_whole_people_and_distractors_without_junk(tmp_pa
     assert (persons.count(0), persons.count(-1), len(persons)) == (50, 0, 250)
     assert sorted({persons.count(person) for person in set(persons) - {0}}) == [8, 12]
     assert crops.sample.describe() == (
-        "250 crops of 17 people in 6 cameras, 200 queries, 50 distractors (20 %); junk left out: 130"
+        "250 crops of 17 people in 6 cameras, 200 queries, 50 distractors (20 %); left out: 130 junk or unlabelled"
     )
     assert list(crops.names) == sorted(crops.names)
     assert crops.names == read_crops(tmp_path, SPEC, 250).names != read_crops(tmp_path, SPEC, 250, seed=1).names
@@ -78,7 +78,7 @@ def test_a_market_dataset_is_sampled_over_its_folders(tmp_path, without_pixels):
     _touch(tmp_path, [folder + name for folder, name in zip(folders, names, strict=True)])
     crops = read_crops(tmp_path, SPEC, 512)
     assert crops.sample.describe() == (
-        "270 crops of 20 people in 6 cameras, 240 queries, 30 distractors (11 %); junk left out: 9"
+        "270 crops of 20 people in 6 cameras, 240 queries, 30 distractors (11 %); left out: 9 junk or unlabelled"
     )
 
 
@@ -93,7 +93,7 @@ def test_a_dataset_in_the_rrid_layout_is_sampled_by_its_names(tmp_path, without_
     _touch(tmp_path, [*names, "images/-0000001_00_0000.jpg", "images/junk_01_0000.jpg"])
     sample = read_crops(tmp_path, SPEC, 512).sample
     assert sample.describe() == (
-        "48 crops of 11 people in 2 cameras, 44 queries, 4 distractors (8 %); junk left out: 2"
+        "48 crops of 11 people in 2 cameras, 44 queries, 4 distractors (8 %); left out: 2 junk or unlabelled"
     )
 
 

@@ -116,7 +116,7 @@ def test_a_sample_takes_whole_people_and_a_share_of_distractors():
     assert np.count_nonzero(persons == 0) == 100
     assert (
         sample.describe()
-        == "500 crops of 27 people in 6 cameras, 400 queries, 100 distractors (20 %); junk left out: 77"
+        == "500 crops of 27 people in 6 cameras, 400 queries, 100 distractors (20 %); left out: 77 junk or unlabelled"
     )
     assert sample.to_dict() == {
         "crops": 500,
@@ -129,7 +129,7 @@ def test_a_sample_takes_whole_people_and_a_share_of_distractors():
         "description": sample.describe(),
     }
     assert sample_people(labels, 5000).describe() == (
-        "1,050 crops of 60 people in 6 cameras, 900 queries, 150 distractors (14 %); junk left out: 77"
+        "1,050 crops of 60 people in 6 cameras, 900 queries, 150 distractors (14 %); left out: 77 junk or unlabelled"
     )
     assert sample_people(labels, 100, distractor_share=0.5).distractors == 50
     assert sample_people(labels, 100, distractor_share=0).distractors == 0
@@ -197,7 +197,9 @@ def test_a_crop_without_a_camera_is_left_out_and_answers_nobody():
     labels = Labels.of([1, 1, 1, 2, 2], [1, 2, -1, 3, -1])
     sample = sample_people(labels, 9)
     assert sample.rows.tolist() == [0, 1, 3]
-    assert sample.describe() == ("3 crops of 1 person in 3 cameras, 2 queries, 1 distractor (33 %); junk left out: 2")
+    assert sample.describe() == (
+        "3 crops of 1 person in 3 cameras, 2 queries, 1 distractor (33 %); left out: 2 junk or unlabelled"
+    )
 
 
 def test_counts_of_given_crops():
