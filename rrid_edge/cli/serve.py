@@ -80,6 +80,9 @@ def serve(
             for name, gallery in service.galleries.items():
                 facts = {"gallery": name, "model": str(gallery.model), "fingerprint": gallery.spec.fingerprint}
                 line = f"gallery {name}: {gallery.store.where}, model {printable(gallery.model)}"
+                if watch:
+                    line += f", follows {printable(str(gallery.folder))}"
+                    facts["follows"] = str(gallery.folder)
                 log_event("gallery", line, **facts)
             serve_at(service, listener, lambda: _tell(address_of(listener, settings)))
         log_event("stop", "stopped; requests that ran are answered")

@@ -107,6 +107,14 @@ def test_it_serves_prints_its_address_and_ends_with_code_0(gallery):
     assert {"/api/v1/search", "/readyz"} <= {line.get("route") for line in logged}
 
 
+def test_the_log_names_the_folders_that_are_followed(gallery):
+    running = Steps(lambda _address: None)
+    outcome = running.serve(gallery, "--watch", "--log", "json")
+    first = json.loads(outcome.err.splitlines()[0])
+    assert (outcome.code, first["follows"]) == (0, str(gallery))
+    assert first["message"].endswith(f"model {gallery.parent / 'rrid.onnx'}, follows {gallery}")
+
+
 class SlowEngine(FakeEngine):
     """Takes half a second per call."""
 
