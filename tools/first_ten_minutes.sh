@@ -18,7 +18,7 @@
 #
 # Set PYTHON to another Python than .venv/bin/python or python3. A command that the record does not know fails the walk.
 # tools/first_ten_minutes/reasons.toml says which commands do not run, and why; extras.toml has the pages, extras and
-# commands of the second walk. Both take about seven minutes on two cores.
+# commands of the second walk. Both take about eight minutes on two cores.
 #
 # Exit codes: 0 all is as recorded, or the record was written without a fault; 1 something differs; 2 wrong use.
 set -euo pipefail
@@ -69,17 +69,17 @@ fit() {
   fi
 }
 
-RUN=$VENV
+RUN=''
 if [ "$ONLY" != extras ]; then
   [ -n "$VENV" ] || { environment first '[cpu]'; VENV=$WORK/first; }
   fit "$VENV" '[cpu]'
-  WALK+=(--programs "$VENV/bin") RUN=$VENV
+  WALK+=(--programs "$VENV/bin") RUN=$VENV/bin/python
 fi
 if [ "$ONLY" != first ]; then
-  # A Python 3.10 reads TOML with the package tomli, which the first environment has.
-  mapfile -t NEEDED < <("${RUN:-$ROOT/.venv}/bin/python" -m first_ten_minutes --requirements)
+  # Python 3.10 reads TOML with the package tomli, which the first environment has.
+  mapfile -t NEEDED < <("${RUN:-$PYTHON}" -m first_ten_minutes --requirements)
   [ -n "$WITH_EXTRAS" ] || { environment extras "${NEEDED[@]}"; WITH_EXTRAS=$WORK/extras; }
   fit "$WITH_EXTRAS" "${NEEDED[0]}"
-  WALK+=(--programs-with-extras "$WITH_EXTRAS/bin") RUN=$WITH_EXTRAS
+  WALK+=(--programs-with-extras "$WITH_EXTRAS/bin") RUN=$WITH_EXTRAS/bin/python
 fi
-"$RUN/bin/python" -m first_ten_minutes ${WALK[@]+"${WALK[@]}"}
+"$RUN" -m first_ten_minutes ${WALK[@]+"${WALK[@]}"}
