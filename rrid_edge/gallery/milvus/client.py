@@ -69,6 +69,7 @@ class Connection:
 
     Args:
         address: the collection.
+        creates: a file of Milvus Lite is made if it is missing.
 
     Attributes:
         address: as given.
@@ -76,16 +77,20 @@ class Connection:
 
     Raises:
         MissingDependencyError: ``pymilvus`` is not installed, or ``milvus-lite`` for a file.
+        GalleryMissingError: the file of Milvus Lite does not exist.
         GalleryUnavailableError: the server is down or slow.
         GalleryError: the server refuses the token.
     """
 
-    def __init__(self, address: MilvusAddress) -> None:
+    def __init__(self, address: MilvusAddress, *, creates: bool = False) -> None:
         self.address = address
         self.timeout_s = _timeout_s()
         self._closed = threading.Event()
         self._token = os.environ.get(TOKEN_VARIABLE, "")
-        self._client = self._connected(_client_class(address))
+        client_class = _client_class(address)
+        if address.is_file:
+            _prepare_file(address, creates=creates)
+        self._client = self._connected(client_class)
 
     def sibling(self, collection: str) -> Self:
         """This connection for another collection of the server; closing one closes both."""
@@ -218,9 +223,19 @@ def _client_class(address: MilvusAddress) -> Any:  # noqa: ANN401
         )
     for name in ("pymilvus", "milvus_lite"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    if address.is_file:
-        Path(address.uri).parent.mkdir(parents=True, exist_ok=True)
     return MilvusClient
+
+
+def _prepare_file(address: MilvusAddress, *, creates: bool) -> None:
+    """See that a client of Milvus Lite makes no file that nobody asked for."""
+    file = Path(address.uri)
+    if creates:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif not file.exists():
+        raise GalleryMissingError(
+            f"{printable(address.text)}: no such file of Milvus Lite; create it with: rrid-edge index FOLDER "
+            "--gallery ADDRESS"
+        )
 
 
 def _timeout_s() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rrid_edge.errors import GalleryError, GalleryUnavailableError, UsageError
+from rrid_edge.errors import GalleryError, GalleryMissingError, GalleryUnavailableError, UsageError
 from rrid_edge.gallery.milvus.address import MilvusAddress
 from rrid_edge.gallery.milvus.client import Connection
 from rrid_edge.gallery.milvus.facts import INDEX_TYPES, CollectionFacts
@@ -149,7 +149,10 @@ def _flush(connection: Connection) -> None:
 
 def collection_exists(address: MilvusAddress) -> bool:
     """Whether the collection exists. It may hold something else than a gallery."""
-    connection = Connection(address)
+    try:
+        connection = Connection(address)
+    except GalleryMissingError:
+        return False
     try:
         return bool(connection.call("has_collection"))
     finally:

@@ -113,7 +113,7 @@ class MilvusGallery(MilvusReads):
         """
         refuse_unknown_dtype(dtype)
         refuse_unknown_index_type(index_type)
-        connection = Connection(address)
+        connection = Connection(address, creates=True)
         try:
             if not connection.call("has_collection"):
                 create_collection(connection, CollectionFacts(spec, dtype, index_type or "flat", replicas or 1))

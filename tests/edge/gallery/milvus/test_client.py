@@ -105,7 +105,7 @@ def test_other_locations_are_shown_whole(text):
 def test_a_token_in_an_error_of_the_client_is_not_repeated(monkeypatch, lite_file):
     monkeypatch.setenv("RRID_EDGE_MILVUS_TOKEN", "root:se cret/9")
     coded = base64.b64encode(b"root:se cret/9").decode()
-    connection = Connection(MilvusAddress.parse(f"milvus+file:{lite_file}/secrets"))
+    connection = Connection(MilvusAddress.parse(f"milvus+file:{lite_file}/secrets"), creates=True)
 
     def failing(name, **_options):
         raise ValueError(f"metadata was invalid: [('authorization', '{coded}')] of root:se cret/9 and se cret/9")
@@ -139,11 +139,12 @@ class _Starting:
 
 
 @pytest.mark.parametrize("text", ["milvus+http://127.0.0.1:1/people", "milvus+file:galleries.db/people"])
-def test_a_server_that_is_starting_is_asked_again(text, monkeypatch):
+def test_a_server_that_is_starting_is_asked_again(text, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(client, "_client_class", lambda _address: _Starting)
     monkeypatch.setattr(client, "_PAUSE_S", 0.01)
     monkeypatch.setattr(_Starting, "made", [])
-    Connection(MilvusAddress.parse(text)).close()
+    Connection(MilvusAddress.parse(text), creates=True).close()
     first, second = _Starting.made
     assert 0 < second["timeout"] < first["timeout"] <= 10
     pings = second.get("grpc_options", {}).get("grpc.keepalive_time_ms", 10_000)

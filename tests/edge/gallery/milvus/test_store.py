@@ -465,8 +465,10 @@ def test_nothing_of_pymilvus_reaches_the_terminal(desk):
     code = textwrap.dedent(
         """
         import sys
+        import pymilvus
         import rrid_edge.cli
         from rrid_edge.cli.app import run
+        pymilvus.MilvusClient("new.db").close()
         sys.exit(run(["gallery", "list", "milvus+file:new.db/nothing"]))
         """
     )
