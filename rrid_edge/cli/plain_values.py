@@ -78,12 +78,18 @@ def _plain(parameter: Any, reader: Callable[[Any], Any], value: Any) -> Any:  # 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - any type hint
     """How plain values of a declared type are read."""
+    hint = _without_none(hint)  # Python 3.10 puts Optional around the whole of a parameter whose default is None
     declared, *extras = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
-    if typing.get_origin(declared) in (typing.Union, types.UnionType):
-        declared = next(part for part in typing.get_args(declared) if part is not types.NoneType)
+    declared = _without_none(declared)
     infos = [extra for extra in extras if isinstance(extra, ParameterInfo)]
     is_limited = any(getattr(info, name, usual) != usual for info in infos for name, usual in _UNLIMITED.items())
     return _READERS.get(declared, _not_plain) if infos and not is_limited else _not_plain
+
+
+def _without_none(hint: Any) -> Any:  # noqa: ANN401 - any type hint
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    return hint
 
 
 def _not_plain(_value: Any) -> Any:  # noqa: ANN401 - as above

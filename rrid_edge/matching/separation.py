@@ -91,11 +91,12 @@ def _evidence(
 ) -> NDArray[np.float64]:
     """For each finest stripe, how much speaks for rank 1 and against rank 2: float64 (stripes,), below 0 against it."""
     weights = np.array(_weights(names))
-    lengths = np.array([block.usual for block in usual.blocks], np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        near, far = block_distances(queries, crops, len(names)) / lengths
-        apart = block_distances(crops[:1], crops[1:], len(names))[0] / lengths
-    lead, apart = (weights @ np.nan_to_num(one, posinf=0.0, neginf=0.0) for one in (far - near, apart))
+    lengths = np.array(
+        [block.usual or np.inf for block in usual.blocks]
+    )  # a block that is equal everywhere tells nothing
+    near, far = block_distances(queries, crops, len(names))
+    lead = weights @ ((far - near) / lengths)
+    apart = weights @ (block_distances(crops[:1], crops[1:], len(names))[0] / lengths)
     evidence: NDArray[np.float64] = np.sign(lead) * np.sqrt(np.abs(lead) * apart)
     return evidence
 

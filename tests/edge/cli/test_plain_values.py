@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import typing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,10 +78,43 @@ def test_a_path_that_cannot_be_read_is_refused_as_typer_does(tmp_path, monkeypat
     assert refusal == outcome(app, seen, line, quick=False)
 
 
-def test_a_usual_match_is_parsed_without_pydantic(tmp_path, monkeypatch):
-    """Refused before the work, so that only parsing runs."""
+@pytest.fixture
+def without_pydantic(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydantic", None)  # its import fails
     for name in [name for name in sys.modules if name.startswith("typer._adapters")]:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(typer, "_adapters", raising=False)
+
+
+@pytest.mark.usefixtures("without_pydantic")
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (str, "a", "a"),
+        (int, "7", 7),
+        (float, "0.5", 0.5),
+        (Path, "none.onnx", Path("none.onnx")),
+        (list[str], "a", ["a"]),
+    ],
+)
+def test_python_3_10_makes_the_whole_of_a_hint_optional(kind, text, value, monkeypatch):
+    def hints(function: Any, include_extras: bool = False) -> dict[str, Any]:
+        return {name: hint | None for name, hint in original(function, include_extras=include_extras).items()}
+
+    def command(value=None):
+        seen.append(value)
+
+    seen: list[Any] = []
+    original = typing.get_type_hints
+    command.__annotations__ = {"value": Annotated[kind | None, typer.Option("--value")]}
+    monkeypatch.setattr(typing, "get_type_hints", hints)
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    assert outcome(app, seen, ["--value", text], quick=True) == repr(value)
+
+
+@pytest.mark.usefixtures("without_pydantic")
+def test_a_usual_match_is_parsed_without_pydantic(tmp_path):
+    """Refused before the work, so that only parsing runs."""
     arguments = ["match", "query.jpg", str(tmp_path / "nowhere"), "--model", "m.onnx", "--top-k", "8", "--camera", "2"]
     assert run([*arguments, "--threshold", "0.5", "--explain", "--sheet", "sheet.png"]) == 2

@@ -76,6 +76,11 @@ def test_nothing_separates_without_a_second_match_contrasts_or_stripes():
     assert _found([0.0], [0.0], [1.0], usual=adopted) is None
     nothing = UsualBlocks.of(NAMES, np.zeros((9, 5), np.float32))  # others are copies of the query
     assert _found(query, query, other, usual=nothing) is None
+    # Others are copies of the query in the first block, so that it tells nothing.
+    distances = np.array([[0, 0.5, 0.5, 0.5, 0.5], [0, 1.5, 1.5, 1.5, 1.5]] * 4, np.float32)
+    part = UsualBlocks.of(NAMES, distances)
+    assert _found(query, query, other, usual=part) is None
+    assert _told(_found(query, query, [1, 0.5, 0, 0, 0], usual=part)) == ("stripe-2-of-3", "1.000", True)
 
 
 def test_each_match_is_compared_with_its_own_query_image():
