@@ -123,7 +123,7 @@ def copy(
     as_json: JsonOption = False,
 ) -> None:
     from rrid_edge.gallery.indexing.audit import audit
-    from rrid_edge.gallery.indexing.copied_sources import sources_in_copy
+    from rrid_edge.gallery.indexing.copied_sources import sources_in_copy, stays_local
     from rrid_edge.gallery.indexing.copying import copy_gallery
     from rrid_edge.gallery.opening import create_store, location_of, model_path, model_text, open_store
 
@@ -143,8 +143,12 @@ def copy(
         text = "" if model is None else model_text(destination_location, model)
         sources = sources_in_copy(source_gallery, target_gallery, source_location, destination_location)
         report = copy_gallery(source_gallery, target_gallery, model=text, sources=sources, progress=bar)
+        asks_for_source = stays_local(source_gallery, target_gallery, sources)
     for old, new in sources.items():
         say(f"the source {printable(old)} is {printable(new)} in the copy, as index names it there")
+    if asks_for_source:
+        command = f"index FOLDER --gallery {printable(destination)} --source local"
+        say(f"the crops keep the source local: {command} finds them")
     for place, command in ((source_location, "copy"), (destination_location, "copied from")):
         audit(place, command, rows=report.rows, source=printable(source), destination=printable(destination))
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from rrid_edge.gallery.base import LOCAL_SOURCE
@@ -39,15 +40,30 @@ def sources_in_copy(
     if there.index_type:
         folder = _crops(location)
         return {} if folder is None or LOCAL_SOURCE not in known else {LOCAL_SOURCE: default_source(there, folder)}
-    with source.moment() as moment:
-        if any(row.path is not None for row in moment.rows([LOCAL_SOURCE])):  # two rows could become one
-            return {}
+    if _has_local_files(source):  # two rows could become one
+        return {}
     folders = [name for name in known if _OF_A_FOLDER.match(name)]
     folder = _crops(into)
     own = "" if folder is None else default_source(here, folder)
     if own in folders:
         return {own: LOCAL_SOURCE}
     return {folders[0]: LOCAL_SOURCE} if len(folders) == 1 else {}
+
+
+def stays_local(source: GalleryStore, destination: GalleryStore, names: Mapping[str, str]) -> bool:
+    """Whether crops keep the source ``local`` on a server, where ``index`` takes another name unless it is told.
+
+    Args:
+        source: open gallery.
+        destination: open gallery.
+        names: of :func:`sources_in_copy`.
+    """
+    return bool(destination.info().index_type) and LOCAL_SOURCE not in names and _has_local_files(source)
+
+
+def _has_local_files(gallery: GalleryStore) -> bool:
+    with gallery.moment() as moment:
+        return any(row.path is not None for row in moment.rows([LOCAL_SOURCE]))
 
 
 def _crops(location: Location) -> Path | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rrid_edge.gallery.base import NewRow
-from rrid_edge.gallery.indexing.copied_sources import sources_in_copy
+from rrid_edge.gallery.indexing.copied_sources import sources_in_copy, stays_local
 from rrid_edge.gallery.opening import open_store, parse_location
 from support.commands import rrid_edge
 from support.memory_store import SPEC, MemoryStore, vectors
@@ -58,6 +58,15 @@ def test_index_adds_nothing_to_a_copy_of_its_folder(desk, lite_file):
     for crop in (desk / "crops").glob("*.jpg"):
         shutil.copy2(crop, desk / "back")
     assert indexed("back") == (12, 0, 0)
+
+
+def test_a_copy_of_an_index_that_lies_elsewhere_says_how_to_index_it(desk, lite_file):
+    milvus = f"milvus+file:{lite_file}/copied_elsewhere"
+    assert rrid_edge("index", "crops", "--gallery", "elsewhere").code == 0
+    outcome = rrid_edge("gallery", "copy", "elsewhere", milvus)
+    command = f"index FOLDER --gallery {milvus} --source local"
+    assert outcome.err.splitlines()[-1] == f"the crops keep the source local: {command} finds them"
+    assert indexed("crops", "--gallery", milvus, "--source", "local") == (12, 0, 0)
 
 
 def test_pictures_of_a_copy_are_those_of_its_folder(desk, lite_file):
@@ -126,3 +135,16 @@ def test_from_a_server_to_a_folder(tmp_path, monkeypatch, found, renamed):
     source = store(_OnServer, *((own if name == "OWN" else name, path) for name, path in found))
     expected = {} if renamed is None else {own if renamed == "OWN" else renamed: "local"}
     assert sources_in_copy(source, MemoryStore(SPEC), SERVER, Path("crops/.rrid-edge")) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "names", "expected"),
+    [
+        ([("local", "a.jpg")], _OnServer, {}, True),
+        ([("local", "a.jpg")], _OnServer, {"local": "h:/crops"}, False),
+        ([("local", None), ("box", "a.jpg")], _OnServer, {}, False),  # rows that a program added
+        ([("local", "a.jpg")], MemoryStore, {}, False),
+    ],
+)
+def test_crops_that_stay_local_on_a_server(found, kind, names, expected):
+    assert stays_local(store(MemoryStore, *found), kind(SPEC), names) is expected
