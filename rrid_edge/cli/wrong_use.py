@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from rrid_edge.cli.plain_values import EMPTY
 from rrid_edge.errors import printable
 
 _OTHER_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -111,6 +112,8 @@ def _told(error: Any, arguments: Sequence[str], at: Any) -> tuple[str, bool]:  #
     if not message:  # a required parameter was not given
         wanted = _expected(at)
         return f"{name} is missing" + (f"; expected {wanted}" if wanted != name else ""), True
+    if message == EMPTY:
+        return f"{name} is empty, as an unset variable of the shell is; expected a value", False
     return _wrong_value(name, message, _given_value(parameter.opts[0], arguments)), False
 
 

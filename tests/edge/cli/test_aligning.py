@@ -12,6 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from rrid_edge.cli.aligning import columns_of, left, right, widest, wrapped
+from rrid_edge.ranking.labels import LabelNames
 from support.commands import rrid_edge
 from support.onnx_models import save_tiny_model
 from support.pictures import noise
@@ -100,15 +101,11 @@ def test_the_table_of_pairs_of_cameras(monkeypatch):
     from rrid_edge.cli.evaluate import _print_cameras
     from rrid_edge.ranking.metrics import CameraPair
 
-    class Names:
-        def camera(self, number):
-            return CAMERAS[number]
-
-    shown = []
+    shown: list[str] = []
     monkeypatch.setattr("rrid_edge.cli.evaluate.show", shown.append)
     pairs = [
         CameraPair(query_camera=a, gallery_camera=b, queries=7, mean_ap=0.5, rank_1=1.0) for a, b in ((0, 1), (2, 3))
     ]
-    _print_cameras(pairs, Names())
+    _print_cameras(pairs, LabelNames(cameras=dict(enumerate(CAMERAS))))
     assert len(shown) == 3
     assert len({columns_of(line) for line in shown}) == 1

@@ -64,6 +64,9 @@ def test_values_mean_what_they_mean_to_typer(tmp_path, monkeypatch, name):
     app, seen = declared(kind, **limits)
     more = (["--value", "7", "--value", "x"], ["--value"], ["--count=4"], ["--other=x", "--count", "z"])
     lines = [[], *([f"--value={text}"] for text in TEXTS), *more]
+    if name in ("text", "texts", "path", "path that exists", "path of a file", "paths"):
+        lines.remove(["--value="])
+        assert outcome(app, seen, ["--value="], quick=True) == ("BadParameter", "is empty")
     for line in lines:
         assert outcome(app, seen, line, quick=True) == outcome(app, seen, line, quick=False), line
 
