@@ -1,10 +1,19 @@
-"""What a file is, told by its first bytes: pictures that are read, and everything that people give in their place."""
+"""What a file is, told by its first bytes: pictures that are read, and everything that people give in their place.
+
+Of a path that leads nowhere, it says what was meant, perhaps.
+"""
 
 from __future__ import annotations
 
+import difflib
+import itertools
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+
+from rrid_edge.errors import printable
 
 HEAD_BYTES: Final = 512
 """Bytes at the start of a file that :func:`what_is` looks at."""
@@ -82,6 +91,11 @@ OTHERS: Final = (
     ),
 )
 """Other files, as messages name them, and how they begin. The first that fits is it."""
+_MOST_NAMES: Final = 500
+"""Entries of a folder that are compared with a mistyped name."""
+_MOST_WORDS: Final = 8
+"""Words of a name with spaces."""
+_NEAR: Final = 0.8
 _JSON: Final = rb"(?:\xef\xbb\xbf)?\s*[\[{]"
 
 
@@ -131,7 +145,73 @@ def why_no_file(path: Path, what: str) -> str:
         return f"this is a folder, expected a {what}"
     if path.exists():
         return f"this is no ordinary file, expected a {what}"
-    return f"no such {what}"
+    return no_such(path, what)
+
+
+def no_such(path: str | Path, what: str) -> str:
+    """What is wrong with a path that leads nowhere, as a part of a message, and what was meant, if it shows.
+
+    Args:
+        path: as the user gave it.
+        what: what was expected, for example ``folder``.
+
+    Returns:
+        For example ``no such folder (did you mean gallery?)``.
+    """
+    hint = _hint(Path(path))
+    return f"no such {what} ({hint})" if hint else f"no such {what}"
+
+
+def broken_name(words: Sequence[str]) -> tuple[str, str] | None:
+    """A name with spaces that a shell took for several words: its first word, and the name; None if there is none.
+
+    Args:
+        words: arguments of a command. The name is that of a file or a folder; the first word alone is not.
+    """
+    for start in range(len(words)):
+        if _exists(words[start]):
+            continue
+        for end in range(start + 2, min(len(words), start + _MOST_WORDS) + 1):
+            if _exists(name := " ".join(words[start:end])):
+                return words[start], name
+    return None
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # too long, or with a zero
+        return False
+
+
+def _hint(path: Path) -> str:
+    text = str(path)
+    if text == "-":
+        return "standard input is not read"
+    if path.is_symlink():
+        return "this is a link that leads nowhere"
+    if len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]:
+        return "the quotes are part of this name: leave them out"
+    if text.startswith("~"):
+        return "within quotes ~ is not replaced: leave them out"
+    if any(sign in text for sign in "*?["):
+        return "no file fits this pattern, or it is in quotes"
+    nearest = _nearest(path)
+    return f"did you mean {printable(nearest)}?" if nearest is not None else ""
+
+
+def _nearest(path: Path) -> Path | None:
+    """The entry of a folder whose name is nearest to a mistyped one; None if none is near, or the folder is large."""
+    try:
+        with os.scandir(path.parent) as listing:
+            names = [entry.name for entry in itertools.islice(listing, _MOST_NAMES + 1)]
+    except OSError:
+        return None
+    if len(names) > _MOST_NAMES:
+        return None
+    lower = {name.lower(): name for name in names if not name.startswith(".")}
+    found = difflib.get_close_matches(path.name.lower(), lower, n=1, cutoff=_NEAR)
+    return path.with_name(lower[found[0]]) if found and path.name else None
 
 
 def _is_text(head: bytes) -> bool:

@@ -17,6 +17,7 @@ from rrid_edge.crops.folder import list_images
 from rrid_edge.crops.images import read_image
 from rrid_edge.crops.naming import name_reader, read_labels
 from rrid_edge.errors import ArtefactError, DatasetError, ImageError, UsageError, printable, unforeseen
+from rrid_edge.file_kinds import no_such
 from rrid_edge.files import sha256_of_file
 from rrid_edge.progress import step
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON, Labels
@@ -100,7 +101,7 @@ def find_crops(folder: Path, *, follow_links: bool = False) -> list[Crop]:
         DatasetError: the dataset contradicts itself.
     """
     if not folder.is_dir():
-        problem = "this is a file, not a folder" if folder.exists() else "no such folder"
+        problem = "this is a file, not a folder" if folder.exists() else no_such(folder, "folder")
         raise UsageError(f"{printable(folder)}: {problem}; give a folder of training crops, or a dataset's folder")
     if is_dataset(folder):
         # People to train on are numbered from 0 here, but label 0 is a distractor.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.file_kinds import broken_name, no_such
 
 if TYPE_CHECKING:
     from rrid_edge.gallery.base import SearchFilter
@@ -72,6 +73,9 @@ def query_and_gallery(paths: list[str], index: str | None) -> tuple[list[Path], 
     if len(paths) < 2:
         raise UsageError("match needs a query and a gallery: rrid-edge match query.jpg gallery/")
     *queries, gallery = paths
+    if broken := broken_name(paths):
+        first, whole = map(printable, (broken[0], shlex.quote(broken[1])))
+        raise UsageError(f"{first}: no such file; expected a name with spaces in quotes: {whole}")
     if any(_is_web_address(query) for query in queries):
         raise UsageError("an address of the web is given as a query; expected image files: download it first")
     if any(_is_address(query) for query in queries):
@@ -85,7 +89,7 @@ def query_and_gallery(paths: list[str], index: str | None) -> tuple[list[Path], 
 
 
 def _is_web_address(text: str) -> bool:
-    return re.match(r"https?://", text) is not None and not Path(text).exists()
+    return re.match(r"(https?|ftp|s3|gs|file)://", text, re.IGNORECASE) is not None and not Path(text).exists()
 
 
 def _is_address(text: str) -> bool:
@@ -107,7 +111,7 @@ def _asked(text: str, index: str | None) -> AskedGallery:
             raise UsageError("two galleries are given: an address as the last argument, and --gallery; give one")
         return AskedGallery(text, folder, None)
     if not folder.is_dir():
-        problem = "this is a file" if folder.exists() else "no such folder"
+        problem = "this is a file" if folder.exists() else no_such(folder, "folder")
         raise UsageError(
             f"{printable(folder)}: {problem}; the last argument is the gallery: a folder of crops, or "
             "milvus+http://HOST:19530/COLLECTION"

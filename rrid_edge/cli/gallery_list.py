@@ -60,6 +60,10 @@ def list_crops(
             print_json_rows({"info": told, "totals": _totals_facts(totals)}, "rows", facts)
             return
         _print_rows(rows, columns)
+        if not totals.rows and chosen != RowSelection():
+            from rrid_edge.matching.doubts import nothing_passes
+
+            say(nothing_passes(moment))
     say(_totals_line(totals, info, chosen))
     kind = f"index {info.index_type}" if info.index_type else f"{info.slots - info.rows} dead slots"
     say(f"{info.dtype}, model {info.spec.fingerprint[:12]}, {kind}")

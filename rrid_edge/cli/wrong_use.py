@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from rrid_edge.cli.plain_values import EMPTY
 from rrid_edge.errors import printable
+from rrid_edge.file_kinds import broken_name
 
 _OTHER_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "--device": ("--runtime", "--gpus"),
@@ -103,7 +106,9 @@ def _told(error: Any, arguments: Sequence[str], at: Any) -> tuple[str, bool]:  #
     if found := re.match(r"No such command '(.*?)'\.", message):
         return unknown_command(found[1], at), False
     if found := re.match(r"Got unexpected extra arguments? ?(?:\(s\) )?\((.*)\)", message):
-        return f"'{found[1]}' is too much; expected {_expected(at)}", True
+        broken = broken_name(arguments)
+        quotes = f", and a name with spaces in quotes: {shlex.quote(broken[1])}" if broken else ""
+        return f"'{found[1]}' is too much; expected {_expected(at)}{quotes}", True
     parameter = getattr(error, "param", None)
     if parameter is None:
         return error.format_message().rstrip("."), False
@@ -125,6 +130,9 @@ def _root(error: Any, at: Any) -> Any:  # noqa: ANN401 - as above
 
 def _unknown_option(name: str, arguments: Sequence[str], at: Any, root: Any) -> str:  # noqa: ANN401 - as above
     known = _options_of(at)
+    file = next((word for word in arguments if word.startswith(name) and Path(word).exists()), None)
+    if file is not None:
+        return f"there is no option {name}; expected a file whose name begins with - written as ./{file}"
     proposed = [other for other in _OTHER_WORDS.get(name, ()) if other in known][:1]
     proposed = proposed or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     later = next((at.commands[word] for word in arguments if word in getattr(at, "commands", {})), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import overload
 
 from rrid_edge.errors import FolderUnavailableError, UsageError, printable
+from rrid_edge.file_kinds import no_such
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"}
@@ -237,7 +238,7 @@ class _Scanner:
 
 def _check_folder(folder: Path) -> None:
     if not folder.exists():
-        raise FolderUnavailableError(f"{printable(folder)}: no such folder; give a folder of image files")
+        raise FolderUnavailableError(f"{printable(folder)}: {no_such(folder, 'folder')}; give a folder of image files")
     if not folder.is_dir():
         raise UsageError(f"{printable(folder)}: this is a file, not a folder; give a folder of image files")
 

@@ -17,6 +17,7 @@ from rrid_edge.crops.naming import NameFacts, name_reader
 from rrid_edge.crops.reading import why_no_images
 from rrid_edge.engines.base import Engine
 from rrid_edge.errors import ImageError, UsageError, item_at_work, printable
+from rrid_edge.file_kinds import no_such
 from rrid_edge.model.spec import ModelSpec
 from rrid_edge.progress import step
 
@@ -66,7 +67,7 @@ def query_files(paths: Sequence[Path], *, separate: bool = False, follow_links: 
             if "\\" in str(missing)
             else "an image, for example a JPEG crop of one person"
         )
-        raise ImageError(missing, f"no such file; expected {kind}")
+        raise ImageError(missing, f"{no_such(missing, 'file')}; expected {kind}")
     folders = [path for path in paths if path.is_dir()]
     if not folders:
         return [(path,) for path in paths] if separate else [tuple(paths)]

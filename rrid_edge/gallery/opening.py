@@ -51,9 +51,15 @@ def location_of(crops: str | Path, index: str | Path | None = None) -> Location:
         index: location of the index, a folder or an address. None means ``.rrid-edge`` in the folder of crops.
 
     Raises:
-        UsageError: a text begins like an address but is not one.
+        UsageError: a text begins like an address but is not one, or both folders are the same.
     """
     location = parse_location(str(crops)) if index is None else parse_location(str(index))
+    if index is not None and location == Path(crops) and isinstance(location, Path) and not has_index(location):
+        raise UsageError(
+            f"{printable(location)}: these are the crops, and the index would lie among them; give another folder for "
+            "the index, or leave it out",
+            parameter="gallery",
+        )
     if index is not None or isinstance(location, MilvusAddress):
         return location
     is_index = location.name == INDEX_FOLDER or has_index(location)

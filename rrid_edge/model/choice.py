@@ -63,9 +63,9 @@ def _existing(path: Path, source: str) -> Path:
             parameter="model",
         )
     if not path.is_file():
+        problem = why_no_file(path, "model file") if path.exists() else "no such model file"  # those there are named
         raise UsageError(
-            f"{printable(path)}: {why_no_file(path, 'model file')} ({source}){_models_in(path.parent)}; make one "
-            f"with: {HOW_MADE}",
+            f"{printable(path)}: {problem} ({source}){_models_in(path.parent)}; make one with: {HOW_MADE}",
             parameter="model",
         )
     return path

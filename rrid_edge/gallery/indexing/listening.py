@@ -11,6 +11,7 @@ from typing import Any
 from typing_extensions import Self
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.file_kinds import no_such
 from rrid_edge.machine.advice import missing_package
 
 _MOST_TRIES = 5
@@ -29,7 +30,7 @@ class FolderListener:
 
     def __init__(self, folder: Path, stop: threading.Event) -> None:
         if not folder.is_dir():
-            raise UsageError(f"{printable(folder)}: no such folder; give a folder of image files")
+            raise UsageError(f"{printable(folder)}: {no_such(folder, 'folder')}; give a folder of image files")
         self._folder, self._root = folder, folder.resolve()
         self._watchfiles = import_watchfiles()
         self._stop, self._started, self._changed = stop, threading.Event(), threading.Event()

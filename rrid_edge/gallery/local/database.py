@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rrid_edge.errors import ClosedError, GalleryBusyError, GalleryError, GalleryMissingError, OutputError, printable
+from rrid_edge.file_kinds import no_such
 from rrid_edge.files import scratch_folder
 
 FILE_NAME = "meta.sqlite"
@@ -69,7 +70,8 @@ def refuse_missing(path: Path) -> None:
     except PermissionError as error:
         raise _not_permitted(path.parent, "enter this folder") from error
     if found is None:
-        problem = "no index here" if path.parent.parent.is_dir() else "no such folder, and no index here"
+        folder = path.parent.parent
+        problem = "no index here" if folder.is_dir() else f"{no_such(folder, 'folder')}, and no index here"
         raise GalleryMissingError(f"{printable(path.parent)}: {problem}; create one with: rrid-edge index FOLDER")
 
 

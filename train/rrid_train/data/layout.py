@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 
 from rrid_edge.errors import DatasetError, UsageError, printable
+from rrid_edge.file_kinds import no_such
 from rrid_edge.progress import step
 from rrid_edge.ranking.labels import DISTRACTOR_PERSON, JUNK_PERSON, LabelNames
 from rrid_edge.ranking.measurable import Measurable, measurable
@@ -201,8 +202,8 @@ def kind_of(path: str | Path, dataset_type: str = "auto") -> str:
         )
     if not root.is_dir():
         raise UsageError(
-            f"{printable(root)}: no such dataset folder; make one with rrid-edge demo-data, or give a folder in "
-            "Market-1501 style",
+            f"{printable(root)}: {no_such(root, 'dataset folder')}; make one with rrid-edge demo-data, or give a "
+            "folder in Market-1501 style",
             parameter="dataset_path",
         )
     return recognise(root) if dataset_type == "auto" else dataset_type

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rrid_edge.errors import UsageError, printable
+from rrid_edge.file_kinds import no_such
 from rrid_edge.progress import step
 from rrid_train.data.cuhk03_plan import plan_cuhk03
 from rrid_train.data.folders import FolderSettings, read_folders
@@ -53,7 +54,7 @@ def plan_dataset(raw: Path, kind: str, settings: PrepareSettings, stack: context
     if kind not in KINDS:
         raise UsageError(f"dataset kind {kind!r} is unknown: expected one of {', '.join(KINDS)}")
     if not raw.exists():
-        raise UsageError(f"{printable(raw)}: no such folder; give the folder of the original dataset")
+        raise UsageError(f"{printable(raw)}: {no_such(raw, 'folder')}; give the folder of the original dataset")
     links = settings.follow_links
     if kind == "cuhk03":
         return plan_cuhk03(raw, settings.images or "labeled", settings.protocol, stack, follow_links=links)
