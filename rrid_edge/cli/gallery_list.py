@@ -18,6 +18,7 @@ from rrid_edge.json_text import name_of_text
 
 if TYPE_CHECKING:
     from rrid_edge.gallery.base import GalleryInfo, GalleryRow
+    from rrid_edge.gallery.contract import Moment
     from rrid_edge.gallery.row_list import RowList, RowSelection, RowTotals
 
 
@@ -60,13 +61,19 @@ def list_crops(
             print_json_rows({"info": told, "totals": _totals_facts(totals)}, "rows", facts)
             return
         _print_rows(rows, columns)
-        if not totals.rows and chosen != RowSelection():
-            from rrid_edge.matching.doubts import nothing_passes
-
-            say(nothing_passes(moment))
+        passed = totals.rows or chosen == RowSelection()
+        hint = "" if passed else _nothing_passes(moment)
     say(_totals_line(totals, info, chosen))
     kind = f"index {info.index_type}" if info.index_type else f"{info.slots - info.rows} dead slots"
     say(f"{info.dtype}, model {info.spec.fingerprint[:12]}, {kind}")
+    if hint:
+        say(hint)
+
+
+def _nothing_passes(moment: Moment) -> str:
+    from rrid_edge.matching.doubts import nothing_passes  # most lists do without it
+
+    return nothing_passes(moment)
 
 
 def _row_facts(row: GalleryRow) -> dict[str, object]:

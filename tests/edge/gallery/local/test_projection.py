@@ -362,5 +362,5 @@ def test_commands_report_the_search_mode(tmp_path, monkeypatch):
     found = json.loads(outcome.out)["results"][0]
     assert (found["search"], found["searched"], found["rescored"]) == ("scan", 12, 12)
     outcome = rrid_edge("gallery", "verify", "crops", "--recall", "--json")
-    assert "--recall changes nothing" in outcome.err
+    assert "match --fast changes nothing" in outcome.err
     assert json.loads(outcome.out)["recall"] == {"value": 1.0, "at": 10, "queries": 12}
