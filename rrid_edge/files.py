@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -141,7 +142,7 @@ def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Write to a temporary file; on success it is synced and renamed to ``path``, on failure removed.
 
     Args:
-        path: the final path; its folder is created if missing.
+        path: the final path; its folder is created if missing, and removed again on failure.
         mode: permissions of the file from its first byte on, such as :data:`PRIVATE_MODE`. None: the process's default.
 
     Yields:
@@ -151,6 +152,7 @@ def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
     Raises:
         OutputError: the folder or the file cannot be written.
     """
+    made = folders_to_make(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -166,8 +168,11 @@ def atomic_output(path: Path, mode: int | None = None) -> Iterator[Path]:
             note_result(path, partial)
             partial.replace(path)
             sync_path(path.parent)
-    except OSError as error:
-        raise _refusal(path, error.strerror or str(error)) from error
+    except BaseException as error:
+        remove_empty(made)
+        if isinstance(error, OSError):
+            raise _refusal(path, error.strerror or str(error)) from error
+        raise
 
 
 def check_output(path: Path) -> None:
@@ -196,12 +201,7 @@ def check_writable(folder: Path, named: Path | None = None) -> None:
 
 def folders_to_make(folder: Path) -> list[Path]:
     """The folders that ``folder.mkdir(parents=True)`` would make: ``folder`` itself first, then those above it."""
-    made = []
-    for place in (folder, *folder.parents):
-        if os.path.lexists(place):
-            break
-        made.append(place)
-    return made
+    return list(itertools.takewhile(lambda place: not os.path.lexists(place), (folder, *folder.parents)))
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

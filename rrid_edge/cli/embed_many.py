@@ -84,6 +84,7 @@ def embed_many(
     from rrid_edge.crops.naming import name_reader
     from rrid_edge.gallery.bulk.inputs import open_input
     from rrid_edge.gallery.bulk.records import BulkSettings
+    from rrid_edge.gallery.indexing.undoing import undone_if_refused
     from rrid_edge.gallery.opening import parse_location
 
     if not no_ray:
@@ -97,16 +98,17 @@ def embed_many(
     opening = _Opening(model, runtime, precision, threads)
     options: StoreOptions = {"dtype": dtype, "index_type": index_type, "replicas": replicas}
     start = time.perf_counter()
-    with going_on("run the same command again to go on"), kept_if_stopped(lambda: "no crop was embedded"):
-        if no_ray:
-            report = run.here(opening, options)
-        else:
-            from rrid_edge.gallery.bulk.on_ray import Cluster
+    with undone_if_refused(run.location):
+        with going_on("run the same command again to go on"), kept_if_stopped(lambda: "no crop was embedded"):
+            if no_ray:
+                report = run.here(opening, options)
+            else:
+                from rrid_edge.gallery.bulk.on_ray import Cluster
 
-            report = run.on_ray(opening, options, Cluster(address, engines, cpus_per_engine, gpus_per_engine))
-    _print_report(gallery, report, time.perf_counter() - start, as_json=as_json)
-    if not report.rows:
-        raise _nothing_read(crops, report.failures)
+                report = run.on_ray(opening, options, Cluster(address, engines, cpus_per_engine, gpus_per_engine))
+        _print_report(gallery, report, time.perf_counter() - start, as_json=as_json)
+        if not report.rows:
+            raise _nothing_read(crops, report.failures)
 
 
 def _nothing_read(crops: CropInput, failures: int) -> UsageError:

@@ -125,12 +125,13 @@ def copy(
     from rrid_edge.gallery.indexing.audit import audit
     from rrid_edge.gallery.indexing.copied_sources import sources_in_copy, stays_local
     from rrid_edge.gallery.indexing.copying import copy_gallery
+    from rrid_edge.gallery.indexing.undoing import undone_if_refused
     from rrid_edge.gallery.opening import create_store, location_of, model_path, model_text, open_store
 
     source_location, destination_location = location_of(source), location_of(destination)
     if source_location == destination_location:
         raise UsageError(f"{printable(source)}: source and destination are the same gallery; name two galleries")
-    with contextlib.ExitStack() as stack:
+    with undone_if_refused(destination_location), contextlib.ExitStack() as stack:
         stack.enter_context(going_on("run the same command again to go on"))
         stack.enter_context(kept_if_stopped(lambda: "no crop was copied"))
         source_gallery = stack.enter_context(open_store(source_location))

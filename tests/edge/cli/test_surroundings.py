@@ -39,7 +39,8 @@ def desk(tmp_path_factory, tmp_path):
 
 def shell(command: str, folder: Path, **variables: str | None) -> subprocess.CompletedProcess[str]:
     """Run a line of a shell; a variable that is None is not set."""
-    changed = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables}
+    fixed = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}  # none is cut off
+    changed = {**os.environ, **fixed, **variables}
     kept = {name: value for name, value in changed.items() if value is not None}
     done = subprocess.run(
         ["/bin/sh", "-c", command], cwd=folder, env=kept, capture_output=True, text=True, check=False, timeout=120
@@ -102,10 +103,30 @@ def test_too_many_open_files_name_the_limit(capsys):
     assert capsys.readouterr().err == "rrid-edge: a.jpg: Too many open files; allow more with: ulimit -n 1024\n"
 
 
-def test_a_disk_that_is_full_at_the_first_write_leaves_no_index(desk):
-    """A limit of the size of files stands for the disk: the catalogue does not fit."""
-    done = shell(f"ulimit -f 4; {RUN} index new --runtime onnxruntime", desk)
+@pytest.mark.parametrize(
+    ("words", "made", "kib"),
+    [
+        ("index new --runtime onnxruntime", "new/.rrid-edge", 4),
+        ("match query.jpg new --runtime onnxruntime", "new/.rrid-edge", 4),
+        ("gallery copy gallery copies/one", "copies", 16),
+        ("embed-many --no-ray --input new --gallery many/one --model models/rrid.onnx", "many", 4),
+        ("gallery export gallery --output tables/e.npz", "tables", 1),
+    ],
+)
+def test_a_disk_that_is_full_leaves_nothing_half(desk, words, made, kib):
+    """A limit of the size of files stands for the disk. Afterwards the same command works."""
+    done = shell(f"ulimit -f {2 * kib}; {RUN} {words}", desk)  # in blocks of 512 bytes
     assert done.returncode in (2, 4), done
-    assert done.stderr.splitlines()[-1].startswith("rrid-edge: new/.rrid-edge")
-    assert not (desk / "new" / ".rrid-edge").exists()
-    assert shell(f"{RUN} index new --runtime onnxruntime", desk).returncode == 0
+    assert done.stderr.splitlines()[-1].startswith("rrid-edge: "), done
+    assert not (desk / made).exists()
+    done = shell(f"{RUN} {words}", desk)
+    assert done.returncode == 0, done
+    assert (desk / made).exists()
+
+
+def test_crops_of_which_none_can_be_read_leave_no_gallery(desk):
+    (desk / "words").mkdir()
+    (desk / "words" / "a.jpg").write_text("hello")
+    done = shell(f"{RUN} embed-many --no-ray --input words --gallery many/one --model models/rrid.onnx", desk)
+    assert done.returncode == 2, done
+    assert not (desk / "many").exists()
