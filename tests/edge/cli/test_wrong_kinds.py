@@ -98,6 +98,13 @@ def test_every_command_that_takes_a_model_says_it(kinds, words):
         ends_with(words.replace("NAME", name).split(), 4, line)
 
 
+def test_commands_on_an_indexed_gallery_say_it_too(kinds):
+    pytest.importorskip("uvicorn")
+    assert rrid_edge("index", "gallery").code == 0
+    for words in ("match query.jpg gallery --model query.jpg", "serve gallery --model query.jpg"):
+        ends_with(words.split(), 4, f"query.jpg: this is a JPEG picture, not an ONNX file; {HOW_MADE}")
+
+
 def test_other_artefacts_of_a_model_are_named(kinds):
     for name, kind in (
         ("rrid.parity.json", "a parity report"),
