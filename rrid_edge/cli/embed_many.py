@@ -85,7 +85,7 @@ def embed_many(
     from rrid_edge.gallery.bulk.inputs import open_input
     from rrid_edge.gallery.bulk.records import BulkSettings
     from rrid_edge.gallery.indexing.undoing import undone_if_refused
-    from rrid_edge.gallery.opening import parse_location
+    from rrid_edge.gallery.opening import location_of
 
     if not no_ray:
         require("rrid_edge.gallery.bulk.on_ray", "ray", "embedding on a cluster")
@@ -94,7 +94,7 @@ def embed_many(
     name_reader(pattern or "auto")
     crops = open_input(input_, root)
     _say_left_out(crops)
-    run = _Run(parse_location(gallery), crops, BulkSettings(source, pattern, batch))
+    run = _Run(location_of(input_, gallery), crops, BulkSettings(source, pattern, batch))
     opening = _Opening(model, runtime, precision, threads)
     options: StoreOptions = {"dtype": dtype, "index_type": index_type, "replicas": replicas}
     start = time.perf_counter()

@@ -72,6 +72,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def _finding(path: Path) -> Finding:
+    if path.is_dir():
+        raise UsageError(f"{printable(path)}: this is a folder; expected a model file", parameter="models")
     if not is_model(path):
         raise UsageError(
             f"{printable(path)}: {kind_of_file(path) or kind_of(path).value} is no model: expected an ONNX file, an "

@@ -231,7 +231,7 @@ def infer_config(state: Mapping[str, Tensor], *, height_px: int, width_px: int, 
     classifier = state.get(f"fc_local_{stripes[0]}_list.0.weight") if stripes else None
     if backbone is None or head is None or classifier is None or head.ndim != 4 or classifier.ndim != 2 or 1 in stripes:
         raise CheckpointError(
-            f"{where}: these {len(state)} tensors are not an RRID network (expected 'base.*' of a torchvision ResNet, "
+            f"{where}: its {len(state)} tensor(s) are not an RRID network (expected 'base.*' of a torchvision ResNet, "
             "'local_<stripes>_conv_list.*' and 'fc_local_<stripes>_list.*'); give a checkpoint of rrid-edge train or "
             "the published network's weights"
         )

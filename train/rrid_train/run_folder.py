@@ -82,6 +82,8 @@ class RunFolder:
             OutputError: the folder cannot be written.
         """
         kind_of(config.dataset_path, config.dataset_type)
+        if self.path.is_file():
+            raise UsageError(f"{printable(self.path)}: this is a file; expected a new folder", parameter="exp_dir")
         if any((self.path / name).exists() for name in (STATE_FILE, CONFIG_FILE, METRICS_FILE, BEST_FILE, LAST_FILE)):
             if not overwrite:
                 raise UsageError(

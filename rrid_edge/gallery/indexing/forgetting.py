@@ -125,7 +125,8 @@ def _refuse_unknown(selection: ForgetSelection, found: Iterable[GalleryRow]) -> 
     unknown = set(selection.paths) - {row.path for row in rows}
     if unknown:
         raise UsageError(
-            f"{printable(min(unknown))}: not in the index ({len(unknown)} such paths); see: rrid-edge gallery list",
+            f"{printable(min(unknown))}: not in the index ({len(unknown)} such paths); expected paths below the "
+            "gallery's folder; see: rrid-edge gallery list",
             parameter="paths",
         )
     missing = set(selection.ids) - {row.id for row in rows}

@@ -71,6 +71,8 @@ def refuse_missing(path: Path) -> None:
         raise _not_permitted(path.parent, "enter this folder") from error
     if found is None:
         folder = path.parent.parent
+        if folder.is_file():
+            raise GalleryMissingError(f"{printable(folder)}: this is a file; expected a folder that was indexed")
         problem = "no index here" if folder.is_dir() else f"{no_such(folder, 'folder')}, and no index here"
         raise GalleryMissingError(f"{printable(path.parent)}: {problem}; create one with: rrid-edge index FOLDER")
 

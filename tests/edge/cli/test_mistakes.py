@@ -230,6 +230,23 @@ OTHERS = {
         4,
         "gallery/.rrid-edge: no index here; create one with: rrid-edge index FOLDER",
     ),
+    "gallery list query.jpg": (
+        4,
+        "query.jpg: this is a file; expected a folder that was indexed",
+    ),
+    "serve models/rrid.onnx": (
+        4,
+        "models/rrid.onnx: this is a file; expected a folder that was indexed",
+    ),
+    "doctor gallery": (
+        2,
+        "gallery: this is a folder; expected a model file (argument MODEL)",
+    ),
+    "embed-many --no-ray --input gallery --gallery gallery --model models/rrid.onnx": (
+        2,
+        "gallery: these are the crops, and the index would lie among them; give another folder for the index, or leave "
+        "it out (option --gallery)",
+    ),
     "gallery forget gallery": (
         4,
         "gallery/.rrid-edge: no index here; create one with: rrid-edge index FOLDER",

@@ -72,7 +72,8 @@ def test_a_name_that_is_no_camera_of_the_gallery(gallery):
         (["--before", "soon"], "'soon' is neither a time nor a frame: expected ISO 8601 such as ..."),
         (
             ["gallery/none.jpg"],
-            "gallery/none.jpg: not in the index (...); see: rrid-edge gallery list (argument PATHS)",
+            "gallery/none.jpg: not in the index (...); expected paths below the gallery's folder; see: rrid-edge "
+            "gallery list (argument PATHS)",
         ),
     ],
 )
