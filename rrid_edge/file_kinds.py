@@ -5,7 +5,6 @@ Of a path that leads nowhere, it says what was meant, perhaps.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import os
 import re
@@ -202,6 +201,8 @@ def _hint(path: Path) -> str:
 
 def _nearest(path: Path) -> Path | None:
     """The entry of a folder whose name is nearest to a mistyped one; None if none is near, or the folder is large."""
+    import difflib  # only after a mistake
+
     try:
         with os.scandir(path.parent) as listing:
             names = [entry.name for entry in itertools.islice(listing, _MOST_NAMES + 1)]
