@@ -221,8 +221,8 @@ NONE = np.float32(0)
 FAULTS = {
     "no kernel shape": ("int8", _drop_kernel_shape, r"node_conv2d' \(Conv\) names no kernel_shape", KERNELS),
     "uint8 turned": ("rrid.onnx", _turn_uint8, r"node_permute' \(Transpose\) takes uint8 \(images\)", ALL),
-    "mixed floats": ("rrid.onnx", _half_scale, r"node_mul' \(Mul\) mixes float16 and float32", ALL),
-    "mixed floats in fp16": ("rrid.fp16.onnx", _half_scale, r"node_mul' \(Mul\) mixes float16", ALL),
+    "mixed floats": ("rrid.onnx", _half_scale, r"node_mul(_\d+)?' \(Mul\) mixes float16 and float32", ALL),
+    "mixed floats in fp16": ("rrid.fp16.onnx", _half_scale, r"node_mul(_\d+)?' \(Mul\) mixes float16", ALL),
     "bfloat16": ("rrid.onnx", _cast_to(16), r"node__to_copy' \(Cast\) makes bfloat16", OLD),
     "double": ("rrid.onnx", _cast_to(11), r"node__to_copy' \(Cast\) makes float64", UNPROMISED),
     "unknown operator": ("rrid.onnx", _rename("Relu", "Mish"), "node_relu' is a Mish", UNPROMISED),

@@ -27,6 +27,7 @@ _SIZES_PX: Final = ((32, 64), (20, 31), (24, 48), (64, 128), (9, 16))
 _PICTURES: Final = 3
 _HUGE: Final = "huge"
 _HUGE_EVERY: Final = 400
+_READS = 12
 _SUFFIXES: Final = (".jpg", ".JPEG", ".png", ".bmp", ".webp", ".ppm", ".tif", ".TIFF", ".gif")
 _HEIGHT_PX, _WIDTH_PX = 32, 16
 _TURNED: Final = {
@@ -217,9 +218,14 @@ def _as_pillow(case: ImageCase, path: Path) -> NDArray[np.uint8]:
         expected = resize(load_rgb(path, case.content), _HEIGHT_PX, _WIDTH_PX)
     except ImageError as error:
         raise AssertionError(f"{case.damage}: read, although Pillow refuses it: {error.reason}") from error
-    if not np.array_equal(pixels, expected):
+    if not np.array_equal(pixels, expected) and _reads_the_same(case, path):
         raise AssertionError(f"{case.damage}: the pixels differ from Pillow's")
     return pixels
+
+
+def _reads_the_same(case: ImageCase, path: Path) -> bool:
+    """Whether Pillow gives the same pixels each time. Some releases leave the lost rows of a damaged fax unset."""
+    return len({load_rgb(path, case.content).tobytes() for _ in range(_READS)}) == 1
 
 
 def _equal(image: Image.Image, other: Image.Image) -> bool:
