@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rrid_edge import __version__
-from rrid_edge.cli.completion import answer_shell, is_asked_by_shell
+from rrid_edge.cli.completion import INSTALLS, answer_shell, is_asked_by_shell, refuse_unknown_shell
 from rrid_edge.cli.exit_codes import exit_codes_line
 from rrid_edge.cli.last_net import LastNet
 from rrid_edge.cli.log_lines import log_lines
@@ -163,6 +163,8 @@ def _call(arguments: list[str]) -> int:
     if name := command_in(arguments):
         register(name)
     command = built_command()
+    if INSTALLS.intersection(arguments):
+        refuse_unknown_shell()
     try:
         with _parsed(command, arguments) as context:
             command.invoke(context)

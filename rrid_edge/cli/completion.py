@@ -9,11 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from rrid_edge.cli.startup import command_in
+from rrid_edge.errors import UsageError
 
 _ASKED = "_RRID_EDGE_COMPLETE"
+_SHELLS: Final = ("bash", "fish", "zsh", "powershell", "pwsh")
+INSTALLS: Final = frozenset({"--install-completion", "--show-completion"})
+"""Options that ask for the completion of the shell that runs this process."""
 _WORDS = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
 """Variables with the words of the command line: of bash, and of the other shells."""
 
@@ -52,6 +56,23 @@ def _join_values() -> None:
     if "=" in words and place.isdecimal():
         os.environ["COMP_CWORD"] = str(int(place) - words[: int(place)].count("="))
         os.environ["COMP_WORDS"] = "\n".join(word for word in words if word != "=")
+
+
+def refuse_unknown_shell() -> None:
+    """Refuse to install or print a completion where Typer would say "Shell None is not supported".
+
+    Raises:
+        UsageError: no shell that Typer knows runs this process.
+    """
+    from shellingham import ShellDetectionFailure, detect_shell  # Typer requires it
+
+    try:
+        name = detect_shell()[0]
+    except ShellDetectionFailure:
+        name = ""
+    if name not in _SHELLS:
+        found = f"the shell {name!r} runs this" if name else "no shell runs this"
+        raise UsageError(f"{found}: expected {', '.join(_SHELLS[:-1])} or {_SHELLS[-1]}; run it from one of these")
 
 
 def one_of(values: str) -> Callable[[str], list[str]]:

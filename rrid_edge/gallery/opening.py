@@ -234,19 +234,20 @@ def _refuse_unfit(location: Location, options: StoreOptions) -> None:
         UsageError: there are some.
     """
     index_type, replicas = options.get("index_type", ""), options.get("replicas", 0)
+    given = f"index type {index_type!r}" if index_type else f"{replicas} replicas"
     if isinstance(location, Path):
         if index_type or replicas:
-            given = f"index type {index_type!r}" if index_type else f"{replicas} replicas"
-            raise UsageError(
-                f"{given} for a folder: index type and replicas are for galleries in Milvus; leave both out",
-                parameter=("index_type", "replicas"),
-            )
+            reason = "index type and replicas are for galleries in Milvus; leave both out"
+            raise UsageError(f"{given} for a folder: {reason}", parameter=("index_type", "replicas"))
     else:
         from rrid_edge.gallery.milvus.collection import refuse_unknown_index_type
 
         if options.get("mode") is not None:
             raise UsageError("permissions are for galleries in folders; leave them out in Milvus", parameter="mode")
         refuse_unknown_index_type(index_type or None)
+        if location.is_file and replicas > 1:
+            reason = "a server's query nodes keep replicas, a file has none; leave them out"
+            raise UsageError(f"{replicas} replicas for a file: {reason}", parameter="replicas")
     refuse_unknown_dtype(options.get("dtype", "float16"))
 
 

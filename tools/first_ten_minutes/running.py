@@ -57,7 +57,7 @@ class Limits:
 def in_files(command: str, folder: Path, environment: Mapping[str, str], limits: Limits) -> Seen:
     """Run a command with stdout and stderr redirected to files, and nothing on stdin."""
     process = subprocess.Popen(
-        ["bash", "-c", command],
+        ["bash", "-c", f"{command}\nexit $?"],  # so that bash stays, as the shell of a user does
         cwd=folder,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
@@ -81,7 +81,7 @@ def in_terminal(command: str, folder: Path, environment: Mapping[str, str], limi
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
     process = subprocess.Popen(
-        ["bash", "-c", command],
+        ["bash", "-c", f"{command}\nexit $?"],  # so that bash stays, as the shell of a user does
         cwd=folder,
         env={**environment, "COLUMNS": str(columns), "LINES": str(_LINES), "TERM": "xterm-256color"},
         stdin=theirs,

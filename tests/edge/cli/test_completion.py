@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import shellingham
 
 from rrid_edge.cli.app import COMMANDS
 from rrid_edge.cli.completion import one_of
+from support.commands import refused, rrid_edge
 
 MAIN = "import sys; sys.argv[0] = 'rrid-edge'; from rrid_edge.cli import main; main()"
 
@@ -121,6 +123,20 @@ def test_bash_itself_completes(tmp_path):
         "onnxruntime",
         "complete -o default -F _rrid_edge_completion rrid-edge",
     ]
+
+
+@pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
+def test_completion_is_for_known_shells(option, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def of_cron():
+        raise shellingham.ShellDetectionFailure
+
+    monkeypatch.setattr(shellingham, "detect_shell", of_cron)
+    refused(rrid_edge(option), 2, "no shell runs this: expected bash, fish, zsh, powershell or pwsh; run it from one")
+    monkeypatch.setattr(shellingham, "detect_shell", lambda: ("tcsh", "/bin/tcsh"))
+    refused(rrid_edge(option), 2, "the shell 'tcsh' runs this: expected bash, fish, zsh")
+    assert not any(tmp_path.iterdir())
 
 
 def test_words_are_filtered_by_what_was_typed():

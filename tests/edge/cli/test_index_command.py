@@ -155,6 +155,7 @@ def test_a_rebuild_refuses_to_lose_what_the_folder_cannot_give_again(desk):
     [
         (("--dtype", "float8"), "dtype 'float8' is unknown"),
         (("--replicas", 3), "3 replicas for a folder"),
+        (("--replicas", 2, "--gallery", "milvus+file:people.db/crops"), "2 replicas for a file: a server"),
         (("--index-type", "hnsw"), "index type 'hnsw' for a folder"),
     ],
 )
