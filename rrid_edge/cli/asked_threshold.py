@@ -34,11 +34,15 @@ class AskedThreshold:
     thresholds_of: str | None
 
     def refuse_conflicts(self, expand: int) -> None:
-        """Refuse two ways to set the threshold, and measured ones with query expansion.
+        """Refuse rates that are none, two ways to set the threshold, and measured ones with query expansion.
 
         Raises:
-            UsageError: two options exclude each other.
+            UsageError: a rate is not between 0 and 1, or two options exclude each other.
         """
+        for option, rate in (("fpr", self.fpr), ("fpir", self.fpir)):
+            if rate is not None and not 0 < rate < 1:
+                reason = f"a rate of {rate:g} does not work: expected more than 0 and less than 1, for example 0.01"
+                raise UsageError(reason, parameter=option)
         given = {"--threshold": self.threshold, "--fpr": self.fpr, "--fpir": self.fpir}
         names = [name for name, value in given.items() if value is not None]
         if len(names) > 1:

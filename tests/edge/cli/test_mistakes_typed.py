@@ -50,6 +50,16 @@ REFUSED = {
         "match: there is no option -d; expected a file whose name begins with - written as ./-dash.jpg; see: rrid-edge "
         "match --help"
     ),
+    # Rates in per cent, or of nothing.
+    "match query.jpg gallery --fpr 2": (
+        "a rate of 2 does not work: expected more than 0 and less than 1, for example 0.01 (option --fpr)"
+    ),
+    "match query.jpg gallery --fpir 0": (
+        "a rate of 0 does not work: expected more than 0 and less than 1, for example 0.01 (option --fpir)"
+    ),
+    "match query.jpg gallery --fpr nan": (
+        "a rate of nan does not work: expected more than 0 and less than 1, for example 0.01 (option --fpr)"
+    ),
     # Names from memory.
     "match query.jgp gallery": f"query.jgp: no such file (did you mean query.jpg?); {IMAGE}",
     "match Query.JPG gallery": f"Query.JPG: no such file (did you mean query.jpg?); {IMAGE}",
