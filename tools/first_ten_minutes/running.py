@@ -22,6 +22,9 @@ _LINES = 50
 _PAUSE_S = 1.0
 """How long a command that was ready goes on before it is stopped."""
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell: commands would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @dataclass(frozen=True)
 class Seen:
