@@ -59,7 +59,8 @@ def main() -> int:
             told += _first_walk(asked, first, Path(work).resolve() / "first")
         if asked.walk != "first":
             told += _extras_walk(asked, extras, first, Path(work).resolve() / "extras")
-    print(*told, sep=os.linesep)
+    done = "recorded" if asked.record else "nothing differs from the record"
+    print(*(told or [done]), sep=os.linesep)
     return 1 if told else 0
 
 
