@@ -173,5 +173,5 @@ def _print_parts(match: Match, blocks: tuple[str, ...]) -> None:
 def _print_separation(result: MatchResult) -> None:
     if not any(match.contrasts for match in result.matches):
         show("against other people: unknown, the gallery has too few crops of them")
-    elif result.shown_separation:
-        show(result.shown_separation)
+    elif told := result.shown_separation:
+        show(told)

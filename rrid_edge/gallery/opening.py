@@ -234,9 +234,9 @@ def _refuse_unfit(location: Location, options: StoreOptions) -> None:
         UsageError: there are some.
     """
     index_type, replicas = options.get("index_type", ""), options.get("replicas", 0)
-    given = f"index type {index_type!r}" if index_type else f"{replicas} replicas"
     if isinstance(location, Path):
         if index_type or replicas:
+            given = f"index type {index_type!r}" if index_type else f"{replicas} replicas"
             reason = "index type and replicas are for galleries in Milvus; leave both out"
             raise UsageError(f"{given} for a folder: {reason}", parameter=("index_type", "replicas"))
     else:

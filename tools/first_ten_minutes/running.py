@@ -60,7 +60,7 @@ class Limits:
 def in_files(command: str, folder: Path, environment: Mapping[str, str], limits: Limits) -> Seen:
     """Run a command with stdout and stderr redirected to files, and nothing on stdin."""
     process = subprocess.Popen(
-        ["bash", "-c", f"{command}\nexit $?"],  # so that bash stays, as the shell of a user does
+        _in_bash(command),
         cwd=folder,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
@@ -84,7 +84,7 @@ def in_terminal(command: str, folder: Path, environment: Mapping[str, str], limi
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
     process = subprocess.Popen(
-        ["bash", "-c", f"{command}\nexit $?"],  # so that bash stays, as the shell of a user does
+        _in_bash(command),
         cwd=folder,
         env={**environment, "COLUMNS": str(columns), "LINES": str(_LINES), "TERM": "xterm-256color"},
         stdin=theirs,
@@ -100,6 +100,11 @@ def in_terminal(command: str, folder: Path, environment: Mapping[str, str], limi
     screen.feed(sent[0].decode("utf-8", "backslashreplace"))
     wide = [f"a progress line is wider than {columns} columns: {line}" for line in screen.faults]
     return Seen(_code(code, faults), screen.lines(), [], wide + faults)
+
+
+def _in_bash(command: str) -> list[str]:
+    """The arguments of a bash that runs a command, and stays meanwhile as the shell of a user does."""
+    return ["bash", "-c", f"{command}\nexit $?"]
 
 
 def _code(code: int, faults: Sequence[str]) -> int:
